@@ -1,0 +1,1 @@
+//! The meaning of a configuration: a tree becomes one typed Config.

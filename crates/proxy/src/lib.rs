@@ -1,0 +1,1 @@
+//! The engine: listeners, TLS, HTTP front, upstreams and the relay.

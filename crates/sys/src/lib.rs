@@ -1,0 +1,1 @@
+//! Sockets, epoll, descriptors and privileges: all unsafe code.

@@ -1,0 +1,1 @@
+//! Scripted clients and upstreams, certificates and temporary configurations for tests.

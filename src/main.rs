@@ -1,0 +1,3 @@
+//! wssgate: a WebSocket reverse proxy configured in nginx's language.
+
+fn main() {}
