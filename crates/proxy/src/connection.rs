@@ -1,0 +1,1 @@
+//! One client connection: TLS, protocol, its requests one after the other.

@@ -1,0 +1,1 @@
+//! The HTTP front: requests come in, each finds its location and its answer.

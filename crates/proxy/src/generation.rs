@@ -1,0 +1,1 @@
+//! All that one configuration builds; immutable, replaced whole.

@@ -1,0 +1,1 @@
+//! Sockets that accept: bound once, inherited by later generations.

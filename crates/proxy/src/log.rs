@@ -1,0 +1,1 @@
+//! Error lines and access lines, and the files that they go to.

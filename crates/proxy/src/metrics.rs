@@ -1,0 +1,1 @@
+//! Counters, one set per thread, summed when read.

@@ -1,0 +1,1 @@
+//! Certificate chains and keys: read, checked, explained.

@@ -1,0 +1,1 @@
+//! OpenSSL cipher strings in terms of the suites that we have.

@@ -1,0 +1,1 @@
+//! Taking the traffic keys out of a finished handshake.

@@ -1,0 +1,1 @@
+//! TLS towards clients: which certificate and which settings, by name.

@@ -1,0 +1,1 @@
+//! One WebSocket, from upgrade request to log line.

@@ -1,0 +1,1 @@
+//! Upstream groups: which peer, how to reach it, what it answers.

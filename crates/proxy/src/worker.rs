@@ -1,0 +1,1 @@
+//! One worker: its front runtime and its relay thread.
