@@ -1,1 +1,5 @@
 //! Sockets, epoll, descriptors and privileges: all unsafe code.
+
+pub mod epoll;
+pub mod eventfd;
+pub mod socket;

@@ -1,0 +1,182 @@
+//! Stream sockets by descriptor: read, write, end a direction, and the TCP options of a proxy.
+//!
+//! [`recv`] and [`send`] never wait and never raise `SIGPIPE`. Interrupted calls are repeated, and
+//! "would block" is a word of the answer and not an error.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// This many bytes, at least one.
+    Bytes(usize),
+    /// The peer has ended its direction.
+    End,
+    /// Nothing now; epoll tells when.
+    Blocked,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took this many bytes, possibly fewer than offered.
+    Bytes(usize),
+    /// It took nothing; epoll tells when there is room.
+    Blocked,
+}
+
+/// Reads what is there into `buffer`, which must not be empty.
+pub fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    debug_assert!(!buffer.is_empty());
+    loop {
+        // SAFETY: `buffer` is valid for writes of its length during the call.
+        let result = unsafe {
+            libc::recv(
+                socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                libc::MSG_DONTWAIT,
+            )
+        };
+        match count(result) {
+            Ok(0) => return Ok(Received::End),
+            Ok(n) => return Ok(Received::Bytes(n)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => return Ok(Received::Blocked),
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// Writes as much of `bytes` as the kernel takes.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<Sent> {
+    loop {
+        // SAFETY: `bytes` is valid for reads of its length during the call.
+        let result = unsafe {
+            libc::send(
+                socket.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match count(result) {
+            Ok(n) => return Ok(Sent::Bytes(n)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => return Ok(Sent::Blocked),
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn count(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Ends the sending direction: the peer reads what was sent and then an end.
+pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
+}
+
+/// Makes the socket non-blocking.
+pub fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).set_nonblocking(true)
+}
+
+/// Sends small messages at once (`TCP_NODELAY`).
+pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_nodelay(true)
+}
+
+/// Probes a silent peer: first after `idle`, then every `interval`, giving up after `probes`.
+///
+/// Values of less than a second become one second, the kernel's unit.
+pub fn set_keepalive(
+    socket: BorrowedFd<'_>,
+    idle: Duration,
+    interval: Duration,
+    probes: u32,
+) -> io::Result<()> {
+    let second = Duration::from_secs(1);
+    let probing = TcpKeepalive::new()
+        .with_time(idle.max(second))
+        .with_interval(interval.max(second))
+        .with_retries(probes.max(1));
+    SockRef::from(&socket).set_tcp_keepalive(&probing)
+}
+
+/// Gives up on a peer that acknowledges nothing for this long (`TCP_USER_TIMEOUT`, RFC 5482).
+pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_read_says_bytes_then_blocked_then_end() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let mut buffer = [0; 8];
+        near.write_all(b"abc").unwrap();
+        assert_eq!(recv(far.as_fd(), &mut buffer).unwrap(), Received::Bytes(3));
+        assert_eq!(&buffer[..3], b"abc");
+        assert_eq!(recv(far.as_fd(), &mut buffer).unwrap(), Received::Blocked);
+        drop(near);
+        assert_eq!(recv(far.as_fd(), &mut buffer).unwrap(), Received::End);
+    }
+
+    #[test]
+    fn a_write_to_a_full_peer_is_blocked_and_to_a_gone_one_an_error() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let bytes = vec![0; 1 << 16];
+        while send(far.as_fd(), &bytes).unwrap() != Sent::Blocked {}
+        drop(near);
+        let error = send(far.as_fd(), &bytes).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn shutdown_ends_one_direction_only() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        assert_eq!(send(far.as_fd(), b"last").unwrap(), Sent::Bytes(4));
+        shutdown_write(far.as_fd()).unwrap();
+        let mut text = String::new();
+        near.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "last");
+        near.write_all(b"x").unwrap();
+        assert_eq!(recv(far.as_fd(), &mut [0; 4]).unwrap(), Received::Bytes(1));
+    }
+
+    #[test]
+    fn tcp_options_are_what_the_kernel_reports() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_nodelay(stream.as_fd()).unwrap();
+        set_keepalive(stream.as_fd(), Duration::from_secs(60), Duration::from_millis(1), 6)
+            .unwrap();
+        set_user_timeout(stream.as_fd(), Duration::from_secs(30)).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(1));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+    }
+}
