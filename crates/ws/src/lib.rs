@@ -1,1 +1,39 @@
-//! WebSocket without I/O or clock.
+//! WebSocket without I/O or clock: RFC 6455, as a proxy needs it.
+//!
+//! A proxy has three questions. Is this exchange of heads really a switch to WebSocket
+//! ([`handshake`])? Where do frames end in the bytes that pass by ([`tracker`], on top of
+//! [`frame`])? How far has the closing handshake come ([`closing`])? Everything here is a function
+//! of bytes and time that others supply: no socket, no timer, no random numbers.
+
+pub mod close;
+pub mod closing;
+pub mod frame;
+pub mod handshake;
+pub mod mask;
+
+pub use close::CloseCode;
+pub use closing::Closing;
+pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
+pub use handshake::{Offer, RequestError, SwitchError, Switched, accept_key};
+
+/// The two ends of a WebSocket (RFC 6455 §1.2).
+///
+/// A proxy stands between them: towards the client it is the server, towards the upstream it is
+/// the client. What a proxy sends on therefore keeps the side it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The end that sent the upgrade request; it masks its frames.
+    Client,
+    /// The end that answered 101; it must not mask.
+    Server,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
