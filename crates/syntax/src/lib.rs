@@ -1,16 +1,25 @@
 //! The configuration language: text, tokens, trees and diagnostics.
+//!
+//! nginx's language knows words, `;`, `{`, `}` and comments, and one directive that belongs to the language itself:
+//! `include`. This crate reads it, byte for byte as nginx does, into a tree of [`Directive`]s whose every word knows
+//! where it stands, and draws what is wrong with it. What a directive means is none of its business.
 
-/// A file that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileId(pub u32);
+mod diagnostic;
+mod files;
+mod lexer;
+mod parser;
+mod render;
+mod source;
+mod suggest;
+mod tree;
 
-/// A range of bytes in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Span {
-    /// The file.
-    pub file: FileId,
-    /// The first byte.
-    pub start: u32,
-    /// One past the last byte.
-    pub end: u32,
-}
+pub use diagnostic::{Diagnostic, Level, MAX_DIAGNOSTICS, Report, printable};
+pub use files::{Disk, Files, Memory};
+pub use lexer::{Lexer, MAX_WORD_LEN, Token, TokenKind, unescape};
+pub use parser::{
+    Include, MAX_BLOCK_DEPTH, MAX_INCLUDE_DEPTH, MAX_INCLUDES, Main, Options, Parsed, parse,
+    parse_text,
+};
+pub use source::{FileId, Location, MAX_FILE_LEN, Origin, SourceFile, SourceMap, Span};
+pub use suggest::closest;
+pub use tree::{Block, Directive, Word};

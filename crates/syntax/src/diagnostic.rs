@@ -1,0 +1,308 @@
+//! What there is to say about a configuration: a problem, the places it concerns, why, and what may help.
+//!
+//! A call site reads like the sentence it makes:
+//!
+//! ```
+//! # use wssgate_syntax::*;
+//! # let mut sources = SourceMap::default();
+//! # let file = sources.add("chat.conf", Origin::Text, b"listn 80;".to_vec());
+//! # let span = Span::new(file, 0, 5);
+//! let mut report = Report::default();
+//! report.push(
+//!     Diagnostic::error("unknown directive \"listn\"")
+//!         .at(span, "not known in `server`")
+//!         .help("did you mean `listen`?"),
+//! );
+//! assert_eq!(report.lines(&sources), ["[emerg] unknown directive \"listn\" in chat.conf:1"]);
+//! ```
+
+use std::fmt::Write as _;
+
+use crate::render;
+use crate::source::{SourceMap, Span};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The configuration is refused.
+    Error,
+    /// It is accepted but probably does not do what its author wants.
+    Warning,
+    /// Something worth knowing.
+    Note,
+}
+
+impl Level {
+    /// nginx's word for it in a log line.
+    pub fn nginx_word(self) -> &'static str {
+        match self {
+            Self::Error => "emerg",
+            Self::Warning => "warn",
+            Self::Note => "notice",
+        }
+    }
+}
+
+/// One problem with its places, reasons and help.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub level: Level,
+    /// What is wrong, in nginx's words where it has some.
+    pub message: String,
+    /// Places and what to say about each; the first is the one that the problem is reported at.
+    pub labels: Vec<(Span, String)>,
+    /// Further facts.
+    pub notes: Vec<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A problem of this level.
+    pub fn new(level: Level, message: impl Into<String>) -> Self {
+        Self { level, message: message.into(), labels: Vec::new(), notes: Vec::new(), help: None }
+    }
+
+    /// A reason to refuse the configuration.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self::new(Level::Error, message)
+    }
+
+    /// A reason to doubt it.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self::new(Level::Warning, message)
+    }
+
+    /// A thing worth knowing.
+    pub fn information(message: impl Into<String>) -> Self {
+        Self::new(Level::Note, message)
+    }
+
+    /// Adds a place and what to say about it, which may be nothing; the first place is the primary one.
+    #[must_use]
+    pub fn at(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.labels.push((span, label.into()));
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Says what to do if there is something to say.
+    #[must_use]
+    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+
+    /// Where it is reported.
+    pub fn primary(&self) -> Option<Span> {
+        self.labels.first().map(|&(span, _)| span)
+    }
+
+    /// nginx's one line for it: `[emerg] MESSAGE in FILE:LINE`.
+    pub fn line(&self, sources: &SourceMap) -> String {
+        let (word, message) = (self.level.nginx_word(), printable(self.message.as_bytes()));
+        match self.primary() {
+            Some(span) => format!("[{word}] {message} in {}", sources.location(span)),
+            None => format!("[{word}] {message}"),
+        }
+    }
+
+    /// The problem drawn for people, with the lines it concerns; colours are ANSI escapes.
+    pub fn render(&self, sources: &SourceMap, color: bool) -> String {
+        render::render(self, sources, color)
+    }
+}
+
+/// The most problems that are kept; a file with more is not a configuration, and the rest is only counted.
+pub const MAX_DIAGNOSTICS: usize = 256;
+
+/// Everything found in one run, in the order it was found, each thing once.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    diagnostics: Vec<Diagnostic>,
+    omitted: usize,
+    omitted_errors: usize,
+}
+
+impl Report {
+    /// Adds a problem, unless the same is known already (a file that is included twice has its problems once).
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        if self.diagnostics.contains(&diagnostic) {
+            return;
+        }
+        if self.diagnostics.len() == MAX_DIAGNOSTICS {
+            self.omitted += 1;
+            self.omitted_errors += usize::from(diagnostic.level == Level::Error);
+            return;
+        }
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// The problems that were kept.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.diagnostics.iter()
+    }
+
+    /// Whether nothing at all was found.
+    pub fn is_empty(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+
+    /// Whether there is a reason to refuse the configuration.
+    pub fn has_errors(&self) -> bool {
+        self.error_count() > 0
+    }
+
+    /// How many errors there are, kept or not.
+    pub fn error_count(&self) -> usize {
+        self.iter().filter(|diagnostic| diagnostic.level == Level::Error).count()
+            + self.omitted_errors
+    }
+
+    /// nginx's line for every problem, without its program's name: `[emerg] MESSAGE in FILE:LINE`.
+    pub fn lines(&self, sources: &SourceMap) -> Vec<String> {
+        let omitted = (self.omitted > 0)
+            .then(|| format!("[emerg] {} more problems are not shown", self.omitted));
+        self.iter().map(|diagnostic| diagnostic.line(sources)).chain(omitted).collect()
+    }
+
+    /// Every problem drawn for people, separated by empty lines; colours are ANSI escapes.
+    pub fn render(&self, sources: &SourceMap, color: bool) -> String {
+        let mut out = String::new();
+        for diagnostic in &self.diagnostics {
+            out.push_str(&diagnostic.render(sources, color));
+            out.push_str("\n\n");
+        }
+        if self.omitted > 0 {
+            let _ = writeln!(out, "{} more problems are not shown\n", self.omitted);
+        }
+        out
+    }
+}
+
+impl Extend<Diagnostic> for Report {
+    fn extend<I: IntoIterator<Item = Diagnostic>>(&mut self, diagnostics: I) {
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
+    }
+}
+
+impl IntoIterator for Report {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.diagnostics.into_iter()
+    }
+}
+
+/// Bytes of a configuration made fit for a message: control characters and what is not UTF-8 become escapes like `\x1b`,
+/// so a message stays on its line and cannot steer a terminal.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                '\n' => out.push_str("\\n"),
+                _ if is_unsafe(character) => {
+                    let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
+                }
+                _ => out.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
+/// Control characters, the byte order mark, and the marks that reorder text on a screen.
+pub(crate) fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Origin;
+
+    #[test]
+    fn printable_text_keeps_letters_and_escapes_the_rest() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"plain", "plain"),
+            ("é世".as_bytes(), "é世"),
+            (b"a\nb\tc\rd", r"a\nb\tc\rd"),
+            (b"\x1b[31m", r"\u{1b}[31m"),
+            (b"\xff\xc3(", r"\xff\xc3("),
+            (b"\xef\xbb\xbfuser", r"\u{feff}user"),
+        ];
+        for &(bytes, expected) in cases {
+            assert_eq!(printable(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_same_problem_is_reported_once_and_the_number_is_bounded() {
+        let mut report = Report::default();
+        for at in [0, 1, 0, 1] {
+            report.push(Diagnostic::error(format!("problem {at}")));
+        }
+        assert_eq!(report.error_count(), 2);
+        report.extend((0..MAX_DIAGNOSTICS + 10).map(|at| Diagnostic::error(format!("other {at}"))));
+        assert_eq!(report.iter().len(), MAX_DIAGNOSTICS);
+        assert_eq!(report.error_count(), MAX_DIAGNOSTICS + 12);
+        let lines = report.lines(&SourceMap::default());
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some("[emerg] 12 more problems are not shown")
+        );
+    }
+
+    #[test]
+    fn a_warning_is_no_reason_to_refuse() {
+        let mut report = Report::default();
+        report.push(Diagnostic::warning("odd"));
+        report.push(Diagnostic::information("known"));
+        assert!(!report.has_errors() && !report.is_empty());
+        report.push(Diagnostic::error("wrong"));
+        assert!(report.has_errors());
+    }
+
+    #[test]
+    fn the_line_form_is_nginx_s() {
+        let mut sources = SourceMap::default();
+        let file = sources.add("/etc/n.conf", Origin::File, b"a;\nb\x1b;".to_vec());
+        let globals = sources.add("command line", Origin::CommandLine, b"x;".to_vec());
+        let cases = [
+            (
+                Diagnostic::error("bad").at(Span::new(file, 3, 4), ""),
+                "[emerg] bad in /etc/n.conf:2",
+            ),
+            (
+                Diagnostic::warning("bad").at(Span::new(globals, 0, 1), ""),
+                "[warn] bad in command line",
+            ),
+            (Diagnostic::information("so\n"), r"[notice] so\n"),
+        ];
+        for (diagnostic, expected) in cases {
+            assert_eq!(diagnostic.line(&sources), expected);
+        }
+    }
+}
