@@ -1,0 +1,224 @@
+//! The request line: method, target in one of its forms, version (RFC 9112 §3).
+
+use crate::lines::Span;
+use crate::method::{Method, Version};
+use crate::request::HeadError;
+
+/// A request line taken apart; spans count from the start of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestLine {
+    pub(crate) text: Span,
+    pub(crate) method: Method,
+    pub(crate) method_name: Span,
+    pub(crate) target: Span,
+    /// Path and query without scheme and authority: nginx's `$request_uri`.
+    pub(crate) uri: Span,
+    /// The authority of an absolute-form or authority-form target.
+    pub(crate) authority: Option<Span>,
+    pub(crate) scheme: Option<Span>,
+    /// The version as written; empty for HTTP/0.9.
+    pub(crate) protocol: Span,
+    pub(crate) version: Version,
+}
+
+impl RequestLine {
+    /// Reads the line at `text` of `input`. Runs of spaces separate its parts, as nginx allows.
+    pub(crate) fn parse(input: &[u8], text: Span) -> Result<Self, HeadError> {
+        let line = text.of(input);
+        let method_len = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
+        if !line[..method_len].iter().all(|&b| is_method_byte(b)) {
+            return Err(HeadError::InvalidMethod);
+        }
+        let method = Method::from_name(&line[..method_len]);
+        let target = word(line, method_len).ok_or(HeadError::InvalidRequest)?;
+        if target.of(line).iter().any(|&b| b < b' ' || b == 0x7f) {
+            return Err(HeadError::InvalidRequest);
+        }
+        let (version, protocol) = parse_protocol(line, target.end())?;
+        if version == Version::Http09 && method != Method::Get {
+            return Err(HeadError::InvalidHttp09Method);
+        }
+        let form = Form::of(line, target, protocol, method)?;
+        let base = text.start();
+        Ok(Self {
+            text,
+            method,
+            method_name: Span::new(0, method_len).shift(base),
+            target: target.shift(base),
+            uri: form.uri.shift(base),
+            authority: form.authority.map(|span| span.shift(base)),
+            scheme: form.scheme.map(|span| span.shift(base)),
+            protocol: protocol.shift(base),
+            version,
+        })
+    }
+}
+
+/// nginx knows methods of upper case letters, `_` and `-` only.
+pub(crate) fn is_method_byte(b: u8) -> bool {
+    b.is_ascii_uppercase() || b == b'_' || b == b'-'
+}
+
+/// The next run of non-spaces at or after `from`.
+fn word(line: &[u8], from: usize) -> Option<Span> {
+    let start = from + line[from..].iter().position(|&b| b != b' ')?;
+    let len = line[start..].iter().position(|&b| b == b' ').unwrap_or(line.len() - start);
+    Some(Span::new(start, start + len))
+}
+
+/// `HTTP/1.x`, which may be followed by spaces; nothing at all is HTTP/0.9.
+fn parse_protocol(line: &[u8], from: usize) -> Result<(Version, Span), HeadError> {
+    let Some(protocol) = word(line, from) else {
+        return Ok((Version::Http09, Span::new(from, from)));
+    };
+    let digits = protocol.of(line).strip_prefix(b"HTTP/").ok_or(HeadError::InvalidRequest)?;
+    if word(line, protocol.end()).is_some() {
+        return Err(HeadError::InvalidRequest);
+    }
+    let minor = match digits {
+        [b'1', b'.', minor @ ..] => minor,
+        [b'2'..=b'9', ..] | [b'1', b'0'..=b'9', ..] => return Err(HeadError::InvalidVersion),
+        _ => return Err(HeadError::InvalidRequest),
+    };
+    if !matches!(minor.len(), 1..=3) || !minor.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::InvalidRequest);
+    }
+    let version = if minor.iter().all(|&b| b == b'0') { Version::Http10 } else { Version::Http11 };
+    Ok((version, protocol))
+}
+
+/// The parts of a target, by its form.
+struct Form {
+    uri: Span,
+    authority: Option<Span>,
+    scheme: Option<Span>,
+}
+
+impl Form {
+    /// Knows origin-form, absolute-form, and for CONNECT authority-form. Like nginx it refuses the asterisk.
+    fn of(line: &[u8], target: Span, protocol: Span, method: Method) -> Result<Self, HeadError> {
+        if method == Method::Connect {
+            return Self::authority(line, target, protocol);
+        }
+        match target.of(line) {
+            [b'/', ..] => Ok(Self { uri: target, authority: None, scheme: None }),
+            _ => Self::absolute(line, target),
+        }
+    }
+
+    /// `host:port`, both needed. nginx gives such a request the URI `/`; the slash of the version serves as its text.
+    fn authority(line: &[u8], target: Span, protocol: Span) -> Result<Self, HeadError> {
+        let text = target.of(line);
+        let port_len = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let before_port = &text[..text.len() - port_len];
+        if port_len == 0 || before_port.last() != Some(&b':') || protocol.of(line).is_empty() {
+            return Err(HeadError::InvalidRequest);
+        }
+        let slash = protocol.start() + b"HTTP".len();
+        Ok(Self { uri: Span::new(slash, slash + 1), authority: Some(target), scheme: None })
+    }
+
+    /// `scheme://authority`, then a path, a query, or nothing. An empty path is `/`: a slash of `://` serves as its text.
+    fn absolute(line: &[u8], target: Span) -> Result<Self, HeadError> {
+        let text = target.of(line);
+        let colon = text.iter().position(|&b| b == b':').ok_or(HeadError::InvalidRequest)?;
+        let good = |&b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if !text[0].is_ascii_alphabetic()
+            || !text[..colon].iter().all(good)
+            || !text[colon..].starts_with(b"://")
+        {
+            return Err(HeadError::InvalidRequest);
+        }
+        let host = colon + 3;
+        let host_len = text[host..]
+            .iter()
+            .position(|b| matches!(b, b'/' | b'?' | b'#'))
+            .unwrap_or(text.len() - host);
+        let path = host + host_len;
+        if text.get(path) == Some(&b'#') {
+            return Err(HeadError::InvalidRequest);
+        }
+        let uri = if path == text.len() {
+            Span::new(colon + 1, colon + 2)
+        } else {
+            Span::new(path, text.len())
+        };
+        Ok(Self {
+            uri: uri.shift(target.start()),
+            authority: Some(Span::new(host, path).shift(target.start())),
+            scheme: Some(Span::new(0, colon).shift(target.start())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<(Version, String, Option<String>), HeadError> {
+        // Something in front, because a head's lines do not start at 0 forever.
+        let input = format!("xx{line}");
+        let text = |span: Span| String::from_utf8_lossy(span.of(input.as_bytes())).into_owned();
+        let parsed = RequestLine::parse(input.as_bytes(), Span::new(2, input.len()))?;
+        Ok((parsed.version, text(parsed.uri), parsed.authority.map(text)))
+    }
+
+    #[test]
+    fn targets_are_taken_apart() {
+        use Version::*;
+        for (line, version, uri, authority) in [
+            ("GET / HTTP/1.1", Http11, "/", None),
+            ("GET   /a?b#c   HTTP/1.0  ", Http10, "/a?b#c", None),
+            ("GET /\u{e4} HTTP/1.7", Http11, "/\u{e4}", None),
+            ("GET / HTTP/1.000", Http10, "/", None),
+            ("GET / HTTP/1.01", Http11, "/", None),
+            ("GET /a", Http09, "/a", None),
+            ("GET /a  ", Http09, "/a", None),
+            ("GET http://h HTTP/1.1", Http11, "/", Some("h")),
+            ("GET ws+x://h:8/p?q HTTP/1.1", Http11, "/p?q", Some("h:8")),
+            ("GET http://h?q HTTP/1.1", Http11, "?q", Some("h")),
+            ("CONNECT h:80 HTTP/1.1", Http11, "/", Some("h:80")),
+            ("M-SEARCH_X / HTTP/1.1", Http11, "/", None),
+        ] {
+            assert_eq!(
+                parse(line),
+                Ok((version, uri.into(), authority.map(String::from))),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_its_kind() {
+        use HeadError::*;
+        for (line, error) in [
+            ("get / HTTP/1.1", InvalidMethod),
+            ("G\tT / HTTP/1.1", InvalidMethod),
+            ("GET", InvalidRequest),
+            ("GET ", InvalidRequest),
+            ("GET / /", InvalidRequest),
+            ("GET /\t HTTP/1.1", InvalidRequest),
+            ("GET /\r HTTP/1.1", InvalidRequest),
+            ("GET /\x7f HTTP/1.1", InvalidRequest),
+            ("GET * HTTP/1.1", InvalidRequest),
+            ("OPTIONS * HTTP/1.1", InvalidRequest),
+            ("GET a HTTP/1.1", InvalidRequest),
+            ("GET http:/h HTTP/1.1", InvalidRequest),
+            ("GET 1ttp://h HTTP/1.1", InvalidRequest),
+            ("GET http://h#f HTTP/1.1", InvalidRequest),
+            ("CONNECT / HTTP/1.1", InvalidRequest),
+            ("CONNECT h HTTP/1.1", InvalidRequest),
+            ("CONNECT h: HTTP/1.1", InvalidRequest),
+            ("GET / http/1.1", InvalidRequest),
+            ("GET / HTTP/1.", InvalidRequest),
+            ("GET / HTTP/1.1000", InvalidRequest),
+            ("GET / HTTP/1.1 x", InvalidRequest),
+            ("GET / HTTP/0.9", InvalidRequest),
+            ("GET / HTTP/2.0", InvalidVersion),
+            ("GET / HTTP/11.0", InvalidVersion),
+            ("POST /", InvalidHttp09Method),
+        ] {
+            assert_eq!(parse(line), Err(error), "{line}");
+        }
+    }
+}
