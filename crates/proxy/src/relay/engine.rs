@@ -1,0 +1,239 @@
+//! The loop: wait, note who is ready, read the mail, give turns, end who is due.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use wssgate_sys::epoll::{Epoll, Events};
+use wssgate_sys::socket;
+
+use super::deadlines::Deadlines;
+use super::tunnel::{Buffers, Tunnel};
+use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
+
+/// The token of the doorbell; tunnels have twice their key, plus one for the upstream.
+const DOORBELL: u64 = u64::MAX;
+
+/// How many events one wait may bring.
+const EVENTS: usize = 512;
+
+/// Hears of every end, with the ticket.
+pub(super) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
+
+/// The state of a relay thread.
+pub(super) struct Engine {
+    settings: Settings,
+    epoll: Epoll,
+    events: Events,
+    mail: Receiver<Mail>,
+    shared: Arc<Shared>,
+    on_end: OnEnd,
+    tunnels: Slab<Tunnel>,
+    /// Keys of tunnels that want a turn, each at most once, in the order in which they get it.
+    ready: VecDeque<usize>,
+    deadlines: Deadlines,
+    buffers: Buffers,
+    start: Instant,
+    stopping: bool,
+}
+
+impl Engine {
+    pub(super) fn new(
+        settings: Settings,
+        mail: Receiver<Mail>,
+        shared: Arc<Shared>,
+        on_end: OnEnd,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add_level_readable(shared.bell.as_fd(), DOORBELL)?;
+        Ok(Self {
+            settings,
+            epoll,
+            events: Events::with_capacity(EVENTS),
+            mail,
+            shared,
+            on_end,
+            tunnels: Slab::new(),
+            ready: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            buffers: Buffers::new(),
+            start: Instant::now(),
+            stopping: false,
+        })
+    }
+
+    /// Runs until it is told to stop or all handles are gone.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        while !self.stopping {
+            self.step(None)?;
+        }
+        self.close(Selection::All, EndCause::Stopped);
+        Ok(())
+    }
+
+    /// Waits at most `wait` for something to do, and does it.
+    pub(super) fn step(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let wait = self.wait(wait);
+        self.epoll.wait(&mut self.events, wait)?;
+        let now_ms = self.now_ms();
+        if self.note_events() {
+            self.read_mail(now_ms);
+        }
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { break };
+            self.give_turn(key, now_ms);
+        }
+        self.end_the_due(now_ms);
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn wait(&self, limit: Option<Duration>) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self
+            .deadlines
+            .next()
+            .map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
+        match (next, limit) {
+            (Some(next), Some(limit)) => Some(next.min(limit)),
+            (next, limit) => next.or(limit),
+        }
+    }
+
+    /// Remembers readiness in the tunnels; says whether the doorbell rang.
+    fn note_events(&mut self) -> bool {
+        let mut rang = false;
+        for event in self.events.iter() {
+            if event.token == DOORBELL {
+                rang = true;
+                continue;
+            }
+            let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
+            let Ok(key) = usize::try_from(event.token >> 1) else { continue };
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.on_event(side, event);
+            if !tunnel.queued {
+                tunnel.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+        rang
+    }
+
+    fn read_mail(&mut self, now_ms: u64) {
+        self.shared.bell.clear();
+        loop {
+            match self.mail.try_recv() {
+                Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
+                Ok(Mail::Close(selection, cause)) => self.close(selection, cause),
+                Ok(Mail::Stop) => self.stopping = true,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn adopt(&mut self, handover: Handover, now_ms: u64) {
+        let entry = self.tunnels.vacant_entry();
+        let key = entry.key();
+        let mut tunnel = Tunnel::new(handover, now_ms);
+        for (side, token) in [(Side::Client, 2 * key as u64), (Side::Upstream, 2 * key as u64 + 1)]
+        {
+            let fd = tunnel.leg(side).fd();
+            let added = socket::set_nonblocking(fd).and_then(|()| self.epoll.add(fd, token));
+            if let Err(error) = added {
+                tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)));
+            }
+        }
+        tunnel.queued = true;
+        entry.insert(tunnel);
+        self.ready.push_back(key);
+        self.shared.counters.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn give_turn(&mut self, key: usize, now_ms: u64) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.queued = false;
+        tunnel.turn(&mut self.buffers, self.settings.turn_bytes, now_ms);
+        if tunnel.is_over() {
+            return self.remove(key, now_ms);
+        }
+        if tunnel.wants_turn() {
+            tunnel.queued = true;
+            self.ready.push_back(key);
+        }
+        self.arm(key);
+    }
+
+    /// Moves the entry of a tunnel among the deadlines if it would fire too late.
+    fn arm(&mut self, key: usize) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let Some(due) = tunnel.due() else { return };
+        if due.at_ms < tunnel.armed_ms {
+            self.deadlines.disarm(key, tunnel.armed_ms);
+            tunnel.armed_ms = self.deadlines.arm(key, due.at_ms, due.wait_ms);
+        }
+    }
+
+    fn end_the_due(&mut self, now_ms: u64) {
+        while let Some(key) = self.deadlines.pop(now_ms) {
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.armed_ms = u64::MAX;
+            match tunnel.due() {
+                Some(due) if due.at_ms <= now_ms => {
+                    tunnel.close(due.cause);
+                    self.remove(key, now_ms);
+                }
+                _ => self.arm(key),
+            }
+        }
+    }
+
+    fn close(&mut self, selection: Selection, cause: EndCause) {
+        let now_ms = self.now_ms();
+        let keys: Vec<usize> = self
+            .tunnels
+            .iter()
+            .filter(|(_, tunnel)| match selection {
+                Selection::All => true,
+                Selection::Generation(generation) => tunnel.generation == generation,
+                Selection::Ticket(ticket) => tunnel.ticket == ticket,
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.tunnels[key].close(cause);
+            self.remove(key, now_ms);
+        }
+    }
+
+    fn remove(&mut self, key: usize, now_ms: u64) {
+        let tunnel = self.tunnels.remove(key);
+        if tunnel.queued {
+            self.ready.retain(|&ready| ready != key);
+        }
+        self.deadlines.disarm(key, tunnel.armed_ms);
+        for side in [Side::Client, Side::Upstream] {
+            // An error means that it was never added.
+            self.epoll.delete(tunnel.leg(side).fd()).ok();
+        }
+        let end = tunnel.end(now_ms);
+        let ticket = tunnel.ticket;
+        drop(tunnel);
+        self.shared.live.fetch_sub(1, Ordering::Relaxed);
+        (self.on_end)(ticket, end);
+    }
+}

@@ -1,0 +1,98 @@
+//! Tunnels without TLS.
+
+use super::*;
+
+#[test]
+fn bytes_pass_both_ways() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.tunnel();
+    client.send(b"to the upstream");
+    rig.expect(&mut upstream, b"to the upstream");
+    upstream.send(b"to the client");
+    rig.expect(&mut client, b"to the client");
+}
+
+#[test]
+fn bytes_read_behind_the_switch_arrive_first() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.client.plaintext = b"early question".to_vec();
+        handover.upstream.plaintext = b"early answer".to_vec();
+    });
+    client.send(b", late question");
+    upstream.send(b", late answer");
+    rig.expect(&mut upstream, b"early question, late question");
+    rig.expect(&mut client, b"early answer, late answer");
+}
+
+#[test]
+fn a_client_that_ends_still_gets_the_whole_answer() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.tunnel();
+    client.send(b"question");
+    client.end();
+    rig.expect(&mut upstream, b"question");
+    rig.expect_end(&mut upstream);
+    let answer = noise(100_000);
+    upstream.send(&answer);
+    upstream.end();
+    rig.expect(&mut client, &answer);
+    rig.expect_end(&mut client);
+    let end = rig.end();
+    assert_eq!(end.cause, EndCause::Ended(Side::Client));
+    assert_eq!((end.client.received, end.client.sent), (8, 100_000));
+    assert_eq!((end.upstream.received, end.upstream.sent), (100_000, 8));
+}
+
+#[test]
+fn an_upstream_that_ends_still_hears_the_client_out() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.tunnel();
+    upstream.send(b"bye");
+    upstream.end();
+    rig.expect(&mut client, b"bye");
+    rig.expect_end(&mut client);
+    let rest = noise(100_000);
+    client.send(&rest);
+    client.end();
+    rig.expect(&mut upstream, &rest);
+    rig.expect_end(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::Ended(Side::Upstream));
+}
+
+#[test]
+fn a_relay_thread_carries_ends_and_stops() {
+    let (ended, ends) = mpsc::channel();
+    let relay = start("relay", Settings::default(), move |ticket, end| {
+        ended.send((ticket, end)).unwrap();
+    })
+    .unwrap();
+    let handle = relay.handle();
+    let mut peers = Vec::new();
+    for ticket in 1..=2 {
+        let (client, near_client) = peer::tcp_pair();
+        let (upstream, near_upstream) = peer::tcp_pair();
+        let handover = Handover {
+            ticket,
+            generation: ticket,
+            client: Leg::plain(near_client, b"hello".to_vec()),
+            upstream: Leg::plain(near_upstream, Vec::new()),
+            protocol: Protocol::Other,
+            timers: Timers::default(),
+            buffer_size: 4096,
+        };
+        handle.hand_over(handover).unwrap();
+        peers.push((client, upstream));
+    }
+    let mut hello = [0; 5];
+    std::io::Read::read_exact(&mut peers[0].1, &mut hello).unwrap();
+    assert_eq!((&hello, handle.live()), (b"hello", 2));
+    handle.close(Selection::Generation(1), EndCause::Drained).unwrap();
+    let (ticket, end) = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ticket, end.cause), (1, EndCause::Drained));
+    relay.stop().unwrap();
+    let (ticket, end) = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ticket, end.cause), (2, EndCause::Stopped));
+    assert_eq!(handle.live(), 0);
+    assert!(handle.close(Selection::All, EndCause::Killed).is_err());
+}
