@@ -10,11 +10,13 @@ pub mod closing;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
+pub mod tracker;
 
 pub use close::CloseCode;
 pub use closing::Closing;
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
-pub use handshake::{Offer, RequestError, SwitchError, Switched, accept_key};
+pub use handshake::{Extensions, Offer, RequestError, SwitchError, Switched, accept_key};
+pub use tracker::{Counts, Progress, Tracker};
 
 /// The two ends of a WebSocket (RFC 6455 §1.2).
 ///

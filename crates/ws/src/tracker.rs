@@ -1,0 +1,260 @@
+//! Follows frame boundaries through bytes that only pass by.
+//!
+//! A relay reads bytes from one side and writes them to the other. To count messages, to put a
+//! frame of its own between two others, or to know how a tunnel ended, it has to know where frames
+//! end, and nothing else: 2 to 14 bytes of header per frame tell that. The tracker keeps an
+//! unfinished header and the number of payload bytes still to come, and never a payload. A chunk
+//! inside of a payload costs one comparison and one subtraction. Payload stays masked, so it is
+//! not known whether a text is UTF-8.
+//!
+//! `Header` ──complete──▶ `Payload`, or `CloseCode` ──two bytes──▶ `Payload`
+//! `Payload` ──all of it──▶ `Header`; anything ──broken rule──▶ `Broken`, for ever.
+//!
+//! After a broken rule the tracker knows no boundaries any more and only counts bytes: what becomes
+//! of such a tunnel is the relay's decision, not its.
+
+use crate::{
+    CloseCode, FrameError, FrameHeader, Opcode, Side,
+    frame::{MAX_HEADER_LEN, must_mask},
+    handshake::Extensions,
+};
+
+/// What went by, in numbers that only grow; one may serve many trackers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All bytes, headers included.
+    pub bytes: u64,
+    /// Complete frames of any kind.
+    pub frames: u64,
+    /// Complete text and binary messages.
+    pub messages: u64,
+    /// Complete pings.
+    pub pings: u64,
+    /// Complete pongs.
+    pub pongs: u64,
+}
+
+/// What the bytes of one call brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Progress {
+    /// The last offset in these bytes at which no frame is under way, where a control frame could
+    /// be injected. It is 0 if the bytes begin between two frames and none ends in them.
+    pub boundary: Option<usize>,
+    /// The code of the first Close among these bytes, known when its two bytes have passed;
+    /// [`CloseCode::NO_STATUS`] if the Close is empty. Whether the code is valid is not checked.
+    pub close: Option<CloseCode>,
+    /// The protocol was broken here. Bytes up to `boundary` were still in order.
+    pub broken: Option<FrameError>,
+}
+
+/// Follows the frames of one direction. 32 bytes, no heap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    place: Place,
+    /// Payload of the running message by the headers seen so far.
+    message_len: u64,
+    extensions: Extensions,
+    from: Side,
+    /// Whether a fragmented message waits for its continuation.
+    in_message: bool,
+}
+
+/// Where in a frame the next byte belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the header, of which `seen` bytes are kept; all 14 would be complete.
+    Header { seen: u8, kept: [u8; MAX_HEADER_LEN - 1] },
+    /// In the first two bytes of a Close's payload, of which `left` bytes are to come.
+    CloseCode { left: u8, mask: [u8; 4], first: Option<u8> },
+    /// In the payload, of which `left` bytes are to come.
+    Payload { left: u64, opcode: Opcode, fin: bool },
+    /// Nowhere that is known.
+    Broken(FrameError),
+}
+
+impl Place {
+    const BOUNDARY: Self = Self::Header { seen: 0, kept: [0; MAX_HEADER_LEN - 1] };
+}
+
+impl Tracker {
+    /// A tracker for the frames that `from` sends, right after the switch.
+    pub fn new(from: Side, extensions: Extensions) -> Self {
+        Self { place: Place::BOUNDARY, message_len: 0, extensions, from, in_message: false }
+    }
+
+    /// Moves on by `bytes`, the next ones of the stream.
+    pub fn advance(&mut self, bytes: &[u8], counts: &mut Counts) -> Progress {
+        counts.bytes += bytes.len() as u64;
+        let mut progress = Progress::default();
+        let mut rest = bytes;
+        loop {
+            if self.is_at_boundary() {
+                progress.boundary = Some(bytes.len() - rest.len());
+            }
+            let after = match self.place {
+                Place::Header { .. } => self.on_header(rest, &mut progress),
+                Place::CloseCode { .. } => self.on_close_code(rest, &mut progress),
+                Place::Payload { .. } => self.on_payload(rest, counts),
+                Place::Broken(_) => None,
+            };
+            match after {
+                Some(after) => rest = after,
+                None => return progress,
+            }
+        }
+    }
+
+    /// Whether the last byte ended a frame, or none has begun: a control frame may be injected.
+    pub fn is_at_boundary(&self) -> bool {
+        matches!(self.place, Place::Header { seen: 0, .. })
+    }
+
+    /// Whether a fragmented message waits for more fragments.
+    pub fn is_in_message(&self) -> bool {
+        self.in_message
+    }
+
+    /// The payload length of the running message, or else of the last one: the sum of what the
+    /// headers seen so far announced.
+    pub fn message_len(&self) -> u64 {
+        self.message_len
+    }
+
+    /// How the protocol was broken, if it was.
+    pub fn broken(&self) -> Option<FrameError> {
+        match self.place {
+            Place::Broken(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    // The three steps below take what is theirs from the front of `bytes` and return the rest, or
+    // `None` when there is nothing more to do with these bytes.
+
+    fn on_header<'a>(&mut self, bytes: &'a [u8], progress: &mut Progress) -> Option<&'a [u8]> {
+        let Place::Header { seen, kept } = self.place else { return None };
+        let seen = usize::from(seen);
+        // A header that was cut continues behind the kept bytes; a whole one is read in place.
+        let mut joined = [0; MAX_HEADER_LEN];
+        let header = if seen == 0 {
+            bytes
+        } else {
+            let end = MAX_HEADER_LEN.min(seen + bytes.len());
+            joined[..seen].copy_from_slice(&kept[..seen]);
+            joined[seen..end].copy_from_slice(&bytes[..end - seen]);
+            &joined[..end]
+        };
+        match self.check(header).and_then(|()| FrameHeader::decode(header)) {
+            Ok(Some((decoded, after))) => {
+                let used = header.len() - after.len() - seen;
+                self.begin_frame(decoded, progress);
+                Some(&bytes[used..])
+            }
+            Ok(None) => {
+                // Fewer than 14 bytes, or the header would be complete.
+                let mut kept = [0; MAX_HEADER_LEN - 1];
+                kept[..header.len()].copy_from_slice(header);
+                self.place = Place::Header { seen: header.len() as u8, kept };
+                None
+            }
+            Err(error) => {
+                self.place = Place::Broken(error);
+                progress.broken = Some(error);
+                None
+            }
+        }
+    }
+
+    /// The rules that need the direction, the extensions or the frames before; like
+    /// [`FrameHeader::decode`] it objects to the first byte that breaks one.
+    fn check(&self, header: &[u8]) -> Result<(), FrameError> {
+        let Some(&first) = header.first() else {
+            return Ok(());
+        };
+        let opcode = Opcode::try_from(first & 0x0f)?;
+        let first_of_message = matches!(opcode, Opcode::Text | Opcode::Binary);
+        let allowed = match first_of_message {
+            true => self.extensions.rsv_on_first,
+            false => self.extensions.rsv_on_others,
+        };
+        let rsv = first >> 4 & 0b111;
+        if rsv & !allowed != 0 {
+            return Err(FrameError::ReservedBits(rsv));
+        }
+        if opcode.is_control() && first & 0x80 == 0 {
+            return Err(FrameError::FragmentedControl);
+        }
+        if opcode == Opcode::Continuation && !self.in_message {
+            return Err(FrameError::NothingToContinue);
+        }
+        if first_of_message && self.in_message {
+            return Err(FrameError::MessageNotEnded);
+        }
+        match header.get(1).map(|second| second & 0x80 != 0) {
+            Some(false) if must_mask(self.from) => Err(FrameError::NotMasked),
+            Some(true) if !must_mask(self.from) => Err(FrameError::Masked),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_frame(&mut self, header: FrameHeader, progress: &mut Progress) {
+        let FrameHeader { fin, opcode, mask, payload_len, .. } = header;
+        match opcode {
+            Opcode::Text | Opcode::Binary => self.message_len = payload_len,
+            Opcode::Continuation => {
+                self.message_len = self.message_len.saturating_add(payload_len);
+            }
+            Opcode::Close | Opcode::Ping | Opcode::Pong => {}
+        }
+        if !opcode.is_control() {
+            self.in_message = !fin;
+        }
+        self.place = match (opcode, u8::try_from(payload_len)) {
+            // Unmasked is masked by zeros.
+            (Opcode::Close, Ok(left @ 2..)) => {
+                Place::CloseCode { left, mask: mask.unwrap_or_default(), first: None }
+            }
+            _ => Place::Payload { left: payload_len, opcode, fin },
+        };
+        if opcode == Opcode::Close && payload_len == 0 {
+            progress.close.get_or_insert(CloseCode::NO_STATUS);
+        }
+    }
+
+    fn on_close_code<'a>(&mut self, bytes: &'a [u8], progress: &mut Progress) -> Option<&'a [u8]> {
+        let Place::CloseCode { left, mask, first } = &mut self.place else { return None };
+        let (&byte, after) = bytes.split_first()?;
+        let Some(first) = first.replace(byte) else {
+            return Some(after);
+        };
+        let code = u16::from_be_bytes([first ^ mask[0], byte ^ mask[1]]);
+        progress.close.get_or_insert(CloseCode(code));
+        self.place =
+            Place::Payload { left: u64::from(*left) - 2, opcode: Opcode::Close, fin: true };
+        Some(after)
+    }
+
+    fn on_payload<'a>(&mut self, bytes: &'a [u8], counts: &mut Counts) -> Option<&'a [u8]> {
+        let Place::Payload { left, opcode, fin } = &mut self.place else { return None };
+        if (bytes.len() as u64) < *left {
+            *left -= bytes.len() as u64;
+            return None;
+        }
+        let after = &bytes[*left as usize..];
+        counts.frames += 1;
+        match opcode {
+            Opcode::Ping => counts.pings += 1,
+            Opcode::Pong => counts.pongs += 1,
+            Opcode::Close => {}
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                counts.messages += u64::from(*fin);
+            }
+        }
+        self.place = Place::BOUNDARY;
+        Some(after)
+    }
+}
+
+#[cfg(test)]
+mod tests;
