@@ -1,1 +1,97 @@
 //! The one place that reads the time.
+//!
+//! Log lines and `Date` fields need the time as text, many times a second and to the second only.
+//! Each form is made once per thread and second; see [`TextCache`].
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// The wall clock.
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Time since 1970, for `$msec` and the like; zero if the clock is before that.
+pub fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The time of error lines: `2026/11/22 18:27:37`, local.
+pub fn error_log_time(time: SystemTime) -> String {
+    cached(0, time, |timestamp| local(timestamp, "%Y/%m/%d %H:%M:%S"))
+}
+
+/// `$time_local`: `22/Nov/2026:18:27:37 +0000`.
+pub fn time_local(time: SystemTime) -> String {
+    cached(1, time, |timestamp| local(timestamp, "%d/%b/%Y:%H:%M:%S %z"))
+}
+
+/// `$time_iso8601`: `2026-11-22T18:27:37+00:00`.
+pub fn time_iso8601(time: SystemTime) -> String {
+    cached(2, time, |timestamp| local(timestamp, "%Y-%m-%dT%H:%M:%S%:z"))
+}
+
+/// `Date` and other times of HTTP (RFC 9110 §5.6.7): `Sun, 22 Nov 2026 18:27:37 GMT`.
+pub fn http_date(time: SystemTime) -> String {
+    cached(3, time, |timestamp| {
+        timestamp.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    })
+}
+
+/// The time of syslog lines (RFC 3164 §4.1.2): `Nov 22 18:27:37`, local.
+pub fn syslog_time(time: SystemTime) -> String {
+    cached(4, time, |timestamp| local(timestamp, "%b %e %H:%M:%S"))
+}
+
+fn local(timestamp: Timestamp, format: &str) -> String {
+    timestamp.to_zoned(TimeZone::system()).strftime(format).to_string()
+}
+
+const FORMS: usize = 5;
+
+/// The last second that each form was made for, and its text.
+type TextCache = [(u64, String); FORMS];
+
+thread_local! {
+    static CACHE: RefCell<TextCache> = const { RefCell::new([const { (u64::MAX, String::new()) }; FORMS]) };
+}
+
+fn cached(form: usize, time: SystemTime, make: impl FnOnce(Timestamp) -> String) -> String {
+    let second = since_epoch(time).as_secs();
+    CACHE.with_borrow_mut(|cache| {
+        let (cached_second, text) = &mut cache[form];
+        if *cached_second != second {
+            let whole = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok());
+            *text = make(whole.unwrap_or(Timestamp::MAX));
+            *cached_second = second;
+        }
+        text.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_the_one_that_nginx_writes() {
+        let time = UNIX_EPOCH + Duration::from_millis(784_111_777_999);
+        assert_eq!(http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(error_log_time(time).len(), "1994/11/06 08:49:37".len());
+        assert!(error_log_time(time).starts_with("1994/11/0"));
+        assert!(time_local(time).contains("/Nov/1994:"));
+        assert_eq!(time_local(time).len(), "06/Nov/1994:08:49:37 +0000".len());
+        assert_eq!(time_iso8601(time).len(), "1994-11-06T08:49:37+00:00".len());
+        assert!(syslog_time(time).starts_with("Nov  "), "the day is padded with a space");
+    }
+
+    #[test]
+    fn a_new_second_is_a_new_text() {
+        let time = UNIX_EPOCH + Duration::from_secs(1);
+        assert_ne!(http_date(time), http_date(time + Duration::from_secs(1)));
+        assert_eq!(http_date(time), http_date(time + Duration::from_millis(999)));
+    }
+}

@@ -12,3 +12,13 @@ pub mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;
+
+use std::io;
+
+/// A system error in nginx's form: `98: Address already in use`.
+pub fn errno_text(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => format!("{errno}: {}", wssgate_sys::process::error_text(errno)),
+        None => error.to_string(),
+    }
+}

@@ -2,4 +2,6 @@
 
 pub mod epoll;
 pub mod eventfd;
+pub mod files;
+pub mod process;
 pub mod socket;

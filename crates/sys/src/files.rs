@@ -1,0 +1,76 @@
+//! Opening and owning log files.
+
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::epoll::check;
+
+/// Opens a file to append to, creating it; one that is no plain file (a pipe, a terminal) is opened
+/// so that writing never waits for its reader.
+pub fn open_log(path: &Path) -> io::Result<File> {
+    let open = |read| {
+        OpenOptions::new()
+            .append(true)
+            .read(read)
+            .create(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+    };
+    match open(false) {
+        // A pipe that nobody reads yet; being its reader ourselves keeps it open (fifo(7)).
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => open(true),
+        other => other,
+    }
+}
+
+/// Makes `owner` the owner of a file, who may then read and write it.
+pub fn give_to(file: &File, owner: u32) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    if metadata.uid() != owner {
+        // SAFETY: takes a descriptor that `file` holds, and numbers.
+        check(unsafe { libc::fchown(file.as_raw_fd(), owner, u32::MAX) })?;
+    }
+    let mode = metadata.permissions().mode();
+    if mode & 0o600 != 0o600 {
+        file.set_permissions(PermissionsExt::from_mode(mode | 0o600))?;
+    }
+    Ok(())
+}
+
+/// Makes a named pipe.
+pub fn make_fifo(path: &Path) -> io::Result<()> {
+    let path = crate::process::c_string(path)?;
+    // SAFETY: `path` is a C string that lives through the call.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_created_and_then_appended_to() {
+        let directory = std::env::temp_dir().join(format!("wssgate-log-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("x.log");
+        open_log(&path).unwrap().write_all(b"1\n").unwrap();
+        let mut again = open_log(&path).unwrap();
+        again.write_all(b"2\n").unwrap();
+        give_to(&again, again.metadata().unwrap().uid()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

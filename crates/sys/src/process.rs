@@ -1,0 +1,154 @@
+//! The process itself: going to the background, who it is, what it may open.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::epoll::check;
+
+/// The kernel's number of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// The name of this machine.
+pub fn host_name() -> String {
+    let mut buffer = [0u8; 256];
+    // SAFETY: the buffer lives through the call, and one byte less than its length is offered, so
+    // that it ends with a zero.
+    let result = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len() - 1) };
+    if result != 0 {
+        return "localhost".to_string();
+    }
+    let len = buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len());
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+/// Where a process is after [`daemonise`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Daemonised {
+    /// The one that was started; it has nothing left to do.
+    Parent,
+    /// The one in the background.
+    Child,
+}
+
+/// Goes to the background: a child in a session of its own, without terminal; its standard input and
+/// output are `/dev/null`. Standard error stays, as with nginx, until [`close_stderr`].
+///
+/// Must be called while the process has one thread.
+pub fn daemonise() -> io::Result<Daemonised> {
+    // SAFETY: there is only this thread, so the child is a complete copy of the program.
+    match check(unsafe { libc::fork() })? {
+        0 => {}
+        _ => return Ok(Daemonised::Parent),
+    }
+    // SAFETY: takes nothing.
+    check(unsafe { libc::setsid() })?;
+    // SAFETY: takes a number and cannot fail.
+    unsafe { libc::umask(0) };
+    onto_null(libc::STDIN_FILENO)?;
+    onto_null(libc::STDOUT_FILENO)?;
+    Ok(Daemonised::Child)
+}
+
+/// Points standard error at `/dev/null`: the last step into the background.
+pub fn close_stderr() -> io::Result<()> {
+    onto_null(libc::STDERR_FILENO)
+}
+
+fn onto_null(fd: libc::c_int) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    // SAFETY: `null` is open, and `fd` is one of the standard descriptors, which nobody owns.
+    check(unsafe { libc::dup2(null.as_raw_fd(), fd) })?;
+    Ok(())
+}
+
+/// Sends a signal to a process.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}
+
+/// The text of a system error, e.g. `Address already in use`.
+pub fn error_text(errno: i32) -> String {
+    let mut buffer = [0u8; 256];
+    // SAFETY: the buffer lives through the call, its length is told, and the function (the XSI one
+    // that libc binds) ends the text with a zero.
+    unsafe { libc::strerror_r(errno, buffer.as_mut_ptr().cast(), buffer.len()) };
+    let len = buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len());
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+/// Asks for room for `limit` open descriptors.
+pub fn set_descriptor_limit(limit: u64) -> io::Result<()> {
+    let value = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: `value` lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &value) })?;
+    Ok(())
+}
+
+/// How many descriptors may be open: the limit that applies and the one it may be raised to.
+pub fn descriptor_limit() -> io::Result<(u64, u64)> {
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `value` lives through the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut value) })?;
+    Ok((value.rlim_cur, value.rlim_max))
+}
+
+/// Raises the limit of open descriptors as far as it goes without privileges.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (_, hard) = descriptor_limit()?;
+    set_soft_descriptor_limit(hard)?;
+    Ok(hard)
+}
+
+fn set_soft_descriptor_limit(soft: u64) -> io::Result<()> {
+    let (_, hard) = descriptor_limit()?;
+    let value = libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard };
+    // SAFETY: `value` lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &value) })?;
+    Ok(())
+}
+
+pub(crate) fn c_string(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_texts_of_the_system() {
+        assert_eq!(error_text(libc::EADDRINUSE), "Address already in use");
+        assert_eq!(error_text(libc::ENOENT), "No such file or directory");
+    }
+
+    #[test]
+    fn threads_have_numbers_of_their_own() {
+        let other = std::thread::spawn(thread_id).join().unwrap();
+        assert_ne!(thread_id(), other);
+        assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn the_soft_limit_can_be_raised_to_the_hard_one() {
+        let (_, hard) = descriptor_limit().unwrap();
+        assert_eq!(raise_descriptor_limit().unwrap(), hard);
+        assert_eq!(descriptor_limit().unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_cannot_be_signalled() {
+        let error = kill(i32::MAX, 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+    }
+}
