@@ -1,0 +1,285 @@
+use super::*;
+
+/// Peers called `a`, `b`, `c`, … and their state, with a clock of their own.
+struct Bench {
+    rules: Vec<Rules>,
+    states: Vec<State>,
+    method: Method,
+    now: Instant,
+    numbers: Vec<u64>,
+}
+
+impl Bench {
+    fn new(method: Method, weights: &[i64]) -> Self {
+        let rules = weights.iter().enumerate().map(|(slot, &weight)| Rules {
+            weight,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            down: false,
+            slot,
+            line: slot,
+        });
+        let states = weights.iter().map(|&weight| {
+            let mut state = State::default();
+            state.set_weight(weight);
+            state
+        });
+        Self {
+            rules: rules.collect(),
+            states: states.collect(),
+            method,
+            now: Instant::now(),
+            numbers: Vec::new(),
+        }
+    }
+
+    fn selection(&self, key: &str) -> Selection {
+        Selection::new(&self.method, key.as_bytes())
+    }
+
+    fn choose(&mut self, selection: &mut Selection) -> Option<usize> {
+        let mut tier = Tier {
+            rules: &self.rules,
+            states: &mut self.states,
+            single: self.rules.len() == 1,
+            total_weight: self.rules.iter().map(|rules| rules.weight).sum(),
+        };
+        let numbers = &mut self.numbers;
+        let mut random = || if numbers.is_empty() { 0 } else { numbers.remove(0) };
+        selection.choose(&self.method, &mut tier, self.now, &mut random)
+    }
+
+    fn release(&mut self, index: usize, failed: bool) -> bool {
+        let single = self.rules.len() == 1;
+        release(&self.rules[index], &mut self.states[index], single, failed, self.now)
+    }
+
+    /// One request that succeeds, and the letter of its peer.
+    fn request(&mut self, key: &str) -> char {
+        let mut selection = self.selection(key);
+        let Some(index) = self.choose(&mut selection) else { return '-' };
+        self.release(index, false);
+        letter(index)
+    }
+
+    fn requests(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.request("")).collect()
+    }
+}
+
+fn letter(index: usize) -> char {
+    char::from(b'a' + u8::try_from(index).unwrap_or(25))
+}
+
+#[test]
+fn round_robin_is_smooth() {
+    for (weights, expected) in [
+        (&[1, 1, 1][..], "abcabc"),
+        (&[5, 1, 1], "aabacaaaabacaa"),
+        (&[4, 2, 1], "abacabaabacaba"),
+        (&[1, 2], "babbab"),
+    ] {
+        let mut bench = Bench::new(Method::RoundRobin, weights);
+        assert_eq!(bench.requests(expected.len()), expected, "{weights:?}");
+    }
+}
+
+#[test]
+fn a_failing_peer_rests_and_comes_back_with_little_weight() {
+    let mut bench = Bench::new(Method::RoundRobin, &[2, 1]);
+    let mut selection = bench.selection("");
+    assert_eq!(bench.choose(&mut selection), Some(0));
+    assert!(bench.release(0, true));
+    assert_eq!(bench.choose(&mut selection), Some(1), "the next try goes to another peer");
+    bench.release(1, false);
+    assert_eq!(bench.choose(&mut selection), None, "all were tried");
+    assert_eq!(bench.requests(3), "bbb");
+    bench.now += Duration::from_secs(10);
+    assert_eq!(bench.requests(1), "b", "fail_timeout must have passed, not just arrived");
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.requests(6), "bbabaa", "its effective weight grows from zero");
+}
+
+#[test]
+fn failures_are_forgotten_only_after_a_rest() {
+    let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
+    bench.rules[0].max_fails = 2;
+    let fail = |bench: &mut Bench| {
+        let mut selection = bench.selection("");
+        while bench.choose(&mut selection) != Some(0) {
+            bench.release(1, false);
+        }
+        bench.release(0, true)
+    };
+    assert!(!fail(&mut bench));
+    bench.requests(4);
+    assert!(fail(&mut bench), "successes in between do not clear the count");
+}
+
+#[test]
+fn no_count_of_failures_with_max_fails_0() {
+    let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
+    bench.rules[0].max_fails = 0;
+    let mut selection = bench.selection("");
+    assert_eq!(bench.choose(&mut selection), Some(0));
+    assert!(!bench.release(0, true));
+    assert_eq!(bench.requests(4), "baba");
+}
+
+#[test]
+fn the_only_peer_is_used_whatever_its_failures() {
+    let mut bench = Bench::new(Method::RoundRobin, &[1]);
+    for _ in 0..3 {
+        let mut selection = bench.selection("");
+        assert_eq!(bench.choose(&mut selection), Some(0));
+        bench.release(0, true);
+    }
+    bench.rules[0].down = true;
+    assert_eq!(bench.requests(1), "-");
+}
+
+#[test]
+fn a_full_peer_is_passed_over() {
+    for method in [Method::RoundRobin, Method::LeastConn] {
+        let mut bench = Bench::new(method, &[1, 1]);
+        bench.rules[0].max_conns = 1;
+        let mut selection = bench.selection("");
+        assert_eq!(bench.choose(&mut selection), Some(0));
+        assert_eq!(bench.requests(3), "bbb");
+        bench.release(0, false);
+        assert_eq!(bench.requests(2), "ba");
+    }
+    let mut bench = Bench::new(Method::RoundRobin, &[1]);
+    bench.rules[0].max_conns = 1;
+    let mut selection = bench.selection("");
+    assert_eq!(bench.choose(&mut selection), Some(0));
+    assert_eq!(bench.requests(1), "-");
+}
+
+#[test]
+fn a_down_peer_is_never_chosen() {
+    let mut bench = Bench::new(Method::RoundRobin, &[9, 1, 1]);
+    bench.rules[0].down = true;
+    assert_eq!(bench.requests(4), "bcbc");
+}
+
+#[test]
+fn least_conn_counts_connections_for_their_weight() {
+    let mut bench = Bench::new(Method::LeastConn, &[2, 1]);
+    let mut order = String::new();
+    for _ in 0..6 {
+        let mut selection = bench.selection("");
+        order.extend(bench.choose(&mut selection).map(letter));
+    }
+    assert_eq!(order, "ababaa", "open connections stay in proportion 2 to 1");
+    bench.release(1, false);
+    bench.release(1, false);
+    assert_eq!(bench.request(""), 'b');
+}
+
+#[test]
+fn least_conn_among_equals_is_round_robin() {
+    let mut bench = Bench::new(Method::LeastConn, &[1, 1, 1]);
+    assert_eq!(bench.requests(6), "abcabc");
+}
+
+/// `ip_hash` of 127.0.0.x among two equal peers: 89, then three rounds of `h * 113 + byte mod 6271`.
+#[test]
+fn ip_hash_keeps_a_client_at_its_peer() {
+    let expected = |key: &[u8]| {
+        key.iter().fold(89u64, |hash, byte| (hash * 113 + u64::from(*byte)) % 6271) % 3
+    };
+    for address in [[127, 0, 0], [10, 1, 2], [192, 168, 7], [8, 8, 8]] {
+        let mut bench = Bench::new(Method::IpHash, &[1, 1, 1]);
+        for _ in 0..3 {
+            let mut selection = Selection::new(&bench.method, &address);
+            let chosen = bench.choose(&mut selection);
+            assert_eq!(chosen.map(|index| index as u64), Some(expected(&address)), "{address:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hashed_request_goes_elsewhere_when_its_peer_fails() {
+    for method in [Method::IpHash, Method::Hash] {
+        let mut bench = Bench::new(method, &[1, 1]);
+        let mut selection = bench.selection("key");
+        let first = bench.choose(&mut selection);
+        let second = bench.choose(&mut selection);
+        assert!(first.is_some() && second.is_some() && first != second);
+        assert_eq!(bench.choose(&mut selection), None);
+    }
+}
+
+#[test]
+fn an_empty_hash_key_is_round_robin() {
+    let mut bench = Bench::new(Method::Hash, &[1, 1]);
+    assert_eq!(bench.requests(4), "abab");
+}
+
+#[test]
+fn hash_is_that_of_cache_memcached() {
+    let mut bench = Bench::new(Method::Hash, &[1, 1, 1]);
+    for key in ["/", "/a", "user7", "0123456789"] {
+        let place = u64::from((Crc32::of(key.as_bytes()) >> 16) & 0x7fff) % 3;
+        assert_eq!(bench.request(key), letter(usize::try_from(place).unwrap_or(9)), "{key}");
+    }
+}
+
+#[test]
+fn the_ring_moves_only_the_keys_of_a_lost_server() {
+    let servers: [&[u8]; 3] = [b"127.0.0.1:8081", b"127.0.0.1:8082", b"127.0.0.1:8083"];
+    let ring = Ring::new(servers.iter().enumerate().map(|(line, server)| (*server, line, 1)));
+    assert_eq!(ring.points.len(), 480);
+    let mut bench = Bench::new(Method::Consistent(ring), &[1, 1, 1]);
+    let keys: Vec<String> = (0..300).map(|number| format!("key{number}")).collect();
+    let before: Vec<char> = keys.iter().map(|key| bench.request(key)).collect();
+    for peer in ['a', 'b', 'c'] {
+        let share = before.iter().filter(|chosen| **chosen == peer).count();
+        assert!((60..140).contains(&share), "{peer} has {share} of 300");
+    }
+    bench.rules[1].down = true;
+    for (key, chosen) in keys.iter().zip(&before) {
+        let after = bench.request(key);
+        assert!(after != 'b' && (after == *chosen || *chosen == 'b'), "{key}");
+    }
+}
+
+#[test]
+fn the_ring_splits_host_and_port_as_nginx_does() {
+    for (server, host, port) in [
+        ("10.0.0.1:80", "10.0.0.1", "80"),
+        ("name", "name", ""),
+        ("[::1]:8080", "[::1]", "8080"),
+        ("unix:/tmp/s:1", "/tmp/s:1", ""),
+        ("a1", "a1", ""),
+    ] {
+        let expected = (host.as_bytes(), port.as_bytes());
+        assert_eq!(host_and_port(server.as_bytes()), expected, "{server}");
+    }
+}
+
+#[test]
+fn random_draws_by_weight_and_two_takes_the_lighter() {
+    let mut bench = Bench::new(Method::Random { two: false }, &[1, 3]);
+    bench.numbers = vec![0, 1, 2, 3, 4];
+    assert_eq!(bench.requests(5), "abbba");
+
+    let mut bench = Bench::new(Method::Random { two: true }, &[1, 1, 1]);
+    bench.states[0].conns = 2;
+    bench.states[1].conns = 1;
+    bench.numbers = vec![0, 0, 1, 1, 2];
+    assert_eq!(bench.requests(2), "bc", "the same number twice draws again");
+}
+
+#[test]
+fn a_set_of_tries_holds_large_numbers_too() {
+    let mut tried = Tried::default();
+    for index in [0, 63, 64, 1000] {
+        assert!(!tried.contains(index));
+        tried.insert(index);
+        assert!(tried.contains(index));
+    }
+    assert!(!tried.contains(65));
+}
