@@ -26,7 +26,12 @@ const URI: [bool; 256] = {
     let mut table = [false; 256];
     let mut i = 0;
     while i < 256 {
-        table[i] = matches!(i as u8, 0..=b' ' | 0x7f..=0xff | b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+        let b = i as u8;
+        let special = matches!(
+            b,
+            b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+        );
+        table[i] = special || !b.is_ascii_graphic();
         i += 1;
     }
     table

@@ -3,56 +3,17 @@
 //! A head is read line by line, and each line is judged when it is complete: what a client did wrong is known as early
 //! as nginx knows it, and nothing is read twice.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 use crate::fields::{Entry, FieldIter, Fields, NameKind, is_clean_value, split_line};
-use crate::framing::{Framing, FramingError, framing_of_request, keeps_alive};
+use crate::framing::{FramingError, framing_of_request};
 use crate::host::{self, Host};
-use crate::lines::{Line, Lines, MAX_HEAD, Span};
-use crate::method::{Method, Version};
+use crate::limits::{Limits, Room};
+use crate::lines::{Line, Lines, Span};
+use crate::method::Version;
+use crate::request_head::RequestHead;
 use crate::request_line::{RequestLine, is_method_byte};
-use crate::uri::{InvalidUri, Uri};
-
-/// What a request head may look like: nginx's directives of these names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `client_header_buffer_size`: the head's first buffer.
-    pub client_header_buffer_size: usize,
-    /// The number in `large_client_header_buffers`: how many further buffers there may be.
-    pub large_buffers: usize,
-    /// The size in `large_client_header_buffers`: how long a line may be that the first buffer does not hold.
-    pub large_buffer_size: usize,
-    /// `max_headers`: how many fields.
-    pub max_headers: usize,
-    /// `underscores_in_headers`: whether a name with underscores is a valid one.
-    pub underscores_in_headers: bool,
-    /// `ignore_invalid_headers`: whether fields with odd names are dropped. Otherwise they are kept if the name is a
-    /// token, and refused if not.
-    pub ignore_invalid_headers: bool,
-}
-
-impl Default for Limits {
-    /// nginx's defaults.
-    fn default() -> Self {
-        Self {
-            client_header_buffer_size: 1024,
-            large_buffers: 4,
-            large_buffer_size: 8 * 1024,
-            max_headers: 1000,
-            underscores_in_headers: false,
-            ignore_invalid_headers: true,
-        }
-    }
-}
-
-impl Limits {
-    /// The most bytes that an acceptable head can have; a read buffer of this size is never too small.
-    pub fn max_head_len(&self) -> usize {
-        let large = self.large_buffers.saturating_mul(self.large_buffer_size);
-        self.client_header_buffer_size.saturating_add(large).min(MAX_HEAD)
-    }
-}
 
 /// What a client did wrong, in nginx's words.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -108,121 +69,10 @@ impl HeadError {
     }
 }
 
-/// A complete, valid request head. Its bytes are shared with the buffer it was read from.
-#[derive(Clone, Debug)]
-pub struct RequestHead {
-    line: RequestLine,
-    fields: Fields,
-    ignored: Vec<Span>,
-    host: Option<Host>,
-    framing: Framing,
-}
-
-impl RequestHead {
-    /// The method, for decisions.
-    pub fn method(&self) -> Method {
-        self.line.method
-    }
-
-    /// The method's name as sent: `$request_method`.
-    pub fn method_name(&self) -> &[u8] {
-        self.text(self.line.method_name)
-    }
-
-    /// The version.
-    pub fn version(&self) -> Version {
-        self.line.version
-    }
-
-    /// The version as sent, such as `HTTP/1.1`; empty for HTTP/0.9: `$server_protocol`.
-    pub fn protocol(&self) -> &[u8] {
-        self.text(self.line.protocol)
-    }
-
-    /// The request line without its end: `$request`.
-    pub fn request_line(&self) -> &[u8] {
-        self.text(self.line.text)
-    }
-
-    /// The target as sent, in whatever form.
-    pub fn target(&self) -> &[u8] {
-        self.text(self.line.target)
-    }
-
-    /// Path and query as sent, without scheme and authority: `$request_uri`. For `http://h?q` it is `?q`.
-    pub fn request_uri(&self) -> Bytes {
-        self.fields.buf().slice(self.line.uri.start()..self.line.uri.end())
-    }
-
-    /// The scheme of an absolute-form target.
-    pub fn scheme(&self) -> Option<&[u8]> {
-        self.line.scheme.map(|span| self.text(span))
-    }
-
-    /// The authority of an absolute-form target, or of CONNECT, as sent.
-    pub fn authority(&self) -> Option<&[u8]> {
-        self.line.authority.map(|span| self.text(span))
-    }
-
-    /// Path and arguments, decoded and resolved; see [`Uri`].
-    pub fn uri(&self, merge_slashes: bool) -> Result<Uri, InvalidUri> {
-        Uri::parse(&self.request_uri(), merge_slashes)
-    }
-
-    /// Whom the request is for: the target's authority, or else the Host field (RFC 9112 §3.2.2).
-    ///
-    /// The Host field itself, as sent, is `fields().first("host")`.
-    pub fn host(&self) -> Option<&Host> {
-        self.host.as_ref()
-    }
-
-    /// The fields, without the ignored ones.
-    pub fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    /// Field lines that were dropped because of their names (`ignore_invalid_headers`), for the log.
-    pub fn ignored(&self) -> impl Iterator<Item = &[u8]> {
-        self.ignored.iter().map(|&span| self.text(span))
-    }
-
-    /// Where the body ends.
-    pub fn framing(&self) -> Framing {
-        self.framing
-    }
-
-    /// Whether the client wants to go on using the connection.
-    pub fn keeps_alive(&self) -> bool {
-        self.line.method != Method::Connect && keeps_alive(self.line.version, &self.fields)
-    }
-
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
-    pub fn expects_continue(&self) -> bool {
-        self.line.version == Version::Http11
-            && self.fields.first("expect").is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
-    }
-
-    /// Length of the head in bytes, from the method to the empty line.
-    pub fn raw_len(&self) -> usize {
-        self.fields.buf().len()
-    }
-
-    /// Copies the bytes to memory of their own, so that a head kept for long does not keep a read buffer alive.
-    pub fn detach(&mut self) {
-        self.fields.detach();
-        if let Some(host) = &mut self.host {
-            host.detach();
-        }
-    }
-
-    fn text(&self, span: Span) -> &[u8] {
-        span.of(self.fields.buf())
-    }
-}
-
 /// Reads one request head after the other from a growing buffer.
 ///
-/// Between two calls of [`parse`](Self::parse) bytes may be added to the end of the buffer, and nothing else done to it.
+/// Between two calls of [`parse`](Self::parse) bytes may be added to the end of the buffer, and nothing else done to
+/// it.
 #[derive(Debug, Default)]
 pub struct RequestParser {
     lines: Lines,
@@ -311,6 +161,7 @@ impl RequestParser {
     fn on_request_line(&mut self, input: &[u8], line: Line) -> Result<(), HeadError> {
         let parsed = RequestLine::parse(input, line.text)?;
         self.line = Some(parsed);
+        self.entries.reserve(USUAL_FIELDS);
         if let Some(authority) = parsed.authority {
             host::check(authority.of(input)).map_err(|_| HeadError::InvalidHostInLine)?;
             self.host = Some(authority);
@@ -391,6 +242,9 @@ impl RequestParser {
     }
 }
 
+/// Room for the fields of a browser's request, so that the index is allocated once.
+const USUAL_FIELDS: usize = 16;
+
 /// Fields that nginx refuses to see twice; Host first.
 const UNIQUE: [&str; 12] = [
     "host",
@@ -407,35 +261,6 @@ const UNIQUE: [&str; 12] = [
     "if-range",
 ];
 
-/// How much of nginx's buffers for one head is left. A line never spans two of them.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    free: usize,
-    spare: usize,
-}
-
-impl Room {
-    fn new(limits: &Limits) -> Self {
-        Self { free: limits.client_header_buffer_size.min(MAX_HEAD), spare: limits.large_buffers }
-    }
-
-    /// How long the next line may be, its end included.
-    fn longest(&self, limits: &Limits) -> usize {
-        match self.spare > 0 && self.free < limits.large_buffer_size {
-            true => limits.large_buffer_size,
-            false => self.free,
-        }
-    }
-
-    /// Makes room for a line of `len` bytes; false if there is none.
-    fn take(&mut self, len: usize, limits: &Limits) -> bool {
-        if len > self.longest(limits) {
-            return false;
-        }
-        match self.free.checked_sub(len) {
-            Some(free) => self.free = free,
-            None => *self = Self { free: limits.large_buffer_size - len, spare: self.spare - 1 },
-        }
-        true
-    }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

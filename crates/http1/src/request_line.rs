@@ -118,7 +118,7 @@ impl Form {
         Ok(Self { uri: Span::new(slash, slash + 1), authority: Some(target), scheme: None })
     }
 
-    /// `scheme://authority`, then a path, a query, or nothing. An empty path is `/`: a slash of `://` serves as its text.
+    /// `scheme://authority`, then a path, a query, or nothing. An empty target is `/`, and a slash of `://` its text.
     fn absolute(line: &[u8], target: Span) -> Result<Self, HeadError> {
         let text = target.of(line);
         let colon = text.iter().position(|&b| b == b':').ok_or(HeadError::InvalidRequest)?;

@@ -1,7 +1,7 @@
 //! Response heads from upstreams.
 //!
-//! Read as tolerantly as nginx reads them, because what an upstream sends was chosen by the operator: bare LF ends a
-//! line, any name without controls, spaces and colons will do. What frames the body is checked as strictly as for requests.
+//! Read as tolerantly as nginx reads them, because the operator chose what answers here: a bare LF ends a line, and any
+//! name without controls, spaces and colons will do. What frames the body is checked as strictly as for requests.
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -98,7 +98,8 @@ impl ResponseHead {
 
 /// Reads one response head after the other from a growing buffer.
 ///
-/// Between two calls of [`parse`](Self::parse) bytes may be added to the end of the buffer, and nothing else done to it.
+/// Between two calls of [`parse`](Self::parse) bytes may be added to the end of the buffer, and nothing else done to
+/// it.
 #[derive(Debug, Default)]
 pub struct ResponseParser {
     lines: Lines,
@@ -217,4 +218,170 @@ fn parse_version(text: &[u8]) -> Option<Version> {
     };
     let (major, minor) = (number(major).filter(|_| major[0] != b'0')?, number(minor)?);
     Some(if (major, minor) < (1, 1) { Version::Http10 } else { Version::Http11 })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 4096;
+
+    fn parse(input: &str) -> Result<Option<ResponseHead>, ResponseError> {
+        ResponseParser::new().parse(&mut BytesMut::from(input), MAX)
+    }
+
+    fn head(input: &str) -> ResponseHead {
+        parse(input).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_head_is_kept_as_it_was_sent() {
+        let text = "HTTP/1.1 200 All is  well\r\nServer: x\r\nset-cookie: a\nSET-COOKIE:b\r\nX@Y: \x01\r\n\r\n";
+        let mut input = BytesMut::from(format!("{text}body").as_str());
+        let head = ResponseParser::new().parse(&mut input, MAX).unwrap().unwrap();
+        assert_eq!(&input[..], b"body");
+        assert_eq!((head.version(), head.status()), (Version::Http11, 200));
+        assert_eq!(
+            (head.status_text(), head.reason()),
+            (&b"200 All is  well"[..], &b"All is  well"[..])
+        );
+        assert_eq!(head.fields().all("Set-Cookie").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(head.fields().first("x@y"), Some(&b"\x01"[..]));
+        assert_eq!((head.raw_len(), &head.raw()[..]), (text.len(), text.as_bytes()));
+    }
+
+    #[test]
+    fn status_lines_are_read_as_nginx_reads_them() {
+        use Version::*;
+        for (line, version, status, reason) in [
+            ("HTTP/1.1 101 Switching Protocols", Http11, 101, "Switching Protocols"),
+            ("HTTP/1.0 404", Http10, 404, ""),
+            ("HTTP/1.1   404 ", Http11, 404, ""),
+            ("HTTP/1.1 403.1 Forbidden", Http11, 403, ".1 Forbidden"),
+            ("HTTP/2.0 200 OK", Http11, 200, "OK"),
+            ("HTTP/1.15 999 \u{e4}", Http11, 999, "\u{e4}"),
+        ] {
+            let head = head(&format!("{line}\r\n\r\n"));
+            assert_eq!(
+                (head.version(), head.status(), head.reason()),
+                (version, status, reason.as_bytes()),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_heads_are_refused_by_their_kind() {
+        use ResponseError::*;
+        let ok = |lines: &str| format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n");
+        for (input, error) in [
+            ("<html>".into(), NotHttp),
+            ("HTTX".into(), NotHttp),
+            ("\r\nHTTP/1.1 200 OK\r\n\r\n".into(), NotHttp),
+            ("HTTP/1.1\r\n".into(), NotHttp),
+            ("HTTP/ 200 OK\r\n".into(), NotHttp),
+            ("HTTP/0.9 200 OK\r\n".into(), NotHttp),
+            ("HTTP/1 200 OK\r\n".into(), NotHttp),
+            ("HTTP/1.1 20\r\n".into(), NotHttp),
+            ("HTTP/1.1 2000\r\n".into(), NotHttp),
+            ("HTTP/1.1 2x0 OK\r\n".into(), NotHttp),
+            ("HTTP/1.1 099 OK\r\n".into(), NotHttp),
+            ("HTTP/1.1 200 O\rK\r\n".into(), NotHttp),
+            (ok("a b: c"), InvalidHeader),
+            (ok("a : c"), InvalidHeader),
+            (ok("a: b\r\n c"), InvalidHeader),
+            (ok("a: b\rc"), InvalidHeader),
+            (ok("a: \0"), InvalidHeader),
+            (ok("a"), InvalidHeader),
+            (ok(": a"), InvalidHeader),
+            (ok("Content-Length: 1\r\ncontent-length: 1"), Framing(FramingError::Duplicate)),
+            (ok("Content-Length: a"), Framing(FramingError::InvalidContentLength)),
+            (ok("Content-Length: 1\r\nTransfer-Encoding: chunked"), Framing(FramingError::Both)),
+            (ok("Transfer-Encoding: gzip"), Framing(FramingError::UnknownTransferEncoding)),
+            (ok(&"a: b\r\n".repeat(MAX)), TooBig),
+        ] {
+            assert_eq!(
+                parse(&input).map(|_| ()),
+                Err(error),
+                "{:?}",
+                &input[..input.len().min(80)]
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_may_fill_the_buffer_but_no_more() {
+        let text = "HTTP/1.1 200 OK\r\na: b\r\n\r\n";
+        let parse = |input: &str, max| {
+            ResponseParser::new().parse(&mut BytesMut::from(input), max).map(|h| h.is_some())
+        };
+        assert_eq!(parse(text, text.len()), Ok(true));
+        assert_eq!(parse(text, text.len() - 1), Err(ResponseError::TooBig));
+        assert_eq!(parse(&text[..20], 21), Ok(false));
+        assert_eq!(parse(&text[..20], 20), Err(ResponseError::TooBig));
+    }
+
+    #[test]
+    fn a_second_status_line_is_skipped() {
+        let head = head("HTTP/1.1 200 OK\r\nHTTP/1.1 200 OK\r\na: b\r\n\r\n");
+        assert_eq!(head.fields().iter().collect::<Vec<_>>(), [(&b"a"[..], &b"b"[..])]);
+    }
+
+    #[test]
+    fn interim_responses_come_before_the_real_one() {
+        let mut input =
+            BytesMut::from("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+        let mut parser = ResponseParser::new();
+        let mut next = || {
+            parser.parse(&mut input, MAX).unwrap().map(|head| (head.status(), head.is_interim()))
+        };
+        assert_eq!(next(), Some((103, true)));
+        assert_eq!(next(), Some((200, false)));
+        assert_eq!(next(), None);
+        assert!(!head("HTTP/1.1 101 Switching\r\n\r\n").is_interim());
+    }
+
+    #[test]
+    fn a_connection_is_reused_only_after_a_framed_http_1_1_response() {
+        for (input, keeps) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 204 No\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.1 101 OK\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n", false),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", false),
+        ] {
+            let head = head(input);
+            assert_eq!(head.keeps_alive(head.framing(Method::Get).unwrap()), keeps, "{input}");
+        }
+    }
+
+    fn parse_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>, max_len: usize) -> String {
+        let (mut input, mut parser) = (BytesMut::new(), ResponseParser::new());
+        let mut outcome = Ok(None);
+        for piece in pieces {
+            input.extend_from_slice(piece);
+            if matches!(outcome, Ok(None)) {
+                outcome = parser.parse(&mut input, max_len);
+            }
+        }
+        format!("{outcome:?}")
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_a_head_is_cut(
+            start in "(HTTP/1.1 200 OK\r\n|HTTP/1.1 [0-9]{1,4}[ -~]{0,3}\n|[HTP/1 ]{0,6})",
+            lines in "([a-z ]{1,2}:[ -~]{0,9}\r?\n|Content-Length: 1\r\n|[\r\n\0]{1,2}){0,5}",
+            end in "(\r?\n)?[a-z]{0,3}",
+            cut in 1usize..9,
+            max in 0usize..80,
+        ) {
+            let input = [start, lines, end].concat().into_bytes();
+            prop_assert_eq!(parse_pieces(std::iter::once(&input[..]), max), parse_pieces(input.chunks(cut), max));
+        }
+    }
 }

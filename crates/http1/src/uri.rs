@@ -60,7 +60,7 @@ fn is_simple(path: &[u8]) -> bool {
         && !path.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
 }
 
-/// Decodes the path and resolves its segments in one pass, as nginx does: an escaped slash or dot counts like a bare one.
+/// Decodes the path and resolves its segments in one pass, as nginx does: an escaped slash or dot counts as a bare one.
 fn resolve(path: &[u8], merge_slashes: bool) -> Result<Vec<u8>, InvalidUri> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
