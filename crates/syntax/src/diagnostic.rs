@@ -152,6 +152,13 @@ impl Report {
         self.diagnostics.push(diagnostic);
     }
 
+    /// Adds all that `other` holds.
+    pub fn append(&mut self, other: Self) {
+        self.omitted += other.omitted;
+        self.omitted_errors += other.omitted_errors;
+        self.extend(other.diagnostics);
+    }
+
     /// The problems that were kept.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.diagnostics.iter()

@@ -262,3 +262,135 @@ fn closing_quote(inner: &[u8], quote: u8) -> Option<usize> {
     }
     Some(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceMap;
+
+    /// The tokens of `text` as they were written, and the error lines.
+    fn lex(text: &[u8]) -> (Vec<String>, Vec<String>) {
+        let mut sources = SourceMap::default();
+        let file = sources.add("t", Origin::File, text.to_vec());
+        let mut lexer = Lexer::new(text, file, Origin::File);
+        let tokens: Vec<_> = lexer.by_ref().collect();
+        let problems = lexer.take_problems();
+        let written = |token: &Token| String::from_utf8_lossy(sources.text(token.span)).into();
+        let lines = problems.iter().map(|problem| problem.line(&sources));
+        (tokens.iter().map(written).collect(), lines.collect())
+    }
+
+    #[test]
+    fn words_end_where_nginx_ends_them() {
+        let cases: &[(&str, &[&str])] = &[
+            ("a b;", &["a", "b", ";"]),
+            ("a\r\n\tb ;", &["a", "b", ";"]),
+            ("a{b}", &["a", "{", "b}"]),
+            ("a}b", &["a}b"]),
+            ("a#b #c;\nd", &["a#b", "#c;", "d"]),
+            ("a#b;#c\r\nd", &["a#b", ";", "#c\r", "d"]),
+            ("a\"b'c", &["a\"b'c"]),
+            ("\"a b\" 'c;{'", &["\"a b\"", "'c;{'"]),
+            ("\"a'b\" 'c\"d'", &["\"a'b\"", "'c\"d'"]),
+            ("\"a\";\"b\"{", &["\"a\"", ";", "\"b\"", "{"]),
+            ("($a = \"b\")", &["($a", "=", "\"b\"", ")"]),
+            ("\"b\")x{", &["\"b\"", ")x", "{"]),
+            ("${a}b{", &["${a}b", "{"]),
+            ("$ {", &["$", "{"]),
+            ("${{a;", &["${{a", ";"]),
+            ("a${b}{", &["a${b}", "{"]),
+            ("$a{", &["$a", "{"]),
+            (r"a\ b\;c\{d;", &[r"a\ b\;c\{d", ";"]),
+            (r"\#a \'b'", &[r"\#a", r"\'b'"]),
+            (r"$\{;", &[r"$\{", ";"]),
+            (r#""a\"b\\" c"#, &[r#""a\"b\\""#, "c"]),
+            ("a\u{a0}b\x0bc", &["a\u{a0}b\x0bc"]),
+            ("a\\", &["a\\"]),
+            ("'' \"\"", &["''", "\"\""]),
+        ];
+        for &(text, expected) in cases {
+            assert_eq!(
+                lex(text.as_bytes()),
+                (expected.iter().map(|&word| word.into()).collect(), vec![]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn escapes_are_resolved_and_other_backslashes_kept() {
+        let cases: &[(&str, &str)] = &[
+            ("plain", "plain"),
+            (r#""a b""#, "a b"),
+            ("''", ""),
+            (r#"a\"b\'c\\d"#, r#"a"b'c\d"#),
+            (r"\t\r\n", "\t\r\n"),
+            (r"\.\d\ \$", r"\.\d\ \$"),
+            (r"'\\n'", r"\n"),
+            (r"'\'\''", "''"),
+            (r#"'a"b'"#, r#"a"b"#),
+            ("a\\", "a\\"),
+            ("'unclosed", "unclosed"),
+        ];
+        for &(raw, expected) in cases {
+            let quote = raw.bytes().next().filter(|first| b"\"'".contains(first));
+            let value = unescape(raw.as_bytes(), quote);
+            assert_eq!(String::from_utf8_lossy(&value), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn only_white_space_and_ends_may_follow_a_quote() {
+        let cases: &[(&str, &[&str], &str)] = &[
+            ("\"a\"b;", &["\"a\"", "b", ";"], "unexpected \"b\" in t:1"),
+            ("\"a\"'b';", &["\"a\"", "'b'", ";"], "unexpected \"'\" in t:1"),
+            ("'a'#b", &["'a'", "#b"], "unexpected \"#\" in t:1"),
+            ("x \"a;\ny \"b\";", &["x", "\"a", ";", "y", "\"b\"", ";"], "unexpected \"b\" in t:2"),
+            (
+                "x \"a {\ny 'b'\"c;",
+                &["x", "\"a", "{", "y", "'b'", "\"c", ";"],
+                "unexpected \"c\" in t:2",
+            ),
+        ];
+        for &(text, tokens, line) in cases {
+            let (found, lines) = lex(text.as_bytes());
+            assert_eq!(found, tokens, "{text}");
+            assert_eq!(lines[0], format!("[emerg] {line}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_word_may_have_4095_bytes() {
+        let word = |len: usize| "x".repeat(len);
+        let long = format!("too long parameter \"{}...\" started in t:2", word(10));
+        let quote = "too long parameter, probably missing terminating \"'\" character in t:2";
+        let cases = [
+            (format!("\n{};", word(MAX_WORD_LEN)), None),
+            (format!("\n{};", word(MAX_WORD_LEN + 1)), Some(long)),
+            (format!("\n'{}';", word(MAX_WORD_LEN)), None),
+            (format!("\n'{}';", word(MAX_WORD_LEN + 1)), Some(quote.into())),
+            (format!("#{}\n;", word(9000)), None),
+        ];
+        for (text, line) in cases {
+            let expected: Vec<_> =
+                line.into_iter().map(|line: String| format!("[emerg] {line}")).collect();
+            let (tokens, lines) = lex(text.as_bytes());
+            assert_eq!(lines, expected);
+            assert_eq!(tokens.len(), 2);
+        }
+    }
+
+    #[test]
+    fn an_unclosed_quote_ends_with_its_line() {
+        let rest = "y z;\n".repeat(2000);
+        let (tokens, lines) = lex(format!("x \"a b; \n{rest}").as_bytes());
+        assert_eq!(
+            lines,
+            ["[emerg] too long parameter, probably missing terminating \"\"\" character in t:1"]
+        );
+        assert_eq!(tokens[..6], ["x", "\"a b", ";", "y", "z", ";"]);
+        let (tokens, lines) = lex(b"x 'a {\ny;\n");
+        assert_eq!(lines, ["[emerg] unexpected end of file, expecting \";\" or \"}\" in t:3"]);
+        assert_eq!(tokens, ["x", "'a", "{", "y", ";"]);
+    }
+}

@@ -6,7 +6,9 @@
 
 mod diagnostic;
 mod files;
+mod format;
 mod lexer;
+mod load;
 mod parser;
 mod render;
 mod source;
@@ -15,11 +17,12 @@ mod tree;
 
 pub use diagnostic::{Diagnostic, Level, MAX_DIAGNOSTICS, Report, printable};
 pub use files::{Disk, Files, Memory};
+pub use format::format;
 pub use lexer::{Lexer, MAX_WORD_LEN, Token, TokenKind, unescape};
-pub use parser::{
-    Include, MAX_BLOCK_DEPTH, MAX_INCLUDE_DEPTH, MAX_INCLUDES, Main, Options, Parsed, parse,
-    parse_text,
+pub use load::{
+    Include, MAX_INCLUDE_DEPTH, MAX_INCLUDES, Main, Options, Parsed, parse, parse_text,
 };
+pub use parser::MAX_BLOCK_DEPTH;
 pub use source::{FileId, Location, MAX_FILE_LEN, Origin, SourceFile, SourceMap, Span};
 pub use suggest::closest;
 pub use tree::{Block, Directive, Word};

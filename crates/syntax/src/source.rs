@@ -97,6 +97,13 @@ impl SourceFile {
         self.line_starts.partition_point(|&start| start <= offset) as u32
     }
 
+    /// The column of `offset` in its line, counted from 1 in characters.
+    pub fn column_at(&self, offset: u32) -> u32 {
+        let line_start = self.line_range(self.line_at(offset)).start;
+        let before = &self.bytes[line_start..offset as usize];
+        String::from_utf8_lossy(before).chars().count() as u32 + 1
+    }
+
     /// Offsets of the bytes of line `line` (from 1), without its line end; empty when there is no such line.
     pub fn line_range(&self, line: u32) -> std::ops::Range<usize> {
         let len = self.bytes.len();
@@ -175,9 +182,7 @@ impl SourceMap {
     pub fn location(&self, span: Span) -> Location<'_> {
         let file = self.file(span.file);
         let line = file.line_at(span.start);
-        let line_start = file.line_range(line).start;
-        let before = &file.bytes[line_start..span.start as usize];
-        let column = String::from_utf8_lossy(before).chars().count() as u32 + 1;
+        let column = file.column_at(span.start);
         Location { path: &file.path, origin: file.origin, line, column }
     }
 

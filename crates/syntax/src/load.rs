@@ -1,0 +1,454 @@
+//! Reads a whole configuration: `-g`, the main text, and every file that an `include` names.
+//!
+//! `include` is the one directive that belongs to the language. It may stand in any block, `map` and `types` too, and is
+//! replaced by the directives of the files it names. Braces never reach from one file into another.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Diagnostic, Report, printable};
+use crate::files::{Disk, Files, glob, is_mask};
+use crate::parser::parse_file;
+use crate::source::{FileId, Origin, SourceMap, Span};
+use crate::tree::Directive;
+
+/// How deep includes may nest; symbolic links can hide a cycle from its check.
+pub const MAX_INCLUDE_DEPTH: usize = 16;
+/// How many files may be read in one run, counting each inclusion.
+pub const MAX_INCLUDES: usize = 16_384;
+
+/// The main text of a configuration.
+#[derive(Clone, Debug)]
+pub enum Main {
+    /// A file; a relative path is taken from the prefix.
+    File(PathBuf),
+    /// A text that is in no file; relative includes in it are taken from the prefix.
+    Text {
+        /// What messages call it.
+        name: String,
+        /// The configuration.
+        text: Vec<u8>,
+    },
+}
+
+/// What to read.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// The main text.
+    pub main: &'a Main,
+    /// The directory of `-p`; without it relative paths are left as they are.
+    pub prefix: Option<&'a Path>,
+    /// The directives of `-g`, read before everything else.
+    pub globals: Option<&'a [u8]>,
+    /// Where files are read from.
+    pub files: &'a dyn Files,
+}
+
+impl<'a> Options<'a> {
+    /// Only the main text, with files from the disk.
+    pub fn new(main: &'a Main) -> Self {
+        Self { main, prefix: None, globals: None, files: &Disk }
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Every text; owns what the spans point into.
+    pub sources: SourceMap,
+    /// The top level: the directives of `-g`, then those of the main text.
+    pub directives: Vec<Directive>,
+    /// What is wrong with the text.
+    pub report: Report,
+    /// Each `include` that was followed: its directive and the file it brought in, in order.
+    pub includes: Vec<Include>,
+    /// Whether every brace had its partner. If not, blocks may hold directives that belong elsewhere, and whether a
+    /// directive is allowed where it stands cannot be told.
+    pub balanced: bool,
+}
+
+/// One file that an `include` brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Include {
+    /// The directive.
+    pub span: Span,
+    /// The file.
+    pub file: FileId,
+}
+
+/// Reads a whole configuration.
+pub fn parse(options: Options<'_>) -> Parsed {
+    let prefixed = |path: &Path| match options.prefix {
+        Some(prefix) => prefix.join(path),
+        None => path.to_path_buf(),
+    };
+    let (main, base) = match options.main {
+        Main::File(path) => (prefixed(path), directory_of(&prefixed(path))),
+        Main::Text { name, .. } => (PathBuf::from(name), prefixed(Path::new(""))),
+    };
+    let mut loader = Loader::new(options.files, base);
+    let mut directives = Vec::new();
+    if let Some(globals) = options.globals {
+        let name = "command line";
+        let file = loader.out.sources.add(name, Origin::CommandLine, globals.to_vec());
+        directives = loader.load(file);
+    }
+    let file = match options.main {
+        Main::Text { text, .. } => Some(loader.out.sources.add(main, Origin::Text, text.clone())),
+        Main::File(_) => loader.open(&main, None),
+    };
+    if let Some(file) = file {
+        directives.append(&mut loader.load(file));
+    }
+    Parsed { directives, ..loader.out }
+}
+
+/// Reads one text without following its includes, which stay in the tree as directives.
+pub fn parse_text(name: impl Into<PathBuf>, text: &[u8]) -> Parsed {
+    let mut sources = SourceMap::default();
+    let file = sources.add(name, Origin::Text, text.to_vec());
+    let tree = parse_file(file, sources.file(file));
+    Parsed {
+        sources,
+        directives: tree.directives,
+        report: tree.report,
+        includes: Vec::new(),
+        balanced: tree.balanced,
+    }
+}
+
+/// The directory part of `path`, empty for a bare name.
+fn directory_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+struct Loader<'a> {
+    files: &'a dyn Files,
+    /// The directory that relative includes are taken from: that of the main file, as in nginx.
+    base: PathBuf,
+    /// The files being read, outermost first.
+    chain: Vec<FileId>,
+    out: Parsed,
+}
+
+impl<'a> Loader<'a> {
+    fn new(files: &'a dyn Files, base: PathBuf) -> Self {
+        let out = Parsed {
+            sources: SourceMap::default(),
+            directives: Vec::new(),
+            report: Report::default(),
+            includes: Vec::new(),
+            balanced: true,
+        };
+        Self { files, base, chain: Vec::new(), out }
+    }
+
+    /// Reads a file, each only once; a problem is reported at `from`, the argument of the `include`.
+    fn open(&mut self, path: &Path, from: Option<Span>) -> Option<FileId> {
+        if let Some(file) = self.out.sources.find(path) {
+            return Some(file);
+        }
+        match self.files.read(path) {
+            Ok(bytes) => {
+                let file = self.out.sources.add(path, Origin::File, bytes);
+                self.warn_of_byte_order_mark(file);
+                Some(file)
+            }
+            Err(error) => {
+                let problem = Diagnostic::error(open_failed(path, &error));
+                self.out.report.push(match from {
+                    Some(span) => problem.at(span, "included here"),
+                    None => problem,
+                });
+                None
+            }
+        }
+    }
+
+    /// nginx takes the mark as the beginning of the first word, and so do we, but nobody wants that.
+    fn warn_of_byte_order_mark(&mut self, file: FileId) {
+        if self.out.sources.file(file).bytes().starts_with(b"\xef\xbb\xbf") {
+            self.out.report.push(
+                Diagnostic::warning("the file begins with a byte order mark")
+                    .at(Span::new(file, 0, 3), "becomes a part of the first word")
+                    .help("save the file as UTF-8 without a byte order mark"),
+            );
+        }
+    }
+
+    /// The directives of `file` and of everything it includes.
+    fn load(&mut self, file: FileId) -> Vec<Directive> {
+        let tree = parse_file(file, self.out.sources.file(file));
+        self.out.report.append(tree.report);
+        self.out.balanced &= tree.balanced;
+        self.chain.push(file);
+        let directives = self.expand(tree.directives);
+        self.chain.pop();
+        directives
+    }
+
+    /// Puts the included directives in place of each `include`, in blocks too. Calls itself at most
+    /// [`MAX_BLOCK_DEPTH`](crate::MAX_BLOCK_DEPTH) times [`MAX_INCLUDE_DEPTH`] deep.
+    fn expand(&mut self, directives: Vec<Directive>) -> Vec<Directive> {
+        let mut expanded = Vec::with_capacity(directives.len());
+        for mut directive in directives {
+            if directive.is("include") {
+                expanded.append(&mut self.include(&directive));
+                continue;
+            }
+            if let Some(block) = &mut directive.block {
+                block.directives = self.expand(std::mem::take(&mut block.directives));
+            }
+            expanded.push(directive);
+        }
+        expanded
+    }
+
+    /// The directives that an `include` stands for.
+    fn include(&mut self, directive: &Directive) -> Vec<Directive> {
+        if let Some(problem) = misused_include(directive) {
+            self.out.report.push(problem);
+            return Vec::new();
+        }
+        let argument = &directive.args[0];
+        let target = self.base.join(path_of(&argument.value));
+        let pattern = target.as_os_str().as_encoded_bytes();
+        let paths = if is_mask(pattern) { glob(self.files, pattern) } else { vec![target] };
+        let mut included = Vec::new();
+        for path in paths {
+            if let Some(file) = self.open_include(&path, argument.span) {
+                self.out.includes.push(Include { span: directive.span, file });
+                included.append(&mut self.load(file));
+            }
+        }
+        included
+    }
+
+    fn open_include(&mut self, path: &Path, from: Span) -> Option<FileId> {
+        let known = self.out.sources.find(path);
+        if let Some(start) = self.chain.iter().position(|&open| Some(open) == known) {
+            let cycle = self.chain[start..].iter().chain(&self.chain[start..=start]);
+            self.refuse(format!("include cycle: {}", self.names(cycle)), from);
+            return None;
+        }
+        if self.chain.len() > MAX_INCLUDE_DEPTH {
+            let names = self.names(&self.chain);
+            self.refuse(format!("includes nest more than {MAX_INCLUDE_DEPTH} deep: {names}"), from);
+            return None;
+        }
+        if self.out.includes.len() == MAX_INCLUDES {
+            self.refuse(format!("more than {MAX_INCLUDES} files are included"), from);
+            return None;
+        }
+        self.open(path, Some(from))
+    }
+
+    fn refuse(&mut self, message: String, at: Span) {
+        self.out.report.push(Diagnostic::error(message).at(at, ""));
+    }
+
+    fn names<'f>(&self, files: impl IntoIterator<Item = &'f FileId>) -> String {
+        let paths = files.into_iter().map(|&file| self.out.sources.file(file).path());
+        let names: Vec<_> = paths.map(|path| format!("\"{}\"", path.display())).collect();
+        names.join(" includes ")
+    }
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+/// nginx's words for a file that cannot be read: `open() "PATH" failed (2: No such file or directory)`.
+fn open_failed(path: &Path, error: &io::Error) -> String {
+    let call = if error.kind() == io::ErrorKind::IsADirectory { "pread" } else { "open" };
+    let text = error.to_string();
+    let reason = match error.raw_os_error() {
+        Some(code) => {
+            let words = text.strip_suffix(&format!(" (os error {code})"));
+            format!("{code}: {}", words.unwrap_or(&text))
+        }
+        None => text,
+    };
+    format!("{call}() \"{}\" failed ({reason})", printable(path.as_os_str().as_encoded_bytes()))
+}
+
+fn misused_include(directive: &Directive) -> Option<Diagnostic> {
+    let message = if directive.block.is_some() {
+        "directive \"include\" is not terminated by \";\""
+    } else if directive.args.len() != 1 {
+        "invalid number of arguments in \"include\" directive"
+    } else {
+        return None;
+    };
+    Some(Diagnostic::error(message).at(directive.head(), "takes one file name or mask"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Memory;
+
+    /// Reads `/etc/main.conf` of a table of files.
+    fn read(files: &[(&str, &str)]) -> Parsed {
+        let files: Memory = files.iter().copied().collect();
+        let main = Main::File("/etc/main.conf".into());
+        parse(Options { files: &files, ..Options::new(&main) })
+    }
+
+    fn names(directives: &[Directive]) -> Vec<String> {
+        directives.iter().map(|directive| directive.name.to_string()).collect()
+    }
+
+    #[test]
+    fn included_directives_stand_where_their_include_stood() {
+        let parsed = read(&[
+            ("/etc/main.conf", "a; include one.conf; d; map $x $y { e; include sub/*.conf; h; }"),
+            ("/etc/one.conf", "b;\ninclude /abs.conf;"),
+            ("/abs.conf", "c;"),
+            ("/etc/sub/2.conf", "g;"),
+            ("/etc/sub/1.conf", "f; include one.conf;"),
+            ("/etc/sub/.3.conf", "hidden;"),
+        ]);
+        assert!(parsed.report.is_empty(), "{:?}", parsed.report);
+        assert_eq!(names(&parsed.directives), ["a", "b", "c", "d", "map"]);
+        let map = parsed.directives[4].block.as_ref().map(|block| names(&block.directives));
+        assert_eq!(map.as_deref(), Some(&["e", "f", "b", "c", "g", "h"].map(String::from)[..]));
+        let location = parsed.sources.location(parsed.directives[2].name.span);
+        assert_eq!(location.to_string(), "/abs.conf:1");
+        let paths: Vec<_> =
+            parsed.sources.files().map(|(_, file)| file.path().display().to_string()).collect();
+        assert_eq!(
+            paths,
+            ["/etc/main.conf", "/etc/one.conf", "/abs.conf", "/etc/sub/1.conf", "/etc/sub/2.conf"],
+            "each file is kept once, in the order of reading"
+        );
+        assert_eq!(parsed.includes.len(), 6, "each inclusion is known");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_include_is_said_at_the_include() {
+        let cases: &[(&str, &[&str])] = &[
+            (
+                "a;\ninclude none.conf;",
+                &[
+                    "open() \"/etc/none.conf\" failed (2: No such file or directory) in /etc/main.conf:2",
+                ],
+            ),
+            ("include none*.conf;", &[]),
+            (
+                "include;",
+                &["invalid number of arguments in \"include\" directive in /etc/main.conf:1"],
+            ),
+            (
+                "include a b;",
+                &["invalid number of arguments in \"include\" directive in /etc/main.conf:1"],
+            ),
+            (
+                "include a {}",
+                &["directive \"include\" is not terminated by \";\" in /etc/main.conf:1"],
+            ),
+            (
+                "include main.conf;",
+                &[
+                    "include cycle: \"/etc/main.conf\" includes \"/etc/main.conf\" in /etc/main.conf:1",
+                ],
+            ),
+            (
+                "include x.conf;",
+                &[
+                    "include cycle: \"/etc/x.conf\" includes \"/etc/y.conf\" includes \"/etc/x.conf\" in /etc/y.conf:2",
+                ],
+            ),
+            (
+                "include open.conf;\n}",
+                &[
+                    "unexpected \"}\" in /etc/main.conf:2",
+                    "unexpected end of file, expecting \"}\" in /etc/open.conf:1",
+                ],
+            ),
+            ("include bad.conf; include bad.conf;", &["unexpected \";\" in /etc/bad.conf:1"]),
+        ];
+        for &(main, expected) in cases {
+            let parsed = read(&[
+                ("/etc/main.conf", main),
+                ("/etc/x.conf", "include y.conf;"),
+                ("/etc/y.conf", "\ninclude x.conf;"),
+                ("/etc/open.conf", "a {"),
+                ("/etc/bad.conf", ";"),
+            ]);
+            let expected: Vec<_> = expected.iter().map(|line| format!("[emerg] {line}")).collect();
+            assert_eq!(parsed.report.lines(&parsed.sources), expected, "{main}");
+        }
+    }
+
+    #[test]
+    fn a_chain_of_includes_has_an_end() {
+        let next = |at: usize| (format!("/etc/{at}.conf"), format!("include {}.conf;", at + 1));
+        let files: Memory = (0..100).map(next).collect();
+        let main = Main::File("/etc/0.conf".into());
+        let parsed = parse(Options { files: &files, ..Options::new(&main) });
+        let lines = parsed.report.lines(&parsed.sources);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines[0]
+                .starts_with("[emerg] includes nest more than 16 deep: \"/etc/0.conf\" includes")
+        );
+    }
+
+    #[test]
+    fn a_missing_main_file_is_an_error_without_a_place() {
+        let files = Memory::default();
+        let main = Main::File("conf/n.conf".into());
+        let prefix = Some(Path::new("/opt"));
+        let parsed = parse(Options { files: &files, prefix, ..Options::new(&main) });
+        assert_eq!(
+            parsed.report.lines(&parsed.sources),
+            ["[emerg] open() \"/opt/conf/n.conf\" failed (2: No such file or directory)"]
+        );
+    }
+
+    #[test]
+    fn globals_come_first_and_have_words_of_their_own() {
+        let cases: &[(&str, &[&str])] = &[
+            ("g 1;", &[]),
+            ("g 1", &["unexpected end of parameter, expecting \";\" in command line"]),
+            ("g \"1", &["unexpected end of parameter, expecting \";\" in command line"]),
+            ("g { }", &["block directives are not supported in -g option in command line"]),
+            ("g 1; }", &["unexpected \"}\" in command line"]),
+        ];
+        for &(globals, expected) in cases {
+            let files: Memory = [("/n.conf", "a;")].into_iter().collect();
+            let main = Main::File("/n.conf".into());
+            let options =
+                Options { files: &files, globals: Some(globals.as_bytes()), ..Options::new(&main) };
+            let parsed = parse(options);
+            let expected: Vec<_> = expected.iter().map(|line| format!("[emerg] {line}")).collect();
+            assert_eq!(parsed.report.lines(&parsed.sources), expected, "{globals}");
+            assert_eq!(names(&parsed.directives), ["g", "a"], "{globals}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_a_file_includes_from_the_prefix() {
+        let files: Memory = [("/opt/x.conf", "b;")].into_iter().collect();
+        let main = Main::Text { name: "defaults".into(), text: b"a; include x.conf; c }".to_vec() };
+        let prefix = Some(Path::new("/opt"));
+        let parsed = parse(Options { files: &files, prefix, ..Options::new(&main) });
+        assert_eq!(names(&parsed.directives), ["a", "b", "c"]);
+        assert_eq!(
+            parsed.report.lines(&parsed.sources),
+            ["[emerg] unexpected \"}\" in defaults:1"]
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_joins_the_first_word_as_in_nginx_and_is_warned_of() {
+        let parsed = read(&[("/etc/main.conf", "\u{feff}user x;")]);
+        assert_eq!(parsed.directives[0].name.as_str(), Some("\u{feff}user"));
+        assert_eq!(
+            parsed.report.lines(&parsed.sources),
+            ["[warn] the file begins with a byte order mark in /etc/main.conf:1"]
+        );
+    }
+}
