@@ -3,5 +3,8 @@
 pub mod epoll;
 pub mod eventfd;
 pub mod files;
+pub mod listen;
+pub mod privileges;
 pub mod process;
+pub mod signals;
 pub mod socket;
