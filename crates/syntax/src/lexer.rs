@@ -11,7 +11,8 @@
 use crate::diagnostic::{Diagnostic, printable};
 use crate::source::{FileId, Origin, Span};
 
-/// nginx holds a word in a buffer of 4096 bytes together with the byte that ends it; what is longer is an error.
+/// nginx holds a word in a buffer of 4096 bytes together with the byte that ends it; what is longer is an error. (It also
+/// refuses a few words just below this, depending on what follows, and comments this long, which harm nobody.)
 pub const MAX_WORD_LEN: usize = 4095;
 
 /// What a token is.

@@ -206,6 +206,9 @@ impl<'a> Loader<'a> {
 
     /// The directives that an `include` stands for.
     fn include(&mut self, directive: &Directive) -> Vec<Directive> {
+        if directive.repaired {
+            return Vec::new();
+        }
         if let Some(problem) = misused_include(directive) {
             self.out.report.push(problem);
             return Vec::new();

@@ -29,9 +29,32 @@ pub(crate) fn parse_file(id: FileId, source: &SourceFile) -> Tree {
 /// A block whose `}` has not come yet.
 struct Frame {
     /// Absent when `{` stood where a name was expected.
-    head: Option<(Word, Vec<Word>)>,
+    head: Option<Head>,
     open: Span,
     directives: Vec<Directive>,
+}
+
+/// The words of a directive whose end has come.
+struct Head {
+    name: Word,
+    args: Vec<Word>,
+    /// From the name to the last argument.
+    span: Span,
+    /// The lexer reported something in these words; what looks odd in them has been said.
+    doubtful: bool,
+}
+
+impl Head {
+    /// The directive that ends at `end`.
+    fn ended(self, block: Option<Block>, end: Span) -> Directive {
+        let span = self.name.span.to(end);
+        Directive { name: self.name, args: self.args, block, span, repaired: self.doubtful }
+    }
+
+    /// The place where its `;` is missing.
+    fn missing_end(&self) -> Span {
+        self.span.after()
+    }
 }
 
 /// The state of reading one text.
@@ -41,7 +64,7 @@ struct Parser<'t> {
     file: FileId,
     origin: Origin,
     words: Vec<Word>,
-    /// The lexer reported something in the current directive; what looks odd in it has been said.
+    /// The lexer reported something in the current directive.
     doubtful: bool,
     stack: Vec<Frame>,
     tree: Tree,
@@ -109,22 +132,22 @@ impl<'t> Parser<'t> {
     }
 
     /// The words since the last directive ended: the next one's name and arguments.
-    fn take_head(&mut self) -> Option<(Word, Vec<Word>)> {
+    fn take_head(&mut self) -> Option<Head> {
         let mut words = std::mem::take(&mut self.words).into_iter();
-        self.doubtful = false;
+        let doubtful = std::mem::take(&mut self.doubtful);
         let name = words.next()?;
-        Some((name, words.collect()))
+        let args: Vec<_> = words.collect();
+        let span = args.last().map_or(name.span, |last| name.span.to(last.span));
+        Some(Head { name, args, span, doubtful })
     }
 
     fn semicolon(&mut self, span: Span) {
-        let Some((name, args)) = self.take_head() else {
-            let after_block = self.siblings().last().is_some_and(|last| last.block.is_some());
-            let help = after_block.then(|| "a block ends with its `}` alone".to_string());
-            self.report(Diagnostic::error("unexpected \";\"").at(span, "").maybe_help(help));
-            return;
-        };
-        let span = name.span.to(span);
-        self.finish(Directive { name, args, block: None, span });
+        if let Some(head) = self.take_head() {
+            return self.finish(head.ended(None, span));
+        }
+        let after_block = self.siblings().last().is_some_and(|last| last.block.is_some());
+        let help = after_block.then(|| "a block ends with its `}` alone".to_string());
+        self.report(Diagnostic::error("unexpected \";\"").at(span, "").maybe_help(help));
     }
 
     fn open(&mut self, open: Span) {
@@ -141,74 +164,73 @@ impl<'t> Parser<'t> {
     }
 
     fn close(&mut self, close: Span) {
-        let unfinished = !self.words.is_empty();
-        if unfinished {
-            self.finish_unterminated(close);
+        let unfinished = self.finish_unterminated(close);
+        if let Some(frame) = self.stack.pop() {
+            self.note_indentation(frame.open, close);
+            return self.close_frame(frame, close);
         }
-        match self.stack.pop() {
-            Some(frame) => {
-                self.note_indentation(frame.open, close);
-                self.close_frame(frame, close);
-            }
-            None => {
-                self.tree.balanced = false;
-                if !unfinished {
-                    self.report(
-                        Diagnostic::error("unexpected \"}\"").at(close, "no block is open here"),
-                    );
-                }
-            }
+        self.tree.balanced = false;
+        if !unfinished {
+            self.report(Diagnostic::error("unexpected \"}\"").at(close, "no block is open here"));
         }
     }
 
-    /// A `}` came before the `;` of a directive: says so and takes the `;` as written.
-    fn finish_unterminated(&mut self, close: Span) {
-        let doubtful = self.doubtful;
-        let Some((name, args)) = self.take_head() else {
-            return;
+    /// If a `}` came before the `;` of a directive, says so and takes the `;` as written.
+    fn finish_unterminated(&mut self, close: Span) -> bool {
+        let Some(mut head) = self.take_head() else {
+            return false;
         };
-        let end = args.last().map_or(name.span, |last| last.span);
-        if !doubtful {
+        if !head.doubtful {
             self.report(
                 Diagnostic::error("unexpected \"}\"")
                     .at(close, "")
-                    .at(end.after(), "expected `;` here")
-                    .help(format!("end the directive `{name}` with `;`")),
+                    .at(head.missing_end(), "expected `;` here")
+                    .help(format!("end the directive `{}` with `;`", head.name)),
             );
         }
-        let span = name.span.to(end);
-        self.finish(Directive { name, args, block: None, span });
+        let text = &self.bytes[head.span.start as usize..head.span.end as usize];
+        // On one line the words are all its own; on several, the missing `;` may be an earlier one.
+        head.doubtful |= text.contains(&b'\n');
+        let end = head.missing_end();
+        self.finish(head.ended(None, end));
+        true
     }
 
     fn end(&mut self) {
-        let end = Span::new(self.file, self.bytes.len(), self.bytes.len());
-        let doubtful = self.doubtful;
-        let problem = if let Some((name, args)) = self.take_head() {
-            let last = args.last().map_or(name.span, |last| last.span);
-            let span = name.span.to(last);
-            let problem = Diagnostic::error(unexpected_end(self.origin, "\";\" or \"}\""))
-                .at(end, "")
-                .at(last.after(), "expected `;` here")
-                .maybe_help(swallowed_brace(self.bytes, last));
-            self.finish(Directive { name, args, block: None, span });
-            (!doubtful).then_some(problem)
-        } else {
-            self.stack.last().map(|frame| {
-                let outermost = self.stack[0].open.start;
-                let suspect = self.suspect.filter(|suspect| suspect.start > outermost);
-                let guilty = suspect.unwrap_or(frame.open);
-                Diagnostic::error(unexpected_end(self.origin, "\"}\""))
-                    .at(end, "")
-                    .at(guilty, "this block is not closed")
-            })
+        let problem = match self.take_head() {
+            Some(head) => self.end_in_directive(head),
+            None => self.end_in_block(),
         };
         self.tree.balanced &= self.stack.is_empty();
         self.tree.report.extend(problem);
     }
 
+    fn end_in_directive(&mut self, mut head: Head) -> Option<Diagnostic> {
+        let problem = Diagnostic::error(unexpected_end(self.origin, "\";\" or \"}\""))
+            .at(self.end_of_text(), "")
+            .at(head.missing_end(), "expected `;` here")
+            .maybe_help(swallowed_brace(self.bytes, head.span));
+        let said = std::mem::replace(&mut head.doubtful, true);
+        let end = head.missing_end();
+        self.finish(head.ended(None, end));
+        (!said).then_some(problem)
+    }
+
+    fn end_in_block(&self) -> Option<Diagnostic> {
+        let (outermost, innermost) = (self.stack.first()?, self.stack.last()?);
+        let suspect = self.suspect.filter(|suspect| suspect.start > outermost.open.start);
+        let guilty = suspect.unwrap_or(innermost.open);
+        let problem = Diagnostic::error(unexpected_end(self.origin, "\"}\""));
+        Some(problem.at(self.end_of_text(), "").at(guilty, "this block is not closed"))
+    }
+
+    fn end_of_text(&self) -> Span {
+        Span::new(self.file, self.bytes.len(), self.bytes.len())
+    }
+
     /// Ends every open block where the text ends and returns the whole.
     fn close_everything(mut self) -> Tree {
-        let end = Span::new(self.file, self.bytes.len(), self.bytes.len());
+        let end = self.end_of_text();
         while let Some(frame) = self.stack.pop() {
             self.close_frame(frame, end);
         }
@@ -221,10 +243,9 @@ impl<'t> Parser<'t> {
     }
 
     fn close_frame(&mut self, frame: Frame, close: Span) {
-        if let Some((name, args)) = frame.head {
-            let span = name.span.to(close);
+        if let Some(head) = frame.head {
             let block = Block { directives: frame.directives, span: frame.open.to(close) };
-            self.finish(Directive { name, args, block: Some(block), span });
+            self.finish(head.ended(Some(block), close));
         }
     }
 
@@ -253,11 +274,10 @@ impl<'t> Parser<'t> {
 }
 
 /// `80}` is one word: a `}` is only special where a word begins.
-fn swallowed_brace(bytes: &[u8], word: Span) -> Option<String> {
-    let text = &bytes[word.start as usize..word.end as usize];
-    let message =
-        || format!("the `}}` belongs to the word `{}`; put `;` before it", printable(text));
-    text.ends_with(b"}").then(message)
+fn swallowed_brace(bytes: &[u8], head: Span) -> Option<String> {
+    let text = &bytes[head.start as usize..head.end as usize];
+    let word = text.rsplit(u8::is_ascii_whitespace).next().filter(|word| word.ends_with(b"}"))?;
+    Some(format!("the `}}` belongs to the word `{}`; put `;` before it", printable(word)))
 }
 
 #[cfg(test)]

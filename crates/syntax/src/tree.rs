@@ -66,6 +66,8 @@ pub struct Directive {
     pub block: Option<Block>,
     /// From the name to the `;` or `}`.
     pub span: Span,
+    /// The parser guessed where a word or the directive ends and has said so: its words are not worth checking.
+    pub repaired: bool,
 }
 
 impl Directive {

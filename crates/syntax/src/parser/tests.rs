@@ -146,6 +146,29 @@ fn braces_without_a_partner_leave_the_tree_unbalanced() {
 }
 
 #[test]
+fn a_directive_with_guessed_words_is_marked() {
+    let cases = [
+        ("a b;", false),
+        ("a \"b\"c;", true),
+        ("a 'b;\n", true),
+        ("a b", true),
+        ("x { a b }", false),
+        ("x { a b\nc d }", true),
+        ("x { a b;", false),
+        ("a 'b'c {}", true),
+    ];
+    for (text, repaired) in cases {
+        let parsed = parse_text("t", text.as_bytes());
+        let first = &parsed.directives[0];
+        let marked = match &first.block {
+            Some(block) if first.is("x") => block.directives[0].repaired,
+            _ => first.repaired,
+        };
+        assert_eq!(marked, repaired, "{text}");
+    }
+}
+
+#[test]
 fn depth_is_bounded() {
     let deep = |depth: usize| format!("{}{}", "a {".repeat(depth), "}".repeat(depth));
     assert!(parse_text("t", deep(MAX_BLOCK_DEPTH).as_bytes()).report.is_empty());
