@@ -151,9 +151,11 @@ impl RequestParser {
             None => HeadError::UriTooLong,
         };
         let room = self.room.get_or_insert_with(|| Room::new(limits));
-        match self.lines.next(input) {
+        let found = self.lines.next(input);
+        let pending = input.len() - self.lines.start();
+        match found {
             Some(line) if room.take(line.len(), limits) => Ok(Some(line)),
-            None if input.len() - self.lines.start() < room.longest(limits) => Ok(None),
+            None if pending == 0 || pending < room.longest(limits) => Ok(None),
             _ => Err(too_long),
         }
     }
