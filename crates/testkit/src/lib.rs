@@ -1,1 +1,31 @@
-//! Scripted clients and upstreams, certificates and temporary configurations for tests.
+//! What tests of the whole program need: both ends of every wire, and the program between them.
+//!
+//! [`client`] and [`upstream`] are scripts that speak through a [`Conn`], one blocking socket with
+//! frames, heads and raw bytes; [`pki`] makes certificates, [`instance`] starts the program on a
+//! configuration in a directory of its own, on addresses ([`net`]) that no other test process uses.
+//!
+//! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
+//! failure is what the test wants to see, there is a `try_` form.
+
+use std::time::Duration;
+
+pub mod client;
+pub mod conn;
+pub mod frame;
+pub mod http;
+pub mod instance;
+pub mod net;
+pub mod pki;
+pub mod upstream;
+
+pub use client::Handshake;
+pub use conn::{Conn, End};
+pub use frame::{Frame, binary, close, continuation, ping, pong, text};
+pub use http::{Head, Request, Response};
+pub use instance::Instance;
+pub use net::{Addr, free_addr};
+pub use pki::Pki;
+pub use upstream::{Gate, Upstream};
+
+/// How long any wait may take before the test fails. Long, so that a busy machine fails no test.
+pub const GUARD: Duration = Duration::from_secs(20);
