@@ -42,6 +42,8 @@ pub struct Reply {
     /// All other fields, in order. A `Server` or `Date` among them replaces ours; a `Location`
     /// that begins with a slash is made absolute.
     pub fields: Vec<(Bytes, Bytes)>,
+    /// A `Location` that begins with a slash stays as it is: an upstream sent it so.
+    pub relative_location: bool,
     /// Whether trailers may follow, so that the body is sent in chunks.
     pub trailers: bool,
     /// Whether ranges may be asked for (`Accept-Ranges`): added behind `add_header`'s fields.
@@ -362,7 +364,7 @@ impl Head<'_> {
     fn absolute_location(&self) -> Option<Bytes> {
         let location = self.reply.field("location").filter(|value| value.first() == Some(&b'/'))?;
         let settings = &self.location.settings;
-        if !settings.absolute_redirect {
+        if !settings.absolute_redirect || self.reply.relative_location {
             return None;
         }
         let connection = &self.request.connection;

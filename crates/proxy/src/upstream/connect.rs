@@ -1,0 +1,255 @@
+//! A connection to a peer: made within a time limit, read and written by one task at once.
+//!
+//! The request body is still being sent when the answer begins, so both directions are used
+//! through `&self`; the `RefCell` is only borrowed inside a poll.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpSocket, UnixStream};
+use tokio::time::timeout;
+use wssgate_config::model::ListenAddr;
+
+use crate::errno_text;
+use crate::listen::Stream;
+
+/// How much is read at once when there is no smaller bound.
+pub(crate) const READ_SIZE: usize = 16 * 1024;
+
+/// How to connect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// `proxy_connect_timeout`.
+    pub(crate) timeout: Duration,
+    /// `proxy_bind`: where to connect from; port 0 for any.
+    pub(crate) bind: Option<SocketAddr>,
+    /// `proxy_socket_keepalive`.
+    pub(crate) keepalive: bool,
+}
+
+/// Why something failed on a connection to an upstream; the text is nginx's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A system call failed; with its name.
+    #[error("{0} failed ({error})", error = errno_text(.1))]
+    Io(&'static str, io::Error),
+    /// Time ran out.
+    #[error("upstream timed out (110: Connection timed out)")]
+    Timeout,
+    /// The connection ended too early.
+    #[error("upstream prematurely closed connection")]
+    Closed,
+}
+
+/// Connects to `address`.
+pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<Stream, Failure> {
+    let connecting = async {
+        match address {
+            ListenAddr::Ip(address) => connect_tcp(*address, options).await.map(Stream::Tcp),
+            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        }
+    };
+    match timeout(options.timeout, connecting).await {
+        Err(_) => Err(Failure::Timeout),
+        Ok(connected) => connected.map_err(|error| Failure::Io("connect()", error)),
+    }
+}
+
+async fn connect_tcp(address: SocketAddr, options: Options) -> io::Result<tokio::net::TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // An address of the other family cannot be bound; nginx ignores it too.
+    if let Some(local) = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4()) {
+        if local.port() == 0 {
+            SockRef::from(&socket).set_reuse_address(false)?;
+        }
+        socket.bind(local)?;
+    }
+    if options.keepalive {
+        socket.set_keepalive(true)?;
+    }
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+/// A connection to a peer and what was read from it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    io: RefCell<Io>,
+    /// When it was made.
+    pub(crate) made: Instant,
+    /// Requests sent on it, the one in work included.
+    pub(crate) requests: u64,
+    /// Bytes sent and received for the request in work.
+    pub(crate) sent: Cell<u64>,
+    pub(crate) received: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Io {
+    stream: Stream,
+    input: BytesMut,
+    eof: bool,
+}
+
+impl Connection {
+    /// A new connection, for its first request.
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            io: RefCell::new(Io { stream, input: BytesMut::new(), eof: false }),
+            made: Instant::now(),
+            requests: 1,
+            sent: Cell::new(0),
+            received: Cell::new(0),
+        }
+    }
+
+    /// Takes it for one more request.
+    pub(crate) fn reuse(&mut self) {
+        self.requests += 1;
+        self.sent.set(0);
+        self.received.set(0);
+    }
+
+    /// Gives access to what was read and not consumed.
+    pub(crate) fn with_input<R>(&self, work: impl FnOnce(&mut BytesMut) -> R) -> R {
+        work(&mut self.io.borrow_mut().input)
+    }
+
+    /// Whether the peer has ended its direction.
+    pub(crate) fn ended(&self) -> bool {
+        self.io.borrow().eof
+    }
+
+    /// Reads once, so that no more than `max` bytes wait to be consumed; 0 is the end.
+    pub(crate) async fn fill(&self, max: usize) -> Result<usize, Failure> {
+        let read = poll_fn(|cx| self.poll_fill(cx, max)).await;
+        read.map_err(|error| Failure::Io("recv()", error))
+    }
+
+    fn poll_fill(&self, cx: &mut Context<'_>, max: usize) -> Poll<io::Result<usize>> {
+        let io = &mut *self.io.borrow_mut();
+        if io.eof {
+            return Poll::Ready(Ok(0));
+        }
+        let room = max.saturating_sub(io.input.len()).clamp(1, READ_SIZE);
+        io.input.reserve(room);
+        let mut limited = (&mut io.input).limit(room);
+        let read = ready!(pin!(io.stream.read_buf(&mut limited)).poll(cx))?;
+        io.eof = read == 0;
+        self.received.set(self.received.get() + read as u64);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes all of `bytes`; each single write may take no longer than `limit`.
+    pub(crate) async fn write(&self, mut bytes: Bytes, limit: Duration) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let written = timeout(limit, poll_fn(|cx| self.poll_write(cx, &bytes))).await;
+            let written = written.map_err(|_| Failure::Timeout)?;
+            bytes.advance(written.map_err(|error| Failure::Io("send()", error))?);
+        }
+        Ok(())
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io.borrow_mut().stream).poll_write(cx, bytes))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.sent.set(self.sent.get() + written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Whether it can wait for another request: nothing was read ahead and it has not ended.
+    pub(crate) fn is_clean(&self) -> bool {
+        let io = self.io.borrow();
+        !io.eof && io.input.is_empty()
+    }
+
+    /// While idle: resolves once the peer sends anything or closes, either of which spoils it.
+    pub(crate) fn poll_spoiled(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.poll_fill(cx, 1) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Takes the socket out, with what was read and not consumed.
+    pub(crate) fn into_parts(self) -> (Stream, BytesMut, bool) {
+        let io = self.io.into_inner();
+        (io.stream, io.input, io.eof)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const OPTIONS: Options =
+        Options { timeout: Duration::from_secs(5), bind: None, keepalive: true };
+
+    async fn pair(options: Options) -> (Connection, tokio::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ListenAddr::Ip(listener.local_addr().unwrap());
+        let near = connect(&address, options).await.unwrap();
+        (Connection::new(near), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn reading_never_goes_beyond_the_bound() {
+        let (near, mut far) = pair(OPTIONS).await;
+        far.write_all(&[7; 100]).await.unwrap();
+        let mut read = 0;
+        while read < 60 {
+            read += near.fill(60).await.unwrap();
+        }
+        assert_eq!(read, 60);
+        assert_eq!(near.with_input(|input| input.len()), 60);
+        near.with_input(BytesMut::clear);
+        drop(far);
+        while near.fill(1000).await.unwrap() > 0 {}
+        assert!(near.ended());
+        assert_eq!(near.received.get(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_is_told_in_nginx_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ListenAddr::Ip(listener.local_addr().unwrap());
+        drop(listener);
+        let failure = connect(&address, OPTIONS).await.unwrap_err();
+        assert_eq!(failure.to_string(), "connect() failed (111: Connection refused)");
+        let missing = ListenAddr::Unix("/nonexistent/socket".into());
+        let failure = connect(&missing, OPTIONS).await.unwrap_err();
+        assert_eq!(failure.to_string(), "connect() failed (2: No such file or directory)");
+    }
+
+    #[tokio::test]
+    async fn proxy_bind_is_where_the_peer_sees_us_come_from() {
+        let bind = Some("127.0.0.7:0".parse().unwrap());
+        let (_near, far) = pair(Options { bind, ..OPTIONS }).await;
+        assert_eq!(far.peer_addr().unwrap().ip().to_string(), "127.0.0.7");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_times_out() {
+        let (near, _far) = pair(OPTIONS).await;
+        let flood = Bytes::from(vec![0; 64 << 20]);
+        let failure = near.write(flood, Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(failure, Failure::Timeout));
+    }
+}
