@@ -159,6 +159,14 @@ impl Report {
         self.extend(other.diagnostics);
     }
 
+    /// Puts the problems in the order of their places, file by file as the files were read; those without a place come
+    /// first. Reading, then checking, finds them in another order than people read.
+    pub fn sort(&mut self) {
+        let place =
+            |diagnostic: &Diagnostic| diagnostic.primary().map(|span| (span.file, span.start));
+        self.diagnostics.sort_by_key(place);
+    }
+
     /// The problems that were kept.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.diagnostics.iter()
@@ -280,6 +288,22 @@ mod tests {
             lines.last().map(String::as_str),
             Some("[emerg] 12 more problems are not shown")
         );
+    }
+
+    #[test]
+    fn sorted_problems_follow_the_text() {
+        let mut sources = SourceMap::default();
+        let one = sources.add("one", Origin::File, b"a;\nb;".to_vec());
+        let two = sources.add("two", Origin::File, b"a;".to_vec());
+        let mut report = Report::default();
+        report
+            .push(Diagnostic::error("3").at(Span::new(two, 0, 1), "").at(Span::new(one, 0, 1), ""));
+        report.push(Diagnostic::error("2").at(Span::new(one, 3, 4), ""));
+        report.push(Diagnostic::error("1").at(Span::new(one, 0, 1), ""));
+        report.push(Diagnostic::error("0"));
+        report.sort();
+        let order: String = report.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(order, "0123");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Report, printable};
 use crate::files::{Disk, Files, glob, is_mask};
-use crate::parser::parse_file;
+use crate::parser::{MAX_BLOCK_DEPTH, parse_file, too_deep};
 use crate::source::{FileId, Origin, SourceMap, Span};
-use crate::tree::Directive;
+use crate::tree::{Block, Directive};
 
 /// How deep includes may nest; symbolic links can hide a cycle from its check.
 pub const MAX_INCLUDE_DEPTH: usize = 16;
@@ -128,6 +128,8 @@ struct Loader<'a> {
     base: PathBuf,
     /// The files being read, outermost first.
     chain: Vec<FileId>,
+    /// How many blocks are open around the directives in hand, over all files of the chain.
+    depth: usize,
     out: Parsed,
 }
 
@@ -140,7 +142,7 @@ impl<'a> Loader<'a> {
             includes: Vec::new(),
             balanced: true,
         };
-        Self { files, base, chain: Vec::new(), out }
+        Self { files, base, chain: Vec::new(), depth: 0, out }
     }
 
     /// Reads a file, each only once; a problem is reported at `from`, the argument of the `include`.
@@ -187,8 +189,7 @@ impl<'a> Loader<'a> {
         directives
     }
 
-    /// Puts the included directives in place of each `include`, in blocks too. Calls itself at most
-    /// [`MAX_BLOCK_DEPTH`](crate::MAX_BLOCK_DEPTH) times [`MAX_INCLUDE_DEPTH`] deep.
+    /// Puts the included directives in place of each `include`, in blocks too.
     fn expand(&mut self, directives: Vec<Directive>) -> Vec<Directive> {
         let mut expanded = Vec::with_capacity(directives.len());
         for mut directive in directives {
@@ -197,11 +198,23 @@ impl<'a> Loader<'a> {
                 continue;
             }
             if let Some(block) = &mut directive.block {
-                block.directives = self.expand(std::mem::take(&mut block.directives));
+                block.directives = self.expand_block(block);
             }
             expanded.push(directive);
         }
         expanded
+    }
+
+    /// Whoever walks the tree may call itself for each block: no tree is deeper than [`MAX_BLOCK_DEPTH`].
+    fn expand_block(&mut self, block: &mut Block) -> Vec<Directive> {
+        if self.depth == MAX_BLOCK_DEPTH {
+            self.refuse(too_deep(), block.span);
+            return Vec::new();
+        }
+        self.depth += 1;
+        let directives = self.expand(std::mem::take(&mut block.directives));
+        self.depth -= 1;
+        directives
     }
 
     /// The directives that an `include` stands for.
@@ -288,170 +301,4 @@ fn misused_include(directive: &Directive) -> Option<Diagnostic> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::files::Memory;
-
-    /// Reads `/etc/main.conf` of a table of files.
-    fn read(files: &[(&str, &str)]) -> Parsed {
-        let files: Memory = files.iter().copied().collect();
-        let main = Main::File("/etc/main.conf".into());
-        parse(Options { files: &files, ..Options::new(&main) })
-    }
-
-    fn names(directives: &[Directive]) -> Vec<String> {
-        directives.iter().map(|directive| directive.name.to_string()).collect()
-    }
-
-    #[test]
-    fn included_directives_stand_where_their_include_stood() {
-        let parsed = read(&[
-            ("/etc/main.conf", "a; include one.conf; d; map $x $y { e; include sub/*.conf; h; }"),
-            ("/etc/one.conf", "b;\ninclude /abs.conf;"),
-            ("/abs.conf", "c;"),
-            ("/etc/sub/2.conf", "g;"),
-            ("/etc/sub/1.conf", "f; include one.conf;"),
-            ("/etc/sub/.3.conf", "hidden;"),
-        ]);
-        assert!(parsed.report.is_empty(), "{:?}", parsed.report);
-        assert_eq!(names(&parsed.directives), ["a", "b", "c", "d", "map"]);
-        let map = parsed.directives[4].block.as_ref().map(|block| names(&block.directives));
-        assert_eq!(map.as_deref(), Some(&["e", "f", "b", "c", "g", "h"].map(String::from)[..]));
-        let location = parsed.sources.location(parsed.directives[2].name.span);
-        assert_eq!(location.to_string(), "/abs.conf:1");
-        let paths: Vec<_> =
-            parsed.sources.files().map(|(_, file)| file.path().display().to_string()).collect();
-        assert_eq!(
-            paths,
-            ["/etc/main.conf", "/etc/one.conf", "/abs.conf", "/etc/sub/1.conf", "/etc/sub/2.conf"],
-            "each file is kept once, in the order of reading"
-        );
-        assert_eq!(parsed.includes.len(), 6, "each inclusion is known");
-    }
-
-    #[test]
-    fn what_is_wrong_with_an_include_is_said_at_the_include() {
-        let cases: &[(&str, &[&str])] = &[
-            (
-                "a;\ninclude none.conf;",
-                &[
-                    "open() \"/etc/none.conf\" failed (2: No such file or directory) in /etc/main.conf:2",
-                ],
-            ),
-            ("include none*.conf;", &[]),
-            (
-                "include;",
-                &["invalid number of arguments in \"include\" directive in /etc/main.conf:1"],
-            ),
-            (
-                "include a b;",
-                &["invalid number of arguments in \"include\" directive in /etc/main.conf:1"],
-            ),
-            (
-                "include a {}",
-                &["directive \"include\" is not terminated by \";\" in /etc/main.conf:1"],
-            ),
-            (
-                "include main.conf;",
-                &[
-                    "include cycle: \"/etc/main.conf\" includes \"/etc/main.conf\" in /etc/main.conf:1",
-                ],
-            ),
-            (
-                "include x.conf;",
-                &[
-                    "include cycle: \"/etc/x.conf\" includes \"/etc/y.conf\" includes \"/etc/x.conf\" in /etc/y.conf:2",
-                ],
-            ),
-            (
-                "include open.conf;\n}",
-                &[
-                    "unexpected \"}\" in /etc/main.conf:2",
-                    "unexpected end of file, expecting \"}\" in /etc/open.conf:1",
-                ],
-            ),
-            ("include bad.conf; include bad.conf;", &["unexpected \";\" in /etc/bad.conf:1"]),
-        ];
-        for &(main, expected) in cases {
-            let parsed = read(&[
-                ("/etc/main.conf", main),
-                ("/etc/x.conf", "include y.conf;"),
-                ("/etc/y.conf", "\ninclude x.conf;"),
-                ("/etc/open.conf", "a {"),
-                ("/etc/bad.conf", ";"),
-            ]);
-            let expected: Vec<_> = expected.iter().map(|line| format!("[emerg] {line}")).collect();
-            assert_eq!(parsed.report.lines(&parsed.sources), expected, "{main}");
-        }
-    }
-
-    #[test]
-    fn a_chain_of_includes_has_an_end() {
-        let next = |at: usize| (format!("/etc/{at}.conf"), format!("include {}.conf;", at + 1));
-        let files: Memory = (0..100).map(next).collect();
-        let main = Main::File("/etc/0.conf".into());
-        let parsed = parse(Options { files: &files, ..Options::new(&main) });
-        let lines = parsed.report.lines(&parsed.sources);
-        assert_eq!(lines.len(), 1);
-        assert!(
-            lines[0]
-                .starts_with("[emerg] includes nest more than 16 deep: \"/etc/0.conf\" includes")
-        );
-    }
-
-    #[test]
-    fn a_missing_main_file_is_an_error_without_a_place() {
-        let files = Memory::default();
-        let main = Main::File("conf/n.conf".into());
-        let prefix = Some(Path::new("/opt"));
-        let parsed = parse(Options { files: &files, prefix, ..Options::new(&main) });
-        assert_eq!(
-            parsed.report.lines(&parsed.sources),
-            ["[emerg] open() \"/opt/conf/n.conf\" failed (2: No such file or directory)"]
-        );
-    }
-
-    #[test]
-    fn globals_come_first_and_have_words_of_their_own() {
-        let cases: &[(&str, &[&str])] = &[
-            ("g 1;", &[]),
-            ("g 1", &["unexpected end of parameter, expecting \";\" in command line"]),
-            ("g \"1", &["unexpected end of parameter, expecting \";\" in command line"]),
-            ("g { }", &["block directives are not supported in -g option in command line"]),
-            ("g 1; }", &["unexpected \"}\" in command line"]),
-        ];
-        for &(globals, expected) in cases {
-            let files: Memory = [("/n.conf", "a;")].into_iter().collect();
-            let main = Main::File("/n.conf".into());
-            let options =
-                Options { files: &files, globals: Some(globals.as_bytes()), ..Options::new(&main) };
-            let parsed = parse(options);
-            let expected: Vec<_> = expected.iter().map(|line| format!("[emerg] {line}")).collect();
-            assert_eq!(parsed.report.lines(&parsed.sources), expected, "{globals}");
-            assert_eq!(names(&parsed.directives), ["g", "a"], "{globals}");
-        }
-    }
-
-    #[test]
-    fn a_text_without_a_file_includes_from_the_prefix() {
-        let files: Memory = [("/opt/x.conf", "b;")].into_iter().collect();
-        let main = Main::Text { name: "defaults".into(), text: b"a; include x.conf; c }".to_vec() };
-        let prefix = Some(Path::new("/opt"));
-        let parsed = parse(Options { files: &files, prefix, ..Options::new(&main) });
-        assert_eq!(names(&parsed.directives), ["a", "b", "c"]);
-        assert_eq!(
-            parsed.report.lines(&parsed.sources),
-            ["[emerg] unexpected \"}\" in defaults:1"]
-        );
-    }
-
-    #[test]
-    fn a_byte_order_mark_joins_the_first_word_as_in_nginx_and_is_warned_of() {
-        let parsed = read(&[("/etc/main.conf", "\u{feff}user x;")]);
-        assert_eq!(parsed.directives[0].name.as_str(), Some("\u{feff}user"));
-        assert_eq!(
-            parsed.report.lines(&parsed.sources),
-            ["[warn] the file begins with a byte order mark in /etc/main.conf:1"]
-        );
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use crate::lexer::{Lexer, Token, TokenKind, unescape, unexpected_end};
 use crate::source::{FileId, Origin, SourceFile, Span};
 use crate::tree::{Block, Directive, Word};
 
-/// How deep blocks may nest in one file. Real configurations stay below ten.
+/// How deep blocks may nest, included files counted. Real configurations stay below ten.
 pub const MAX_BLOCK_DEPTH: usize = 64;
 
 /// One text as a tree, with what is wrong with it.
@@ -19,6 +19,11 @@ pub(crate) struct Tree {
     pub(crate) report: Report,
     /// Whether every brace had its partner.
     pub(crate) balanced: bool,
+}
+
+/// What is said of a block that is one too deep.
+pub(crate) fn too_deep() -> String {
+    format!("blocks nest more than {MAX_BLOCK_DEPTH} deep")
 }
 
 /// Parses one text; `include` is a directive like any other.
@@ -95,7 +100,7 @@ impl<'t> Parser<'t> {
                 TokenKind::Word { quote } => self.word(token, quote),
                 TokenKind::Semicolon => self.semicolon(token.span),
                 TokenKind::Open if self.stack.len() == MAX_BLOCK_DEPTH => {
-                    self.error(format!("blocks nest more than {MAX_BLOCK_DEPTH} deep"), token.span);
+                    self.error(too_deep(), token.span);
                     self.tree.balanced = false;
                     return self.close_everything();
                 }
