@@ -111,13 +111,19 @@ impl Handshake {
     #[track_caller]
     pub fn open_with_head(&self) -> (Conn, Head) {
         let (conn, response) = self.answer();
+        self.check(&response);
+        (conn, response.head)
+    }
+
+    /// Holds the answer against what was asked for.
+    #[track_caller]
+    pub(crate) fn check(&self, response: &Response) {
         assert_eq!(response.status, 101, "{response:?}");
         let request = Head::parse_request(&self.encode());
         let offer = Offer::from_request(as_fields(&request)).expect("we sent Upgrade");
         if let Err(error) = offer.check_answer(as_fields(&response.head)) {
             panic!("invalid 101 answer: {error}: {:?}", response.head);
         }
-        (conn, response.head)
     }
 
     /// Makes the handshake and returns whatever the answer is, with its body if it is no 101.

@@ -1,8 +1,9 @@
 //! What tests of the whole program need: both ends of every wire, and the program between them.
 //!
 //! [`client`] and [`upstream`] are scripts that speak through a [`Conn`], one blocking socket with
-//! frames, heads and raw bytes; [`pki`] makes certificates, [`instance`] starts the program on a
-//! configuration in a directory of its own, on addresses ([`net`]) that no other test process uses.
+//! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself.
+//! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
+//! of its own, on addresses ([`net`]) that no other test process uses.
 //!
 //! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
 //! failure is what the test wants to see, there is a `try_` form.
@@ -14,6 +15,7 @@ pub mod conn;
 pub mod frame;
 pub mod http;
 pub mod instance;
+pub mod listener;
 pub mod net;
 pub mod pki;
 pub mod upstream;
@@ -23,6 +25,7 @@ pub use conn::{Conn, End};
 pub use frame::{Frame, binary, close, continuation, ping, pong, text};
 pub use http::{Head, Request, Response};
 pub use instance::Instance;
+pub use listener::Listener;
 pub use net::{Addr, free_addr};
 pub use pki::Pki;
 pub use upstream::{Gate, Upstream};

@@ -158,7 +158,7 @@ impl Upstream {
 
     fn start(builder: Builder, script: Arc<Script>) -> io::Result<Self> {
         let at = builder.at.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into());
-        let (listener, addr) = Listener::bind(at)?;
+        let (listener, addr) = Socket::bind(at)?;
         let (sender, requests) = channel();
         let (connections, stop) = (Arc::new(AtomicUsize::new(0)), Arc::default());
         let acceptor = Acceptor {
@@ -227,12 +227,12 @@ impl Drop for Upstream {
     }
 }
 
-enum Listener {
+enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Listener {
+impl Socket {
     fn bind(at: Addr) -> io::Result<(Self, Addr)> {
         match at {
             Addr::Tcp(addr) => {
@@ -246,7 +246,7 @@ impl Listener {
 }
 
 struct Acceptor {
-    listener: Listener,
+    listener: Socket,
     tls: Option<Arc<ServerConfig>>,
     script: Arc<Script>,
     sender: Sender<Request>,
@@ -260,10 +260,8 @@ impl Acceptor {
         let mut scripts = Vec::new();
         loop {
             let accepted = match &self.listener {
-                Listener::Tcp(listener) => {
-                    listener.accept().map(|(stream, _)| Accepted::Tcp(stream))
-                }
-                Listener::Unix(listener) => {
+                Socket::Tcp(listener) => listener.accept().map(|(stream, _)| Accepted::Tcp(stream)),
+                Socket::Unix(listener) => {
                     listener.accept().map(|(stream, _)| Accepted::Unix(stream))
                 }
             };

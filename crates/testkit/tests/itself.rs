@@ -4,8 +4,8 @@
 use std::{io::ErrorKind, net::Ipv6Addr, os::unix::fs::PermissionsExt, sync::mpsc, time::Duration};
 
 use wssgate_testkit::{
-    Conn, End, Gate, Handshake, Instance, Pki, Upstream, binary, close, continuation, http, ping,
-    pki::KeyKind, pong, text, upstream::any_port_on,
+    Conn, End, Gate, Handshake, Instance, Listener, Pki, Upstream, binary, close, continuation,
+    http, ping, pki::KeyKind, pong, text, upstream::any_port_on,
 };
 
 #[test]
@@ -204,6 +204,18 @@ fn certificates_that_do_not_fit_fail_the_handshake() {
         let error = handshake.try_send().unwrap_err();
         assert!(format!("{error:?} {error}").contains(reason), "{error:?}");
     }
+}
+
+#[test]
+fn a_test_can_speak_for_both_ends_in_turn() {
+    let listener = Listener::bind();
+    let (mut client, mut upstream) = Handshake::to(listener.addr()).open_with(&listener);
+    client.send([text("hel").more(), ping("?"), continuation("lo")]);
+    upstream.expect([text("hel").more(), ping("?"), continuation("lo")]);
+    upstream.send([close(1001, "")]);
+    client.expect([close(1001, "")]);
+    drop(upstream);
+    client.expect_eof();
 }
 
 /// Stands for the program: does what its configuration, a shell script, says.
