@@ -34,18 +34,19 @@ impl RequestLine {
         if target.of(line).iter().any(|&b| b < b' ' || b == 0x7f) {
             return Err(HeadError::InvalidRequest);
         }
+        let form = Form::of(line, target, method)?;
         let (version, protocol) = parse_protocol(line, target.end())?;
         if version == Version::Http09 && method != Method::Get {
             return Err(HeadError::InvalidHttp09Method);
         }
-        let form = Form::of(line, target, protocol, method)?;
+        let uri = form.uri.or_else(|| slash_of(protocol)).ok_or(HeadError::InvalidRequest)?;
         let base = text.start();
         Ok(Self {
             text,
             method,
             method_name: Span::new(0, method_len).shift(base),
             target: target.shift(base),
-            uri: form.uri.shift(base),
+            uri: uri.shift(base),
             authority: form.authority.map(|span| span.shift(base)),
             scheme: form.scheme.map(|span| span.shift(base)),
             protocol: protocol.shift(base),
@@ -87,35 +88,40 @@ fn parse_protocol(line: &[u8], from: usize) -> Result<(Version, Span), HeadError
     Ok((version, protocol))
 }
 
+/// The slash of `HTTP/1.1`, which serves as the text of a URI that is `/` without anybody having written it.
+fn slash_of(protocol: Span) -> Option<Span> {
+    let slash = protocol.start() + b"HTTP".len();
+    (slash < protocol.end()).then(|| Span::new(slash, slash + 1))
+}
+
 /// The parts of a target, by its form.
 struct Form {
-    uri: Span,
+    /// `None` for CONNECT, whose URI nginx takes to be `/`.
+    uri: Option<Span>,
     authority: Option<Span>,
     scheme: Option<Span>,
 }
 
 impl Form {
     /// Knows origin-form, absolute-form, and for CONNECT authority-form. Like nginx it refuses the asterisk.
-    fn of(line: &[u8], target: Span, protocol: Span, method: Method) -> Result<Self, HeadError> {
+    fn of(line: &[u8], target: Span, method: Method) -> Result<Self, HeadError> {
         if method == Method::Connect {
-            return Self::authority(line, target, protocol);
+            return Self::authority(line, target);
         }
         match target.of(line) {
-            [b'/', ..] => Ok(Self { uri: target, authority: None, scheme: None }),
+            [b'/', ..] => Ok(Self { uri: Some(target), authority: None, scheme: None }),
             _ => Self::absolute(line, target),
         }
     }
 
-    /// `host:port`, both needed. nginx gives such a request the URI `/`; the slash of the version serves as its text.
-    fn authority(line: &[u8], target: Span, protocol: Span) -> Result<Self, HeadError> {
+    /// `host:port`, both needed.
+    fn authority(line: &[u8], target: Span) -> Result<Self, HeadError> {
         let text = target.of(line);
         let port_len = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
-        let before_port = &text[..text.len() - port_len];
-        if port_len == 0 || before_port.last() != Some(&b':') || protocol.of(line).is_empty() {
+        if port_len == 0 || !text[..text.len() - port_len].ends_with(b":") {
             return Err(HeadError::InvalidRequest);
         }
-        let slash = protocol.start() + b"HTTP".len();
-        Ok(Self { uri: Span::new(slash, slash + 1), authority: Some(target), scheme: None })
+        Ok(Self { uri: None, authority: Some(target), scheme: None })
     }
 
     /// `scheme://authority`, then a path, a query, or nothing. An empty target is `/`, and a slash of `://` its text.
@@ -144,7 +150,7 @@ impl Form {
             Span::new(path, text.len())
         };
         Ok(Self {
-            uri: uri.shift(target.start()),
+            uri: Some(uri.shift(target.start())),
             authority: Some(Span::new(host, path).shift(target.start())),
             scheme: Some(Span::new(0, colon).shift(target.start())),
         })
@@ -216,7 +222,9 @@ mod tests {
             ("GET / HTTP/0.9", InvalidRequest),
             ("GET / HTTP/2.0", InvalidVersion),
             ("GET / HTTP/11.0", InvalidVersion),
+            ("GET * HTTP/2.0", InvalidRequest),
             ("POST /", InvalidHttp09Method),
+            ("CONNECT h:80", InvalidHttp09Method),
         ] {
             assert_eq!(parse(line), Err(error), "{line}");
         }
