@@ -30,7 +30,7 @@ use std::{fmt, io, thread};
 use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 
-use crate::tls::keys::TlsKeys;
+use crate::tls::keys::{Detached, TlsKeys};
 use engine::Engine;
 
 /// A finished switch: everything that a tunnel needs.
@@ -78,6 +78,20 @@ impl Leg {
             plaintext: read_ahead,
             ciphertext: Vec::new(),
             ended: false,
+        }
+    }
+
+    /// A leg whose TLS stream was taken apart by [`detach`](crate::tls::keys::detach).
+    ///
+    /// `read_ahead` is what the caller itself had read from that stream behind the switch.
+    pub fn tls<S: Into<OwnedFd>>(detached: Detached<S>, mut read_ahead: Vec<u8>) -> Self {
+        read_ahead.extend_from_slice(&detached.plaintext);
+        Self {
+            socket: detached.socket.into(),
+            tls: LegTls::Keys(detached.keys),
+            plaintext: read_ahead,
+            ciphertext: detached.ciphertext,
+            ended: detached.ended,
         }
     }
 }

@@ -1,8 +1,31 @@
 //! Taking the traffic keys out of a finished handshake.
+//!
+//! rustls shakes hands; once a switch has happened only keys, nonces and sequence numbers matter, and
+//! the connection object goes. Three things make that safe:
+//! - the socket stands below tokio-rustls in a [`RecordBoundary`], so that rustls never holds part of a
+//!   record when it is asked for its keys;
+//! - the handshake runs inside [`capture`], because KeyUpdate (RFC 8446 §4.6.3) needs the traffic
+//!   secrets, which rustls tells only a [`KeyLog`] ([`SecretLog`], to be set in every config);
+//! - the secrets are believed only if the extracted keys follow from them.
 
-use std::fmt;
+mod boundary;
+mod schedule;
+#[cfg(test)]
+pub(crate) mod testing;
 
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::pin::pin;
+use std::{fmt, future};
+
+use rustls::{ConnectionCommon, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, SideData};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_rustls::{client, server};
 use zeroize::Zeroize;
+
+pub use boundary::RecordBoundary;
 
 /// Which TLS the records are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +61,7 @@ pub struct TlsKeys {
 }
 
 /// The keys of one direction. Wiped when dropped.
+#[derive(Clone)]
 pub struct DirectionKeys {
     /// The AEAD key; a shorter one stands at the front.
     pub key: [u8; 32],
@@ -63,3 +87,254 @@ impl fmt::Debug for DirectionKeys {
         f.debug_struct("DirectionKeys").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }
+
+/// The first application traffic secrets of a TLS 1.3 connection. Wiped when dropped.
+pub struct TrafficSecrets {
+    client: [u8; 48],
+    server: [u8; 48],
+}
+
+impl Default for TrafficSecrets {
+    fn default() -> Self {
+        Self { client: [0; 48], server: [0; 48] }
+    }
+}
+
+impl Drop for TrafficSecrets {
+    fn drop(&mut self) {
+        self.client.zeroize();
+        self.server.zeroize();
+    }
+}
+
+impl fmt::Debug for TrafficSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrafficSecrets")
+    }
+}
+
+thread_local! {
+    /// Where [`SecretLog`] puts what it hears, while a [`capture`] is polled on this thread.
+    static LISTENING: RefCell<Option<Box<TrafficSecrets>>> = const { RefCell::new(None) };
+}
+
+/// The [`KeyLog`] that every rustls config of ours carries (`config.key_log = Arc::new(SecretLog)`).
+///
+/// It writes nothing anywhere but to the [`capture`] that is being polled.
+#[derive(Debug)]
+pub struct SecretLog;
+
+impl KeyLog for SecretLog {
+    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+        LISTENING.with_borrow_mut(|listening| {
+            let Some(secrets) = listening else { return };
+            let place = match label {
+                "CLIENT_TRAFFIC_SECRET_0" => &mut secrets.client,
+                "SERVER_TRAFFIC_SECRET_0" => &mut secrets.server,
+                _ => return,
+            };
+            if let Some(place) = place.get_mut(..secret.len()) {
+                place.copy_from_slice(secret);
+            }
+        });
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        matches!(label, "CLIENT_TRAFFIC_SECRET_0" | "SERVER_TRAFFIC_SECRET_0")
+    }
+}
+
+/// Runs a handshake and keeps its traffic secrets in the stream's [`RecordBoundary`].
+///
+/// Handshakes of one thread interleave, so secrets are collected poll by poll.
+pub async fn capture<T: TlsStream>(
+    handshake: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let mut handshake = pin!(handshake);
+    let mut secrets = Some(Box::default());
+    let mut stream = future::poll_fn(|cx| {
+        LISTENING.set(secrets.take());
+        let poll = handshake.as_mut().poll(cx);
+        secrets = LISTENING.take();
+        poll
+    })
+    .await?;
+    if let Some(secrets) = secrets {
+        stream.boundary_mut().keep(secrets);
+    }
+    Ok(stream)
+}
+
+/// A stream of tokio-rustls over a [`RecordBoundary`], towards a client or an upstream.
+pub trait TlsStream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket below.
+    type Socket;
+    /// rustls's data of the side that we are.
+    type Side: SideData;
+
+    /// The boundary and the connection.
+    fn parts_mut(
+        &mut self,
+    ) -> (&mut RecordBoundary<Self::Socket>, &mut ConnectionCommon<Self::Side>);
+
+    /// The boundary.
+    fn boundary_mut(&mut self) -> &mut RecordBoundary<Self::Socket> {
+        self.parts_mut().0
+    }
+
+    /// Takes the stream apart: the boundary, the version and suite, and the extracted keys.
+    fn extract(self) -> Result<(RecordBoundary<Self::Socket>, ExtractedSecrets), rustls::Error>;
+
+    /// Our own secret first, the peer's second.
+    fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]);
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for server::TlsStream<RecordBoundary<S>> {
+    type Socket = S;
+    type Side = rustls::server::ServerConnectionData;
+
+    fn parts_mut(&mut self) -> (&mut RecordBoundary<S>, &mut ConnectionCommon<Self::Side>) {
+        let (boundary, connection) = self.get_mut();
+        (boundary, connection)
+    }
+
+    fn extract(self) -> Result<(RecordBoundary<S>, ExtractedSecrets), rustls::Error> {
+        let (boundary, connection) = self.into_inner();
+        Ok((boundary, connection.dangerous_extract_secrets()?))
+    }
+
+    fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
+        (&secrets.server, &secrets.client)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for client::TlsStream<RecordBoundary<S>> {
+    type Socket = S;
+    type Side = rustls::client::ClientConnectionData;
+
+    fn parts_mut(&mut self) -> (&mut RecordBoundary<S>, &mut ConnectionCommon<Self::Side>) {
+        let (boundary, connection) = self.get_mut();
+        (boundary, connection)
+    }
+
+    fn extract(self) -> Result<(RecordBoundary<S>, ExtractedSecrets), rustls::Error> {
+        let (boundary, connection) = self.into_inner();
+        Ok((boundary, connection.dangerous_extract_secrets()?))
+    }
+
+    fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
+        (&secrets.client, &secrets.server)
+    }
+}
+
+/// A TLS stream without rustls: the socket, the keys, and what had been read ahead.
+#[derive(Debug)]
+pub struct Detached<S> {
+    /// The socket.
+    pub socket: S,
+    /// Its keys.
+    pub keys: Box<TlsKeys>,
+    /// Bytes that rustls had opened and nobody had read. They follow what the caller did read.
+    pub plaintext: Vec<u8>,
+    /// Bytes of the wire that rustls had not seen, beginning at a record.
+    pub ciphertext: Vec<u8>,
+    /// The peer has sent close_notify.
+    pub ended: bool,
+}
+
+/// Why a TLS stream could not be taken apart.
+#[derive(Debug, Error)]
+pub enum DetachError {
+    /// What was still to be written could not be.
+    #[error("cannot write to the TLS stream")]
+    Write(#[source] io::Error),
+    /// rustls does not give the keys, or not of a kind that we know.
+    #[error("cannot take the keys out of the TLS connection")]
+    Extract(#[source] rustls::Error),
+    /// The suite is none of ours.
+    #[error("the cipher suite has no AEAD that the relay knows")]
+    UnknownAead,
+    /// rustls holds part of a record, so its keys would not fit what follows.
+    #[error("part of a TLS record is in flight")]
+    PartialRecord,
+    /// The handshake did not run inside [`capture`], or its config lacks [`SecretLog`].
+    #[error("the traffic secrets of the TLS connection were not kept")]
+    SecretsMissing,
+}
+
+/// Takes a TLS stream apart after writing all that it still has to write.
+///
+/// The config needs `enable_secret_extraction` and [`SecretLog`]. Do not read between the last message
+/// that matters and this call: what was not read comes along.
+pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, DetachError> {
+    let (plaintext, ended) = read_ahead(stream.parts_mut().1)?;
+    stream.flush().await.map_err(DetachError::Write)?;
+    let connection = stream.parts_mut().1;
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+        Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+        _ => return Err(DetachError::UnknownAead),
+    };
+    let (boundary, extracted) = stream.extract().map_err(DetachError::Extract)?;
+    let (socket, ciphertext, secrets) = boundary.into_parts().ok_or(DetachError::PartialRecord)?;
+    let (ours, theirs) = T::ours_first(&secrets);
+    let keys = Box::new(TlsKeys::new(version, extracted, ours, theirs)?);
+    Ok(Detached { socket, keys, plaintext, ciphertext, ended })
+}
+
+/// What rustls has opened, and whether the peer has sent close_notify behind it.
+fn read_ahead<D: SideData>(
+    connection: &mut ConnectionCommon<D>,
+) -> Result<(Vec<u8>, bool), DetachError> {
+    let state = connection.process_new_packets().map_err(DetachError::Extract)?;
+    let mut plaintext = vec![0; state.plaintext_bytes_to_read()];
+    connection.reader().read_exact(&mut plaintext).map_err(DetachError::Write)?;
+    // An answer to a KeyUpdate is written by rustls only before the next data; it must not get lost.
+    connection.writer().write(&[]).map_err(DetachError::Write)?;
+    Ok((plaintext, state.peer_has_closed()))
+}
+
+impl TlsKeys {
+    /// Keys as rustls gives them, with the TLS 1.3 secrets that they follow from.
+    pub(crate) fn new(
+        version: TlsVersion,
+        extracted: ExtractedSecrets,
+        ours: &[u8; 48],
+        theirs: &[u8; 48],
+    ) -> Result<Self, DetachError> {
+        let (aead, mut tx) = direction(&extracted.tx)?;
+        let (rx_aead, mut rx) = direction(&extracted.rx)?;
+        if aead != rx_aead {
+            return Err(DetachError::UnknownAead);
+        }
+        if version == TlsVersion::Tls13 {
+            tx.find_secret(aead, ours)?;
+            rx.find_secret(aead, theirs)?;
+        }
+        Ok(Self { version, aead, tx, rx })
+    }
+}
+
+fn direction(
+    (sequence, secrets): &(u64, ConnectionTrafficSecrets),
+) -> Result<(Aead, DirectionKeys), DetachError> {
+    let (aead, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Aead::Aes256Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
+        _ => return Err(DetachError::UnknownAead),
+    };
+    let (key, iv) = (key.as_ref(), iv.as_ref());
+    if key.len() != aead.key_len() || iv.len() != 12 {
+        return Err(DetachError::UnknownAead);
+    }
+    let mut keys =
+        DirectionKeys { key: [0; 32], iv: [0; 12], secret: [0; 48], sequence: *sequence };
+    keys.key[..key.len()].copy_from_slice(key);
+    keys.iv.copy_from_slice(iv);
+    Ok((aead, keys))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

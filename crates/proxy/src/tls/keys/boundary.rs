@@ -1,0 +1,312 @@
+//! A socket that gives away whole TLS records only.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::TrafficSecrets;
+
+/// The header of a record: type, version, length (RFC 8446 §5.1).
+const HEADER: usize = 5;
+
+/// The longest fragment of a record in any TLS (RFC 5246 §6.2.3).
+const MAX_FRAGMENT: usize = (1 << 14) + 2048;
+
+/// A stream below TLS that hands over bytes only when the record that they belong to is complete.
+///
+/// So whoever reads from it never holds part of a record. It owns memory only while part of a record
+/// is waiting for the rest, at most one record and what came behind it in the same read.
+#[derive(Debug)]
+pub struct RecordBoundary<S> {
+    inner: S,
+    /// Read and not handed over, from `start`.
+    held: Vec<u8>,
+    start: usize,
+    /// How many bytes at `start` are the rest of a record that did not fit into the reader's buffer.
+    rest: usize,
+    /// What came is no TLS: all of it is handed over, for rustls to complain about.
+    opaque: bool,
+    secrets: Option<Box<TrafficSecrets>>,
+}
+
+impl<S> RecordBoundary<S> {
+    /// Stands between `inner` and TLS, from the first byte of the connection.
+    pub fn new(inner: S) -> Self {
+        Self { inner, held: Vec::new(), start: 0, rest: 0, opaque: false, secrets: None }
+    }
+
+    /// The socket.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    pub(super) fn keep(&mut self, secrets: Box<TrafficSecrets>) {
+        self.secrets = Some(secrets);
+    }
+
+    /// The socket, the bytes read from it that nobody has seen, the secrets; nothing if a record has
+    /// been handed over in part.
+    pub(super) fn into_parts(mut self) -> Option<(S, Vec<u8>, Box<TrafficSecrets>)> {
+        if self.rest > 0 || self.opaque {
+            return None;
+        }
+        self.held.drain(..self.start);
+        Some((self.inner, self.held, self.secrets.unwrap_or_default()))
+    }
+
+    /// How many held bytes may be handed to a reader with room for `room`.
+    fn ready(&mut self, room: usize) -> usize {
+        let held = &self.held[self.start..];
+        if self.opaque {
+            return held.len().min(room);
+        }
+        if self.rest == 0 {
+            let (whole, first) = match whole_records(held, room) {
+                Ok(lengths) => lengths,
+                Err(NotTls) => {
+                    self.opaque = true;
+                    return held.len().min(room);
+                }
+            };
+            if whole > 0 || first == 0 {
+                return whole;
+            }
+            self.rest = first;
+        }
+        let part = self.rest.min(room);
+        self.rest -= part;
+        part
+    }
+
+    fn hand_over(&mut self, len: usize, buffer: &mut ReadBuf<'_>) {
+        buffer.put_slice(&self.held[self.start..self.start + len]);
+        self.start += len;
+        if self.start == self.held.len() {
+            self.held = Vec::new();
+            self.start = 0;
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> RecordBoundary<S> {
+    /// Reads past the caller: into its buffer, taking back what is not whole.
+    fn poll_read_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let arrived = &buffer.filled()[before..];
+        let len = arrived.len();
+        match whole_records(arrived, len) {
+            Ok((whole, _)) if whole < len => {
+                self.held.extend_from_slice(&arrived[whole..]);
+                buffer.set_filled(before + whole);
+            }
+            Ok(_) => {}
+            Err(NotTls) => self.opaque = true,
+        }
+        Poll::Ready(Ok(len))
+    }
+
+    /// Reads what the record at the front of `held` still lacks.
+    fn poll_read_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let len = self.held.len();
+        let lacks = lacking(&self.held[self.start..]);
+        self.held.resize(len + lacks, 0);
+        let mut buffer = ReadBuf::new(&mut self.held[len..]);
+        let poll = Pin::new(&mut self.inner).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.held.truncate(len + read);
+        ready!(poll)?;
+        Poll::Ready(Ok(read))
+    }
+}
+
+struct NotTls;
+
+/// How long the whole records at the front of `bytes` are: those that end within `room`, and the first
+/// one alone.
+fn whole_records(bytes: &[u8], room: usize) -> Result<(usize, usize), NotTls> {
+    let (mut whole, mut first) = (0, 0);
+    loop {
+        let rest = &bytes[whole..];
+        let [kind, major, _, high, low, ..] = *rest else { break };
+        let len = HEADER + usize::from(u16::from_be_bytes([high, low]));
+        // The types of RFC 8446 §5.1 and the heartbeat of RFC 6520.
+        if !(20..=24).contains(&kind) || major != 3 || len > HEADER + MAX_FRAGMENT {
+            return if whole > 0 { Ok((whole, first)) } else { Err(NotTls) };
+        }
+        if rest.len() < len {
+            break;
+        }
+        if first == 0 {
+            first = len;
+        }
+        if whole + len > room {
+            break;
+        }
+        whole += len;
+    }
+    Ok((whole, first))
+}
+
+/// How many bytes the record at the front lacks, at least one.
+fn lacking(bytes: &[u8]) -> usize {
+    match *bytes {
+        [_, _, _, high, low, ..] => {
+            let len = HEADER + usize::from(u16::from_be_bytes([high, low]));
+            len.saturating_sub(bytes.len()).max(1)
+        }
+        _ => HEADER - bytes.len(),
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for RecordBoundary<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        loop {
+            let ready = this.ready(buffer.remaining());
+            if ready > 0 {
+                this.hand_over(ready, buffer);
+                return Poll::Ready(Ok(()));
+            }
+            let read = if this.held.is_empty() {
+                ready!(this.poll_read_through(cx, buffer))?
+            } else {
+                ready!(this.poll_read_held(cx))?
+            };
+            if read == 0 || buffer.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn record(len: usize) -> Vec<u8> {
+        let mut bytes = vec![23, 3, 3];
+        bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        bytes.resize(HEADER + len, 7);
+        bytes
+    }
+
+    /// Whether `bytes` ends where a record does.
+    fn ends_whole(bytes: &[u8]) -> bool {
+        whole_records(bytes, bytes.len()).is_ok_and(|(whole, _)| whole == bytes.len())
+    }
+
+    #[tokio::test]
+    async fn a_reader_with_room_only_ever_sees_whole_records() {
+        let wire: Vec<u8> = [0, 1, 300, 40, 16_640, 2].into_iter().flat_map(record).collect();
+        for step in [1, 2, 5, 7, 300, 4096, 1 << 16] {
+            let (mut far, near) = tokio::io::duplex(1 << 17);
+            let mut boundary = RecordBoundary::new(near);
+            let mut seen = Vec::new();
+            for chunk in wire.chunks(step) {
+                far.write_all(chunk).await.unwrap();
+                loop {
+                    let mut buffer = vec![0; 1 << 16];
+                    let read = tokio::select! {
+                        biased;
+                        n = boundary.read(&mut buffer) => n.unwrap(),
+                        () = std::future::ready(()) => break,
+                    };
+                    seen.extend_from_slice(&buffer[..read]);
+                    assert!(ends_whole(&seen), "{step}");
+                }
+            }
+            assert_eq!(seen, wire);
+            assert_eq!(boundary.held.capacity(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_larger_than_the_readers_buffer_comes_in_pieces_and_nothing_behind_it() {
+        let (mut far, near) = tokio::io::duplex(1 << 17);
+        let mut boundary = RecordBoundary::new(near);
+        far.write_all(&[record(10_000), record(10)].concat()).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        let mut pieces = Vec::new();
+        for _ in 0..4 {
+            pieces.push(boundary.read(&mut buffer).await.unwrap());
+        }
+        assert_eq!(pieces, [4096, 4096, 10_005 - 8192, 15]);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_over_begins_at_a_record() {
+        let (mut far, near) = tokio::io::duplex(1 << 17);
+        let mut boundary = RecordBoundary::new(near);
+        far.write_all(&[&record(10)[..], &record(20)[..9]].concat()).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        assert_eq!(boundary.read(&mut buffer).await.unwrap(), 15);
+        let (_, left, _) = boundary.into_parts().unwrap();
+        assert_eq!(left, record(20)[..9]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_tls_passes_at_once() {
+        let (mut far, near) = tokio::io::duplex(1 << 17);
+        let mut boundary = RecordBoundary::new(near);
+        far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut buffer = vec![0; 4096];
+        assert_eq!(boundary.read(&mut buffer).await.unwrap(), 18);
+    }
+
+    #[tokio::test]
+    async fn an_end_within_a_record_is_an_end() {
+        let (mut far, near) = tokio::io::duplex(1 << 17);
+        let mut boundary = RecordBoundary::new(near);
+        far.write_all(&record(20)[..9]).await.unwrap();
+        drop(far);
+        assert_eq!(boundary.read(&mut [0; 64]).await.unwrap(), 0);
+    }
+}

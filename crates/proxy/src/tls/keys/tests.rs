@@ -1,0 +1,119 @@
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::testing::{SUITES, configs, server_name};
+use super::*;
+
+type Server = server::TlsStream<RecordBoundary<DuplexStream>>;
+type Client = client::TlsStream<RecordBoundary<DuplexStream>>;
+
+async fn handshake(suite: rustls::CipherSuite) -> (Server, Client) {
+    let (server_config, client_config) = configs(suite);
+    let (near, far) = tokio::io::duplex(1 << 17);
+    let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
+    let connect =
+        TlsConnector::from(client_config).connect(server_name(), RecordBoundary::new(far));
+    tokio::try_join!(capture(accept), capture(connect)).unwrap()
+}
+
+fn assert_match(sender: &TlsKeys, receiver: &TlsKeys) {
+    assert_eq!((sender.version, sender.aead), (receiver.version, receiver.aead));
+    assert_eq!(sender.tx.key, receiver.rx.key);
+    assert_eq!(sender.tx.secret, receiver.rx.secret);
+}
+
+#[tokio::test]
+async fn both_sides_give_the_same_keys_in_every_suite() {
+    for suite in SUITES {
+        let (server, client) = handshake(suite).await;
+        let (server, client) = (detach(server).await.unwrap(), detach(client).await.unwrap());
+        assert_match(&server.keys, &client.keys);
+        assert_match(&client.keys, &server.keys);
+        assert_ne!(server.keys.tx.key, server.keys.rx.key);
+        assert_eq!(client.keys.tx.sequence, server.keys.rx.sequence);
+    }
+}
+
+#[tokio::test]
+async fn interleaved_handshakes_keep_their_own_secrets() {
+    let suite = SUITES[0];
+    let (a, b, c) = tokio::join!(handshake(suite), handshake(suite), handshake(suite));
+    for (server, client) in [a, b, c] {
+        let (server, client) = (detach(server).await.unwrap(), detach(client).await.unwrap());
+        assert_match(&server.keys, &client.keys);
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_comes_along_opened_and_unopened() {
+    for suite in SUITES {
+        let (mut server, mut client) = handshake(suite).await;
+        client.write_all(b"request").await.unwrap();
+        client.write_all(b"opened").await.unwrap();
+        client.write_all(&[7; 100]).await.unwrap();
+        client.flush().await.unwrap();
+        let mut head = [0; 9];
+        server.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"requestop");
+        let server = detach(server).await.unwrap();
+        assert!(
+            b"ened"
+                .iter()
+                .chain(&[7; 100])
+                .copied()
+                .take(server.plaintext.len())
+                .eq(server.plaintext.iter().copied())
+        );
+        // Whatever rustls had not opened is still in the boundary or the socket.
+        assert!(
+            server.plaintext.len() == 4 && server.keys.rx.sequence >= 2
+                || server.plaintext.len() == 104 && server.ciphertext.is_empty()
+        );
+        assert!(!server.ended);
+    }
+}
+
+#[tokio::test]
+async fn a_peers_close_notify_comes_along() {
+    for suite in SUITES {
+        let (mut server, mut client) = handshake(suite).await;
+        client.write_all(b"request").await.unwrap();
+        client.get_mut().1.send_close_notify();
+        client.flush().await.unwrap();
+        let mut head = [0; 7];
+        server.read_exact(&mut head).await.unwrap();
+        let server = detach(server).await.unwrap();
+        assert!(server.ended || !server.ciphertext.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn keys_are_followed_through_updates_made_before() {
+    for suite in &SUITES[..3] {
+        let (mut server, mut client) = handshake(*suite).await;
+        for _ in 0..3 {
+            client.get_mut().1.refresh_traffic_keys().unwrap();
+            client.write_all(b"x").await.unwrap();
+            client.flush().await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        let Detached { keys: server, socket, .. } = detach(server).await.unwrap();
+        drop(socket);
+        // The answer to the updates was written, and not lost.
+        assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let client = detach(client).await.unwrap();
+        assert_match(&server, &client.keys);
+        assert_match(&client.keys, &server);
+    }
+}
+
+#[tokio::test]
+async fn without_captured_secrets_tls_13_is_refused() {
+    let (server_config, client_config) = configs(SUITES[0]);
+    let (near, far) = tokio::io::duplex(1 << 17);
+    let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
+    let connect =
+        TlsConnector::from(client_config).connect(server_name(), RecordBoundary::new(far));
+    let (server, _client) = tokio::try_join!(accept, connect).unwrap();
+    assert!(matches!(detach(server).await, Err(DetachError::SecretsMissing)));
+}
