@@ -3,13 +3,26 @@
 //! A reload makes a new generation beside the old one and swaps a pointer. What began with the old
 //! one keeps it by an `Arc`, so it is gone when its last request and tunnel are.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use wssgate_config::Config;
-use wssgate_config::model::Http;
+use wssgate_config::model::{Core, Http, ListenAddr, LogTarget};
+use wssgate_syntax::{Diagnostic, Report};
+use wssgate_sys::privileges::{self, User};
 
-use crate::log::Logs;
+use crate::log::{LogFiles, Logs, RingOnDrop};
+
+/// What generations are built with and outlives them.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The open log files.
+    pub files: Arc<LogFiles>,
+    /// Where errors go when the configuration does not say: `-e`.
+    pub error_log: LogTarget,
+}
 
 /// Everything that one configuration builds, shared by all workers.
 #[derive(Debug)]
@@ -20,13 +33,43 @@ pub struct Generation {
     pub config: Config,
     /// The opened logs.
     pub logs: Logs,
+    /// Whom to become when started as root.
+    pub owner: Option<User>,
+    sockets: HashMap<ListenAddr, usize>,
     life: Life,
+    /// Tells the main thread that the last one who held this generation is gone.
+    _ended: RingOnDrop,
 }
 
 impl Generation {
-    /// Ends what still lives of it: `worker_shutdown_timeout` is over, or the stop is a fast one.
-    pub fn expire(&self) {
-        self.life.0.send_replace(true);
+    /// Builds what `config` describes, with what may be inherited from `previous`.
+    ///
+    /// The report of a success holds warnings. Nothing is bound or spawned; logs are opened, as
+    /// `-t` wants to know whether they can be.
+    pub fn build(
+        config: Config,
+        previous: Option<&Self>,
+        surroundings: &Surroundings,
+    ) -> Result<(Self, Report), Report> {
+        let mut report = Report::default();
+        let number = previous.map_or(1, |previous| previous.number + 1);
+        let logs = match Logs::open(&config, &surroundings.files, &surroundings.error_log) {
+            Ok(logs) => logs,
+            Err(error) => {
+                report.push(Diagnostic::error(error.to_string()));
+                return Err(report);
+            }
+        };
+        let sockets = config.http.iter().flat_map(|http| &http.sockets);
+        let sockets =
+            sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
+        let owner = owner(&config.core, &mut report);
+        let ended = surroundings.files.attention().on_drop();
+        if report.has_errors() {
+            return Err(report);
+        }
+        let life = Life::default();
+        Ok((Self { number, config, logs, owner, sockets, life, _ended: ended }, report))
     }
 
     /// The `http` block. Only those ask who serve a connection, and without the block nothing
@@ -35,11 +78,54 @@ impl Generation {
         self.config.http.as_ref().expect("connections come only from an http block")
     }
 
+    /// The index in [`Http::sockets`] of an address that this generation listens on.
+    pub fn socket_at(&self, address: &ListenAddr) -> Option<usize> {
+        self.sockets.get(address).copied()
+    }
+
     /// How long this generation may live; for those who wait without holding it.
     pub fn life(&self) -> &Life {
         &self.life
     }
 }
+
+/// The user and group that a process of root becomes, nobody by default as with nginx.
+fn owner(core: &Core, report: &mut Report) -> Option<User> {
+    if !privileges::is_root() {
+        if let Some(user) = &core.user {
+            let text = "the \"user\" directive makes sense only if the master process runs with \
+                        super-user privileges, ignored";
+            report.push(Diagnostic::warning(text).at(user.span, ""));
+        }
+        return None;
+    }
+    let Some(wanted) = &core.user else {
+        return privileges::user(NOBODY).ok().flatten();
+    };
+    let mut refuse = |call: &str, name: &str, error: io::Result<()>| {
+        let reason = error.err().map(|error| format!(" ({})", crate::errno_text(&error)));
+        let text = format!("{call}(\"{name}\") failed{}", reason.unwrap_or_default());
+        report.push(Diagnostic::error(text).at(wanted.span, "not known to this system"));
+    };
+    let names = &wanted.value;
+    let user = match privileges::user(&names.name) {
+        Ok(Some(user)) => Some(user),
+        other => {
+            refuse("getpwnam", &names.name, other.map(drop));
+            None
+        }
+    };
+    match privileges::group(&names.group) {
+        Ok(Some(gid)) => Some(User { gid, ..user? }),
+        other => {
+            refuse("getgrnam", &names.group, other.map(drop));
+            None
+        }
+    }
+}
+
+/// Whom nginx becomes when `user` is not given.
+const NOBODY: &str = "nobody";
 
 /// Tells when a generation must end: `worker_shutdown_timeout` after it was replaced or the drain
 /// began, or at once in a fast stop. Cheap to clone and to wait for.
@@ -47,6 +133,11 @@ impl Generation {
 pub struct Life(Arc<watch::Sender<bool>>);
 
 impl Life {
+    /// Ends what still lives of the generation.
+    pub(crate) fn expire(&self) {
+        self.0.send_replace(true);
+    }
+
     /// Resolves once everything of this generation must close.
     pub async fn expired(&self) {
         // The sender is in `self`, so it outlives the wait.

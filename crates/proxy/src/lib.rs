@@ -1,4 +1,7 @@
 //! The engine: listeners, TLS, HTTP front, upstreams and the relay.
+//!
+//! [`Proxy`] is the whole of it, seen from the main thread: prepare, start, reload, drain, stop.
+//! Nothing is bound, opened or spawned until a configuration is complete.
 
 pub mod clock;
 pub mod connection;
@@ -13,7 +16,11 @@ pub mod tunnel;
 pub mod upstream;
 pub mod worker;
 
+mod proxy;
+
 use std::io;
+
+pub use proxy::{Prepared, Proxy};
 
 /// A system error in nginx's form: `98: Address already in use`.
 pub fn errno_text(error: &io::Error) -> String {

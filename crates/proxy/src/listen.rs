@@ -1,5 +1,367 @@
 //! Sockets that accept: bound once, inherited by later generations.
+//!
+//! The main thread binds. A TCP address has one `SO_REUSEPORT` socket for each worker, so that the
+//! kernel spreads connections; everything else is one socket that the workers share. A generation
+//! that still names an address gets the same sockets, so a reload never loses a connection.
 
+mod accept;
 mod stream;
 
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use wssgate_config::model::{KeepaliveOption, ListenAddr, ListenOptions, ListenSocket};
+use wssgate_sys::listen::{self as sys, Binding, Refused, Tuning};
+
+pub(crate) use accept::accept;
 pub use stream::Stream;
+
+/// nginx's `NGX_LISTEN_BACKLOG`.
+const BACKLOG: u32 = 511;
+
+/// How often a port that is taken is tried again, and how long we wait between, as nginx does: the
+/// process that is being replaced may just be leaving.
+const TRIES: u32 = 5;
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// An address that could not be listened on, in nginx's words.
+#[derive(Debug, Error)]
+#[error("{} {} failed ({})", call_to(refused.call), address_text(address), crate::errno_text(&refused.source))]
+pub struct ListenError {
+    /// Where.
+    pub address: ListenAddr,
+    /// What the system refused.
+    pub refused: Refused,
+}
+
+fn call_to(call: &'static str) -> String {
+    format!("{call} to")
+}
+
+impl ListenError {
+    /// Whether somebody else listens there.
+    pub fn in_use(&self) -> bool {
+        self.refused.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// An address as nginx writes it: `0.0.0.0:80`, `[::]:80`, `unix:/path`.
+pub fn address_text(address: &ListenAddr) -> String {
+    match address {
+        ListenAddr::Ip(address) => address.to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) address: ListenAddr,
+    /// One for each worker, or one for all.
+    sockets: Vec<OwnedFd>,
+}
+
+impl Listener {
+    /// A descriptor for one worker to accept on.
+    pub(crate) fn for_worker(&self, worker: usize) -> io::Result<OwnedFd> {
+        self.sockets[worker % self.sockets.len()].try_clone()
+    }
+
+    fn open(wanted: &ListenSocket, workers: usize, ours: &[Arc<Self>]) -> Result<Self, Refused> {
+        let address = &wanted.address;
+        let sockets = match address {
+            ListenAddr::Unix(path) => vec![bind_unix(path)?],
+            ListenAddr::Ip(ip) => bind_tcp(*ip, &wanted.options, workers, ours)?,
+        };
+        let listener = Self { address: address.clone(), sockets };
+        listener.apply(&wanted.options)?;
+        Ok(listener)
+    }
+
+    /// Applies the options of `listen`, also to sockets that were opened before.
+    fn apply(&self, options: &ListenOptions) -> Result<(), Refused> {
+        let tuning = tuning(options);
+        for socket in &self.sockets {
+            sys::tune(socket, &tuning)?;
+            sys::listen(socket, options.backlog.unwrap_or(BACKLOG))?;
+        }
+        Ok(())
+    }
+}
+
+fn bind_tcp(
+    address: SocketAddr,
+    options: &ListenOptions,
+    workers: usize,
+    ours: &[Arc<Listener>],
+) -> Result<Vec<OwnedFd>, Refused> {
+    let ipv6_only = options.ipv6only.unwrap_or(true);
+    let alone = sys::bind_tcp(address, Binding { shared: false, ipv6_only });
+    if workers == 1 && !options.reuseport {
+        return Ok(vec![alone?]);
+    }
+    // SO_REUSEPORT would also let us in beside a stranger who set it, and half of the connections
+    // would be his. Binding alone first finds him; our own sockets of an overlapping address are no
+    // strangers.
+    match alone {
+        Err(refused) if !is_overlap(&refused, address, ours) => return Err(refused),
+        other => drop(other),
+    }
+    let binding = Binding { shared: true, ipv6_only };
+    let first = sys::bind_tcp(address, binding)?;
+    // Port 0 asks the kernel for one, which all then share.
+    let bound = SockRef::from(&first).local_addr().ok().and_then(|bound| bound.as_socket());
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(sys::bind_tcp(bound.unwrap_or(address), binding)?);
+    }
+    Ok(sockets)
+}
+
+/// Whether the port was refused for a socket of our own: a wildcard address and a specific one.
+fn is_overlap(refused: &Refused, address: SocketAddr, ours: &[Arc<Listener>]) -> bool {
+    refused.source.kind() == io::ErrorKind::AddrInUse
+        && ours.iter().any(|listener| match listener.address {
+            ListenAddr::Ip(other) => {
+                let wildcard = other.ip().is_unspecified() || address.ip().is_unspecified();
+                other.port() == address.port() && other != address && wildcard
+            }
+            ListenAddr::Unix(_) => false,
+        })
+}
+
+/// Binds a Unix socket, in place of one that a killed process left behind.
+fn bind_unix(path: &Path) -> Result<OwnedFd, Refused> {
+    match sys::bind_unix(path) {
+        Err(refused)
+            if refused.source.kind() == io::ErrorKind::AddrInUse && sys::is_abandoned(path) =>
+        {
+            std::fs::remove_file(path).map_err(|source| Refused { call: "unlink()", source })?;
+            sys::bind_unix(path)
+        }
+        other => other,
+    }
+}
+
+fn tuning(options: &ListenOptions) -> Tuning {
+    let keepalive = options.so_keepalive.as_ref().map(|option| match option {
+        KeepaliveOption::Off => None,
+        KeepaliveOption::On { idle, interval, count } => {
+            let mut probing = TcpKeepalive::new();
+            if let Some(idle) = idle {
+                probing = probing.with_time(*idle);
+            }
+            if let Some(interval) = interval {
+                probing = probing.with_interval(*interval);
+            }
+            if let Some(count) = count {
+                probing = probing.with_retries(*count);
+            }
+            Some(probing)
+        }
+    });
+    Tuning {
+        receive_buffer: options.rcvbuf,
+        send_buffer: options.sndbuf,
+        deferred: options.deferred,
+        fast_open: options.fastopen,
+        keepalive,
+    }
+}
+
+/// All sockets that are open, owned by the main thread.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    open: Vec<Arc<Listener>>,
+}
+
+impl Listeners {
+    /// The sockets that `wanted` asks for: those that are open already, and new ones.
+    ///
+    /// Nothing changes for those in use until [`Listeners::replace`]. `progress` hears of every
+    /// attempt that failed for a port in use, before it is repeated.
+    pub(crate) fn open(
+        &self,
+        wanted: &[ListenSocket],
+        workers: usize,
+        progress: impl Fn(&ListenError),
+    ) -> Result<Vec<Arc<Listener>>, ListenError> {
+        wanted.iter().map(|wanted| self.find_or_open(wanted, workers, &progress)).collect()
+    }
+
+    fn find_or_open(
+        &self,
+        wanted: &ListenSocket,
+        workers: usize,
+        progress: impl Fn(&ListenError),
+    ) -> Result<Arc<Listener>, ListenError> {
+        let wrap = |refused| ListenError { address: wanted.address.clone(), refused };
+        if let Some(listener) = self.open.iter().find(|open| open.address == wanted.address) {
+            listener.apply(&wanted.options).map_err(wrap)?;
+            return Ok(Arc::clone(listener));
+        }
+        let mut tries = 1;
+        loop {
+            match Listener::open(wanted, workers, &self.open).map_err(wrap) {
+                Ok(listener) => return Ok(Arc::new(listener)),
+                Err(error) if error.in_use() && tries < TRIES => progress(&error),
+                Err(error) => return Err(error),
+            }
+            tries += 1;
+            thread::sleep(BETWEEN_TRIES);
+        }
+    }
+
+    /// Whether the addresses can be bound: what `-t` asks. A port in use is no fault then, the
+    /// running server has it.
+    pub(crate) fn check(&self, wanted: &[ListenSocket]) -> Result<(), ListenError> {
+        for wanted in wanted {
+            match Listener::open(wanted, 1, &self.open) {
+                Ok(listener) => remove_unix([&listener]),
+                Err(refused) if refused.source.kind() == io::ErrorKind::AddrInUse => {}
+                Err(refused) => {
+                    return Err(ListenError { address: wanted.address.clone(), refused });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps exactly these; the others are closed as soon as the workers have let go of them.
+    pub(crate) fn replace(&mut self, listeners: Vec<Arc<Listener>>) {
+        let gone =
+            self.open.iter().filter(|old| !listeners.iter().any(|new| Arc::ptr_eq(old, new)));
+        remove_unix(gone.map(|listener| &**listener));
+        self.open = listeners;
+    }
+}
+
+fn remove_unix<'a>(listeners: impl IntoIterator<Item = &'a Listener>) {
+    for listener in listeners {
+        if let ListenAddr::Unix(path) = &listener.address {
+            // It may be gone already, which is what we want.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        remove_unix(self.open.iter().map(|listener| &**listener));
+    }
+}
+
+/// The addresses that sockets were bound to, with the ports that the kernel chose.
+pub(crate) fn bound_addresses(listeners: &[Arc<Listener>]) -> Vec<ListenAddr> {
+    listeners
+        .iter()
+        .map(|listener| {
+            let socket = SockRef::from(&listener.sockets[0]);
+            let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
+            bound.map_or_else(|| listener.address.clone(), ListenAddr::Ip)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use wssgate_syntax::{FileId, Origin, SourceMap, Span};
+
+    use super::*;
+
+    fn anywhere() -> Span {
+        let file: FileId = SourceMap::default().add("t", Origin::Text, Vec::new());
+        Span::new(file, 0, 0)
+    }
+
+    fn wanted(address: ListenAddr) -> ListenSocket {
+        ListenSocket {
+            address,
+            options: ListenOptions::default(),
+            ssl: false,
+            proxy_protocol: false,
+            routes: Vec::new(),
+            span: anywhere(),
+        }
+    }
+
+    fn loopback() -> ListenAddr {
+        ListenAddr::Ip("127.0.0.1:0".parse().unwrap())
+    }
+
+    fn ip(address: &ListenAddr) -> SocketAddr {
+        match address {
+            ListenAddr::Ip(ip) => *ip,
+            ListenAddr::Unix(_) => unreachable!("these tests bind to addresses"),
+        }
+    }
+
+    #[test]
+    fn an_address_that_stays_keeps_its_sockets() {
+        let mut listeners = Listeners::default();
+        let first = listeners.open(&[wanted(loopback())], 2, |_| {}).unwrap();
+        listeners.replace(first.clone());
+        let again = listeners.open(&[wanted(loopback())], 2, |_| {}).unwrap();
+        assert!(Arc::ptr_eq(&first[0], &again[0]));
+    }
+
+    #[test]
+    fn a_stranger_on_the_port_is_found_even_if_he_shares() {
+        let binding = Binding { shared: true, ipv6_only: true };
+        let stranger: std::net::TcpListener =
+            sys::bind_tcp("127.0.0.1:0".parse().unwrap(), binding).unwrap().into();
+        sys::listen(&stranger, 1).unwrap();
+        let address = stranger.local_addr().unwrap();
+        let refused = bind_tcp(address, &ListenOptions::default(), 2, &[]).unwrap_err();
+        let error = ListenError { address: ListenAddr::Ip(address), refused };
+        assert!(error.in_use());
+        let expected = format!("bind() to {address} failed (98: Address already in use)");
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_wildcard_may_join_a_specific_address_of_ours() {
+        let mut listeners = Listeners::default();
+        let opened = listeners.open(&[wanted(loopback())], 2, |_| {}).unwrap();
+        let port = ip(&bound_addresses(&opened)[0]).port();
+        // Known by the port that the kernel chose, as one from a configuration would be.
+        let specific = ListenAddr::Ip(SocketAddr::from(([127, 0, 0, 1], port)));
+        let Ok(opened) = Arc::try_unwrap(opened.into_iter().next().unwrap()) else { panic!() };
+        listeners.replace(vec![Arc::new(Listener { address: specific, ..opened })]);
+        let any = ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)));
+        assert!(listeners.open(&[wanted(any)], 2, |_| {}).is_ok());
+    }
+
+    #[test]
+    fn a_unix_socket_goes_with_its_listener_and_replaces_an_abandoned_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let mut listeners = Listeners::default();
+        let opened = listeners.open(&[wanted(ListenAddr::Unix(path.clone()))], 2, |_| {}).unwrap();
+        listeners.replace(opened);
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        drop(listeners);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_live_unix_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _alive = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let refused = bind_unix(&path).unwrap_err();
+        let error = ListenError { address: ListenAddr::Unix(path.clone()), refused };
+        assert!(error.to_string().starts_with(&format!("bind() to unix:{}", path.display())));
+        assert!(path.exists());
+        assert!(Listeners::default().check(&[wanted(ListenAddr::Unix(path))]).is_ok());
+    }
+}

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub use access::AccessSink;
 pub use error::ErrorLog;
+pub(crate) use file::{Attention, RingOnDrop};
 pub use file::{LogFiles, OpenError};
 use wssgate_config::Config;
 use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarget};

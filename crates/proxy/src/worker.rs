@@ -1,12 +1,26 @@
 //! One worker: its front runtime and its relay thread.
+//!
+//! A worker is one thread with a single-threaded runtime, so its tasks share a [`Worker`] by `Rc`
+//! and lock nothing. The main thread speaks to it through two watched values: the listening
+//! sockets and the [`Orders`].
 
+mod thread;
+mod tunnels;
+
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Life};
 use crate::metrics::{Counters, Metrics};
+use crate::relay::{EndCause, Handover, RelayHandle, Selection, TunnelEnd};
+
+pub(crate) use thread::{Seed, WorkerThread};
+use tunnels::Tunnels;
 
 /// How far the end of a worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +56,10 @@ pub struct Worker {
     pub current: Arc<ArcSwap<Generation>>,
     /// What the main thread wants.
     pub orders: watch::Receiver<Orders>,
+    /// The way to this worker's relay thread; [`Worker::carry`] is how tunnels get there.
+    pub relay: RelayHandle,
+    tunnels: Rc<Tunnels>,
+    serials: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -49,6 +67,12 @@ impl Worker {
     /// ends when nobody holds it.
     pub fn generation(&self) -> Arc<Generation> {
         self.current.load_full()
+    }
+
+    /// A number for a new connection, unique in this process: the `*N` of error lines and
+    /// `$connection`.
+    pub fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How far the end of this worker has come.
@@ -67,5 +91,62 @@ impl Worker {
     /// An idle connection that holds a generation must let go of it then.
     pub async fn superseded(&self, number: u64) {
         let _ = self.orders.clone().wait_for(|orders| orders.generation > number).await;
+    }
+
+    /// Gives a tunnel to the relay and waits for its end. The ticket is filled in here.
+    ///
+    /// `life` is that of the tunnel's generation; when it expires, the main thread has the relay
+    /// close the tunnel, so the caller need not watch it.
+    pub async fn carry(&self, mut handover: Handover, life: &Life) -> TunnelEnd {
+        let (ticket, end) = self.tunnels.enter();
+        handover.ticket = ticket;
+        if self.relay.hand_over(handover).is_err() {
+            self.tunnels.end(ticket, tunnels::stopped());
+        } else if life.has_expired() {
+            // The request to close this generation may have come before the tunnel did.
+            let _ = self.relay.close(Selection::Ticket(ticket), EndCause::Drained);
+        }
+        end.await.unwrap_or_else(|_| tunnels::stopped())
+    }
+}
+
+/// How many connections of a worker are open.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    count: Cell<usize>,
+    none: Notify,
+}
+
+impl Live {
+    pub(crate) fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Counts one more until the answer is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        self.count.set(self.count.get() + 1);
+        Entered(Rc::clone(self))
+    }
+
+    /// Resolves when there are none.
+    pub(crate) async fn ended(&self) {
+        while self.count.get() > 0 {
+            self.none.notified().await;
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Entered(Rc<Live>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = self.0.count.get() - 1;
+        self.0.count.set(left);
+        if left == 0 {
+            // Keeps a permit, so an end between a look and a wait is not missed.
+            self.0.none.notify_one();
+        }
     }
 }

@@ -28,7 +28,7 @@ struct Buffer {
     capacity: usize,
     flush: Option<Duration>,
     lines: Mutex<Lines>,
-    attention: Arc<Attention>,
+    attention: Attention,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl AccessSink {
         place: Place,
         capacity: usize,
         flush: Option<Duration>,
-        attention: &Arc<Attention>,
+        attention: &Attention,
     ) -> Self {
         // Datagrams hold one line each.
         let buffered = capacity > 0 && !matches!(place, Place::Syslog(_));
@@ -50,7 +50,7 @@ impl AccessSink {
             capacity,
             flush,
             lines: Mutex::default(),
-            attention: Arc::clone(attention),
+            attention: attention.clone(),
         });
         Self { place, buffer }
     }

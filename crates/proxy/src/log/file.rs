@@ -28,13 +28,28 @@ pub struct OpenError {
     pub source: io::Error,
 }
 
-/// Calls the main thread when a log needs it.
-#[derive(Debug)]
-pub(super) struct Attention(EventFd);
+/// Calls the main thread when something needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Attention(Arc<EventFd>);
 
 impl Attention {
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.0.ring();
+    }
+
+    /// Something whose end the main thread wants to hear of.
+    pub(crate) fn on_drop(&self) -> RingOnDrop {
+        RingOnDrop(self.clone())
+    }
+}
+
+/// Calls the main thread when it goes.
+#[derive(Debug)]
+pub(crate) struct RingOnDrop(Attention);
+
+impl Drop for RingOnDrop {
+    fn drop(&mut self) {
+        self.0.ask();
     }
 }
 
@@ -45,17 +60,17 @@ pub(super) struct LogFile {
     file: ArcSwap<File>,
     lost: AtomicU64,
     recovered: AtomicBool,
-    attention: Arc<Attention>,
+    attention: Attention,
 }
 
 impl LogFile {
-    fn open(path: &Path, attention: &Arc<Attention>) -> io::Result<Self> {
+    fn open(path: &Path, attention: &Attention) -> io::Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
             file: ArcSwap::from_pointee(files::open_log(path)?),
             lost: AtomicU64::new(0),
             recovered: AtomicBool::new(false),
-            attention: Arc::clone(attention),
+            attention: attention.clone(),
         })
     }
 
@@ -90,7 +105,7 @@ impl LogFile {
 pub struct LogFiles {
     files: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     sinks: Mutex<Vec<Weak<AccessSink>>>,
-    attention: Arc<Attention>,
+    attention: Attention,
 }
 
 impl LogFiles {
@@ -99,13 +114,17 @@ impl LogFiles {
         Ok(Self {
             files: Mutex::default(),
             sinks: Mutex::default(),
-            attention: Arc::new(Attention(EventFd::new()?)),
+            attention: Attention(Arc::new(EventFd::new()?)),
         })
     }
 
     /// Readable when the main thread should call [`LogFiles::flush_due`] and [`LogFiles::losses`].
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.attention.0.as_fd()
+    }
+
+    pub(crate) fn attention(&self) -> &Attention {
+        &self.attention
     }
 
     /// Silences the bell; do it before looking.

@@ -1,0 +1,327 @@
+//! The engine as the main thread sees it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use wssgate_config::Config;
+use wssgate_config::model::{ListenAddr, ListenSocket, LogLevel};
+use wssgate_syntax::{Diagnostic, Report};
+
+use crate::generation::{Generation, Life, Surroundings};
+use crate::listen::{self, ListenError, Listener, Listeners};
+use crate::log::ErrorLog;
+use crate::metrics::Metrics;
+use crate::relay::{EndCause, Selection};
+use crate::worker::{Orders, Phase, Seed, WorkerThread};
+
+/// A first generation with its sockets bound, before any thread runs: the time to go to the
+/// background and to give up root.
+#[derive(Debug)]
+pub struct Prepared {
+    generation: Generation,
+    report: Report,
+    listeners: Vec<Arc<Listener>>,
+    workers: usize,
+    surroundings: Surroundings,
+}
+
+impl Prepared {
+    /// What the configuration builds.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// Warnings.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Starts the workers. From here on connections are accepted.
+    pub fn start(self) -> io::Result<Proxy> {
+        let orders = Orders { phase: Phase::Serving, generation: self.generation.number };
+        let (orders, ordered) = watch::channel(orders);
+        let (offered, offers) = watch::channel(self.listeners.clone());
+        let mut listeners = Listeners::default();
+        listeners.replace(self.listeners);
+        let mut proxy = Proxy {
+            current: Arc::new(ArcSwap::from_pointee(self.generation)),
+            metrics: Metrics::new(self.workers),
+            surroundings: self.surroundings,
+            listeners,
+            offered,
+            orders,
+            workers: Vec::with_capacity(self.workers),
+            retired: Vec::new(),
+        };
+        let seed = Seed {
+            metrics: proxy.metrics.clone(),
+            current: Arc::clone(&proxy.current),
+            orders: ordered,
+            listeners: offers,
+            serials: Arc::new(AtomicU64::new(1)),
+            attention: proxy.surroundings.files.attention().clone(),
+        };
+        for id in 0..self.workers {
+            proxy.workers.push(WorkerThread::start(id, seed.clone())?);
+        }
+        Ok(proxy)
+    }
+}
+
+/// The running engine. Dropping it stops it.
+#[derive(Debug)]
+pub struct Proxy {
+    current: Arc<ArcSwap<Generation>>,
+    metrics: Metrics,
+    surroundings: Surroundings,
+    listeners: Listeners,
+    offered: watch::Sender<Vec<Arc<Listener>>>,
+    orders: watch::Sender<Orders>,
+    workers: Vec<WorkerThread>,
+    retired: Vec<Retired>,
+}
+
+/// A generation that was replaced, or is being drained.
+#[derive(Debug)]
+struct Retired {
+    number: u64,
+    generation: Weak<Generation>,
+    life: Life,
+    expires_at: Option<Instant>,
+    ended: bool,
+}
+
+impl Proxy {
+    /// Whether a configuration could be run: what `-t` does. Sockets are bound and closed again.
+    pub fn check(config: Config, surroundings: &Surroundings) -> Result<Report, Report> {
+        let (generation, mut report) = Generation::build(config, None, surroundings)?;
+        let wanted = sockets(&generation);
+        if let Err(error) = Listeners::default().check(wanted) {
+            report.push(refusal(&error, wanted));
+            return Err(report);
+        }
+        Ok(report)
+    }
+
+    /// Builds the first generation and binds its sockets.
+    pub fn prepare(config: Config, surroundings: Surroundings) -> Result<Prepared, Report> {
+        let (generation, mut report) = Generation::build(config, None, &surroundings)?;
+        let workers = worker_count(&generation);
+        match open(&Listeners::default(), &generation, workers) {
+            Ok(listeners) => Ok(Prepared { generation, report, listeners, workers, surroundings }),
+            Err(error) => {
+                report.push(refusal(&error, sockets(&generation)));
+                Err(report)
+            }
+        }
+    }
+
+    /// Prepares and starts in one step, for those who neither daemonise nor change the user.
+    pub fn start(config: Config, surroundings: Surroundings) -> Result<Self, Report> {
+        Self::prepare(config, surroundings)?.start().map_err(|error| {
+            let mut report = Report::default();
+            let text = format!("cannot start workers ({})", crate::errno_text(&error));
+            report.push(Diagnostic::error(text));
+            report
+        })
+    }
+
+    /// The newest generation.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Writes a line to the error log of the main level.
+    pub fn log(&self, level: LogLevel, message: impl std::fmt::Display) {
+        self.current.load().logs.main().write(level, None, message);
+    }
+
+    /// What the workers count.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The addresses that are listened on, with the ports that the kernel chose for port 0.
+    pub fn addresses(&self) -> Vec<ListenAddr> {
+        listen::bound_addresses(&self.offered.borrow())
+    }
+
+    /// Replaces the configuration. What began with the old one keeps it; if the new one cannot be
+    /// built or bound, nothing changes.
+    pub fn reload(&mut self, config: Config) -> Result<Report, Report> {
+        let previous = self.current.load_full();
+        let (generation, mut report) =
+            Generation::build(config, Some(&previous), &self.surroundings)?;
+        let listeners = match open(&self.listeners, &generation, self.workers.len()) {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                report.push(refusal(&error, sockets(&generation)));
+                return Err(report);
+            }
+        };
+        let number = generation.number;
+        self.retire(&previous);
+        drop(previous);
+        self.current.store(Arc::new(generation));
+        self.offered.send_replace(listeners.clone());
+        self.listeners.replace(listeners);
+        self.orders.send_modify(|orders| orders.generation = number);
+        Ok(report)
+    }
+
+    /// Opens every log file again.
+    pub fn reopen(&self) {
+        let generation = self.generation();
+        let owner = generation.owner.as_ref().map(|owner| owner.uid);
+        for failure in self.surroundings.files.reopen(owner) {
+            generation.logs.main().write(LogLevel::Emerg, None, failure);
+        }
+    }
+
+    /// Accepts nothing more and ends when the last connection does, or when
+    /// `worker_shutdown_timeout` is over.
+    pub fn drain(&mut self) {
+        if self.orders.borrow().phase == Phase::Serving {
+            self.retire(&self.generation());
+            self.end(Phase::Draining);
+        }
+    }
+
+    /// Closes everything at once.
+    pub fn stop(&mut self) {
+        self.retire(&self.generation());
+        for retired in &self.retired {
+            retired.life.expire();
+        }
+        for worker in &self.workers {
+            // One that has ended has no tunnels.
+            let _ = worker.relay.close(Selection::All, EndCause::Stopped);
+        }
+        self.end(Phase::Stopping);
+    }
+
+    fn end(&mut self, phase: Phase) {
+        // Closing the workers' descriptors is not enough while we hold others of the same sockets.
+        self.offered.send_replace(Vec::new());
+        self.listeners.replace(Vec::new());
+        self.orders.send_modify(|orders| orders.phase = phase);
+    }
+
+    /// Whether the last worker has ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(WorkerThread::is_finished)
+    }
+
+    /// Readable when [`Proxy::tend`] has something to do.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.surroundings.files.bell()
+    }
+
+    /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The
+    /// answer is when it must be called again, if the bell does not ring before.
+    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
+        self.surroundings.files.silence();
+        for (path, lost) in self.surroundings.files.losses() {
+            let text = format!("{lost} writes to log \"{}\" were lost", path.display());
+            self.log(LogLevel::Error, text);
+        }
+        self.expire(now);
+        self.tell_ended();
+        let flush = self.surroundings.files.flush_due(now);
+        let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
+        flush.into_iter().chain(expiry).min()
+    }
+
+    fn retire(&mut self, generation: &Arc<Generation>) {
+        if self.retired.iter().any(|retired| retired.number == generation.number) {
+            return;
+        }
+        let timeout = generation.config.core.worker_shutdown_timeout;
+        self.retired.push(Retired {
+            number: generation.number,
+            generation: Arc::downgrade(generation),
+            life: generation.life().clone(),
+            expires_at: timeout.map(|timeout| Instant::now() + timeout),
+            ended: false,
+        });
+    }
+
+    /// Ends the generations whose `worker_shutdown_timeout` is over.
+    fn expire(&mut self, now: Instant) {
+        let due = |retired: &&mut Retired| retired.expires_at.is_some_and(|at| at <= now);
+        for retired in self.retired.iter_mut().filter(due) {
+            retired.expires_at = None;
+            // Those who have a tunnel wait for the relay, all others for the life.
+            retired.life.expire();
+            for worker in &self.workers {
+                let selection = Selection::Generation(retired.number);
+                let _ = worker.relay.close(selection, EndCause::Drained);
+            }
+        }
+    }
+
+    /// Writes nginx's line for each generation that nobody holds any more. Operators and scripts
+    /// know it as the end of an old worker process.
+    fn tell_ended(&mut self) {
+        for retired in self.retired.iter_mut().filter(|retired| !retired.ended) {
+            retired.ended = retired.generation.strong_count() == 0;
+            if retired.ended {
+                let (number, pid) = (retired.number, std::process::id());
+                let text =
+                    format!("generation {number} ended: worker process {pid} exited with code 0");
+                self.current.load().logs.main().write(LogLevel::Notice, None, text);
+            }
+        }
+        // Idle connections of an ended generation may still wait for its life to expire.
+        self.retired.retain(|retired| !retired.ended || retired.expires_at.is_some());
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop();
+        for worker in self.workers.drain(..) {
+            if !worker.join() {
+                self.current.load().logs.main().write(LogLevel::Alert, None, "a worker panicked");
+            }
+        }
+        self.surroundings.files.flush();
+    }
+}
+
+/// One worker per core unless the configuration says how many.
+fn worker_count(generation: &Generation) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    generation.config.core.worker_processes.unwrap_or_else(cores).max(1)
+}
+
+fn sockets(generation: &Generation) -> &[ListenSocket] {
+    generation.config.http.as_ref().map_or(&[], |http| &http.sockets)
+}
+
+fn open(
+    listeners: &Listeners,
+    generation: &Generation,
+    workers: usize,
+) -> Result<Vec<Arc<Listener>>, ListenError> {
+    listeners.open(sockets(generation), workers, |error| {
+        again(generation.logs.main(), error);
+    })
+}
+
+fn again(log: &ErrorLog, error: &ListenError) {
+    log.write(LogLevel::Notice, None, format_args!("{error}, trying again in 500ms"));
+}
+
+fn refusal(error: &ListenError, wanted: &[ListenSocket]) -> Diagnostic {
+    let diagnostic = Diagnostic::error(error.to_string());
+    match wanted.iter().find(|wanted| wanted.address == error.address) {
+        Some(wanted) => diagnostic.at(wanted.span, ""),
+        None => diagnostic,
+    }
+}

@@ -1,0 +1,189 @@
+//! The thread of a worker, from its start to its last connection.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
+use std::{io, thread};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, LocalSet};
+use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_sys::privileges;
+
+use super::{Live, Orders, Phase, Tunnels, Worker};
+use crate::generation::Generation;
+use crate::listen::{Listener, accept};
+use crate::log::Attention;
+use crate::metrics::Metrics;
+use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
+
+/// How long the connections of a fast stop have to write their access lines.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// What a worker thread is made of.
+#[derive(Clone)]
+pub(crate) struct Seed {
+    pub(crate) metrics: Metrics,
+    pub(crate) current: Arc<ArcSwap<Generation>>,
+    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
+    pub(crate) serials: Arc<AtomicU64>,
+    /// Rung when the thread ends.
+    pub(crate) attention: Attention,
+}
+
+/// A running worker thread, as the main thread knows it.
+#[derive(Debug)]
+pub(crate) struct WorkerThread {
+    pub(crate) relay: RelayHandle,
+    thread: thread::JoinHandle<()>,
+}
+
+impl WorkerThread {
+    /// Starts a worker and waits until it accepts.
+    pub(crate) fn start(id: usize, seed: Seed) -> io::Result<Self> {
+        let (ready, started) = std_mpsc::channel();
+        let attention = seed.attention.clone();
+        let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
+            // Also rings when the worker panics.
+            let _ring = attention.on_drop();
+            if let Err(error) = run(id, seed, &ready) {
+                let _ = ready.send(Err(error));
+            }
+        })?;
+        let gone = || io::Error::other("the worker thread ended while it started");
+        let relay = started.recv().map_err(|_| gone())??;
+        Ok(Self { relay, thread })
+    }
+
+    /// Whether its last connection has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the thread; whether it ended as it should.
+    pub(crate) fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
+}
+
+fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>) -> io::Result<()> {
+    privileges::drop_capabilities()?;
+    let (told, ends) = mpsc::unbounded_channel();
+    // Bounded by the tunnels there are: each ends once.
+    let relay =
+        relay::start(&format!("relay {id}"), relay::Settings::default(), move |ticket, end| {
+            let _ = told.send((ticket, end));
+        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let worker = Rc::new(Worker {
+        id,
+        metrics: Arc::clone(seed.metrics.worker(id)),
+        all_metrics: seed.metrics,
+        current: seed.current,
+        orders: seed.orders,
+        relay: relay.handle(),
+        tunnels: Rc::default(),
+        serials: seed.serials,
+    });
+    let mut front = Front {
+        live: Rc::default(),
+        accepting: HashMap::new(),
+        orders: worker.orders.clone(),
+        listeners: seed.listeners,
+        worker,
+    };
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async {
+        front.listen();
+        let _ = ready.send(Ok(relay.handle()));
+        front.work(ends, relay).await;
+    });
+    Ok(())
+}
+
+/// The tasks of a worker, seen from the one that directs them.
+struct Front {
+    worker: Rc<Worker>,
+    live: Rc<Live>,
+    accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
+    orders: watch::Receiver<Orders>,
+    listeners: watch::Receiver<Vec<Arc<Listener>>>,
+}
+
+impl Front {
+    async fn work(&mut self, ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, relay: Relay) {
+        let telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.worker.tunnels)));
+        while self.orders.borrow_and_update().phase == Phase::Serving {
+            self.next_order().await;
+        }
+        self.close_listeners();
+        tokio::select! {
+            () = self.live.ended() => {}
+            () = self.worker.reached(Phase::Stopping) => {}
+        }
+        // Ends every tunnel that is left, and tells it before the thread is gone.
+        let _ = relay.stop();
+        let _ = tokio::time::timeout(LAST_WORDS, async {
+            self.live.ended().await;
+            telling.await
+        })
+        .await;
+    }
+
+    async fn next_order(&mut self) {
+        tokio::select! {
+            changed = self.listeners.changed() => match changed {
+                Ok(()) => self.listen(),
+                Err(_) => self.worker.reached(Phase::Draining).await,
+            },
+            _ = self.orders.changed() => {}
+        }
+    }
+
+    /// Accepts on exactly the sockets that the main thread has open.
+    fn listen(&mut self) {
+        let wanted = self.listeners.borrow_and_update().clone();
+        self.accepting.retain(|_, (listener, task)| {
+            let stays = wanted.iter().any(|wanted| Arc::ptr_eq(wanted, listener));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for listener in wanted {
+            if !self.accepting.contains_key(&listener.address)
+                && let Err(error) = self.accept_on(&listener)
+            {
+                let address = crate::listen::address_text(&listener.address);
+                let text = format!("cannot accept on {address} ({})", crate::errno_text(&error));
+                self.worker.generation().logs.main().write(LogLevel::Crit, None, text);
+            }
+        }
+    }
+
+    fn accept_on(&mut self, listener: &Arc<Listener>) -> io::Result<()> {
+        let socket = listener.for_worker(self.worker.id)?;
+        let (worker, live) = (Rc::clone(&self.worker), Rc::clone(&self.live));
+        let task = tokio::task::spawn_local(accept(worker, live, socket, listener.address.clone()));
+        let entry = (Arc::clone(listener), task.abort_handle());
+        self.accepting.insert(listener.address.clone(), entry);
+        Ok(())
+    }
+
+    fn close_listeners(&mut self) {
+        for (_, (_, task)) in self.accepting.drain() {
+            task.abort();
+        }
+    }
+}
+
+/// Passes on what the relay tells, until it has stopped.
+async fn tell(mut ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, tunnels: Rc<Tunnels>) {
+    while let Some((ticket, end)) = ends.recv().await {
+        tunnels.end(ticket, end);
+    }
+}
