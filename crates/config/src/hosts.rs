@@ -55,6 +55,12 @@ impl<T> HostTable<T> {
         self.find_name(&lower).map(|value| (value, None)).or_else(|| self.find_regex(name))
     }
 
+    /// Every value in the table, in no particular order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        let names = self.exact.values().chain(self.heads.values()).chain(self.tails.values());
+        names.chain(self.regexes.iter().map(|(_, value)| value))
+    }
+
     fn find_name(&self, name: &[u8]) -> Option<&T> {
         self.exact.get(name).or_else(|| self.find_head(name)).or_else(|| self.find_tail(name))
     }

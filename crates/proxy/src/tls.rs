@@ -1,7 +1,115 @@
 //! TLS: certificates by name, cipher strings, and the keys that a tunnel takes along.
 
+use std::sync::{Arc, OnceLock};
+
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
+use wssgate_config::model::{Located, TlsProtocols};
+use wssgate_syntax::{Diagnostic, Report};
+
 pub mod certificates;
 pub mod ciphers;
 pub mod client;
 pub mod keys;
 pub mod server;
+pub mod sessions;
+
+/// The cryptography of this program, with all its suites and groups.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
+}
+
+/// A provider with the suites of an OpenSSL cipher string.
+///
+/// TLS 1.3's suites are always in it. Reports what the string names and we do not have; `None`
+/// when TLS 1.2 is wanted and nothing of the string is left for it.
+fn provider_for(
+    ciphers: &Located<Box<[u8]>>,
+    protocols: TlsProtocols,
+    groups: Option<Vec<&'static dyn SupportedKxGroup>>,
+    report: &mut Report,
+) -> Option<Arc<CryptoProvider>> {
+    let text = String::from_utf8_lossy(&ciphers.value);
+    let list = ciphers::CipherList::parse(&text);
+    if !list.unavailable.is_empty() {
+        let missing = list.unavailable.join(", ");
+        report.push(
+            Diagnostic::information(format!("cipher suites not available: {missing}"))
+                .at(ciphers.span, "asked for here")
+                .note(
+                    "only suites with ECDHE and an AEAD exist here; every client of today has them",
+                ),
+        );
+    }
+    if !list.unknown.is_empty() {
+        let text = format!("unknown words in a cipher string: {}", list.unknown.join(", "));
+        report.push(Diagnostic::warning(text).at(ciphers.span, "ignored, as OpenSSL does"));
+    }
+    if list.suites.is_empty() && protocols.tls12 {
+        report.push(
+            Diagnostic::error(format!("no cipher match in \"{text}\""))
+                .at(ciphers.span, "no suite for TLS 1.2 is left")
+                .help("\"ssl_ciphers HIGH:!aNULL:!MD5\" is the default; or leave TLSv1.2 out"),
+        );
+        return None;
+    }
+    let suites: Vec<SupportedCipherSuite> = ciphers::tls13_suites().chain(list.suites).collect();
+    let base = provider();
+    let kx_groups = groups.unwrap_or_else(|| base.kx_groups.clone());
+    Some(Arc::new(CryptoProvider { cipher_suites: suites, kx_groups, ..(*base).clone() }))
+}
+
+/// The protocol versions that are on.
+fn versions(protocols: TlsProtocols) -> Vec<&'static SupportedProtocolVersion> {
+    let all = [(protocols.tls13, &TLS13), (protocols.tls12, &TLS12)];
+    all.into_iter().filter_map(|(on, version)| on.then_some(version)).collect()
+}
+
+/// What OpenSSL calls a protocol version.
+fn version_name(version: Option<rustls::ProtocolVersion>) -> &'static str {
+    match version {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "",
+    }
+}
+
+/// Key exchange groups under the names that `ssl_ecdh_curve` may use; the first is OpenSSL's.
+const GROUPS: &[(&[&str], &dyn SupportedKxGroup)] = &[
+    (&["X25519", "x25519"], aws_lc_rs::kx_group::X25519),
+    (&["prime256v1", "P-256", "secp256r1"], aws_lc_rs::kx_group::SECP256R1),
+    (&["secp384r1", "P-384"], aws_lc_rs::kx_group::SECP384R1),
+    (&["X25519MLKEM768"], aws_lc_rs::kx_group::X25519MLKEM768),
+    (&["SecP256r1MLKEM768"], aws_lc_rs::kx_group::SECP256R1MLKEM768),
+];
+
+/// The groups that `ssl_ecdh_curve` names; `None` for `auto` or when none is left.
+fn groups(
+    curves: &[Located<Box<[u8]>>],
+    report: &mut Report,
+) -> Option<Vec<&'static dyn SupportedKxGroup>> {
+    let mut groups = Vec::new();
+    for curve in curves {
+        let name = String::from_utf8_lossy(&curve.value);
+        match GROUPS.iter().find(|(names, _)| names.contains(&&*name)) {
+            Some((_, group)) => groups.push(*group),
+            None => {
+                let known: Vec<_> = GROUPS.iter().map(|(names, _)| names[0]).collect();
+                report.push(
+                    Diagnostic::warning(format!("curve \"{name}\" is not available"))
+                        .at(curve.span, "left out")
+                        .note(format!("available: {}", known.join(", "))),
+                );
+            }
+        }
+    }
+    (!groups.is_empty()).then_some(groups)
+}
+
+/// What OpenSSL calls a group; its number in hexadecimal when it has no name here.
+fn group_name(group: rustls::NamedGroup) -> String {
+    let known = GROUPS.iter().find(|(_, known)| known.name() == group);
+    known.map_or_else(|| format!("0x{:04x}", u16::from(group)), |(names, _)| names[0].to_owned())
+}

@@ -1,1 +1,368 @@
 //! Certificate chains and keys: read, checked, explained.
+//!
+//! A chain that desktop browsers accept may still fail on phones and in mini programs, because
+//! browsers fetch or remember missing intermediates and others do not. So everything that can be
+//! told from the files is told when they are loaded, while an operator is looking.
+
+mod check;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore};
+use wssgate_config::model::{CertificateFiles, Located};
+use wssgate_syntax::{Diagnostic, Report, Span};
+
+/// Files larger than this are not certificates or keys.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a chain with its key and reports all that is wrong or doubtful.
+///
+/// `names` are the server's names, to see whether the certificate covers them; `now` is in seconds
+/// since the Unix epoch. `None` when the pair cannot be used; the report then has an error.
+pub fn load(
+    files: &CertificateFiles,
+    names: &[Located<Box<[u8]>>],
+    now: i64,
+    report: &mut Report,
+) -> Option<Arc<CertifiedKey>> {
+    let chain = load_chain(&files.chain.value, files.chain.span, report);
+    let key = load_key(&files.key.value, files.key.span, report);
+    let (chain, key) = (chain?, key?);
+    let certified = match CertifiedKey::from_der(chain.clone(), key, &super::provider()) {
+        Ok(certified) => certified,
+        Err(error) => {
+            report.push(pair_failed(&error, &chain, files));
+            return None;
+        }
+    };
+    check::chain(&chain, files, names, now, report);
+    Some(Arc::new(certified))
+}
+
+/// Reads the certificates of a PEM file, in order.
+pub fn load_chain(
+    path: &Path,
+    span: Span,
+    report: &mut Report,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let fail = |why: &str| failed("certificate", path, span, why);
+    let text = read(path).map_err(|why| report.push(fail(&why))).ok()?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Some(chain),
+        Ok(_) => {
+            let help = match first_section(&text) {
+                Some(SectionKind::PrivateKey | SectionKind::RsaPrivateKey) => {
+                    "this file holds a private key: are certificate and key swapped?"
+                }
+                _ => "the file must hold PEM blocks `-----BEGIN CERTIFICATE-----`",
+            };
+            report.push(fail("no certificate in the file").help(help));
+            None
+        }
+        Err(error) => {
+            report.push(fail(&format!("not PEM: {error}")));
+            None
+        }
+    }
+}
+
+/// Reads the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
+fn load_key(path: &Path, span: Span, report: &mut Report) -> Option<PrivateKeyDer<'static>> {
+    let fail = |why: &str| failed("certificate key", path, span, why);
+    let text = read(path).map_err(|why| report.push(fail(&why))).ok()?;
+    if is_encrypted(&text) {
+        let help = format!(
+            "write it without a passphrase: openssl pkey -in {} -out new.pem",
+            path.display()
+        );
+        report.push(fail("the key is encrypted with a passphrase").help(help));
+        return None;
+    }
+    match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let help = match first_section(&text) {
+                Some(SectionKind::Certificate) => {
+                    "this file holds a certificate: are certificate and key swapped?"
+                }
+                _ => {
+                    "the file must hold a PEM block `PRIVATE KEY`, `RSA PRIVATE KEY` or \
+                     `EC PRIVATE KEY`"
+                }
+            };
+            report.push(fail(&format!("no private key in the file ({error})")).help(help));
+            None
+        }
+    }
+}
+
+/// Reads a file of CA certificates as trust anchors.
+pub fn load_roots(file: &Located<std::path::PathBuf>, report: &mut Report) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    for certificate in load_chain(&file.value, file.span, report).unwrap_or_default() {
+        if let Err(error) = roots.add(certificate) {
+            report.push(failed("certificate", &file.value, file.span, &error.to_string()));
+        }
+    }
+    roots
+}
+
+/// Reads the revocation lists of a PEM file.
+pub fn load_crls(
+    file: &Located<std::path::PathBuf>,
+    report: &mut Report,
+) -> Vec<CertificateRevocationListDer<'static>> {
+    let lists = read(&file.value).and_then(|text| {
+        let lists: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&text).collect();
+        lists.map_err(|error| format!("not PEM: {error}"))
+    });
+    match lists {
+        Ok(lists) => lists,
+        Err(why) => {
+            report.push(failed("CRL", &file.value, file.span, &why));
+            Vec::new()
+        }
+    }
+}
+
+/// Reads a certificate and key that we show to upstreams; nothing about names is checked.
+pub fn load_client(
+    chain: &Located<std::path::PathBuf>,
+    key: &Located<std::path::PathBuf>,
+    report: &mut Report,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let chain = load_chain(&chain.value, chain.span, report);
+    let key = load_key(&key.value, key.span, report);
+    Some((chain?, key?))
+}
+
+/// Whether `text` has a PEM block of Diffie-Hellman parameters (`ssl_dhparam`).
+pub fn check_dhparam(file: &Located<std::path::PathBuf>, report: &mut Report) {
+    let fail = |why: &str| failed("DH parameters", &file.value, file.span, why);
+    match read(&file.value) {
+        Err(why) => report.push(fail(&why)),
+        Ok(text) if memchr::memmem::find(&text, b"-----BEGIN DH PARAMETERS-----").is_none() => {
+            report.push(fail("no PEM block `DH PARAMETERS` in the file"));
+        }
+        Ok(_) => report.push(
+            Diagnostic::information("\"ssl_dhparam\" is checked but not used")
+                .at(file.span, "DHE suites are not offered: every client of today has ECDHE"),
+        ),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let size = fs::metadata(path).map_err(|error| plain(&error))?.len();
+    if size > MAX_FILE {
+        return Err(format!("{size} bytes are too many for such a file"));
+    }
+    fs::read(path).map_err(|error| plain(&error))
+}
+
+/// The system's words with the number in nginx's order: `2: No such file or directory`.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match (text.split_once(" (os error"), error.raw_os_error()) {
+        (Some((words, _)), Some(code)) => format!("({code}: {words})"),
+        _ => text,
+    }
+}
+
+fn failed(what: &str, path: &Path, span: Span, why: &str) -> Diagnostic {
+    Diagnostic::error(format!("cannot load {what} \"{}\": {why}", path.display()))
+        .at(span, "needed here")
+}
+
+fn is_encrypted(text: &[u8]) -> bool {
+    let has = |words: &[u8]| memchr::memmem::find(text, words).is_some();
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
+}
+
+fn first_section(text: &[u8]) -> Option<SectionKind> {
+    for kind in [
+        (b"-----BEGIN CERTIFICATE-----".as_slice(), SectionKind::Certificate),
+        (b"-----BEGIN PRIVATE KEY-----", SectionKind::PrivateKey),
+        (b"-----BEGIN EC PRIVATE KEY-----", SectionKind::PrivateKey),
+        (b"-----BEGIN RSA PRIVATE KEY-----", SectionKind::RsaPrivateKey),
+    ] {
+        if memchr::memmem::find(text, kind.0).is_some() {
+            return Some(kind.1);
+        }
+    }
+    None
+}
+
+/// Why certificate and key do not make a pair.
+fn pair_failed(
+    error: &Error,
+    chain: &[CertificateDer<'static>],
+    files: &CertificateFiles,
+) -> Diagnostic {
+    let (chain_path, key_path) = (files.chain.value.display(), files.key.value.display());
+    if !matches!(error, Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) {
+        return failed("certificate key", &files.key.value, files.key.span, &error.to_string())
+            .at(files.chain.span, format!("for the certificate {chain_path}"));
+    }
+    let diagnostic = Diagnostic::error(format!(
+        "the key \"{key_path}\" does not match the certificate \"{chain_path}\" (key values mismatch)"
+    ))
+    .at(files.key.span, "this key belongs to another certificate")
+    .at(files.chain.span, "the first certificate of this file must be the server's own");
+    match check::is_ca(&chain[0]) {
+        true => diagnostic.help("the file begins with a CA certificate; put the server's first"),
+        false => diagnostic,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use wssgate_syntax::{Origin, SourceMap};
+
+    use super::*;
+
+    /// A root, an intermediate, and leaves by name; all in PEM.
+    struct Authority {
+        root: String,
+        intermediate: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new() -> Self {
+            let ca = |name: &str| {
+                let mut params = CertificateParams::new(Vec::new()).unwrap();
+                params.distinguished_name.push(rcgen::DnType::CommonName, name);
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params
+            };
+            let root_key = KeyPair::generate().unwrap();
+            let root_params = ca("Test Root");
+            let root = root_params.self_signed(&root_key).unwrap();
+            let root_issuer = Issuer::new(root_params, root_key);
+            let key = KeyPair::generate().unwrap();
+            let params = ca("Test Intermediate");
+            let intermediate = params.signed_by(&key, &root_issuer).unwrap();
+            Self {
+                root: root.pem(),
+                intermediate: intermediate.pem(),
+                issuer: Issuer::new(params, key),
+            }
+        }
+
+        /// A leaf for `name`, valid from `start` to `end` days from now, and its key.
+        fn leaf(&self, name: &str, start: i64, end: i64) -> (String, KeyPair) {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let day = |days: i64| {
+                let seconds = std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
+                let now = std::time::SystemTime::now();
+                if days < 0 { now - seconds } else { now + seconds }
+            };
+            params.not_before = day(start).into();
+            params.not_after = day(end).into();
+            (params.signed_by(&key, &self.issuer).unwrap().pem(), key)
+        }
+    }
+
+    fn now() -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(since.as_secs()).unwrap()
+    }
+
+    /// Loads a pair for the server name `www.test.example` and returns whether it is usable and
+    /// every message.
+    fn outcome(chain: &str, key: &str) -> (bool, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| -> PathBuf {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let mut sources = SourceMap::default();
+        let file = sources.add("nginx.conf", Origin::Text, b"ssl_certificate x;".to_vec());
+        let span = Span::new(file, 0, 15);
+        let at = |value: PathBuf| Located { value, span };
+        let files =
+            CertificateFiles { chain: at(write("chain", chain)), key: at(write("key", key)) };
+        let names = [Located { value: b"www.test.example".as_slice().into(), span }];
+        let mut report = Report::default();
+        let usable = load(&files, &names, now(), &mut report).is_some();
+        (usable, report.iter().map(|diagnostic| diagnostic.message.clone()).collect())
+    }
+
+    #[test]
+    fn a_whole_chain_says_nothing() {
+        let authority = Authority::new();
+        let (leaf, key) = authority.leaf("www.test.example", -1, 90);
+        let chain = [leaf, authority.intermediate, authority.root].concat();
+        assert_eq!(outcome(&chain, &key.serialize_pem()), (true, Vec::new()));
+    }
+
+    #[test]
+    fn doubtful_chains_work_but_are_reported() {
+        let authority = Authority::new();
+        let (intermediate, root) = (&authority.intermediate, &authority.root);
+        for (name, start, end, parts, expected) in [
+            ("www.test.example", -1, 90, vec![], "the chain is incomplete: \"Test Intermediate\""),
+            ("www.test.example", -1, 90, vec![root], "\"Test Root\" comes next"),
+            ("www.test.example", -1, 90, vec![intermediate], "incomplete: \"Test Root\""),
+            ("www.test.example", -90, -5, vec![intermediate, root], "it expired 5 days ago"),
+            ("www.test.example", 2, 90, vec![intermediate, root], "not valid yet"),
+            ("www.test.example", -80, 10, vec![intermediate, root], "it expires in "),
+            ("*.other.example", -1, 90, vec![intermediate, root], "does not cover the server name"),
+        ] {
+            let (leaf, key) = authority.leaf(name, start, end);
+            let chain: String = std::iter::once(&leaf).chain(parts).map(String::as_str).collect();
+            let (usable, messages) = outcome(&chain, &key.serialize_pem());
+            assert!(usable, "{expected}");
+            assert!(messages.iter().any(|text| text.contains(expected)), "{messages:?}");
+        }
+    }
+
+    #[test]
+    fn unusable_pairs_say_why() {
+        let authority = Authority::new();
+        let (leaf, key) = authority.leaf("www.test.example", -1, 90);
+        let (_, other) = authority.leaf("www.test.example", -1, 90);
+        let key = key.serialize_pem();
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for (chain, key, expected) in [
+            (leaf.as_str(), other.serialize_pem().as_str(), "does not match the certificate"),
+            (&authority.intermediate, &key, "does not match the certificate"),
+            (&key, &leaf, "no certificate in the file"),
+            (&leaf, &leaf, "no private key in the file"),
+            (&leaf, encrypted, "encrypted with a passphrase"),
+            ("", &key, "no certificate in the file"),
+            (&leaf, "", "no private key in the file"),
+        ] {
+            let (usable, messages) = outcome(chain, key);
+            assert!(!usable, "{expected}");
+            assert!(messages.iter().any(|text| text.contains(expected)), "{messages:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let mut report = Report::default();
+        let mut sources = SourceMap::default();
+        let file = sources.add("nginx.conf", Origin::Text, b"x".to_vec());
+        let path = Path::new("/nonexistent/cert.pem");
+        assert!(load_chain(path, Span::new(file, 0, 1), &mut report).is_none());
+        let line = report.lines(&sources).join("\n");
+        let expected =
+            "cannot load certificate \"/nonexistent/cert.pem\": (2: No such file or directory)";
+        assert!(line.contains(expected), "{line}");
+    }
+}

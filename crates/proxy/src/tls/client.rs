@@ -1,1 +1,170 @@
-//! TLS towards upstreams.
+//! TLS towards upstreams (`proxy_pass https://…`, `proxy_ssl_*`).
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use wssgate_config::model::ProxyTls;
+use wssgate_syntax::{Diagnostic, Report, Span};
+
+use super::certificates;
+use super::keys::{self, RecordBoundary, SecretLog};
+
+/// Sessions kept for coming back to upstreams, per set of settings.
+const SESSIONS: usize = 256;
+
+/// The `proxy_ssl_*` settings of one location, ready to connect.
+pub struct UpstreamTls {
+    connector: TlsConnector,
+    verify: bool,
+}
+
+impl std::fmt::Debug for UpstreamTls {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("UpstreamTls").field("verify", &self.verify).finish_non_exhaustive()
+    }
+}
+
+impl UpstreamTls {
+    /// Reads the files that the settings name. `span` is where the location was written. `None`
+    /// when they cannot be used; the report then has an error.
+    pub fn build(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Self> {
+        let provider = super::provider_for(&settings.ciphers, settings.protocols, None, report)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&super::versions(settings.protocols))
+            .map_err(|error| report.push(unusable(&error, span)))
+            .ok()?;
+        let verifier = verifier(settings, provider, span, report)?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = match &settings.certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let (chain, key) = certificates::load_client(chain, key, report)?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| report.push(unusable(&error, span)))
+                    .ok()?
+            }
+        };
+        config.enable_sni = settings.server_name;
+        config.enable_secret_extraction = true;
+        config.key_log = Arc::new(SecretLog);
+        config.resumption = match settings.session_reuse {
+            true => Resumption::in_memory_sessions(SESSIONS),
+            false => Resumption::disabled(),
+        };
+        Some(Self { connector: TlsConnector::from(Arc::new(config)), verify: settings.verify })
+    }
+
+    /// Shakes hands with an upstream. `name` is what the certificate must say and SNI sends.
+    ///
+    /// # Errors
+    /// When the handshake fails, or `name` cannot be a server's name and is to be verified.
+    pub async fn connect<S>(
+        &self,
+        stream: S,
+        name: &[u8],
+    ) -> io::Result<TlsStream<RecordBoundary<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = self.server_name(name)?;
+        keys::capture(self.connector.connect(name, RecordBoundary::new(stream))).await
+    }
+
+    fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
+        let text = std::str::from_utf8(name).unwrap_or_default();
+        match ServerName::try_from(text.trim_end_matches('.').to_owned()) {
+            Ok(name) => Ok(name),
+            Err(_) if self.verify => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("\"{}\" cannot be a server name", String::from_utf8_lossy(name)),
+            )),
+            // Nothing is compared with it, and an address is never sent as SNI.
+            Err(_) => Ok(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
+        }
+    }
+}
+
+fn unusable(error: &dyn std::fmt::Display, span: Span) -> Diagnostic {
+    Diagnostic::error(format!("\"proxy_ssl_*\" settings are not usable: {error}"))
+        .at(span, "in this location")
+}
+
+/// With `proxy_ssl_verify` the chain and the name are verified, else only the proof of the key.
+fn verifier(
+    settings: &ProxyTls,
+    provider: Arc<CryptoProvider>,
+    span: Span,
+    report: &mut Report,
+) -> Option<Arc<dyn ServerCertVerifier>> {
+    if !settings.verify {
+        return Some(Arc::new(ProofOnly { provider }));
+    }
+    let Some(file) = &settings.trusted_certificate else {
+        report.push(
+            Diagnostic::error("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
+                .at(span, "in this location")
+                .help("proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;"),
+        );
+        return None;
+    };
+    let roots = certificates::load_roots(file, report);
+    let crls = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .with_crls(crls.unwrap_or_default())
+        .build()
+        .map_err(|error| report.push(unusable(&error, span)))
+        .ok()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+}
+
+/// Checks that the upstream has the key of the certificate it shows, and nothing else.
+#[derive(Debug)]
+struct ProofOnly {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ProofOnly {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
