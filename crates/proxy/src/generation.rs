@@ -6,14 +6,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use tokio::sync::watch;
 use wssgate_config::Config;
-use wssgate_config::model::{Core, Http, ListenAddr, LogTarget};
+use wssgate_config::model::{Content, Core, Http, ListenAddr, Location, LogTarget, ProxyPass};
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
 
+use crate::clock;
 use crate::log::{LogFiles, Logs, RingOnDrop};
+use crate::tls::client::UpstreamTls;
+use crate::tls::server::Acceptor;
+use crate::tls::sessions::Sessions;
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -22,6 +27,8 @@ pub struct Surroundings {
     pub files: Arc<LogFiles>,
     /// Where errors go when the configuration does not say: `-e`.
     pub error_log: LogTarget,
+    /// TLS session caches and ticket keys.
+    pub sessions: Arc<Sessions>,
 }
 
 /// Everything that one configuration builds, shared by all workers.
@@ -33,6 +40,12 @@ pub struct Generation {
     pub config: Config,
     /// The opened logs.
     pub logs: Logs,
+    /// TLS towards clients.
+    pub tls: Acceptor,
+    /// TLS towards upstreams, by [`LocationId`]; `None` where nothing is passed to `https://`.
+    ///
+    /// [`LocationId`]: wssgate_config::model::LocationId
+    pub upstream_tls: Vec<Option<UpstreamTls>>,
     /// Whom to become when started as root.
     pub owner: Option<User>,
     sockets: HashMap<ListenAddr, usize>,
@@ -63,13 +76,15 @@ impl Generation {
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
+        let (tls, upstream_tls) = tls(&config, &surroundings.sessions, &mut report);
         let owner = owner(&config.core, &mut report);
         let ended = surroundings.files.attention().on_drop();
         if report.has_errors() {
             return Err(report);
         }
         let life = Life::default();
-        Ok((Self { number, config, logs, owner, sockets, life, _ended: ended }, report))
+        let _ended = ended;
+        Ok((Self { number, config, logs, tls, upstream_tls, owner, sockets, life, _ended }, report))
     }
 
     /// The `http` block. Only those ask who serve a connection, and without the block nothing
@@ -87,6 +102,28 @@ impl Generation {
     pub fn life(&self) -> &Life {
         &self.life
     }
+}
+
+/// Certificates and settings of TLS, towards clients and upstreams.
+fn tls(
+    config: &Config,
+    sessions: &Sessions,
+    report: &mut Report,
+) -> (Acceptor, Vec<Option<UpstreamTls>>) {
+    let Some(http) = &config.http else { return Default::default() };
+    let since = clock::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(since).unwrap_or(i64::MAX);
+    let acceptor = Acceptor::build(http, sessions, now, report);
+    let mut upstream = |location: &Location| {
+        let wanted = match &location.content {
+            Content::Proxy(ProxyPass::Fixed(fixed)) => fixed.tls,
+            Content::Proxy(ProxyPass::Variable(_)) => true,
+            _ => false,
+        };
+        wanted.then(|| UpstreamTls::build(&location.proxy.tls, location.span, report)).flatten()
+    };
+    let upstream_tls = http.locations.iter().map(&mut upstream).collect();
+    (acceptor, upstream_tls)
 }
 
 /// The user and group that a process of root becomes, nobody by default as with nginx.

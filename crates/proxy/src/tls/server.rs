@@ -36,7 +36,7 @@ pub fn begins_tls(byte: u8) -> bool {
 }
 
 /// Shakes hands for every TLS socket of a configuration.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Acceptor {
     /// By [`ServerId`]; `None` for servers without certificates.
     contexts: Vec<Option<Context>>,
