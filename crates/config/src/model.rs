@@ -587,6 +587,9 @@ pub struct Root {
     pub path: Template,
     /// Whether the location's prefix is replaced (`alias`) instead of being appended to.
     pub alias: bool,
+    /// The name of the location where `alias` was written, which `path` replaces; empty when that is
+    /// a regular expression, whose `alias` replaces the whole path.
+    pub alias_prefix: Box<[u8]>,
 }
 
 /// `try_files`.

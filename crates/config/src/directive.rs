@@ -1,0 +1,302 @@
+//! A directive is one row: what it is called, where it may stand, how many arguments it takes, what it means.
+//!
+//! Everything that knows directives reads the rows: the walk over a tree, `-t`, suggestions, the reference. There are
+//! three kinds. Most are implemented. Some are accepted without effect, because leaving them out changes no answer;
+//! each says why. The others are refused, because ignoring them would change what clients see or who is let in; each
+//! says what to do instead. Nothing is ignored silently.
+
+use std::any::Any;
+use std::sync::OnceLock;
+
+use wssgate_syntax::{Diagnostic, Directive};
+
+use crate::directives;
+use crate::read::Reading;
+
+/// A kind of block, as a bit of [`Row::contexts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Context {
+    /// Outside of all blocks.
+    Main = 1,
+    /// `events`.
+    Events = 1 << 1,
+    /// `http`.
+    Http = 1 << 2,
+    /// `server`.
+    Server = 1 << 3,
+    /// `location`.
+    Location = 1 << 4,
+    /// `if` in a server.
+    ServerIf = 1 << 5,
+    /// `if` in a location.
+    LocationIf = 1 << 6,
+    /// `limit_except`.
+    LimitExcept = 1 << 7,
+    /// `upstream`.
+    Upstream = 1 << 8,
+}
+
+impl Context {
+    /// All of them, outermost first.
+    pub const ALL: [Self; 9] = [
+        Self::Main,
+        Self::Events,
+        Self::Http,
+        Self::Server,
+        Self::Location,
+        Self::ServerIf,
+        Self::LocationIf,
+        Self::LimitExcept,
+        Self::Upstream,
+    ];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Events => "events",
+            Self::Http => "http",
+            Self::Server => "server",
+            Self::Location => "location",
+            Self::ServerIf => "if in server",
+            Self::LocationIf => "if in location",
+            Self::LimitExcept => "limit_except",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// A set of [`Context`]s.
+pub type Contexts = u16;
+
+/// `main`.
+pub(crate) const M: Contexts = Context::Main as u16;
+/// `events`.
+pub(crate) const E: Contexts = Context::Events as u16;
+/// `http`.
+pub(crate) const H: Contexts = Context::Http as u16;
+/// `server`.
+pub(crate) const S: Contexts = Context::Server as u16;
+/// `location`.
+pub(crate) const L: Contexts = Context::Location as u16;
+/// `if` in a server.
+pub(crate) const SI: Contexts = Context::ServerIf as u16;
+/// `if` in a location.
+pub(crate) const LI: Contexts = Context::LocationIf as u16;
+/// `limit_except`.
+pub(crate) const X: Contexts = Context::LimitExcept as u16;
+/// `upstream`.
+pub(crate) const U: Contexts = Context::Upstream as u16;
+/// `http` and `server`.
+pub(crate) const HS: Contexts = H | S;
+/// `http`, `server` and `location`.
+pub(crate) const HSL: Contexts = H | S | L;
+/// The same and `if` in a location.
+pub(crate) const HSLI: Contexts = HSL | LI;
+
+/// How many arguments a directive takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arity {
+    /// Exactly one: `on` or `off`.
+    Flag,
+    /// Exactly this many.
+    Exactly(usize),
+    /// From … to ….
+    Between(usize, usize),
+    /// This many or more.
+    AtLeast(usize),
+}
+
+impl Arity {
+    /// Whether `count` arguments are right.
+    pub fn allows(self, count: usize) -> bool {
+        match self {
+            Self::Flag => count == 1,
+            Self::Exactly(wanted) => count == wanted,
+            Self::Between(least, most) => (least..=most).contains(&count),
+            Self::AtLeast(least) => count >= least,
+        }
+    }
+
+    /// For people.
+    pub fn words(self) -> String {
+        match self {
+            Self::Flag => "`on` or `off`".into(),
+            Self::Exactly(0) => "no arguments".into(),
+            Self::Exactly(1) => "1 argument".into(),
+            Self::Exactly(count) => format!("{count} arguments"),
+            Self::Between(least, most) => format!("{least} to {most} arguments"),
+            Self::AtLeast(1) => "1 argument or more".into(),
+            Self::AtLeast(least) => format!("{least} arguments or more"),
+        }
+    }
+}
+
+/// What a directive says, in the type that the row's reader gives it.
+pub struct Value(Box<dyn Any>);
+
+impl Value {
+    /// Wraps a value of any type.
+    pub fn new<T: 'static>(value: T) -> Self {
+        Self(Box::new(value))
+    }
+
+    /// The value, when it is a `T`.
+    pub fn downcast<T: 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+/// Reads the arguments of a directive (and, of some, the block).
+pub type Read = fn(&mut Reading<'_>, &Directive) -> Result<Value, Diagnostic>;
+
+/// What a row does.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// It is implemented.
+    Works(Read),
+    /// It is accepted and does nothing, for this reason.
+    WithoutEffect(&'static str),
+    /// It is refused, with this advice.
+    Refused(&'static str),
+}
+
+/// What stands in the braces of a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Braces {
+    /// There are none.
+    None,
+    /// Directives of this context.
+    Level(Context),
+    /// Directives of `if`: which ones depends on where the `if` stands.
+    If,
+    /// Entries that the row's reader reads itself.
+    Entries,
+}
+
+/// One directive in some contexts.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub contexts: Contexts,
+    /// How many arguments it takes.
+    pub arity: Arity,
+    /// Arguments that mean the same as leaving it out; empty when there are none.
+    pub default: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+    /// Whether it may be repeated on one level.
+    pub repeats: bool,
+    /// Its braces.
+    pub braces: Braces,
+    /// What it does.
+    pub kind: Kind,
+}
+
+impl Row {
+    /// May be repeated on one level.
+    pub(crate) const fn many(mut self) -> Self {
+        self.repeats = true;
+        self
+    }
+
+    /// Has braces.
+    pub(crate) const fn block(mut self, braces: Braces) -> Self {
+        self.braces = braces;
+        self
+    }
+
+    /// Whether it may stand in `context`.
+    pub fn allowed_in(&self, context: Context) -> bool {
+        self.contexts & context as u16 != 0
+    }
+
+    /// The names of its contexts, joined.
+    pub fn context_names(&self) -> String {
+        let names: Vec<_> = Context::ALL
+            .iter()
+            .filter(|context| self.allowed_in(**context))
+            .map(|context| context.name())
+            .collect();
+        names.join(", ")
+    }
+}
+
+/// An implemented directive.
+pub(crate) const fn works(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    default: &'static str,
+    doc: &'static str,
+    read: Read,
+) -> Row {
+    Row {
+        name,
+        contexts,
+        arity,
+        default,
+        doc,
+        repeats: false,
+        braces: Braces::None,
+        kind: Kind::Works(read),
+    }
+}
+
+/// A directive that is accepted without effect.
+pub(crate) const fn idle(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    reason: &'static str,
+) -> Row {
+    Row {
+        name,
+        contexts,
+        arity,
+        default: "",
+        doc: reason,
+        repeats: true,
+        braces: Braces::None,
+        kind: Kind::WithoutEffect(reason),
+    }
+}
+
+/// A directive that is refused.
+pub(crate) const fn refused(
+    name: &'static str,
+    contexts: Contexts,
+    arity: Arity,
+    advice: &'static str,
+) -> Row {
+    Row {
+        name,
+        contexts,
+        arity,
+        default: "",
+        doc: advice,
+        repeats: true,
+        braces: Braces::None,
+        kind: Kind::Refused(advice),
+    }
+}
+
+/// Every row, sorted by name; rows of one name have different contexts.
+pub fn rows() -> &'static [&'static Row] {
+    static ROWS: OnceLock<Vec<&'static Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        let mut rows: Vec<&Row> = directives::TABLES.iter().copied().flatten().collect();
+        rows.sort_by_key(|row| (row.name, row.contexts));
+        rows
+    })
+}
+
+/// The rows of one name.
+pub fn rows_named(name: &[u8]) -> &'static [&'static Row] {
+    let rows = rows();
+    let start = rows.partition_point(|row| row.name.as_bytes() < name);
+    let len = rows[start..].iter().take_while(|row| row.name.as_bytes() == name).count();
+    &rows[start..start + len]
+}

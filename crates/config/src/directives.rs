@@ -1,0 +1,35 @@
+//! The rows by subject.
+
+pub(crate) mod absent;
+pub(crate) mod access;
+pub(crate) mod core;
+pub(crate) mod headers;
+pub(crate) mod http;
+pub(crate) mod location;
+pub(crate) mod log;
+pub(crate) mod map;
+pub(crate) mod proxy;
+pub(crate) mod rewrite;
+pub(crate) mod server;
+pub(crate) mod tls;
+pub(crate) mod upstream;
+
+use crate::directive::Row;
+
+/// Every table.
+pub(crate) const TABLES: &[&[Row]] = &[
+    absent::IDLE,
+    absent::REFUSED,
+    access::ROWS,
+    core::ROWS,
+    headers::ROWS,
+    http::ROWS,
+    location::ROWS,
+    log::ROWS,
+    map::ROWS,
+    proxy::ROWS,
+    rewrite::ROWS,
+    server::ROWS,
+    tls::ROWS,
+    upstream::ROWS,
+];

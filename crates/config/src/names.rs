@@ -1,0 +1,197 @@
+//! The variables of a configuration while it is read: every mention gets a slot, and at the end every slot must have
+//! been given a meaning.
+
+use std::collections::HashSet;
+
+use wssgate_syntax::{Diagnostic, Span, closest};
+
+use crate::template::{Part, Template, VariableId};
+use crate::variable::{BUILTINS, Builtin, Variable, Variables};
+
+/// Variables and where those were mentioned that nobody has defined yet.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    variables: Variables,
+    undefined: HashSet<VariableId>,
+    mentions: Vec<(VariableId, Span)>,
+}
+
+/// What a name cannot become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotChangeable;
+
+impl Names {
+    /// The slot of a variable that is mentioned at `span`.
+    pub(crate) fn mention(&mut self, name: &str, span: Span) -> VariableId {
+        let id = self.slot(name);
+        if self.undefined.contains(&id) {
+            self.mentions.push((id, span));
+        }
+        id
+    }
+
+    fn slot(&mut self, name: &str) -> VariableId {
+        let name = name.to_ascii_lowercase();
+        if let Some(id) = self.variables.find(&name) {
+            return id;
+        }
+        match meaning(&name) {
+            Some(meaning) => self.variables.add(&name, meaning),
+            None => {
+                let id = self.variables.add(&name, Variable::Set);
+                self.undefined.insert(id);
+                id
+            }
+        }
+    }
+
+    /// The slot of a variable that a `set` or the group of a regular expression fills.
+    ///
+    /// # Errors
+    /// When the name belongs to the program and may not be changed.
+    pub(crate) fn assign(&mut self, name: &str) -> Result<VariableId, NotChangeable> {
+        let id = self.slot(name);
+        let changeable = match &self.variables.slot(id).meaning {
+            Variable::Builtin(builtin) => matches!(builtin, Builtin::Args | Builtin::LimitRate),
+            Variable::Set | Variable::Map(_) => true,
+            // nginx makes an ordinary variable of `set $http_x`, which then hides the field of that name.
+            _ => {
+                self.variables.define(id, Variable::Set);
+                true
+            }
+        };
+        self.undefined.remove(&id);
+        if changeable { Ok(id) } else { Err(NotChangeable) }
+    }
+
+    /// Gives a name the meaning of a `map`, `geo` or `split_clients` block.
+    ///
+    /// # Errors
+    /// When the name belongs to the program.
+    pub(crate) fn define(
+        &mut self,
+        name: &str,
+        meaning: Variable,
+    ) -> Result<VariableId, NotChangeable> {
+        let id = self.assign(name)?;
+        if matches!(self.variables.slot(id).meaning, Variable::Builtin(_)) {
+            return Err(NotChangeable);
+        }
+        self.variables.define(id, meaning);
+        Ok(id)
+    }
+
+    /// Compiles a text with variables.
+    ///
+    /// # Errors
+    /// nginx's words for a `$` that names nothing.
+    pub(crate) fn template(&mut self, text: &[u8], span: Span) -> Result<Template, Diagnostic> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = memchr::memchr(b'$', rest) {
+            parts.push(Part::Text(rest[..at].into()));
+            let (part, after) = self.variable_part(&rest[at + 1..], span)?;
+            parts.push(part);
+            rest = after;
+        }
+        parts.push(Part::Text(rest.into()));
+        Ok(Template::new(parts))
+    }
+
+    /// Reads what stands behind a `$` and returns what follows it.
+    fn variable_part<'t>(
+        &mut self,
+        rest: &'t [u8],
+        span: Span,
+    ) -> Result<(Part, &'t [u8]), Diagnostic> {
+        if let [digit @ b'1'..=b'9', after @ ..] = rest {
+            return Ok((Part::Capture(digit - b'0'), after));
+        }
+        let (name, after) = match rest {
+            [b'{', inner @ ..] => {
+                let len = name_len(inner);
+                match inner.get(len) {
+                    Some(b'}') => (&inner[..len], &inner[len + 1..]),
+                    _ => return Err(unclosed(&inner[..len], span)),
+                }
+            }
+            _ => rest.split_at(name_len(rest)),
+        };
+        if name.is_empty() {
+            let help = "a `$` always begins a variable; write a variable of `geo` or `map` for a literal one";
+            return Err(Diagnostic::error("invalid variable name")
+                .at(span, "a name must follow `$`")
+                .help(help));
+        }
+        if let [digit @ b'1'..=b'9'] = name {
+            return Ok((Part::Capture(digit - b'0'), after));
+        }
+        let name = String::from_utf8_lossy(name);
+        Ok((Part::Variable(self.mention(&name, span)), after))
+    }
+
+    /// One problem for each mention of a variable that nothing defines.
+    pub(crate) fn unknown(&self) -> Vec<Diagnostic> {
+        let missing = self.mentions.iter().filter(|(id, _)| self.undefined.contains(id));
+        missing
+            .map(|(id, span)| self.unknown_variable(&self.variables.slot(*id).name, *span))
+            .collect()
+    }
+
+    fn unknown_variable(&self, name: &str, span: Span) -> Diagnostic {
+        let known = BUILTINS.iter().map(|(name, ..)| *name);
+        let defined = (0..self.variables.len() as u32)
+            .map(VariableId)
+            .filter(|id| !self.undefined.contains(id));
+        let defined = defined.map(|id| &*self.variables.slot(id).name);
+        let help =
+            closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"));
+        Diagnostic::error(format!("unknown \"{name}\" variable"))
+            .at(span, "nothing defines it")
+            .maybe_help(help)
+    }
+
+    /// The finished table.
+    pub(crate) fn into_variables(self) -> Variables {
+        self.variables
+    }
+}
+
+fn unclosed(name: &[u8], span: Span) -> Diagnostic {
+    let name = wssgate_syntax::printable(name);
+    Diagnostic::error(format!("the closing bracket in \"{name}\" variable is missing"))
+        .at(span, "`}` is missing")
+}
+
+fn name_len(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count()
+}
+
+/// From the rest of a name to its meaning.
+type Family = fn(&str) -> Variable;
+
+/// The meaning of a name that the program knows.
+fn meaning(name: &str) -> Option<Variable> {
+    if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
+        return Some(Variable::Builtin(BUILTINS[index].1));
+    }
+    // nginx matches the longest of these first, and asks for something behind the underscore.
+    let families: [(&str, Family); 8] = [
+        ("upstream_trailer_", |rest| Variable::UpstreamTrailer(field_name(rest))),
+        ("upstream_cookie_", |rest| Variable::UpstreamCookie(rest.as_bytes().into())),
+        ("upstream_http_", |rest| Variable::UpstreamHeader(field_name(rest))),
+        ("sent_trailer_", |rest| Variable::SentTrailer(field_name(rest))),
+        ("sent_http_", |rest| Variable::SentHeader(field_name(rest))),
+        ("cookie_", |rest| Variable::Cookie(rest.as_bytes().into())),
+        ("http_", |rest| Variable::RequestHeader(field_name(rest))),
+        ("arg_", |rest| Variable::Argument(rest.as_bytes().into())),
+    ];
+    let family =
+        families.iter().find(|(prefix, _)| name.len() > prefix.len() && name.starts_with(prefix));
+    family.map(|(prefix, variable)| variable(&name[prefix.len()..]))
+}
+
+/// The field that a variable names: underscores stand for hyphens.
+fn field_name(name: &str) -> Box<[u8]> {
+    name.replace('_', "-").into_bytes().into()
+}

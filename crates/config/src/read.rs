@@ -1,0 +1,283 @@
+//! Readers: from the words of a directive to a typed value, with nginx's words for what is wrong.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, printable};
+
+use crate::directive::Value;
+use crate::model::{ListenAddr, Located, Map};
+use crate::names::Names;
+use crate::paths::Paths;
+use crate::regex::Regex;
+use crate::template::{Part, Template};
+use crate::value::{self, Endpoint, Host};
+
+/// Turns a host name and a port into addresses.
+pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+/// What readers know and collect.
+pub struct Reading<'a> {
+    /// Variables.
+    pub(crate) names: Names,
+    /// Problems.
+    pub(crate) report: Report,
+    /// Base directories.
+    pub(crate) paths: &'a Paths,
+    /// The texts.
+    pub(crate) sources: &'a SourceMap,
+    /// `map` and its kin, in order.
+    pub(crate) maps: Vec<Map>,
+    /// Names that have been noted as having no effect.
+    pub(crate) noted: HashSet<&'static str>,
+    resolve: Resolve,
+}
+
+/// The result of a reader.
+pub(crate) type Reads = Result<Value, Diagnostic>;
+
+impl<'a> Reading<'a> {
+    /// Starts with nothing read.
+    pub fn new(paths: &'a Paths, sources: &'a SourceMap, resolve: Resolve) -> Self {
+        let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
+        Self { names, report, paths, sources, maps: Vec::new(), noted, resolve }
+    }
+
+    /// Compiles a word with variables.
+    pub(crate) fn template(&mut self, word: &Word) -> Result<Template, Diagnostic> {
+        self.names.template(&word.value, word.span)
+    }
+
+    /// Compiles a path: a text that begins with a variable stays, another is put below the prefix.
+    pub(crate) fn path_template(&mut self, word: &Word) -> Result<Template, Diagnostic> {
+        let template = self.template(word)?;
+        if matches!(template.parts().first(), None | Some(Part::Variable(_) | Part::Capture(_))) {
+            return Ok(template);
+        }
+        let full = self.paths.below_prefix(&word.value);
+        self.names.template(full.as_os_str().as_encoded_bytes(), word.span)
+    }
+
+    /// Compiles a regular expression, whose named groups become variables.
+    pub(crate) fn regex(
+        &mut self,
+        pattern: &[u8],
+        caseless: bool,
+        span: Span,
+    ) -> Result<Regex, Diagnostic> {
+        let failed =
+            |message: String| Diagnostic::error(message).at(span, "not a regular expression");
+        let text = std::str::from_utf8(pattern)
+            .map_err(|_| failed("regular expression is not UTF-8".into()))?;
+        let mut refused = None;
+        let names = &mut self.names;
+        let regex = Regex::new(text, caseless, |name| {
+            names.assign(name).unwrap_or_else(|_| {
+                refused = Some(name.to_owned());
+                names.mention(name, span)
+            })
+        });
+        match (regex, refused) {
+            (Err(error), _) => Err(failed(format!(
+                "pcre2_compile() failed: {error} in \"{}\"",
+                printable(pattern)
+            ))),
+            (Ok(_), Some(name)) => Err(duplicate_variable(&name, span)),
+            (Ok(regex), None) => Ok(regex),
+        }
+    }
+
+    /// The addresses of a host; `listen` takes `*` too.
+    pub(crate) fn addresses(
+        &self,
+        endpoint: &Endpoint,
+        default_port: u16,
+    ) -> io::Result<Vec<ListenAddr>> {
+        let port = endpoint.port.unwrap_or(default_port);
+        Ok(match &endpoint.host {
+            Host::Unix(path) => vec![ListenAddr::Unix(path.clone())],
+            Host::Any => vec![ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)))],
+            Host::Ip(address) => vec![ListenAddr::Ip(SocketAddr::new(*address, port))],
+            Host::Name(name) => {
+                let mut found: Vec<ListenAddr> = Vec::new();
+                for address in (self.resolve)(name, port)?.into_iter().map(ListenAddr::Ip) {
+                    if !found.contains(&address) {
+                        found.push(address);
+                    }
+                }
+                if found.is_empty() {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                found
+            }
+        })
+    }
+}
+
+/// The system's resolver.
+///
+/// # Errors
+/// What the system says.
+pub fn system_resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    use std::net::ToSocketAddrs as _;
+    Ok((name, port).to_socket_addrs()?.collect())
+}
+
+/// A name that may not be changed.
+pub(crate) fn duplicate_variable(name: &str, span: Span) -> Diagnostic {
+    Diagnostic::error(format!("the duplicate \"{name}\" variable"))
+        .at(span, "belongs to the program")
+}
+
+/// `"NAME" directive WHAT`: how nginx reports what a directive's own setter refuses.
+pub(crate) fn directive_problem(directive: &Directive, word: &Word, what: &str) -> Diagnostic {
+    Diagnostic::error(format!("\"{}\" directive {what}", directive.name)).at(word.span, "")
+}
+
+/// `invalid value "x"`.
+pub(crate) fn invalid_value(word: &Word) -> Diagnostic {
+    Diagnostic::error(format!("invalid value \"{word}\"")).at(word.span, "")
+}
+
+/// `invalid parameter "x"`.
+pub(crate) fn invalid_parameter(word: &Word) -> Diagnostic {
+    Diagnostic::error(format!("invalid parameter \"{word}\"")).at(word.span, "")
+}
+
+/// Whether a word is written `$…` anywhere.
+pub(crate) fn has_variables(word: &Word) -> bool {
+    word.value.contains(&b'$')
+}
+
+/// `on` or `off`, in any case.
+pub(crate) fn on_or_off(directive: &Directive, word: &Word) -> Result<bool, Diagnostic> {
+    if word.value.eq_ignore_ascii_case(b"on") {
+        Ok(true)
+    } else if word.value.eq_ignore_ascii_case(b"off") {
+        Ok(false)
+    } else {
+        let message = format!(
+            "invalid value \"{word}\" in \"{}\" directive, it must be \"on\" or \"off\"",
+            directive.name
+        );
+        Err(Diagnostic::error(message).at(word.span, "must be `on` or `off`"))
+    }
+}
+
+/// Reads a flag as `bool`.
+pub(crate) fn flag(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    on_or_off(directive, &directive.args[0]).map(Value::new)
+}
+
+/// Reads a number as `u64`.
+pub(crate) fn number(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let value = value::number(&word.value)
+        .ok_or_else(|| directive_problem(directive, word, "invalid number"))?;
+    Ok(Value::new(value))
+}
+
+/// Reads a size as `u64`.
+pub(crate) fn size(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let value = value::size(&word.value)
+        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    Ok(Value::new(value))
+}
+
+/// Reads an offset as `u64`.
+pub(crate) fn offset(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let value = value::offset(&word.value)
+        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    Ok(Value::new(value))
+}
+
+/// Reads a time as [`Duration`].
+pub(crate) fn duration(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let value: Option<Duration> = value::duration(&word.value);
+    value.map(Value::new).ok_or_else(|| directive_problem(directive, word, "invalid value"))
+}
+
+/// Reads whole seconds as [`Duration`].
+pub(crate) fn seconds(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let value: Option<Duration> = value::seconds(&word.value);
+    value.map(Value::new).ok_or_else(|| directive_problem(directive, word, "invalid value"))
+}
+
+/// Reads a count and a size as `(usize, usize)`.
+pub(crate) fn buffers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let [count_word, size_word] = &directive.args[..] else {
+        unreachable!("the row asks for two arguments");
+    };
+    let invalid = |word| directive_problem(directive, word, "invalid value");
+    let count = value::number(&count_word.value)
+        .filter(|&count| count > 0)
+        .ok_or_else(|| invalid(count_word))?;
+    let size =
+        value::size(&size_word.value).filter(|&size| size > 0).ok_or_else(|| invalid(size_word))?;
+    Ok(Value::new((count as usize, size as usize)))
+}
+
+/// Reads text as `Box<[u8]>`.
+pub(crate) fn text(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    Ok(Value::new(directive.args[0].value.clone()))
+}
+
+/// Reads text as `Located<Box<[u8]>>`.
+pub(crate) fn located_text(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    Ok(Value::new(Located { value: word.value.clone(), span: word.span }))
+}
+
+/// Reads a text with variables as [`Template`].
+pub(crate) fn template(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    reading.template(&directive.args[0]).map(Value::new)
+}
+
+/// Reads a size that may hold variables as [`Template`] (of digits, when it has none).
+pub(crate) fn size_template(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    if has_variables(word) {
+        return template(reading, directive);
+    }
+    let bytes = value::size(&word.value)
+        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    Ok(Value::new(Template::text(bytes.to_string().into_bytes())))
+}
+
+/// Reads a path below the configuration's directory as `Located<PathBuf>`.
+pub(crate) fn conf_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    Ok(Value::new(Located { value: reading.paths.below_conf(&word.value), span: word.span }))
+}
+
+/// Reads a path below the prefix as [`PathBuf`].
+pub(crate) fn prefix_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let path: PathBuf = reading.paths.below_prefix(&directive.args[0].value);
+    Ok(Value::new(path))
+}
+
+/// Reads a directive that says all by standing there, as `()`.
+pub(crate) fn present(_: &mut Reading<'_>, _: &Directive) -> Reads {
+    Ok(Value::new(()))
+}
+
+/// One of a few words.
+pub(crate) fn one_of<T: Copy>(word: &Word, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
+    let found = choices.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes()));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        invalid_value(word).help(format!("one of {} is expected", names.join(", ")))
+    })
+}
+
+/// The text behind `prefix` in a parameter like `weight=5`.
+pub(crate) fn parameter<'w>(word: &'w Word, prefix: &str) -> Option<&'w [u8]> {
+    word.value.strip_prefix(prefix.as_bytes())
+}

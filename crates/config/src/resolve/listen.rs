@@ -1,0 +1,263 @@
+//! What to bind, and which server answers there.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+
+use wssgate_syntax::{Diagnostic, Span, printable};
+
+use crate::directives::server::{Listen, ServerName};
+use crate::draft::Level;
+use crate::hosts::HostTable;
+use crate::model::{AddressRoute, ListenAddr, ListenOptions, ListenSocket, ServerId};
+
+use super::Resolver;
+use super::server::server_names;
+
+/// One address with everything that `listen` lines say about it.
+struct Address {
+    address: ListenAddr,
+    servers: Vec<ServerId>,
+    default_server: Option<ServerId>,
+    /// Whether some line gave socket options.
+    set: bool,
+    options: ListenOptions,
+    ssl: bool,
+    proxy_protocol: bool,
+    span: Span,
+}
+
+impl Resolver<'_, '_> {
+    /// The sockets of all servers.
+    pub(crate) fn sockets(&mut self, http: &Level<'_>) -> Vec<ListenSocket> {
+        let levels: Vec<(&Level<'_>, Span)> = http
+            .named("server")
+            .filter_map(|entry| Some((entry.level.as_ref()?, entry.directive.head())))
+            .collect();
+        let mut addresses: Vec<Address> = Vec::new();
+        for (index, (level, span)) in levels.iter().enumerate() {
+            self.listens(&mut addresses, ServerId(index), level, *span);
+        }
+        let names: Vec<Vec<ServerName>> =
+            levels.iter().map(|(level, _)| server_names(level)).collect();
+        for address in addresses.iter().filter(|address| address.ssl) {
+            self.check_certificate(address);
+        }
+        let routes: Vec<AddressRoute> =
+            addresses.iter().map(|address| self.route(address, &names)).collect();
+        bind(addresses, routes)
+    }
+
+    fn listens(
+        &mut self,
+        addresses: &mut Vec<Address>,
+        server: ServerId,
+        level: &Level<'_>,
+        span: Span,
+    ) {
+        if !level.has("listen") {
+            let port = if privileged() { 80 } else { 8000 };
+            let any = ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)));
+            let listen = Listen {
+                addresses: vec![any],
+                default_server: false,
+                ssl: false,
+                proxy_protocol: false,
+                set: false,
+                options: ListenOptions::default(),
+            };
+            self.listen(addresses, server, &listen, span);
+        }
+        for entry in level.named("listen") {
+            if let Some(listen) = entry.value::<Listen>() {
+                self.listen(addresses, server, &listen, entry.directive.head());
+            }
+        }
+    }
+
+    fn listen(
+        &mut self,
+        addresses: &mut Vec<Address>,
+        server: ServerId,
+        listen: &Listen,
+        span: Span,
+    ) {
+        for address in &listen.addresses {
+            let known = addresses.iter_mut().find(|other| other.address == *address);
+            let Some(known) = known else {
+                addresses.push(Address {
+                    address: address.clone(),
+                    servers: vec![server],
+                    default_server: listen.default_server.then_some(server),
+                    set: listen.set,
+                    options: listen.options.clone(),
+                    ssl: listen.ssl,
+                    proxy_protocol: listen.proxy_protocol,
+                    span,
+                });
+                continue;
+            };
+            let text = address_text(address);
+            let mut problem = |message: String| {
+                let problem = Diagnostic::error(message).at(span, "");
+                self.reading.report.push(problem.at(known.span, "first given here"));
+            };
+            if known.servers.contains(&server) {
+                problem(format!("a duplicate listen {text}"));
+                continue;
+            }
+            if listen.set && known.set {
+                problem(format!("duplicate listen options for {text}"));
+            }
+            if listen.default_server && known.default_server.is_some() {
+                problem(format!("a duplicate default server for {text}"));
+            }
+            known.servers.push(server);
+            known.ssl |= listen.ssl;
+            known.proxy_protocol |= listen.proxy_protocol;
+            if listen.set {
+                known.set = true;
+                known.options = listen.options.clone();
+            }
+            if listen.default_server {
+                known.default_server = Some(server);
+            }
+        }
+    }
+
+    /// The default server of a TLS address must be able to speak TLS, or to refuse.
+    fn check_certificate(&mut self, address: &Address) {
+        let default = default_server(address);
+        let lacks = |server: &ServerId| {
+            let tls = &self.servers[server.0].tls;
+            tls.certificates.is_empty() && !tls.reject_handshake
+        };
+        let tls = &self.servers[default.0].tls;
+        let culprit = if tls.certificates.is_empty() && tls.reject_handshake {
+            // Only refusals by default: then every other server must have its own.
+            address.servers.iter().find(|server| lacks(server)).copied()
+        } else {
+            lacks(&default).then_some(default)
+        };
+        if let Some(server) = culprit {
+            let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+            let problem = Diagnostic::error(message).at(self.servers[server.0].span, "");
+            let problem = problem.at(address.span, "TLS is asked for here");
+            let help = "add `ssl_certificate` and `ssl_certificate_key`";
+            self.reading.report.push(problem.help(help));
+        }
+    }
+
+    fn route(&mut self, address: &Address, names: &[Vec<ServerName>]) -> AddressRoute {
+        let text = address_text(&address.address);
+        let mut table = HostTable::default();
+        for server in &address.servers {
+            let mut own: HashSet<&[u8]> = HashSet::new();
+            for name in &names[server.0] {
+                if add_name(&mut table, name, *server) || !own.insert(&name.text.value) {
+                    own.insert(&name.text.value);
+                    continue;
+                }
+                let shown = printable(&name.text.value);
+                let problem = Diagnostic::warning(format!(
+                    "conflicting server name \"{shown}\" on {text}, ignored"
+                ));
+                let problem = problem.at(name.text.span, "another server has it already");
+                self.reading.report.push(problem);
+            }
+            if names[server.0].is_empty() && !table.add_exact(b"", *server) {
+                let problem =
+                    Diagnostic::warning(format!("conflicting server name \"\" on {text}, ignored"));
+                let span = self.servers[server.0].span;
+                self.reading
+                    .report
+                    .push(problem.at(span, "another server without a name is there"));
+            }
+        }
+        AddressRoute {
+            address: address.address.clone(),
+            default_server: default_server(address),
+            names: table,
+        }
+    }
+}
+
+fn add_name(table: &mut HostTable<ServerId>, name: &ServerName, server: ServerId) -> bool {
+    if let Some(regex) = &name.regex {
+        table.add_regex(regex.clone(), server);
+        return true;
+    }
+    match &*name.text.value {
+        [b'*', suffix @ ..] => table.add_head_wildcard(suffix, server),
+        [b'.', rest @ ..] => {
+            let exact = table.add_exact(rest, server);
+            table.add_head_wildcard(&name.text.value, server) && exact
+        }
+        [prefix @ .., b'*'] => table.add_tail_wildcard(prefix, server),
+        text => table.add_exact(text, server),
+    }
+}
+
+fn default_server(address: &Address) -> ServerId {
+    address.default_server.unwrap_or(address.servers[0])
+}
+
+/// Gives each address a socket, or a place on the wildcard socket of its port. nginx binds an address beside its
+/// wildcard only when the address has socket options of its own.
+fn bind(addresses: Vec<Address>, routes: Vec<AddressRoute>) -> Vec<ListenSocket> {
+    let wildcards: Vec<SocketAddr> = addresses
+        .iter()
+        .filter_map(|address| match address.address {
+            ListenAddr::Ip(address) if address.ip().is_unspecified() => Some(address),
+            _ => None,
+        })
+        .collect();
+    let mut sockets: Vec<ListenSocket> = Vec::new();
+    let mut shared: Vec<(SocketAddr, AddressRoute)> = Vec::new();
+    for (address, route) in addresses.into_iter().zip(routes) {
+        if let Some(wildcard) = wildcard_of(&address, &wildcards) {
+            shared.push((wildcard, route));
+            continue;
+        }
+        sockets.push(ListenSocket {
+            address: address.address,
+            options: address.options,
+            ssl: address.ssl,
+            proxy_protocol: address.proxy_protocol,
+            routes: vec![route],
+            span: address.span,
+        });
+    }
+    for (wildcard, route) in shared {
+        let wildcard = ListenAddr::Ip(wildcard);
+        if let Some(socket) = sockets.iter_mut().find(|socket| socket.address == wildcard) {
+            socket.routes.insert(0, route);
+        }
+    }
+    sockets
+}
+
+fn wildcard_of(address: &Address, wildcards: &[SocketAddr]) -> Option<SocketAddr> {
+    let ListenAddr::Ip(own) = address.address else {
+        return None;
+    };
+    if address.set || own.ip().is_unspecified() {
+        return None;
+    }
+    let covers = |wildcard: &&SocketAddr| {
+        wildcard.port() == own.port() && wildcard.is_ipv4() == own.is_ipv4()
+    };
+    wildcards.iter().find(covers).copied()
+}
+
+fn address_text(address: &ListenAddr) -> String {
+    match address {
+        ListenAddr::Ip(address) => address.to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// Whether this process may bind ports below 1024, as nginx judges it: by being root.
+fn privileged() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
