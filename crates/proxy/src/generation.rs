@@ -19,6 +19,7 @@ use crate::log::{LogFiles, Logs, RingOnDrop};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
 use crate::tls::sessions::Sessions;
+use crate::upstream;
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Generation {
     pub upstream_tls: Vec<Option<UpstreamTls>>,
     /// Whom to become when started as root.
     pub owner: Option<User>,
+    /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
+    pub upstreams: Vec<Arc<upstream::Group>>,
     sockets: HashMap<ListenAddr, usize>,
     life: Life,
     /// Tells the main thread that the last one who held this generation is gone.
@@ -78,13 +81,27 @@ impl Generation {
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
         let (tls, upstream_tls) = tls(&config, &surroundings.sessions, &mut report);
         let owner = owner(&config.core, &mut report);
+        let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
+        let upstreams = config.http.as_ref().map(|http| upstream::groups(http, inherited));
+        let upstreams = upstreams.unwrap_or_default();
         let ended = surroundings.files.attention().on_drop();
         if report.has_errors() {
             return Err(report);
         }
         let life = Life::default();
-        let _ended = ended;
-        Ok((Self { number, config, logs, tls, upstream_tls, owner, sockets, life, _ended }, report))
+        let generation = Self {
+            number,
+            config,
+            logs,
+            tls,
+            owner,
+            upstreams,
+            upstream_tls,
+            sockets,
+            life,
+            _ended: ended,
+        };
+        Ok((generation, report))
     }
 
     /// The `http` block. Only those ask who serve a connection, and without the block nothing

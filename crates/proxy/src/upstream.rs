@@ -15,5 +15,5 @@ mod request;
 mod response;
 
 pub use balance::Selection;
-pub use group::{Group, Lease, Peer};
+pub use group::{Group, Lease, Peer, groups};
 pub use idle::IdlePool;

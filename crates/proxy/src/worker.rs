@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::generation::{Generation, Life};
 use crate::metrics::{Counters, Metrics};
 use crate::relay::{EndCause, Handover, RelayHandle, Selection, TunnelEnd};
+use crate::upstream::IdlePool;
 
 pub(crate) use thread::{Seed, WorkerThread};
 use tunnels::Tunnels;
@@ -58,6 +59,8 @@ pub struct Worker {
     pub orders: watch::Receiver<Orders>,
     /// The way to this worker's relay thread; [`Worker::carry`] is how tunnels get there.
     pub relay: RelayHandle,
+    /// Idle connections to upstreams.
+    pub idle_upstreams: IdlePool,
     tunnels: Rc<Tunnels>,
     serials: Arc<AtomicU64>,
 }

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
 
 use crate::errno_text;
 use crate::listen::Stream;
+use crate::tls::keys::RecordBoundary;
 
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
@@ -48,6 +50,29 @@ pub(crate) enum Failure {
     #[error("upstream prematurely closed connection")]
     Closed,
 }
+
+/// A peer's socket, with TLS or without.
+#[derive(Debug)]
+pub(crate) enum PeerStream {
+    /// Plain.
+    Plain(Stream),
+    /// After a TLS handshake.
+    Tls(Box<TlsStream<RecordBoundary<Stream>>>),
+}
+
+impl PeerStream {
+    fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+/// What both kinds of [`PeerStream`] are.
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// Connects to `address`.
 pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<Stream, Failure> {
@@ -97,14 +122,14 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 struct Io {
-    stream: Stream,
+    stream: PeerStream,
     input: BytesMut,
     eof: bool,
 }
 
 impl Connection {
     /// A new connection, for its first request.
-    pub(crate) fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: PeerStream) -> Self {
         Self {
             io: RefCell::new(Io { stream, input: BytesMut::new(), eof: false }),
             made: Instant::now(),
@@ -145,7 +170,7 @@ impl Connection {
         let room = max.saturating_sub(io.input.len()).clamp(1, READ_SIZE);
         io.input.reserve(room);
         let mut limited = (&mut io.input).limit(room);
-        let read = ready!(pin!(io.stream.read_buf(&mut limited)).poll(cx))?;
+        let read = ready!(pin!(io.stream.duplex().read_buf(&mut limited)).poll(cx))?;
         io.eof = read == 0;
         self.received.set(self.received.get() + read as u64);
         Poll::Ready(Ok(read))
@@ -158,11 +183,14 @@ impl Connection {
             let written = written.map_err(|_| Failure::Timeout)?;
             bytes.advance(written.map_err(|error| Failure::Io("send()", error))?);
         }
-        Ok(())
+        // TLS may keep sealed records of what it has taken.
+        let flush = poll_fn(|cx| self.io.borrow_mut().stream.duplex().poll_flush(cx));
+        let flushed = timeout(limit, flush).await.map_err(|_| Failure::Timeout)?;
+        flushed.map_err(|error| Failure::Io("send()", error))
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io.borrow_mut().stream).poll_write(cx, bytes))?;
+        let written = ready!(self.io.borrow_mut().stream.duplex().poll_write(cx, bytes))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -185,7 +213,7 @@ impl Connection {
     }
 
     /// Takes the socket out, with what was read and not consumed.
-    pub(crate) fn into_parts(self) -> (Stream, BytesMut, bool) {
+    pub(crate) fn into_parts(self) -> (PeerStream, BytesMut, bool) {
         let io = self.io.into_inner();
         (io.stream, io.input, io.eof)
     }
@@ -206,7 +234,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = ListenAddr::Ip(listener.local_addr().unwrap());
         let near = connect(&address, options).await.unwrap();
-        (Connection::new(near), listener.accept().await.unwrap().0)
+        (Connection::new(PeerStream::Plain(near)), listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use wssgate_config::model::{Balance, ListenAddr, Upstream};
+use wssgate_config::model::{Balance, Http, ListenAddr, Upstream, UpstreamServer};
+use wssgate_syntax::{FileId, Span};
 
 use super::balance::{self, Method, Ring, Rules, Selection, State, Tier};
 
@@ -112,6 +113,33 @@ impl Group {
             timeout: model.keepalive_timeout,
         };
         Self { name: model.name.clone(), keepalive, primary, backup, method, table }
+    }
+
+    /// A group of one address that a URL of variables named; nothing of it is remembered.
+    pub fn of_address(address: ListenAddr) -> Self {
+        let server = UpstreamServer {
+            name: text_of(&address).into_bytes().into(),
+            addresses: vec![address],
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            backup: false,
+            down: false,
+        };
+        let model = Upstream {
+            name: server.name.clone(),
+            explicit: false,
+            servers: vec![server],
+            balance: Balance::RoundRobin,
+            keepalive: 0,
+            keepalive_requests: 0,
+            keepalive_time: Duration::ZERO,
+            keepalive_timeout: Duration::ZERO,
+            zone: None,
+            span: Span::new(FileId(0), 0, 0),
+        };
+        Self::new(&model, None)
     }
 
     fn method(model: &Upstream, primary: &Peers) -> Method {
@@ -229,6 +257,16 @@ impl Peers {
         }
         (primary, backup)
     }
+}
+
+/// The groups of a configuration, by [`UpstreamId`](wssgate_config::model::UpstreamId);
+/// `previous` are those of the generation before.
+pub fn groups(http: &Http, previous: &[Arc<Group>]) -> Vec<Arc<Group>> {
+    let build = |model: &Upstream| {
+        let previous = previous.iter().find(|group| group.name == model.name);
+        Arc::new(Group::new(model, previous.map(|group| &**group)))
+    };
+    http.upstreams.iter().map(build).collect()
 }
 
 /// A counted connection to a peer. Dropping it gives the count back, and marks a success unless

@@ -161,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::listen::Stream;
+    use crate::upstream::connect::PeerStream;
 
     const RULES: Keepalive = Keepalive {
         connections: 2,
@@ -177,7 +178,7 @@ mod tests {
     async fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Connection::new(Stream::Tcp(near)), listener.accept().await.unwrap().0)
+        (Connection::new(PeerStream::Plain(Stream::Tcp(near))), listener.accept().await.unwrap().0)
     }
 
     async fn settled(pool: &IdlePool, len: usize) {

@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn a_replaced_part_leaves_the_rest_alone() {
         for (value, at, len, expected) in [
-            ("http://a/x", 0, 8, "Nx"),
-            ("0; url=http://a/x", 7, 8, "0; url=Nx"),
+            ("http://a/x", 0, 8, "N/x"),
+            ("0; url=http://a/x", 7, 8, "0; url=N/x"),
             (".example.com", 1, 11, ".N"),
             ("/all", 0, 4, "N"),
         ] {

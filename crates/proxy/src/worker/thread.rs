@@ -19,6 +19,7 @@ use crate::listen::{Listener, accept};
 use crate::log::Attention;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
+use crate::upstream::IdlePool;
 
 /// How long the connections of a fast stop have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -86,6 +87,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         current: seed.current,
         orders: seed.orders,
         relay: relay.handle(),
+        idle_upstreams: IdlePool::new(),
         tunnels: Rc::default(),
         serials: seed.serials,
     });
