@@ -1,3 +1,97 @@
 //! wssgate: a WebSocket reverse proxy configured in nginx's language.
+//!
+//! Without a subcommand it is started as nginx is, with the same options, words and exit codes.
 
-fn main() {}
+mod cli;
+mod console;
+mod format;
+mod load;
+mod pid_file;
+mod run;
+mod signal;
+mod supervise;
+mod version;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cli::{Action, Command, Options};
+use console::Console;
+use load::Loaded;
+use wssgate_proxy::Proxy;
+
+fn main() -> ExitCode {
+    let done = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Nginx(options)) => nginx(&options),
+        Ok(Command::Fmt(arguments)) => return format::run(&arguments),
+        Err(error) => {
+            console::say(error);
+            Err(Failed)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed) => ExitCode::FAILURE,
+    }
+}
+
+/// Something went wrong and the user has been told; the exit code is 1.
+#[derive(Debug)]
+struct Failed;
+
+/// What nginx does with its options: tell, test, signal or serve.
+fn nginx(options: &Options) -> Result<(), Failed> {
+    if let Some(detail) = options.version {
+        eprint!("{}", version::text(detail));
+        if !options.tests() {
+            return Ok(());
+        }
+    }
+    let mut console = Console::open(options).map_err(|error| {
+        console::say(format_args!("[emerg] {error}"));
+        Failed
+    })?;
+    let loaded = load::load(options);
+    match &options.action {
+        Action::Serve => run::run(options, console.expect(loaded)?, console),
+        Action::Signal(signal) => signal::send(*signal, &console.expect(loaded)?, &console),
+        Action::Test { dump } => {
+            let tested = test(options, loaded, *dump, &mut console);
+            if tested.is_err() {
+                let path = options.conf_path();
+                console::say(format_args!("configuration file {} test failed", path.display()));
+            }
+            tested
+        }
+    }
+}
+
+/// `-t` and `-T`.
+fn test(
+    options: &Options,
+    loaded: Loaded,
+    dump: bool,
+    console: &mut Console,
+) -> Result<(), Failed> {
+    let path = options.conf_path();
+    let path = path.display();
+    let sources = loaded.sources.clone();
+    let config = console.expect(loaded)?.config;
+    if !options.quiet {
+        console::say(format_args!("the configuration file {path} syntax is ok"));
+    }
+    match Proxy::check(config, &console.surroundings) {
+        Ok(report) => console.report(&report, &sources),
+        Err(report) => {
+            console.report(&report, &sources);
+            return Err(Failed);
+        }
+    }
+    if !options.quiet {
+        console::say(format_args!("configuration file {path} test is successful"));
+    }
+    if dump {
+        io::stdout().write_all(&sources.dump()).map_err(|_| Failed)?;
+    }
+    Ok(())
+}

@@ -32,6 +32,14 @@ pub struct Surroundings {
     pub sessions: Arc<Sessions>,
 }
 
+impl Surroundings {
+    /// Nothing opened yet; errors go to `error_log` unless the configuration says otherwise.
+    pub fn new(error_log: LogTarget) -> io::Result<Self> {
+        let files = Arc::new(LogFiles::new()?);
+        Ok(Self { files, error_log, sessions: Arc::default() })
+    }
+}
+
 /// Everything that one configuration builds, shared by all workers.
 #[derive(Debug)]
 pub struct Generation {

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use access::AccessSink;
-pub use error::ErrorLog;
+pub use error::{ErrorLog, level_name};
 pub(crate) use file::{Attention, RingOnDrop};
 pub use file::{LogFiles, OpenError};
 use wssgate_config::Config;

@@ -84,7 +84,7 @@ fn line(level: LogLevel, connection: Option<u64>, message: &dyn Display) -> Stri
     let mut line = clock::error_log_time(clock::now());
     let (pid, tid) = (std::process::id(), wssgate_sys::process::thread_id());
     // Writing to a string does not fail.
-    let _ = write!(line, " [{}] {pid}#{tid}: ", name(level));
+    let _ = write!(line, " [{}] {pid}#{tid}: ", level_name(level));
     if let Some(connection) = connection {
         let _ = write!(line, "*{connection} ");
     }
@@ -116,7 +116,7 @@ impl Write for Printable<'_> {
 }
 
 /// The word of a level in lines and configurations.
-pub(super) fn name(level: LogLevel) -> &'static str {
+pub fn level_name(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Emerg => "emerg",
         LogLevel::Alert => "alert",

@@ -1,0 +1,117 @@
+//! What the user at the terminal is told, and the error log before there is a configuration.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use wssgate_config::Config;
+use wssgate_config::model::{self, LogLevel, LogTarget};
+use wssgate_proxy::generation::Surroundings;
+use wssgate_proxy::log::{self, ErrorLog};
+use wssgate_syntax::{Level, Report, SourceMap};
+
+use crate::Failed;
+use crate::cli::Options;
+use crate::load::Loaded;
+use crate::version;
+
+/// Writes a line to standard error in nginx's name, which scripts look for.
+pub(crate) fn say(message: impl Display) {
+    eprintln!("nginx: {message}");
+}
+
+/// A configuration without errors.
+pub(crate) struct Accepted {
+    /// What it means.
+    pub(crate) config: Config,
+    /// The texts it was read from.
+    pub(crate) sources: Arc<SourceMap>,
+}
+
+/// Standard error and the error log of `-e`.
+pub(crate) struct Console {
+    /// What the engine is built with; its error log is that of `-e`.
+    pub(crate) surroundings: Surroundings,
+    log: ErrorLog,
+}
+
+impl Console {
+    /// Opens the error log of `-e`, so that it exists whatever comes. If that fails, standard error
+    /// takes its place.
+    pub(crate) fn open(options: &Options) -> io::Result<Self> {
+        let path = match &options.error_log {
+            Some(path) => path.clone(),
+            None => version::ERROR_LOG_PATH.into(),
+        };
+        let target = if path.as_os_str().is_empty() {
+            LogTarget::Stderr
+        } else {
+            LogTarget::File(options.prefix().join(path))
+        };
+        let lines = [model::ErrorLog { target: target.clone(), level: LogLevel::Notice }];
+        let mut surroundings = Surroundings::new(target)?;
+        let log = ErrorLog::open(&lines, &surroundings.files).unwrap_or_else(|error| {
+            say(format_args!("[alert] could not open error log file: {error}"));
+            surroundings.error_log = LogTarget::Stderr;
+            ErrorLog::stderr(LogLevel::Notice)
+        });
+        Ok(Self { surroundings, log })
+    }
+
+    /// Tells a problem on standard error and in the log.
+    pub(crate) fn write(&self, level: LogLevel, message: impl Display) {
+        if !self.log.writes_to_stderr(level) {
+            say(format_args!("[{}] {message}", log::level_name(level)));
+        }
+        self.log.write(level, None, message);
+    }
+
+    /// Tells all problems: nginx's line of each, and at a terminal the place in the text.
+    pub(crate) fn report(&self, report: &Report, sources: &SourceMap) {
+        let terminal = io::stderr().is_terminal();
+        for line in report.lines(sources) {
+            let (level, message) = split(&line);
+            // nginx keeps notices from the terminal.
+            if level <= LogLevel::Warn {
+                self.write(level, message);
+            } else {
+                self.log.write(level, None, message);
+            }
+        }
+        if terminal && report.iter().any(|diagnostic| diagnostic.level != Level::Note) {
+            eprint!("\n{}", report.render(sources, true));
+        }
+    }
+
+    /// The configuration, if it has no errors; tells what is wrong with it otherwise, and warnings
+    /// in any case.
+    pub(crate) fn expect(&self, loaded: Loaded) -> Result<Accepted, Failed> {
+        self.report(&loaded.report, &loaded.sources);
+        let config = loaded.config.ok_or(Failed)?;
+        Ok(Accepted { config, sources: loaded.sources })
+    }
+}
+
+/// Parts a line `[LEVEL] MESSAGE` of a report.
+pub(crate) fn split(line: &str) -> (LogLevel, &str) {
+    let levels = [
+        ("[emerg] ", LogLevel::Emerg),
+        ("[warn] ", LogLevel::Warn),
+        ("[notice] ", LogLevel::Notice),
+    ];
+    let part = |&(prefix, level): &(&str, LogLevel)| Some((level, line.strip_prefix(prefix)?));
+    // A report has no other levels.
+    levels.iter().find_map(part).unwrap_or((LogLevel::Emerg, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_report_says_its_level() {
+        assert_eq!(split("[emerg] bad in a:1"), (LogLevel::Emerg, "bad in a:1"));
+        assert_eq!(split("[warn] odd"), (LogLevel::Warn, "odd"));
+        assert_eq!(split("[notice] note"), (LogLevel::Notice, "note"));
+    }
+}

@@ -1,0 +1,46 @@
+//! From the options to a configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wssgate_config::{Config, LoadOptions};
+use wssgate_syntax::{Main, Report, SourceMap};
+
+use crate::cli::Options;
+use crate::version;
+
+/// What was read, good or bad.
+pub(crate) struct Loaded {
+    /// The texts.
+    pub(crate) sources: Arc<SourceMap>,
+    /// What they mean, if they can be used.
+    pub(crate) config: Option<Config>,
+    /// What there is to say about them.
+    pub(crate) report: Report,
+}
+
+/// Reads the configuration that the options name.
+pub(crate) fn load(options: &Options) -> Loaded {
+    let globals = options.globals.as_deref();
+    let error_log = options.error_log.clone();
+    let loaded = wssgate_config::load(&LoadOptions {
+        prefix: options.prefix().to_path_buf(),
+        main: Main::File(options.conf_path()),
+        globals: globals.map(|globals| String::from_utf8_lossy(globals).into_owned()),
+        error_log: match error_log.unwrap_or_else(|| version::ERROR_LOG_PATH.into()) {
+            path if path.as_os_str().is_empty() => Some(PathBuf::from("stderr")),
+            path => Some(path),
+        },
+        ..LoadOptions::default()
+    });
+    match loaded {
+        Ok(loaded) => Loaded {
+            sources: Arc::new(loaded.sources),
+            config: Some(loaded.config),
+            report: loaded.report,
+        },
+        Err(failed) => {
+            Loaded { sources: Arc::new(failed.sources), config: None, report: failed.report }
+        }
+    }
+}

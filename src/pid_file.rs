@@ -1,0 +1,84 @@
+//! The file that tells others which process to signal.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A pid file with our number in it. Dropping it removes the file.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl PidFile {
+    /// Writes the number of this process.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let text = format!("{}\n", std::process::id());
+        fs::write(path, &text)?;
+        Ok(Self { path: path.to_path_buf(), text })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Another process may have taken the name over; then the file is no longer ours.
+        if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The number in a pid file, or the text that is not one.
+pub(crate) fn read(path: &Path) -> io::Result<Result<i32, String>> {
+    let bytes = fs::read(path)?;
+    // nginx reads no more than a number and a line end fit in.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(22)]).into_owned();
+    let number = text.trim_end_matches(['\r', '\n']);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    Ok(match number.parse() {
+        Ok(pid) if is_number => Ok(pid),
+        _ => Err(number.to_owned()),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        let file = PidFile::create(&path).unwrap();
+        assert_eq!(read(&path).unwrap(), Ok(i32::try_from(std::process::id()).unwrap()));
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_another_process_took_over_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        let file = PidFile::create(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_is_no_number_is_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        for text in ["", "x1", "-5", "99999999999999999999"] {
+            fs::write(&path, format!("{text}\n")).unwrap();
+            assert_eq!(read(&path).unwrap(), Err(text.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! From an accepted configuration to a running server.
+
+use std::panic;
+use std::sync::Arc;
+
+use wssgate_config::model::{Core, LogLevel};
+use wssgate_proxy::log::ErrorLog;
+use wssgate_proxy::{Prepared, Proxy, errno_text};
+use wssgate_sys::privileges;
+use wssgate_sys::process::{self, Daemonised};
+use wssgate_sys::signals::Signals;
+
+use crate::Failed;
+use crate::cli::Options;
+use crate::console::{Accepted, Console};
+use crate::pid_file::PidFile;
+use crate::supervise::{self, Server};
+
+/// Binds, goes to the background, writes the pid file, gives up root, and serves until it is told
+/// to end.
+pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Result<(), Failed> {
+    let Accepted { config, sources } = accepted;
+    let core = config.core.clone();
+    set_descriptor_limit(&core).map_err(|message| tell(&console, &message))?;
+    let prepared = match Proxy::prepare(config, console.surroundings.clone()) {
+        Ok(prepared) => prepared,
+        Err(report) => {
+            console.report(&report, &sources);
+            return Err(Failed);
+        }
+    };
+    console.report(prepared.report(), &sources);
+    // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
+    let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
+    if core.daemon && daemonise(&console)? == Daemonised::Parent {
+        return Ok(());
+    }
+    let pid_file = match &core.pid {
+        Some(path) => Some(PidFile::create(path).map_err(|error| {
+            tell(&console, &failed(&format!("open() \"{}\"", path.display()), &error))
+        })?),
+        None => None,
+    };
+    let log = Arc::clone(prepared.generation().logs.main());
+    report_panics(Arc::clone(&log));
+    if core.daemon && !log.writes_to_stderr(LogLevel::Emerg) {
+        process::close_stderr().map_err(|error| tell(&console, &failed("dup2()", &error)))?;
+    }
+    drop(console);
+    let proxy = start(prepared).map_err(|message| {
+        log.write(LogLevel::Emerg, None, &message);
+        Failed
+    })?;
+    supervise::supervise(Server { proxy, signals, pid_file, options })
+}
+
+/// Becomes the user that the configuration names and starts the workers.
+fn start(prepared: Prepared) -> Result<Proxy, String> {
+    if let Some(owner) = &prepared.generation().owner {
+        privileges::become_user(owner)
+            .map_err(|error| failed(&format!("becoming user \"{}\"", owner.name), &error))?;
+    }
+    prepared.start().map_err(|error| failed("starting the workers", &error))
+}
+
+fn daemonise(console: &Console) -> Result<Daemonised, Failed> {
+    process::daemonise().map_err(|error| tell(console, &failed("fork()", &error)))
+}
+
+fn failed(what: &str, error: &std::io::Error) -> String {
+    format!("{what} failed ({})", errno_text(error))
+}
+
+fn tell(console: &Console, message: &str) -> Failed {
+    console.write(LogLevel::Emerg, message);
+    Failed
+}
+
+/// `worker_rlimit_nofile`; without it as many descriptors as we may have, because every tunnel
+/// needs two.
+pub(crate) fn set_descriptor_limit(core: &Core) -> Result<(), String> {
+    match core.worker_rlimit_nofile {
+        Some(limit) => process::set_descriptor_limit(limit)
+            .map_err(|error| failed(&format!("setrlimit(RLIMIT_NOFILE, {limit})"), &error)),
+        None => {
+            // What is not granted is not needed yet.
+            let _ = process::raise_descriptor_limit();
+            Ok(())
+        }
+    }
+}
+
+/// A panic ends one connection. Where it happened must be known, even in the background.
+fn report_panics(log: Arc<ErrorLog>) {
+    panic::set_hook(Box::new(move |panic| {
+        log.write(LogLevel::Alert, None, format_args!("a task panicked: {panic}"));
+    }));
+}

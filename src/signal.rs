@@ -1,0 +1,123 @@
+//! Signals as words, received and sent.
+
+use wssgate_config::model::LogLevel;
+use wssgate_proxy::errno_text;
+use wssgate_sys::{process, signals};
+
+use crate::Failed;
+use crate::console::{Accepted, Console};
+use crate::pid_file;
+
+/// What nginx's master process can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Read the configuration again.
+    Reload,
+    /// Open log files again.
+    Reopen,
+    /// End when all connections have.
+    Quit,
+    /// End now.
+    Terminate,
+    /// Hand over to a new program.
+    Upgrade,
+    /// nginx stops its workers and keeps its master.
+    Winch,
+}
+
+/// Signal, number, name, and what nginx logs that it does.
+const SIGNALS: [(Signal, i32, &str, &str); 7] = [
+    (Signal::Reload, 1, "SIGHUP", ", reconfiguring"),
+    (Signal::Terminate, 2, "SIGINT", ", exiting"),
+    (Signal::Quit, 3, "SIGQUIT", ", shutting down"),
+    (Signal::Reopen, 10, "SIGUSR1", ", reopening logs"),
+    (Signal::Upgrade, 12, "SIGUSR2", ", changing binary"),
+    (Signal::Terminate, 15, "SIGTERM", ", exiting"),
+    (Signal::Winch, 28, "SIGWINCH", ", shutting down workers"),
+];
+
+impl Signal {
+    /// The signal of `-s NAME`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "stop" => Some(Self::Terminate),
+            "quit" => Some(Self::Quit),
+            "reopen" => Some(Self::Reopen),
+            "reload" => Some(Self::Reload),
+            _ => None,
+        }
+    }
+
+    /// What a received signal means, and nginx's log line for it.
+    pub(crate) fn received(received: signals::Received) -> Option<(Self, String)> {
+        let &(signal, number, name, action) =
+            SIGNALS.iter().find(|(_, number, ..)| *number == received.number)?;
+        let from = match received.sender {
+            0 => String::new(),
+            sender => format!(" from {sender}"),
+        };
+        Some((signal, format!("signal {number} ({name}) received{from}{action}")))
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Self::Reload => 1,
+            Self::Quit => 3,
+            Self::Reopen => 10,
+            Self::Upgrade => 12,
+            Self::Terminate => 15,
+            Self::Winch => 28,
+        }
+    }
+}
+
+/// `-s`: signals the process of the pid file that the configuration names.
+pub(crate) fn send(signal: Signal, accepted: &Accepted, console: &Console) -> Result<(), Failed> {
+    let fail = |level, message: String| {
+        console.write(level, message);
+        Failed
+    };
+    let Some(path) = &accepted.config.core.pid else {
+        return Err(fail(LogLevel::Error, "there is no pid file: \"pid\" is off".into()));
+    };
+    let text = path.display();
+    let pid = match pid_file::read(path) {
+        Ok(Ok(pid)) => pid,
+        Ok(Err(other)) => {
+            let message = format!("invalid PID number \"{other}\" in \"{text}\"");
+            return Err(fail(LogLevel::Error, message));
+        }
+        Err(error) => {
+            let message = format!("open() \"{text}\" failed ({})", errno_text(&error));
+            return Err(fail(LogLevel::Error, message));
+        }
+    };
+    process::kill(pid, signal.number()).map_err(|error| {
+        let message = format!("kill({pid}, {}) failed ({})", signal.number(), errno_text(&error));
+        fail(LogLevel::Alert, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_is_received_under_the_number_it_is_sent_with() {
+        let all =
+            ["stop", "quit", "reopen", "reload"].iter().filter_map(|name| Signal::named(name));
+        for signal in all.chain([Signal::Upgrade, Signal::Winch]) {
+            let received = signals::Received { number: signal.number(), sender: 0 };
+            assert_eq!(Signal::received(received).map(|(word, _)| word), Some(signal));
+        }
+    }
+
+    #[test]
+    fn the_log_line_is_that_of_nginx() {
+        let received = signals::Received { number: 1, sender: 77 };
+        let line = Signal::received(received).map(|(_, line)| line);
+        let expected = "signal 1 (SIGHUP) received from 77, reconfiguring".to_owned();
+        assert_eq!(line, Some(expected));
+        assert_eq!(Signal::received(signals::Received { number: 9, sender: 0 }), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! The main thread while the server runs: it obeys signals and tends what is due.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use wssgate_config::model::{Core, LogLevel};
+use wssgate_proxy::{Proxy, errno_text};
+use wssgate_syntax::{Report, SourceMap};
+use wssgate_sys::epoll::{Epoll, Events};
+use wssgate_sys::signals::Signals;
+
+use crate::Failed;
+use crate::cli::Options;
+use crate::console;
+use crate::load;
+use crate::pid_file::PidFile;
+use crate::run;
+use crate::signal::Signal;
+
+/// How long a fast stop may take; workers need a fifth of it.
+const LONGEST_STOP: Duration = Duration::from_secs(1);
+
+/// The running server and what the main thread obeys for it.
+pub(crate) struct Server<'a> {
+    /// The engine.
+    pub(crate) proxy: Proxy,
+    /// Where signals arrive.
+    pub(crate) signals: Signals,
+    /// Removed at the end.
+    pub(crate) pid_file: Option<PidFile>,
+    /// What it was started with; a reload reads the same file.
+    pub(crate) options: &'a Options,
+}
+
+/// Runs until the last worker has ended.
+pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
+    let ended = server.obey().map_err(|error| {
+        let text = format!("waiting for signals failed ({})", errno_text(&error));
+        server.proxy.log(LogLevel::Emerg, text);
+        Failed
+    });
+    server.proxy.log(LogLevel::Notice, "exit");
+    ended
+}
+
+impl Server<'_> {
+    fn obey(&mut self) -> std::io::Result<()> {
+        let epoll = Epoll::new()?;
+        epoll.add_level_readable(self.signals.as_fd(), 0)?;
+        epoll.add_level_readable(self.proxy.bell(), 1)?;
+        let mut events = Events::with_capacity(2);
+        let mut stop_by = None;
+        loop {
+            while let Some(received) = self.signals.take() {
+                if let Some((signal, line)) = Signal::received(received) {
+                    self.proxy.log(LogLevel::Notice, line);
+                    self.on_signal(signal, &mut stop_by);
+                }
+            }
+            let now = Instant::now();
+            let due = self.proxy.tend(now);
+            if self.proxy.is_finished() || stop_by.is_some_and(|by| by <= now) {
+                return Ok(());
+            }
+            let next = due.into_iter().chain(stop_by).min();
+            epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal, stop_by: &mut Option<Instant>) {
+        match signal {
+            Signal::Reload => self.reload(),
+            Signal::Reopen => self.proxy.reopen(),
+            Signal::Quit => self.proxy.drain(),
+            Signal::Terminate => {
+                self.proxy.stop();
+                stop_by.get_or_insert(Instant::now() + LONGEST_STOP);
+            }
+            Signal::Upgrade => {
+                self.proxy.log(LogLevel::Notice, "binary upgrade is not available yet");
+            }
+            Signal::Winch => {
+                self.proxy.log(LogLevel::Notice, "there are no worker processes to shut down");
+            }
+        }
+    }
+
+    /// Reads the configuration again; a bad one changes nothing and is said to be so.
+    fn reload(&mut self) {
+        let loaded = load::load(self.options);
+        self.tell(&loaded.report, &loaded.sources);
+        let Some(config) = loaded.config else {
+            return self.proxy.log(LogLevel::Error, "the configuration stays as it was");
+        };
+        let core = config.core.clone();
+        let before = self.proxy.generation();
+        match self.proxy.reload(config) {
+            Ok(report) => {
+                self.tell(&report, &loaded.sources);
+                self.apply(&before.config.core, &core);
+                let number = self.proxy.generation().number;
+                let text = format!("reconfigured, generation {number}");
+                self.proxy.log(LogLevel::Notice, text);
+            }
+            Err(report) => {
+                self.tell(&report, &loaded.sources);
+                self.proxy.log(LogLevel::Error, "the configuration stays as it was");
+            }
+        }
+    }
+
+    fn tell(&self, report: &Report, sources: &SourceMap) {
+        for line in report.lines(sources) {
+            let (level, message) = console::split(&line);
+            self.proxy.log(level, message);
+        }
+    }
+
+    /// What of the main level can change while we run, and a word about what cannot.
+    fn apply(&mut self, before: &Core, now: &Core) {
+        if let Err(message) = run::set_descriptor_limit(now) {
+            self.proxy.log(LogLevel::Warn, message);
+        }
+        if before.pid != now.pid {
+            self.move_pid_file(now.pid.as_ref());
+        }
+        let user = |core: &Core| core.user.as_ref().map(|user| user.value.clone());
+        if before.worker_processes != now.worker_processes || user(before) != user(now) {
+            let text = "changes of \"worker_processes\" and \"user\" take effect with a restart";
+            self.proxy.log(LogLevel::Warn, text);
+        }
+    }
+
+    fn move_pid_file(&mut self, path: Option<&PathBuf>) {
+        let Some(path) = path else {
+            self.pid_file = None;
+            return;
+        };
+        match PidFile::create(path) {
+            Ok(file) => self.pid_file = Some(file),
+            Err(error) => {
+                let kept = self.pid_file.as_ref().map(PidFile::path);
+                let text = format!(
+                    "open() \"{}\" failed ({}), the pid file stays {kept:?}",
+                    path.display(),
+                    errno_text(&error)
+                );
+                self.proxy.log(LogLevel::Error, text);
+            }
+        }
+    }
+}
