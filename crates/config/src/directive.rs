@@ -300,3 +300,81 @@ pub fn rows_named(name: &[u8]) -> &'static [&'static Row] {
     let len = rows[start..].iter().take_while(|row| row.name.as_bytes() == name).count();
     &rows[start..start + len]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use wssgate_syntax::{FileId, SourceMap, Span};
+
+    use super::*;
+    use crate::draft::walk;
+    use crate::paths::Paths;
+    use crate::read::system_resolve;
+    use crate::resolve::default_directives;
+
+    #[test]
+    fn a_name_has_one_row_in_each_context() {
+        let mut seen = HashSet::new();
+        for row in rows() {
+            assert_ne!(row.contexts, 0, "{}", row.name);
+            for context in Context::ALL.into_iter().filter(|context| row.allowed_in(*context)) {
+                assert!(
+                    seen.insert((row.name, context)),
+                    "{} twice in {}",
+                    row.name,
+                    context.name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tables_are_sorted_and_documented() {
+        for table in directives::TABLES {
+            let names: Vec<_> = table.iter().map(|row| row.name).collect();
+            assert!(names.is_sorted(), "{names:?}");
+        }
+        for row in rows() {
+            assert!(row.doc.len() > 10, "{}", row.name);
+            let sentence = row.doc.ends_with('.') && row.doc.starts_with(char::is_uppercase);
+            assert!(sentence || !matches!(row.kind, Kind::Works(_)), "{}: {}", row.name, row.doc);
+        }
+    }
+
+    #[test]
+    fn every_default_is_accepted_by_its_own_row() {
+        let paths = Paths { prefix: "/p".into(), conf_dir: "/c".into() };
+        let sources = SourceMap::default();
+        let nowhere = Span { file: FileId(0), start: 0, end: 0 };
+        for context in Context::ALL {
+            let mut reading = Reading::new(&paths, &sources, system_resolve);
+            let directives = default_directives(context, nowhere);
+            let level = walk(&mut reading, &directives, context, true);
+            let problems: Vec<_> = reading.report.iter().map(|problem| &problem.message).collect();
+            assert!(problems.is_empty(), "{}: {problems:?}", context.name());
+            assert_eq!(level.entries().len(), directives.len());
+        }
+    }
+
+    #[test]
+    fn what_decides_about_access_is_never_without_effect() {
+        for row in rows().iter().filter(|row| matches!(row.kind, Kind::WithoutEffect(_))) {
+            let guards = [
+                "allow",
+                "deny",
+                "auth_basic",
+                "auth_request",
+                "satisfy",
+                "limit_req",
+                "limit_conn",
+            ];
+            assert!(!guards.contains(&row.name), "{}", row.name);
+            assert!(
+                !row.name.contains("verify") || row.name == "ssl_stapling_verify",
+                "{}",
+                row.name
+            );
+        }
+    }
+}

@@ -12,6 +12,7 @@ pub mod model;
 mod names;
 mod paths;
 pub mod read;
+mod reference;
 pub mod regex;
 mod resolve;
 pub mod template;
@@ -20,3 +21,4 @@ pub mod variable;
 
 pub use load::{Failed, LoadOptions, Loaded, load};
 pub use model::Config;
+pub use reference::reference;

@@ -59,13 +59,15 @@ impl Resolver<'_, '_> {
 
     fn server_tls(&mut self, scope: &Scope<'_, '_>) -> ServerTls {
         let chains: Vec<Located<PathBuf>> = scope.all("ssl_certificate");
-        let keys: Vec<Located<PathBuf>> = scope.all("ssl_certificate_key");
+        let mut keys: Vec<Located<PathBuf>> = scope.all("ssl_certificate_key");
         if keys.len() < chains.len() {
             let chain = &chains[chains.len() - 1];
             let path = printable(chain.value.as_os_str().as_encoded_bytes());
             let message =
                 format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
             self.error(message, chain.span);
+            // Said once is enough: elsewhere the server counts as one that has certificates.
+            keys.extend_from_slice(&chains[keys.len()..]);
         }
         let protocols = scope.all::<TlsProtocols>("ssl_protocols");
         let tls = ServerTls {

@@ -1,0 +1,80 @@
+//! The reference of all directives and variables, made from the rows.
+
+use std::fmt::Write as _;
+
+use crate::directive::{Arity, Kind, Row, rows};
+use crate::variable::BUILTINS;
+
+const HEAD: &str = "\
+# Directives
+
+Made from the program's own table; the test `reference` of `wssgate-config` keeps it current.
+
+A directive means what it means in nginx. It is inherited by inner blocks unless they say it themselves; lists
+(`add_header`, `proxy_set_header`, …) are replaced as a whole.
+";
+
+const FAMILIES: [(&str, &str); 8] = [
+    ("arg_NAME", "an argument of the query string"),
+    ("cookie_NAME", "a cookie of the request"),
+    ("http_NAME", "a field of the request; `_` for `-`"),
+    ("sent_http_NAME", "a field of the answer"),
+    ("sent_trailer_NAME", "a trailer field of the answer"),
+    ("upstream_cookie_NAME", "a cookie that the upstream sets"),
+    ("upstream_http_NAME", "a field of the upstream's answer"),
+    ("upstream_trailer_NAME", "a trailer field of the upstream's answer"),
+];
+
+/// The text of `docs/directives.md`.
+pub fn reference() -> String {
+    let mut out = String::from(HEAD);
+    out.push_str("\n## Implemented\n");
+    for row in rows().iter().filter(|row| matches!(row.kind, Kind::Works(_))) {
+        let _ = write!(out, "\n### {}\n\n{}\n\n", row.name, row.doc);
+        let _ = writeln!(out, "- takes: {}", takes(row));
+        if !row.default.is_empty() {
+            let _ = writeln!(out, "- default: `{}`", row.default);
+        }
+        let _ = writeln!(out, "- context: {}", row.context_names());
+    }
+    out.push_str("\n## Accepted without effect\n\nLeaving these out changes no answer; `-t` names those that are used.\n\n");
+    list(&mut out, |kind| match kind {
+        Kind::WithoutEffect(reason) => Some(reason),
+        _ => None,
+    });
+    out.push_str(
+        "\n## Refused\n\nIgnoring these would change who is let in or what clients see.\n\n",
+    );
+    list(&mut out, |kind| match kind {
+        Kind::Refused(advice) => Some(advice),
+        _ => None,
+    });
+    out.push_str("\n## Variables\n\n| name | value |\n| --- | --- |\n");
+    for (name, _, doc) in BUILTINS {
+        let _ = writeln!(out, "| `${name}` | {doc} |");
+    }
+    for (name, doc) in FAMILIES {
+        let _ = writeln!(out, "| `${name}` | {doc} |");
+    }
+    out
+}
+
+fn takes(row: &Row) -> String {
+    let block = if row.braces == crate::directive::Braces::None { "" } else { " and a block" };
+    match row.arity {
+        Arity::Flag => "`on` or `off`".into(),
+        arity => format!("{}{block}", arity.words()),
+    }
+}
+
+/// A table of names and reasons; a name that has several rows of a kind stands once.
+fn list(out: &mut String, reason: impl Fn(Kind) -> Option<&'static str>) {
+    out.push_str("| directive | |\n| --- | --- |\n");
+    let mut last = "";
+    for row in rows() {
+        if let Some(reason) = reason(row.kind).filter(|_| row.name != last) {
+            let _ = writeln!(out, "| `{}` | {reason} |", row.name);
+            last = row.name;
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What is said about configurations that are wrong or odd: text in, messages out.
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::net::SocketAddr;
+
+use wssgate_config::load;
+use wssgate_config::load::LoadOptions;
+use wssgate_syntax::{Level, Report};
+
+fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match name {
+        "localhost" => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn report(text: &str) -> Report {
+    let options = LoadOptions { resolve, ..LoadOptions::text(text) };
+    match load(&options) {
+        Ok(loaded) => loaded.report,
+        Err(failed) => failed.report,
+    }
+}
+
+/// Errors and warnings, the latter with `warn: ` before them; notes are left out.
+fn messages(text: &str) -> Vec<String> {
+    let report = report(text);
+    let said = report.iter().filter(|diagnostic| diagnostic.level != Level::Note);
+    said.map(|diagnostic| match diagnostic.level {
+        Level::Warning => format!("warn: {}", diagnostic.message),
+        _ => diagnostic.message.clone(),
+    })
+    .collect()
+}
+
+fn check(wrap: impl Fn(&str) -> String, cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        assert_eq!(messages(&wrap(text)), *expected, "{text}");
+    }
+}
+
+fn in_main(text: &str) -> String {
+    format!("events {{}}\n{text}\n")
+}
+
+fn in_http(text: &str) -> String {
+    in_main(&format!("http {{ {text} }}"))
+}
+
+fn in_server(text: &str) -> String {
+    in_http(&format!("server {{ {text} }}"))
+}
+
+fn in_location(text: &str) -> String {
+    in_server(&format!("location / {{ {text} }}"))
+}
+
+#[test]
+fn shape_and_place_of_directives_are_checked() {
+    check(
+        in_location,
+        &[
+            ("proxy_pas http://localhost;", &["unknown directive \"proxy_pas\""]),
+            ("listen 80;", &["\"listen\" directive is not allowed here"]),
+            ("proxy_pass;", &["invalid number of arguments in \"proxy_pass\" directive"]),
+            ("tcp_nodelay;", &["invalid number of arguments in \"tcp_nodelay\" directive"]),
+            (
+                "if ($a) { root /x; } set $a b; tcp_nodelay on { }",
+                &["directive \"tcp_nodelay\" is not terminated by \";\""],
+            ),
+            ("types;", &["directive \"types\" has no opening \"{\""]),
+            ("send_timeout 1s; send_timeout 2s;", &["\"send_timeout\" directive is duplicate"]),
+            (
+                "proxy_pass http://localhost; proxy_pass http://localhost;",
+                &["\"proxy_pass\" directive is duplicate"],
+            ),
+            ("root /a; root /b;", &["\"root\" directive is duplicate"]),
+            (
+                "root /a; alias /b;",
+                &["\"alias\" directive is duplicate, \"root\" directive was specified earlier"],
+            ),
+            ("auth_basic x;", &["\"auth_basic\" directive is not supported"]),
+            ("limit_req zone=a;", &["\"limit_req\" directive is not supported"]),
+            ("fastcgi_pass localhost:9000;", &["\"fastcgi_pass\" directive is not supported"]),
+        ],
+    );
+    check(
+        in_main,
+        &[
+            ("http { server { } } http { }", &["\"http\" directive is duplicate"]),
+            ("stream { }", &["\"stream\" directive is not supported"]),
+            ("load_module x.so;", &["\"load_module\" directive is not supported"]),
+            ("worker_processes 0;", &["\"worker_processes\" directive invalid value"]),
+            ("error_log x loud;", &["invalid log level \"loud\""]),
+        ],
+    );
+    assert_eq!(messages("http { }"), ["no \"events\" section in configuration"]);
+}
+
+#[test]
+fn values_are_checked() {
+    check(
+        in_location,
+        &[
+            ("send_timeout 1x;", &["\"send_timeout\" directive invalid value"]),
+            ("client_max_body_size 1q;", &["\"client_max_body_size\" directive invalid value"]),
+            ("keepalive_requests many;", &["\"keepalive_requests\" directive invalid number"]),
+            ("proxy_buffers 8;", &["invalid number of arguments in \"proxy_buffers\" directive"]),
+            ("proxy_buffers 1 4k;", &["there must be at least 2 \"proxy_buffers\""]),
+            (
+                "tcp_nodelay yes;",
+                &[
+                    "invalid value \"yes\" in \"tcp_nodelay\" directive, it must be \"on\" or \"off\"",
+                ],
+            ),
+            (
+                "sendfile yes;",
+                &["invalid value \"yes\" in \"sendfile\" directive, it must be \"on\" or \"off\""],
+            ),
+            ("proxy_http_version 3;", &["invalid value \"3\""]),
+            ("proxy_next_upstream errors;", &["invalid value \"errors\""]),
+            ("expires soon;", &["\"expires\" directive invalid value"]),
+            ("error_page 200 /x;", &["value \"200\" must be between 300 and 599"]),
+            ("error_page 499 /x;", &["invalid value \"499\""]),
+            ("try_files /x =abc;", &["invalid code \"=abc\""]),
+            ("allow 10.0.0.0/33;", &["invalid parameter \"10.0.0.0/33\""]),
+            ("deny 10.0.0.1/8;", &["warn: low address bits of \"10.0.0.1/8\" are meaningless"]),
+            ("add_header A b sometimes;", &["invalid parameter \"sometimes\""]),
+            ("limit_except FOO { deny all; }", &["invalid method \"FOO\""]),
+            ("access_log /x nosuch;", &["unknown log format \"nosuch\""]),
+            ("access_log off x;", &["invalid parameter \"x\""]),
+            ("access_log /x combined buffer=0;", &["invalid buffer size \"buffer=0\""]),
+            (
+                "root /a/$document_root;",
+                &["the $document_root variable cannot be used in the \"root\" directive"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn variables_must_exist_and_may_be_defined_later() {
+    check(
+        in_location,
+        &[
+            ("return 200 $nosuch;", &["unknown \"nosuch\" variable"]),
+            ("return 200 $later; set $later x;", &[]),
+            ("return 200 $http_x$arg_y$cookie_z$sent_http_a$upstream_http_b;", &[]),
+            ("return 200 $http_;", &["unknown \"http_\" variable"]),
+            ("return 200 a$;", &["invalid variable name"]),
+            ("return 200 ${host;", &["the closing bracket in \"host\" variable is missing"]),
+            ("return 200 $1$9${host}x;", &[]),
+            ("set $host x;", &["the duplicate \"host\" variable"]),
+            ("set $args x; set $limit_rate 1k;", &[]),
+            ("set host x;", &["invalid variable name \"host\""]),
+            ("if ($uri ~ (?<uri>x)) { }", &["the duplicate \"uri\" variable"]),
+            ("if ($uri ~ (?<own>x)) { return 200 $own; }", &[]),
+        ],
+    );
+    check(
+        in_http,
+        &[
+            ("map $uri $x { } map $uri $y { default $x; }", &[]),
+            ("map $nosuch $x { }", &["unknown \"nosuch\" variable"]),
+            ("map $uri $uri { }", &["the duplicate \"uri\" variable"]),
+            ("map $uri x { }", &["invalid variable name \"x\""]),
+        ],
+    );
+    let report = report(&in_location("return 200 $remote_adr;"));
+    assert_eq!(report.iter().next().unwrap().help.as_deref(), Some("did you mean `$remote_addr`?"));
+}
+
+#[test]
+fn maps_are_checked() {
+    check(
+        in_http,
+        &[
+            ("map $uri $x { a 1; A 2; }", &["conflicting parameter \"A\""]),
+            ("map $uri $x { default 1; default 2; }", &["duplicate default map parameter"]),
+            ("map $uri $x { a; }", &["invalid number of the map parameters"]),
+            ("map $uri $x { a 1 2; }", &["invalid number of the map parameters"]),
+            ("map $uri $x { \\default 1; default 2; \\volatile 3; volatile; }", &[]),
+            ("map $host $x { hostnames; *.a.b 1; .a.b 2; }", &["conflicting parameter \".a.b\""]),
+            (
+                "geo $x { 10.0.0.0/8 a; 10.0.0.0/8 b; }",
+                &["warn: duplicate network \"10.0.0.0/8\", value: \"b\", old value: \"a\""],
+            ),
+            ("geo $x { host a; }", &["invalid network \"host\""]),
+            ("split_clients $uri $x { 50% a; 60% b; }", &["percent total is greater than 100%"]),
+            ("split_clients $uri $x { 0% a; }", &["invalid percent value \"0%\""]),
+            ("split_clients $uri $x { 33.33% a; * b; }", &[]),
+        ],
+    );
+}
+
+#[test]
+fn upstreams_are_checked() {
+    check(
+        in_http,
+        &[
+            ("upstream u { }", &["no servers are inside upstream"]),
+            (
+                "upstream u { server localhost; } upstream u { server localhost; }",
+                &["duplicate upstream \"u\""],
+            ),
+            (
+                "upstream u { server nosuch.invalid; }",
+                &["host not found in upstream \"nosuch.invalid\""],
+            ),
+            ("upstream u { server localhost:x; }", &["invalid port in upstream \"localhost:x\""]),
+            ("upstream u { server localhost weight=0; }", &["invalid parameter \"weight=0\""]),
+            ("upstream u { server localhost slow; }", &["invalid parameter \"slow\""]),
+            (
+                "upstream u { ip_hash; server localhost backup; server localhost; }",
+                &["balancing method does not support parameter \"backup\""],
+            ),
+            (
+                "upstream u { ip_hash; least_conn; server localhost; }",
+                &["warn: load balancing method redefined"],
+            ),
+            ("upstream u { server localhost resolve; }", &["\"resolve\" is not supported"]),
+        ],
+    );
+    check(
+        in_location,
+        &[
+            (
+                "proxy_pass http://nosuch.invalid;",
+                &["host not found in upstream \"nosuch.invalid\""],
+            ),
+            ("proxy_pass localhost;", &["invalid URL prefix"]),
+            ("proxy_pass http://localhost:0;", &["invalid port in upstream \"localhost:0\""]),
+            ("proxy_pass http://;", &["no host in upstream \"\""]),
+            (
+                "proxy_redirect default;",
+                &["\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive"],
+            ),
+            (
+                "proxy_pass http://$host; proxy_redirect default;",
+                &[
+                    "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables",
+                ],
+            ),
+            (
+                "proxy_redirect off; proxy_redirect a b;",
+                &["\"proxy_redirect\" directive is duplicate"],
+            ),
+            ("proxy_redirect x;", &["invalid parameter \"x\""]),
+        ],
+    );
+    let wrap =
+        |place: &str| in_http(&format!("upstream u {{ server localhost; }} server {{ {place} }}"));
+    let uri = "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside \
+        named location, or inside \"if\" statement, or inside \"limit_except\" block";
+    check(
+        wrap,
+        &[
+            ("location ~ x { proxy_pass http://u/; }", &[uri]),
+            ("location @x { proxy_pass http://u/; }", &[uri]),
+            ("location / { if ($uri) { proxy_pass http://u/; } }", &[uri]),
+            ("location / { limit_except GET { proxy_pass http://u/; } }", &[uri]),
+            ("location / { proxy_pass http://u/; }", &[]),
+            ("location / { proxy_pass http://u:80; }", &["upstream \"u\" may not have port 80"]),
+        ],
+    );
+}
+
+#[test]
+fn locations_are_checked() {
+    check(
+        in_server,
+        &[
+            ("location /a { } location /a { }", &["duplicate location \"/a\""]),
+            ("location /a { } location ^~ /a { }", &["duplicate location \"/a\""]),
+            ("location /a { } location = /a { }", &[]),
+            ("location ~ a { } location ~ a { }", &[]),
+            ("location /a { location /b { } }", &["location \"/b\" is outside location \"/a\""]),
+            (
+                "location = /a { location /a/b { } }",
+                &["location \"/a/b\" cannot be inside the exact location \"/a\""],
+            ),
+            (
+                "location @a { location /b { } }",
+                &["location \"/b\" cannot be inside the named location \"@a\""],
+            ),
+            (
+                "location /a { location @b { } }",
+                &["named location \"@b\" can be on the server level only"],
+            ),
+            ("location /a { location ~ b { location ~ c { } } }", &[]),
+            ("location %% /a { }", &["invalid location modifier \"%%\""]),
+            (
+                "location @a { alias /x; }",
+                &["the \"alias\" directive cannot be used inside the named location"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn rewrite_directives_are_checked() {
+    check(
+        in_location,
+        &[
+            ("return abc;", &["invalid return code \"abc\""]),
+            ("return 1000;", &["invalid return code \"1000\""]),
+            ("return http://a; return 301 http://a; return 200;", &[]),
+            ("rewrite a b c;", &["invalid parameter \"c\""]),
+            ("rewrite a '';", &["empty replacement"]),
+            ("if $uri { }", &["invalid condition \"$uri\""]),
+            ("if ($uri = a b) { }", &["invalid condition \"$uri\""]),
+            ("if ($uri == a) { }", &["unexpected \"==\" in condition"]),
+            ("if (-z /x) { }", &["invalid condition \"-z\""]),
+            ("if (!-f $request_filename) { } if ( -d /x ) { }", &[]),
+            ("if ($uri = '') { } if ($uri !~* \\.x$) { } if ($uri) { }", &[]),
+        ],
+    );
+}
+
+#[test]
+fn addresses_and_names_are_checked() {
+    check(
+        in_http,
+        &[
+            (
+                "server { listen 80 default_server; } server { listen 80 default_server; }",
+                &[
+                    "a duplicate default server for 0.0.0.0:80",
+                    "warn: conflicting server name \"\" on 0.0.0.0:80, ignored",
+                ],
+            ),
+            ("server { listen 80; listen *:80; }", &["a duplicate listen 0.0.0.0:80"]),
+            (
+                "server { listen 80 backlog=1; server_name a; } server { listen 80 backlog=2; }",
+                &["duplicate listen options for 0.0.0.0:80"],
+            ),
+            (
+                "server { listen 80; server_name a; } server { listen 80; server_name A; }",
+                &["warn: conflicting server name \"a\" on 0.0.0.0:80, ignored"],
+            ),
+            (
+                "server { listen 443 ssl; }",
+                &["no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive"],
+            ),
+            ("server { listen 443 ssl; ssl_reject_handshake on; }", &[]),
+            (
+                "server { listen 443 ssl; ssl_certificate a; }",
+                &["no \"ssl_certificate_key\" is defined for certificate \"/usr/share/nginx/a\""],
+            ),
+        ],
+    );
+    check(
+        in_server,
+        &[
+            (
+                "listen nosuch.invalid:80;",
+                &["host not found in \"nosuch.invalid:80\" of the \"listen\" directive"],
+            ),
+            ("listen 99999;", &["invalid port in \"99999\" of the \"listen\" directive"]),
+            ("listen 80 fast;", &["invalid parameter \"fast\""]),
+            ("listen 80 so_keepalive=x;", &["invalid so_keepalive value: \"x\""]),
+            ("listen 80 backlog=x;", &["invalid backlog \"backlog=x\""]),
+            ("listen 80 quic;", &["the \"quic\" parameter is not supported"]),
+            ("server_name *;", &["server name \"*\" is invalid"]),
+            ("server_name a/b;", &["warn: server name \"a/b\" has suspicious symbols"]),
+            ("server_name ~;", &["empty regex in server name \"~\""]),
+            ("ssl_protocols TLSv1.4;", &["invalid value \"TLSv1.4\""]),
+            ("ssl_session_cache shared:x;", &["invalid session cache \"shared:x\""]),
+        ],
+    );
+}
+
+#[test]
+fn one_run_reports_every_problem() {
+    let text = "server { listen 80 fast; location / { proxy_pas x; return 200 $nosuch; send_timeout 1x; } }";
+    assert_eq!(
+        messages(&in_http(text)),
+        [
+            "invalid parameter \"fast\"",
+            "unknown directive \"proxy_pas\"",
+            "\"send_timeout\" directive invalid value",
+            "unknown \"nosuch\" variable",
+        ]
+    );
+}
+
+#[test]
+fn a_forgotten_semicolon_is_found_behind_the_argument_that_it_swallowed() {
+    let text = in_server("location / {\nproxy_pass http://localhost\nproxy_read_timeout 5s;\n}");
+    let report = report(&text);
+    let problem = report.iter().next().unwrap();
+    assert_eq!(problem.message, "invalid number of arguments in \"proxy_pass\" directive");
+    assert_eq!(problem.help.as_deref(), Some("is the `;` before `proxy_read_timeout` missing?"));
+}
+
+#[test]
+fn what_has_no_effect_is_noted_once() {
+    let report = report(&in_server("sendfile on; location / { sendfile off; tcp_nopush on; }"));
+    let notes: Vec<_> = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].starts_with("\"sendfile\" directive has no effect: "));
+}
