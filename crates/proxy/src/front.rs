@@ -1,20 +1,25 @@
 //! The HTTP front: requests come in, each finds its location and its answer.
 
-#[allow(dead_code)]
 pub mod body;
-#[allow(dead_code)]
 pub mod client;
 pub mod exchange;
-#[allow(dead_code)]
 pub mod request;
-#[allow(dead_code)]
 pub mod response;
 
-#[allow(dead_code)]
+mod access;
+mod access_log;
+mod conditional;
 mod date;
+mod files;
+pub(crate) mod h1;
 mod headers;
+mod pages;
 mod path;
-#[allow(dead_code)]
+mod phases;
+mod rewrite;
+pub(crate) mod route;
+mod status;
+mod try_files;
 mod variables;
 
 pub use body::{BodyError, BufferedBody, RequestBody};

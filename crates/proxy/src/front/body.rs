@@ -148,6 +148,10 @@ pub struct RequestBody {
     buffered: Option<Rc<BufferedBody>>,
     /// How much of the buffered body was given out.
     position: u64,
+    /// Whether somebody has begun to read it.
+    begun: bool,
+    /// Whether the connection ended inside it.
+    broken: bool,
 }
 
 impl RequestBody {
@@ -163,6 +167,8 @@ impl RequestBody {
             received: 0,
             buffered: None,
             position: 0,
+            begun: false,
+            broken: false,
         }
     }
 
@@ -217,6 +223,29 @@ impl RequestBody {
         self.decoder.is_done()
     }
 
+    /// Whether somebody has begun to read the body.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Whether the connection ended inside the body.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Nobody wants the body; as nginx does, a client that asks is told to send it all the same.
+    pub(crate) async fn will_discard(&mut self) {
+        // A client that is gone is noticed by the answer.
+        let _ = self.send_continue().await;
+    }
+
+    /// Reads some of the body and drops it; `false` at the end.
+    pub(crate) async fn skip(&mut self) -> Result<bool, BodyError> {
+        self.max_len = 0;
+        self.expects_continue = false;
+        Ok(self.wire_chunk().await?.is_some())
+    }
+
     /// The next piece, never empty; `None` at the end.
     ///
     /// The first call sends `100 Continue` if the client waits for it. Safe to drop at any await.
@@ -224,6 +253,7 @@ impl RequestBody {
     /// # Errors
     /// When the body breaks off, is too long or too slow; `status` of the error is the answer.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        self.begun = true;
         match self.buffered.clone() {
             Some(buffered) => self.buffered_chunk(&buffered).await,
             None => self.wire_chunk().await,
@@ -275,13 +305,16 @@ impl RequestBody {
     async fn fill(&mut self) -> Result<(), BodyError> {
         match timeout(self.timeout, self.client.fill()).await {
             Err(_) => Err(BodyError::Timeout),
-            Ok(Ok(0) | Err(_)) => Err(BodyError::Closed),
+            Ok(Ok(0) | Err(_)) => {
+                self.broken = true;
+                Err(BodyError::Closed)
+            }
             Ok(Ok(_)) => Ok(()),
         }
     }
 
     async fn send_continue(&mut self) -> Result<(), BodyError> {
-        if !self.expects_continue || self.decoder.is_done() {
+        if !self.expects_continue {
             return Ok(());
         }
         self.expects_continue = false;
@@ -300,6 +333,7 @@ impl RequestBody {
         if self.buffered.is_some() {
             return Ok(());
         }
+        self.begun = true;
         let generation = Arc::clone(&request.generation);
         let settings = &generation.http().locations[request.location.0].settings;
         let in_file = settings.client_body_in_file_only;

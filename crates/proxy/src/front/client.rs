@@ -15,9 +15,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use crate::front::request::ConnectionInfo;
 use crate::listen::Stream;
+use crate::tls::keys::RecordBoundary;
 
 /// How much is read at once.
 const READ_SIZE: usize = 16 * 1024;
@@ -44,12 +46,15 @@ pub enum Gone {
 pub enum ClientStream {
     /// Plain.
     Plain(Stream),
+    /// After a TLS handshake.
+    Tls(Box<TlsStream<RecordBoundary<Stream>>>),
 }
 
 impl ClientStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 
@@ -60,18 +65,21 @@ impl ClientStream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
         }
     }
 
-    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }
@@ -186,12 +194,29 @@ impl Client {
         Poll::Ready(Ok(written))
     }
 
+    /// Whether the client has ended its direction.
+    pub(crate) fn at_eof(&self) -> bool {
+        self.io.borrow().eof
+    }
+
+    /// Makes the end of the connection a reset.
+    pub(crate) fn reset_on_close(&self) {
+        let io = self.io.borrow();
+        let socket = match &io.stream {
+            ClientStream::Plain(stream) => stream,
+            ClientStream::Tls(stream) => stream.get_ref().0.inner(),
+        };
+        // A socket that is gone already needs none.
+        let _ = socket.reset_on_close();
+    }
+
     /// Says that nothing more will be sent (close_notify and FIN).
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
         poll_fn(|cx| self.io.borrow_mut().stream.poll_shutdown(cx)).await
     }
 
     /// Takes the socket out, with what was read and not consumed.
+    #[allow(dead_code)]
     pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
         let io = self.io.into_inner();
         (io.stream, io.input)

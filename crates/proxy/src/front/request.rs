@@ -19,6 +19,7 @@ use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
 
 use crate::front::body::BufferedBody;
 use crate::generation::Generation;
+use crate::tls::server::TlsInfo;
 use crate::worker::Worker;
 
 /// nginx's bound on internal redirects and rewrite cycles of one request.
@@ -34,6 +35,8 @@ pub struct ConnectionInfo {
     pub local: ListenAddr,
     /// Index of the listening socket in `http.sockets`.
     pub socket: usize,
+    /// What the TLS handshake settled; `None` for plain connections.
+    pub tls: Option<Rc<TlsInfo>>,
     /// When the connection was accepted.
     pub accepted: Instant,
     /// `$connection_requests`: requests begun so far.
@@ -49,7 +52,7 @@ pub struct ConnectionInfo {
 impl ConnectionInfo {
     /// Whether the client speaks TLS.
     pub fn is_tls(&self) -> bool {
-        false
+        self.tls.is_some()
     }
 
     /// `$remote_addr`: `unix:` for Unix sockets.
@@ -151,6 +154,13 @@ pub struct Request {
     /// Whether `path` and `args` still say what `raw_uri` says, so that an upstream without a URI
     /// part gets `raw_uri`.
     pub raw_uri_valid: Cell<bool>,
+    /// Whether the path as sent had escapes or a plus: where nginx puts captures into a new URI it
+    /// escapes them then.
+    pub quoted: bool,
+    /// Where a redirect goes (`Location`).
+    pub redirect: Option<Bytes>,
+    /// Fields that a built-in answer shall have besides, such as WWW-Authenticate.
+    pub special_fields: Vec<(Bytes, Bytes)>,
     /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
     pub host: Bytes,
     /// The port that the request names.

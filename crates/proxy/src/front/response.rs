@@ -19,6 +19,7 @@ use crate::front::client::{Client, Gone};
 use crate::front::date;
 use crate::front::headers;
 use crate::front::request::Request;
+use crate::worker::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.
 pub const NGINX_VERSION: &str = "1.31.5";
@@ -139,6 +140,13 @@ impl Responder {
         assert_eq!(self.framing, Framing::NotBegun, "a request has one answer");
         let generation = request.generation.clone();
         let location = &generation.http().locations[request.location.0];
+        if request.response.error_status != 0 {
+            reply.status = request.response.error_status;
+            reply.status_text = None;
+        }
+        if request.worker.phase() >= Phase::Draining {
+            request.keepalive = false;
+        }
         headers::apply(request, &mut reply, location);
         self.send_timeout = location.settings.send_timeout;
         self.framing = choose_framing(request, &mut reply, location);

@@ -8,6 +8,8 @@ mod builtin;
 mod map;
 mod upstream;
 
+pub(crate) use map::contains;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -1,0 +1,54 @@
+//! `allow` and `deny`.
+
+use std::net::IpAddr;
+
+use wssgate_config::model::{AccessFrom, AccessRule};
+
+use crate::front::request::Request;
+use crate::front::variables::contains;
+
+/// Whether the rules of the location let the client in: the first that fits decides.
+pub(crate) fn is_allowed(request: &Request) -> bool {
+    let client = request.connection.client.map(|address| address.ip().to_canonical());
+    decide(&request.location().settings.access, client)
+}
+
+fn decide(rules: &[AccessRule], client: Option<IpAddr>) -> bool {
+    let fits = |rule: &&AccessRule| match (&rule.who, client) {
+        (AccessFrom::All, _) | (AccessFrom::Unix, None) => true,
+        (AccessFrom::Network(base, bits), Some(ip)) => contains(*base, *bits, ip),
+        (AccessFrom::Unix, Some(_)) | (AccessFrom::Network(..), None) => false,
+    };
+    rules.iter().find(fits).is_none_or(|rule| rule.allow)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_that_fits_decides() {
+        let rule = |allow, who| AccessRule { allow, who };
+        let network = |text: &str, bits| AccessFrom::Network(text.parse().unwrap(), bits);
+        let rules = [
+            rule(false, network("192.168.1.1", 32)),
+            rule(true, network("192.168.1.0", 24)),
+            rule(true, network("2001:db8::", 32)),
+            rule(true, AccessFrom::Unix),
+            rule(false, AccessFrom::All),
+        ];
+        for (client, allowed) in [
+            (Some("192.168.1.1"), false),
+            (Some("192.168.1.2"), true),
+            (Some("10.0.0.1"), false),
+            (Some("2001:db8::5"), true),
+            (Some("2001:db9::5"), false),
+            (None, true),
+        ] {
+            let ip = client.map(|text| text.parse().unwrap());
+            assert_eq!(decide(&rules, ip), allowed, "{client:?}");
+        }
+        assert!(decide(&[], None));
+    }
+}

@@ -1,0 +1,434 @@
+//! HTTP/1 towards the client: one request after the other on one connection.
+//!
+//! Between two requests a connection owns no buffer and holds no generation, so that idle
+//! connections are small and a reload lets go of them; each request takes the newest generation.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout, timeout_at};
+use wssgate_config::model::{
+    AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
+    ServerId, VerifyClient,
+};
+use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser, Version};
+
+use crate::clock;
+use crate::front::client::Client;
+use crate::front::phases::{self, End};
+use crate::front::request::MAX_URI_CHANGES;
+use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
+use crate::generation::Generation;
+use crate::metrics::Held;
+use crate::worker::{Phase, Worker};
+
+/// How long a final close_notify may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A client connection that speaks HTTP/1.
+pub(crate) struct Link {
+    /// Who serves it.
+    pub(crate) worker: Rc<Worker>,
+    /// The connection.
+    pub(crate) client: Rc<Client>,
+    /// The address that accepted it, by which a generation finds its servers.
+    pub(crate) address: ListenAddr,
+    /// Plain HTTP came to a TLS port: everything is answered with 497.
+    pub(crate) misses_tls: bool,
+}
+
+/// What follows a request.
+enum Next {
+    /// Wait for another one, no longer than this.
+    Keep(Duration),
+    /// The connection is over.
+    Close,
+}
+
+/// How reading a head ended.
+enum HeadRead {
+    Head(Box<RequestHead>),
+    Bad(HeadError),
+    Closed,
+    Timeout,
+}
+
+/// Serves the requests of a connection until it ends; `wait` is how long the first may take to
+/// begin.
+pub(crate) async fn serve(link: Link, wait: Duration) {
+    let mut wait = wait;
+    let mut held = Held::new(&link.worker.metrics, |counters| &counters.waiting);
+    let mut served = 0;
+    loop {
+        let pipelined = served > 0 && link.client.has_input();
+        if !pipelined && !link.has_begun(wait, served > 0).await {
+            break;
+        }
+        held.move_to(|counters| &counters.reading);
+        let generation = link.worker.generation();
+        if generation.socket_at(&link.address).is_none() {
+            // A reload took the address away.
+            break;
+        }
+        let life = generation.life().clone();
+        let next = tokio::select! {
+            next = link.serve_one(generation, pipelined, &mut held) => next,
+            () = life.expired() => Next::Close,
+        };
+        match next {
+            Next::Keep(limit) => wait = limit,
+            Next::Close => return,
+        }
+        served += 1;
+        held.move_to(|counters| &counters.waiting);
+    }
+    let _ = timeout(GOODBYE, link.client.shutdown()).await;
+}
+
+impl Link {
+    fn info(&self) -> &Rc<ConnectionInfo> {
+        &self.client.info
+    }
+
+    /// Waits for the first byte of a request. Connections that had one before close when the
+    /// worker drains.
+    async fn has_begun(&self, limit: Duration, kept: bool) -> bool {
+        let stopped = async {
+            match kept {
+                true => self.worker.reached(Phase::Draining).await,
+                false => self.worker.reached(Phase::Stopping).await,
+            }
+        };
+        tokio::select! {
+            read = self.client.fill() => read.is_ok_and(|read| read > 0),
+            () = stopped => false,
+            () = sleep(limit) => false,
+        }
+    }
+
+    /// Reads and answers one request.
+    async fn serve_one(
+        &self,
+        generation: Arc<Generation>,
+        pipelined: bool,
+        held: &mut Held,
+    ) -> Next {
+        let Some(route) = self.route(&generation) else { return Next::Close };
+        let server = self.first_server(&generation, route);
+        let settings = &generation.http().servers[server.0].connection;
+        let mut parser = RequestParser::new();
+        let started = Instant::now();
+        self.worker.metrics.requests.increment();
+        self.info().requests.set(self.info().requests.get() + 1);
+        self.info().body_received.set(0);
+        let read = self.read_head(&mut parser, settings).await;
+        held.move_to(|counters| &counters.writing);
+        let line = match &read {
+            HeadRead::Head(head) => Bytes::copy_from_slice(head.request_line()),
+            _ => self.client.with_input(|input| {
+                let known = parser.request_line(input);
+                Bytes::copy_from_slice(known.unwrap_or_else(|| parser.bad_line(input)))
+            }),
+        };
+        let mut exchange = self.exchange(&generation, server, line, started, pipelined);
+        let end = match read {
+            HeadRead::Head(head) => self.work(&mut exchange, *head, route).await,
+            HeadRead::Bad(error) => {
+                exchange.request.log(
+                    LogLevel::Info,
+                    format_args!("{error} while reading client request headers"),
+                );
+                phases::refuse(&mut exchange, error.code()).await
+            }
+            HeadRead::Closed => {
+                exchange.request.response.status = 400;
+                exchange.request.log(LogLevel::Info, "client prematurely closed connection");
+                End::Close
+            }
+            HeadRead::Timeout => {
+                exchange.request.response.status = 408;
+                exchange
+                    .request
+                    .log(LogLevel::Info, "client timed out (110: Connection timed out)");
+                End::Close
+            }
+        };
+        self.conclude(exchange, end).await
+    }
+
+    /// The virtual servers of this connection's local address.
+    fn route<'g>(&self, generation: &'g Generation) -> Option<&'g AddressRoute> {
+        let socket = generation.socket_at(&self.address)?;
+        route::address_route(&generation.http().sockets[socket], &self.info().local)
+    }
+
+    /// The server before Host is known: that of SNI, else the default of the address.
+    fn first_server(&self, _generation: &Generation, route: &AddressRoute) -> ServerId {
+        self.sni_server(route).unwrap_or(route.default_server)
+    }
+
+    fn sni_server(&self, route: &AddressRoute) -> Option<ServerId> {
+        let name = self.info().tls.as_ref()?.server_name.as_ref()?;
+        route.names.find(name.as_bytes()).map(|(server, _)| *server)
+    }
+
+    async fn read_head(
+        &self,
+        parser: &mut RequestParser,
+        settings: &ConnectionSettings,
+    ) -> HeadRead {
+        let limits = limits(settings);
+        let deadline = Instant::now() + settings.client_header_timeout;
+        loop {
+            match self.client.with_input(|input| parser.parse(input, &limits)) {
+                Ok(Some(head)) => return HeadRead::Head(Box::new(head)),
+                Ok(None) => {}
+                Err(error) => return HeadRead::Bad(error),
+            }
+            match timeout_at(deadline.into(), self.client.fill()).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return HeadRead::Closed,
+                Err(_) => return HeadRead::Timeout,
+            }
+        }
+    }
+
+    /// A request of which nothing is known but its line.
+    fn exchange(
+        &self,
+        generation: &Arc<Generation>,
+        server: ServerId,
+        line: Bytes,
+        started: Instant,
+        pipelined: bool,
+    ) -> Exchange {
+        let http = generation.http();
+        let request = Request {
+            generation: Arc::clone(generation),
+            worker: Rc::clone(&self.worker),
+            connection: Rc::clone(self.info()),
+            server,
+            location: http.servers[server.0].location,
+            head: None,
+            request_line: line,
+            method: Method::Other,
+            method_name: Bytes::new(),
+            version: Version::Http10,
+            path: Bytes::new(),
+            args: Default::default(),
+            raw_uri: Bytes::new(),
+            raw_uri_valid: true.into(),
+            quoted: false,
+            redirect: None,
+            special_fields: Vec::new(),
+            host: Bytes::new(),
+            host_port: None,
+            internal: false,
+            uri_changes: MAX_URI_CHANGES + 1,
+            error_page: false,
+            keepalive: false,
+            lingering: false,
+            pipelined,
+            started,
+            started_at: clock::now(),
+            sent_before: self.info().sent.get(),
+            head_len: 0,
+            tunnel_sent: 0,
+            buffered_body: None,
+            upstream: Vec::new(),
+            upstream_head: None,
+            upstream_trailers: None,
+            proxy_host: Bytes::new(),
+            proxy_port: Bytes::new(),
+            response: Default::default(),
+            values: vec![Default::default(); http.variables.len()].into(),
+            last_match: Default::default(),
+            limit_rate: Default::default(),
+            depth: 0.into(),
+        };
+        let mut body =
+            RequestBody::new(Rc::clone(&self.client), wssgate_http1::Framing::None, false);
+        body.bound(&request.location().settings);
+        Exchange { request, body, response: Responder::new(Rc::clone(&self.client)) }
+    }
+
+    /// Answers a request whose head is good.
+    async fn work(&self, exchange: &mut Exchange, head: RequestHead, route: &AddressRoute) -> End {
+        let request = &mut exchange.request;
+        exchange.body =
+            RequestBody::new(Rc::clone(&self.client), head.framing(), head.expects_continue());
+        let merge_slashes = request.server().connection.merge_slashes;
+        let uri = head.uri(merge_slashes);
+        adopt(request, head);
+        let refusal = match uri {
+            Err(error) => Err((400, error.to_string())),
+            Ok(uri) => {
+                request.path = uri.path;
+                *request.args.borrow_mut() = uri.args.unwrap_or_default();
+                request.quoted = uri.quoted || uri.plus;
+                self.choose_server(request, route).and_then(|()| self.is_acceptable(request))
+            }
+        };
+        if let Err((status, why)) = refusal {
+            request.log(LogLevel::Info, why);
+            return phases::refuse(exchange, status).await;
+        }
+        let head = request.head.as_ref();
+        request.keepalive = head.is_some_and(|head| head.keeps_alive());
+        request.lingering = !exchange.body.is_empty();
+        phases::answer(exchange).await
+    }
+
+    /// Finds the virtual server by Host.
+    fn choose_server(
+        &self,
+        request: &mut Request,
+        route: &AddressRoute,
+    ) -> Result<(), (u16, String)> {
+        let host = request.host.clone();
+        let sni = self.info().tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let sni_server = self.sni_server(route);
+        let same_name = sni.is_some_and(|name| name.as_bytes() == &host[..]);
+        let found = route::server_for(request, &route.names, &host);
+        if sni_server.is_some() && !same_name {
+            let server = found.unwrap_or(route.default_server);
+            if request.http().servers[server.0].tls.verify_client != VerifyClient::Off {
+                let why = "client attempted to request the server name different from the one that was negotiated";
+                return Err((421, why.to_owned()));
+            }
+            phases::enter_server(request, server);
+        } else if let Some(server) = found {
+            phases::enter_server(request, server);
+        }
+        Ok(())
+    }
+
+    /// What nginx refuses before any phase.
+    fn is_acceptable(&self, request: &Request) -> Result<(), (u16, String)> {
+        match request.method {
+            Method::Connect => return Err((405, "client sent CONNECT method".to_owned())),
+            Method::Trace => return Err((405, "client sent TRACE method".to_owned())),
+            _ => {}
+        }
+        if self.misses_tls {
+            return Err((497, "client sent plain HTTP request to HTTPS port".to_owned()));
+        }
+        let refusal = self
+            .info()
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.refusal(request.server().tls.verify_client));
+        match refusal {
+            Some(496) => Err((496, "client sent no required SSL certificate".to_owned())),
+            Some(status) => Err((status, "client SSL certificate verify error".to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a request: reads what is left of its body, writes its log line, and decides about the
+    /// connection.
+    async fn conclude(&self, mut exchange: Exchange, end: End) -> Next {
+        let generation = Arc::clone(&exchange.request.generation);
+        let settings = &generation.http().locations[exchange.request.location.0].settings;
+        if let End::Upgrade(switch) = end {
+            return self.switch(exchange, switch).await;
+        }
+        let answered = matches!(end, End::Done);
+        let mut clean = answered;
+        if answered && !exchange.body.is_read() {
+            // The upstream answered before the body was through: nobody knows what follows.
+            clean = !exchange.body.is_begun() && drain(&mut exchange.body, settings).await;
+        }
+        access_log::write(&exchange.request);
+        if clean && exchange.request.keepalive && !self.client.at_eof() {
+            return Next::Keep(settings.keepalive_timeout);
+        }
+        if answered {
+            let unread = !exchange.body.is_read() && exchange.request.lingering;
+            self.close(settings, unread).await;
+        } else if settings.reset_timedout_connection {
+            self.client.reset_on_close();
+        }
+        Next::Close
+    }
+
+    /// Closes a connection that was answered, so that the client can read the answer.
+    async fn close(&self, settings: &LocationSettings, unread: bool) {
+        let linger = match settings.lingering_close {
+            LingeringClose::Off => false,
+            LingeringClose::Always => true,
+            LingeringClose::On => unread || self.client.has_input() || self.is_readable().await,
+        };
+        let _ = timeout(GOODBYE, self.client.shutdown()).await;
+        if !linger {
+            return;
+        }
+        let deadline = Instant::now() + settings.lingering_time;
+        while Instant::now() < deadline {
+            self.client.with_input(|input| input.clear());
+            match timeout(settings.lingering_timeout, self.client.fill()).await {
+                Ok(Ok(1..)) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether the client has sent something that nobody read.
+    async fn is_readable(&self) -> bool {
+        let mut fill = std::pin::pin!(self.client.fill());
+        poll_fn(|cx| Poll::Ready(matches!(fill.as_mut().poll(cx), Poll::Ready(Ok(1..))))).await
+    }
+
+    /// Turns the connection into a tunnel, and waits for its end.
+    async fn switch(&self, exchange: Exchange, _switch: Box<crate::tunnel::Switch>) -> Next {
+        access_log::write(&exchange.request);
+        Next::Close
+    }
+}
+
+/// Takes what the head says into the request.
+fn adopt(request: &mut Request, head: RequestHead) {
+    request.method = head.method();
+    request.method_name = Bytes::copy_from_slice(head.method_name());
+    request.version = head.version();
+    request.raw_uri = head.request_uri();
+    // `http://host` and `http://host?a` have no path to send on as it came.
+    let has_path =
+        request.raw_uri.first() == Some(&b'/') && head.target().ends_with(&request.raw_uri);
+    request.raw_uri_valid.set(has_path);
+    if let Some(host) = head.host() {
+        request.host = Bytes::copy_from_slice(host.name());
+        request.host_port = host.port();
+    }
+    request.head_len = head.raw_len() as u64;
+    request.head = Some(head);
+}
+
+fn limits(settings: &ConnectionSettings) -> Limits {
+    Limits {
+        client_header_buffer_size: settings.client_header_buffer_size,
+        large_buffers: settings.large_client_header_buffers.0,
+        large_buffer_size: settings.large_client_header_buffers.1,
+        max_headers: settings.max_headers,
+        underscores_in_headers: settings.underscores_in_headers,
+        ignore_invalid_headers: settings.ignore_invalid_headers,
+    }
+}
+
+/// Reads the rest of a body and drops it, for no longer than the lingering times; says whether the
+/// end was reached.
+async fn drain(body: &mut RequestBody, settings: &LocationSettings) -> bool {
+    let deadline = Instant::now() + settings.lingering_time;
+    while Instant::now() < deadline {
+        match timeout(settings.lingering_timeout, body.skip()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return true,
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,285 @@
+//! The phases of a request: rewrite, location, rewrite again, access, try_files, content.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wssgate_config::model::{Content, LocationId, LogLevel, ServerId};
+use wssgate_http1::{Escape, Framing, Method, escape};
+
+use crate::front::conditional::{self, Verdict};
+use crate::front::rewrite::Rewritten;
+use crate::front::route::Found;
+use crate::front::{
+    Exchange, Outcome, Reply, Request, access, files, pages, rewrite, route, status, try_files,
+};
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// With the server's rewrite directives.
+    Server,
+    /// In the location that is set already (a named one).
+    Location,
+}
+
+/// How a request ended.
+pub(crate) enum End {
+    /// The answer was sent.
+    Done,
+    /// Nothing more can be said to the client.
+    Close,
+    /// The connection becomes a tunnel.
+    Upgrade(Box<crate::tunnel::Switch>),
+}
+
+/// Answers a request whose head was read.
+pub(crate) async fn answer(exchange: &mut Exchange) -> End {
+    let outcome = run(exchange, Start::Server).await;
+    conclude(exchange, outcome).await
+}
+
+/// Answers a request that cannot be worked on, such as one whose head is broken.
+pub(crate) async fn refuse(exchange: &mut Exchange, status: u16) -> End {
+    conclude(exchange, Outcome::Status(status)).await
+}
+
+/// Follows redirects within the server until something was answered.
+async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
+    loop {
+        outcome = match outcome {
+            Outcome::Done => return End::Done,
+            Outcome::Close => return End::Close,
+            Outcome::Upgrade(switch) => return End::Upgrade(switch),
+            Outcome::Status(status) => pages::special(exchange, status).await,
+            Outcome::InternalRedirect { path, args } => {
+                match internal_redirect(&mut exchange.request, path, args) {
+                    Ok(()) => run(exchange, Start::Server).await,
+                    Err(status) => Outcome::Status(status),
+                }
+            }
+            Outcome::NamedLocation(name) => match named_location(&mut exchange.request, &name) {
+                Ok(()) => run(exchange, Start::Location).await,
+                Err(status) => Outcome::Status(status),
+            },
+        };
+    }
+}
+
+/// Counts one more change of the path; too many are a circle.
+fn count_change(request: &mut Request, doing: &str) -> Result<(), u16> {
+    request.uri_changes = request.uri_changes.saturating_sub(1);
+    if request.uri_changes > 0 {
+        return Ok(());
+    }
+    let path = String::from_utf8_lossy(&request.path).into_owned();
+    request.log(
+        LogLevel::Error,
+        format_args!("rewrite or internal redirection cycle while {doing} \"{path}\""),
+    );
+    Err(500)
+}
+
+fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<(), u16> {
+    let shown = path.clone();
+    count_change(request, "internally redirecting to")?;
+    if shown.is_empty() {
+        return Err(500);
+    }
+    request.path = path;
+    *request.args.borrow_mut() = args;
+    request.internal = true;
+    request.raw_uri_valid.set(false);
+    begin_again(request);
+    enter(request, request.server().location);
+    Ok(())
+}
+
+fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
+    count_change(request, "redirect to named location")?;
+    let Some(&location) = request.server().named_locations.get(name) else {
+        let name = String::from_utf8_lossy(name).into_owned();
+        request.log(LogLevel::Error, format_args!("could not find named location \"{name}\""));
+        return Err(500);
+    };
+    request.internal = true;
+    begin_again(request);
+    enter(request, location);
+    Ok(())
+}
+
+/// What earlier peers did stays in the variables, marked off from what follows.
+fn begin_again(request: &mut Request) {
+    if request.upstream.last().is_some_and(|state| state.address.is_some()) {
+        request.upstream.push(Default::default());
+    }
+}
+
+/// Makes `location` the one that applies, with its `limit_except` and rules for keep-alive.
+pub(crate) fn enter(request: &mut Request, location: LocationId) {
+    let generation = Arc::clone(&request.generation);
+    let locations = &generation.http().locations;
+    request.location = location;
+    if let Some((exempt, others)) = &locations[location.0].limit_except
+        && !is_exempt(exempt, &request.method_name)
+    {
+        request.location = *others;
+    }
+    let settings = &locations[request.location.0].settings;
+    let connection = &request.connection;
+    request.keepalive &= !settings.keepalive_timeout.is_zero()
+        && connection.requests.get() < settings.keepalive_requests
+        && connection.accepted.elapsed() <= settings.keepalive_time;
+}
+
+/// Whether `limit_except` leaves this method alone; GET includes HEAD.
+fn is_exempt(exempt: &[Box<[u8]>], method: &[u8]) -> bool {
+    let listed = |name: &[u8]| exempt.iter().any(|one| **one == *name);
+    listed(method) || (method == b"HEAD" && listed(b"GET"))
+}
+
+/// Uses another virtual server, at its own level.
+pub(crate) fn enter_server(request: &mut Request, server: ServerId) {
+    request.server = server;
+    request.location = request.server().location;
+}
+
+/// The phases up to an outcome.
+async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
+    match prepare(&mut exchange.request, start) {
+        Ok(None) => {}
+        Ok(Some(answer)) => return status::answer(exchange, &answer).await,
+        Err(status) => {
+            if status == 413 {
+                exchange.body.forget_continue();
+            }
+            return Outcome::Status(status);
+        }
+    }
+    let generation = Arc::clone(&exchange.request.generation);
+    let location = &generation.http().locations[exchange.request.location.0];
+    exchange.body.bound(&location.settings);
+    if let Some(try_files) = &location.settings.try_files
+        && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
+    {
+        return outcome;
+    }
+    match &location.content {
+        Content::Files => files::serve(exchange, location).await,
+        Content::Proxy(_) => Outcome::Status(502),
+        Content::StubStatus => status::stub_status(exchange).await,
+        Content::EmptyGif => status::empty_gif(exchange).await,
+    }
+}
+
+/// Everything before the content that needs no waiting: `Ok` with an answer of `return`, `Err`
+/// with a status.
+fn prepare(
+    request: &mut Request,
+    start: Start,
+) -> Result<Option<wssgate_config::model::Return>, u16> {
+    if start == Start::Server {
+        let server_level = request.server().location;
+        enter(request, server_level);
+        match rewrite::run_server(request) {
+            Rewritten::Stay | Rewritten::Changed => {}
+            Rewritten::Return(answer) => return Ok(Some(answer)),
+            Rewritten::Status(status) => return Err(status),
+        }
+        find_location(request)?;
+    }
+    loop {
+        match rewrite::run_location(request) {
+            Rewritten::Stay => break,
+            Rewritten::Return(answer) => return Ok(Some(answer)),
+            Rewritten::Status(status) => return Err(status),
+            Rewritten::Changed => {
+                count_change(request, "processing")?;
+                request.location = request.server().location;
+                find_location(request)?;
+            }
+        }
+    }
+    if !access::is_allowed(request) {
+        request.log(LogLevel::Error, "access forbidden by rule");
+        return Err(403);
+    }
+    Ok(None)
+}
+
+/// Looks for the location of the path and applies what it says at once.
+fn find_location(request: &mut Request) -> Result<(), u16> {
+    let generation = Arc::clone(&request.generation);
+    let http = generation.http();
+    let server = &http.servers[request.server.0];
+    let found = route::find(request, http, &server.locations);
+    let id = match found {
+        Found::Location(id) | Found::AddSlash(id) => id,
+        Found::Nothing => server.location,
+    };
+    if !request.internal && http.locations[id.0].settings.internal {
+        request.location = id;
+        return Err(404);
+    }
+    enter(request, id);
+    check_length(request)?;
+    if let Found::AddSlash(id) = found {
+        request.redirect = Some(with_slash(&http.locations[id.0].name, &request.args.borrow()));
+        return Err(301);
+    }
+    Ok(())
+}
+
+/// `client_max_body_size` for bodies that say their length.
+fn check_length(request: &Request) -> Result<(), u16> {
+    let max = request.location().settings.client_max_body_size;
+    let Some(Framing::Length(len)) = request.head.as_ref().map(|head| head.framing()) else {
+        return Ok(());
+    };
+    if max == 0 || len <= max {
+        return Ok(());
+    }
+    request
+        .log(LogLevel::Error, format_args!("client intended to send too large body: {len} bytes"));
+    Err(413)
+}
+
+fn with_slash(name: &[u8], args: &[u8]) -> Bytes {
+    let mut url = Vec::with_capacity(name.len() + args.len() + 1);
+    escape(&mut url, name, Escape::Uri);
+    if !args.is_empty() {
+        url.push(b'?');
+        url.extend_from_slice(args);
+    }
+    url.into()
+}
+
+/// Whether a method may be answered with a file.
+pub(crate) fn reads_files(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Post)
+}
+
+/// An answer of one piece to which the request's conditions apply.
+pub(crate) async fn send_conditional(
+    exchange: &mut Exchange,
+    mut reply: Reply,
+    body: Bytes,
+) -> Outcome {
+    match conditional::judge(&exchange.request, &reply) {
+        Verdict::Failed => return Outcome::Status(412),
+        Verdict::NotModified => conditional::make_not_modified(&mut reply),
+        Verdict::Send => {}
+    }
+    send(exchange, reply, body).await
+}
+
+/// An answer of one piece.
+pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
+    exchange.response.head(&mut exchange.request, reply);
+    if exchange.response.body(body).await.is_err() {
+        return Outcome::Close;
+    }
+    match exchange.response.finish(&mut exchange.request, None).await {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::Close,
+    }
+}

@@ -1,0 +1,85 @@
+//! `try_files`: the first candidate that exists becomes the path.
+
+use bytes::Bytes;
+use wssgate_config::model::{Location, LocationKind, LogLevel, TryFallback, TryFiles};
+
+use crate::front::body::blocking;
+use crate::front::pages::split_args;
+use crate::front::path::{as_path, file};
+use crate::front::{Outcome, Request, path};
+
+/// Looks for the candidates; `None` when one was found and is now the path.
+pub(crate) async fn run(
+    request: &mut Request,
+    location: &Location,
+    try_files: &TryFiles,
+) -> Option<Outcome> {
+    for candidate in &try_files.candidates {
+        let name = request.text(&candidate.path);
+        let name = without_prefix(location, &name, candidate.path.as_text().is_none());
+        let Some(full) = full_path(request, location, &name) else {
+            return Some(Outcome::Status(500));
+        };
+        let found = blocking(move || std::fs::metadata(as_path(&full))).await;
+        match found {
+            Ok(metadata) if metadata.is_dir() == candidate.directory => {
+                adopt(request, location, &name, candidate.directory);
+                return None;
+            }
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => {}
+            Err(error) => request.log(
+                LogLevel::Crit,
+                format_args!("stat() of a try_files candidate failed ({error})"),
+            ),
+        }
+    }
+    Some(match &try_files.fallback {
+        TryFallback::Status(status) => Outcome::Status(*status),
+        TryFallback::Uri(uri) => {
+            let uri = request.text(uri);
+            match uri.first() {
+                Some(b'@') => Outcome::NamedLocation(uri),
+                _ => {
+                    let (path, args) = split_args(&uri);
+                    Outcome::InternalRedirect { path, args }
+                }
+            }
+        }
+    })
+}
+
+/// With `alias` a candidate made of variables usually begins with the location's prefix, which the
+/// alias replaces.
+fn without_prefix(location: &Location, name: &Bytes, has_variables: bool) -> Bytes {
+    let aliased = location.settings.root.alias && location.kind != LocationKind::Regex;
+    match name.strip_prefix(&location.name[..]) {
+        Some(rest) if aliased && has_variables => name.slice_ref(rest),
+        _ => name.clone(),
+    }
+}
+
+fn full_path(request: &Request, location: &Location, name: &[u8]) -> Option<Bytes> {
+    if location.settings.root.alias {
+        return Some([&path::root(request)[..], name].concat().into());
+    }
+    file(request, name)
+}
+
+/// Makes what was found the path.
+fn adopt(request: &mut Request, location: &Location, name: &Bytes, directory: bool) {
+    request.path = match (location.settings.root.alias, &location.kind) {
+        (false, _) => name.clone(),
+        (true, LocationKind::Regex) if directory => return,
+        (true, LocationKind::Regex) => name.clone(),
+        (true, _) => [&location.name[..], name].concat().into(),
+    };
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+    )
+}
