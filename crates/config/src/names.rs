@@ -175,7 +175,7 @@ fn meaning(name: &str) -> Option<Variable> {
     if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
         return Some(Variable::Builtin(BUILTINS[index].1));
     }
-    // nginx matches the longest of these first, and asks for something behind the underscore.
+    // As in nginx, nothing need stand behind the underscore; such a variable is always empty.
     let families: [(&str, Family); 8] = [
         ("upstream_trailer_", |rest| Variable::UpstreamTrailer(field_name(rest))),
         ("upstream_cookie_", |rest| Variable::UpstreamCookie(rest.as_bytes().into())),
@@ -186,8 +186,7 @@ fn meaning(name: &str) -> Option<Variable> {
         ("http_", |rest| Variable::RequestHeader(field_name(rest))),
         ("arg_", |rest| Variable::Argument(rest.as_bytes().into())),
     ];
-    let family =
-        families.iter().find(|(prefix, _)| name.len() > prefix.len() && name.starts_with(prefix));
+    let family = families.iter().find(|(prefix, _)| name.starts_with(prefix));
     family.map(|(prefix, variable)| variable(&name[prefix.len()..]))
 }
 

@@ -147,7 +147,7 @@ fn variables_must_exist_and_may_be_defined_later() {
             ("return 200 $nosuch;", &["unknown \"nosuch\" variable"]),
             ("return 200 $later; set $later x;", &[]),
             ("return 200 $http_x$arg_y$cookie_z$sent_http_a$upstream_http_b;", &[]),
-            ("return 200 $http_;", &["unknown \"http_\" variable"]),
+            ("return 200 $http_$arg_;", &[]),
             ("return 200 a$;", &["invalid variable name"]),
             ("return 200 ${host;", &["the closing bracket in \"host\" variable is missing"]),
             ("return 200 $1$9${host}x;", &[]),
