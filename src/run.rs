@@ -60,6 +60,10 @@ fn start(prepared: Prepared) -> Result<Proxy, String> {
         privileges::become_user(owner)
             .map_err(|error| failed(&format!("becoming user \"{}\"", owner.name), &error))?;
     }
+    if let Some(directory) = &prepared.generation().config.core.working_directory {
+        std::env::set_current_dir(directory)
+            .map_err(|error| failed(&format!("chdir(\"{}\")", directory.display()), &error))?;
+    }
     prepared.start().map_err(|error| failed("starting the workers", &error))
 }
 

@@ -40,8 +40,15 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
         server.proxy.log(LogLevel::Emerg, text);
         Failed
     });
-    server.proxy.log(LogLevel::Notice, "exit");
-    ended
+    if server.proxy.is_finished() {
+        server.proxy.log(LogLevel::Notice, "exit");
+        return ended;
+    }
+    // Waiting for a worker that does not end could take for ever.
+    server.proxy.log(LogLevel::Crit, "workers did not end in time, exit");
+    server.proxy.flush_logs();
+    drop(server.pid_file);
+    std::process::exit(i32::from(ended.is_err()));
 }
 
 impl Server<'_> {

@@ -88,7 +88,7 @@ impl Generation {
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
         let (tls, upstream_tls) = tls(&config, &surroundings.sessions, &mut report);
-        let owner = owner(&config.core, &mut report);
+        let owner = owner(&config.core, previous, &mut report);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
         let upstreams = config.http.as_ref().map(|http| upstream::groups(http, inherited));
         let upstreams = upstreams.unwrap_or_default();
@@ -152,7 +152,11 @@ fn tls(
 }
 
 /// The user and group that a process of root becomes, nobody by default as with nginx.
-fn owner(core: &Core, report: &mut Report) -> Option<User> {
+fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Option<User> {
+    // Root was given up long ago then, and cannot be given up again.
+    if let Some(owner) = previous.and_then(|previous| previous.owner.clone()) {
+        return Some(owner);
+    }
     if !privileges::is_root() {
         if let Some(user) = &core.user {
             let text = "the \"user\" directive makes sense only if the master process runs with \

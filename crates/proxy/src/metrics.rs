@@ -67,8 +67,6 @@ pub struct Counters {
     pub waiting: Gauge,
     /// Tunnels open now.
     pub tunnels: Gauge,
-    /// Log lines that could not be written.
-    pub lost_log_lines: Counter,
 }
 
 /// One more of a gauge for as long as this value lives.

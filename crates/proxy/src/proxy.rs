@@ -183,6 +183,11 @@ impl Proxy {
         }
     }
 
+    /// Writes out every log buffer; a proxy that is dropped does so itself.
+    pub fn flush_logs(&self) {
+        self.surroundings.files.flush();
+    }
+
     /// Accepts nothing more and ends when the last connection does, or when
     /// `worker_shutdown_timeout` is over.
     pub fn drain(&mut self) {
@@ -262,6 +267,10 @@ impl Proxy {
                 let selection = Selection::Generation(retired.number);
                 let _ = worker.relay.close(selection, EndCause::Drained);
             }
+        }
+        let drains = self.orders.borrow().phase == Phase::Draining;
+        if drains && self.generation().life().has_expired() {
+            self.end(Phase::Stopping);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 use std::{io, thread};
@@ -41,28 +41,43 @@ pub(crate) struct Seed {
 pub(crate) struct WorkerThread {
     pub(crate) relay: RelayHandle,
     thread: thread::JoinHandle<()>,
+    finished: Arc<AtomicBool>,
+}
+
+/// Says that a worker has ended, also when it panics, and then calls the main thread: the thread
+/// itself is still there for a moment, so asking it could be too early.
+struct Finish {
+    finished: Arc<AtomicBool>,
+    attention: Attention,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.finished.store(true, Ordering::Release);
+        self.attention.ask();
+    }
 }
 
 impl WorkerThread {
     /// Starts a worker and waits until it accepts.
     pub(crate) fn start(id: usize, seed: Seed) -> io::Result<Self> {
         let (ready, started) = std_mpsc::channel();
-        let attention = seed.attention.clone();
+        let finished = Arc::<AtomicBool>::default();
+        let finish = Finish { finished: Arc::clone(&finished), attention: seed.attention.clone() };
         let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
-            // Also rings when the worker panics.
-            let _ring = attention.on_drop();
+            let _finish = finish;
             if let Err(error) = run(id, seed, &ready) {
                 let _ = ready.send(Err(error));
             }
         })?;
         let gone = || io::Error::other("the worker thread ended while it started");
         let relay = started.recv().map_err(|_| gone())??;
-        Ok(Self { relay, thread })
+        Ok(Self { relay, thread, finished })
     }
 
     /// Whether its last connection has ended.
     pub(crate) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.finished.load(Ordering::Acquire)
     }
 
     /// Waits for the thread; whether it ended as it should.

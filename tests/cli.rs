@@ -1,0 +1,257 @@
+//! The command line of the real program: options, texts and exit codes are those of nginx.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+/// A directory with this `nginx.conf`.
+fn directory(conf: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("nginx.conf"), conf).unwrap();
+    directory
+}
+
+/// Runs the program on the configuration of `directory`.
+fn run_in(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(EXE);
+    command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(EXE).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const GOOD: &str = "pid nginx.pid;\nevents {}\n";
+
+#[test]
+fn v_tells_the_version_on_stderr() {
+    let output = run(&["-v"]);
+    assert!(output.status.success());
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(stderr(&output), format!("nginx version: nginx/1.31.5 (wssgate {version})\n"));
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn capital_v_tells_what_is_built_in_and_what_is_not() {
+    let output = run(&["-V"]);
+    assert!(output.status.success());
+    let text = stderr(&output);
+    assert!(text.contains("\nTLS SNI support enabled\n"), "{text}");
+    assert!(text.contains("\nconfigure arguments: "), "{text}");
+    assert!(text.contains(" --with-http_ssl_module"), "{text}");
+    assert!(text.contains(" --without-http_fastcgi_module"), "{text}");
+}
+
+#[test]
+fn h_shows_help() {
+    for option in ["-h", "-?"] {
+        let output = run(&[option]);
+        assert!(output.status.success());
+        assert!(stderr(&output).contains("\nOptions:\n  -?,-h         : this help\n"));
+    }
+}
+
+#[test]
+fn a_good_configuration_is_called_good_on_stderr() {
+    let directory = directory(GOOD);
+    let path = directory.path().join("nginx.conf").display().to_string();
+    let output = run_in(directory.path(), &["-t"]);
+    assert!(output.status.success());
+    let expected = format!(
+        "nginx: the configuration file {path} syntax is ok\n\
+         nginx: configuration file {path} test is successful\n"
+    );
+    assert_eq!(stderr(&output), expected);
+    assert!(directory.path().join("error.log").exists());
+    assert!(!directory.path().join("nginx.pid").exists());
+}
+
+#[test]
+fn a_quiet_test_of_a_good_configuration_says_nothing() {
+    let directory = directory(GOOD);
+    let output = run_in(directory.path(), &["-tq"]);
+    assert!(output.status.success());
+    assert_eq!((stderr(&output), stdout(&output)), (String::new(), String::new()));
+}
+
+#[test]
+fn a_bad_configuration_fails_with_its_place() {
+    let directory = directory("events {}\nhttp {\n    server { lisen 80; }\n}\n");
+    let path = directory.path().join("nginx.conf").display().to_string();
+    for options in [["-t"].as_slice(), &["-tq"], &["-T"]] {
+        let output = run_in(directory.path(), options);
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        let problem = format!("nginx: [emerg] unknown directive \"lisen\" in {path}:3\n");
+        assert!(text.contains(&problem), "{text}");
+        assert!(
+            text.ends_with(&format!("nginx: configuration file {path} test failed\n")),
+            "{text}"
+        );
+        assert_eq!(stdout(&output), "");
+    }
+    let log = fs::read_to_string(directory.path().join("error.log")).unwrap();
+    assert!(log.contains(&format!(": unknown directive \"lisen\" in {path}:3\n")), "{log}");
+}
+
+#[test]
+fn every_problem_is_told_in_one_run() {
+    let directory = directory("events {}\nfoo 1;\nhttp { bar 2; }\n");
+    let text = stderr(&run_in(directory.path(), &["-t"]));
+    assert!(
+        text.contains("unknown directive \"foo\"") && text.contains("unknown directive \"bar\"")
+    );
+}
+
+#[test]
+fn a_dump_shows_each_file_once_and_exactly() {
+    let directory = directory("pid nginx.pid;\nevents {}\ninclude a.inc;\ninclude a.inc;\n");
+    fs::write(directory.path().join("a.inc"), "#  kept as it is\n").unwrap();
+    let output = run_in(directory.path(), &["-T", "-q"]);
+    assert!(output.status.success());
+    let place = directory.path().display();
+    let expected = format!(
+        "# configuration file {place}/nginx.conf:\n\
+         pid nginx.pid;\nevents {{}}\ninclude a.inc;\ninclude a.inc;\n\n\
+         # configuration file {place}/a.inc:\n#  kept as it is\n\n"
+    );
+    assert_eq!(stdout(&output), expected);
+}
+
+#[test]
+fn a_missing_file_is_named_with_its_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nginx.conf").display().to_string();
+    let output = run_in(directory.path(), &["-t"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    let problem = format!("[emerg] open() \"{path}\" failed (2: No such file or directory)");
+    assert!(text.contains(&problem), "{text}");
+    assert!(text.contains("test failed"), "{text}");
+}
+
+#[test]
+fn a_missing_include_is_named_with_its_place() {
+    let directory = directory("events {}\ninclude not-there.conf;\n");
+    let place = directory.path().display();
+    let text = stderr(&run_in(directory.path(), &["-t"]));
+    let problem = format!(
+        "open() \"{place}/not-there.conf\" failed (2: No such file or directory) in {place}/nginx.conf:2\n"
+    );
+    assert!(text.contains(&problem), "{text}");
+}
+
+#[test]
+fn an_error_log_that_cannot_be_opened_is_an_alert_and_a_wrong_log_is_fatal() {
+    let directory = directory("error_log /nonexistent/x.log;\npid nginx.pid;\nevents {}\n");
+    let mut command = Command::new(EXE);
+    command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-t"]);
+    let output = command.args(["-e", "/nonexistent/e.log"]).output().unwrap();
+    let text = stderr(&output);
+    let alert = "nginx: [alert] could not open error log file: open() \"/nonexistent/e.log\" failed \
+                 (2: No such file or directory)\n";
+    assert!(text.contains(alert), "{text}");
+    let fatal = ": open() \"/nonexistent/x.log\" failed (2: No such file or directory)\n";
+    assert!(text.contains("[emerg]") && text.contains(fatal), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_unknown_user_is_refused_by_root_and_useless_to_others() {
+    let directory = directory("user nosuchuser;\npid nginx.pid;\nevents {}\n");
+    let output = run_in(directory.path(), &["-t"]);
+    let text = stderr(&output);
+    if wssgate_sys::privileges::is_root() {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text.contains("[emerg] getpwnam(\"nosuchuser\") failed in "), "{text}");
+    } else {
+        assert!(output.status.success());
+        assert!(text.contains("[warn] the \"user\" directive makes sense only if"), "{text}");
+    }
+}
+
+#[test]
+fn globals_come_before_the_file() {
+    let directory = directory("events {}\n");
+    let output = run_in(directory.path(), &["-t", "-g", "pid g.pid; wrong;"]);
+    let text = stderr(&output);
+    assert!(text.contains("[emerg] unknown directive \"wrong\" in command line\n"), "{text}");
+    assert!(run_in(directory.path(), &["-t", "-g", "pid g.pid;"]).status.success());
+}
+
+#[test]
+fn options_that_make_no_sense_are_told_in_nginx_words() {
+    for (arguments, expected) in [
+        (["-s", "foo"].as_slice(), "nginx: invalid option: \"-s foo\"\n"),
+        (&["foo"], "nginx: invalid option: \"foo\"\n"),
+        (&["-x"], "nginx: invalid option: \"x\"\n"),
+        (&["-c"], "nginx: option \"-c\" requires file name\n"),
+        (&["-s"], "nginx: option \"-s\" requires parameter\n"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(stderr(&output), expected);
+    }
+}
+
+#[test]
+fn a_signal_without_a_server_fails_in_nginx_words() {
+    let directory = directory(GOOD);
+    let pid = directory.path().join("nginx.pid");
+    let text = pid.display();
+    let missing = run_in(directory.path(), &["-s", "reload"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let expected =
+        format!("nginx: [error] open() \"{text}\" failed (2: No such file or directory)\n");
+    assert_eq!(stderr(&missing), expected);
+    fs::write(&pid, "").unwrap();
+    let empty = run_in(directory.path(), &["-s", "reload"]);
+    assert_eq!(stderr(&empty), format!("nginx: [error] invalid PID number \"\" in \"{text}\"\n"));
+    // A number that no process can have.
+    fs::write(&pid, "2147483647\n").unwrap();
+    let gone = run_in(directory.path(), &["-s", "stop"]);
+    assert_eq!(gone.status.code(), Some(1));
+    let expected = "nginx: [alert] kill(2147483647, 15) failed (3: No such process)\n";
+    assert_eq!(stderr(&gone), expected);
+}
+
+#[test]
+fn fmt_prints_checks_and_writes() {
+    let directory = directory("events{}\n");
+    let path = directory.path().join("nginx.conf");
+    let name = path.to_str().unwrap();
+    let printed = run(&["fmt", name]);
+    assert!(printed.status.success());
+    assert_ne!(stdout(&printed), "events{}\n");
+    let checked = run(&["fmt", "--check", name]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert_eq!(stdout(&checked), format!("{name}\n"));
+    assert!(run(&["fmt", "--write", name]).status.success());
+    assert_eq!(fs::read_to_string(&path).unwrap(), stdout(&printed));
+    assert!(run(&["fmt", "--check", name]).status.success());
+}
+
+#[test]
+fn fmt_refuses_what_it_cannot_read() {
+    let directory = directory("events {\n");
+    let path = directory.path().join("nginx.conf");
+    let output = run(&["fmt", "--write", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("unexpected end of file, expecting \"}\""));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "events {\n");
+    assert_eq!(run(&["fmt"]).status.code(), Some(1));
+}

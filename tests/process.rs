@@ -1,0 +1,300 @@
+//! The process: signals, the pid file, reloads, log rotation, users, and its end.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use wssgate_testkit::{GUARD, Instance, free_addr};
+
+const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+/// A server that listens on one address.
+const ONE: &str = "server { listen %%LISTEN_0%%; }";
+
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
+/// Waits until `is_so`; it happens in another process.
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + GUARD;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_pid_file_lives_as_long_as_the_process() {
+    let server = Instance::setup(EXE).http(ONE).start();
+    let pid_file = server.dir().join("nginx.pid");
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), format!("{}\n", server.pid()));
+    server.signal("QUIT");
+    assert!(server.wait_and_keep(|path| !path.join("nginx.pid").exists()));
+}
+
+/// Waiting for an end without losing the directory.
+trait WaitAndKeep {
+    fn wait_and_keep(self, look: impl Fn(&Path) -> bool) -> bool;
+}
+
+impl WaitAndKeep for Instance {
+    fn wait_and_keep(mut self, look: impl Fn(&Path) -> bool) -> bool {
+        wait_until("the end", || self.has_ended());
+        look(self.dir())
+    }
+}
+
+#[test]
+fn quit_and_term_end_the_process_with_success() {
+    let server = Instance::setup(EXE).http(ONE).start();
+    assert!(accepts(server.listen(0)));
+    assert!(server.stop().success());
+    let server = Instance::setup(EXE).http(ONE).start();
+    let before = Instant::now();
+    assert!(server.terminate().success());
+    assert!(before.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn several_workers_share_an_address() {
+    let server = Instance::setup(EXE).main_and_http("worker_processes 3;", ONE).start();
+    for _ in 0..20 {
+        assert!(accepts(server.listen(0)));
+    }
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_reload_opens_new_addresses_and_closes_old_ones() {
+    let mut server = Instance::setup(EXE).http(ONE).start();
+    let old = server.listen(0);
+    server.rewrite_http("server { listen %%LISTEN_1%%; }");
+    server.signal("HUP");
+    server.wait_for_log("exited with code 0");
+    assert!(accepts(server.listen(1)));
+    wait_until("the old address to close", || !accepts(old));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_broken_configuration_changes_nothing_and_says_why() {
+    let mut server = Instance::setup(EXE).http(ONE).start();
+    server.rewrite_http("server { listen %%LISTEN_0%%; wrong on; }");
+    server.signal("HUP");
+    let line = server.wait_for_log("[emerg]");
+    assert!(line.contains("unknown directive \"wrong\" in ") && line.contains("nginx.conf:"));
+    server.wait_for_log("the configuration stays as it was");
+    assert!(accepts(server.listen(0)));
+    server.rewrite_http(ONE);
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 2");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_reload_that_cannot_bind_keeps_the_old_configuration() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = stranger.local_addr().unwrap();
+    let mut server = Instance::setup(EXE).http(ONE).start();
+    server.rewrite_http(&format!("server {{ listen %%LISTEN_0%%; listen {taken}; }}"));
+    server.signal("HUP");
+    server.wait_for_log(&format!("bind() to {taken} failed (98: Address already in use)"));
+    server.wait_for_log("the configuration stays as it was");
+    assert!(accepts(server.listen(0)));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_port_in_use_is_fatal_and_named() {
+    for workers in ["1", "2"] {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = stranger.local_addr().unwrap();
+        let failed = Instance::setup(EXE)
+            .main_and_http(
+                &format!("worker_processes {workers};"),
+                &format!("server {{ listen {taken}; }}"),
+            )
+            .try_start();
+        let Err(failed) = failed else { panic!("started on a port in use") };
+        assert_eq!(failed.status.code(), Some(1));
+        let expected =
+            format!("nginx: [emerg] bind() to {taken} failed (98: Address already in use)");
+        assert!(failed.stderr.contains(&expected), "{}", failed.stderr);
+    }
+}
+
+#[test]
+fn two_instances_cannot_share_a_port_with_several_workers() {
+    let first = Instance::setup(EXE).main_and_http("worker_processes 2;", ONE).start();
+    let second = Instance::setup(EXE)
+        .main_and_http("worker_processes 2;", &format!("server {{ listen {}; }}", first.listen(0)))
+        .try_start();
+    let Err(second) = second else { panic!("two instances on one port") };
+    assert!(second.stderr.contains("(98: Address already in use)"), "{}", second.stderr);
+}
+
+#[test]
+fn usr1_follows_the_names_of_rotated_logs() {
+    let server = Instance::setup(EXE).http(ONE).start();
+    let log = server.dir().join("error.log");
+    fs::rename(&log, server.dir().join("error.log.1")).unwrap();
+    server.signal("USR1");
+    wait_until("the new log", || log.exists());
+    server.signal("USR2");
+    server.wait_for_log("binary upgrade is not available yet");
+    assert!(server.read("error.log.1").contains("reopening logs"));
+    server.signal("WINCH");
+    server.wait_for_log("SIGWINCH");
+    assert!(accepts(server.listen(0)));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn s_reaches_the_process_of_the_pid_file() {
+    let server = Instance::setup(EXE).http(ONE).start();
+    let signal = |name| {
+        let mut command = Command::new(EXE);
+        command.arg("-p").arg(server.dir()).args(["-c", "nginx.conf", "-e", "error.log", "-s"]);
+        assert!(command.arg(name).status().unwrap().success());
+    };
+    signal("reload");
+    server.wait_for_log("reconfigured, generation 2");
+    signal("reopen");
+    server.wait_for_log("reopening logs");
+    signal("quit");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_daemon_leaves_its_parent_and_obeys_its_pid_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = free_addr();
+    let conf = format!(
+        "daemon on;\npid nginx.pid;\nerror_log error.log info;\nevents {{}}\n\
+         http {{ access_log off; server {{ listen {address}; }} }}\n"
+    );
+    fs::write(directory.path().join("nginx.conf"), conf).unwrap();
+    let command = || {
+        let mut command = Command::new(EXE);
+        command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
+        command
+    };
+    let parent = command().output().unwrap();
+    assert!(parent.status.success());
+    let pid_file = directory.path().join("nginx.pid");
+    let written = || fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'));
+    wait_until("the pid file", written);
+    assert!(accepts(address));
+    let pid: i32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    // In a session of its own: the sixth field of stat(5) is the session.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap().to_owned();
+    assert_eq!(session, pid.to_string());
+    assert!(command().args(["-s", "stop"]).status().unwrap().success());
+    wait_until("the end of the daemon", || !pid_file.exists());
+}
+
+#[test]
+fn a_unix_socket_is_everybodys_and_goes_with_the_process() {
+    let server = Instance::setup(EXE).http("server { listen unix:%%DIR%%/s; }").start();
+    let path = server.dir().join("s");
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    server.signal("TERM");
+    assert!(server.wait_and_keep(|directory| !directory.join("s").exists()));
+}
+
+#[test]
+fn a_silent_connection_does_not_outlive_term() {
+    let server = Instance::setup(EXE).http(ONE).start();
+    let mut client = TcpStream::connect(server.listen(0)).unwrap();
+    let before = Instant::now();
+    assert!(server.terminate().success());
+    assert!(before.elapsed() < Duration::from_secs(2));
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    // Ended or reset; but not open.
+    assert!(!matches!(client.read(&mut [0; 1]), Ok(1..)));
+}
+
+#[test]
+fn workers_of_roots_process_have_no_privileges_and_the_main_thread_few() {
+    if !wssgate_sys::privileges::is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let server =
+        Instance::setup(EXE).main_and_http("user nobody nogroup; worker_processes 2;", ONE).start();
+    wait_until("the workers", || accepts(server.listen(0)) && threads(server.pid()).len() >= 5);
+    let mut kept = Vec::new();
+    for (thread, status) in threads(server.pid()) {
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim().to_owned()).unwrap()
+        };
+        assert!(field("Uid:").split_whitespace().all(|uid| uid == "65534"), "{status}");
+        let effective = u64::from_str_radix(&field("CapEff:"), 16).unwrap();
+        let permitted = u64::from_str_radix(&field("CapPrm:"), 16).unwrap();
+        assert_eq!(effective, permitted);
+        if thread == server.pid() {
+            kept.push(effective);
+        } else {
+            assert_eq!(effective, 0, "{status}");
+        }
+    }
+    // CAP_CHOWN, CAP_DAC_OVERRIDE and CAP_NET_BIND_SERVICE.
+    assert_eq!(kept, [1 << 0 | 1 << 1 | 1 << 10]);
+    assert!(server.stop().success());
+}
+
+/// Every thread of a process: its number and its `status` of proc(5).
+fn threads(pid: u32) -> Vec<(u32, String)> {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let thread = entry.file_name().to_str().unwrap().parse().unwrap();
+            (thread, fs::read_to_string(entry.path().join("status")).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_reload_of_roots_process_still_binds_low_ports_and_opens_roots_logs() {
+    if !wssgate_sys::privileges::is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let mut server = Instance::setup(EXE).main_and_http("user nobody nogroup;", ONE).start();
+    let low = free_low_port();
+    server.rewrite_http(&format!(
+        "server {{ listen %%LISTEN_0%%; listen {low}; access_log %%DIR%%/new.log; }}"
+    ));
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 2");
+    assert!(accepts(low));
+    assert!(server.dir().join("new.log").exists());
+    fs::remove_file(server.dir().join("error.log")).unwrap();
+    fs::write(server.dir().join("error.log"), "").unwrap();
+    server.signal("USR1");
+    server.signal("USR2");
+    server.wait_for_log("binary upgrade");
+    use std::os::unix::fs::MetadataExt;
+    let owner = fs::metadata(server.dir().join("error.log")).unwrap().uid();
+    assert_eq!(owner, 65_534, "a reopened log belongs to the user");
+    assert!(server.stop().success());
+}
+
+/// A port that only root may bind.
+fn free_low_port() -> SocketAddr {
+    let ports = (700..1000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+    ports.into_iter().find(free).unwrap()
+}
