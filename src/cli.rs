@@ -4,8 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use thiserror::Error;
 
+use crate::demo::DemoArgs;
+use crate::proxy_command::ProxyArgs;
 use crate::signal::Signal;
 use crate::version::{self, Detail};
 
@@ -16,6 +19,10 @@ pub(crate) enum Command {
     Nginx(Options),
     /// `wssgate fmt`: lay configurations out.
     Fmt(Fmt),
+    /// `wssgate proxy`: the main job without a file.
+    Proxy(ProxyArgs),
+    /// `wssgate demo`: the whole picture on one machine.
+    Demo(DemoArgs),
 }
 
 /// nginx's options.
@@ -35,6 +42,19 @@ pub(crate) struct Options {
     pub(crate) conf: Option<PathBuf>,
     /// `-g`: directives read before the file.
     pub(crate) globals: Option<Vec<u8>>,
+    /// A configuration of our own making, instead of a file.
+    pub(crate) own: Option<OwnConf>,
+}
+
+/// What a command runs without a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnConf {
+    /// The command, as the name of the configuration in messages.
+    pub(crate) name: &'static str,
+    /// The configuration.
+    pub(crate) text: String,
+    /// What a person is told once it runs.
+    pub(crate) greeting: String,
 }
 
 /// What the options ask for.
@@ -99,6 +119,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut arguments = arguments.into_iter().peekable();
     match arguments.peek().and_then(|first| first.to_str()) {
         Some("fmt") => parse_fmt(arguments.skip(1)).map(Command::Fmt),
+        // These end the program themselves when the arguments are wrong, or ask for help.
+        Some("proxy") => Ok(Command::Proxy(ProxyArgs::parse_from(arguments))),
+        Some("demo") => Ok(Command::Demo(DemoArgs::parse_from(arguments))),
         _ => parse_nginx(arguments).map(Command::Nginx),
     }
 }

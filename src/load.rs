@@ -25,7 +25,10 @@ pub(crate) fn load(options: &Options) -> Loaded {
     let error_log = options.error_log.clone();
     let loaded = wssgate_config::load(&LoadOptions {
         prefix: options.prefix().to_path_buf(),
-        main: Main::File(options.conf_path()),
+        main: match &options.own {
+            Some(own) => Main::Text { name: own.name.into(), text: own.text.clone().into() },
+            None => Main::File(options.conf_path()),
+        },
         globals: globals.map(|globals| String::from_utf8_lossy(globals).into_owned()),
         error_log: match error_log.unwrap_or_else(|| version::ERROR_LOG_PATH.into()) {
             path if path.as_os_str().is_empty() => Some(PathBuf::from("stderr")),

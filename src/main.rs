@@ -4,18 +4,22 @@
 
 mod cli;
 mod console;
+mod demo;
+mod dev_ca;
 mod format;
 mod load;
 mod pid_file;
+mod proxy_command;
 mod run;
 mod signal;
 mod supervise;
+mod text;
 mod version;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cli::{Action, Command, Options};
+use cli::{Action, Command, Options, OwnConf};
 use console::Console;
 use load::Loaded;
 use wssgate_proxy::Proxy;
@@ -24,6 +28,8 @@ fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Nginx(options)) => nginx(&options),
         Ok(Command::Fmt(arguments)) => return format::run(&arguments),
+        Ok(Command::Proxy(arguments)) => own("proxy", proxy_command::prepare(&arguments)),
+        Ok(Command::Demo(arguments)) => own("demo", demo::prepare(&arguments)),
         Err(error) => {
             console::say(error);
             Err(Failed)
@@ -38,6 +44,29 @@ fn main() -> ExitCode {
 /// Something went wrong and the user has been told; the exit code is 1.
 #[derive(Debug)]
 struct Failed;
+
+/// What a command without a file does: it prints its configuration, or serves with it.
+fn own(command: &str, prepared: Result<Own, impl std::fmt::Display>) -> Result<(), Failed> {
+    match prepared {
+        Ok(Own::Print(text)) => io::stdout().write_all(text.as_bytes()).map_err(|_| Failed),
+        Ok(Own::Serve(own)) => {
+            let error_log = Some(std::path::PathBuf::new());
+            nginx(&Options { own: Some(own), error_log, ..Options::default() })
+        }
+        Err(error) => {
+            eprintln!("wssgate {command}: {error}");
+            Err(Failed)
+        }
+    }
+}
+
+/// What a command without a file came to.
+enum Own {
+    /// Only the configuration is wanted.
+    Print(String),
+    /// It is to be served.
+    Serve(OwnConf),
+}
 
 /// What nginx does with its options: tell, test, signal or serve.
 fn nginx(options: &Options) -> Result<(), Failed> {

@@ -51,6 +51,9 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         log.write(LogLevel::Emerg, None, &message);
         Failed
     })?;
+    if let Some(own) = &options.own {
+        println!("{}", own.greeting);
+    }
     supervise::supervise(Server { proxy, signals, pid_file, options })
 }
 

@@ -69,6 +69,8 @@ fn help(out: &mut String) {
         "\
 Usage: wssgate [-?hvVtTq] [-s signal] [-p prefix]
                [-e filename] [-c filename] [-g directives]
+       wssgate demo
+       wssgate proxy --from NAME[:PORT] --to PLACE
        wssgate fmt [--check | --write] FILE...
 
 Options:

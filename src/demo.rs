@@ -1,0 +1,181 @@
+//! `wssgate demo`: the whole picture on one machine with nothing else installed.
+//!
+//! An app server, a gateway hop before it, an edge hop with TLS before that, and a page that shows
+//! what passes. The two hops are configured in nginx's language like any other.
+
+mod app;
+mod room;
+mod socket;
+
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::{io, thread};
+
+use clap::Parser;
+use thiserror::Error;
+
+use crate::Own;
+use crate::cli::OwnConf;
+use crate::dev_ca::{DevCa, DevCaError};
+use crate::text::quoted;
+
+/// An app server, two hops before it and a page, on this machine
+#[derive(Parser, Clone, Debug, PartialEq, Eq)]
+#[command(name = "demo", bin_name = "wssgate demo")]
+pub(crate) struct DemoArgs {
+    /// Port of the page, with TLS
+    #[arg(long, default_value_t = 8443)]
+    port: u16,
+    /// Port of the gateway hop
+    #[arg(long, default_value_t = 8280)]
+    gateway_port: u16,
+    /// Port of the app server
+    #[arg(long, default_value_t = 8282)]
+    app_port: u16,
+    /// Print the configuration of the two hops and leave
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Why the demo does not start.
+#[derive(Debug, Error)]
+pub(crate) enum DemoError {
+    #[error("port {port} is in use by another program: choose another with {option} PORT")]
+    PortInUse { port: u16, option: &'static str },
+    #[error("port {port} cannot be opened: {source}")]
+    Port { port: u16, source: io::Error },
+    #[error(transparent)]
+    Certificate(#[from] DevCaError),
+    #[error("the app server does not start: {0}")]
+    App(#[source] io::Error),
+}
+
+/// Starts the app server; gives the configuration of the hops and what to tell the person.
+pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
+    let authority = DevCa::open()?;
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let (chain, key) = authority.issue(&names)?;
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    let certificate = (chain.display().to_string(), key.display().to_string());
+    let text = config(args, has_ipv6, &certificate);
+    if args.print_config {
+        return Ok(Own::Print(text));
+    }
+    for (port, option) in [(args.port, "--port"), (args.gateway_port, "--gateway-port")] {
+        drop(bind(port, option)?);
+    }
+    let listener = bind(args.app_port, "--app-port")?;
+    serve_app(listener).map_err(DemoError::App)?;
+    Ok(Own::Serve(OwnConf { name: "demo", text, greeting: banner(args, &authority) }))
+}
+
+fn bind(port: u16, option: &'static str) -> Result<TcpListener, DemoError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => DemoError::PortInUse { port, option },
+        _ => DemoError::Port { port, source },
+    })
+}
+
+/// Runs the app server on a thread of its own: it is not part of the proxy.
+fn serve_app(listener: TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let serve = move || {
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                app::serve(listener).await;
+            }
+        });
+    };
+    thread::Builder::new().name("app".to_owned()).spawn(serve).map(drop)
+}
+
+fn banner(args: &DemoArgs, authority: &DevCa) -> String {
+    let DemoArgs { port, gateway_port, app_port, .. } = args;
+    let ca = authority.certificate();
+    format!(
+        "wssgate demo
+
+  open           https://localhost:{port}/
+  the way        browser ─wss→ edge :{port} ─ws→ gateway :{gateway_port} ─ws→ app server :{app_port}
+  push to all    curl --cacert {} -d hello https://localhost:{port}/push
+  configuration  wssgate demo --print-config
+  stop           Ctrl-C
+
+The browser will warn until it trusts the development CA of this machine.
+{}",
+        ca.display(),
+        authority.advice(),
+    )
+}
+
+/// The two hops, in nginx's language.
+fn config(args: &DemoArgs, has_ipv6: bool, (chain, key): &(String, String)) -> String {
+    let DemoArgs { port, gateway_port, app_port, .. } = args;
+    let ipv6 = match has_ipv6 {
+        true => format!("\n        listen [::1]:{port} ssl;"),
+        false => String::new(),
+    };
+    let (chain, key) = (quoted(chain), quoted(key));
+    format!(
+        r#"daemon off;
+pid off;
+worker_processes 1;
+error_log stderr warn;
+
+events {{
+}}
+
+http {{
+    access_log off;
+
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        ''      close;
+    }}
+
+    # The app server.
+    upstream websocket {{
+        server 127.0.0.1:{app_port};
+    }}
+
+    # The gateway host, as the edge knows it.
+    upstream board.xncoding.com {{
+        server 127.0.0.1:{gateway_port};
+    }}
+
+    # The edge: ends TLS.
+    server {{
+        server_name localhost;
+        listen 127.0.0.1:{port} ssl;{ipv6}
+        ssl_certificate {chain};
+        ssl_certificate_key {key};
+        location / {{
+            proxy_pass http://board.xncoding.com;
+            proxy_read_timeout 300s;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+
+    # The gateway, next to the app server.
+    server {{
+        server_name board.xncoding.com;
+        listen 127.0.0.1:{gateway_port};
+        location / {{
+            proxy_pass http://websocket;
+            proxy_read_timeout 300s;
+            proxy_set_header Host $host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"#
+    )
+}

@@ -1,0 +1,181 @@
+//! The demo's app server: plain HTTP and `ws://`, as an app behind a proxy would be.
+//!
+//! It answers with the page, opens WebSockets at `/ws`, and pushes to everybody what is posted to
+//! `/push`. It knows nothing of TLS or of the hops before it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use wssgate_http1::{BodyDecoder, Decoded, Framing, Limits, Method, RequestHead, RequestParser};
+use wssgate_ws::{accept_key, handshake};
+
+use super::room::Room;
+use super::socket;
+
+/// The page that shows it all.
+const PAGE: &str = include_str!("page.html");
+
+/// How long a client may take for a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The most that may be posted.
+const MAX_BODY: usize = 4096;
+
+/// How often everybody is told that the server still has something to say.
+const PUSH_EVERY: Duration = Duration::from_secs(15);
+
+/// Serves until dropped. Must run inside a `LocalSet`.
+pub(crate) async fn serve(listener: TcpListener) {
+    let room = Rc::new(Room::default());
+    tokio::task::spawn_local(push_regularly(Rc::clone(&room)));
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let room = Rc::clone(&room);
+                // A connection that breaks is the client's affair.
+                tokio::task::spawn_local(async move { drop(connection(stream, peer, room).await) });
+            }
+            // No descriptors left, most likely: others will close theirs.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn push_regularly(room: Rc<Room>) {
+    let mut count = 0_u64;
+    loop {
+        tokio::time::sleep(PUSH_EVERY).await;
+        count += 1;
+        let text = format!("push number {count} from the app server, unasked");
+        room.tell(&json!({"type": "push", "text": text}));
+    }
+}
+
+/// One connection: requests one after the other, or a WebSocket.
+async fn connection(mut stream: TcpStream, peer: SocketAddr, room: Rc<Room>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = BytesMut::with_capacity(4096);
+    while let Some(head) = timeout(PATIENCE, request(&mut stream, &mut input)).await?? {
+        let body = timeout(PATIENCE, body(&mut stream, &mut input, head.framing())).await??;
+        let path = head.target().split(|byte| *byte == b'?').next().unwrap_or_default();
+        if path == b"/ws" {
+            return open(stream, input, &head, peer, room).await;
+        }
+        let answer = answer(&head, path, &body, &room);
+        stream.write_all(&answer).await?;
+        if !head.keeps_alive() {
+            break;
+        }
+    }
+    stream.shutdown().await
+}
+
+async fn request(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<Option<RequestHead>> {
+    let mut parser = RequestParser::new();
+    let limits = Limits::default();
+    loop {
+        match parser.parse(input, &limits) {
+            Ok(Some(head)) => return Ok(Some(head)),
+            Ok(None) if stream.read_buf(input).await? == 0 => return Ok(None),
+            Ok(None) => {}
+            Err(error) => {
+                stream.write_all(&page("400 Bad Request", "text/plain", b"bad request")).await?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+            }
+        }
+    }
+}
+
+/// Reads a request body whole, up to [`MAX_BODY`].
+async fn body(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+    framing: Framing,
+) -> io::Result<Vec<u8>> {
+    let mut decoder = BodyDecoder::from(framing);
+    let mut whole = Vec::new();
+    loop {
+        match decoder.decode(input) {
+            Ok(Decoded::Data(data)) if whole.len() + data.len() <= MAX_BODY => {
+                whole.extend_from_slice(&data);
+            }
+            Ok(Decoded::End { .. }) => return Ok(whole),
+            Ok(Decoded::NeedMore) if stream.read_buf(input).await? > 0 => {}
+            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Err(error) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
+            }
+        }
+    }
+}
+
+fn answer(head: &RequestHead, path: &[u8], body: &[u8], room: &Room) -> Vec<u8> {
+    match (head.method(), path) {
+        (Method::Get | Method::Head, b"/") => {
+            page("200 OK", "text/html; charset=utf-8", PAGE.as_bytes())
+        }
+        (Method::Get, b"/request") => {
+            page("200 OK", "application/json", describe(head).to_string().as_bytes())
+        }
+        (Method::Post, b"/push") => {
+            let text = String::from_utf8_lossy(body);
+            room.tell(&json!({"type": "push", "text": text}));
+            let told = format!("pushed to {} sockets\n", room.count());
+            page("200 OK", "text/plain", told.as_bytes())
+        }
+        _ => page("404 Not Found", "text/plain", b"there is nothing here\n"),
+    }
+}
+
+fn page(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n\r\n",
+        body.len(),
+    )
+    .into_bytes();
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// What the request looks like from here.
+fn describe(head: &RequestHead) -> Value {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields: Vec<_> =
+        head.fields().iter().map(|(name, value)| json!([lossy(name), lossy(value)])).collect();
+    json!({"line": lossy(head.request_line()), "fields": fields})
+}
+
+/// Answers the opening handshake and serves the WebSocket.
+async fn open(
+    mut stream: TcpStream,
+    input: BytesMut,
+    head: &RequestHead,
+    peer: SocketAddr,
+    room: Rc<Room>,
+) -> io::Result<()> {
+    let is_http11 = head.protocol() == b"HTTP/1.1";
+    if let Err(error) =
+        handshake::check_request(head.method_name(), is_http11, head.fields().iter())
+    {
+        let text = format!("this is a WebSocket address: {error}\n");
+        return stream.write_all(&page("400 Bad Request", "text/plain", text.as_bytes())).await;
+    }
+    let key = head.fields().first("Sec-WebSocket-Key").unwrap_or_default();
+    let accept = accept_key(key);
+    let switch = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        String::from_utf8_lossy(&accept),
+    );
+    stream.write_all(switch.as_bytes()).await?;
+    let hello = json!({"type": "hello", "peer": peer.to_string(), "request": describe(head)});
+    socket::run(stream, input, hello, room).await
+}

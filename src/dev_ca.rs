@@ -1,0 +1,216 @@
+//! A certificate authority of this machine's own, for development.
+//!
+//! It is made once and kept, so that it can be trusted once; its leaf certificates are made anew
+//! whenever they are needed. The key of the authority never leaves its directory.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use thiserror::Error;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Browsers refuse leaf certificates that live longer than 398 days; ours are made at each start.
+const LEAF_LIFE: Duration = Duration::from_secs(90 * 86_400);
+
+/// Life of the authority.
+const CA_LIFE: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Why there is no development certificate.
+#[derive(Debug, Error)]
+pub(crate) enum DevCaError {
+    /// No place to keep the authority.
+    #[error("no home directory for the development CA: set XDG_DATA_HOME or HOME")]
+    NoHome,
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A key or certificate could not be made, or the kept one cannot be read.
+    #[error("development CA in {}: {source}", path.display())]
+    Certificate {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: rcgen::Error,
+    },
+}
+
+/// The authority: where it lies and what it signs with.
+pub(crate) struct DevCa {
+    directory: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl DevCa {
+    /// Opens the authority in the user's data directory, or makes it.
+    pub(crate) fn open() -> Result<Self, DevCaError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let data = variable("XDG_DATA_HOME").map(PathBuf::from);
+        let home = || variable("HOME").map(|home| Path::new(&home).join(".local/share"));
+        let data = data.or_else(home).ok_or(DevCaError::NoHome)?;
+        Self::open_in(&data.join("wssgate/dev-ca"))
+    }
+
+    /// Opens the authority in `directory`, or makes it.
+    pub(crate) fn open_in(directory: &Path) -> Result<Self, DevCaError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DevCaError::File { path, source }
+        };
+        let failed = |source| DevCaError::Certificate { path: directory.to_owned(), source };
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+        let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
+        if !key.exists() || !certificate.exists() {
+            let pair = KeyPair::generate().map_err(failed)?;
+            let made = authority().self_signed(&pair).map_err(failed)?;
+            write(&key, &pair.serialize_pem(), 0o600).map_err(at(&key))?;
+            write(&certificate, &made.pem(), 0o644).map_err(at(&certificate))?;
+            let issuer = Issuer::new(authority(), pair);
+            return Ok(Self { directory: directory.to_owned(), issuer });
+        }
+        let pair = fs::read_to_string(&key).map_err(at(&key))?;
+        let pair = KeyPair::from_pem(&pair).map_err(failed)?;
+        let pem = fs::read_to_string(&certificate).map_err(at(&certificate))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(failed)?;
+        Ok(Self { directory: directory.to_owned(), issuer })
+    }
+
+    /// The certificate to trust.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.directory.join("ca.pem")
+    }
+
+    /// Makes a certificate for `names` (host names or addresses) and gives the paths of the chain
+    /// and the key.
+    pub(crate) fn issue(&self, names: &[String]) -> Result<(PathBuf, PathBuf), DevCaError> {
+        let failed = |source| DevCaError::Certificate { path: self.directory.clone(), source };
+        let pair = KeyPair::generate().map_err(failed)?;
+        let params = leaf(names).map_err(failed)?;
+        let made = params.signed_by(&pair, &self.issuer).map_err(failed)?;
+        let name = file_name(&names[0]);
+        let chain = self.directory.join(format!("{name}.pem"));
+        let key = self.directory.join(format!("{name}.key"));
+        for (path, text, mode) in [(&key, pair.serialize_pem(), 0o600), (&chain, made.pem(), 0o644)]
+        {
+            write(path, &text, mode)
+                .map_err(|source| DevCaError::File { path: path.clone(), source })?;
+        }
+        Ok((chain, key))
+    }
+
+    /// How to make clients trust the authority, for a person.
+    pub(crate) fn advice(&self) -> String {
+        let path = self.certificate();
+        let path = path.display();
+        format!(
+            "To trust the development CA (only on your own machine), once:\n  \
+             Debian, Ubuntu   sudo cp {path} /usr/local/share/ca-certificates/wssgate-dev.crt && sudo update-ca-certificates\n  \
+             Fedora           sudo trust anchor {path}\n  \
+             macOS            sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {path}\n  \
+             Chrome on Linux  certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n wssgate-dev -i {path}\n  \
+             Firefox          Settings, Certificates, Authorities, Import\n  \
+             curl, Python     curl --cacert {path} …, SSL_CERT_FILE={path}\n"
+        )
+    }
+}
+
+fn authority() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "wssgate development CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let now = SystemTime::now();
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + CA_LIFE).into();
+    params
+}
+
+fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, names[0].as_str());
+    for name in names {
+        params.subject_alt_names.push(match name.parse::<IpAddr>() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(name.as_str().try_into()?),
+        });
+    }
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    let now = SystemTime::now();
+    params.not_before = (now - DAY).into();
+    params.not_after = (now + LEAF_LIFE).into();
+    Ok(params)
+}
+
+/// A name as a file name.
+fn file_name(name: &str) -> String {
+    let safe = |character: char| character.is_ascii_alphanumeric() || "-.".contains(character);
+    let name: String = name.chars().map(|c| if safe(c) { c } else { '_' }).collect();
+    format!("leaf-{name}")
+}
+
+/// Writes a file that nobody sees half written.
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(mode).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_authority_is_made_once_and_its_key_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("ca");
+        let first = DevCa::open_in(&place).unwrap();
+        let pem = fs::read(first.certificate()).unwrap();
+        let again = DevCa::open_in(&place).unwrap();
+        assert_eq!(fs::read(again.certificate()).unwrap(), pem);
+        let mode = fs::metadata(place.join("ca.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(again.advice().contains(&again.certificate().display().to_string()));
+    }
+
+    #[test]
+    fn a_leaf_names_hosts_and_addresses() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = DevCa::open_in(directory.path()).unwrap();
+        let names = ["a.test".to_owned(), "127.0.0.1".to_owned(), "*.a.test".to_owned()];
+        let (chain, key) = authority.issue(&names).unwrap();
+        assert!(fs::read_to_string(chain).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
+        assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_broken_authority_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("ca.pem"), "x").unwrap();
+        fs::write(directory.path().join("ca.key"), "x").unwrap();
+        let error = DevCa::open_in(directory.path()).err().unwrap();
+        assert!(error.to_string().starts_with("development CA in "), "{error}");
+    }
+}

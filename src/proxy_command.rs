@@ -1,0 +1,227 @@
+//! `wssgate proxy --from NAME --to PLACE`: the main job without a file.
+
+use clap::Parser;
+use thiserror::Error;
+
+use crate::Own;
+use crate::cli::OwnConf;
+use crate::dev_ca::{DevCa, DevCaError};
+use crate::text::quoted;
+
+/// Ends TLS for a name and passes to an app server, without a file
+#[derive(Parser, Clone, Debug, PartialEq, Eq)]
+#[command(name = "proxy", bin_name = "wssgate proxy")]
+pub(crate) struct ProxyArgs {
+    /// What clients ask for: NAME or NAME:PORT (443 when left out)
+    #[arg(long, value_name = "NAME[:PORT]")]
+    from: String,
+    /// Where the app server is: HOST:PORT, a URL (http, https, ws, wss), or unix:/PATH
+    #[arg(long, value_name = "PLACE")]
+    to: String,
+    /// Certificate chain in PEM, the server's own certificate first
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<String>,
+    /// Private key in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<String>,
+    /// Print the configuration that this stands for and leave
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Why the command makes no sense, or has no certificate.
+#[derive(Debug, Error)]
+pub(crate) enum CommandError {
+    #[error("--from \"{0}\" is not a host name with an optional port")]
+    From(String),
+    #[error("--to \"{0}\" is not HOST:PORT, a URL or unix:/PATH")]
+    To(String),
+    #[error(transparent)]
+    Certificate(#[from] DevCaError),
+}
+
+/// Gives the configuration that the options stand for, and what to tell the person.
+pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
+    let (from, to) = (From::parse(&args.from)?, target(&args.to)?);
+    let (chain, key, advice) = certificate(args, &from.name)?;
+    let text = config(&from, &to, &chain, &key);
+    if args.print_config {
+        return Ok(Own::Print(text));
+    }
+    let url = from.url();
+    let greeting = format!("wssgate proxy\n\n  {url}  →  {to}\n  stop with Ctrl-C\n{advice}");
+    Ok(Own::Serve(OwnConf { name: "proxy", text, greeting }))
+}
+
+/// The given certificate, or one of the development CA and the advice to trust it.
+fn certificate(args: &ProxyArgs, name: &str) -> Result<(String, String, String), DevCaError> {
+    if let (Some(chain), Some(key)) = (&args.cert, &args.key) {
+        let absolute = |path: &String| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+            path.display().to_string()
+        };
+        return Ok((absolute(chain), absolute(key), String::new()));
+    }
+    let authority = DevCa::open()?;
+    let (chain, key) = authority.issue(&[name.to_owned()])?;
+    let advice = format!(
+        "\nNo --cert and --key were given, so the certificate is from the development CA of this machine.\n{}",
+        authority.advice(),
+    );
+    Ok((chain.display().to_string(), key.display().to_string(), advice))
+}
+
+/// What clients ask for.
+#[derive(Debug, PartialEq, Eq)]
+struct From {
+    name: String,
+    port: u16,
+}
+
+impl From {
+    fn parse(text: &str) -> Result<Self, CommandError> {
+        let fail = || CommandError::From(text.to_owned());
+        let bare = text.strip_prefix("wss://").or_else(|| text.strip_prefix("https://"));
+        let bare = bare.unwrap_or(text).trim_end_matches('/');
+        let (name, port) = match bare.split_once(':') {
+            Some((name, port)) => (name, port.parse().map_err(|_| fail())?),
+            None => (bare, 443),
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
+        if name.is_empty() || !name.bytes().all(fits) || port == 0 {
+            return Err(fail());
+        }
+        Ok(Self { name: name.to_ascii_lowercase(), port })
+    }
+
+    /// Where to listen: names of this machine only on this machine.
+    fn addresses(&self) -> [String; 2] {
+        let Self { name, port } = self;
+        match name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") {
+            true => [format!("127.0.0.1:{port}"), format!("[::1]:{port}")],
+            false => [port.to_string(), format!("[::]:{port}")],
+        }
+    }
+
+    fn url(&self) -> String {
+        match self.port {
+            443 => format!("wss://{}", self.name),
+            port => format!("wss://{}:{port}", self.name),
+        }
+    }
+}
+
+/// The URL for `proxy_pass`.
+fn target(text: &str) -> Result<String, CommandError> {
+    let fail = || CommandError::To(text.to_owned());
+    let (scheme, rest) = match text.split_once("://") {
+        Some(("http" | "ws", rest)) => ("http", rest),
+        Some(("https" | "wss", rest)) => ("https", rest),
+        Some(_) => return Err(fail()),
+        None => ("http", text),
+    };
+    let rest = rest.trim_end_matches('/');
+    let odd = |byte: u8| byte.is_ascii_control() || b" $\"';{}".contains(&byte);
+    if rest.is_empty() || rest.bytes().any(odd) {
+        return Err(fail());
+    }
+    match rest.strip_prefix("unix:") {
+        Some(path) => Ok(format!("{scheme}://unix:{path}")),
+        None => Ok(format!("{scheme}://{rest}")),
+    }
+}
+
+fn config(from: &From, to: &str, chain: &str, key: &str) -> String {
+    let [first, second] = from.addresses();
+    let second = match std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)) {
+        Ok(_) => format!("\n        listen {second} ssl;"),
+        Err(_) => String::new(),
+    };
+    let (name, chain, key) = (&from.name, quoted(chain), quoted(key));
+    format!(
+        r#"daemon off;
+pid off;
+error_log stderr warn;
+
+events {{
+}}
+
+http {{
+    access_log /dev/stdout;
+
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        ''      close;
+    }}
+
+    server {{
+        server_name {name};
+        listen {first} ssl;{second}
+        ssl_certificate {chain};
+        ssl_certificate_key {key};
+        location / {{
+            proxy_pass {to};
+            proxy_read_timeout 1h;
+            proxy_request_buffering off;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_is_a_name_and_a_port() {
+        for (text, expected) in [
+            ("example.com", Some(("example.com", 443))),
+            ("Example.com:8443", Some(("example.com", 8443))),
+            ("wss://example.com/", Some(("example.com", 443))),
+            ("localhost:8443", Some(("localhost", 8443))),
+            ("", None),
+            (":443", None),
+            ("a b", None),
+            ("a:x", None),
+            ("a:0", None),
+            ("a;b", None),
+        ] {
+            let parsed = From::parse(text).ok();
+            let expected = expected.map(|(name, port)| From { name: name.to_owned(), port });
+            assert_eq!(parsed, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn to_is_a_place_to_pass_to() {
+        for (text, expected) in [
+            ("localhost:8282", Some("http://localhost:8282")),
+            ("ws://app:1/", Some("http://app:1")),
+            ("wss://app", Some("https://app")),
+            ("unix:/run/app.sock", Some("http://unix:/run/app.sock")),
+            ("ftp://app", None),
+            ("", None),
+            ("a b", None),
+            ("$host", None),
+            ("a;b", None),
+        ] {
+            assert_eq!(target(text).ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_this_machine_stay_on_this_machine() {
+        let addresses = |name: &str| From::parse(name).expect("a name").addresses();
+        assert_eq!(addresses("localhost:1"), ["127.0.0.1:1", "[::1]:1"]);
+        assert_eq!(addresses("example.com"), ["443", "[::]:443"]);
+    }
+}
