@@ -327,7 +327,8 @@ fn nginx_and_we_accept_the_same() {
     let location =
         |text: &str| server(&format!("listen 127.0.0.1:18080; location / {{ {text}\n}}"));
     let main = |text: &str| format!("{globals} {text} events {{}}");
-    let tables: [(&[&str], &dyn Fn(&str) -> String); 4] =
+    type Wrap<'w> = &'w dyn Fn(&str) -> String;
+    let tables: [(&[&str], Wrap<'_>); 4] =
         [(MAIN, &main), (HTTP, &http), (SERVER, &server), (LOCATION, &location)];
     let mut differences = Vec::new();
     let mut accepted = 0;
