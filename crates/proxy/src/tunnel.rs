@@ -1,10 +1,197 @@
-//! One WebSocket, from upgrade request to log line.
+//! A tunnel, from the finished switch to its end.
+//!
+//! Both sockets go to the relay with everything that was read ahead; what stays here is a future
+//! that waits for the end and then knows what to log.
 
-use wssgate_http1::ResponseHead;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use wssgate_config::model::LogLevel;
+
+use crate::front::client::ClientStream;
+use crate::front::request::Request;
+use crate::front::response::Reply;
+use crate::listen::Stream;
+use crate::metrics::Held;
+use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
+use crate::tls::keys::{self, DetachError, TlsStream};
+use crate::upstream::{Connection, Lease, PeerStream};
+use crate::worker::Worker;
 
 /// An upstream that has switched protocols.
-#[derive(Debug)]
 pub struct Switch {
-    /// Its 101.
-    pub head: ResponseHead,
+    /// The 101 for the client.
+    pub reply: Reply,
+    pub(crate) connection: Connection,
+    pub(crate) lease: Lease,
+    pub(crate) protocol: Protocol,
+    pub(crate) began: Instant,
+}
+
+/// Why a switch could not become a tunnel.
+#[derive(Debug, thiserror::Error)]
+enum HandoverError {
+    #[error("cannot take over the connection: {0}")]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] DetachError),
+}
+
+/// Carries a tunnel until it ends, after the 101 was sent. `input` is what the client sent behind
+/// its request.
+///
+/// Afterwards the request and its connection know the bytes that passed, for the access line.
+pub async fn run(
+    request: &mut Request,
+    client: ClientStream,
+    input: BytesMut,
+    switch: Switch,
+    worker: &Rc<Worker>,
+) {
+    let Switch { connection, lease, protocol, began, .. } = switch;
+    let legs = match legs(client, input, connection).await {
+        Ok(legs) => legs,
+        Err(error) => {
+            request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
+            return;
+        }
+    };
+    let handover = handover(request, legs, protocol);
+    let live = Held::new(&worker.metrics, |counters| &counters.tunnels);
+    let life = request.generation.life().clone();
+    let end = worker.carry(handover, &life).await;
+    // The peer is busy for least_conn and max_conns until here; how a tunnel ends says nothing
+    // about its health.
+    drop((lease, live));
+    account(request, &end, began);
+    log_end(request, &end);
+}
+
+async fn legs(
+    client: ClientStream,
+    input: BytesMut,
+    connection: Connection,
+) -> Result<(Leg, Leg), HandoverError> {
+    let (stream, read, ended) = connection.into_parts();
+    let mut upstream = match stream {
+        PeerStream::Plain(stream) => plain_leg(stream, read)?,
+        PeerStream::Tls(stream) => tls_leg(*stream, read).await?,
+    };
+    upstream.ended |= ended;
+    let client = match client {
+        ClientStream::Plain(stream) => plain_leg(stream, input)?,
+        ClientStream::Tls(stream) => tls_leg(*stream, input).await?,
+    };
+    Ok((client, upstream))
+}
+
+fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
+    stream.set_nodelay()?;
+    Ok(Leg::plain(stream.into_fd()?, read.into()))
+}
+
+async fn tls_leg<T: TlsStream<Socket = Stream>>(
+    stream: T,
+    read: BytesMut,
+) -> Result<Leg, HandoverError> {
+    let detached = keys::detach(stream).await?;
+    detached.socket.set_nodelay()?;
+    let mut plaintext: Vec<u8> = read.into();
+    plaintext.extend_from_slice(&detached.plaintext);
+    Ok(Leg {
+        socket: detached.socket.into_fd()?,
+        tls: LegTls::Keys(detached.keys),
+        plaintext,
+        ciphertext: detached.ciphertext,
+        ended: detached.ended,
+    })
+}
+
+fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protocol) -> Handover {
+    let location = request.location();
+    let proxy = &location.proxy;
+    Handover {
+        ticket: 0,
+        generation: request.generation.number,
+        client,
+        upstream,
+        protocol,
+        timers: Timers {
+            read: proxy.read_timeout,
+            upstream_send: proxy.send_timeout,
+            client_send: location.settings.send_timeout,
+            half_close: proxy.read_timeout,
+        },
+        buffer_size: proxy.buffer_size,
+    }
+}
+
+/// Adds what passed through the tunnel to what the variables tell.
+fn account(request: &mut Request, end: &TunnelEnd, began: Instant) {
+    let connection = &request.connection;
+    connection.sent.set(connection.sent.get() + end.client.sent);
+    connection.received.set(connection.received.get() + end.client.received);
+    if let Some(state) = request.upstream.last_mut() {
+        state.response_time = Some(began.elapsed());
+        state.bytes_sent += end.upstream.sent;
+        state.bytes_received += end.upstream.received;
+        state.response_length += end.upstream.received;
+    }
+    request.response.complete = matches!(end.cause, EndCause::Ended(_));
+}
+
+fn log_end(request: &Request, end: &TunnelEnd) {
+    if let Some(message) = message(&end.cause) {
+        let line = format_args!("{message} while proxying upgraded connection");
+        request.log(LogLevel::Info, line);
+    }
+}
+
+/// What ended a tunnel, where it was no orderly end; nginx's words where it has some.
+fn message(cause: &EndCause) -> Option<String> {
+    let side = |side: &Side| match side {
+        Side::Client => "client",
+        Side::Upstream => "upstream",
+    };
+    let errno = |errno: i32| crate::errno_text(&io::Error::from_raw_os_error(errno));
+    let timed_out = |who: &str| format!("{who} timed out (110: Connection timed out)");
+    match cause {
+        EndCause::Ended(_) => None,
+        EndCause::Broken(broken, number) => {
+            Some(format!("{} connection broke ({})", side(broken), errno(*number)))
+        }
+        EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => Some(timed_out("upstream")),
+        EndCause::SendTimeout(Side::Client) => Some(timed_out("client")),
+        EndCause::HalfCloseTimeout => Some(timed_out("half-closed connection")),
+        EndCause::Drained => Some("tunnel was closed by a drain".to_owned()),
+        EndCause::Killed => Some("tunnel was closed by an operator".to_owned()),
+        EndCause::Stopped => Some("tunnel was closed by a stop".to_owned()),
+        EndCause::Refused(number) => Some(format!("tunnel was refused ({})", errno(*number))),
+        _ => Some("tunnel ended".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_told_in_nginx_words() {
+        for (cause, expected) in [
+            (EndCause::Ended(Side::Client), None),
+            (EndCause::ReadTimeout, Some("upstream timed out (110: Connection timed out)")),
+            (
+                EndCause::SendTimeout(Side::Client),
+                Some("client timed out (110: Connection timed out)"),
+            ),
+            (
+                EndCause::Broken(Side::Upstream, 104),
+                Some("upstream connection broke (104: Connection reset by peer)"),
+            ),
+        ] {
+            assert_eq!(message(&cause).as_deref(), expected);
+        }
+    }
 }
