@@ -162,14 +162,15 @@ fn message(cause: &EndCause) -> Option<String> {
         EndCause::Broken(broken, number) => {
             Some(format!("{} connection broke ({})", side(broken), errno(*number)))
         }
-        EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => Some(timed_out("upstream")),
+        EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => {
+            Some(timed_out("upstream"))
+        }
         EndCause::SendTimeout(Side::Client) => Some(timed_out("client")),
         EndCause::HalfCloseTimeout => Some(timed_out("half-closed connection")),
         EndCause::Drained => Some("tunnel was closed by a drain".to_owned()),
         EndCause::Killed => Some("tunnel was closed by an operator".to_owned()),
         EndCause::Stopped => Some("tunnel was closed by a stop".to_owned()),
         EndCause::Refused(number) => Some(format!("tunnel was refused ({})", errno(*number))),
-        _ => Some("tunnel ended".to_owned()),
     }
 }
 

@@ -28,9 +28,9 @@ use wssgate_http1::{Fields, Framing, Method, ResponseHead};
 use wssgate_ws::handshake::{Extensions, SwitchError, Switched};
 
 pub use balance::Selection;
+pub(crate) use connect::{Connection, PeerStream};
 pub use group::{Group, Lease, Peer, groups};
 pub use idle::IdlePool;
-pub(crate) use connect::{Connection, PeerStream};
 
 use answer::{Carrier, End};
 use attempt::{Cause, Ended, Sender, Trouble};
@@ -216,7 +216,10 @@ impl Proxying<'_> {
         let ill = !matches!(trouble.cause, Cause::Status(403 | 404));
         let single = lease.group().single();
         if ill && lease.fail(Instant::now()) {
-            self.request.log(LogLevel::Warn, format_args!("upstream server temporarily disabled while {CONNECTING}"));
+            self.request.log(
+                LogLevel::Warn,
+                format_args!("upstream server temporarily disabled while {CONNECTING}"),
+            );
         }
         self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
         if reused && trouble.cause == Cause::Error {
@@ -239,12 +242,7 @@ impl Proxying<'_> {
         self.request.upstream.last_mut().expect("pushed before every try")
     }
 
-    async fn attempt(
-        &mut self,
-        lease: Lease,
-        body: &mut RequestBody,
-        began: Instant,
-    ) -> Tried {
+    async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
         let key = self.key(&lease);
         let cached = match lease.group().keepalive.connections {
             0 => None,

@@ -24,6 +24,7 @@ use crate::front::request::MAX_URI_CHANGES;
 use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
 use crate::generation::Generation;
 use crate::metrics::Held;
+use crate::tunnel::{self, Switch};
 use crate::worker::{Phase, Worker};
 
 /// How long a final close_notify may take.
@@ -47,6 +48,8 @@ enum Next {
     Keep(Duration),
     /// The connection is over.
     Close,
+    /// It becomes a tunnel.
+    Switch(Box<(Exchange, Switch)>),
 }
 
 /// How reading a head ended.
@@ -82,6 +85,11 @@ pub(crate) async fn serve(link: Link, wait: Duration) {
         match next {
             Next::Keep(limit) => wait = limit,
             Next::Close => return,
+            Next::Switch(switched) => {
+                let (exchange, switch) = *switched;
+                // The relay ends it when its generation does.
+                return Box::pin(link.switch(exchange, switch)).await;
+            }
         }
         served += 1;
         held.move_to(|counters| &counters.waiting);
@@ -225,6 +233,8 @@ impl Link {
             quoted: false,
             redirect: None,
             special_fields: Vec::new(),
+            carried_fields: Vec::new(),
+            path_replaced: false,
             host: Bytes::new(),
             host_port: None,
             internal: false,
@@ -335,7 +345,7 @@ impl Link {
         let generation = Arc::clone(&exchange.request.generation);
         let settings = &generation.http().locations[exchange.request.location.0].settings;
         if let End::Upgrade(switch) = end {
-            return self.switch(exchange, switch).await;
+            return Next::Switch(Box::new((exchange, *switch)));
         }
         let answered = matches!(end, End::Done);
         let mut clean = answered;
@@ -384,9 +394,17 @@ impl Link {
     }
 
     /// Turns the connection into a tunnel, and waits for its end.
-    async fn switch(&self, exchange: Exchange, _switch: Box<crate::tunnel::Switch>) -> Next {
-        access_log::write(&exchange.request);
-        Next::Close
+    async fn switch(self, exchange: Exchange, mut switch: Switch) {
+        let Exchange { mut request, body, mut response } = exchange;
+        response.head(&mut request, std::mem::take(&mut switch.reply));
+        let sent = response.flush().await;
+        drop((body, response));
+        // Nobody else uses the connection any more.
+        if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
+            let (stream, input) = client.into_parts();
+            tunnel::run(&mut request, stream, input, switch, &self.worker).await;
+        }
+        access_log::write(&request);
     }
 }
 

@@ -161,6 +161,11 @@ pub struct Request {
     pub redirect: Option<Bytes>,
     /// Fields that a built-in answer shall have besides, such as WWW-Authenticate.
     pub special_fields: Vec<(Bytes, Bytes)>,
+    /// Fields of an upstream's answer with X-Accel-Redirect that the final answer shall have.
+    pub carried_fields: Vec<(Bytes, Bytes)>,
+    /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
+    /// of its location.
+    pub path_replaced: bool,
     /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
     pub host: Bytes,
     /// The port that the request names.

@@ -70,6 +70,15 @@ impl Reply {
         self.fields.push((Bytes::from_static(name.as_bytes()), value.into()));
     }
 
+    /// Puts fields before the others; a Content-Type among them wins, as in nginx.
+    fn carry(&mut self, mut fields: Vec<(Bytes, Bytes)>) {
+        let is_type = |(name, _): &(Bytes, Bytes)| name.eq_ignore_ascii_case(b"content-type");
+        if let Some(at) = fields.iter().position(is_type) {
+            self.content_type = Some(fields.remove(at).1);
+        }
+        self.fields.splice(0..0, fields);
+    }
+
     /// Takes all fields called `name` out of [`Reply::fields`].
     pub fn remove(&mut self, name: &str) {
         self.fields.retain(|(n, _)| !n.eq_ignore_ascii_case(name.as_bytes()));
@@ -147,6 +156,7 @@ impl Responder {
         if request.worker.phase() >= Phase::Draining {
             request.keepalive = false;
         }
+        reply.carry(std::mem::take(&mut request.carried_fields));
         headers::apply(request, &mut reply, location);
         self.send_timeout = location.settings.send_timeout;
         self.framing = choose_framing(request, &mut reply, location);

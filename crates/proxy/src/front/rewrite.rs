@@ -114,6 +114,7 @@ impl Engine {
         }
         request.path = new_path;
         self.changed = rewrite.flag != RewriteFlag::Break;
+        request.path_replaced |= rewrite.flag == RewriteFlag::Break;
         match rewrite.flag {
             RewriteFlag::None => Flow::Next,
             _ => Flow::Stop,

@@ -148,8 +148,9 @@ impl Pace {
 
     /// How much may be read now, at most `max`: what a second allows.
     fn bound(&self, max: usize) -> usize {
-        let second = self.rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX));
-        max.min(second).min(READ_SIZE).max(1)
+        let second =
+            self.rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX));
+        max.min(second).clamp(1, READ_SIZE)
     }
 
     fn on_read(&mut self, len: usize) {
@@ -174,7 +175,14 @@ mod tests {
 
     #[test]
     fn rates_are_sizes() {
-        for (text, rate) in [("100", Some(100)), ("2k", Some(2048)), ("1M", Some(1 << 20)), ("0", None), ("", None), ("x", None)] {
+        for (text, rate) in [
+            ("100", Some(100)),
+            ("2k", Some(2048)),
+            ("1M", Some(1 << 20)),
+            ("0", None),
+            ("", None),
+            ("x", None),
+        ] {
             assert_eq!(parse_rate(text.as_bytes()), rate, "{text}");
         }
     }

@@ -228,8 +228,9 @@ async fn read_head(connection: &Connection, max: usize) -> Result<ResponseHead, 
                 }
             }
             Err(error) => {
-                return Err(connection
-                    .with_input(|input| Trouble::invalid(error, parser.bad_line(input))));
+                return Err(
+                    connection.with_input(|input| Trouble::invalid(error, parser.bad_line(input)))
+                );
             }
         }
     }

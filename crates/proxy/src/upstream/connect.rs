@@ -151,11 +151,6 @@ impl Connection {
         work(&mut self.io.borrow_mut().input)
     }
 
-    /// Whether the peer has ended its direction.
-    pub(crate) fn ended(&self) -> bool {
-        self.io.borrow().eof
-    }
-
     /// Reads once, so that no more than `max` bytes wait to be consumed; 0 is the end.
     pub(crate) async fn fill(&self, max: usize) -> Result<usize, Failure> {
         let read = poll_fn(|cx| self.poll_fill(cx, max)).await;
@@ -250,7 +245,7 @@ mod tests {
         near.with_input(BytesMut::clear);
         drop(far);
         while near.fill(1000).await.unwrap() > 0 {}
-        assert!(near.ended());
+        assert!(!near.is_clean());
         assert_eq!(near.received.get(), 100);
     }
 
