@@ -1,6 +1,5 @@
 //! The rows by subject.
 
-pub(crate) mod absent;
 pub(crate) mod access;
 pub(crate) mod core;
 pub(crate) mod headers;
@@ -9,17 +8,17 @@ pub(crate) mod location;
 pub(crate) mod log;
 pub(crate) mod map;
 pub(crate) mod proxy;
+pub(crate) mod refused;
 pub(crate) mod rewrite;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod without_effect;
 
 use crate::directive::Row;
 
 /// Every table.
 pub(crate) const TABLES: &[&[Row]] = &[
-    absent::IDLE,
-    absent::REFUSED,
     access::ROWS,
     core::ROWS,
     headers::ROWS,
@@ -28,8 +27,10 @@ pub(crate) const TABLES: &[&[Row]] = &[
     log::ROWS,
     map::ROWS,
     proxy::ROWS,
+    refused::ROWS,
     rewrite::ROWS,
     server::ROWS,
     tls::ROWS,
     upstream::ROWS,
+    without_effect::ROWS,
 ];
