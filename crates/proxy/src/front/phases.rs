@@ -1,5 +1,6 @@
 //! The phases of a request: rewrite, location, rewrite again, access, try_files, content.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -165,7 +166,10 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
     match &location.content {
         Content::Files => files::serve(exchange, location).await,
-        Content::Proxy(_) => Outcome::Status(502),
+        Content::Proxy(pass) => {
+            let worker = Rc::clone(&exchange.request.worker);
+            crate::upstream::proxy(exchange, pass, &worker).await
+        }
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }
