@@ -365,3 +365,6 @@ fn cipher_name(suite: rustls::CipherSuite) -> String {
 fn curve_name(group: NamedGroup) -> String {
     super::group_name(group)
 }
+
+#[cfg(test)]
+mod tests;

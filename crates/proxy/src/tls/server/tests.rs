@@ -1,0 +1,221 @@
+//! Handshakes by name, with the settings of a configuration.
+#![allow(clippy::unwrap_used)]
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio_rustls::TlsConnector;
+use wssgate_config::LoadOptions;
+use wssgate_syntax::Main;
+use wssgate_testkit::pki::{KeyKind, Leaf, Pki};
+
+use super::*;
+
+/// The acceptor and the configuration of servers that listen on port 443.
+fn build(servers: &str) -> (Acceptor, wssgate_config::Config, Vec<String>) {
+    let main = Main::Text {
+        name: "test".to_owned(),
+        text: format!("events {{}} http {{ {servers} }}").into_bytes(),
+    };
+    let loaded = wssgate_config::load(&LoadOptions { main, ..LoadOptions::default() });
+    let config = loaded.unwrap_or_else(|failed| panic!("{:?}", failed.report)).config;
+    let mut report = Report::default();
+    let http = config.http.as_ref().unwrap();
+    let acceptor = Acceptor::build(http, &Sessions::default(), 1_700_000_000, &mut report);
+    let messages = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
+    (acceptor, config, messages)
+}
+
+fn files(leaf: &Leaf) -> String {
+    let (chain, key) = (leaf.fullchain.display(), leaf.key.display());
+    format!("ssl_certificate {chain}; ssl_certificate_key {key};")
+}
+
+type Both = (Result<Accepted<DuplexStream>, HandshakeError>, io::Result<Vec<Vec<u8>>>);
+
+/// Shakes hands with `name`; gives what the server and the client think of it. A client that is
+/// content gives the chain that it was shown.
+async fn shake(
+    (acceptor, config): (&Acceptor, &wssgate_config::Config),
+    client: Arc<ClientConfig>,
+    name: &'static str,
+) -> Both {
+    let route = &config.http.as_ref().unwrap().sockets[0].routes[0];
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let connecting = async {
+        let connector = TlsConnector::from(client);
+        let mut stream = connector.connect(ServerName::try_from(name).unwrap(), near).await?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = shown.iter().map(|certificate| certificate.to_vec()).collect();
+        // The server closes; what it sent before, tickets among it, is read on the way.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        Ok(shown)
+    };
+    let accepting = async {
+        let mut accepted = acceptor.accept(far, route).await?;
+        accepted.stream.shutdown().await.map_err(HandshakeError::Io)?;
+        Ok(accepted)
+    };
+    tokio::join!(accepting, connecting)
+}
+
+#[tokio::test]
+async fn the_name_picks_the_server_and_its_certificate() {
+    let pki = Pki::new();
+    let (a, b) = (pki.leaf(&["a.test"]), pki.leaf(&["b.test", "other.test"]));
+    let (acceptor, config, _) = build(&format!(
+        "server {{ listen 443 ssl; server_name a.test; {} }}
+         server {{ listen 443 ssl; server_name b.test; {} }}
+         server {{ listen 443 ssl; server_name none.test; }}",
+        files(&a),
+        files(&b),
+    ));
+    for (name, server, trusted) in [
+        ("a.test", 0, true),
+        ("b.test", 1, true),
+        ("other.test", 0, false),
+        ("none.test", 0, false),
+    ] {
+        let (accepted, shown) = shake((&acceptor, &config), pki.client_config(), name).await;
+        assert_eq!(shown.is_ok(), trusted, "{name}");
+        if let Ok(accepted) = accepted {
+            assert_eq!(accepted.server.0, server, "{name}");
+            assert_eq!(accepted.info.server_name.as_deref(), Some(name));
+            assert_eq!(accepted.info.protocol, "TLSv1.3");
+            assert!(accepted.info.offered_curves.contains("X25519"));
+            assert!(!accepted.info.reused);
+        }
+    }
+}
+
+#[tokio::test]
+async fn rejected_names_get_an_alert() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    let (acceptor, config, _) = build(&format!(
+        "server {{ listen 443 ssl default_server; ssl_reject_handshake on; }}
+         server {{ listen 443 ssl; server_name a.test; {} }}",
+        files(&leaf),
+    ));
+    let (accepted, shown) = shake((&acceptor, &config), pki.client_config(), "a.test").await;
+    assert!(accepted.is_ok() && shown.is_ok());
+    let (accepted, shown) = shake((&acceptor, &config), pki.client_config(), "b.test").await;
+    assert!(matches!(accepted, Err(HandshakeError::Rejected)));
+    let text = shown.unwrap_err().to_string();
+    assert!(text.contains("UnrecognisedName"), "{text}");
+}
+
+#[tokio::test]
+async fn of_several_certificates_the_client_gets_one_that_it_knows() {
+    let pki = Pki::new();
+    let rsa = pki.leaf_with(&["a.test"], KeyKind::RsaPkcs1);
+    let ecdsa = pki.leaf(&["a.test"]);
+    let (acceptor, config, _) = build(&format!(
+        "server {{ listen 443 ssl; ssl_protocols TLSv1.2; {} {} }}",
+        files(&rsa),
+        files(&ecdsa),
+    ));
+    let (_, shown) = shake((&acceptor, &config), pki.client_config(), "a.test").await;
+    let ecdsa_shown = shown.unwrap()[0].clone();
+    let mut provider = (*crate::tls::provider()).clone();
+    provider.cipher_suites.retain(|suite| format!("{suite:?}").contains("ECDHE_RSA"));
+    let client = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(certificates_of(&pki))
+        .with_no_client_auth();
+    let (accepted, shown) = shake((&acceptor, &config), Arc::new(client), "a.test").await;
+    assert_ne!(shown.unwrap()[0], ecdsa_shown);
+    let info = accepted.unwrap().info;
+    assert_eq!(info.protocol, "TLSv1.2");
+    assert!(info.cipher.starts_with("ECDHE-RSA-"), "{}", info.cipher);
+}
+
+fn certificates_of(pki: &Pki) -> rustls::RootCertStore {
+    let mut report = Report::default();
+    let mut sources = wssgate_syntax::SourceMap::default();
+    let file = sources.add("test", wssgate_syntax::Origin::Text, b"x".to_vec());
+    let span = wssgate_syntax::Span::new(file, 0, 1);
+    let value = pki.root_path().to_owned();
+    certificates::load_roots(&wssgate_config::model::Located { value, span }, &mut report)
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_at_the_same_server() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    for settings in [
+        "ssl_session_tickets on;",
+        "ssl_session_tickets off; ssl_session_cache shared:x:1m;",
+        "ssl_session_tickets off;",
+    ] {
+        let (acceptor, config, _) =
+            build(&format!("server {{ listen 443 ssl; {settings} {} }}", files(&leaf)));
+        let client = pki.client_config();
+        let mut reused = Vec::new();
+        for _ in 0..2 {
+            let both = (&acceptor, &config);
+            let (accepted, _) = shake(both, Arc::clone(&client), "a.test").await;
+            reused.push(accepted.unwrap().info.reused);
+        }
+        let resumable = settings.contains("on;") || settings.contains("shared");
+        assert_eq!(reused, [false, resumable], "{settings}");
+    }
+}
+
+#[tokio::test]
+async fn client_certificates_are_judged_after_the_handshake() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    let stranger = Pki::new();
+    let root = pki.root_path().display().to_string();
+    for (mode, certificate, expected, refusal) in [
+        ("on", Some(&pki), ClientVerify::Success, None),
+        ("on", None, ClientVerify::None, Some(496)),
+        ("optional", None, ClientVerify::None, None),
+        (
+            "optional",
+            Some(&stranger),
+            ClientVerify::Failed("unable to get local issuer certificate".to_owned()),
+            Some(495),
+        ),
+        (
+            "optional_no_ca",
+            Some(&stranger),
+            ClientVerify::Failed("unable to get local issuer certificate".to_owned()),
+            None,
+        ),
+    ] {
+        let (acceptor, config, _) = build(&format!(
+            "server {{ listen 443 ssl; ssl_verify_client {mode}; ssl_client_certificate {root}; {} }}",
+            files(&leaf),
+        ));
+        let client = match certificate {
+            Some(owner) => pki.client_config_with(&owner.leaf(&["client.test"])),
+            None => pki.client_config(),
+        };
+        let (accepted, _) = shake((&acceptor, &config), client, "a.test").await;
+        let info = accepted.unwrap().info;
+        assert_eq!(info.client_verify, expected, "{mode}");
+        let asked = config.http.as_ref().unwrap().servers[0].tls.verify_client;
+        assert_eq!(info.refusal(asked), refusal, "{mode}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_settings_is_reported() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    for (settings, expected) in [
+        ("ssl_ciphers DHE-RSA-AES128-SHA;", "no cipher match"),
+        ("ssl_ciphers ECDHE:AES128-SHA;", "cipher suites not available: AES128-SHA"),
+        ("ssl_ciphers ECDHE:what;", "unknown words in a cipher string: what"),
+        ("ssl_ecdh_curve secp521r1:X25519;", "curve \"secp521r1\" is not available"),
+        ("ssl_dhparam /nonexistent;", "cannot load DH parameters"),
+        ("server_name b.test;", "does not cover the server name \"b.test\""),
+    ] {
+        let (_, _, messages) =
+            build(&format!("server {{ listen 443 ssl; {settings} {} }}", files(&leaf)));
+        assert!(messages.iter().any(|text| text.contains(expected)), "{expected}: {messages:?}");
+    }
+}
