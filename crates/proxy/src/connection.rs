@@ -60,11 +60,12 @@ pub async fn serve(
         },
     };
     let Some(opened) = opened else { return };
+    let life = generation.life().clone();
     drop(generation);
     let info = Rc::new(info(serial, &peer, local, socket, opened.tls, accepted));
     let client = Rc::new(Client::new(info, opened.stream));
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
-    h1::serve(Link { worker, client, address, misses_tls: opened.misses_tls }, left).await;
+    h1::serve(Link { worker, client, address, misses_tls: opened.misses_tls }, left, life).await;
 }
 
 /// A connection that is ready for its first request.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -63,7 +62,6 @@ impl Prepared {
             current: Arc::clone(&proxy.current),
             orders: ordered,
             listeners: offers,
-            serials: Arc::new(AtomicU64::new(1)),
             attention: proxy.surroundings.files.attention().clone(),
         };
         for id in 0..self.workers {

@@ -10,7 +10,6 @@ mod tunnels;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -62,7 +61,6 @@ pub struct Worker {
     /// Idle connections to upstreams.
     pub idle_upstreams: IdlePool,
     tunnels: Rc<Tunnels>,
-    serials: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -70,12 +68,6 @@ impl Worker {
     /// ends when nobody holds it.
     pub fn generation(&self) -> Arc<Generation> {
         self.current.load_full()
-    }
-
-    /// A number for a new connection, unique in this process: the `*N` of error lines and
-    /// `$connection`.
-    pub fn next_serial(&self) -> u64 {
-        self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How far the end of this worker has come.

@@ -22,7 +22,7 @@ use crate::front::client::Client;
 use crate::front::phases::{self, End};
 use crate::front::request::MAX_URI_CHANGES;
 use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
-use crate::generation::Generation;
+use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::tunnel::{self, Switch};
 use crate::worker::{Phase, Worker};
@@ -61,14 +61,13 @@ enum HeadRead {
 }
 
 /// Serves the requests of a connection until it ends; `wait` is how long the first may take to
-/// begin.
-pub(crate) async fn serve(link: Link, wait: Duration) {
-    let mut wait = wait;
+/// begin. An idle connection ends with the `life` of the generation that it last used.
+pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
     let mut held = Held::new(&link.worker.metrics, |counters| &counters.waiting);
     let mut served = 0;
     loop {
         let pipelined = served > 0 && link.client.has_input();
-        if !pipelined && !link.has_begun(wait, served > 0).await {
+        if !pipelined && !link.has_begun(wait, &life, served > 0).await {
             break;
         }
         held.move_to(|counters| &counters.reading);
@@ -77,7 +76,7 @@ pub(crate) async fn serve(link: Link, wait: Duration) {
             // A reload took the address away.
             break;
         }
-        let life = generation.life().clone();
+        life = generation.life().clone();
         let next = tokio::select! {
             next = link.serve_one(generation, pipelined, &mut held) => next,
             () = life.expired() => Next::Close,
@@ -104,7 +103,7 @@ impl Link {
 
     /// Waits for the first byte of a request. Connections that had one before close when the
     /// worker drains.
-    async fn has_begun(&self, limit: Duration, kept: bool) -> bool {
+    async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
         let stopped = async {
             match kept {
                 true => self.worker.reached(Phase::Draining).await,
@@ -114,6 +113,7 @@ impl Link {
         tokio::select! {
             read = self.client.fill() => read.is_ok_and(|read| read > 0),
             () = stopped => false,
+            () = life.expired() => false,
             () = sleep(limit) => false,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 use std::{io, thread};
@@ -31,7 +31,6 @@ pub(crate) struct Seed {
     pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) orders: watch::Receiver<Orders>,
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
-    pub(crate) serials: Arc<AtomicU64>,
     /// Rung when the thread ends.
     pub(crate) attention: Attention,
 }
@@ -104,7 +103,6 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         relay: relay.handle(),
         idle_upstreams: IdlePool::new(),
         tunnels: Rc::default(),
-        serials: seed.serials,
     });
     let mut front = Front {
         live: Rc::default(),
