@@ -225,6 +225,126 @@ fn a_silent_connection_does_not_outlive_term() {
 }
 
 #[test]
+fn without_descriptors_accepting_rests_and_goes_on() {
+    let server = Instance::setup(EXE).main_and_http("worker_rlimit_nofile 40;", ONE).start();
+    let address = server.listen(0);
+    let clients: Vec<_> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let line = server.wait_for_log("accept4() failed (24: Too many open files)");
+    assert!(line.contains("[crit]"), "{line}");
+    drop(clients);
+    server.wait_for_log("accepting again");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_connection_too_many_is_closed_and_told() {
+    let server = Instance::setup(EXE)
+        .conf(
+            "daemon off; pid %%DIR%%/nginx.pid; error_log %%DIR%%/error.log;\n\
+             events { worker_connections 2; }\n\
+             http { access_log off; server { listen %%LISTEN_0%%; } }\n",
+        )
+        .start();
+    let address = server.listen(0);
+    let _two = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    let mut third = TcpStream::connect(address).unwrap();
+    third.set_read_timeout(Some(GUARD)).unwrap();
+    assert!(!matches!(third.read(&mut [0; 1]), Ok(1..)));
+    server.wait_for_log("2 worker_connections are not enough");
+}
+
+#[test]
+fn a_log_without_a_reader_never_holds_up_an_answer() {
+    let setup = Instance::setup(EXE);
+    let pipe = setup.dir().join("pipe");
+    wssgate_sys::files::make_fifo(&pipe).unwrap();
+    let server = setup
+        .http("server { listen %%LISTEN_0%%; access_log %%DIR%%/pipe; location / { return 204; } }")
+        .start();
+    let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(4000));
+    let mut client = TcpStream::connect(server.listen(0)).unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    // A pipe holds 64 KiB, so most of these lines are lost.
+    for _ in 0..50 {
+        std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+        read_head(&mut client);
+    }
+    let mut reader = fs::File::open(&pipe).unwrap();
+    reader.read_exact(&mut [0; 8192]).unwrap();
+    std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+    let line = server.wait_for_log("were lost");
+    assert!(line.contains("[error]") && line.contains("/pipe\""), "{line}");
+    assert!(server.stop().success());
+}
+
+/// Reads up to the empty line.
+fn read_head(client: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn buffered_access_lines_are_written_in_time_and_at_the_end() {
+    let server = Instance::setup(EXE)
+        .http(
+            "server { listen %%LISTEN_0%%; location /a { access_log %%DIR%%/a combined buffer=4k flush=100ms; \
+             return 204; } location /b { access_log %%DIR%%/b combined buffer=4k; return 204; } }",
+        )
+        .start();
+    let mut client = TcpStream::connect(server.listen(0)).unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    for path in ["/a", "/b"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+        assert!(read_head(&mut client).starts_with("HTTP/1.1 204"));
+    }
+    server.wait_for_line("a", "GET /a");
+    assert_eq!(server.read("b"), "");
+    server.signal("USR1");
+    server.wait_for_line("b", "GET /b");
+    assert!(server.stop().success());
+}
+
+#[test]
+fn an_idle_connection_survives_a_reload_and_ends_with_quit() {
+    let mut server = Instance::setup(EXE)
+        .http("server { listen %%LISTEN_0%%; location / { return 204; } }")
+        .start();
+    let mut client = TcpStream::connect(server.listen(0)).unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    std::io::Write::write_all(&mut client, request).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 204"));
+    server.rewrite_http("server { listen %%LISTEN_0%%; location / { return 202; } }");
+    server.signal("HUP");
+    server.wait_for_log("generation 1 ended: worker process");
+    std::io::Write::write_all(&mut client, request).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 202"));
+    server.signal("QUIT");
+    let mut rest = Vec::new();
+    // What is left of the last answer, and then the end.
+    client.read_to_end(&mut rest).unwrap();
+    assert!(server.wait().success());
+}
+
+#[test]
+fn worker_shutdown_timeout_ends_a_drain() {
+    let server = Instance::setup(EXE).main_and_http("worker_shutdown_timeout 50ms;", ONE).start();
+    let mut client = TcpStream::connect(server.listen(0)).unwrap();
+    // A request that never ends.
+    std::io::Write::write_all(&mut client, b"GET / HTTP/1.1\r\n").unwrap();
+    client.set_read_timeout(Some(GUARD)).unwrap();
+    let before = Instant::now();
+    assert!(server.stop().success());
+    assert!(before.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
 fn workers_of_roots_process_have_no_privileges_and_the_main_thread_few() {
     if !wssgate_sys::privileges::is_root() {
         eprintln!("skipped: needs root");
