@@ -16,6 +16,7 @@
 mod deadlines;
 mod engine;
 mod leg;
+mod record;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -29,9 +30,12 @@ use std::{fmt, io, thread};
 
 use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
+use wssgate_ws::{CloseCode, Counts, Extensions, FrameError};
 
 use crate::tls::keys::{Detached, TlsKeys};
 use engine::Engine;
+
+pub use record::TlsFault;
 
 /// A finished switch: everything that a tunnel needs.
 #[derive(Debug)]
@@ -108,11 +112,8 @@ pub enum LegTls {
 /// What is spoken in a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// WebSocket frames (RFC 6455 §5), which are counted as they pass.
-    WebSocket {
-        /// permessage-deflate was agreed on (RFC 7692), so RSV1 may be set.
-        deflate: bool,
-    },
+    /// WebSocket frames (RFC 6455 §5) with these extensions, counted as they pass.
+    WebSocket(Extensions),
     /// Anything else: bytes.
     Other,
 }
@@ -178,6 +179,14 @@ pub struct Totals {
     /// Bytes that the kernel took from us for this side. With TLS, what was kept at the end is counted
     /// by its sealed length.
     pub sent: u64,
+    /// The frames that this side sent; zero in a tunnel of other things.
+    pub frames: Counts,
+    /// The code of the Close that this side sent.
+    pub close: Option<CloseCode>,
+    /// How this side broke the protocol. It is passed on all the same: the other end is to judge.
+    pub broken: Option<FrameError>,
+    /// This side ended TLS without close_notify, so that something may be missing.
+    pub truncated: bool,
 }
 
 /// What ended a tunnel.
@@ -188,6 +197,8 @@ pub enum EndCause {
     Ended(Side),
     /// The connection of this side broke, with this `errno`.
     Broken(Side, i32),
+    /// The TLS records of this side were at fault, or it gave up with an alert.
+    Tls(Side, TlsFault),
     /// `proxy_read_timeout`: silence.
     ReadTimeout,
     /// This side took nothing for its send timeout (`proxy_send_timeout`, `send_timeout`).
@@ -212,11 +223,13 @@ pub const READ_SIZE: usize = 64 * 1024;
 pub struct Settings {
     /// How many bytes one direction of a tunnel may move before its neighbours have their turn.
     pub turn_bytes: usize,
+    /// After how many records an AES-GCM key is changed (TLS 1.3). Smaller in tests only.
+    pub tls_record_limit: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { turn_bytes: READ_SIZE }
+        Self { turn_bytes: READ_SIZE, tls_record_limit: record::AES_GCM_RECORDS }
     }
 }
 

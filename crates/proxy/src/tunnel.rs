@@ -162,6 +162,9 @@ fn message(cause: &EndCause) -> Option<String> {
         EndCause::Broken(broken, number) => {
             Some(format!("{} connection broke ({})", side(broken), errno(*number)))
         }
+        EndCause::Tls(faulty, fault) => {
+            Some(format!("TLS of the {} failed: {fault}", side(faulty)))
+        }
         EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => {
             Some(timed_out("upstream"))
         }

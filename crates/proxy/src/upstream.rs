@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{Fields, Framing, Method, ResponseHead};
-use wssgate_ws::handshake::{Extensions, SwitchError, Switched};
+use wssgate_ws::handshake::{SwitchError, Switched};
 
 pub use balance::Selection;
 pub(crate) use connect::{Connection, PeerStream};
@@ -552,13 +552,8 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
 fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
     let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
     match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions: Extensions::NONE, .. }) => {
-            Ok(Protocol::WebSocket { deflate: false })
-        }
-        Ok(Switched::WebSocket { extensions: Extensions::DEFLATE, .. }) => {
-            Ok(Protocol::WebSocket { deflate: true })
-        }
-        Ok(Switched::WebSocket { .. } | Switched::Other) => Ok(Protocol::Other),
+        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
+        Ok(Switched::Other) => Ok(Protocol::Other),
         // A client without a key wants no proof; it is no WebSocket client, whatever it says.
         Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
         Err(error) => Err(error),

@@ -20,6 +20,8 @@ pub struct Event {
     pub writable: bool,
     /// The peer has ended its direction, or the socket is broken: a short read is not the last one.
     pub hung_up: bool,
+    /// The socket is broken; its error waits to be taken.
+    pub failed: bool,
 }
 
 /// Room for the events of one wait, made once and used again.
@@ -45,6 +47,7 @@ impl Events {
                 readable: hung_up || has(bits, libc::EPOLLIN),
                 writable: broken || has(bits, libc::EPOLLOUT),
                 hung_up,
+                failed: has(bits, libc::EPOLLERR),
             }
         })
     }

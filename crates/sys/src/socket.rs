@@ -88,6 +88,11 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
 }
 
+/// Takes the error that waits at the socket (`SO_ERROR`), if there is one.
+pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
+    SockRef::from(&socket).take_error()
+}
+
 /// Makes the socket non-blocking.
 pub fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).set_nonblocking(true)
@@ -162,6 +167,24 @@ mod tests {
         assert_eq!(text, "last");
         near.write_all(b"x").unwrap();
         assert_eq!(recv(far.as_fd(), &mut [0; 4]).unwrap(), Received::Bytes(1));
+    }
+
+    #[test]
+    fn a_reset_leaves_an_error_to_take_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        assert!(take_error(near.as_fd()).unwrap().is_none());
+        SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(far);
+        let epoll = crate::epoll::Epoll::new().unwrap();
+        epoll.add(near.as_fd(), 0).unwrap();
+        let mut events = crate::epoll::Events::with_capacity(1);
+        epoll.wait(&mut events, None).unwrap();
+        assert!(events.iter().all(|event| event.failed));
+        let error = take_error(near.as_fd()).unwrap().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(take_error(near.as_fd()).unwrap().is_none());
     }
 
     #[test]

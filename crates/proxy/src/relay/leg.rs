@@ -1,10 +1,13 @@
-//! One socket of a tunnel: what epoll said of it, and what its peer has not taken yet.
+//! One socket of a tunnel: what epoll said of it, its records, and what its peer has not taken yet.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
+
+use super::record::{MAX_CONTROL, Records, TlsFault};
+use super::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
 #[derive(Debug)]
@@ -14,6 +17,12 @@ pub(super) struct Leg {
     writable: bool,
     /// An end or an error waits behind the bytes: a short read is not the last one.
     hung_up: bool,
+    /// epoll said that the socket is broken, and nobody has asked how.
+    failed: bool,
+    tls: Tls,
+    /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
+    /// too. Owns memory only while there is one.
+    unopened: Vec<u8>,
     unsent: Unsent,
     /// When the kernel last took bytes, or refused the first of those that are unsent.
     progress_ms: u64,
@@ -28,13 +37,65 @@ struct Unsent {
     start: usize,
 }
 
+/// What protects the bytes of the wire.
+#[derive(Debug)]
+enum Tls {
+    Plain,
+    Keys(Box<Records>),
+}
+
+/// What one read brought.
+pub(super) struct Arrived<'a> {
+    /// Bytes of the wire; with none and no end there was nothing.
+    pub(super) wire: usize,
+    /// Bytes of the protocol inside.
+    pub(super) plain: &'a [u8],
+    /// How this direction ends behind them, if it does.
+    pub(super) end: Option<SourceEnd>,
+}
+
+/// How the direction from a leg ends.
+#[derive(Debug)]
+pub(super) enum SourceEnd {
+    /// In good order: FIN, or close_notify with TLS.
+    Orderly,
+    /// FIN without close_notify: with TLS, nobody knows whether this was all (RFC 8446 §6.1).
+    Truncated,
+    /// The socket is broken.
+    Broken(io::Error),
+    /// The records are.
+    Fault(TlsFault),
+}
+
+/// Why bytes could not be sent.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The socket is broken.
+    Broken(io::Error),
+    /// The keys are worn out.
+    Fault(TlsFault),
+}
+
+impl From<io::Error> for SendError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
 impl Leg {
-    pub(super) fn new(socket: OwnedFd) -> Self {
+    pub(super) fn new(socket: OwnedFd, tls: LegTls, peer: Side, record_limit: u64) -> Self {
+        let tls = match tls {
+            LegTls::Plain => Tls::Plain,
+            LegTls::Keys(keys) => Tls::Keys(Box::new(Records::new(*keys, peer, record_limit))),
+        };
         Self {
             socket,
+            tls,
+            unopened: Vec::new(),
             readable: false,
             writable: true,
             hung_up: false,
+            failed: false,
             unsent: Unsent::default(),
             progress_ms: 0,
         }
@@ -48,6 +109,15 @@ impl Leg {
         self.readable |= event.readable;
         self.writable |= event.writable;
         self.hung_up |= event.hung_up;
+        self.failed |= event.failed;
+    }
+
+    /// The error that epoll told of, once.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        if !std::mem::take(&mut self.failed) {
+            return None;
+        }
+        socket::take_error(self.socket.as_fd()).unwrap_or_else(Some)
     }
 
     pub(super) fn readable(&self) -> bool {
@@ -67,12 +137,74 @@ impl Leg {
         self.unsent.bytes.len() - self.unsent.start
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.unopened.capacity() + self.unsent.bytes.capacity()
+    }
+
     pub(super) fn progress_ms(&self) -> u64 {
         self.progress_ms
     }
 
-    /// Reads once. After a short read nothing more is there, unless the peer has hung up.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+    /// Whether it holds expanded keys.
+    pub(super) fn is_awake(&self) -> bool {
+        match &self.tls {
+            Tls::Plain => false,
+            Tls::Keys(records) => records.is_awake(),
+        }
+    }
+
+    /// Drops the expanded keys until they are needed again.
+    pub(super) fn rest(&mut self) {
+        if let Tls::Keys(records) = &mut self.tls {
+            records.rest();
+        }
+    }
+
+    /// Reads once, up to `window` bytes of the wire, and opens the records that are whole.
+    pub(super) fn receive<'a>(
+        &mut self,
+        window: usize,
+        input: &'a mut [u8],
+        plain: &'a mut [u8],
+    ) -> Arrived<'a> {
+        let waiting = self.unopened.len();
+        let read = match self.read(&mut input[waiting..waiting + window]) {
+            Ok(Received::Bytes(n)) => n,
+            Ok(Received::Blocked) => return Arrived { wire: 0, plain: &[], end: None },
+            Ok(Received::End) => {
+                let end = match self.tls {
+                    Tls::Plain => SourceEnd::Orderly,
+                    Tls::Keys(_) => SourceEnd::Truncated,
+                };
+                return Arrived { wire: 0, plain: &[], end: Some(end) };
+            }
+            Err(error) => {
+                return Arrived { wire: 0, plain: &[], end: Some(SourceEnd::Broken(error)) };
+            }
+        };
+        let Tls::Keys(records) = &mut self.tls else {
+            return Arrived { wire: read, plain: &input[..read], end: None };
+        };
+        input[..waiting].copy_from_slice(&self.unopened);
+        let wire = &input[..waiting + read];
+        let opened = records.open(wire, plain);
+        keep(&mut self.unopened, &wire[opened.consumed..]);
+        Arrived { wire: read, plain: &plain[..opened.plain], end: opened.end.map(source_end) }
+    }
+
+    /// Opens what was read before the hand-over; the rest of a record waits.
+    pub(super) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
+        let Tls::Keys(records) = &mut self.tls else { return (wire.to_vec(), None) };
+        let mut plain = vec![0; wire.len()];
+        let opened = records.open(wire, &mut plain);
+        keep(&mut self.unopened, &wire[opened.consumed..]);
+        plain.truncate(opened.plain);
+        (plain, opened.end.map(source_end))
+    }
+
+    /// One `recv`. After a short one nothing more is there, unless the peer has hung up.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let result = socket::recv(self.socket.as_fd(), buffer);
         match result {
             Ok(Received::Bytes(n)) => self.readable = n == buffer.len() || self.hung_up,
@@ -81,8 +213,38 @@ impl Leg {
         result
     }
 
+    /// Seals and sends bytes of the protocol inside; keeps what the kernel does not take.
+    pub(super) fn transmit(
+        &mut self,
+        plain: &[u8],
+        output: &mut [u8],
+        now_ms: u64,
+    ) -> Result<(), SendError> {
+        let Tls::Keys(records) = &mut self.tls else { return Ok(self.write(plain, now_ms)?) };
+        let used = records.seal(plain, output).map_err(SendError::Fault)?;
+        Ok(self.write(&output[..used], now_ms)?)
+    }
+
+    /// Sends close_notify, if there is TLS.
+    pub(super) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
+        let Tls::Keys(records) = &mut self.tls else { return Ok(()) };
+        let mut record = [0; MAX_CONTROL];
+        let used = records.close_notify(&mut record);
+        self.write(&record[..used], now_ms)
+    }
+
+    /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
+    pub(super) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
+        let (Tls::Keys(records), Some(alert)) = (&mut self.tls, fault.alert()) else { return };
+        let mut record = [0; MAX_CONTROL];
+        let used = records.fatal_alert(alert, &mut record);
+        // A peer that takes nothing does not hear of it.
+        self.write(&record[..used], now_ms).ok();
+        self.shut_down();
+    }
+
     /// Sends `bytes` behind those that are unsent; keeps what the kernel does not take.
-    pub(super) fn write(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<()> {
         self.flush(now_ms)?;
         let taken = if self.blocked() { 0 } else { self.offer(bytes, now_ms)? };
         if taken < bytes.len() {
@@ -130,10 +292,25 @@ impl Leg {
         socket::shutdown_write(self.socket.as_fd()).ok();
     }
 
-    /// Nothing can be sent any more: forget what is kept, and read on to find the end.
-    pub(super) fn give_up_sending(&mut self) {
+    /// Nothing can be sent any more: forget what is kept, and read on to find the end. Says how much
+    /// is lost.
+    pub(super) fn give_up_sending(&mut self) -> usize {
+        let lost = self.unsent_len();
         self.unsent = Unsent::default();
         self.readable = true;
         self.hung_up = true;
+        lost
     }
+}
+
+fn source_end(end: Result<(), TlsFault>) -> SourceEnd {
+    match end {
+        Ok(()) => SourceEnd::Orderly,
+        Err(fault) => SourceEnd::Fault(fault),
+    }
+}
+
+/// Makes `kept` hold `bytes`, in memory of just that size.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    *kept = if bytes.is_empty() { Vec::new() } else { bytes.to_vec() };
 }

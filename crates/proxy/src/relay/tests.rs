@@ -2,8 +2,11 @@
 //! things is the test's.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod peer;
 mod plain;
+mod secure;
+mod time;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -94,6 +97,18 @@ impl Rig {
         });
         assert_eq!(to.received.len(), expected.len());
         assert!(to.received == expected);
+        to.received.clear();
+    }
+
+    /// Sends all of `bytes`, however slowly they go.
+    fn pour(&mut self, from: &mut Peer, bytes: &[u8], to: &mut Peer) {
+        let mut left = bytes;
+        self.until("bytes", || {
+            left = &left[from.send_some(left)..];
+            to.poll();
+            to.received.len() >= bytes.len()
+        });
+        assert!(to.received == bytes);
         to.received.clear();
     }
 

@@ -8,20 +8,32 @@
 use std::io;
 
 use wssgate_sys::epoll::Event;
-use wssgate_sys::socket::Received;
+use wssgate_ws::Tracker;
 
-use super::leg::Leg;
-use super::{EndCause, Handover, READ_SIZE, Side, Timers, Totals};
+use super::leg::{Leg, SendError, SourceEnd};
+use super::record::{MAX_RECORD, TlsFault, sealed_len};
+use super::{EndCause, Handover, Protocol, READ_SIZE, Side, Timers, Totals, TunnelEnd};
 
 /// Working memory of the relay thread, lent to the tunnel that has its turn.
 pub(super) struct Buffers {
-    /// Bytes as they came from the wire.
+    /// Bytes as they came from the wire, behind the front of a record.
     input: Box<[u8]>,
+    /// The same, opened.
+    plain: Box<[u8]>,
+    /// And sealed again.
+    output: Box<[u8]>,
 }
+
+/// The most that one read and the record before it can bring.
+const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
 
 impl Buffers {
     pub(super) fn new() -> Self {
-        Self { input: vec![0; READ_SIZE].into_boxed_slice() }
+        Self {
+            input: vec![0; INPUT_SIZE].into_boxed_slice(),
+            plain: vec![0; INPUT_SIZE].into_boxed_slice(),
+            output: vec![0; sealed_len(INPUT_SIZE)].into_boxed_slice(),
+        }
     }
 }
 
@@ -45,6 +57,8 @@ pub(super) struct Tunnel {
     cause: Option<EndCause>,
     /// It stands in the queue of those who want a turn.
     pub(super) queued: bool,
+    /// It stands in the list of those with expanded keys.
+    pub(super) awake: bool,
     /// When its entry among the deadlines fires.
     pub(super) armed_ms: u64,
 }
@@ -56,7 +70,12 @@ struct Flow {
     /// How much is read at once: doubled while the destination takes it all, `buffer_size` once it
     /// did not.
     window: usize,
-    received: u64,
+    /// Follows the frames; none in a tunnel of other things.
+    tracker: Option<Tracker>,
+    /// What passed at the source; what was sent to it is the other flow's.
+    totals: Totals,
+    /// Bytes that the destination's leg took, sent or kept.
+    passed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,34 +116,42 @@ pub(super) struct Due {
 }
 
 impl Tunnel {
-    /// Takes over what the front has finished; its read-ahead goes on with the first turn.
-    pub(super) fn new(handover: Handover, now_ms: u64) -> Self {
-        let Handover { ticket, generation, client, upstream, timers, buffer_size, .. } = handover;
-        let buffer_size = buffer_size.clamp(1, READ_SIZE);
+    /// Takes over what the front has finished, and sends on what it had read ahead.
+    pub(super) fn new(
+        handover: Handover,
+        buffers: &mut Buffers,
+        record_limit: u64,
+        now_ms: u64,
+    ) -> Self {
+        let Handover { client, upstream, protocol, .. } = handover;
+        let buffer_size = handover.buffer_size.clamp(1, READ_SIZE);
+        let leg = |socket, tls, side| Leg::new(socket, tls, side, record_limit);
         let mut tunnel = Self {
-            ticket,
-            generation,
-            client: Leg::new(client.socket),
-            upstream: Leg::new(upstream.socket),
-            up: Flow::new(buffer_size),
-            down: Flow::new(buffer_size),
-            timers: timers.into(),
+            ticket: handover.ticket,
+            generation: handover.generation,
+            client: leg(client.socket, client.tls, Side::Client),
+            upstream: leg(upstream.socket, upstream.tls, Side::Upstream),
+            up: Flow::new(protocol, wssgate_ws::Side::Client, buffer_size),
+            down: Flow::new(protocol, wssgate_ws::Side::Server, buffer_size),
+            timers: handover.timers.into(),
             buffer_size,
             began_ms: now_ms,
             active_ms: now_ms,
             cause: None,
             queued: false,
+            awake: false,
             armed_ms: u64::MAX,
         };
-        for (side, plaintext, ended) in [
-            (Side::Client, client.plaintext, client.ended),
-            (Side::Upstream, upstream.plaintext, upstream.ended),
+        for (side, plaintext, ciphertext, ended) in [
+            (Side::Client, client.plaintext, client.ciphertext, client.ended),
+            (Side::Upstream, upstream.plaintext, upstream.ciphertext, upstream.ended),
         ] {
-            if !plaintext.is_empty() {
-                tunnel.deliver(side, &plaintext, now_ms);
-            }
-            if ended {
-                tunnel.on_source_end(side, EndCause::Ended(side));
+            tunnel.deliver(side, &plaintext, &mut buffers.output, now_ms);
+            let (opened, end) = tunnel.leg_mut(side).open_ahead(&ciphertext);
+            tunnel.deliver(side, &opened, &mut buffers.output, now_ms);
+            let end = if ended { Some(SourceEnd::Orderly) } else { end };
+            if let Some(end) = end {
+                tunnel.on_source_end(side, end, now_ms);
             }
         }
         tunnel
@@ -164,8 +191,20 @@ impl Tunnel {
 
     /// Carries up to `budget` bytes in each direction.
     pub(super) fn turn(&mut self, buffers: &mut Buffers, budget: usize, now_ms: u64) {
-        self.carry(Side::Client, buffers, budget, now_ms);
-        self.carry(Side::Upstream, buffers, budget, now_ms);
+        for source in [Side::Client, Side::Upstream] {
+            self.notice_failure(source);
+            self.carry(source, buffers, budget, now_ms);
+        }
+    }
+
+    /// A side that is not read any more can only be seen to break.
+    fn notice_failure(&mut self, side: Side) {
+        if self.flow_from(side).state == FlowState::Open {
+            return;
+        }
+        if let Some(error) = self.leg_mut(side).failure() {
+            self.on_unwritable(side, &error);
+        }
     }
 
     /// Whether another turn would move bytes without another event.
@@ -175,7 +214,7 @@ impl Tunnel {
             match self.flow_from(source).state {
                 FlowState::Open if to.blocked() => to.writable(),
                 FlowState::Open => from.readable(),
-                FlowState::Draining => to.writable(),
+                FlowState::Draining => !to.blocked() || to.writable(),
                 FlowState::Closed => false,
             }
         })
@@ -207,31 +246,33 @@ impl Tunnel {
     /// One `recv` and what follows from it; says how many bytes it was.
     fn read_once(&mut self, source: Side, buffers: &mut Buffers, now_ms: u64) -> usize {
         let window = self.flow_from(source).window;
-        let input = &mut buffers.input[..window];
-        match self.leg_mut(source).read(input) {
-            Ok(Received::Bytes(n)) => {
-                self.deliver(source, &input[..n], now_ms);
-                self.adapt_window(source, n == window);
-                n
-            }
-            Ok(Received::Blocked) => 0,
-            Ok(Received::End) => {
-                self.on_source_end(source, EndCause::Ended(source));
-                0
-            }
-            Err(error) => {
-                self.on_broken(source, &error);
-                0
-            }
+        let Buffers { input, plain, output } = buffers;
+        let arrived = self.leg_mut(source).receive(window, input, plain);
+        let wire = arrived.wire;
+        if wire > 0 {
+            self.active_ms = now_ms;
         }
+        self.deliver(source, arrived.plain, output, now_ms);
+        if let Some(end) = arrived.end {
+            self.on_source_end(source, end, now_ms);
+        }
+        self.adapt_window(source, wire == window);
+        wire
     }
 
     /// Sends bytes of one side on to the other.
-    fn deliver(&mut self, source: Side, bytes: &[u8], now_ms: u64) {
-        self.active_ms = now_ms;
-        self.flow_from_mut(source).received += bytes.len() as u64;
-        if let Err(error) = self.leg_mut(source.other()).write(bytes, now_ms) {
-            self.on_unwritable(source.other(), &error);
+    fn deliver(&mut self, source: Side, plain: &[u8], output: &mut [u8], now_ms: u64) {
+        self.flow_from_mut(source).count(plain);
+        // More than a turn's worth comes only with a hand-over.
+        for part in plain.chunks(INPUT_SIZE) {
+            if self.flow_from(source).state != FlowState::Open {
+                return;
+            }
+            match self.leg_mut(source.other()).transmit(part, output, now_ms) {
+                Ok(()) => self.flow_from_mut(source).passed += part.len() as u64,
+                Err(SendError::Broken(error)) => self.on_unwritable(source.other(), &error),
+                Err(SendError::Fault(fault)) => self.on_worn_out(source.other(), fault, now_ms),
+            }
         }
     }
 
@@ -265,26 +306,52 @@ impl Tunnel {
         }
     }
 
-    fn on_source_end(&mut self, source: Side, cause: EndCause) {
+    /// A direction ends. What it brought is still carried; after that its destination hears the end.
+    fn on_source_end(&mut self, source: Side, end: SourceEnd, now_ms: u64) {
+        let cause = match &end {
+            SourceEnd::Orderly | SourceEnd::Truncated => EndCause::Ended(source),
+            SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
+            SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
+        };
         self.cause.get_or_insert(cause);
-        let flow = self.flow_from_mut(source);
-        if flow.state == FlowState::Open {
-            flow.state = FlowState::Draining;
+        match end {
+            SourceEnd::Orderly => {}
+            SourceEnd::Truncated => self.flow_from_mut(source).totals.truncated = true,
+            // A socket or a record layer is broken both ways: nothing more reaches this side.
+            SourceEnd::Broken(_) => self.stop_sending(source),
+            SourceEnd::Fault(fault) => {
+                self.leg_mut(source).complain(fault, now_ms);
+                self.stop_sending(source);
+            }
+        }
+        if self.flow_from(source).state == FlowState::Open {
+            self.flow_from_mut(source).state = FlowState::Draining;
+            if let Err(error) = self.leg_mut(source.other()).say_goodbye(now_ms) {
+                self.on_unwritable(source.other(), &error);
+            }
         }
     }
 
-    /// A socket is broken both ways: what it sent is still carried, nothing more reaches it.
-    fn on_broken(&mut self, side: Side, error: &io::Error) {
-        self.on_source_end(side, EndCause::Broken(side, errno(error)));
-        self.leg_mut(side).give_up_sending();
-        self.flow_from_mut(side.other()).state = FlowState::Closed;
+    /// The keys towards this side are worn out: it hears the end, and so ends the other direction.
+    fn on_worn_out(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
+        self.cause.get_or_insert(EndCause::Tls(side, fault));
+        self.flow_from_mut(side.other()).state = FlowState::Draining;
+        if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
+            self.on_unwritable(side, &error);
+        }
+    }
+
+    fn stop_sending(&mut self, side: Side) {
+        let lost = self.leg_mut(side).give_up_sending() as u64;
+        let flow = self.flow_from_mut(side.other());
+        flow.passed = flow.passed.saturating_sub(lost);
+        flow.state = FlowState::Closed;
     }
 
     /// Nothing more reaches this side; what it sent before may still be there to read.
     fn on_unwritable(&mut self, side: Side, error: &io::Error) {
         self.cause.get_or_insert(EndCause::Broken(side, errno(error)));
-        self.leg_mut(side).give_up_sending();
-        self.flow_from_mut(side.other()).state = FlowState::Closed;
+        self.stop_sending(side);
     }
 
     /// When this tunnel must end if nothing moves.
@@ -315,15 +382,35 @@ impl Tunnel {
         })
     }
 
-    /// Ends it now for a reason that is not its peers'.
-    pub(super) fn close(&mut self, cause: EndCause) {
+    /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
+    pub(super) fn close(&mut self, cause: EndCause, now_ms: u64) {
         self.cause.get_or_insert(cause);
-        self.up.state = FlowState::Closed;
-        self.down.state = FlowState::Closed;
+        for source in [Side::Client, Side::Upstream] {
+            if self.flow_from(source).state == FlowState::Open {
+                self.leg_mut(source.other()).say_goodbye(now_ms).ok();
+            }
+            self.flow_from_mut(source).state = FlowState::Closed;
+        }
     }
 
-    pub(super) fn end(&self, now_ms: u64) -> super::TunnelEnd {
-        super::TunnelEnd {
+    /// Whether it holds expanded keys.
+    pub(super) fn has_awake_keys(&self) -> bool {
+        self.client.is_awake() || self.upstream.is_awake()
+    }
+
+    /// Drops expanded keys if nothing has moved since `before_ms`; says whether it did.
+    pub(super) fn rest_if_idle(&mut self, before_ms: u64) -> bool {
+        let idle = self.active_ms <= before_ms;
+        if idle {
+            self.client.rest();
+            self.upstream.rest();
+        }
+        idle
+    }
+
+    /// How it ended, at `now_ms`.
+    pub(super) fn end(&self, now_ms: u64) -> TunnelEnd {
+        TunnelEnd {
             cause: self.cause.unwrap_or(EndCause::Stopped),
             duration: std::time::Duration::from_millis(now_ms.saturating_sub(self.began_ms)),
             client: self.totals(Side::Client),
@@ -331,18 +418,40 @@ impl Tunnel {
         }
     }
 
+    /// How many bytes this side has sent us.
+    pub(super) fn received(&self, side: Side) -> u64 {
+        self.flow_from(side).totals.received
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.client.kept_bytes() + self.upstream.kept_bytes()
+    }
+
     fn totals(&self, side: Side) -> Totals {
-        let arrived = self.flow_from(side.other()).received;
-        Totals {
-            received: self.flow_from(side).received,
-            sent: arrived.saturating_sub(self.leg(side).unsent_len() as u64),
-        }
+        let passed = self.flow_from(side.other()).passed;
+        let unsent = self.leg(side).unsent_len() as u64;
+        Totals { sent: passed.saturating_sub(unsent), ..self.flow_from(side).totals }
     }
 }
 
 impl Flow {
-    fn new(window: usize) -> Self {
-        Self { state: FlowState::Open, window, received: 0 }
+    fn new(protocol: Protocol, from: wssgate_ws::Side, window: usize) -> Self {
+        let tracker = match protocol {
+            Protocol::WebSocket(extensions) => Some(Tracker::new(from, extensions)),
+            Protocol::Other => None,
+        };
+        Self { state: FlowState::Open, window, tracker, totals: Totals::default(), passed: 0 }
+    }
+
+    /// Notes what passes.
+    fn count(&mut self, plain: &[u8]) {
+        self.totals.received += plain.len() as u64;
+        if let Some(tracker) = &mut self.tracker {
+            let progress = tracker.advance(plain, &mut self.totals.frames);
+            self.totals.close = self.totals.close.or(progress.close);
+            self.totals.broken = self.totals.broken.or(progress.broken);
+        }
     }
 }
 

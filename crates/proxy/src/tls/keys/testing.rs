@@ -5,9 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{
+    CipherSuite, ClientConfig, ClientConnection, Connection, ConnectionCommon, RootCertStore,
+    ServerConfig, ServerConnection, SideData, SupportedCipherSuite,
+};
 
-use super::SecretLog;
+use super::{LISTENING, SecretLog, TlsKeys, TlsVersion};
 
 /// Every version with every AEAD.
 pub(crate) const SUITES: [CipherSuite; 6] = [
@@ -64,4 +67,69 @@ pub(crate) fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfi
     server.enable_secret_extraction = true;
     client.enable_secret_extraction = true;
     (Arc::new(server), Arc::new(client))
+}
+
+/// Which end gives its keys away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum We {
+    AreServer,
+    AreClient,
+}
+
+/// One end by keys alone, the other still in rustls.
+pub(crate) struct Session {
+    pub(crate) keys: TlsKeys,
+    pub(crate) peer: Connection,
+    /// What the peer has sent since its Finished: tickets, in TLS 1.3 from a server.
+    pub(crate) tickets: Vec<u8>,
+}
+
+/// Shakes hands in memory.
+pub(crate) fn session(suite: CipherSuite, we: We) -> Session {
+    let (server_config, client_config) = configs(suite);
+    let mut server = ServerConnection::new(server_config).unwrap();
+    let mut client = ClientConnection::new(client_config, server_name()).unwrap();
+    LISTENING.set(Some(Box::default()));
+    let mut to_client = Vec::new();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut to_server = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut to_server).unwrap();
+        }
+        feed(&mut server, &to_server);
+        while server.wants_write() {
+            server.write_tls(&mut to_client).unwrap();
+        }
+        if client.is_handshaking() {
+            feed(&mut client, &std::mem::take(&mut to_client));
+        }
+    }
+    let secrets = LISTENING.take().unwrap();
+    let version = match client.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
+        _ => TlsVersion::Tls12,
+    };
+    let (ours, theirs) = match we {
+        We::AreServer => (secrets.server, secrets.client),
+        We::AreClient => (secrets.client, secrets.server),
+    };
+    let (extracted, peer, tickets) = match we {
+        We::AreServer => {
+            feed(&mut client, &to_client);
+            (server.dangerous_extract_secrets(), Connection::Client(client), Vec::new())
+        }
+        We::AreClient => {
+            (client.dangerous_extract_secrets(), Connection::Server(server), to_client)
+        }
+    };
+    let keys = TlsKeys::new(version, extracted.unwrap(), &ours, &theirs).unwrap();
+    Session { keys, peer, tickets }
+}
+
+/// Gives wire bytes to one end.
+pub(crate) fn feed<D: SideData>(connection: &mut ConnectionCommon<D>, mut wire: &[u8]) {
+    while !wire.is_empty() {
+        connection.read_tls(&mut wire).unwrap();
+        connection.process_new_packets().unwrap();
+    }
 }

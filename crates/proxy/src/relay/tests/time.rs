@@ -1,0 +1,115 @@
+//! What ends tunnels when nothing moves. Short waits of real time; nothing is asserted to be fast.
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(120);
+
+fn timers(edit: impl FnOnce(&mut Timers)) -> Timers {
+    let mut timers = Timers::default();
+    edit(&mut timers);
+    timers
+}
+
+/// Fills the direction towards a peer that does not read, until the relay keeps bytes for it.
+fn stuff(rig: &mut Rig, from: &mut Peer) {
+    let bytes = noise(1 << 16);
+    let mut quiet = 0;
+    while quiet < 20 {
+        quiet = if from.send_some(&bytes) == 0 { quiet + 1 } else { 0 };
+        rig.step();
+        if rig.ends.try_recv().is_ok() {
+            panic!("it ended while it was being filled");
+        }
+    }
+}
+
+#[test]
+fn silence_ends_a_tunnel_not_a_moment_early() {
+    let mut rig = Rig::new();
+    let begin = Instant::now();
+    let (mut client, mut upstream) =
+        rig.hand_over(|handover| handover.timers = timers(|t| t.read = SHORT));
+    let end = rig.end();
+    assert!(begin.elapsed() >= SHORT && end.duration >= SHORT);
+    assert_eq!(end.cause, EndCause::ReadTimeout);
+    rig.expect_end(&mut client);
+    rig.expect_end(&mut upstream);
+}
+
+#[test]
+fn bytes_of_either_side_put_the_silence_off() {
+    for from_client in [true, false] {
+        let wait = 4 * SHORT;
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) =
+            rig.hand_over(|handover| handover.timers = timers(|t| t.read = wait));
+        let begin = Instant::now();
+        let mut last = begin;
+        while begin.elapsed() < 2 * wait {
+            let (from, to) = match from_client {
+                true => (&mut client, &mut upstream),
+                false => (&mut upstream, &mut client),
+            };
+            last = Instant::now();
+            from.send(b".");
+            rig.expect(to, b".");
+            // Two steps in which nothing happens take about 10 ms.
+            rig.step();
+            rig.step();
+        }
+        let end = rig.end();
+        assert!(last.elapsed() >= wait && end.duration >= 3 * wait);
+        assert_eq!(end.cause, EndCause::ReadTimeout);
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_ends_by_its_own_timer_and_not_by_silence() {
+    let mut rig = Rig::new();
+    let (_client, mut upstream) = rig.hand_over(|handover| {
+        handover.timers = timers(|t| {
+            t.client_send = 5 * SHORT;
+            t.read = SHORT;
+        });
+    });
+    stuff(&mut rig, &mut upstream);
+    assert_eq!(rig.end().cause, EndCause::SendTimeout(Side::Client));
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_ends_by_its_own_timer() {
+    let mut rig = Rig::new();
+    let (mut client, _upstream) = rig.hand_over(|handover| {
+        handover.timers = timers(|t| t.upstream_send = 5 * SHORT);
+    });
+    stuff(&mut rig, &mut client);
+    assert_eq!(rig.end().cause, EndCause::SendTimeout(Side::Upstream));
+}
+
+#[test]
+fn a_half_closed_tunnel_is_bounded() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) =
+        rig.hand_over(|handover| handover.timers = timers(|t| t.half_close = SHORT));
+    client.end();
+    rig.expect_end(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::Ended(Side::Client));
+    rig.expect_end(&mut client);
+}
+
+#[test]
+fn an_idle_engine_sleeps_until_the_next_deadline() {
+    let mut rig = Rig::new();
+    for _ in 0..100 {
+        // The peers go; their sockets' ends are noticed below.
+        let _ = rig.tunnel();
+    }
+    while rig.handle.live() > 0 {
+        rig.step();
+    }
+    let _peers: Vec<_> = (0..100).map(|_| rig.tunnel()).collect();
+    rig.step();
+    rig.step();
+    let wait = rig.engine.sleep().unwrap();
+    assert!(wait > Duration::from_secs(55), "{wait:?}");
+}
