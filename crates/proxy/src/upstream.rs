@@ -4,6 +4,7 @@
 //! either carries the answer to the client or, if that is a valid switch of protocols, gives both
 //! sides away as a [`Switch`].
 
+mod accel;
 mod answer;
 mod attempt;
 pub mod balance;
@@ -17,6 +18,7 @@ mod plan;
 mod request;
 mod response;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,13 +35,13 @@ pub use group::{Group, Lease, Peer, groups};
 pub use idle::IdlePool;
 
 use answer::{Carrier, End};
-use attempt::{Cause, Ended, Sender, Trouble};
+use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use connect::{Failure, Options};
 use destination::Destination;
 use idle::Key;
 use plan::{Asked, Plan};
 
-use crate::front::body::{BodyError, RequestBody};
+use crate::front::body::{BodyError, BufferedBody, RequestBody};
 use crate::front::request::{Request, UpstreamState};
 use crate::front::{Exchange, Outcome, Responder};
 use crate::relay::Protocol;
@@ -87,7 +89,6 @@ async fn prepared(
         settings,
         destination: &destination,
         plan: &plan,
-        unbuffered,
         selection,
         tries,
         started: Instant::now(),
@@ -133,7 +134,6 @@ struct Proxying<'a> {
     settings: &'a ProxySettings,
     destination: &'a Destination<'a>,
     plan: &'a Plan,
-    unbuffered: bool,
     selection: Selection,
     /// Peers that may still be tried, the one in work included.
     tries: u32,
@@ -234,7 +234,7 @@ impl Proxying<'_> {
         let repeatable = !sent || self.request.method.is_idempotent() || allowed.non_idempotent;
         let limit = self.settings.next_upstream_timeout;
         let in_time = limit.is_zero() || self.started.elapsed() < limit;
-        let body_there = !(sent && self.unbuffered && self.plan.with_body);
+        let body_there = !(sent && self.plan.unbuffered && self.plan.with_body);
         allows(allowed, cause) && repeatable && in_time && body_there
     }
 
@@ -348,7 +348,8 @@ impl Proxying<'_> {
     async fn converse(&mut self, link: Link, body: &mut RequestBody) -> Tried {
         let (settings, watch) = (self.settings, self.watches_client());
         let connection = &link.connection;
-        let mut sender = Sender::new(connection, self.plan, body, settings.send_timeout);
+        let kept = RefCell::new(Kept::up_to(self.remembered_body()));
+        let mut sender = Sender::new(connection, self.plan, body, settings.send_timeout, &kept);
         let head = attempt::head(connection, &mut sender, settings, self.response, watch).await;
         let head = match head {
             Ok(head) => head,
@@ -361,6 +362,11 @@ impl Proxying<'_> {
                 };
             }
         };
+        if let Some(memory) = kept.borrow_mut().whole() {
+            let len = memory.len() as u64;
+            let body = BufferedBody { memory, file: None, len };
+            self.request.buffered_body = Some(Rc::new(body));
+        }
         self.state().status = head.status();
         self.state().header_time = Some(link.began.elapsed());
         if head.status() == 101 {
@@ -386,6 +392,13 @@ impl Proxying<'_> {
             self.keep(link);
         }
         Tried::Over(outcome)
+    }
+
+    /// How much of an unbuffered body `$request_body` may need; nothing if nobody asks for it.
+    fn remembered_body(&self) -> Option<usize> {
+        let asked = self.request.http().variables.find("request_body").is_some();
+        let limit = self.request.location().settings.client_body_buffer_size;
+        (self.plan.unbuffered && asked).then_some(limit)
     }
 
     /// An answer that is as good as none, while others can be asked.
@@ -442,7 +455,7 @@ impl Proxying<'_> {
                 let asked: Vec<_> = asked
                     .map(|value| (Bytes::from_static(b"WWW-Authenticate"), raw.slice_ref(value)))
                     .collect();
-                self.request.special_fields.extend(asked);
+                self.request.carried_fields.extend(asked);
             }
             return Some(Outcome::Status(status));
         }
@@ -532,15 +545,15 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
     if target.first() == Some(&b'@') {
         return Outcome::NamedLocation(target);
     }
-    match wssgate_http1::Uri::parse(&target, false) {
-        Ok(uri) => {
+    match accel::target(&target) {
+        Some((path, args)) => {
             if request.method != Method::Head {
                 request.method = Method::Get;
                 request.method_name = Bytes::from_static(b"GET");
             }
-            Outcome::InternalRedirect { path: uri.path, args: uri.args.unwrap_or_default() }
+            Outcome::InternalRedirect { path, args }
         }
-        Err(_) => {
+        None => {
             let target = target.escape_ascii();
             request.log(LogLevel::Error, format_args!("unsafe URI \"{target}\" was detected"));
             Outcome::Status(404)

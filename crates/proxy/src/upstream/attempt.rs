@@ -1,7 +1,9 @@
 //! One try at one peer: connect, send the request, read the head of the answer.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +11,7 @@ use tokio::time::sleep_until;
 use wssgate_config::model::ProxySettings;
 use wssgate_http1::{ResponseError, ResponseHead, ResponseParser, encode_chunk};
 
-use super::connect::{Connection, Failure};
+use super::connect::{Connection, Failure, READ_SIZE};
 use super::plan::Plan;
 use crate::front::body::{BodyError, RequestBody};
 use crate::front::response::Responder;
@@ -95,14 +97,16 @@ enum SendError {
 }
 
 impl<'a> Sender<'a> {
-    /// Begins to send `plan` and the body on `connection`.
+    /// Begins to send `plan` and the body on `connection`; `kept` remembers the body.
     pub(crate) fn new(
         connection: &'a Connection,
         plan: &'a Plan,
         body: &'a mut RequestBody,
         timeout: Duration,
+        kept: &'a RefCell<Kept>,
     ) -> Self {
-        Self { future: Box::pin(send(connection, plan, body, timeout)), state: Sending::Going }
+        let future = Box::pin(send(connection, plan, body, timeout, kept));
+        Self { future, state: Sending::Going }
     }
 
     /// Goes on sending; resolves once, when all is sent or the peer takes no more.
@@ -137,20 +141,101 @@ async fn send(
     plan: &Plan,
     body: &mut RequestBody,
     timeout: Duration,
+    kept: &RefCell<Kept>,
 ) -> Result<(), SendError> {
-    let write = |bytes: Bytes| connection.write(bytes, timeout);
-    write(plan.head.clone()).await.map_err(SendError::Upstream)?;
+    let write =
+        async |bytes: Bytes| connection.write(bytes, timeout).await.map_err(SendError::Upstream);
     if !plan.with_body {
-        return Ok(());
+        return write(plan.head.clone()).await;
     }
-    while let Some(piece) = body.chunk().await.map_err(SendError::Client)? {
-        let piece = if plan.chunked { chunk(&piece) } else { piece };
-        write(piece).await.map_err(SendError::Upstream)?;
+    // What is there already goes along with the head, as one packet.
+    let mut piece = match plan.unbuffered {
+        true => now(body.chunk()).await,
+        false => Some(body.chunk().await),
+    };
+    if piece.is_none() {
+        write(plan.head.clone()).await?;
     }
-    if plan.chunked {
-        write(Bytes::from_static(b"0\r\n\r\n")).await.map_err(SendError::Upstream)?;
+    let mut head = piece.is_some().then(|| plan.head.clone());
+    loop {
+        let read = match piece.take() {
+            Some(read) => read,
+            None => body.chunk().await,
+        };
+        let read = read.map_err(SendError::Client)?;
+        let last = read.is_none();
+        kept.borrow_mut().add(read.as_deref());
+        let framed = framed(read, plan.chunked);
+        match head.take() {
+            Some(head) if framed.len() <= READ_SIZE => {
+                write([head, framed].concat().into()).await?
+            }
+            Some(head) => {
+                write(head).await?;
+                write(framed).await?;
+            }
+            None => write(framed).await?,
+        }
+        if last {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// What a future has to give without waiting; it must be safe to drop.
+async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// A piece of the body, or its end, as it is sent.
+fn framed(piece: Option<Bytes>, chunked: bool) -> Bytes {
+    match (piece, chunked) {
+        (Some(piece), true) => chunk(&piece),
+        (Some(piece), false) => piece,
+        (None, true) => Bytes::from_static(b"0\r\n\r\n"),
+        (None, false) => Bytes::new(),
+    }
+}
+
+/// An unbuffered body that is small enough to be remembered, for `$request_body`.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    bytes: BytesMut,
+    /// Bytes that may still come; `None` when nothing is remembered.
+    left: Option<usize>,
+    whole: bool,
+}
+
+impl Kept {
+    /// Remembers up to `limit` bytes.
+    pub(crate) fn up_to(limit: Option<usize>) -> Self {
+        Self { left: limit, ..Self::default() }
+    }
+
+    fn add(&mut self, piece: Option<&[u8]>) {
+        let Some(left) = self.left else { return };
+        match piece {
+            None => self.whole = true,
+            Some(piece) => {
+                self.left = left.checked_sub(piece.len());
+                match self.left {
+                    Some(_) => self.bytes.extend_from_slice(piece),
+                    None => self.bytes = BytesMut::new(),
+                }
+            }
+        }
+    }
+
+    /// The body, if all of it was seen and remembered.
+    pub(crate) fn whole(&mut self) -> Option<Bytes> {
+        let whole = self.whole && self.left.is_some();
+        whole.then(|| std::mem::take(&mut self.bytes).freeze())
+    }
 }
 
 fn chunk(piece: &[u8]) -> Bytes {

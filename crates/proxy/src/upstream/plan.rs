@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) offer: Option<Asked>,
     /// Whether the client's body follows.
     pub(crate) with_body: bool,
+    /// Whether it is sent while it is read.
+    pub(crate) unbuffered: bool,
     /// Whether it is sent in chunks.
     pub(crate) chunked: bool,
 }
@@ -81,7 +83,8 @@ impl Plan {
             true => Method::Head,
             false => Method::from_name(&method),
         };
-        Ok(Self { head: text, method, offer, with_body, chunked: framing == BodyFraming::Chunked })
+        let chunked = framing == BodyFraming::Chunked;
+        Ok(Self { head: text, method, offer, with_body, unbuffered, chunked })
     }
 }
 

@@ -12,12 +12,14 @@ use crate::front::response::Reply;
 const NOT_PASSED: [&str; 4] = ["Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding"];
 
 /// Fields of which only the first counts; nginx leaves out the others and says so.
-const SINGLE: [&str; 10] = [
+const SINGLE: [&str; 12] = [
     "Status",
     "Content-Type",
     "Date",
     "Last-Modified",
     "ETag",
+    "Expires",
+    "X-Accel-Expires",
     "Server",
     "Location",
     "Refresh",

@@ -49,17 +49,21 @@ pub(super) fn time(time: Option<Duration>) -> String {
     )
 }
 
-/// `$upstream_cookie_NAME`: the value that the last answer sets; the last of several wins, as in
+/// `$upstream_cookie_NAME`: the value that the last answer sets; the first of several wins, as in
 /// nginx.
 pub(super) fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
     let head = request.upstream_head.as_ref()?;
-    let value = head.fields().all("set-cookie").filter_map(|line| set_cookie(line, name)).last()?;
+    let value = head.fields().all("set-cookie").find_map(|line| set_cookie(line, name))?;
     Some(Bytes::copy_from_slice(value))
 }
 
 fn set_cookie<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let spaces = |text: &'a [u8]| {
+        let end = text.iter().position(|byte| *byte != b' ').unwrap_or(text.len());
+        &text[end..]
+    };
     let (key, rest) = line.split_at_checked(name.len())?;
-    let value = rest.strip_prefix(b"=")?;
+    let value = spaces(spaces(rest).strip_prefix(b"=")?);
     let end = value.iter().position(|&b| b == b';').unwrap_or(value.len());
     key.eq_ignore_ascii_case(name).then_some(&value[..end])
 }
@@ -77,6 +81,7 @@ mod tests {
     #[test]
     fn a_set_cookie_line_gives_its_value() {
         assert_eq!(set_cookie(b"A=1; path=/", b"a"), Some(&b"1"[..]));
+        assert_eq!(set_cookie(b"a = 1 2", b"a"), Some(&b"1 2"[..]));
         assert_eq!(set_cookie(b"ab=1", b"a"), None);
         assert_eq!(set_cookie(b"a", b"a"), None);
     }
