@@ -104,8 +104,12 @@ impl DevCa {
         let name = file_name(&names[0]);
         let chain = self.directory.join(format!("{name}.pem"));
         let key = self.directory.join(format!("{name}.key"));
-        for (path, text, mode) in [(&key, pair.serialize_pem(), 0o600), (&chain, made.pem(), 0o644)]
-        {
+        // The authority's own certificate completes the chain.
+        let authority = self.certificate();
+        let whole = fs::read_to_string(&authority)
+            .map(|authority| [made.pem(), authority].concat())
+            .map_err(|source| DevCaError::File { path: authority, source })?;
+        for (path, text, mode) in [(&key, pair.serialize_pem(), 0o600), (&chain, whole, 0o644)] {
             write(path, &text, mode)
                 .map_err(|source| DevCaError::File { path: path.clone(), source })?;
         }
@@ -200,7 +204,8 @@ mod tests {
         let authority = DevCa::open_in(directory.path()).unwrap();
         let names = ["a.test".to_owned(), "127.0.0.1".to_owned(), "*.a.test".to_owned()];
         let (chain, key) = authority.issue(&names).unwrap();
-        assert!(fs::read_to_string(chain).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        let chain = fs::read_to_string(chain).unwrap();
+        assert_eq!(chain.matches("-----BEGIN CERTIFICATE-----").count(), 2);
         assert!(fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
         assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
     }

@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod ciphers;
 pub mod client;
 pub mod keys;
+mod proof;
 pub mod server;
 pub mod sessions;
 

@@ -17,6 +17,8 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use wssgate_config::model::{CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
 
+use super::proof;
+
 /// Files larger than this are not certificates or keys.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -33,7 +35,7 @@ pub fn load(
     let chain = load_chain(&files.chain.value, files.chain.span, report);
     let key = load_key(&files.key.value, files.key.span, report);
     let (chain, key) = (chain?, key?);
-    let certified = match CertifiedKey::from_der(chain.clone(), key, &super::provider()) {
+    let certified = match pair(&chain, key) {
         Ok(certified) => certified,
         Err(error) => {
             report.push(pair_failed(&error, &chain, files));
@@ -42,6 +44,20 @@ pub fn load(
     };
     check::chain(&chain, files, names, now, report);
     Some(Arc::new(certified))
+}
+
+/// Puts chain and key together if the key belongs to the first certificate.
+fn pair(
+    chain: &[CertificateDer<'static>],
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Error> {
+    let key = super::provider().key_provider.load_private_key(key)?;
+    // Compared by hand: rustls's own comparison refuses certificates of X.509 version 1.
+    let ours = key.public_key();
+    if ours.is_some_and(|ours| proof::public_key(&chain[0]).is_ok_and(|theirs| ours != theirs)) {
+        return Err(InconsistentKeys::KeyMismatch.into());
+    }
+    Ok(CertifiedKey::new(chain.to_vec(), key))
 }
 
 /// Reads the certificates of a PEM file, in order.

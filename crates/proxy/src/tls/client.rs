@@ -14,8 +14,8 @@ use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 
-use super::certificates;
 use super::keys::{self, RecordBoundary, SecretLog};
+use super::{certificates, proof};
 
 /// Sessions kept for coming back to upstreams, per set of settings.
 const SESSIONS: usize = 256;
@@ -150,8 +150,7 @@ impl ServerCertVerifier for ProofOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        proof::tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -160,8 +159,7 @@ impl ServerCertVerifier for ProofOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        proof::tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -156,7 +156,8 @@ impl Acceptor {
                 return Err(HandshakeError::Rejected);
             }
         };
-        let handshake = start.into_stream(config);
+        // The secrets are made at once when the settings are known, so inside the capture.
+        let handshake = async { start.into_stream(config).await };
         let stream = keys::capture(handshake).await.map_err(HandshakeError::Io)?;
         let info = offer.settle(stream.get_ref().1, &context.verify);
         Ok(Accepted { stream, info, server })

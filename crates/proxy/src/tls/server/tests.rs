@@ -89,6 +89,20 @@ async fn the_name_picks_the_server_and_its_certificate() {
 }
 
 #[tokio::test]
+async fn an_accepted_stream_gives_its_keys() {
+    let pki = Pki::new();
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let leaf = files(&pki.leaf(&["a.test"]));
+        let (acceptor, config, _) =
+            build(&format!("server {{ listen 443 ssl; ssl_protocols {version}; {leaf} }}"));
+        let (accepted, _) = shake((&acceptor, &config), pki.client_config(), "a.test").await;
+        let accepted = accepted.unwrap();
+        assert_eq!(accepted.info.protocol, version);
+        keys::detach(accepted.stream).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn rejected_names_get_an_alert() {
     let pki = Pki::new();
     let leaf = pki.leaf(&["a.test"]);

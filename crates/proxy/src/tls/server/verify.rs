@@ -15,6 +15,7 @@ use wssgate_config::model::{ServerTls, VerifyClient};
 use wssgate_syntax::{Diagnostic, Report};
 
 use super::certificates;
+use crate::tls::proof;
 
 /// `$ssl_client_verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +138,7 @@ impl ClientCertVerifier for ProofOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = crate::tls::provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+        proof::tls12(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -147,8 +147,7 @@ impl ClientCertVerifier for ProofOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = crate::tls::provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        proof::tls13(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,0 +1,71 @@
+//! Proof that a peer has the key of the certificate it shows.
+//!
+//! Where nothing about the certificate itself is to be believed (`proxy_ssl_verify off`, client
+//! certificates that are judged later), only this proof counts. It is checked with the public key
+//! alone, so that old certificates (X.509 version 1) pass as they do with OpenSSL.
+
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer};
+use rustls::{CertificateError, Error, PeerMisbehaved, SignatureScheme};
+use webpki::RawPublicKeyEntity;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Checks the signature of a TLS 1.2 handshake (RFC 5246 §7.4.3, §7.4.8).
+pub(super) fn tls12(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    // A scheme of TLS 1.2 does not name the curve; whichever fits the key counts.
+    check(message, certificate, signature, algorithms(signature.scheme)?)
+}
+
+/// Checks the signature of a TLS 1.3 handshake (RFC 8446 §4.4.3).
+pub(super) fn tls13(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    use SignatureScheme::{RSA_PKCS1_SHA1, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512};
+    let scheme = signature.scheme;
+    let old = [RSA_PKCS1_SHA1, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512];
+    if old.contains(&scheme) {
+        return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+    }
+    check(message, certificate, signature, &algorithms(scheme)?[..1])
+}
+
+fn check(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+    algorithms: &[&'static dyn SignatureVerificationAlgorithm],
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = public_key(certificate)?;
+    let key = RawPublicKeyEntity::try_from(&key)
+        .map_err(|_| Error::from(CertificateError::BadEncoding))?;
+    algorithms
+        .iter()
+        .find_map(|algorithm| key.verify_signature(*algorithm, message, signature.signature()).ok())
+        .map(|()| HandshakeSignatureValid::assertion())
+        .ok_or(CertificateError::BadSignature.into())
+}
+
+fn algorithms(
+    scheme: SignatureScheme,
+) -> Result<&'static [&'static dyn SignatureVerificationAlgorithm], Error> {
+    let mapping = super::provider().signature_verification_algorithms.mapping;
+    let known = mapping.iter().find(|(known, _)| *known == scheme);
+    let known = known.map(|(_, algorithms)| *algorithms).filter(|known| !known.is_empty());
+    known.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
+}
+
+/// The public key of a certificate, in DER.
+pub(super) fn public_key(
+    certificate: &CertificateDer<'_>,
+) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate)
+        .map_err(|_| Error::from(CertificateError::BadEncoding))?;
+    Ok(SubjectPublicKeyInfoDer::from(certificate.public_key().raw.to_vec()))
+}
