@@ -1,7 +1,8 @@
 //! The file that tells others which process to signal.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A pid file with our number in it. Dropping it removes the file.
@@ -15,7 +16,10 @@ impl PidFile {
     /// Writes the number of this process.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let text = format!("{}\n", std::process::id());
-        fs::write(path, &text)?;
+        // Whoever may write here decides whom `-s stop` ends.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        options.open(path)?.write_all(text.as_bytes())?;
         Ok(Self { path: path.to_path_buf(), text })
     }
 

@@ -49,8 +49,6 @@ pub fn daemonise() -> io::Result<Daemonised> {
     }
     // SAFETY: takes nothing.
     check(unsafe { libc::setsid() })?;
-    // SAFETY: takes a number and cannot fail.
-    unsafe { libc::umask(0) };
     onto_null(libc::STDIN_FILENO)?;
     onto_null(libc::STDOUT_FILENO)?;
     Ok(Daemonised::Child)

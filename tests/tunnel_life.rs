@@ -1,0 +1,100 @@
+//! What reloads and ends of the process do to tunnels that are open.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, text};
+
+const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+const PASS: &str = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
+
+/// A server with this main level, its upstream, and an open tunnel through both.
+fn tunnel(main: &str) -> (Instance, Upstream, Conn) {
+    let upstream = Upstream::echo();
+    let server = Instance::setup(EXE).main_and_http(main, PASS).var("UP", upstream.addr()).start();
+    let mut client = Handshake::to(server.listen(0)).open();
+    echo(&mut client, "first");
+    (server, upstream, client)
+}
+
+fn echo(client: &mut Conn, message: &str) {
+    client.send([text(message)]);
+    client.expect([text(message)]);
+}
+
+#[test]
+fn a_tunnel_outlives_reloads_and_its_generation_ends_with_it() {
+    let (server, upstream, mut client) = tunnel("");
+    for number in 2..5 {
+        server.signal("HUP");
+        server.wait_for_log(&format!("reconfigured, generation {number}"));
+        echo(&mut client, "still here");
+    }
+    // Those that nothing began with are gone already.
+    server.wait_for_log("generation 3 ended: worker process");
+    assert!(!server.error_log().contains("generation 1 ended"));
+    drop(client);
+    server.wait_for_log("generation 1 ended: worker process");
+    let line = server.wait_for_access("\"GET / HTTP/1.1\" 101 ");
+    assert!(!line.is_empty());
+    assert!(server.stop().success());
+    upstream.finish();
+}
+
+#[test]
+fn a_tunnel_outlives_quit_and_the_process_ends_with_it() {
+    let (mut server, upstream, mut client) = tunnel("");
+    server.signal("QUIT");
+    server.wait_for_log("shutting down");
+    echo(&mut client, "still here");
+    assert!(!server.has_ended());
+    drop(client);
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn term_ends_tunnels_at_once_and_logs_them() {
+    let (server, upstream, mut client) = tunnel("worker_processes 2;");
+    let before = Instant::now();
+    server.signal("TERM");
+    client.recv_to_end();
+    server.wait_for_access("\"GET / HTTP/1.1\" 101 ");
+    assert!(server.wait().success());
+    assert!(before.elapsed() < Duration::from_secs(2));
+    upstream.finish();
+}
+
+#[test]
+fn worker_shutdown_timeout_ends_the_tunnels_of_an_old_generation_only() {
+    let (server, upstream, mut old) = tunnel("worker_shutdown_timeout 200ms;");
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 2");
+    let mut new = Handshake::to(server.listen(0)).open();
+    old.recv_to_end();
+    server.wait_for_log("generation 1 ended: worker process");
+    echo(&mut new, "still here");
+    drop(new);
+    assert!(server.stop().success());
+    upstream.finish();
+}
+
+#[test]
+fn worker_shutdown_timeout_ends_a_quit() {
+    let (server, upstream, mut client) = tunnel("worker_shutdown_timeout 200ms;");
+    server.signal("QUIT");
+    client.recv_to_end();
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn term_after_quit_does_not_wait() {
+    let (server, upstream, client) = tunnel("");
+    server.signal("QUIT");
+    server.wait_for_log("shutting down");
+    assert!(server.terminate().success());
+    drop(client);
+    upstream.finish();
+}
