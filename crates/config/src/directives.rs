@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod core;
+pub(crate) mod geo;
 pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod location;
@@ -21,6 +22,7 @@ use crate::directive::Row;
 pub(crate) const TABLES: &[&[Row]] = &[
     access::ROWS,
     core::ROWS,
+    geo::ROWS,
     headers::ROWS,
     http::ROWS,
     location::ROWS,

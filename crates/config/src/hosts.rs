@@ -5,6 +5,36 @@ use std::collections::HashMap;
 
 use crate::regex::{Captures, Regex};
 
+/// What a written name stands for in a [`HostTable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPattern<'n> {
+    /// `www.example.com`.
+    Exact(&'n [u8]),
+    /// `.example.com`: the name itself and everything below it.
+    Domain(&'n [u8]),
+    /// `*.example.com`, without its `*`.
+    Head(&'n [u8]),
+    /// `www.example.*`, without its `*`.
+    Tail(&'n [u8]),
+}
+
+impl<'n> HostPattern<'n> {
+    /// Reads a name; `None` when it has a wildcard where none may be, or an empty label.
+    pub fn parse(name: &'n [u8]) -> Option<Self> {
+        let pattern = match name {
+            [b'.', _, ..] => Self::Domain(name),
+            [b'*', b'.', _, ..] => Self::Head(&name[1..]),
+            [prefix @ .., b'.', b'*'] if !prefix.is_empty() => Self::Tail(&name[..name.len() - 1]),
+            _ => Self::Exact(name),
+        };
+        let (Self::Exact(rest) | Self::Domain(rest) | Self::Head(rest) | Self::Tail(rest)) =
+            pattern;
+        let odd =
+            rest.contains(&b'*') || rest.contains(&0) || rest.windows(2).any(|pair| pair == b"..");
+        (!odd).then_some(pattern)
+    }
+}
+
 /// Names of all four kinds and what each stands for.
 #[derive(Debug)]
 pub struct HostTable<T> {
@@ -41,6 +71,22 @@ impl<T> HostTable<T> {
     /// Adds a name written `www.example.*` (`prefix` is `www.example.`).
     pub fn add_tail_wildcard(&mut self, prefix: &[u8], value: T) -> bool {
         insert(&mut self.tails, prefix, value)
+    }
+
+    /// Adds a name of any kind but a regular expression; `false` when one was there already.
+    pub fn add(&mut self, pattern: HostPattern<'_>, value: T) -> bool
+    where
+        T: Clone,
+    {
+        match pattern {
+            HostPattern::Exact(name) => self.add_exact(name, value),
+            HostPattern::Domain(name) => {
+                let exact = self.add_exact(&name[1..], value.clone());
+                self.add_head_wildcard(name, value) && exact
+            }
+            HostPattern::Head(suffix) => self.add_head_wildcard(suffix, value),
+            HostPattern::Tail(prefix) => self.add_tail_wildcard(prefix, value),
+        }
     }
 
     /// Adds a regular expression; they are tried in the order of adding.
@@ -150,6 +196,24 @@ mod tests {
         let mut table = table();
         assert!(!table.add_exact(b"WWW.example.com", "second"));
         assert_eq!(table.find(b"www.example.com").map(|found| *found.0), Some("exact"));
+    }
+
+    #[test]
+    fn wildcards_may_only_stand_at_an_end() {
+        for (name, expected) in [
+            ("a.b", Some(HostPattern::Exact(b"a.b"))),
+            ("", Some(HostPattern::Exact(b""))),
+            (".a.b", Some(HostPattern::Domain(b".a.b"))),
+            ("*.a.b", Some(HostPattern::Head(b".a.b"))),
+            ("a.b.*", Some(HostPattern::Tail(b"a.b."))),
+            ("a.*.b", None),
+            ("*.a.*", None),
+            ("a*.b", None),
+            ("*", None),
+            ("a..b", None),
+        ] {
+            assert_eq!(HostPattern::parse(name.as_bytes()), expected, "{name:?}");
+        }
     }
 
     #[test]

@@ -155,6 +155,16 @@ fn an_upstream_may_stand_behind_its_use_and_names_become_all_their_addresses() {
 }
 
 #[test]
+fn an_empty_certificate_undoes_the_outer_one() {
+    let http = server(
+        "proxy_ssl_certificate c; proxy_ssl_certificate_key k; location /a { proxy_pass https://one; } \
+         location /b { proxy_ssl_certificate ''; proxy_pass https://one; }",
+    );
+    let certificate = |name| location(&http, name).proxy.tls.certificate.is_some();
+    assert!(certificate("/a") && !certificate("/b"));
+}
+
+#[test]
 fn a_unix_upstream_has_a_path_and_a_uri() {
     let http = server("location /a { proxy_pass http://unix:/run/x:/uri; }");
     let pass = fixed(&location(&http, "/a").content);

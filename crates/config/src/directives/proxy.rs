@@ -1,10 +1,12 @@
 //! Passing requests on.
 
+use std::path::PathBuf;
+
 use wssgate_syntax::{Diagnostic, Directive, Span, Word};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{HSL, L, LI, Row, Value, X, works};
-use crate::model::{CookieFlags, CookieRewrite, NextUpstream, Pattern, ProxyRedirect};
+use crate::model::{CookieFlags, CookieRewrite, Located, NextUpstream, Pattern, ProxyRedirect};
 use crate::read::{
     Reading, Reads, buffers, conf_path, directive_problem, duration, flag, has_variables,
     invalid_parameter, invalid_value, located_text, number, one_of, size, size_template, template,
@@ -223,8 +225,8 @@ pub(crate) const ROWS: &[Row] = &[
         HSL,
         Exactly(1),
         "",
-        "Our certificate towards upstreams.",
-        key_file,
+        "Our certificate towards upstreams; empty for none.",
+        own_key_file,
     ),
     works(
         "proxy_ssl_certificate_key",
@@ -232,7 +234,7 @@ pub(crate) const ROWS: &[Row] = &[
         Exactly(1),
         "",
         "The key of that certificate.",
-        key_file,
+        own_key_file,
     ),
     works(
         "proxy_ssl_ciphers",
@@ -343,6 +345,15 @@ fn split_scheme(url: &[u8]) -> Option<(bool, &[u8])> {
     after(b"http://")
         .map(|rest| (false, rest))
         .or_else(|| after(b"https://").map(|rest| (true, rest)))
+}
+
+/// Reads a certificate or key; `None` for the empty text, which undoes what an outer level says.
+fn own_key_file(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    if directive.args[0].value.is_empty() {
+        return Ok(Value::new(None::<Located<PathBuf>>));
+    }
+    let file = key_file(reading, directive)?;
+    Ok(Value::new(file.downcast::<Located<PathBuf>>().cloned()))
 }
 
 fn set_header(reading: &mut Reading<'_>, directive: &Directive) -> Reads {

@@ -8,7 +8,7 @@ use wssgate_syntax::{Diagnostic, Span, printable};
 
 use crate::directives::server::{Listen, ServerName};
 use crate::draft::Level;
-use crate::hosts::HostTable;
+use crate::hosts::{HostPattern, HostTable};
 use crate::model::{AddressRoute, ListenAddr, ListenOptions, ListenSocket, ServerId};
 
 use super::Resolver;
@@ -149,29 +149,15 @@ impl Resolver<'_, '_> {
     }
 
     fn route(&mut self, address: &Address, names: &[Vec<ServerName>]) -> AddressRoute {
-        let text = address_text(&address.address);
         let mut table = HostTable::default();
         for server in &address.servers {
             let mut own: HashSet<&[u8]> = HashSet::new();
-            for name in &names[server.0] {
-                if add_name(&mut table, name, *server) || !own.insert(&name.text.value) {
-                    own.insert(&name.text.value);
-                    continue;
-                }
-                let shown = printable(&name.text.value);
-                let problem = Diagnostic::warning(format!(
-                    "conflicting server name \"{shown}\" on {text}, ignored"
-                ));
-                let problem = problem.at(name.text.span, "another server has it already");
-                self.reading.report.push(problem);
+            for name in names[server.0].iter().filter(|name| own.insert(&name.text.value)) {
+                self.add_name(&mut table, address, name, *server);
             }
             if names[server.0].is_empty() && !table.add_exact(b"", *server) {
-                let problem =
-                    Diagnostic::warning(format!("conflicting server name \"\" on {text}, ignored"));
                 let span = self.servers[server.0].span;
-                self.reading
-                    .report
-                    .push(problem.at(span, "another server without a name is there"));
+                self.conflict(b"", address, span, "another server without a name is there");
             }
         }
         AddressRoute {
@@ -180,21 +166,40 @@ impl Resolver<'_, '_> {
             names: table,
         }
     }
-}
 
-fn add_name(table: &mut HostTable<ServerId>, name: &ServerName, server: ServerId) -> bool {
-    if let Some(regex) = &name.regex {
-        table.add_regex(regex.clone(), server);
-        return true;
-    }
-    match &*name.text.value {
-        [b'*', suffix @ ..] => table.add_head_wildcard(suffix, server),
-        [b'.', rest @ ..] => {
-            let exact = table.add_exact(rest, server);
-            table.add_head_wildcard(&name.text.value, server) && exact
+    fn add_name(
+        &mut self,
+        table: &mut HostTable<ServerId>,
+        address: &Address,
+        name: &ServerName,
+        server: ServerId,
+    ) {
+        let text = &name.text;
+        match (&name.regex, HostPattern::parse(&text.value)) {
+            (Some(regex), _) => table.add_regex(regex.clone(), server),
+            (None, Some(pattern)) => {
+                if !table.add(pattern, server) {
+                    self.conflict(&text.value, address, text.span, "another server has it already");
+                }
+            }
+            (None, None) => {
+                let on = address_text(&address.address);
+                let shown = printable(&text.value);
+                let message = format!("invalid server name or wildcard \"{shown}\" on {on}");
+                // nginx only looks at names where there is a choice between servers.
+                let problem = match address.servers.len() {
+                    1 => Diagnostic::warning(message),
+                    _ => Diagnostic::error(message),
+                };
+                self.reading.report.push(problem.at(text.span, "matches nothing"));
+            }
         }
-        [prefix @ .., b'*'] => table.add_tail_wildcard(prefix, server),
-        text => table.add_exact(text, server),
+    }
+
+    fn conflict(&mut self, name: &[u8], address: &Address, span: Span, why: &str) {
+        let (name, on) = (printable(name), address_text(&address.address));
+        let message = format!("conflicting server name \"{name}\" on {on}, ignored");
+        self.reading.report.push(Diagnostic::warning(message).at(span, why));
     }
 }
 

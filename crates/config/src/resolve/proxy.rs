@@ -216,8 +216,9 @@ impl Resolver<'_, '_> {
     }
 
     fn proxy_tls(&mut self, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
-        let certificate = scope.maybe::<Located<PathBuf>>("proxy_ssl_certificate");
-        let key = scope.maybe::<Located<PathBuf>>("proxy_ssl_certificate_key");
+        let certificate =
+            scope.maybe::<Option<Located<PathBuf>>>("proxy_ssl_certificate").flatten();
+        let key = scope.maybe::<Option<Located<PathBuf>>>("proxy_ssl_certificate_key").flatten();
         if let (true, Some(certificate), None) = (used, &certificate, &key) {
             let path = certificate.value.display();
             let message =
