@@ -32,7 +32,7 @@ use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 use wssgate_ws::{CloseCode, Counts, Extensions, FrameError};
 
-use crate::tls::keys::{Detached, TlsKeys};
+use crate::tls::keys::TlsKeys;
 use engine::Engine;
 
 pub use record::TlsFault;
@@ -82,20 +82,6 @@ impl Leg {
             plaintext: read_ahead,
             ciphertext: Vec::new(),
             ended: false,
-        }
-    }
-
-    /// A leg whose TLS stream was taken apart by [`detach`](crate::tls::keys::detach).
-    ///
-    /// `read_ahead` is what the caller itself had read from that stream behind the switch.
-    pub fn tls<S: Into<OwnedFd>>(detached: Detached<S>, mut read_ahead: Vec<u8>) -> Self {
-        read_ahead.extend_from_slice(&detached.plaintext);
-        Self {
-            socket: detached.socket.into(),
-            tls: LegTls::Keys(detached.keys),
-            plaintext: read_ahead,
-            ciphertext: detached.ciphertext,
-            ended: detached.ended,
         }
     }
 }
@@ -161,7 +147,7 @@ impl Side {
 /// How a tunnel ended, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelEnd {
-    /// What happened first of all that led to the end.
+    /// Why; if several things came together, the first that was out of order.
     pub cause: EndCause,
     /// From hand-over to end.
     pub duration: Duration,

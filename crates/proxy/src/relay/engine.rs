@@ -82,6 +82,8 @@ impl Engine {
         while !self.stopping {
             self.step(None)?;
         }
+        // What came behind the word to stop is told its end too.
+        self.read_mail(self.now_ms());
         self.close(Selection::All, EndCause::Stopped);
         Ok(())
     }

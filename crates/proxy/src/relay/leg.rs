@@ -86,7 +86,8 @@ impl Leg {
     pub(super) fn new(socket: OwnedFd, tls: LegTls, peer: Side, record_limit: u64) -> Self {
         let tls = match tls {
             LegTls::Plain => Tls::Plain,
-            LegTls::Keys(keys) => Tls::Keys(Box::new(Records::new(*keys, peer, record_limit))),
+            // The box wipes itself; what is moved out of one would stay behind in freed memory.
+            LegTls::Keys(keys) => Tls::Keys(Box::new(Records::new(&keys, peer, record_limit))),
         };
         Self {
             socket,

@@ -168,8 +168,8 @@ impl Half {
 
 impl Records {
     /// Goes on where the handshake ended; `peer` is who the other end is to us.
-    pub(super) fn new(keys: TlsKeys, peer: Side, record_limit: u64) -> Self {
-        let TlsKeys { version, aead, tx, rx } = keys;
+    pub(super) fn new(keys: &TlsKeys, peer: Side, record_limit: u64) -> Self {
+        let &TlsKeys { version, aead, ref tx, ref rx } = keys;
         let tx_limit = match aead {
             Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
             // RFC 8446 §5.5: the number of records is the only bound.
@@ -180,8 +180,8 @@ impl Records {
             aead,
             // What was sealed before is counted as if all records had been full.
             tx_blocks: tx.sequence.saturating_mul(1 << 10),
-            tx: Half { keys: tx, cipher: None },
-            rx: Half { keys: rx, cipher: None },
+            tx: Half { keys: tx.clone(), cipher: None },
+            rx: Half { keys: rx.clone(), cipher: None },
             tx_limit,
             messages: PostHandshake::new(version, peer),
             owes_update: false,

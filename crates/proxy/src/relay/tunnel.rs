@@ -313,7 +313,7 @@ impl Tunnel {
             SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
             SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
         };
-        self.cause.get_or_insert(cause);
+        self.note(cause);
         match end {
             SourceEnd::Orderly => {}
             SourceEnd::Truncated => self.flow_from_mut(source).totals.truncated = true,
@@ -332,9 +332,24 @@ impl Tunnel {
         }
     }
 
+    /// The first cause is the one that counts, unless it was an end in good order that came to nothing.
+    /// A side that ends and then breaks has only closed its socket at once.
+    fn note(&mut self, cause: EndCause) {
+        let replace = match (self.cause, cause) {
+            (None, _) => true,
+            (Some(EndCause::Ended(ended)), EndCause::Broken(broken, _)) => ended != broken,
+            (Some(EndCause::Ended(_)), EndCause::Ended(_)) => false,
+            (Some(EndCause::Ended(_)), _) => true,
+            (Some(_), _) => false,
+        };
+        if replace {
+            self.cause = Some(cause);
+        }
+    }
+
     /// The keys towards this side are worn out: it hears the end, and so ends the other direction.
     fn on_worn_out(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
-        self.cause.get_or_insert(EndCause::Tls(side, fault));
+        self.note(EndCause::Tls(side, fault));
         self.flow_from_mut(side.other()).state = FlowState::Draining;
         if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
             self.on_unwritable(side, &error);
@@ -350,7 +365,7 @@ impl Tunnel {
 
     /// Nothing more reaches this side; what it sent before may still be there to read.
     fn on_unwritable(&mut self, side: Side, error: &io::Error) {
-        self.cause.get_or_insert(EndCause::Broken(side, errno(error)));
+        self.note(EndCause::Broken(side, errno(error)));
         self.stop_sending(side);
     }
 
@@ -384,7 +399,7 @@ impl Tunnel {
 
     /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
     pub(super) fn close(&mut self, cause: EndCause, now_ms: u64) {
-        self.cause.get_or_insert(cause);
+        self.note(cause);
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {
                 self.leg_mut(source.other()).say_goodbye(now_ms).ok();

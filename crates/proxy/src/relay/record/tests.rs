@@ -15,7 +15,7 @@ const TLS12: CipherSuite = SUITES[3];
 /// Our records and a peer in rustls; the second is what it had already sent.
 fn pair(suite: CipherSuite, we: We, record_limit: u64) -> (Records, Connection, Vec<u8>) {
     let Session { keys, peer, tickets } = session(suite, we);
-    (Records::new(keys, side_of_peer(we), record_limit), peer, tickets)
+    (Records::new(&keys, side_of_peer(we), record_limit), peer, tickets)
 }
 
 fn side_of_peer(we: We) -> Side {
@@ -271,8 +271,8 @@ impl Forged {
         let TlsKeys { version, aead, ref tx, ref rx } = keys;
         let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
         Self {
-            forger: Records::new(mirrored, Side::Client, AES_GCM_RECORDS),
-            records: Records::new(keys, side_of_peer(we), AES_GCM_RECORDS),
+            forger: Records::new(&mirrored, Side::Client, AES_GCM_RECORDS),
+            records: Records::new(&keys, side_of_peer(we), AES_GCM_RECORDS),
         }
     }
 

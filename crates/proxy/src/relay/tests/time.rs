@@ -93,7 +93,7 @@ fn a_half_closed_tunnel_is_bounded() {
         rig.hand_over(|handover| handover.timers = timers(|t| t.half_close = SHORT));
     client.end();
     rig.expect_end(&mut upstream);
-    assert_eq!(rig.end().cause, EndCause::Ended(Side::Client));
+    assert_eq!(rig.end().cause, EndCause::HalfCloseTimeout);
     rig.expect_end(&mut client);
 }
 
