@@ -412,6 +412,21 @@ fn a_reload_of_roots_process_still_binds_low_ports_and_opens_roots_logs() {
     assert!(server.stop().success());
 }
 
+#[test]
+fn long_bodies_are_the_users_alone() {
+    if !wssgate_sys::privileges::is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    let server = Instance::setup(EXE)
+        .main_and_http("user nobody nogroup;", &format!("client_body_temp_path %%DIR%%/b; {ONE}"))
+        .start();
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let directory = fs::metadata(server.dir().join("b")).unwrap();
+    assert_eq!((directory.uid(), directory.permissions().mode() & 0o777), (65_534, 0o700));
+    assert!(server.stop().success());
+}
+
 /// A port that only root may bind.
 fn free_low_port() -> SocketAddr {
     let ports = (700..1000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));

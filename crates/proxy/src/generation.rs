@@ -3,8 +3,10 @@
 //! A reload makes a new generation beside the old one and swaps a pointer. What began with the old
 //! one keeps it by an `Arc`, so it is gone when its last request and tunnel are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -89,6 +91,7 @@ impl Generation {
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
         let (tls, upstream_tls) = tls(&config, &surroundings.sessions, &mut report);
         let owner = owner(&config.core, previous, &mut report);
+        body_directories(&config, owner.as_ref(), &mut report);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
         let upstreams = config.http.as_ref().map(|http| upstream::groups(http, inherited));
         let upstreams = upstreams.unwrap_or_default();
@@ -186,6 +189,30 @@ fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Opt
         other => {
             refuse("getgrnam", &names.group, other.map(drop));
             None
+        }
+    }
+}
+
+/// Makes the directories for long request bodies while we may, for the user who will write there
+/// and nobody else. One that is missing only matters to a request that needs it.
+fn body_directories(config: &Config, owner: Option<&User>, report: &mut Report) {
+    let locations = config.http.iter().flat_map(|http| &http.locations);
+    let paths: BTreeSet<_> =
+        locations.map(|location| &location.settings.client_body_temp_path).collect();
+    for path in paths {
+        let made = match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        };
+        let owned = made.and_then(|()| match owner {
+            Some(owner) if fs::metadata(path)?.uid() != owner.uid => {
+                chown(path, Some(owner.uid), None)
+            }
+            _ => Ok(()),
+        });
+        if let Err(error) = owned {
+            let (path, error) = (path.display(), crate::errno_text(&error));
+            report.push(Diagnostic::information(format!("mkdir() \"{path}\" failed ({error})")));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,7 +89,10 @@ impl TempFile {
         // Names of an earlier process may still be there.
         loop {
             let path = directory.join(format!("{:010}", NEXT.fetch_add(1, Ordering::Relaxed)));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
+            // What clients send is for nobody else on this machine.
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            match options.open(&path) {
                 Ok(file) => return Ok(Self { path, file: Arc::new(file), keep }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
