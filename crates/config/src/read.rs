@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, printable};
+use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, closest, printable};
 
 use crate::directive::Value;
 use crate::model::{ListenAddr, Located, Map};
@@ -145,6 +145,14 @@ pub(crate) fn invalid_value(word: &Word) -> Diagnostic {
 /// `invalid parameter "x"`.
 pub(crate) fn invalid_parameter(word: &Word) -> Diagnostic {
     Diagnostic::error(format!("invalid parameter \"{word}\"")).at(word.span, "")
+}
+
+/// `invalid parameter "x"`, with the known parameter that was probably meant.
+pub(crate) fn unknown_parameter(word: &Word, known: &[&'static str]) -> Diagnostic {
+    let name = word.value.split(|&byte| byte == b'=').next().unwrap_or_default();
+    let names = known.iter().map(|known| known.trim_end_matches('='));
+    let close = closest(name, names).filter(|close| close.as_bytes() != name);
+    invalid_parameter(word).maybe_help(close.map(|close| format!("did you mean `{close}`?")))
 }
 
 /// Whether a word is written `$…` anywhere.

@@ -37,7 +37,8 @@ pub fn reference() -> String {
         }
         let _ = writeln!(out, "- context: {}", row.context_names());
     }
-    out.push_str("\n## Accepted without effect\n\nLeaving these out changes no answer; `-t` names those that are used.\n\n");
+    out.push_str("\n## Accepted without effect\n\n");
+    out.push_str("Leaving these out changes no answer; `-t` names those that are used.\n\n");
     list(&mut out, |kind| match kind {
         Kind::WithoutEffect(reason) => Some(reason),
         _ => None,

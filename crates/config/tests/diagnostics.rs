@@ -395,6 +395,18 @@ fn a_forgotten_semicolon_is_found_behind_the_argument_that_it_swallowed() {
 }
 
 #[test]
+fn a_misspelt_parameter_gets_a_suggestion() {
+    for (text, expected) in [
+        ("server { listen 80 fastopne=3; }", Some("did you mean `fastopen`?")),
+        ("upstream u { server localhost wieght=3; }", Some("did you mean `weight`?")),
+        ("upstream u { server localhost weight=x; }", None),
+    ] {
+        let report = report(&in_http(text));
+        assert_eq!(report.iter().next().unwrap().help.as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
 fn what_has_no_effect_is_noted_once() {
     let report = report(&in_server("sendfile on; location / { sendfile off; tcp_nopush on; }"));
     let notes: Vec<_> = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();

@@ -202,7 +202,6 @@ fn syslog(
     severity: u8,
 ) -> Result<Syslog, Diagnostic> {
     let problem = |message: String| Diagnostic::error(message).at(word.span, "");
-    let mut server: Option<ListenAddr> = None;
     let mut syslog = Syslog {
         server: ListenAddr::Unix("".into()),
         facility: 23,
@@ -210,49 +209,59 @@ fn syslog(
         tag: "nginx".into(),
         nohostname: false,
     };
+    let mut server = None;
     for part in text.split(|&byte| byte == b',') {
         let part = String::from_utf8_lossy(part);
         match part.split_once('=') {
-            Some(("server", address)) if server.is_none() => {
-                let endpoint = value::endpoint(address.as_bytes(), Form::Host)
-                    .map_err(|error| problem(format!("{error} in syslog server \"{address}\"")))?;
-                let found = reading.addresses(&endpoint, SYSLOG_PORT);
-                let found = found.map_err(|_| {
-                    problem(format!("host not found in syslog server \"{address}\""))
-                })?;
-                server = found.into_iter().next();
+            Some(("server", _)) if server.is_some() => {
+                return Err(problem("duplicate syslog \"server\"".into()));
             }
-            Some(("server", _)) => return Err(problem("duplicate syslog \"server\"".into())),
-            Some(("facility", name)) => {
-                let found = FACILITIES.iter().position(|facility| *facility == name);
-                syslog.facility = found
-                    .ok_or_else(|| problem(format!("unknown syslog facility \"{name}\"")))?
-                    as u8;
+            Some(("server", address)) => {
+                server = Some(syslog_server(reading, address).map_err(problem)?);
             }
-            Some(("severity", name)) => {
-                let found = SEVERITIES.iter().position(|severity| *severity == name);
-                syslog.severity = found
-                    .ok_or_else(|| problem(format!("unknown syslog severity \"{name}\"")))?
-                    as u8;
-            }
-            Some(("tag", tag)) => {
-                let valid = |character: char| character.is_ascii_alphanumeric() || character == '_';
-                if tag.len() > MAX_TAG_LEN {
-                    return Err(problem("syslog tag length exceeds 32".into()));
-                }
-                if !tag.chars().all(valid) {
-                    return Err(problem(
-                        "syslog \"tag\" only allows alphanumeric characters and underscore".into(),
-                    ));
-                }
-                syslog.tag = tag.to_owned();
-            }
-            None if part == "nohostname" => syslog.nohostname = true,
-            _ => return Err(problem(format!("unknown syslog parameter \"{part}\""))),
+            _ => syslog_parameter(&mut syslog, &part).map_err(problem)?,
         }
     }
     syslog.server = server.ok_or_else(|| problem("no syslog server specified".into()))?;
     Ok(syslog)
+}
+
+fn syslog_server(reading: &Reading<'_>, address: &str) -> Result<ListenAddr, String> {
+    let endpoint = value::endpoint(address.as_bytes(), Form::Host)
+        .map_err(|error| format!("{error} in syslog server \"{address}\""))?;
+    let found = reading.addresses(&endpoint, SYSLOG_PORT).ok();
+    let first = found.and_then(|found| found.into_iter().next());
+    first.ok_or_else(|| format!("host not found in syslog server \"{address}\""))
+}
+
+fn syslog_parameter(syslog: &mut Syslog, part: &str) -> Result<(), String> {
+    match part.split_once('=') {
+        Some(("facility", name)) => {
+            let found = FACILITIES.iter().position(|facility| *facility == name);
+            syslog.facility =
+                found.ok_or_else(|| format!("unknown syslog facility \"{name}\""))? as u8;
+        }
+        Some(("severity", name)) => {
+            let found = SEVERITIES.iter().position(|severity| *severity == name);
+            syslog.severity =
+                found.ok_or_else(|| format!("unknown syslog severity \"{name}\""))? as u8;
+        }
+        Some(("tag", tag)) => {
+            let valid = |character: char| character.is_ascii_alphanumeric() || character == '_';
+            if tag.len() > MAX_TAG_LEN {
+                return Err("syslog tag length exceeds 32".into());
+            }
+            if !tag.chars().all(valid) {
+                return Err(
+                    "syslog \"tag\" only allows alphanumeric characters and underscore".into()
+                );
+            }
+            syslog.tag = tag.to_owned();
+        }
+        None if part == "nohostname" => syslog.nohostname = true,
+        _ => return Err(format!("unknown syslog parameter \"{part}\"")),
+    }
+    Ok(())
 }
 
 fn log_format(reading: &mut Reading<'_>, directive: &Directive) -> Reads {

@@ -5,7 +5,7 @@ use wssgate_syntax::{Diagnostic, Directive, Word};
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{Braces, Context, H, Row, S, Value, works};
 use crate::model::{KeepaliveOption, ListenAddr, ListenOptions, Located};
-use crate::read::{Reading, Reads, invalid_parameter, parameter, present};
+use crate::read::{Reading, Reads, parameter, present, unknown_parameter};
 use crate::regex::Regex;
 use crate::value::{self, Form, Host};
 
@@ -88,6 +88,22 @@ fn listen_addresses(reading: &Reading<'_>, word: &Word) -> Result<Vec<ListenAddr
     Ok(addresses)
 }
 
+/// For suggestions.
+const PARAMETERS: &[&str] = &[
+    "backlog",
+    "bind",
+    "default_server",
+    "deferred",
+    "fastopen",
+    "ipv6only",
+    "proxy_protocol",
+    "rcvbuf",
+    "reuseport",
+    "sndbuf",
+    "so_keepalive",
+    "ssl",
+];
+
 fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnostic> {
     let invalid =
         |what: &str| Diagnostic::error(format!("invalid {what} \"{word}\"")).at(word.span, "");
@@ -118,7 +134,7 @@ fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnos
     } else if word.is("deferred") {
         options.deferred = true;
     } else if !word.is("bind") {
-        return Err(invalid_parameter(word));
+        return Err(unknown_parameter(word, PARAMETERS));
     }
     Ok(())
 }

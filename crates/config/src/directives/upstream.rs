@@ -7,7 +7,10 @@ use wssgate_syntax::{Diagnostic, Directive, Word};
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{Braces, Context, H, Row, U, Value, works};
 use crate::model::{Balance, Located, UpstreamServer};
-use crate::read::{Reading, Reads, duration, invalid_parameter, number, parameter, present, text};
+use crate::read::{
+    Reading, Reads, duration, invalid_parameter, number, parameter, present, text,
+    unknown_parameter,
+};
 use crate::value::{self, Form};
 
 /// The rows.
@@ -144,6 +147,9 @@ fn server(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     Ok(Value::new(server))
 }
 
+/// For suggestions.
+const PARAMETERS: &[&str] = &["backup", "down", "fail_timeout", "max_conns", "max_fails", "weight"];
+
 fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diagnostic> {
     let number = |text| {
         let value = value::number(text).and_then(|value| u32::try_from(value).ok());
@@ -175,7 +181,7 @@ fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diag
             .at(word.span, "")
             .help(help));
     } else {
-        return Err(invalid_parameter(word));
+        return Err(unknown_parameter(word, PARAMETERS));
     }
     Ok(())
 }

@@ -83,9 +83,9 @@ impl Resolver<'_, '_> {
         span: Span,
     ) {
         for address in &listen.addresses {
-            let known = addresses.iter_mut().find(|other| other.address == *address);
-            let Some(known) = known else {
-                addresses.push(Address {
+            match addresses.iter_mut().find(|known| known.address == *address) {
+                Some(known) => self.listen_again(known, server, listen, span),
+                None => addresses.push(Address {
                     address: address.clone(),
                     servers: vec![server],
                     default_server: listen.default_server.then_some(server),
@@ -94,34 +94,37 @@ impl Resolver<'_, '_> {
                     ssl: listen.ssl,
                     proxy_protocol: listen.proxy_protocol,
                     span,
-                });
-                continue;
-            };
-            let text = address_text(address);
-            let mut problem = |message: String| {
-                let problem = Diagnostic::error(message).at(span, "");
-                self.reading.report.push(problem.at(known.span, "first given here"));
-            };
-            if known.servers.contains(&server) {
-                problem(format!("a duplicate listen {text}"));
-                continue;
+                }),
             }
-            if listen.set && known.set {
-                problem(format!("duplicate listen options for {text}"));
-            }
-            if listen.default_server && known.default_server.is_some() {
-                problem(format!("a duplicate default server for {text}"));
-            }
-            known.servers.push(server);
-            known.ssl |= listen.ssl;
-            known.proxy_protocol |= listen.proxy_protocol;
-            if listen.set {
-                known.set = true;
-                known.options = listen.options.clone();
-            }
-            if listen.default_server {
-                known.default_server = Some(server);
-            }
+        }
+    }
+
+    /// A further `listen` line of an address: another server, and nothing said twice.
+    fn listen_again(&mut self, known: &mut Address, server: ServerId, listen: &Listen, span: Span) {
+        let text = address_text(&known.address);
+        let first = known.span;
+        let mut problem = |message: String| {
+            let problem = Diagnostic::error(message).at(span, "");
+            self.reading.report.push(problem.at(first, "first given here"));
+        };
+        if known.servers.contains(&server) {
+            return problem(format!("a duplicate listen {text}"));
+        }
+        if listen.set && known.set {
+            problem(format!("duplicate listen options for {text}"));
+        }
+        if listen.default_server && known.default_server.is_some() {
+            problem(format!("a duplicate default server for {text}"));
+        }
+        known.servers.push(server);
+        known.ssl |= listen.ssl;
+        known.proxy_protocol |= listen.proxy_protocol;
+        if listen.set {
+            known.set = true;
+            known.options = listen.options.clone();
+        }
+        if listen.default_server {
+            known.default_server = Some(server);
         }
     }
 
