@@ -74,7 +74,11 @@ fn list(out: &mut String, reason: impl Fn(Kind) -> Option<&'static str>) {
     let mut last = "";
     for row in rows() {
         if let Some(reason) = reason(row.kind).filter(|_| row.name != last) {
-            let _ = writeln!(out, "| `{}` | {reason} |", row.name);
+            let but = match row.harmless {
+                "" => String::new(),
+                value => format!(" (`{value}` is accepted)"),
+            };
+            let _ = writeln!(out, "| `{}` | {reason}{but} |", row.name);
             last = row.name;
         }
     }

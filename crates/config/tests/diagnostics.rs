@@ -407,6 +407,22 @@ fn a_misspelt_parameter_gets_a_suggestion() {
 }
 
 #[test]
+fn what_is_refused_may_be_turned_off() {
+    check(
+        in_location,
+        &[
+            (
+                "auth_basic off; auth_request off; satisfy all; autoindex off; ssi off; mirror off;",
+                &[],
+            ),
+            ("satisfy any;", &["\"satisfy\" directive is not supported"]),
+            ("autoindex on;", &["\"autoindex\" directive is not supported"]),
+            ("fastcgi_pass off;", &["\"fastcgi_pass\" directive is not supported"]),
+        ],
+    );
+}
+
+#[test]
 fn what_has_no_effect_is_noted_once() {
     let report = report(&in_server("sendfile on; location / { sendfile off; tcp_nopush on; }"));
     let notes: Vec<_> = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
