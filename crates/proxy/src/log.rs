@@ -10,6 +10,8 @@ mod error;
 mod file;
 mod syslog;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +52,8 @@ impl Logs {
         let main = Arc::new(ErrorLog::open(&main_lines, files)?);
         // Most locations inherit their lines, so few different ones are left.
         let mut known = vec![(main_lines, Arc::clone(&main))];
+        // Locations share a sink, else its buffer would part their lines.
+        let mut sinks = HashMap::new();
         let mut locations = Vec::new();
         for location in config.http.iter().flat_map(|http| &http.locations) {
             let settings = &location.settings;
@@ -62,11 +66,16 @@ impl Logs {
                     log
                 }
             };
-            let access = settings.access_logs.iter().map(|line| match &line.target {
-                AccessLogTarget::Fixed(target) => {
-                    files.access_sink(target, line.buffer, line.flush).map(Some)
-                }
-                AccessLogTarget::Variable(_) => Ok(None),
+            let access = settings.access_logs.iter().map(|line| {
+                let AccessLogTarget::Fixed(target) = &line.target else { return Ok(None) };
+                let sink = match sinks.entry((target, line.buffer, line.flush)) {
+                    Entry::Occupied(known) => Arc::clone(known.get()),
+                    Entry::Vacant(new) => {
+                        let sink = files.access_sink(target, line.buffer, line.flush)?;
+                        Arc::clone(new.insert(sink))
+                    }
+                };
+                Ok(Some(sink))
             });
             locations.push(LocationLogs { error, access: access.collect::<Result<_, _>>()? });
         }

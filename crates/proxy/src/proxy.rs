@@ -11,6 +11,7 @@ use wssgate_config::Config;
 use wssgate_config::model::{ListenAddr, ListenSocket, LogLevel};
 use wssgate_syntax::{Diagnostic, Report};
 
+use crate::errno_text;
 use crate::generation::{Generation, Life, Surroundings};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
@@ -47,27 +48,18 @@ impl Prepared {
         let (offered, offers) = watch::channel(self.listeners.clone());
         let mut listeners = Listeners::default();
         listeners.replace(self.listeners);
-        let mut proxy = Proxy {
-            current: Arc::new(ArcSwap::from_pointee(self.generation)),
-            metrics: Metrics::new(self.workers),
-            surroundings: self.surroundings,
-            listeners,
-            offered,
-            orders,
-            workers: Vec::with_capacity(self.workers),
-            retired: Vec::new(),
-        };
         let seed = Seed {
-            metrics: proxy.metrics.clone(),
-            current: Arc::clone(&proxy.current),
+            metrics: Metrics::new(self.workers),
+            current: Arc::new(ArcSwap::from_pointee(self.generation)),
             orders: ordered,
             listeners: offers,
-            attention: proxy.surroundings.files.attention().clone(),
+            attention: self.surroundings.files.attention().clone(),
         };
-        for id in 0..self.workers {
-            proxy.workers.push(WorkerThread::start(id, seed.clone())?);
-        }
-        Ok(proxy)
+        let start = |id| WorkerThread::start(id, seed.clone());
+        let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
+        let (current, surroundings) = (Arc::clone(&seed.current), self.surroundings);
+        let retired = Vec::new();
+        Ok(Proxy { current, seed, surroundings, listeners, offered, orders, workers, retired })
     }
 }
 
@@ -75,7 +67,7 @@ impl Prepared {
 #[derive(Debug)]
 pub struct Proxy {
     current: Arc<ArcSwap<Generation>>,
-    metrics: Metrics,
+    seed: Seed,
     surroundings: Surroundings,
     listeners: Listeners,
     offered: watch::Sender<Vec<Arc<Listener>>>,
@@ -123,7 +115,7 @@ impl Proxy {
     pub fn start(config: Config, surroundings: Surroundings) -> Result<Self, Report> {
         Self::prepare(config, surroundings)?.start().map_err(|error| {
             let mut report = Report::default();
-            let text = format!("cannot start workers ({})", crate::errno_text(&error));
+            let text = format!("cannot start workers ({})", errno_text(&error));
             report.push(Diagnostic::error(text));
             report
         })
@@ -141,7 +133,7 @@ impl Proxy {
 
     /// What the workers count.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.seed.metrics
     }
 
     /// The addresses that are listened on, with the ports that the kernel chose for port 0.
@@ -233,11 +225,33 @@ impl Proxy {
             let text = format!("{lost} writes to log \"{}\" were lost", path.display());
             self.log(LogLevel::Error, text);
         }
+        self.replace_dead_workers();
         self.expire(now);
         self.tell_ended();
         let flush = self.surroundings.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
         flush.into_iter().chain(expiry).min()
+    }
+
+    /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its
+    /// connections are lost.
+    fn replace_dead_workers(&mut self) {
+        if self.orders.borrow().phase != Phase::Serving {
+            return;
+        }
+        for id in 0..self.workers.len() {
+            if !self.workers[id].is_finished() {
+                continue;
+            }
+            self.log(LogLevel::Alert, format_args!("worker {id} has panicked and is replaced"));
+            match WorkerThread::start(id, self.seed.clone()) {
+                Ok(worker) => drop(std::mem::replace(&mut self.workers[id], worker)),
+                Err(error) => {
+                    let text = format!("starting worker {id} failed ({})", errno_text(&error));
+                    self.log(LogLevel::Emerg, text);
+                }
+            }
+        }
     }
 
     fn retire(&mut self, generation: &Arc<Generation>) {
@@ -330,5 +344,78 @@ fn refusal(error: &ListenError, wanted: &[ListenSocket]) -> Diagnostic {
     match wanted.iter().find(|wanted| wanted.address == error.address) {
         Some(wanted) => diagnostic.at(wanted.span, ""),
         None => diagnostic,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpStream;
+
+    use wssgate_config::LoadOptions;
+    use wssgate_config::model::LogTarget;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let text = format!("user root; events {{}} http {{ access_log off; {text} }}");
+        wssgate_config::load(&LoadOptions::text(text)).unwrap().config
+    }
+
+    fn start(directory: &tempfile::TempDir, text: &str) -> Proxy {
+        let log = LogTarget::File(directory.path().join("error.log"));
+        Proxy::start(config(text), Surroundings::new(log).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_panicked_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let mut proxy = start(&directory, &format!("server {{ listen unix:{}; }}", path.display()));
+        proxy.workers[0] = WorkerThread::panicked();
+        proxy.tend(Instant::now());
+        assert!(!proxy.workers[0].is_finished());
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn a_proxy_that_is_dropped_listens_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = wssgate_testkit::free_addr();
+        let proxy = start(&directory, &format!("server {{ listen {address}; }}"));
+        assert_eq!(proxy.addresses(), [ListenAddr::Ip(address)]);
+        assert!(TcpStream::connect(address).is_ok());
+        drop(proxy);
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn a_generation_that_nothing_holds_ends_with_the_reload() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut proxy = start(&directory, "");
+        assert!(proxy.reload(config("")).is_ok());
+        assert_eq!(proxy.generation().number, 2);
+        proxy.tend(Instant::now());
+        assert!(proxy.retired.is_empty());
+    }
+
+    #[test]
+    fn a_generation_that_is_held_expires_in_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut proxy = start(&directory, "");
+        let first = proxy.generation();
+        let text = "user root; worker_shutdown_timeout 1h; events {}";
+        let hour = wssgate_config::load(&LoadOptions::text(text)).unwrap().config;
+        assert!(proxy.reload(hour).is_ok());
+        let second = proxy.generation();
+        assert!(proxy.reload(config("")).is_ok());
+        let now = Instant::now();
+        let due = proxy.tend(now).unwrap();
+        assert!(due > now && !second.life().has_expired());
+        assert_eq!(proxy.tend(due), None);
+        assert!(second.life().has_expired() && !first.life().has_expired());
+        drop((first, second));
+        proxy.tend(due);
+        assert!(proxy.retired.is_empty());
     }
 }

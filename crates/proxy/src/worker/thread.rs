@@ -25,7 +25,7 @@ use crate::upstream::IdlePool;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What a worker thread is made of.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seed {
     pub(crate) metrics: Metrics,
     pub(crate) current: Arc<ArcSwap<Generation>>,
@@ -77,6 +77,15 @@ impl WorkerThread {
     /// Whether its last connection has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// A worker that has panicked.
+    #[cfg(test)]
+    pub(crate) fn panicked() -> Self {
+        let relay = relay::start("test", relay::Settings::default(), |_, _| {});
+        let relay = relay.expect("a relay starts").handle();
+        let thread = thread::spawn(|| panic!("as the test wants it"));
+        Self { relay, thread, finished: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Waits for the thread; whether it ended as it should.
@@ -131,9 +140,13 @@ struct Front {
 
 impl Front {
     async fn work(&mut self, ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, relay: Relay) {
-        let telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.worker.tunnels)));
+        let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.worker.tunnels)));
         while self.orders.borrow_and_update().phase == Phase::Serving {
-            self.next_order().await;
+            tokio::select! {
+                () = self.next_order() => {}
+                // Without its relay a worker is of no use; the main thread starts another one.
+                _ = &mut telling => panic!("the relay thread is gone"),
+            }
         }
         self.close_listeners();
         tokio::select! {
