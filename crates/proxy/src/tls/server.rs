@@ -3,6 +3,7 @@
 //! The ClientHello is read first, its name picks a `server` block as nginx would pick it, and the
 //! handshake goes on with that server's settings.
 
+mod variables;
 mod verify;
 
 use std::fmt;

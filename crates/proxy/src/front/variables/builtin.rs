@@ -99,7 +99,10 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::ProxyProtocolServerAddr
         | B::ProxyProtocolServerPort => None,
         B::TcpinfoRtt => None,
-        _ => None,
+        _ => {
+            let now = clock::since_epoch(clock::now()).as_secs();
+            connection.tls.as_ref()?.variable(variable, now.try_into().unwrap_or(i64::MAX))
+        }
     }
 }
 
