@@ -238,9 +238,12 @@ impl RequestBody {
     }
 
     /// Nobody wants the body; as nginx does, a client that asks is told to send it all the same.
-    pub(crate) async fn will_discard(&mut self) {
+    /// What has arrived already is looked at, so that broken framing is still answered with 400.
+    pub(crate) async fn will_discard(&mut self) -> Result<(), BodyError> {
         // A client that is gone is noticed by the answer.
         let _ = self.send_continue().await;
+        while let Decoded::Data(_) = self.decode()? {}
+        Ok(())
     }
 
     /// Reads some of the body and drops it; `false` at the end.
@@ -282,19 +285,24 @@ impl RequestBody {
     async fn wire_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         self.send_continue().await?;
         loop {
-            let decoder = &mut self.decoder;
-            let (decoded, consumed) = self.client.with_input(|input| {
-                let before = input.len();
-                (decoder.decode(input), before - input.len())
-            });
-            let wire = &self.client.info.body_received;
-            wire.set(wire.get() + consumed as u64);
-            match decoded.map_err(BodyError::Invalid)? {
+            match self.decode()? {
                 Decoded::Data(data) => return self.on_data(data).map(Some),
                 Decoded::End { .. } => return Ok(None),
                 Decoded::NeedMore => self.fill().await?,
             }
         }
+    }
+
+    /// Takes the next piece from what was read.
+    fn decode(&mut self) -> Result<Decoded, BodyError> {
+        let decoder = &mut self.decoder;
+        let (decoded, consumed) = self.client.with_input(|input| {
+            let before = input.len();
+            (decoder.decode(input), before - input.len())
+        });
+        let wire = &self.client.info.body_received;
+        wire.set(wire.get() + consumed as u64);
+        decoded.map_err(BodyError::Invalid)
     }
 
     fn on_data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {

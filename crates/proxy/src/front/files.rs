@@ -121,7 +121,9 @@ fn to_directory(exchange: &mut Exchange) -> Outcome {
 }
 
 async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Outcome {
-    exchange.body.will_discard().await;
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
     let request = &exchange.request;
     let mut reply = Reply::new(200);
     reply.length = Some(found.len);

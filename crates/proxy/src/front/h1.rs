@@ -235,6 +235,7 @@ impl Link {
             special_fields: Vec::new(),
             carried_fields: Vec::new(),
             path_replaced: false,
+            path_after_alias: false,
             host: Bytes::new(),
             host_port: None,
             internal: false,

@@ -9,7 +9,7 @@ use wssgate_config::model::{AddHeader, Expires, Location};
 use wssgate_http1::Fields;
 
 use crate::front::date;
-use crate::front::request::Request;
+use crate::front::request::{Draft, Request};
 use crate::front::response::Reply;
 
 /// The statuses for which `add_header` and `expires` work without `always`.
@@ -18,14 +18,24 @@ fn is_safe_status(status: u16) -> bool {
 }
 
 /// Adds what the location says to `reply`.
-pub(crate) fn apply(request: &Request, reply: &mut Reply, location: &Location) {
+pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Location) {
     let settings = &location.settings;
     let safe = is_safe_status(reply.status);
     if let Some(expires) = settings.expires.as_ref().filter(|_| safe) {
         set_expires(request, reply, expires);
     }
+    request.response.status = reply.status;
+    request.response.draft = Draft {
+        content_type: reply.content_type.clone(),
+        length: reply.length,
+        last_modified: reply.last_modified,
+    };
     for header in applicable(&settings.add_headers, reply.status) {
-        add_header(reply, &header.name, request.text(&header.value));
+        // Variables see the fields that are there by now.
+        request.response.fields = std::mem::take(&mut reply.fields);
+        let value = request.text(&header.value);
+        reply.fields = std::mem::take(&mut request.response.fields);
+        add_header(reply, &header.name, value);
     }
     reply.trailers |= applicable(&settings.add_trailers, reply.status).next().is_some();
     if reply.accept_ranges {
@@ -120,7 +130,8 @@ fn set_expires(request: &Request, reply: &mut Reply, expires: &Expires) {
     };
     let Some(expiry) = expiry else { return };
     let now = since_epoch(request.started_at) + request.elapsed().as_secs() as i64;
-    let (date, control) = expires_fields(expiry, now, reply.last_modified, next_daily);
+    let modified = reply.last_modified.or_else(|| date::parse(reply.field("last-modified")?));
+    let (date, control) = expires_fields(expiry, now, modified, next_daily);
     replace(reply, b"Expires", date.into());
     set_cache_control(reply, control.into());
 }

@@ -104,10 +104,6 @@ async fn built_in(exchange: &mut Exchange, status: u16) -> Outcome {
     if !body.is_empty() {
         reply.content_type = Some(Bytes::from_static(b"text/html"));
     }
-    reply.fields = std::mem::take(&mut request.special_fields);
-    if let Some(location) = request.redirect.take() {
-        reply.push("Location", location);
-    }
     phases::send(exchange, reply, body).await
 }
 

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use wssgate_config::model::LocationKind;
 
 use crate::front::request::Request;
 
@@ -27,11 +26,11 @@ pub(crate) fn file(request: &Request, path: &[u8]) -> Option<Bytes> {
     if !location.settings.root.alias {
         return Some([&root[..], path].concat().into());
     }
-    let rest = match location.kind {
+    let rest = match &location.settings.root.alias_prefix[..] {
+        [] if request.path_after_alias => path,
         // The alias says it all, with captures of the expression.
-        LocationKind::Regex => b"",
-        LocationKind::Unnamed => path.strip_prefix(&location.name[..]).unwrap_or_default(),
-        _ => path.strip_prefix(&location.name[..])?,
+        [] => b"",
+        prefix => path.strip_prefix(prefix)?,
     };
     Some([&root[..], rest].concat().into())
 }

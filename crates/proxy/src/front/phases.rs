@@ -90,6 +90,8 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     *request.args.borrow_mut() = args;
     request.internal = true;
     request.raw_uri_valid.set(false);
+    request.path_replaced = false;
+    request.path_after_alias = false;
     begin_again(request);
     enter(request, request.server().location);
     Ok(())
@@ -182,8 +184,6 @@ fn prepare(
     start: Start,
 ) -> Result<Option<wssgate_config::model::Return>, u16> {
     if start == Start::Server {
-        let server_level = request.server().location;
-        enter(request, server_level);
         match rewrite::run_server(request) {
             Rewritten::Stay | Rewritten::Changed => {}
             Rewritten::Return(answer) => return Ok(Some(answer)),

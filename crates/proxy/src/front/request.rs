@@ -94,6 +94,8 @@ pub struct ResponseState {
     pub error_status: u16,
     /// The fields of the head that was sent.
     pub fields: Vec<(Bytes, Bytes)>,
+    /// What is known of the head while it is being made.
+    pub draft: Draft,
     /// The trailer fields that were sent.
     pub trailers: Vec<(Bytes, Bytes)>,
     /// Bytes of the head that was sent.
@@ -102,6 +104,17 @@ pub struct ResponseState {
     pub head_sent: bool,
     /// Whether the whole answer was sent (`$request_completion`).
     pub complete: bool,
+}
+
+/// The parts of an answer's head that are no plain fields.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// `Content-Type`.
+    pub content_type: Option<Bytes>,
+    /// `Content-Length`.
+    pub length: Option<u64>,
+    /// `Last-Modified`, in seconds since 1970.
+    pub last_modified: Option<i64>,
 }
 
 /// The value of a variable as far as it is known.
@@ -166,6 +179,8 @@ pub struct Request {
     /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
     /// of its location.
     pub path_replaced: bool,
+    /// Whether an `alias` of a regular expression is followed by the path that `try_files` found.
+    pub path_after_alias: bool,
     /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
     pub host: Bytes,
     /// The port that the request names.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::sleep_until;
 use wssgate_config::model::{ListenAddr, Location, ServerTokens};
 use wssgate_http1::{
     Fields, Method, Version, encode_chunk_head, encode_last_chunk, reason, write_end, write_field,
@@ -157,6 +158,12 @@ impl Responder {
             request.keepalive = false;
         }
         reply.carry(std::mem::take(&mut request.carried_fields));
+        reply.carry(std::mem::take(&mut request.special_fields));
+        if let Some(location) = request.redirect.take()
+            && reply.field("location").is_none()
+        {
+            reply.push("Location", location);
+        }
         headers::apply(request, &mut reply, location);
         self.send_timeout = location.settings.send_timeout;
         self.framing = choose_framing(request, &mut reply, location);
@@ -267,10 +274,11 @@ impl Responder {
             if allowed == 0 {
                 self.flush().await?;
                 let over = sent.saturating_sub(free);
-                tokio::time::sleep_until(
-                    (self.rate_start + Duration::from_millis(over * 1000 / rate + 1)).into(),
-                )
-                .await;
+                let due = self.rate_start + Duration::from_millis(over * 1000 / rate + 1);
+                tokio::select! {
+                    () = sleep_until(due.into()) => {}
+                    () = self.client.closed() => return Err(Gone::Closed),
+                }
                 continue;
             }
             let now = piece
@@ -427,7 +435,8 @@ fn write_head(
     write_status(out, reply);
     let has = |name: &str| reply.field(name).is_some();
     let mut put = |name: &[u8], value: &[u8]| {
-        if write_field(out, name, value).is_err() {
+        // A line end behind a value written in the configuration is harmless without it.
+        if write_field(out, name, value.trim_ascii_end()).is_err() {
             let name = name.escape_ascii();
             request.log(
                 wssgate_config::model::LogLevel::Error,

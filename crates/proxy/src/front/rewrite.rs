@@ -74,7 +74,7 @@ impl Engine {
                 Flow::Next
             }
             RewriteOp::Break => {
-                self.changed = false;
+                request.path_replaced |= std::mem::take(&mut self.changed);
                 Flow::Stop
             }
             RewriteOp::Return(answer) => Flow::Return(answer.clone()),
@@ -154,11 +154,17 @@ fn redirect(request: &mut Request, rewrite: &Rewrite, status: u16) -> Flow {
     unescape(&mut url, &target, Unescape::Redirect);
     let own = request.args.borrow().clone();
     if rewrite.append_args && !own.is_empty() {
-        url.push(if rewrite.args.is_some() { b'&' } else { b'?' });
+        let has_args = rewrite.args.is_some() || has_question_mark(&rewrite.replacement);
+        url.push(if has_args { b'&' } else { b'?' });
         url.extend_from_slice(&own);
     }
     request.redirect = Some(url.into());
     Flow::Status(status)
+}
+
+/// Whether arguments are written in the text of a redirect.
+fn has_question_mark(template: &Template) -> bool {
+    template.parts().iter().any(|part| matches!(part, Part::Text(text) if text.contains(&b'?')))
 }
 
 /// The text of a template, with captures escaped as arguments if `quote` says so and the

@@ -21,7 +21,9 @@ pub(crate) async fn answer(exchange: &mut Exchange, answer: &Return) -> Outcome 
     if answer.status >= 400 && answer.text.as_ref().is_none_or(|text| text.is_empty()) {
         return Outcome::Status(answer.status);
     }
-    exchange.body.will_discard().await;
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
     let text = text.unwrap_or_default();
     if matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
         exchange.request.redirect = Some(text);
@@ -53,7 +55,9 @@ pub(crate) async fn empty_gif(exchange: &mut Exchange) -> Outcome {
     if !matches!(exchange.request.method, Method::Get | Method::Head) {
         return Outcome::Status(405);
     }
-    exchange.body.will_discard().await;
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
     let mut reply = Reply::new(200);
     reply.content_type = Some(Bytes::from_static(b"image/gif"));
     reply.length = Some(EMPTY_GIF.len() as u64);
@@ -66,7 +70,9 @@ pub(crate) async fn stub_status(exchange: &mut Exchange) -> Outcome {
     if !matches!(exchange.request.method, Method::Get | Method::Head) {
         return Outcome::Status(405);
     }
-    exchange.body.will_discard().await;
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
     let metrics = &exchange.request.worker.all_metrics;
     let page = format!(
         "Active connections: {} \nserver accepts handled requests\n {} {} {} \n\

@@ -1,11 +1,11 @@
 //! `try_files`: the first candidate that exists becomes the path.
 
 use bytes::Bytes;
-use wssgate_config::model::{Location, LocationKind, LogLevel, TryFallback, TryFiles};
+use wssgate_config::model::{Location, LogLevel, TryFallback, TryFiles};
 
 use crate::front::body::blocking;
 use crate::front::pages::split_args;
-use crate::front::path::{as_path, file};
+use crate::front::path::as_path;
 use crate::front::{Outcome, Request, path};
 
 /// Looks for the candidates; `None` when one was found and is now the path.
@@ -17,9 +17,7 @@ pub(crate) async fn run(
     for candidate in &try_files.candidates {
         let name = request.text(&candidate.path);
         let name = without_prefix(location, &name, candidate.path.as_text().is_none());
-        let Some(full) = full_path(request, location, &name) else {
-            return Some(Outcome::Status(500));
-        };
+        let full = full_path(request, &name);
         let found = blocking(move || std::fs::metadata(as_path(&full))).await;
         match found {
             Ok(metadata) if metadata.is_dir() == candidate.directory => {
@@ -52,27 +50,28 @@ pub(crate) async fn run(
 /// With `alias` a candidate made of variables usually begins with the location's prefix, which the
 /// alias replaces.
 fn without_prefix(location: &Location, name: &Bytes, has_variables: bool) -> Bytes {
-    let aliased = location.settings.root.alias && location.kind != LocationKind::Regex;
-    match name.strip_prefix(&location.name[..]) {
-        Some(rest) if aliased && has_variables => name.slice_ref(rest),
+    let root = &location.settings.root;
+    match name.strip_prefix(&root.alias_prefix[..]) {
+        Some(rest) if root.alias && has_variables => name.slice_ref(rest),
         _ => name.clone(),
     }
 }
 
-fn full_path(request: &Request, location: &Location, name: &[u8]) -> Option<Bytes> {
-    if location.settings.root.alias {
-        return Some([&path::root(request)[..], name].concat().into());
-    }
-    file(request, name)
+fn full_path(request: &Request, name: &[u8]) -> Bytes {
+    [&path::root(request)[..], name].concat().into()
 }
 
 /// Makes what was found the path.
 fn adopt(request: &mut Request, location: &Location, name: &Bytes, directory: bool) {
-    request.path = match (location.settings.root.alias, &location.kind) {
-        (false, _) => name.clone(),
-        (true, LocationKind::Regex) if directory => return,
-        (true, LocationKind::Regex) => name.clone(),
-        (true, _) => [&location.name[..], name].concat().into(),
+    let root = &location.settings.root;
+    request.path = match &root.alias_prefix[..] {
+        _ if !root.alias => name.clone(),
+        [] if directory => return,
+        [] => {
+            request.path_after_alias = true;
+            name.clone()
+        }
+        prefix => [prefix, name].concat().into(),
     };
 }
 

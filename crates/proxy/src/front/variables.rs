@@ -17,6 +17,7 @@ use wssgate_config::model::LogLevel;
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
+use crate::front::date;
 use crate::front::request::{Request, Value};
 
 /// How deep variables may refer to each other, as in nginx.
@@ -36,7 +37,7 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
         Variable::Builtin(builtin) => builtin::value(request, *builtin),
         Variable::Argument(name) => argument(&request.args.borrow(), name),
         Variable::RequestHeader(name) => request_header(request, name),
-        Variable::SentHeader(name) => joined(fields(&request.response.fields), name, b", "),
+        Variable::SentHeader(name) => sent_header(request, name),
         Variable::SentTrailer(name) => joined(fields(&request.response.trailers), name, b", "),
         Variable::Cookie(name) => cookie(request, name),
         Variable::UpstreamHeader(name) => {
@@ -128,6 +129,22 @@ fn guarded(request: &Request, name: &str, work: impl FnOnce() -> Option<Bytes>) 
     found
 }
 
+/// A field of our answer; while the head is still being made, of what it has so far.
+fn sent_header(request: &Request, name: &[u8]) -> Option<Bytes> {
+    let response = &request.response;
+    let draft = || match name {
+        _ if response.head_sent => None,
+        b"content-type" => response.draft.content_type.clone(),
+        b"content-length" => response.draft.length.map(|length| length.to_string().into()),
+        b"last-modified" => response.draft.last_modified.map(|time| date::format(time).into()),
+        b"connection" => {
+            Some(Bytes::from_static(if request.keepalive { b"keep-alive" } else { b"close" }))
+        }
+        _ => None,
+    };
+    draft().or_else(|| joined(fields(&response.fields), name, b", "))
+}
+
 fn fields(list: &[(Bytes, Bytes)]) -> impl Iterator<Item = (&[u8], &[u8])> {
     list.iter().map(|(name, value)| (&name[..], &value[..]))
 }
@@ -179,7 +196,7 @@ fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
 
 /// The value of a cookie in a line `a=b; c=d`; names are compared without regard to case.
 fn cookie_in<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    line.split(|&b| b == b';' || b == b',').find_map(|pair| {
+    line.split(|&b| b == b';').find_map(|pair| {
         let pair = pair.trim_ascii_start();
         let (key, rest) = pair.split_at_checked(name.len())?;
         let value = rest.trim_ascii_start().strip_prefix(b"=")?;
