@@ -257,4 +257,30 @@ mod tests {
             ["10.0.0.0/32 a", "10.0.0.1/32 c", "10.0.0.2/32 c", "10.0.0.3/32 b"]
         );
     }
+
+    proptest::proptest! {
+        /// The last range that holds an address decides, whatever was cut out of earlier ones.
+        #[test]
+        fn networks_say_what_the_ranges_said(
+            ranges in proptest::collection::vec((0u32..64, 0u32..64, 0u8..5), 0..12),
+        ) {
+            let mut all = Ranges::default();
+            let ordered: Vec<_> =
+                ranges.iter().map(|&(a, b, value)| (a.min(b), a.max(b), value)).collect();
+            for &(first, last, value) in &ordered {
+                all.add((first, last), &[value]);
+            }
+            let networks = all.into_networks();
+            for address in 0..64u32 {
+                let said = ordered.iter().rev().find(|(first, last, _)| (first..=last).contains(&&address));
+                let holds = |network: &&(IpAddr, u8, Box<[u8]>)| match network.0 {
+                    IpAddr::V4(base) => u64::from(address) >> (32 - network.1)
+                        == u64::from(base.to_bits()) >> (32 - network.1),
+                    IpAddr::V6(_) => false,
+                };
+                let found: Vec<_> = networks.iter().filter(holds).map(|network| network.2[0]).collect();
+                proptest::prop_assert_eq!(found, said.map(|said| said.2).into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
 }

@@ -20,7 +20,6 @@ const LISTINGS: &str = "serve directory listings elsewhere";
 const MEDIA: &str = "serve media elsewhere";
 const MEMCACHED: &str = "ask memcached in the upstream";
 const MIRROR: &str = "copy traffic in the upstream";
-const MODULES: &str = "remove the line: there are no modules to load";
 const PAGES: &str = "change the page in the upstream";
 const PASSPHRASE: &str = "remove the passphrase from the key and let only root read it";
 const PASSWORDS: &str =
@@ -78,7 +77,6 @@ pub(crate) const ROWS: &[Row] = &[
     refused("limit_conn_zone", H, Exactly(2), LIMITS),
     refused("limit_req", HSL, Between(1, 3), LIMITS),
     refused("limit_req_zone", H, Exactly(3), LIMITS),
-    refused("load_module", M, Exactly(1), MODULES),
     refused("mail", M, Exactly(0), HTTP_ONLY),
     refused("max_ranges", HSL, Exactly(1), RANGES),
     refused("memcached_pass", L | LI, Exactly(1), MEMCACHED),

@@ -175,7 +175,7 @@ fn curves(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     if names.is_empty() { Err(invalid_value(word)) } else { Ok(Value::new(names)) }
 }
 
-/// Reads protocol versions; those before TLS 1.2 are not there, which is said.
+/// Reads protocol versions; those before TLS 1.2 are not there, which is noted.
 pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let mut protocols = TlsProtocols { tls12: false, tls13: false };
     for word in &directive.args {
@@ -185,7 +185,7 @@ pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Rea
             b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
                 let message =
                     format!("{word} is not offered: TLSv1.2 is the oldest version there is");
-                reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+                reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
             _ => return Err(invalid_value(word).help("e.g. `TLSv1.2 TLSv1.3`")),
         }

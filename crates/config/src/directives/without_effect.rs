@@ -23,6 +23,7 @@ const NO_FILE_CACHE: &str = "files are opened when they are needed";
 const NO_FILTER: &str = "the filter that it belongs to is not there";
 const NO_LIMITS: &str = "`limit_conn` and `limit_req` are refused";
 const NO_MIRROR: &str = "there is no `mirror`";
+const NO_MODULES: &str = "there are no modules; directives of theirs are refused";
 const NO_MP4: &str = "there is no `mp4`";
 const NO_STAPLING: &str = "certificates are sent without OCSP answers";
 const NO_SUBREQUESTS: &str = "there are no subrequests";
@@ -190,6 +191,7 @@ pub(crate) const ROWS: &[Row] = &[
     idle("limit_req_dry_run", HSL, Flag, NO_LIMITS),
     idle("limit_req_log_level", HSL, Exactly(1), NO_LIMITS),
     idle("limit_req_status", HSL, Exactly(1), NO_LIMITS),
+    idle("load_module", M, Exactly(1), NO_MODULES),
     idle("lock_file", M, Exactly(1), EVENTS),
     idle("log_subrequest", HSL, Flag, NO_SUBREQUESTS),
     idle("map_hash_bucket_size", H, Exactly(1), TABLE_SIZES),
