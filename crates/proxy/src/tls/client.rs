@@ -80,7 +80,7 @@ impl UpstreamTls {
     }
 
     fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
-        let text = std::str::from_utf8(name).unwrap_or_default();
+        let text = std::str::from_utf8(without_port(name)).unwrap_or_default();
         match ServerName::try_from(text.trim_end_matches('.').to_owned()) {
             Ok(name) => Ok(name),
             Err(_) if self.verify => Err(io::Error::new(
@@ -90,6 +90,17 @@ impl UpstreamTls {
             // Nothing is compared with it, and an address is never sent as SNI.
             Err(_) => Ok(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
         }
+    }
+}
+
+/// A name without its port; `$http_host` and `$proxy_host` may have one.
+fn without_port(name: &[u8]) -> &[u8] {
+    if let Some(rest) = name.strip_prefix(b"[") {
+        return rest.split(|byte| *byte == b']').next().unwrap_or_default();
+    }
+    match memchr::memrchr(b':', name) {
+        Some(colon) if !name[..colon].contains(&b':') => &name[..colon],
+        _ => name,
     }
 }
 
@@ -164,5 +175,24 @@ impl ServerCertVerifier for ProofOnly {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_loses_its_port() {
+        for (name, expected) in [
+            ("a.test", "a.test"),
+            ("a.test:8443", "a.test"),
+            ("[::1]:8443", "::1"),
+            ("[::1]", "::1"),
+            ("::1", "::1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(name.as_bytes()), expected.as_bytes(), "{name}");
+        }
     }
 }

@@ -259,7 +259,7 @@ fn resumption(
 ) -> Result<(), rustls::Error> {
     config.session_storage = sessions.store(tls, identity);
     if tls.session_tickets {
-        config.ticketer = sessions.ticketer(identity)?;
+        config.ticketer = sessions.ticketer(tls, identity)?;
     }
     let resumable = tls.session_tickets || config.session_storage.can_cache();
     config.send_tls13_tickets = usize::from(resumable);

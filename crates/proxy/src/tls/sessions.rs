@@ -43,7 +43,16 @@ impl Sessions {
     ///
     /// # Errors
     /// When the system gives no random numbers.
-    pub(super) fn ticketer(&self, server: &[u8]) -> Result<TicketKeys, rustls::Error> {
+    pub(super) fn ticketer(
+        &self,
+        tls: &ServerTls,
+        server: &[u8],
+    ) -> Result<TicketKeys, rustls::Error> {
+        let lifetime = tls.session_timeout.as_secs();
+        Ok(Arc::new(TimedTickets { keys: self.ticket_keys(server)?, lifetime }))
+    }
+
+    fn ticket_keys(&self, server: &[u8]) -> Result<TicketKeys, rustls::Error> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = tickets.get(server) {
             return Ok(Arc::clone(known));
@@ -62,30 +71,60 @@ struct TimedSessions {
     lifetime: u64,
 }
 
-impl TimedSessions {
-    fn fresh(&self, stored: Vec<u8>) -> Option<Vec<u8>> {
-        let (stamp, session) = stored.split_first_chunk()?;
-        let age = now().checked_sub(u64::from_be_bytes(*stamp))?;
-        (age <= self.lifetime).then(|| session.to_vec())
-    }
-}
-
 impl StoresServerSessions for TimedSessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
-        self.cache.put(key, [&now().to_be_bytes()[..], &value].concat())
+        self.cache.put(key, stamped(&value))
     }
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.fresh(self.cache.get(key)?)
+        fresh(&self.cache.get(key)?, self.lifetime)
     }
 
     fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.fresh(self.cache.take(key)?)
+        fresh(&self.cache.take(key)?, self.lifetime)
     }
 
     fn can_cache(&self) -> bool {
         true
     }
+}
+
+/// Tickets that end after `ssl_session_timeout`.
+#[derive(Debug)]
+struct TimedTickets {
+    keys: TicketKeys,
+    /// Seconds.
+    lifetime: u64,
+}
+
+impl ProducesTickets for TimedTickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.lifetime.try_into().unwrap_or(u32::MAX)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.keys.encrypt(&stamped(plain))
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        fresh(&self.keys.decrypt(cipher)?, self.lifetime)
+    }
+}
+
+/// A session with the time of its making before it.
+fn stamped(session: &[u8]) -> Vec<u8> {
+    [&now().to_be_bytes()[..], session].concat()
+}
+
+/// The session again, unless it is older than `lifetime` seconds.
+fn fresh(stamped: &[u8], lifetime: u64) -> Option<Vec<u8>> {
+    let (stamp, session) = stamped.split_first_chunk()?;
+    let age = now().checked_sub(u64::from_be_bytes(*stamp))?;
+    (age <= lifetime).then(|| session.to_vec())
 }
 
 /// Seconds since the Unix epoch.
@@ -103,15 +142,15 @@ mod tests {
         assert!(sessions.put(b"key".to_vec(), b"value".to_vec()));
         assert_eq!(sessions.get(b"key").as_deref(), Some(b"value".as_slice()));
         let stored = |age: u64| [&(now() - age).to_be_bytes()[..], b"old"].concat();
-        assert_eq!(sessions.fresh(stored(30)).as_deref(), Some(b"old".as_slice()));
-        assert_eq!(sessions.fresh(stored(90)), None);
-        assert_eq!(sessions.fresh(b"short".to_vec()), None);
+        assert_eq!(fresh(&stored(30), 60).as_deref(), Some(b"old".as_slice()));
+        assert_eq!(fresh(&stored(90), 60), None);
+        assert_eq!(fresh(b"short", 60), None);
     }
 
     #[test]
     fn ticket_keys_stay_the_same_for_one_server_only() {
         let sessions = Sessions::default();
-        let ticket = |server: &[u8]| sessions.ticketer(server).expect("random numbers");
+        let ticket = |server: &[u8]| sessions.ticket_keys(server).expect("random numbers");
         let sealed = ticket(b"a").encrypt(b"state").expect("sealed");
         assert_eq!(ticket(b"a").decrypt(&sealed).as_deref(), Some(b"state".as_slice()));
         assert_eq!(ticket(b"b").decrypt(&sealed), None);
