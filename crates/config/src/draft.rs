@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use wssgate_syntax::{Diagnostic, Directive, closest};
 
-use crate::directive::{Arity, Braces, Context, Kind, Row, Value, rows, rows_named};
+use crate::directive::{Arity, Braces, Context, Kind, Read, Row, Value, rows, rows_named};
 use crate::read::{self, Reading};
 
 /// One block: its directives in order.
@@ -72,9 +72,7 @@ pub(crate) fn walk<'t>(
 ) -> Level<'t> {
     let mut level = Level { context, entries: Vec::new(), by_name: HashMap::new() };
     for directive in directives {
-        match row_of(reading, directive, &level, sure)
-            .map(|row| row.map(|row| read_entry(reading, row, directive, &level, sure)))
-        {
+        match read_directive(reading, directive, &level, sure) {
             Ok(Some(entry)) => {
                 level.by_name.entry(entry.row.name).or_default().push(level.entries.len());
                 level.entries.push(entry);
@@ -86,49 +84,79 @@ pub(crate) fn walk<'t>(
     level
 }
 
-/// The row that applies, after all checks that need no reading; `None` for what has no effect here.
-fn row_of(
+/// Checks one directive against its row and reads it; `None` for what has no effect here.
+fn read_directive<'t>(
     reading: &mut Reading<'_>,
-    directive: &Directive,
+    directive: &'t Directive,
     level: &Level<'_>,
+    sure: bool,
+) -> Result<Option<Entry<'t>>, Diagnostic> {
+    let Some(row) = row_of(directive, level.context, sure)? else {
+        return Ok(None);
+    };
+    match row.kind {
+        Kind::Refused(_) if is_harmless(directive, row) => Ok(None),
+        Kind::Refused(advice) => {
+            let message = format!("\"{}\" directive is not supported", row.name);
+            Err(Diagnostic::error(message).at(directive.head(), "").help(advice))
+        }
+        Kind::WithoutEffect(reason) => {
+            check_shape(reading, directive, row)?;
+            note_absence(reading, directive, row, reason).map(|()| None)
+        }
+        Kind::Works(read) => {
+            check_shape(reading, directive, row)?;
+            check_repetition(directive, level, row)?;
+            Ok(Some(read_entry(reading, row, read, directive, level.context, sure)))
+        }
+    }
+}
+
+/// The row of a name in a context; `None` when nothing can be said about where the directive stands.
+fn row_of(
+    directive: &Directive,
+    context: Context,
     sure: bool,
 ) -> Result<Option<&'static Row>, Diagnostic> {
     let named = rows_named(&directive.name.value);
     if named.is_empty() {
-        return Err(unknown(directive, level.context));
+        return Err(unknown(directive, context));
     }
-    let Some(row) = named.iter().find(|row| row.allowed_in(level.context)) else {
-        return if sure { Err(misplaced(directive, level.context, named)) } else { Ok(None) };
+    match named.iter().find(|row| row.allowed_in(context)) {
+        None if sure => Err(misplaced(directive, context, named)),
+        found => Ok(found.copied()),
+    }
+}
+
+/// Whether a refused directive asks for nothing.
+fn is_harmless(directive: &Directive, row: &Row) -> bool {
+    matches!(&directive.args[..], [word] if !row.harmless.is_empty() && word.is(row.harmless))
+}
+
+/// Says once for each name that it has no effect.
+fn note_absence(
+    reading: &mut Reading<'_>,
+    directive: &Directive,
+    row: &Row,
+    reason: &str,
+) -> Result<(), Diagnostic> {
+    if row.arity == Arity::Flag {
+        read::on_or_off(directive, &directive.args[0])?;
+    }
+    if reading.noted.insert(row.name) {
+        let message = format!("\"{}\" directive has no effect: {reason}", row.name);
+        reading.report.push(Diagnostic::information(message).at(directive.head(), ""));
+    }
+    Ok(())
+}
+
+fn check_repetition(directive: &Directive, level: &Level<'_>, row: &Row) -> Result<(), Diagnostic> {
+    let Some(first) = level.named(row.name).next().filter(|_| !row.repeats) else {
+        return Ok(());
     };
-    if let Kind::Refused(advice) = row.kind {
-        if matches!(&directive.args[..], [word] if !row.harmless.is_empty() && word.is(row.harmless))
-        {
-            return Ok(None);
-        }
-        let message = format!("\"{}\" directive is not supported", row.name);
-        return Err(Diagnostic::error(message).at(directive.head(), "").help(advice));
-    }
-    check_shape(reading, directive, row)?;
-    if !row.repeats && level.has(row.name) {
-        let first = level.named(row.name).next().map(|entry| entry.directive.head());
-        let problem = Diagnostic::error(format!("\"{}\" directive is duplicate", row.name))
-            .at(directive.head(), "");
-        return Err(match first {
-            Some(first) => problem.at(first, "first given here"),
-            None => problem,
-        });
-    }
-    if let Kind::WithoutEffect(reason) = row.kind {
-        if row.arity == Arity::Flag {
-            read::on_or_off(directive, &directive.args[0])?;
-        }
-        if reading.noted.insert(row.name) {
-            let message = format!("\"{}\" directive has no effect: {reason}", row.name);
-            reading.report.push(Diagnostic::information(message).at(directive.head(), ""));
-        }
-        return Ok(None);
-    }
-    Ok(Some(row))
+    Err(Diagnostic::error(format!("\"{}\" directive is duplicate", row.name))
+        .at(directive.head(), "")
+        .at(first.directive.head(), "first given here"))
 }
 
 /// Braces and the number of arguments.
@@ -157,24 +185,22 @@ fn check_shape(reading: &Reading<'_>, directive: &Directive, row: &Row) -> Resul
 fn read_entry<'t>(
     reading: &mut Reading<'_>,
     row: &'static Row,
+    read: Read,
     directive: &'t Directive,
-    outer: &Level<'_>,
+    context: Context,
     sure: bool,
 ) -> Entry<'t> {
-    let value = match row.kind {
-        Kind::Works(read) => match read(reading, directive) {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                reading.report.push(problem);
-                None
-            }
-        },
-        Kind::WithoutEffect(_) | Kind::Refused(_) => None,
+    let value = match read(reading, directive) {
+        Ok(value) => Some(value),
+        Err(problem) => {
+            reading.report.push(problem);
+            None
+        }
     };
     let inner = match row.braces {
         Braces::None | Braces::Entries => None,
         Braces::Level(context) => Some(context),
-        Braces::If if outer.context == Context::Server => Some(Context::ServerIf),
+        Braces::If if context == Context::Server => Some(Context::ServerIf),
         Braces::If => Some(Context::LocationIf),
     };
     let level = inner

@@ -11,8 +11,8 @@ use crate::directives::http::Keepalive;
 use crate::directives::location::LocationName;
 use crate::draft::Entry;
 use crate::model::{
-    AddHeader, Condition, Content, ErrorPage, Location, LocationId, LocationKind, LocationSettings,
-    Locations, MimeTypes, RewriteOp, Root,
+    AccessRule, AddHeader, Condition, Content, ErrorPage, Location, LocationId, LocationKind,
+    LocationSettings, Locations, MimeTypes, RewriteOp, Root,
 };
 use crate::template::Template;
 
@@ -168,6 +168,7 @@ impl Resolver<'_, '_> {
     }
 
     fn check_nesting(&mut self, outer: &Place, kind: &LocationKind, name: &[u8], span: Span) {
+        let inside = name.starts_with(&outer.name);
         let (name, outer_name) = (printable(name), printable(&outer.name));
         let message = match (&outer.kind, kind) {
             (LocationKind::Exact, _) => {
@@ -179,8 +180,8 @@ impl Resolver<'_, '_> {
             (_, LocationKind::Named) => {
                 format!("named location \"{name}\" can be on the server level only")
             }
-            (LocationKind::Regex, LocationKind::Regex) | (_, LocationKind::Regex) => return,
-            _ if name.starts_with(&outer_name) => return,
+            (_, LocationKind::Regex) => return,
+            _ if inside => return,
             _ => format!("location \"{name}\" is outside location \"{outer_name}\""),
         };
         let problem = Diagnostic::error(message).at(span, "");
@@ -345,7 +346,7 @@ fn fields(scope: &Scope<'_, '_>, outer: &[AddHeader], name: &str, inherit: &str)
 }
 
 /// `allow` and `deny` are one list.
-fn access(scope: &Scope<'_, '_>) -> Vec<crate::model::AccessRule> {
+fn access(scope: &Scope<'_, '_>) -> Vec<AccessRule> {
     let Some(found) = scope.nearest(&["allow", "deny"]) else {
         return Vec::new();
     };

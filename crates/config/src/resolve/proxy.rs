@@ -1,6 +1,8 @@
 //! `proxy_pass` and the settings that go with it.
 
-use wssgate_syntax::Diagnostic;
+use std::path::PathBuf;
+
+use wssgate_syntax::{Diagnostic, Span};
 
 use crate::directives::proxy::{CookieDraft, NO_NEXT, PassDraft, RedirectDraft};
 use crate::draft::Entry;
@@ -10,7 +12,6 @@ use crate::model::{
 };
 use crate::template::Template;
 use crate::value::{Endpoint, Host};
-use std::path::PathBuf;
 
 use super::location::Place;
 use super::server::union;
@@ -121,7 +122,7 @@ impl Resolver<'_, '_> {
         scope: &Scope<'_, '_>,
         entry: &Entry<'_>,
         default: &Option<ProxyRedirect>,
-        span: wssgate_syntax::Span,
+        span: Span,
     ) -> Option<ProxyRedirect> {
         let pass = scope.level.named("proxy_pass").next();
         let message = match pass.and_then(|pass| Some((pass.value()?, pass.directive.span))) {

@@ -1,6 +1,7 @@
 //! Virtual servers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use wssgate_syntax::{Diagnostic, printable};
 
@@ -10,7 +11,6 @@ use crate::model::{
     CertificateFiles, ConnectionSettings, Located, Locations, Server, ServerTls, TlsProtocols,
     VerifyClient,
 };
-use std::path::PathBuf;
 
 use super::location::{Inherited, Place};
 use super::{Resolver, Scope};
