@@ -132,68 +132,69 @@ class Http:
         self.writer.write(data if isinstance(data, bytes) else data.encode())
         await self.writer.drain()
 
-    def close(self):
-        self.writer.close()
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.writer.transport.abort()
+
+
+async def attempt(dialogue, app):
+    """What a dialogue says and what the app server saw; a failure is something said, too."""
+    try:
+        client = await dialogue
+    except (OSError, EOFError, TimeoutError, websockets.WebSocketException) as error:
+        client = {"failed": f"{type(error).__name__}: {error}"}
+    return {"client": client, "app": await app.take()}
 
 
 async def ordinary(target, app):
     """Every request of the table, its answer and what the app server saw."""
-    transcript = {}
-    for name, request in requests(target.name).items():
-        transcript[name] = await single(target, app, request)
-    transcript["keep-alive"] = await keep_alive(target, app)
-    transcript["continue"] = await expect_continue(target, app)
+    dialogues = {name: single(target, request) for name, request in requests(target.name).items()}
+    dialogues["keep-alive"] = keep_alive(target)
+    dialogues["continue"] = expect_continue(target)
     if target.tls:
-        http = Http(*await target.open(tls=False))
-        await http.send(f"GET / HTTP/1.1\r\nHost: {target.name}\r\n\r\n")
-        transcript["http-on-the-tls-port"] = [await http.answer(), await http.end()]
-    return transcript
+        request = f"GET / HTTP/1.1\r\nHost: {target.name}\r\n\r\n"
+        dialogues["http-on-the-tls-port"] = single(target, request, tls=False)
+    return {name: await attempt(dialogue, app) for name, dialogue in dialogues.items()}
 
 
-async def single(target, app, request):
-    http = Http(*await target.open())
-    await http.send(request)
-    answer = await http.answer(request.split(" ")[0])
-    # After a 413 both linger for the body for seconds; that is not waited for.
-    if "Connection: close" in answer["fields"] and " 413 " not in answer["status"]:
-        answer["end"] = await http.end()
-    http.close()
-    return {"answer": answer, "app": await app.take()}
+async def single(target, request, tls=True):
+    async with Http(*await target.open(tls)) as http:
+        await http.send(request)
+        answer = await http.answer(request.split(" ")[0])
+        # After a 413 both linger for the body for seconds; that is not waited for.
+        if "Connection: close" in answer["fields"] and " 413 " not in answer["status"]:
+            answer["end"] = await http.end()
+    return answer
 
 
-async def keep_alive(target, app):
+async def keep_alive(target):
     """Three requests on one connection, the last two in one write."""
-    http = Http(*await target.open())
     request = f"GET /length?name=alive HTTP/1.1\r\nHost: {target.name}\r\n\r\n"
     post = f"POST /chunked?name=alive HTTP/1.1\r\nHost: {target.name}\r\nContent-Length: 3\r\n\r\nabc"
-    await http.send(request)
-    answers = [await http.answer()]
-    await http.send(post + request)
-    answers += [await http.answer(), await http.answer()]
-    http.close()
-    return {"answers": answers, "app": await app.take()}
+    async with Http(*await target.open()) as http:
+        await http.send(request)
+        answers = [await http.answer()]
+        await http.send(post + request)
+        return answers + [await http.answer(), await http.answer()]
 
 
-async def expect_continue(target, app):
-    http = Http(*await target.open())
-    await http.send(
-        f"POST /length?name=continue HTTP/1.1\r\nHost: {target.name}\r\n"
-        "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
-    )
-    first = await http.answer()
-    await http.send("hello")
-    answers = [first, await http.answer()]
-    http.close()
-    return {"answers": answers, "app": await app.take()}
+async def expect_continue(target):
+    async with Http(*await target.open()) as http:
+        await http.send(
+            f"POST /length?name=continue HTTP/1.1\r\nHost: {target.name}\r\n"
+            "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        )
+        answers = [await http.answer()]
+        await http.send("hello")
+        return answers + [await http.answer()]
 
 
 async def dialogues(target, app):
     """Every WebSocket dialogue by name."""
-    transcript = {}
-    for dialogue in (raw_handshake, messages, compressed, early, goodbye, abort, vanish):
-        seen = await dialogue(target)
-        transcript[dialogue.__name__] = {"client": seen, "app": await app.take()}
-    return transcript
+    all_of_them = (raw_handshake, messages, compressed, early, goodbye, abort, vanish)
+    return {dialogue.__name__: await attempt(dialogue(target), app) for dialogue in all_of_them}
 
 
 def websocket(target, path, **options):
@@ -210,20 +211,18 @@ def answer_of(ws):
 
 async def raw_handshake(target):
     """Fields in the case of a browser, a message right behind the request, then the end."""
-    http = Http(*await target.open())
     request = (
         f"GET /echo?name=raw HTTP/1.1\r\nhost: {target.name}\r\nUSER-AGENT: raw\r\n"
         f"upgrade: WebSocket\r\nconnection: keep-alive, Upgrade\r\nOrigin: https://{target.name}\r\n"
         f"{KEY}X-Real-IP: 192.0.2.9\r\n\r\n"
     )
-    await http.send(request.encode() + EARLY)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(PATIENCE), Http(*await target.open()) as http:
+        await http.send(request.encode() + EARLY)
         answer = await http.head()
         answer["echo"] = (await http.reader.readexactly(4)).hex()
         await http.send(CLOSE)
         answer["close"] = (await http.reader.readexactly(4)).hex()
         answer["end"] = await http.end()
-    http.close()
     return answer
 
 
@@ -307,15 +306,16 @@ async def vanish(target):
 async def without_app(target, app):
     """Nobody listens on 8282."""
     h = f"Host: {target.name}\r\n"
-    transcript = {}
-    for name, request in {
+    requests_to_nobody = {
         "get": f"GET /length?name=down HTTP/1.1\r\n{h}\r\n",
         "post": f"POST /length?name=down HTTP/1.1\r\n{h}Content-Length: 3\r\n\r\nabc",
         "upgrade": f"GET /echo?name=down-ws HTTP/1.1\r\n{h}Upgrade: websocket\r\n"
         f"Connection: Upgrade\r\n{KEY}\r\n",
-    }.items():
-        transcript[name] = await single(target, app, request)
-    return transcript
+    }
+    return {
+        name: await attempt(single(target, request), app)
+        for name, request in requests_to_nobody.items()
+    }
 
 
 def tls(target, versions):
