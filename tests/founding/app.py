@@ -24,7 +24,11 @@ ANSWERS = {
     ),
     "/chunked": (
         b"HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n",
-        b"5;x=y\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n",
+        b"c;x=y\r\nhello, world\r\n0\r\n\r\n",
+    ),
+    "/chunks": (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n",
+        b"00005\r\nhello\r\n7;a=\"b;c\"\r\n, world\r\n0\r\nX-Trailer: 1\r\n\r\n",
     ),
     "/until-close": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n",
@@ -122,7 +126,9 @@ class App:
         head, body = ANSWERS.get(path, MISSING)
         writer.write(head if method == "HEAD" else head + body)
         await writer.drain()
-        return values.get("connection", "").lower() != "close" and path != "/until-close"
+        # A connection whose upgrade was denied may be kept (nginx 1.31) or not (1.22).
+        is_last = values.get("connection", "").lower() in ("close", "upgrade")
+        return not is_last and path != "/until-close"
 
 
 async def read_body(reader, values):

@@ -64,6 +64,7 @@ def requests(host):
         "post-large": f"POST /length?name=large HTTP/1.1\r\n{h}Content-Length: 300000\r\n\r\n"
         + "0123456789" * 30000,
         "chunked-answer": f"GET /chunked?name=chunked HTTP/1.1\r\n{h}\r\n",
+        "answer-of-many-chunks": f"GET /chunks?name=chunks HTTP/1.1\r\n{h}\r\n",
         "chunked-answer-1.0": f"GET /chunked?name=chunked10 HTTP/1.0\r\n{h}\r\n",
         "answer-until-close": f"GET /until-close?name=until HTTP/1.1\r\n{h}\r\n",
         "no-content": f"GET /empty?name=empty HTTP/1.1\r\n{h}\r\n",
@@ -172,7 +173,7 @@ async def single(target, request, tls=True):
 async def keep_alive(target):
     """Three requests on one connection, the last two in one write."""
     request = f"GET /length?name=alive HTTP/1.1\r\nHost: {target.name}\r\n\r\n"
-    post = f"POST /chunked?name=alive HTTP/1.1\r\nHost: {target.name}\r\nContent-Length: 3\r\n\r\nabc"
+    post = f"POST /chunks?name=alive HTTP/1.1\r\nHost: {target.name}\r\nContent-Length: 3\r\n\r\nabc"
     async with Http(*await target.open()) as http:
         await http.send(request)
         answers = [await http.answer()]

@@ -11,7 +11,8 @@ the transcript of both is brought to one form here and nowhere else:
   `proxy_set_header` or its defaults put it. 1.31 does not pass `Proxy-Connection` on.
 - Access log: the time and the duration. Of several peers only the last: `localhost` is ::1, too,
   where nobody listens, and the clock decides when it is tried again; when none answers, even
-  that is left out.
+  that is left out. How chunks are cut, which shows in the length of an answer of many. How much
+  is logged of a request line that is too long.
 """
 
 import re
@@ -68,6 +69,8 @@ def access_line(line):
     if not match:
         return line
     line, statuses, peers = match.groups()
+    line = re.sub(r"x{100,}[^\"]*", "X", line)
+    line = re.sub(r'(/chunks\?[^"]*" 200) \d+', r"\1 LENGTH", line)
     status, peer = statuses.split(", ")[-1], peers.split(", ")[-1]
     if status in ("-", "502"):
         peer = "NONE"
