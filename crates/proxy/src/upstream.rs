@@ -77,6 +77,8 @@ async fn prepared(
         body.buffer(request).await.map_err(|error| body_failed(request, &error))?;
     }
     let plan = Plan::of(request, body, &destination, unbuffered)?;
+    request.proxy_scheme = if destination.tls { "https://" } else { "http://" };
+    request.proxy_target = plan.target.clone();
     let selection = destination.group.selection(&hash_key(request, pass), client_ip(request));
     let tries = match settings.next_upstream_tries {
         0 => destination.group.tries(),
@@ -386,7 +388,7 @@ impl Proxying<'_> {
             None => self.answer(&link, &mut sender, &head, framing).await,
         };
         record(self.request, connection, Some(&head), link.began);
-        let kept = whole && sender.is_done() && head.keeps_alive(framing);
+        let kept = whole && sender.is_done() && head.keeps_alive(framing) && !self.plan.closes;
         drop(sender);
         if kept {
             self.keep(link);

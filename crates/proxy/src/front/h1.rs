@@ -255,6 +255,8 @@ impl Link {
             upstream_trailers: None,
             proxy_host: Bytes::new(),
             proxy_port: Bytes::new(),
+            proxy_scheme: "",
+            proxy_target: Bytes::new(),
             response: Default::default(),
             values: vec![Default::default(); http.variables.len()].into(),
             last_match: Default::default(),

@@ -219,6 +219,10 @@ pub struct Request {
     pub proxy_host: Bytes,
     /// `$proxy_port`.
     pub proxy_port: Bytes,
+    /// `http://` or `https://`, as log lines put it before the peer.
+    pub proxy_scheme: &'static str,
+    /// The target that the upstream is asked for.
+    pub proxy_target: Bytes,
     /// What was answered.
     pub response: ResponseState,
     /// One cell for each variable of the configuration.
@@ -319,7 +323,11 @@ impl Request {
             line.push_str(&format!(", request: \"{}\"", text(&self.request_line)));
         }
         if let Some(peer) = self.upstream.last().and_then(|state| state.address.as_ref()) {
-            line.push_str(&format!(", upstream: \"{}\"", text(peer)));
+            // nginx writes `http://unix:/path:/target`.
+            let colon = if peer.starts_with(b"unix:") { ":" } else { "" };
+            let (peer, target) = (text(peer), text(&self.proxy_target));
+            let scheme = self.proxy_scheme;
+            line.push_str(&format!(", upstream: \"{scheme}{peer}{colon}{target}\""));
         }
         if let Some(host) = self.field("host") {
             line.push_str(&format!(", host: \"{}\"", text(host)));

@@ -15,6 +15,11 @@ use crate::front::request::Request;
 pub(crate) struct Plan {
     /// The head, and the body of `proxy_set_body`.
     pub(crate) head: Bytes,
+    /// The target in it.
+    pub(crate) target: Bytes,
+    /// Whether it says `Connection: close`. A client that says so must not send another request on
+    /// the connection (RFC 9112 §9.6), whatever the answer says.
+    pub(crate) closes: bool,
     /// The method sent, as far as it decides about the body of the answer.
     pub(crate) method: Method,
     /// What the request offers to switch to.
@@ -72,6 +77,7 @@ impl Plan {
             request.log(LogLevel::Error, format_args!("{error} in request to upstream"));
             500u16
         })?;
+        let closes = head.closes();
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         let offer = if asked { offer(&head) } else { None };
         let with_body =
@@ -84,7 +90,8 @@ impl Plan {
             false => Method::from_name(&method),
         };
         let chunked = framing == BodyFraming::Chunked;
-        Ok(Self { head: text, method, offer, with_body, unbuffered, chunked })
+        let target = target.into();
+        Ok(Self { head: text, target, closes, method, offer, with_body, unbuffered, chunked })
     }
 }
 

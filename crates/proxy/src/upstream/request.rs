@@ -134,6 +134,13 @@ impl Head<'_> {
         Ok(out.freeze())
     }
 
+    /// Whether the lines set make this the last request of its connection.
+    pub(crate) fn closes(&self) -> bool {
+        let connection = self.set.iter().filter(|(name, _)| is(name, "Connection"));
+        let mut options = connection.flat_map(|(_, value)| value.split(|byte| *byte == b','));
+        options.any(|option| is(option.trim_ascii(), "close"))
+    }
+
     /// All fields in nginx's order: Host, the lines set, those about the body, the client's.
     pub(crate) fn fields(&self) -> Vec<(&[u8], Cow<'_, [u8]>)> {
         let mut fields: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(16);
@@ -260,6 +267,20 @@ mod tests {
             upgrade: None,
             framing: BodyFraming::None,
             client: Some(client),
+        }
+    }
+
+    #[test]
+    fn a_line_that_says_close_makes_it_the_last_request() {
+        for (name, value, closes) in [
+            ("Connection", "close", true),
+            ("connection", "x, Close", true),
+            ("Connection", "", false),
+            ("Connection", "upgrade", false),
+            ("X", "close", false),
+        ] {
+            let (set, client) = ([(name.as_bytes(), Bytes::from(value))], Fields::default());
+            assert_eq!(head(&set, &client).closes(), closes, "{name}: {value}");
         }
     }
 
