@@ -16,6 +16,7 @@
 mod deadlines;
 mod engine;
 mod leg;
+mod protection;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,9 @@ pub enum LegTls {
     Plain,
     /// TLS records under these keys; the handshake is over and its connection object gone.
     Keys(Box<TlsKeys>),
+    /// TLS records by rustls itself, with what it has opened and nobody has read: that goes after
+    /// [`Leg::plaintext`].
+    Rustls(Box<rustls::Connection>),
 }
 
 /// What is spoken in a tunnel.

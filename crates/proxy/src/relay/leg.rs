@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
-use super::record::{MAX_CONTROL, Records, TlsFault};
+use super::protection::Protection;
+use super::record::{MAX_CONTROL, TlsFault};
 use super::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
@@ -19,7 +20,7 @@ pub(super) struct Leg {
     hung_up: bool,
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
-    tls: Tls,
+    protection: Protection,
     /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
     /// too. Owns memory only while there is one.
     unopened: Vec<u8>,
@@ -35,13 +36,6 @@ pub(super) struct Leg {
 struct Unsent {
     bytes: Vec<u8>,
     start: usize,
-}
-
-/// What protects the bytes of the wire.
-#[derive(Debug)]
-enum Tls {
-    Plain,
-    Keys(Box<Records>),
 }
 
 /// What one read brought.
@@ -84,14 +78,9 @@ impl From<io::Error> for SendError {
 
 impl Leg {
     pub(super) fn new(socket: OwnedFd, tls: LegTls, peer: Side, record_limit: u64) -> Self {
-        let tls = match tls {
-            LegTls::Plain => Tls::Plain,
-            // The box wipes itself; what is moved out of one would stay behind in freed memory.
-            LegTls::Keys(keys) => Tls::Keys(Box::new(Records::new(&keys, peer, record_limit))),
-        };
         Self {
             socket,
-            tls,
+            protection: Protection::new(tls, peer, record_limit),
             unopened: Vec::new(),
             readable: false,
             writable: true,
@@ -149,17 +138,12 @@ impl Leg {
 
     /// Whether it holds expanded keys.
     pub(super) fn is_awake(&self) -> bool {
-        match &self.tls {
-            Tls::Plain => false,
-            Tls::Keys(records) => records.is_awake(),
-        }
+        self.protection.is_awake()
     }
 
     /// Drops the expanded keys until they are needed again.
     pub(super) fn rest(&mut self) {
-        if let Tls::Keys(records) = &mut self.tls {
-            records.rest();
-        }
+        self.protection.rest();
     }
 
     /// Reads once, up to `window` bytes of the wire, and opens the records that are whole.
@@ -174,9 +158,9 @@ impl Leg {
             Ok(Received::Bytes(n)) => n,
             Ok(Received::Blocked) => return Arrived { wire: 0, plain: &[], end: None },
             Ok(Received::End) => {
-                let end = match self.tls {
-                    Tls::Plain => SourceEnd::Orderly,
-                    Tls::Keys(_) => SourceEnd::Truncated,
+                let end = match self.protection {
+                    Protection::None => SourceEnd::Orderly,
+                    Protection::Keys(_) | Protection::Rustls(_) => SourceEnd::Truncated,
                 };
                 return Arrived { wire: 0, plain: &[], end: Some(end) };
             }
@@ -184,21 +168,20 @@ impl Leg {
                 return Arrived { wire: 0, plain: &[], end: Some(SourceEnd::Broken(error)) };
             }
         };
-        let Tls::Keys(records) = &mut self.tls else {
+        if let Protection::None = self.protection {
             return Arrived { wire: read, plain: &input[..read], end: None };
-        };
+        }
         input[..waiting].copy_from_slice(&self.unopened);
         let wire = &input[..waiting + read];
-        let opened = records.open(wire, plain);
+        let opened = self.protection.open(wire, plain);
         keep(&mut self.unopened, &wire[opened.consumed..]);
         Arrived { wire: read, plain: &plain[..opened.plain], end: opened.end.map(source_end) }
     }
 
     /// Opens what was read before the hand-over; the rest of a record waits.
     pub(super) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
-        let Tls::Keys(records) = &mut self.tls else { return (wire.to_vec(), None) };
-        let mut plain = vec![0; wire.len()];
-        let opened = records.open(wire, &mut plain);
+        let mut plain = vec![0; self.protection.opened_before() + wire.len()];
+        let opened = self.protection.open(wire, &mut plain);
         keep(&mut self.unopened, &wire[opened.consumed..]);
         plain.truncate(opened.plain);
         (plain, opened.end.map(source_end))
@@ -221,24 +204,24 @@ impl Leg {
         output: &mut [u8],
         now_ms: u64,
     ) -> Result<(), SendError> {
-        let Tls::Keys(records) = &mut self.tls else { return Ok(self.write(plain, now_ms)?) };
-        let used = records.seal(plain, output).map_err(SendError::Fault)?;
+        if let Protection::None = self.protection {
+            return Ok(self.write(plain, now_ms)?);
+        }
+        let used = self.protection.seal(plain, output).map_err(SendError::Fault)?;
         Ok(self.write(&output[..used], now_ms)?)
     }
 
     /// Sends close_notify, if there is TLS.
     pub(super) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
-        let Tls::Keys(records) = &mut self.tls else { return Ok(()) };
         let mut record = [0; MAX_CONTROL];
-        let used = records.close_notify(&mut record);
+        let used = self.protection.close_notify(&mut record);
         self.write(&record[..used], now_ms)
     }
 
     /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
     pub(super) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
-        let (Tls::Keys(records), Some(alert)) = (&mut self.tls, fault.alert()) else { return };
         let mut record = [0; MAX_CONTROL];
-        let used = records.fatal_alert(alert, &mut record);
+        let used = self.protection.fatal_alert(fault, &mut record);
         // A peer that takes nothing does not hear of it.
         self.write(&record[..used], now_ms).ok();
         self.shut_down();

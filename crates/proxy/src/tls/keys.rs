@@ -19,7 +19,9 @@ use std::io::{self, Read, Write};
 use std::pin::pin;
 use std::{fmt, future};
 
-use rustls::{ConnectionCommon, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, SideData};
+use rustls::{
+    Connection, ConnectionCommon, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, SideData,
+};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{client, server};
@@ -182,8 +184,8 @@ pub trait TlsStream: AsyncRead + AsyncWrite + Unpin {
         self.parts_mut().0
     }
 
-    /// Takes the stream apart: the boundary, the version and suite, and the extracted keys.
-    fn extract(self) -> Result<(RecordBoundary<Self::Socket>, ExtractedSecrets), rustls::Error>;
+    /// Takes the stream apart.
+    fn into_parts(self) -> (RecordBoundary<Self::Socket>, Connection);
 
     /// Our own secret first, the peer's second.
     fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]);
@@ -198,9 +200,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for server::TlsStream<RecordBo
         (boundary, connection)
     }
 
-    fn extract(self) -> Result<(RecordBoundary<S>, ExtractedSecrets), rustls::Error> {
+    fn into_parts(self) -> (RecordBoundary<S>, Connection) {
         let (boundary, connection) = self.into_inner();
-        Ok((boundary, connection.dangerous_extract_secrets()?))
+        (boundary, connection.into())
     }
 
     fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
@@ -217,9 +219,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for client::TlsStream<RecordBo
         (boundary, connection)
     }
 
-    fn extract(self) -> Result<(RecordBoundary<S>, ExtractedSecrets), rustls::Error> {
+    fn into_parts(self) -> (RecordBoundary<S>, Connection) {
         let (boundary, connection) = self.into_inner();
-        Ok((boundary, connection.dangerous_extract_secrets()?))
+        (boundary, connection.into())
     }
 
     fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
@@ -275,11 +277,31 @@ pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, 
         Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
         _ => return Err(DetachError::UnknownAead),
     };
-    let (boundary, extracted) = stream.extract().map_err(DetachError::Extract)?;
+    let (boundary, connection) = stream.into_parts();
+    let extracted = connection.dangerous_extract_secrets().map_err(DetachError::Extract)?;
     let (socket, ciphertext, secrets) = boundary.into_parts().ok_or(DetachError::PartialRecord)?;
     let (ours, theirs) = T::ours_first(&secrets);
     let keys = Box::new(TlsKeys::new(version, extracted, ours, theirs)?);
     Ok(Detached { socket, keys, plaintext, ciphertext, ended })
+}
+
+/// The socket from below a TLS stream, whose records stay with rustls.
+#[derive(Debug)]
+pub struct Separated<S> {
+    /// The socket.
+    pub socket: S,
+    /// rustls, with what it has opened and nobody has read.
+    pub connection: Box<Connection>,
+    /// Bytes of the wire that rustls had not seen.
+    pub ciphertext: Vec<u8>,
+}
+
+/// Takes the socket out from below a TLS stream after writing all that it still has to write.
+pub async fn separate<T: TlsStream>(mut stream: T) -> Result<Separated<T::Socket>, DetachError> {
+    stream.flush().await.map_err(DetachError::Write)?;
+    let (boundary, connection) = stream.into_parts();
+    let (socket, ciphertext) = boundary.into_rest();
+    Ok(Separated { socket, connection: Box::new(connection), ciphertext })
 }
 
 /// What rustls has opened, and whether the peer has sent close_notify behind it.

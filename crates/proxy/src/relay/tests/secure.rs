@@ -5,7 +5,7 @@ use rustls::{AlertDescription, Error};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, session};
+use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
 
 /// A tunnel with TLS on both legs.
 fn secure(
@@ -93,6 +93,66 @@ fn bytes_read_ahead_arrive_first_whether_opened_or_not() {
 
 thread_local! {
     static LATE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
+/// What our record layer promises, rustls in its place keeps as well.
+#[test]
+fn rustls_may_keep_the_records() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (ours, mut theirs) = connections(suite);
+        let mut wire = Vec::new();
+        for part in [&b"second "[..], b"third"] {
+            std::io::Write::write_all(&mut theirs.writer(), part).unwrap();
+            theirs.write_tls(&mut wire).unwrap();
+        }
+        let late = wire.split_off(wire.len() - 10);
+        let (client, mut upstream) = rig.hand_over(|handover| {
+            handover.client.tls = LegTls::Rustls(Box::new(ours));
+            handover.client.plaintext = b"first ".to_vec();
+            handover.client.ciphertext = wire;
+        });
+        let mut client = TlsPeer::new(client, theirs);
+        client.wire.send(&late);
+        rig.expect(&mut upstream, b"first second third");
+        let answer = noise(100_000);
+        upstream.send(&answer);
+        rig.expect_tls(&mut client, &answer);
+        let question = noise(90_000);
+        client.send(&question);
+        rig.expect(&mut upstream, &question);
+        let goodbye = client.close_notify();
+        client.wire.send(&goodbye);
+        rig.expect_end(&mut upstream);
+        upstream.send(b"bye");
+        upstream.end();
+        rig.expect_tls(&mut client, b"bye");
+        rig.expect_close_notify(&mut client);
+        let end = rig.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Client));
+        assert_eq!((end.client.received, end.client.sent), (90_018, 100_003));
+    }
+}
+
+#[test]
+fn rustls_answers_a_bad_record_with_its_alert() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (ours, theirs) = connections(suite);
+        let (client, mut upstream) =
+            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+        let mut client = TlsPeer::new(client, theirs);
+        let mut wire = client.sealed(b"bad");
+        *wire.last_mut().unwrap() ^= 1;
+        client.wire.send(&wire);
+        rig.expect_end(&mut upstream);
+        rig.until("alert", || {
+            client.poll();
+            client.error.is_some()
+        });
+        assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+        assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+    }
 }
 
 #[test]

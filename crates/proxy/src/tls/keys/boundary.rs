@@ -46,7 +46,13 @@ impl<S> RecordBoundary<S> {
         self.secrets = Some(secrets);
     }
 
-    /// The socket, the bytes read from it that nobody has seen, the secrets; nothing if a record has
+    /// The socket, and the bytes read from it that nobody has seen.
+    pub(super) fn into_rest(mut self) -> (S, Vec<u8>) {
+        self.held.drain(..self.start);
+        (self.inner, self.held)
+    }
+
+    /// The same with the secrets, beginning at a record; nothing if a record has
     /// been handed over in part.
     pub(super) fn into_parts(mut self) -> Option<(S, Vec<u8>, Box<TrafficSecrets>)> {
         if self.rest > 0 || self.opaque {

@@ -126,6 +126,25 @@ pub(crate) fn session(suite: CipherSuite, we: We) -> Session {
     Session { keys, peer, tickets }
 }
 
+/// A server and its client after their handshake, both in rustls.
+pub(crate) fn connections(suite: CipherSuite) -> (Connection, Connection) {
+    let (server_config, client_config) = configs(suite);
+    let mut server = ServerConnection::new(server_config).unwrap();
+    let mut client = ClientConnection::new(client_config, server_name()).unwrap();
+    while client.wants_write() || server.wants_write() {
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        while client.wants_write() {
+            client.write_tls(&mut to_server).unwrap();
+        }
+        feed(&mut server, &to_server);
+        while server.wants_write() {
+            server.write_tls(&mut to_client).unwrap();
+        }
+        feed(&mut client, &to_client);
+    }
+    (server.into(), client.into())
+}
+
 /// Gives wire bytes to one end.
 pub(crate) fn feed<D: SideData>(connection: &mut ConnectionCommon<D>, mut wire: &[u8]) {
     while !wire.is_empty() {
