@@ -1,5 +1,6 @@
 //! Sockets, epoll, descriptors and privileges: all unsafe code.
 
+pub mod affinity;
 pub mod epoll;
 pub mod eventfd;
 pub mod files;
