@@ -1,0 +1,38 @@
+//! The same work for wssgate, nginx and HAProxy, measured in turn on the same two cores.
+//!
+//! The proxy under test has one core for itself. On the other runs one thread with one epoll
+//! loop, [`load`], which is at once all clients and the echo server behind the proxy. What a proxy
+//! costs is what the operating system says of its processes ([`process`]); how fast the load is
+//! does not enter. [`rows`] is the list of the works, [`report`] makes the table and the picture.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+mod certificate;
+mod load;
+mod options;
+mod peers;
+mod process;
+mod report;
+mod rows;
+mod session;
+mod stats;
+
+/// Runs the comparison as the command line says; `wssgate` is the program under test and `out` the
+/// directory for `peers.md` and `peers.svg`.
+pub fn main(wssgate: &Path, out: &Path) -> ExitCode {
+    let options = match options::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\n{}", options::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    match session::run(&options, wssgate, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! All clients and the backend behind the proxy, in one thread and one epoll loop.
+//!
+//! One loop is cheaper than two threads on the same core, and it takes turns fairly where a
+//! scheduler would let one of them run for milliseconds. Nothing is built per message: frames are
+//! made once, read buffers are shared, an echo is compared with what must come and forgotten.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use wssgate_sys::epoll::{Epoll, Event, Events};
+
+use crate::stats::Latencies;
+
+mod backend;
+mod client;
+mod message;
+mod outgoing;
+mod records;
+
+use backend::{Backend, Next};
+pub(crate) use client::Security;
+use client::{Client, Role, Shared};
+use message::Message;
+
+/// Work that is not done by then has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a turn of the loop waits at most.
+const TURN: Duration = Duration::from_millis(10);
+
+// A token says what became ready: the kind above, the index below.
+const LISTENER: u64 = 0;
+const CONNECTION: u64 = 1 << 32;
+const CLIENT: u64 = 2 << 32;
+
+/// Where clients connect to, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) security: Security,
+}
+
+/// What a client does when an echo has come.
+#[derive(Clone, Debug)]
+enum Plan {
+    Rest,
+    /// Sends the next message.
+    Repeat,
+    /// Goes away and comes back as a new client.
+    Renew(Target),
+}
+
+/// The clients and the backend.
+pub(crate) struct Load {
+    epoll: Epoll,
+    events: Events,
+    ready: Vec<Event>,
+    /// Tokens of those that have more to do without a further event.
+    again: Vec<u64>,
+    backend: Backend,
+    clients: Vec<Option<Client>>,
+    shared: Shared,
+    plan: Plan,
+    connects: usize,
+    echoes: u64,
+    latencies: Latencies,
+}
+
+impl Load {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        let backend = Backend::listen(&epoll, LISTENER)?;
+        Ok(Self {
+            epoll,
+            events: Events::with_capacity(1024),
+            ready: Vec::with_capacity(1024),
+            again: Vec::new(),
+            backend,
+            clients: Vec::new(),
+            shared: Shared::new(),
+            plan: Plan::Rest,
+            connects: 0,
+            echoes: 0,
+            latencies: Latencies::default(),
+        })
+    }
+
+    /// Where the backend listens.
+    pub(crate) fn backend_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.backend.addresses()
+    }
+
+    /// Echoes that have come to their end so far.
+    pub(crate) fn echoes(&self) -> u64 {
+        self.echoes
+    }
+
+    /// Handshakes so far that resumed a session.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.shared.resumed
+    }
+
+    /// Bytes of floods that have reached the backend so far.
+    pub(crate) fn sunk(&self) -> u64 {
+        self.backend.sunk()
+    }
+
+    /// Says how long messages are from now on. No echo may be outstanding.
+    pub(crate) fn message_len(&mut self, len: usize) {
+        debug_assert!(self.clients.iter().flatten().all(|client| client.in_flight == 0));
+        self.shared.message = Message::new(len);
+    }
+
+    /// Opens `count` tunnels, of which at most `at_once` are under way, until each had one echo.
+    pub(crate) fn open(&mut self, target: &Target, count: usize, at_once: usize) -> io::Result<()> {
+        let before = self.echoes;
+        let mut begun = 0;
+        self.until(|load| {
+            let up = (load.echoes - before) as usize;
+            while begun < count && begun - up < at_once {
+                load.connect(target, Role::Echo)?;
+                begun += 1;
+            }
+            Ok(up == count)
+        })
+    }
+
+    /// One echo on every tunnel, of which at most `at_once` are under way.
+    pub(crate) fn echo_once(&mut self, at_once: usize) -> io::Result<()> {
+        let before = self.echoes;
+        let count = self.clients.len();
+        let mut begun = 0;
+        self.until(|load| {
+            let back = (load.echoes - before) as usize;
+            while begun < count && begun - back < at_once {
+                load.send(begun)?;
+                begun += 1;
+            }
+            Ok(back == count)
+        })
+    }
+
+    /// From now on every client has one message under way, always.
+    pub(crate) fn begin_to_repeat(&mut self) -> io::Result<()> {
+        self.plan = Plan::Repeat;
+        (0..self.clients.len()).try_for_each(|index| self.send(index))
+    }
+
+    /// From now on `count` clients come, have one echo, and go, over and over.
+    pub(crate) fn begin_to_renew(&mut self, target: &Target, count: usize) -> io::Result<()> {
+        self.plan = Plan::Renew(target.clone());
+        (0..count).try_for_each(|_| self.connect(target, Role::Echo))
+    }
+
+    /// Lets what was begun go on for a time.
+    pub(crate) fn run_for(&mut self, time: Duration) -> io::Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(TURN)?;
+        }
+        Ok(())
+    }
+
+    /// Begins nothing new and waits for the echoes that are under way.
+    pub(crate) fn come_to_rest(&mut self) -> io::Result<()> {
+        self.plan = Plan::Rest;
+        self.until(|load| {
+            let rests = |client: &Client| client.floods() || resting(client);
+            Ok(load.clients.iter().flatten().all(rests))
+        })
+    }
+
+    /// A client that sends without end to a backend that only reads.
+    pub(crate) fn begin_to_flood(&mut self, target: &Target) -> io::Result<()> {
+        self.connect(target, Role::Flood)?;
+        let before = self.sunk();
+        self.until(|load| Ok(load.sunk() > before))
+    }
+
+    /// Sends `per_second` messages for a time, evenly spaced over all tunnels in turn, and returns
+    /// how long after its planned moment the echo of each was complete.
+    ///
+    /// The load never sleeps meanwhile, so that neither timers nor waking up are measured.
+    pub(crate) fn paced(&mut self, per_second: u32, time: Duration) -> io::Result<Latencies> {
+        let echoing = |(index, client): (usize, &Option<Client>)| {
+            client.as_ref().is_some_and(|client| !client.floods()).then_some(index)
+        };
+        let indices: Vec<usize> = self.clients.iter().enumerate().filter_map(echoing).collect();
+        let count = (time.as_secs_f64() * f64::from(per_second)) as u32;
+        self.latencies = Latencies::default();
+        let (begin, mut sent) = (Instant::now(), 0);
+        while sent < count {
+            let due = begin + Duration::from_secs(1) * sent / per_second;
+            if Instant::now() >= due {
+                let index = indices[sent as usize % indices.len()];
+                if let Some(client) = &mut self.clients[index] {
+                    client.due.push_back(due);
+                    client.send_message(&mut self.shared)?;
+                }
+                sent += 1;
+            } else {
+                self.turn(Duration::ZERO)?;
+            }
+        }
+        self.come_to_rest()?;
+        Ok(std::mem::take(&mut self.latencies))
+    }
+
+    /// All clients go away, without a word.
+    pub(crate) fn leave(&mut self) {
+        self.plan = Plan::Rest;
+        self.clients.clear();
+    }
+
+    /// Waits until the proxy has closed all its connections to the backend.
+    pub(crate) fn wait_for_silence(&mut self) -> io::Result<()> {
+        self.until(|load| Ok(load.backend.live() == 0))
+    }
+
+    fn until(&mut self, mut done: impl FnMut(&mut Self) -> io::Result<bool>) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self)? {
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the proxy is not done"));
+            }
+            self.turn(TURN)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, target: &Target, role: Role) -> io::Result<()> {
+        self.clients.push(None);
+        self.connect_as(self.clients.len() - 1, target, role)
+    }
+
+    fn connect_as(&mut self, index: usize, target: &Target, role: Role) -> io::Result<()> {
+        let address = target.addresses[self.connects % target.addresses.len()];
+        self.connects += 1;
+        // The one before it, if any, goes first.
+        self.clients[index] = None;
+        let client = Client::connect(address, &target.security, role)?;
+        self.epoll.add(client.socket(), CLIENT + index as u64)?;
+        self.clients[index] = Some(client);
+        Ok(())
+    }
+
+    fn send(&mut self, index: usize) -> io::Result<()> {
+        match &mut self.clients[index] {
+            Some(client) => client.send_message(&mut self.shared),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for events, and does what they ask for.
+    fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        let wait = if self.again.is_empty() { wait } else { Duration::ZERO };
+        self.epoll.wait(&mut self.events, Some(wait))?;
+        self.ready.clear();
+        self.ready.extend(self.events.iter());
+        for index in 0..self.ready.len() {
+            self.on_event(self.ready[index])?;
+        }
+        for token in std::mem::take(&mut self.again) {
+            let readable =
+                Event { token, readable: true, writable: false, hung_up: false, failed: false };
+            self.on_event(readable)?;
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) -> io::Result<()> {
+        let index = (event.token & (CONNECTION - 1)) as usize;
+        match event.token & !(CONNECTION - 1) {
+            CLIENT => self.on_client(index, event),
+            CONNECTION => {
+                let next = self.backend.on_ready(index, event, &mut self.shared.scratch)?;
+                if next == Next::Again {
+                    self.again.push(event.token);
+                }
+                Ok(())
+            }
+            _ => self.backend.accept(index, &self.epoll, CONNECTION),
+        }
+    }
+
+    fn on_client(&mut self, index: usize, event: Event) -> io::Result<()> {
+        let Some(client) = self.clients.get_mut(index).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let echoes = client.on_ready(event, &mut self.shared)?;
+        if client.floods() && client.is_open() && client.flood(&mut self.shared)? {
+            self.again.push(event.token);
+        }
+        (0..echoes).try_for_each(|_| self.on_echo(index))
+    }
+
+    fn on_echo(&mut self, index: usize) -> io::Result<()> {
+        self.echoes += 1;
+        match &self.plan {
+            Plan::Rest => {}
+            Plan::Repeat => return self.send(index),
+            Plan::Renew(target) => {
+                let target = target.clone();
+                return self.connect_as(index, &target, Role::Echo);
+            }
+        }
+        if let Some(client) = &mut self.clients[index]
+            && let Some(due) = client.due.pop_front()
+        {
+            self.latencies.add(Instant::now() - due);
+        }
+        Ok(())
+    }
+}
+
+fn resting(client: &Client) -> bool {
+    client.is_open() && client.in_flight == 0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn direct() -> (Load, Target) {
+        let load = Load::new().unwrap();
+        let addresses = load.backend_addresses().unwrap();
+        (load, Target { addresses, security: Security::Plain })
+    }
+
+    #[test]
+    fn every_opened_tunnel_has_had_one_echo() {
+        let (mut load, target) = direct();
+        load.open(&target, 20, 3).unwrap();
+        assert_eq!((load.echoes(), load.backend.live()), (20, 20));
+        load.message_len(300_000);
+        load.echo_once(4).unwrap();
+        assert_eq!(load.echoes(), 40);
+        load.leave();
+        load.wait_for_silence().unwrap();
+        assert_eq!(load.backend.live(), 0);
+    }
+
+    #[test]
+    fn repeating_and_renewing_clients_come_to_rest() {
+        let (mut load, target) = direct();
+        load.open(&target, 2, 2).unwrap();
+        load.begin_to_repeat().unwrap();
+        let before = load.echoes();
+        load.until(|load| Ok(load.echoes() > before + 50)).unwrap();
+        load.come_to_rest().unwrap();
+        load.begin_to_renew(&target, 2).unwrap();
+        let before = load.echoes();
+        load.until(|load| Ok(load.echoes() > before + 20)).unwrap();
+        load.come_to_rest().unwrap();
+        assert!(load.clients.iter().flatten().all(resting));
+    }
+
+    #[test]
+    fn paced_messages_all_have_a_latency_even_next_to_a_flood() {
+        let (mut load, target) = direct();
+        load.open(&target, 5, 5).unwrap();
+        load.begin_to_flood(&target).unwrap();
+        let mut latencies = load.paced(10_000, Duration::from_millis(20)).unwrap();
+        assert!(latencies.percentile_us(1.0).unwrap() > 0.0);
+        assert!(load.sunk() > 64 << 10);
+        assert_eq!(load.echoes(), 205);
+    }
+}

@@ -1,0 +1,341 @@
+//! The server behind the proxies: answers upgrades, then echoes frames or only reads.
+//!
+//! Frames are unmasked and sent back as they come, without waiting for their end: what is read into
+//! the scratch buffer is changed in place and leaves in one write. The header of an answer is four
+//! bytes shorter than the one it answers, so it fits in front of the payload.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, SockRef, Socket, Type};
+use wssgate_sys::epoll::{Epoll, Event};
+use wssgate_sys::socket::{Received, recv, set_nodelay};
+use wssgate_ws::{FrameHeader, accept_key, mask};
+
+use super::outgoing::Outgoing;
+
+/// The path that echoes.
+pub(super) const ECHO_PATH: &str = "/echo";
+/// The path that only reads.
+pub(super) const SINK_PATH: &str = "/sink";
+
+/// The addresses that the backend listens on: ports towards one address would run out.
+const ADDRESSES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(127, 0, 1, 1),
+    Ipv4Addr::new(127, 0, 1, 2),
+    Ipv4Addr::new(127, 0, 1, 3),
+    Ipv4Addr::new(127, 0, 1, 4),
+];
+
+/// The longest request head that is read.
+const MAX_HEAD: usize = 8 << 10;
+
+/// What a sink reads in one turn.
+const SINK_TURN: usize = 1 << 20;
+
+/// All listening sockets and connections of the backend.
+#[derive(Debug)]
+pub(super) struct Backend {
+    listeners: Vec<TcpListener>,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    live: usize,
+    sunk: u64,
+    /// Nobody looks at what is read by a sink, and the kernel does not even copy it.
+    nothing: Box<[MaybeUninit<u8>]>,
+}
+
+/// What is to be done after some bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Wait for the next event.
+    Wait,
+    /// There may be more: go on after the others.
+    Again,
+}
+
+impl Backend {
+    /// Listens; `token` names the first listening socket, the others follow.
+    pub(super) fn listen(epoll: &Epoll, token: u64) -> io::Result<Self> {
+        let first = listener(SocketAddr::new(ADDRESSES[0].into(), 0))?;
+        let port = first.local_addr()?.port();
+        let mut listeners = vec![first];
+        for address in &ADDRESSES[1..] {
+            listeners.push(listener(SocketAddr::new((*address).into(), port))?);
+        }
+        for (listener, token) in listeners.iter().zip(token..) {
+            epoll.add_level_readable(listener.as_fd(), token)?;
+        }
+        Ok(Self {
+            listeners,
+            connections: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            sunk: 0,
+            nothing: Box::new_uninit_slice(SINK_TURN),
+        })
+    }
+
+    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// How many connections are open.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How many bytes sinks have read.
+    pub(super) fn sunk(&self) -> u64 {
+        self.sunk
+    }
+
+    /// Accepts what waits; connections get tokens from `token` on.
+    pub(super) fn accept(&mut self, index: usize, epoll: &Epoll, token: u64) -> io::Result<()> {
+        loop {
+            let socket = match self.listeners[index].accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            set_nodelay(socket.as_fd())?;
+            let slot = self.free.pop().unwrap_or(self.connections.len());
+            epoll.add(socket.as_fd(), token + slot as u64)?;
+            let stage = Stage::Head(Vec::new());
+            let connection = Some(Connection { socket, stage, out: Outgoing::default() });
+            match self.connections.get_mut(slot) {
+                Some(place) => *place = connection,
+                None => self.connections.push(connection),
+            }
+            self.live += 1;
+        }
+    }
+
+    /// Does what has become possible on a connection. Its end, in whatever way, is no error; bytes
+    /// that are no WebSocket are one.
+    pub(super) fn on_ready(
+        &mut self,
+        slot: usize,
+        event: Event,
+        scratch: &mut [u8],
+    ) -> io::Result<Next> {
+        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
+            return Ok(Next::Wait);
+        };
+        let result = match connection.stage {
+            Stage::Sink => sink(&connection.socket, &mut self.nothing, &mut self.sunk),
+            _ => connection.on_ready(event, scratch),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
+            Err(_) => {
+                self.connections[slot] = None;
+                self.free.push(slot);
+                self.live -= 1;
+                Ok(Next::Wait)
+            }
+            Ok(next) => Ok(next),
+        }
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+fn sink(socket: &TcpStream, nothing: &mut [MaybeUninit<u8>], sunk: &mut u64) -> io::Result<Next> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+    match SockRef::from(socket).recv_with_flags(nothing, flags) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(n) => {
+            *sunk += n as u64;
+            Ok(Next::Again)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Next::Wait),
+        Err(error) => Err(error),
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: TcpStream,
+    stage: Stage,
+    out: Outgoing,
+}
+
+/// `Head` ──upgrade request──▶ `Echo` or `Sink`, by its path.
+#[derive(Debug)]
+enum Stage {
+    /// A request head, as far as it has come.
+    Head(Vec<u8>),
+    Echo(Echo),
+    Sink,
+}
+
+impl Connection {
+    fn on_ready(&mut self, event: Event, scratch: &mut [u8]) -> io::Result<Next> {
+        if event.writable {
+            self.out.flush(self.socket.as_fd())?;
+        }
+        if !event.readable {
+            return Ok(Next::Wait);
+        }
+        loop {
+            let kept = self.kept();
+            let room = scratch.len() - kept;
+            let n = match recv(self.socket.as_fd(), &mut scratch[kept..])? {
+                Received::Bytes(n) => n,
+                Received::Blocked => return Ok(Next::Wait),
+                Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+            let next = self.on_bytes(&mut scratch[..kept + n])?;
+            if next == Next::Again || (n < room && !event.hung_up) {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// How many bytes of an unfinished frame header stand before those that come.
+    fn kept(&self) -> usize {
+        match &self.stage {
+            Stage::Echo(echo) => echo.header.len(),
+            _ => 0,
+        }
+    }
+
+    fn on_bytes(&mut self, bytes: &mut [u8]) -> io::Result<Next> {
+        match &mut self.stage {
+            Stage::Sink => Ok(Next::Again),
+            Stage::Echo(echo) => {
+                let (out, socket) = (&mut self.out, self.socket.as_fd());
+                echo.advance(bytes, |answer| out.send(socket, answer))?;
+                Ok(Next::Wait)
+            }
+            Stage::Head(head) => {
+                head.extend_from_slice(bytes);
+                if !head.ends_with(b"\r\n\r\n") {
+                    return match head.len() {
+                        ..MAX_HEAD => Ok(Next::Wait),
+                        _ => Err(invalid("a request head that does not end")),
+                    };
+                }
+                let answer = answer(head)?;
+                let sinks = head.windows(SINK_PATH.len()).any(|w| w == SINK_PATH.as_bytes());
+                self.stage = if sinks { Stage::Sink } else { Stage::Echo(Echo::default()) };
+                self.out.send(self.socket.as_fd(), &answer)?;
+                Ok(Next::Again)
+            }
+        }
+    }
+}
+
+/// The answer to an upgrade request.
+fn answer(head: &[u8]) -> io::Result<Vec<u8>> {
+    const NAME: &[u8] = b"sec-websocket-key:";
+    let key = head.split(|&byte| byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked(NAME.len())?;
+        name.eq_ignore_ascii_case(NAME).then(|| value.trim_ascii())
+    });
+    let key = key.ok_or_else(|| invalid("a request without Sec-WebSocket-Key"))?;
+    let start =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: ";
+    Ok([&start[..], &accept_key(key), b"\r\n\r\n"].concat())
+}
+
+/// Where in the frames of a client the echo is.
+#[derive(Debug, Default)]
+struct Echo {
+    /// The beginning of a header whose end has not come yet.
+    header: Vec<u8>,
+    mask: [u8; 4],
+    /// How many bytes of the payload were answered, and how many are to come.
+    done: usize,
+    left: u64,
+}
+
+impl Echo {
+    /// Takes bytes, before which the kept ones of the header have their place, and answers them.
+    fn advance(
+        &mut self,
+        bytes: &mut [u8],
+        mut send: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        bytes[..self.header.len()].copy_from_slice(&self.header);
+        self.header.clear();
+        let mut at = 0;
+        while at < bytes.len() {
+            let mut start = at;
+            if self.left == 0 {
+                let decoded = FrameHeader::decode(&bytes[at..]);
+                let decoded = decoded.map_err(|error| invalid(&error.to_string()))?;
+                let Some((header, rest)) = decoded else {
+                    self.header.extend_from_slice(&bytes[at..]);
+                    return Ok(());
+                };
+                let payload_at = bytes.len() - rest.len();
+                self.mask = header.mask.ok_or_else(|| invalid("a frame without mask"))?;
+                (self.done, self.left) = (0, header.payload_len);
+                let unmasked = FrameHeader { mask: None, ..header }.encode();
+                start = payload_at - unmasked.len();
+                bytes[start..payload_at].copy_from_slice(&unmasked);
+                at = payload_at;
+            }
+            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let end = at + left.min(bytes.len() - at);
+            mask::apply(self.mask, self.done, &mut bytes[at..end]);
+            self.done += end - at;
+            self.left -= (end - at) as u64;
+            send(&bytes[start..end])?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the backend received {what}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::load::message::Message;
+
+    #[test]
+    fn frames_are_answered_unmasked_however_they_are_cut() {
+        for len in [0, 125, 126, 70_000] {
+            let message = Message::new(len);
+            let wire = message.frame.repeat(2);
+            for cut in [1, 5, 131, 4096] {
+                let (mut echo, mut answer) = (Echo::default(), Vec::new());
+                for piece in wire.chunks(cut) {
+                    let mut bytes = vec![0; echo.header.len()];
+                    bytes.extend_from_slice(piece);
+                    let send = |bytes: &[u8]| {
+                        answer.extend_from_slice(bytes);
+                        Ok(())
+                    };
+                    echo.advance(&mut bytes, send).unwrap();
+                }
+                assert!(answer == message.echo.repeat(2), "{len} bytes cut every {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_answer_belongs_to_the_key() {
+        // The key and its answer are those of RFC 6455 §1.3.
+        let head = b"GET / HTTP/1.1\r\nsec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let answer = answer(head).unwrap();
+        assert!(answer.ends_with(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The proxies that are compared: found, configured, started on their core, stopped.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use wssgate_sys::{affinity, process};
+
+use crate::certificate::Certificate;
+use crate::process::Tree;
+
+mod config;
+
+/// How long a proxy may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a proxy that starts or stops is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The addresses that proxies listen on: ports towards one address would run out.
+const ADDRESSES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(127, 0, 0, 1),
+    Ipv4Addr::new(127, 0, 0, 2),
+    Ipv4Addr::new(127, 0, 0, 3),
+    Ipv4Addr::new(127, 0, 0, 4),
+];
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Wssgate,
+    Nginx,
+    Haproxy,
+    /// Nobody: clients connect to the backend.
+    Direct,
+}
+
+impl Peer {
+    /// All but [`Direct`](Self::Direct).
+    pub(crate) const PROXIES: [Self; 3] = [Self::Wssgate, Self::Nginx, Self::Haproxy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Wssgate => "wssgate",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Direct => "no proxy",
+        }
+    }
+}
+
+/// A proxy that is installed.
+#[derive(Clone, Debug)]
+pub(crate) struct Installed {
+    pub(crate) peer: Peer,
+    program: PathBuf,
+    /// What it says of its version.
+    pub(crate) version: String,
+}
+
+impl Installed {
+    /// Looks for a proxy; `wssgate` is where ours is.
+    pub(crate) fn find(peer: Peer, wssgate: &Path) -> Result<Self, String> {
+        let program = match peer {
+            Peer::Wssgate => wssgate.to_path_buf(),
+            Peer::Nginx => in_path("nginx").ok_or("nginx is not installed")?,
+            Peer::Haproxy => in_path("haproxy").ok_or("HAProxy is not installed")?,
+            Peer::Direct => return Ok(Self::direct()),
+        };
+        let output = Command::new(&program).arg("-v").output();
+        let output = output.map_err(|error| format!("{} does not run: {error}", peer.name()))?;
+        // nginx speaks on stderr, HAProxy on stdout.
+        let text = [output.stderr, output.stdout].concat();
+        let text = String::from_utf8_lossy(&text);
+        let version = text.lines().next().unwrap_or("unknown version").trim().to_string();
+        Ok(Self { peer, program, version })
+    }
+
+    pub(crate) fn direct() -> Self {
+        Self { peer: Peer::Direct, program: PathBuf::new(), version: String::new() }
+    }
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Where proxies run, and what they share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) certificate: Certificate,
+    pub(crate) cores: Cores,
+    /// How many descriptors a process may open.
+    pub(crate) descriptors: u64,
+}
+
+/// The core of the proxy and that of the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cores {
+    pub(crate) proxy: usize,
+    pub(crate) load: usize,
+}
+
+impl Site {
+    pub(crate) fn new() -> io::Result<Self> {
+        let descriptors = process::raise_descriptor_limit()?;
+        let cores = affinity::allowed_cores()?;
+        let &[proxy, load, ..] = &cores[..] else {
+            return Err(io::Error::other("two cores are needed: one for the proxy, one for load"));
+        };
+        let dir = tempfile::Builder::new().prefix("wssgate-bench").tempdir()?;
+        let certificate = Certificate::write(dir.path())?;
+        Ok(Self { dir, certificate, cores: Cores { proxy, load }, descriptors })
+    }
+}
+
+/// A proxy that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) plain: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
+}
+
+impl Running {
+    /// Starts a proxy in front of `backends` and waits until it listens.
+    pub(crate) fn start(
+        installed: &Installed,
+        site: &Site,
+        backends: &[SocketAddr],
+    ) -> io::Result<Self> {
+        let (plain, tls) = free_ports()?;
+        let setup = config::Setup { site, plain: &plain, tls: &tls, backends };
+        let (text, args) = setup.of(installed.peer);
+        let file = site.dir.path().join("proxy.conf");
+        fs::write(&file, text)?;
+        let stderr = fs::File::create(site.dir.path().join("stderr"))?;
+        let mut command = Command::new(&installed.program);
+        command.args(args).current_dir(site.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        // What is started from here runs on the core of the proxies.
+        affinity::run_on(site.cores.proxy)?;
+        let child = command.spawn();
+        affinity::run_on(site.cores.load)?;
+        let mut running = Self { child: child?, plain, tls };
+        running.wait_until_ready(site)?;
+        Ok(running)
+    }
+
+    /// Its processes.
+    pub(crate) fn tree(&self) -> Tree {
+        Tree::of(self.child.id())
+    }
+
+    fn wait_until_ready(&mut self, site: &Site) -> io::Result<()> {
+        let begin = Instant::now();
+        for address in self.plain.iter().chain(&self.tls) {
+            while TcpStream::connect(address).is_err() {
+                if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
+                    let text = fs::read_to_string(site.dir.path().join("stderr"))?;
+                    return Err(io::Error::other(format!("it does not start: {}", text.trim())));
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pids = self.tree().pids().unwrap_or_default();
+        let begin = Instant::now();
+        // It may have ended by itself; then there is nothing to signal.
+        let _ = process::kill(self.child.id() as i32, libc::SIGTERM);
+        while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < PATIENCE {
+            std::thread::sleep(POLL);
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            for pid in pids {
+                let _ = process::kill(pid as i32, libc::SIGKILL);
+            }
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Addresses with a port that is free now, for plain connections and for TLS.
+fn free_ports() -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+    let first = TcpListener::bind((ADDRESSES[0], 0))?;
+    let second = TcpListener::bind((ADDRESSES[0], 0))?;
+    let with = |port: u16| ADDRESSES.map(|address| SocketAddr::from((address, port))).to_vec();
+    Ok((with(first.local_addr()?.port()), with(second.local_addr()?.port())))
+}

@@ -1,0 +1,130 @@
+//! Configurations as a careful operator would write them, saying the same to every proxy: one
+//! worker, no logs, tunnels may rest for an hour, four addresses in front and four backends.
+//!
+//! wssgate and nginx read the same file.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use super::{Peer, Site};
+
+/// What a configuration is made of.
+pub(super) struct Setup<'a> {
+    pub(super) site: &'a Site,
+    pub(super) plain: &'a [SocketAddr],
+    pub(super) tls: &'a [SocketAddr],
+    pub(super) backends: &'a [SocketAddr],
+}
+
+impl Setup<'_> {
+    /// The text for `proxy.conf`, and the arguments with which a proxy reads it.
+    pub(super) fn of(&self, peer: Peer) -> (String, Vec<String>) {
+        let dir = self.site.dir.path().display();
+        match peer {
+            Peer::Haproxy => (self.haproxy(), words("-db -q -f proxy.conf")),
+            _ => (self.nginx(), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
+        }
+    }
+
+    fn nginx(&self) -> String {
+        let (dir, limit) = (self.site.dir.path().display(), self.site.descriptors);
+        let certificate = &self.site.certificate;
+        let servers = each(self.backends, |at| format!("server {at};"));
+        let plain = each(self.plain, |at| format!("listen {at} backlog=4096;"));
+        let tls = each(self.tls, |at| format!("listen {at} ssl backlog=4096;"));
+        let (cert, key) = (certificate.cert.display(), certificate.key.display());
+        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temp = temp.map(|name| format!("{name}_temp_path {dir}/{name};")).join("\n    ");
+        format!(
+            "\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {limit};
+pid {dir}/nginx.pid;
+error_log {dir}/error.log crit;
+events {{
+    worker_connections {limit};
+}}
+http {{
+    access_log off;
+    {temp}
+    map $http_upgrade $connection_upgrade {{
+        default upgrade;
+        ''      close;
+    }}
+    upstream backend {{
+        {servers}
+    }}
+    server {{
+        {plain}
+        {tls}
+        ssl_certificate     {cert};
+        ssl_certificate_key {key};
+        ssl_protocols       TLSv1.2 TLSv1.3;
+        location / {{
+            proxy_pass http://backend;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+            proxy_set_header Host $host;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;
+        }}
+    }}
+}}
+"
+        )
+    }
+
+    fn haproxy(&self) -> String {
+        // Two descriptors for each connection, and some for itself.
+        let connections = self.site.descriptors.saturating_sub(200) / 2;
+        let both = self.site.certificate.both.display();
+        // One line: each `bind` would have ticket keys of its own.
+        let (plain, tls) = (list(self.plain), list(self.tls));
+        let mut number = 0;
+        let servers = each(self.backends, |at| {
+            number += 1;
+            format!("server s{number} {at}")
+        });
+        format!(
+            "\
+global
+    nbthread 1
+    maxconn {connections}
+    ssl-default-bind-options ssl-min-ver TLSv1.2
+defaults
+    mode http
+    maxconn {connections}
+    timeout connect 60s
+    timeout client 60s
+    timeout server 60s
+    timeout tunnel 1h
+frontend chat
+    bind {plain} backlog 4096
+    bind {tls} ssl crt {both} alpn http/1.1 backlog 4096
+    default_backend backend
+backend backend
+    balance roundrobin
+    {servers}
+"
+        )
+    }
+}
+
+fn each(addresses: &[SocketAddr], mut line: impl FnMut(&SocketAddr) -> String) -> String {
+    let mut text = String::new();
+    for (index, address) in addresses.iter().enumerate() {
+        let indent = if index == 0 { "" } else { "\n    " };
+        write!(text, "{indent}{}", line(address)).expect("a String takes all text");
+    }
+    text
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_string).collect()
+}

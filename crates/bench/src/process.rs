@@ -1,0 +1,129 @@
+//! What the operating system says of a process and all that it started.
+//!
+//! CPU time is the sum of `/proc/PID/task/*/schedstat`: user and system time of every thread, in
+//! nanoseconds. It is right even when the load cannot keep the proxy busy. Memory is the
+//! proportional set size (`Pss` of `smaps_rollup`), in which pages that two processes share count
+//! once; the kernel's own memory for sockets is not in it.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// The processes of one proxy: the one that was started and its descendants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tree {
+    root: u32,
+}
+
+impl Tree {
+    pub(crate) fn of(root: u32) -> Self {
+        Self { root }
+    }
+
+    /// CPU time so far, user and system.
+    pub(crate) fn cpu(self) -> io::Result<Duration> {
+        self.pids()?.into_iter().map(cpu_of).sum()
+    }
+
+    /// Proportional set size in bytes.
+    pub(crate) fn pss(self) -> io::Result<u64> {
+        self.pids()?.into_iter().map(pss_of).sum()
+    }
+
+    /// The root and its descendants, parents first.
+    pub(crate) fn pids(self) -> io::Result<Vec<u32>> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // Processes that have ended since are none of ours.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            if let Some(parent) = parent_pid(&stat) {
+                parents.push((pid, parent));
+            }
+        }
+        Ok(descendants(self.root, &parents))
+    }
+}
+
+fn descendants(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child));
+        next += 1;
+    }
+    found
+}
+
+/// The fourth field of `/proc/PID/stat`; the second one may contain spaces and parentheses.
+fn parent_pid(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn cpu_of(pid: u32) -> io::Result<Duration> {
+    let mut ns = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that has just ended is gone together with what it used; nobody measured here
+        // ends threads while it is measured.
+        if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
+            ns += first_number(&text).ok_or(io::ErrorKind::InvalidData)?;
+        }
+    }
+    Ok(Duration::from_nanos(ns))
+}
+
+fn pss_of(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(first_number).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(kib * 1024)
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// CPU time of the calling thread, which is the load's.
+pub(crate) fn own_cpu() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ns = first_number(&text).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Duration::from_nanos(ns))
+}
+
+/// The name of the processor and of the kernel, for the report.
+pub(crate) fn machine() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    format!("{}, Linux {}", model.trim(), kernel.trim())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parent_is_found_behind_any_name() {
+        assert_eq!(parent_pid("12 (a) S 3) b) S 7 12 12 0"), Some(7));
+        assert_eq!(parent_pid("12"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_at_any_depth() {
+        let parents = [(5, 3), (2, 1), (3, 2), (4, 9), (6, 2)];
+        assert_eq!(descendants(2, &parents), [2, 3, 6, 5]);
+    }
+
+    #[test]
+    fn this_process_uses_time_and_memory() {
+        let tree = Tree::of(std::process::id());
+        assert!(tree.pids().unwrap().contains(&std::process::id()));
+        assert!(tree.pss().unwrap() > 100_000);
+        assert!(tree.cpu().unwrap() >= own_cpu().unwrap());
+    }
+}

@@ -1,0 +1,449 @@
+//! What is measured: a table of works, and how each is done.
+//!
+//! An echo is one message from a client through the proxy to the backend and back: two relayed
+//! messages. CPU time is divided by echoes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::certificate::{self, Tickets};
+use crate::load::{Load, Security, Target};
+use crate::process::{self, Tree};
+
+/// One line of work for every proxy.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// Also without a proxy, for comparison.
+    pub(crate) direct: bool,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Every connection has one message of this length under way.
+    Echo { connections: usize, len: usize, tls: bool },
+    /// Many tunnels that say something once.
+    Idle { tls: bool },
+    /// TLS handshakes, each to the first echo.
+    Handshakes { tickets: Tickets },
+    /// A given number of messages a second.
+    Paced { tls: bool },
+    /// The same beside a tunnel that sends as much as it can.
+    Flood { tls: bool },
+    /// Everybody goes and comes back at once.
+    Reconnect { tls: bool },
+}
+
+/// Every row.
+pub(crate) const ROWS: &[Row] = &[
+    row("echo-125-64-plain", "Echo, 125 bytes, 64 connections", echo(64, 125, false)),
+    row("echo-125-64-tls", "Echo, 125 bytes, 64 connections, TLS", echo(64, 125, true)),
+    row("echo-125-1000-plain", "Echo, 125 bytes, 1,000 connections", echo(1000, 125, false)),
+    row("echo-125-1000-tls", "Echo, 125 bytes, 1,000 connections, TLS", echo(1000, 125, true)),
+    row("echo-16k-tls", "Echo, 16 KiB, 64 connections, TLS", echo(64, 16 << 10, true)),
+    row("echo-1m-tls", "Echo, 1 MiB, 8 connections, TLS", echo(8, 1 << 20, true)),
+    row("idle-plain", "Idle tunnels", Work::Idle { tls: false }),
+    row("idle-tls", "Idle tunnels, TLS", Work::Idle { tls: true }),
+    row(
+        "handshake-full",
+        "Full TLS handshakes to the first echo",
+        Work::Handshakes { tickets: Tickets::Ignored },
+    ),
+    row(
+        "handshake-resumed",
+        "Resumed TLS handshakes to the first echo",
+        Work::Handshakes { tickets: Tickets::Used },
+    ),
+    row("paced-plain", "5,000 messages/s over 500 connections", Work::Paced { tls: false })
+        .and_direct(),
+    row("paced-tls", "5,000 messages/s over 500 connections, TLS", Work::Paced { tls: true })
+        .and_direct(),
+    row("flood-plain", "1,000 messages/s beside a flood", Work::Flood { tls: false }).and_direct(),
+    row("flood-tls", "1,000 messages/s beside a flood, TLS", Work::Flood { tls: true })
+        .and_direct(),
+    row("reconnect-tls", "5,000 clients come back at once, TLS", Work::Reconnect { tls: true }),
+];
+
+const fn row(name: &'static str, title: &'static str, work: Work) -> Row {
+    Row { name, title, direct: false, work }
+}
+
+const fn echo(connections: usize, len: usize, tls: bool) -> Work {
+    Work::Echo { connections, len, tls }
+}
+
+impl Row {
+    const fn and_direct(self) -> Self {
+        Self { direct: true, ..self }
+    }
+
+    /// Does the work once and returns what was seen.
+    pub(crate) fn measure(&self, trial: &mut Trial<'_>) -> io::Result<Vec<Reading>> {
+        match self.work {
+            Work::Echo { connections, len, tls } => trial.echo(connections, len, tls),
+            Work::Idle { tls } => trial.idle(tls),
+            Work::Handshakes { tickets } => trial.handshakes(tickets),
+            Work::Paced { tls } => trial.paced(tls),
+            Work::Flood { tls } => trial.flood(tls),
+            Work::Reconnect { tls } => trial.reconnect(tls),
+        }
+    }
+}
+
+/// What is measured of some work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
+    /// The same figure without a proxy is subtracted.
+    pub(crate) added: bool,
+}
+
+/// Which values of a figure are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    Less,
+    More,
+    /// It only explains the others.
+    Neither,
+}
+
+/// A figure and its value.
+pub(crate) type Reading = (Figure, f64);
+
+fn less(name: impl Into<String>, unit: &'static str, value: f64) -> Reading {
+    (Figure { name: name.into(), unit, better: Better::Less, added: false }, value)
+}
+
+fn more(name: &str, unit: &'static str, value: f64) -> Reading {
+    (Figure { name: name.into(), unit, better: Better::More, added: false }, value)
+}
+
+fn neither(name: &str, unit: &'static str, value: f64) -> Reading {
+    (Figure { name: name.into(), unit, better: Better::Neither, added: false }, value)
+}
+
+fn added(name: &str, value: f64) -> Reading {
+    (Figure { name: name.into(), unit: "µs", better: Better::Less, added: true }, value)
+}
+
+/// How much is done.
+#[derive(Debug)]
+pub(crate) struct Scale {
+    pub(crate) runs: usize,
+    warm_up: Duration,
+    window: Duration,
+    paced: Duration,
+    idle: Duration,
+    settle: Duration,
+    /// Idle tunnels at which memory is measured.
+    tunnels: [usize; 3],
+    returning: usize,
+}
+
+/// How many large messages are under way at once while every tunnel has one.
+const LARGE_AT_ONCE: usize = 32;
+
+impl Scale {
+    pub(crate) fn full() -> Self {
+        Self {
+            runs: 5,
+            warm_up: Duration::from_millis(500),
+            window: Duration::from_secs(2),
+            paced: Duration::from_secs(5),
+            idle: Duration::from_secs(10),
+            settle: Duration::from_secs(1),
+            tunnels: [1000, 5000, 9000],
+            returning: 5000,
+        }
+    }
+
+    pub(crate) fn quick() -> Self {
+        Self {
+            runs: 1,
+            warm_up: Duration::from_millis(50),
+            window: Duration::from_millis(150),
+            paced: Duration::from_millis(300),
+            idle: Duration::from_millis(300),
+            settle: Duration::from_millis(100),
+            tunnels: [20, 40, 60],
+            returning: 100,
+        }
+    }
+
+    /// Tunnels cost the proxy two descriptors each, and the load, which is both of their ends,
+    /// two as well.
+    pub(crate) fn fit(&mut self, descriptors: u64) {
+        let most = usize::try_from(descriptors.saturating_sub(500) / 2).unwrap_or(usize::MAX);
+        for tunnels in &mut self.tunnels {
+            *tunnels = most.min(*tunnels);
+        }
+        // The old connections of returning clients may still be there.
+        self.returning = (most / 2 + most / 32).min(self.returning);
+    }
+}
+
+/// One proxy, freshly started, under one load.
+pub(crate) struct Trial<'a> {
+    pub(crate) load: Load,
+    pub(crate) scale: &'a Scale,
+    /// `None` without a proxy.
+    pub(crate) tree: Option<Tree>,
+    pub(crate) plain: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
+}
+
+/// A time during which something was done.
+struct Span {
+    begin: Instant,
+    proxy_cpu: Duration,
+    own_cpu: Duration,
+    echoes: u64,
+}
+
+impl Trial<'_> {
+    fn echo(&mut self, connections: usize, len: usize, tls: bool) -> io::Result<Vec<Reading>> {
+        self.load.message_len(len);
+        self.load.open(&self.target(tls), connections, 100)?;
+        self.load.begin_to_repeat()?;
+        self.load.run_for(self.scale.warm_up)?;
+        let begin = self.begin()?;
+        self.load.run_for(self.scale.window)?;
+        let span = self.end(&begin)?;
+        self.load.come_to_rest()?;
+        let mut readings = span.cpu_per("echo");
+        readings.push(more("echoes per second", "/s", span.per_second()));
+        readings.push(neither("proxy's core in use", "%", span.proxy_share()));
+        readings.push(neither("load's core in use", "%", span.own_share()));
+        Ok(readings)
+    }
+
+    fn idle(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
+        let target = self.target(tls);
+        let (empty, mut open) = (self.pss()?, 0);
+        let mut readings = Vec::new();
+        for tunnels in self.scale.tunnels {
+            self.load.open(&target, tunnels - open, 100)?;
+            open = tunnels;
+            self.load.run_for(self.scale.settle)?;
+            let name = format!("memory per tunnel at {}", thousands(open));
+            readings.push(less(name, "KiB", (self.pss()? - empty) / open as f64));
+        }
+        let begin = self.begin()?;
+        self.load.run_for(self.scale.idle)?;
+        let span = self.end(&begin)?;
+        let name = format!("CPU per idle second with {}", thousands(open));
+        readings.push(less(name, "ms", millis(span.proxy_cpu) / span.seconds()));
+
+        self.load.message_len(1 << 20);
+        self.load.echo_once(LARGE_AT_ONCE)?;
+        self.load.run_for(self.scale.settle)?;
+        let full = self.pss()? - empty;
+        let name = "memory per tunnel after 1 MiB each";
+        readings.push(less(name, "KiB", full / open as f64));
+
+        self.load.leave();
+        self.load.wait_for_silence()?;
+        self.load.run_for(self.scale.settle)?;
+        let kept = (self.pss()? - empty) / full * 100.0;
+        readings.push(less("memory kept after all have gone", "%", kept));
+        Ok(readings)
+    }
+
+    fn handshakes(&mut self, tickets: Tickets) -> io::Result<Vec<Reading>> {
+        // Few enough that a store of eight tickets never runs dry.
+        const AT_ONCE: usize = 4;
+        let security = Security::TlsWithTickets(certificate::client(tickets));
+        let target = Target { addresses: self.tls.clone(), security };
+        // The first ones bring tickets.
+        self.load.open(&target, AT_ONCE, 1)?;
+        self.load.leave();
+        self.load.begin_to_renew(&target, AT_ONCE)?;
+        self.load.run_for(self.scale.warm_up)?;
+        let (begin, resumed) = (self.begin()?, self.load.resumed());
+        self.load.run_for(self.scale.window)?;
+        let span = self.end(&begin)?;
+        let resumed = self.load.resumed() - resumed;
+        self.load.come_to_rest()?;
+        let expected = if tickets == Tickets::Used { span.echoes } else { 0 };
+        // Handshakes at the edges of the window have their echo on its other side.
+        if resumed.abs_diff(expected) > 2 * AT_ONCE as u64 {
+            let text = format!("{resumed} of {} sessions were resumed", span.echoes);
+            return Err(io::Error::other(text));
+        }
+        let mut readings = span.cpu_per("handshake");
+        readings.push(more("handshakes per second", "/s", span.per_second()));
+        readings.push(neither("load's core in use", "%", span.own_share()));
+        Ok(readings)
+    }
+
+    fn paced(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
+        const PER_SECOND: u32 = 5000;
+        self.load.open(&self.target(tls), 500, 100)?;
+        self.load.paced(PER_SECOND, self.scale.warm_up)?;
+        let begin = self.begin()?;
+        let mut latencies = self.load.paced(PER_SECOND, self.scale.paced)?;
+        let span = self.end(&begin)?;
+        let mut readings = span.cpu_per("echo");
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let us = latencies.percentile_us(share).unwrap_or(f64::NAN);
+            readings.push(added(&format!("added latency, {name}"), us));
+        }
+        Ok(readings)
+    }
+
+    fn flood(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
+        const PER_SECOND: u32 = 1000;
+        let target = self.target(tls);
+        self.load.open(&target, 10, 10)?;
+        self.load.begin_to_flood(&target)?;
+        self.load.run_for(self.scale.warm_up)?;
+        let (begin, sunk) = (self.begin()?, self.load.sunk());
+        let mut latencies = self.load.paced(PER_SECOND, self.scale.paced)?;
+        let span = self.end(&begin)?;
+        let sunk = (self.load.sunk() - sunk) as f64;
+        let mut readings = Vec::new();
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let us = latencies.percentile_us(share).unwrap_or(f64::NAN);
+            readings.push(less(format!("latency of the neighbours, {name}"), "µs", us));
+        }
+        readings.push(more("the flood", "MB/s", sunk / 1e6 / span.seconds()));
+        if self.tree.is_some() {
+            let us_per_mb = micros(span.proxy_cpu) / (sunk / 1e6);
+            readings.push(less("CPU per MB of it", "µs", us_per_mb));
+        }
+        Ok(readings)
+    }
+
+    fn reconnect(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
+        // Fewer than listening sockets let wait, or the kernel's repeated SYNs are measured.
+        const AT_ONCE: usize = 2000;
+        let (target, count) = (self.target(tls), self.scale.returning);
+        self.load.open(&target, count, 100)?;
+        self.load.run_for(self.scale.settle)?;
+        let begin = self.begin()?;
+        self.load.leave();
+        self.load.open(&target, count, AT_ONCE)?;
+        let span = self.end(&begin)?;
+        let mut readings = vec![less("until all are back", "s", span.seconds())];
+        readings.extend(span.cpu_per("client"));
+        Ok(readings)
+    }
+
+    fn target(&self, tls: bool) -> Target {
+        match tls && self.tree.is_some() {
+            true => Target {
+                addresses: self.tls.clone(),
+                security: Security::Tls(certificate::client(Tickets::Ignored)),
+            },
+            false => Target { addresses: self.plain.clone(), security: Security::Plain },
+        }
+    }
+
+    /// Memory of the proxy in KiB.
+    fn pss(&self) -> io::Result<f64> {
+        let bytes = self.tree.map_or(Ok(0), Tree::pss)?;
+        Ok(bytes as f64 / 1024.0)
+    }
+
+    /// Totals so far, as if everything had happened since `begin`.
+    fn begin(&self) -> io::Result<Span> {
+        Ok(Span {
+            begin: Instant::now(),
+            proxy_cpu: self.tree.map_or(Ok(Duration::ZERO), Tree::cpu)?,
+            own_cpu: process::own_cpu()?,
+            echoes: self.load.echoes(),
+        })
+    }
+
+    fn end(&self, begin: &Span) -> io::Result<Ended> {
+        let end = self.begin()?;
+        Ok(Ended {
+            time: end.begin - begin.begin,
+            proxy_cpu: end.proxy_cpu.saturating_sub(begin.proxy_cpu),
+            own_cpu: end.own_cpu.saturating_sub(begin.own_cpu),
+            echoes: end.echoes - begin.echoes,
+            proxied: self.tree.is_some(),
+        })
+    }
+}
+
+/// What happened in a [`Span`].
+struct Ended {
+    time: Duration,
+    proxy_cpu: Duration,
+    own_cpu: Duration,
+    echoes: u64,
+    proxied: bool,
+}
+
+impl Ended {
+    fn seconds(&self) -> f64 {
+        self.time.as_secs_f64()
+    }
+
+    fn per_second(&self) -> f64 {
+        self.echoes as f64 / self.seconds()
+    }
+
+    /// The proxy's CPU time per echo, under the name of what an echo stands for.
+    fn cpu_per(&self, what: &str) -> Vec<Reading> {
+        let us = micros(self.proxy_cpu) / self.echoes as f64;
+        if self.proxied { vec![less(format!("CPU per {what}"), "µs", us)] } else { Vec::new() }
+    }
+
+    fn proxy_share(&self) -> f64 {
+        self.proxy_cpu.as_secs_f64() / self.seconds() * 100.0
+    }
+
+    fn own_share(&self) -> f64 {
+        self.own_cpu.as_secs_f64() / self.seconds() * 100.0
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// A number with commas between thousands.
+fn thousands(number: usize) -> String {
+    match number {
+        ..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_names_of_their_own() {
+        for (index, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..index].iter().all(|other| other.name != row.name), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_scale_fits_the_descriptors() {
+        let mut scale = Scale::full();
+        scale.fit(20_000);
+        assert_eq!((scale.tunnels, scale.returning), ([1000, 5000, 9000], 5000));
+        scale.fit(4500);
+        assert_eq!(scale.tunnels, [1000, 2000, 2000]);
+        assert!(scale.returning < 1100);
+    }
+
+    #[test]
+    fn thousands_have_commas() {
+        assert_eq!(["7", "9,000", "1,000,048"], [7, 9000, 1_000_048].map(thousands).each_ref());
+    }
+}
