@@ -195,11 +195,11 @@ pub enum EndCause {
     SendTimeout(Side),
     /// One direction had ended, and the other was silent.
     HalfCloseTimeout,
-    /// Closed by a drain; WebSockets hear 1001, where they are between two frames.
+    /// Closed by a drain.
     Drained,
     /// Closed by an operator.
     Killed,
-    /// The relay stopped; WebSockets hear it as with a drain.
+    /// The relay stopped.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
     Refused(i32),

@@ -156,6 +156,8 @@ pub struct RequestBody {
     begun: bool,
     /// Whether the connection ended inside it.
     broken: bool,
+    /// Whether nobody wants it, so that it does not count for `$request_length`, as in nginx.
+    discarded: bool,
 }
 
 impl RequestBody {
@@ -173,6 +175,7 @@ impl RequestBody {
             position: 0,
             begun: false,
             broken: false,
+            discarded: false,
         }
     }
 
@@ -242,6 +245,7 @@ impl RequestBody {
     pub(crate) async fn will_discard(&mut self) -> Result<(), BodyError> {
         // A client that is gone is noticed by the answer.
         let _ = self.send_continue().await;
+        self.discarded = true;
         while let Decoded::Data(_) = self.decode()? {}
         Ok(())
     }
@@ -250,6 +254,7 @@ impl RequestBody {
     pub(crate) async fn skip(&mut self) -> Result<bool, BodyError> {
         self.max_len = 0;
         self.expects_continue = false;
+        self.discarded = true;
         Ok(self.wire_chunk().await?.is_some())
     }
 
@@ -286,10 +291,36 @@ impl RequestBody {
         self.send_continue().await?;
         loop {
             match self.decode()? {
-                Decoded::Data(data) => return self.on_data(data).map(Some),
+                Decoded::Data(data) => {
+                    let data = self.with_following(data)?;
+                    return self.on_data(data).map(Some);
+                }
                 Decoded::End { .. } => return Ok(None),
                 Decoded::NeedMore => self.fill().await?,
             }
+        }
+    }
+
+    /// Joins chunks that arrived together: what was one packet stays one.
+    fn with_following(&mut self, first: Bytes) -> Result<Bytes, BodyError> {
+        if self.framing != Framing::Chunked {
+            return Ok(first);
+        }
+        let mut joined = BytesMut::new();
+        while let Decoded::Data(data) = self.decode()? {
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+        Ok(if joined.is_empty() { first } else { joined.freeze() })
+    }
+
+    /// Whether it is known that nothing follows what was given out.
+    pub fn at_end(&self) -> bool {
+        match &self.buffered {
+            Some(body) => self.position >= body.len,
+            None => self.decoder.is_done(),
         }
     }
 
@@ -300,8 +331,10 @@ impl RequestBody {
             let before = input.len();
             (decoder.decode(input), before - input.len())
         });
-        let wire = &self.client.info.body_received;
-        wire.set(wire.get() + consumed as u64);
+        if !self.discarded {
+            let wire = &self.client.info.body_received;
+            wire.set(wire.get() + consumed as u64);
+        }
         decoded.map_err(BodyError::Invalid)
     }
 

@@ -143,6 +143,9 @@ impl Link {
             }),
         };
         let mut exchange = self.exchange(&generation, server, line, started, pipelined);
+        if !matches!(read, HeadRead::Head(_)) {
+            guess_path(&mut exchange.request);
+        }
         let end = match read {
             HeadRead::Head(head) => self.work(&mut exchange, *head, route).await,
             HeadRead::Bad(error) => {
@@ -236,6 +239,7 @@ impl Link {
             carried_fields: Vec::new(),
             path_replaced: false,
             path_after_alias: false,
+            lost_upstream: false,
             host: Bytes::new(),
             host_port: None,
             internal: false,
@@ -427,6 +431,18 @@ fn adopt(request: &mut Request, head: RequestHead) {
     }
     request.head_len = head.raw_len() as u64;
     request.head = Some(head);
+}
+
+/// The path of a broken head, for the log, when its line has one.
+fn guess_path(request: &mut Request) {
+    let line = request.request_line.clone();
+    let Some(target) = line.split(|&byte| byte == b' ').nth(1) else { return };
+    let merge_slashes = request.server().connection.merge_slashes;
+    if let Ok(uri) = wssgate_http1::Uri::parse(&line.slice_ref(target), merge_slashes) {
+        request.raw_uri = uri.raw;
+        request.path = uri.path;
+        *request.args.borrow_mut() = uri.args.unwrap_or_default();
+    }
 }
 
 fn limits(settings: &ConnectionSettings) -> Limits {

@@ -1,5 +1,6 @@
 //! What the location adds to an answer: `expires`, `add_header`, `add_trailer`, `limit_rate`.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -77,16 +78,21 @@ fn replace(reply: &mut Reply, name: &[u8], value: Bytes) {
     }
 }
 
-/// The fields that end a chunked answer: `add_trailer`'s, then the upstream's.
-pub(crate) fn trailers(request: &Request, upstream: Option<&Fields>) -> Vec<(Bytes, Bytes)> {
-    let location = request.location();
-    let own = applicable(&location.settings.add_trailers, request.response.status)
-        .map(|header| (Bytes::copy_from_slice(&header.name), request.text(&header.value)))
-        .filter(|(_, value)| !value.is_empty());
+/// The fields that end a chunked answer: the upstream's, then `add_trailer`'s, which see those
+/// before them.
+pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
+    let generation = Arc::clone(&request.generation);
+    let settings = &generation.http().locations[request.location.0].settings;
     let copy = |(name, value): (&[u8], &[u8])| {
         (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value))
     };
-    upstream.into_iter().flat_map(|fields| fields.iter().map(copy)).chain(own).collect()
+    request.response.trailers = upstream.into_iter().flatten().map(copy).collect();
+    for header in applicable(&settings.add_trailers, request.response.status) {
+        let value = request.text(&header.value);
+        if !value.is_empty() {
+            request.response.trailers.push((Bytes::copy_from_slice(&header.name), value));
+        }
+    }
 }
 
 /// `limit_rate` in force, bytes per second; 0 is unlimited.

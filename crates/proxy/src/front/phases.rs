@@ -166,6 +166,9 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     {
         return outcome;
     }
+    if exchange.request.lost_upstream {
+        return Outcome::Status(500);
+    }
     match &location.content {
         Content::Files => files::serve(exchange, location).await,
         Content::Proxy(pass) => {
@@ -215,6 +218,7 @@ fn find_location(request: &mut Request) -> Result<(), u16> {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
     let server = &http.servers[request.server.0];
+    request.lost_upstream = false;
     let found = route::find(request, http, &server.locations);
     let id = match found {
         Found::Location(id) | Found::AddSlash(id) => id,

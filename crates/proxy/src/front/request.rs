@@ -179,6 +179,8 @@ pub struct Request {
     /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
     /// of its location.
     pub path_replaced: bool,
+    /// Whether an `if` without `proxy_pass` was entered behind one that has it.
+    pub lost_upstream: bool,
     /// Whether an `alias` of a regular expression is followed by the path that `try_files` found.
     pub path_after_alias: bool,
     /// `$host` without a port, lower case: of the request line or the Host field; empty if none.

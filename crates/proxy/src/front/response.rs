@@ -234,12 +234,11 @@ impl Responder {
         trailers: Option<&Fields>,
     ) -> Result<(), Gone> {
         if self.framing == Framing::Chunked {
-            let fields = headers::trailers(request, trailers);
-            let list: Fields = fields.iter().map(|(name, value)| (name, value)).collect();
+            headers::make_trailers(request, trailers);
+            let list: Fields = request.response.trailers.iter().cloned().collect();
             if encode_last_chunk(&mut self.pending, &list).is_err() {
                 self.pending.put_slice(b"0\r\n\r\n");
             }
-            request.response.trailers = fields;
         }
         self.flush().await?;
         let whole =

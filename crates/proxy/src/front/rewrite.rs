@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{
-    Condition, FileTest, LogLevel, Return, Rewrite, RewriteFlag, RewriteOp,
+    Condition, Content, FileTest, LogLevel, Return, Rewrite, RewriteFlag, RewriteOp,
 };
 use wssgate_config::template::{Part, Template};
 use wssgate_http1::{Escape, Unescape, escape, unescape};
@@ -83,7 +83,10 @@ impl Engine {
                     return Flow::Next;
                 }
                 if let Some(location) = location {
+                    let proxied = is_proxied(request);
                     phases::enter(request, *location);
+                    // As in nginx the upstream stays in charge, but this block has none for it.
+                    request.lost_upstream |= proxied && !is_proxied(request);
                 }
                 self.run(request, ops)
             }
@@ -120,6 +123,10 @@ impl Engine {
             _ => Flow::Stop,
         }
     }
+}
+
+fn is_proxied(request: &Request) -> bool {
+    matches!(request.location().content, Content::Proxy(_))
 }
 
 /// A test that fails leaves no captures behind.

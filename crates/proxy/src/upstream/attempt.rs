@@ -163,9 +163,12 @@ async fn send(
             None => body.chunk().await,
         };
         let read = read.map_err(SendError::Client)?;
-        let last = read.is_none();
+        let last = read.is_none() || body.at_end();
         kept.borrow_mut().add(read.as_deref());
-        let framed = framed(read, plan.chunked);
+        if last && read.is_some() {
+            kept.borrow_mut().add(None);
+        }
+        let framed = framed(read, last, plan.chunked);
         match head.take() {
             Some(head) if framed.len() <= READ_SIZE => {
                 write([head, framed].concat().into()).await?
@@ -193,11 +196,13 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 /// A piece of the body, or its end, as it is sent.
-fn framed(piece: Option<Bytes>, chunked: bool) -> Bytes {
+fn framed(piece: Option<Bytes>, last: bool, chunked: bool) -> Bytes {
+    const END: &[u8] = b"0\r\n\r\n";
     match (piece, chunked) {
+        (Some(piece), true) if last => [&chunk(&piece), END].concat().into(),
         (Some(piece), true) => chunk(&piece),
         (Some(piece), false) => piece,
-        (None, true) => Bytes::from_static(b"0\r\n\r\n"),
+        (None, true) => Bytes::from_static(END),
         (None, false) => Bytes::new(),
     }
 }

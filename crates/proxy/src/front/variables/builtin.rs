@@ -21,9 +21,9 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
     use Builtin as B;
     let connection = &request.connection;
     match variable {
-        B::Args | B::QueryString => Some(request.args.borrow().clone()),
+        B::Args | B::QueryString => some_text(&request.args.borrow()),
         B::IsArgs => flag(!request.args.borrow().is_empty(), "?"),
-        B::Uri | B::DocumentUri => Some(request.path.clone()),
+        B::Uri | B::DocumentUri => some_text(&request.path),
         B::RequestUri => request.head.is_some().then(|| request.raw_uri.clone()),
         B::Request => some_text(&request.request_line),
         B::RequestMethod => some_text(&request.method_name),
