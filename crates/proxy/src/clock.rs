@@ -1,7 +1,7 @@
 //! The one place that reads the time.
 //!
 //! Log lines and `Date` fields need the time as text, many times a second and to the second only.
-//! Each form is made once per thread and second; see [`TextCache`].
+//! Each form is made once per thread and second.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -18,6 +18,9 @@ use crate::log::ErrorLog;
 use crate::metrics::Metrics;
 use crate::relay::{EndCause, Selection};
 use crate::worker::{Orders, Phase, Seed, WorkerThread};
+
+/// A worker that panics as soon as it starts must not keep the machine busy.
+const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
 
 /// A first generation with its sockets bound, before any thread runs: the time to go to the
 /// background and to give up root.
@@ -58,8 +61,17 @@ impl Prepared {
         let start = |id| WorkerThread::start(id, seed.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, surroundings) = (Arc::clone(&seed.current), self.surroundings);
-        let retired = Vec::new();
-        Ok(Proxy { current, seed, surroundings, listeners, offered, orders, workers, retired })
+        Ok(Proxy {
+            current,
+            seed,
+            surroundings,
+            listeners,
+            offered,
+            orders,
+            workers,
+            retired: Vec::new(),
+            replaced_at: None,
+        })
     }
 }
 
@@ -74,6 +86,7 @@ pub struct Proxy {
     orders: watch::Sender<Orders>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
+    replaced_at: Option<Instant>,
 }
 
 /// A generation that was replaced, or is being drained.
@@ -225,20 +238,27 @@ impl Proxy {
             let text = format!("{lost} writes to log \"{}\" were lost", path.display());
             self.log(LogLevel::Error, text);
         }
-        self.replace_dead_workers();
+        let replacement = self.replace_dead_workers(now);
         self.expire(now);
         self.tell_ended();
         let flush = self.surroundings.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
-        flush.into_iter().chain(expiry).min()
+        flush.into_iter().chain(expiry).chain(replacement).min()
     }
 
     /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its
-    /// connections are lost.
-    fn replace_dead_workers(&mut self) {
-        if self.orders.borrow().phase != Phase::Serving {
-            return;
+    /// connections are lost. The answer is when those can be replaced that were so too lately.
+    fn replace_dead_workers(&mut self, now: Instant) -> Option<Instant> {
+        let dead = self.workers.iter().any(WorkerThread::is_finished);
+        if !dead || self.orders.borrow().phase != Phase::Serving {
+            return None;
         }
+        if let Some(next) = self.replaced_at.map(|at| at + BETWEEN_REPLACEMENTS)
+            && now < next
+        {
+            return Some(next);
+        }
+        self.replaced_at = Some(now);
         for id in 0..self.workers.len() {
             if !self.workers[id].is_finished() {
                 continue;
@@ -252,6 +272,7 @@ impl Proxy {
                 }
             }
         }
+        None
     }
 
     fn retire(&mut self, generation: &Arc<Generation>) {
@@ -373,9 +394,15 @@ mod tests {
         let path = directory.path().join("s");
         let mut proxy = start(&directory, &format!("server {{ listen unix:{}; }}", path.display()));
         proxy.workers[0] = WorkerThread::panicked();
-        proxy.tend(Instant::now());
+        let now = Instant::now();
+        assert_eq!(proxy.tend(now), None);
         assert!(!proxy.workers[0].is_finished());
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        proxy.workers[0] = WorkerThread::panicked();
+        let next = proxy.tend(now).unwrap();
+        assert!(next > now && proxy.workers[0].is_finished(), "not twice in a second");
+        proxy.tend(next);
+        assert!(!proxy.workers[0].is_finished());
     }
 
     #[test]
