@@ -70,18 +70,29 @@ impl Installed {
             Peer::Haproxy => in_path("haproxy").ok_or("HAProxy is not installed")?,
             Peer::Direct => return Ok(Self::direct()),
         };
-        let output = Command::new(&program).arg("-v").output();
-        let output = output.map_err(|error| format!("{} does not run: {error}", peer.name()))?;
-        // nginx speaks on stderr, HAProxy on stdout.
-        let text = [output.stderr, output.stdout].concat();
-        let text = String::from_utf8_lossy(&text);
-        let version = text.lines().next().unwrap_or("unknown version").trim().to_string();
+        let version = version(&program, peer);
+        let version = version.map_err(|error| format!("{} does not run: {error}", peer.name()))?;
         Ok(Self { peer, program, version })
     }
 
     pub(crate) fn direct() -> Self {
         Self { peer: Peer::Direct, program: PathBuf::new(), version: String::new() }
     }
+}
+
+/// The version of a proxy and, if it says so, of its OpenSSL.
+fn version(program: &Path, peer: Peer) -> io::Result<String> {
+    let argument = if peer == Peer::Haproxy { "-vv" } else { "-V" };
+    let output = Command::new(program).arg(argument).output()?;
+    // nginx speaks on stderr, HAProxy on stdout.
+    let text = [output.stderr, output.stdout].concat();
+    let text = String::from_utf8_lossy(&text);
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("nginx version: ");
+    let library = text.lines().find(|line| {
+        line.starts_with("built with OpenSSL") || line.starts_with("Running on OpenSSL")
+    });
+    let parts = [Some(first), library].into_iter().flatten().map(str::trim);
+    Ok(parts.collect::<Vec<_>>().join(", "))
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

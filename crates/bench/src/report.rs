@@ -109,7 +109,8 @@ impl Results {
     /// The cells of each figure, its name first.
     fn lines(&self) -> Vec<Vec<String>> {
         let line = |figure: &Figure| {
-            let name = format!("{}, {}", figure.name, figure.unit);
+            let comma = if figure.unit.is_empty() { "" } else { ", " };
+            let name = format!("{}{comma}{}", figure.name, figure.unit);
             let cells = Column::ALL.iter().map(|column| column.cell(self, figure));
             std::iter::once(name).chain(cells).collect()
         };

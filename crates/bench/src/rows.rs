@@ -216,7 +216,7 @@ impl Trial<'_> {
         let span = self.end(&begin)?;
         self.load.come_to_rest()?;
         let mut readings = span.cpu_per("echo");
-        readings.push(more("echoes per second", "/s", span.per_second()));
+        readings.push(neither("echoes per second", "", span.per_second()));
         readings.push(neither("proxy's core in use", "%", span.proxy_share()));
         readings.push(neither("load's core in use", "%", span.own_share()));
         Ok(readings)
@@ -276,7 +276,7 @@ impl Trial<'_> {
             return Err(io::Error::other(text));
         }
         let mut readings = span.cpu_per("handshake");
-        readings.push(more("handshakes per second", "/s", span.per_second()));
+        readings.push(neither("handshakes per second", "", span.per_second()));
         readings.push(neither("load's core in use", "%", span.own_share()));
         Ok(readings)
     }

@@ -128,3 +128,28 @@ fn list(addresses: &[SocketAddr]) -> String {
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_string).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_and_the_certificate_stand_in_both_configurations() {
+        let site = Site::new().unwrap();
+        let on = |port| {
+            [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))]
+        };
+        let (plain, tls, backends) = (on(1001), on(1002), on(1003));
+        let setup = Setup { site: &site, plain: &plain, tls: &tls, backends: &backends };
+        for peer in [Peer::Wssgate, Peer::Haproxy] {
+            let (text, args) = setup.of(peer);
+            for address in plain.iter().chain(&tls).chain(&backends) {
+                assert_eq!(text.matches(&address.to_string()).count(), 1, "{peer:?} {address}");
+            }
+            assert!(text.contains(site.dir.path().to_str().unwrap()));
+            assert!(args.iter().any(|arg| arg == "proxy.conf"));
+        }
+        assert_eq!(setup.of(Peer::Wssgate).0, setup.of(Peer::Nginx).0);
+    }
+}

@@ -23,6 +23,9 @@ const WIDTH: f64 = 900.0;
 /// Where the axis begins and ends.
 const LEFT: f64 = 330.0;
 const RIGHT: f64 = 780.0;
+/// Where ratios stand as numbers, and how far they are apart.
+const LABELS: f64 = 796.0;
+const LABEL: f64 = 52.0;
 const TOP: f64 = 64.0;
 const LINE: f64 = 20.0;
 const TITLE: f64 = 30.0;
@@ -94,9 +97,11 @@ fn head(axis: &Axis, height: f64) -> String {
         "<text class=\"title\" x=\"16\" y=\"24\">How many times better wssgate is</text>\n",
     );
     for (index, (class, name)) in PEERS.iter().enumerate() {
-        let x = LEFT + 90.0 * index as f64;
+        let x = LEFT + 100.0 * index as f64;
         out += &format!("<circle class=\"{class}\" cx=\"{x}\" cy=\"20\" r=\"4.5\"/>");
         out += &format!("<text x=\"{}\" y=\"24\">than {name}</text>\n", x + 10.0);
+        let x = LABELS + LABEL * index as f64;
+        out += &format!("<text class=\"small\" x=\"{x}\" y=\"50\">{name}</text>\n");
     }
     for power in axis.low..=axis.high {
         let ratio = f64::from(power).exp2();
@@ -114,10 +119,10 @@ fn head(axis: &Axis, height: f64) -> String {
 
 fn figure(line: &Line, y: f64, axis: &Axis) -> String {
     let mut out = format!("<text class=\"small\" x=\"28\" y=\"{y}\">{}</text>", escape(&line.name));
-    let mut label_x = RIGHT + 14.0;
+    let mut label_x = LABELS;
     for ((class, _), spread) in PEERS.iter().zip(&line.against) {
         let Some(Spread { median, min, max }) = spread else {
-            label_x += 50.0;
+            label_x += LABEL;
             continue;
         };
         let (x, low, high, middle) = (axis.x(*median), axis.x(*min), axis.x(*max), y - 4.0);
@@ -126,7 +131,7 @@ fn figure(line: &Line, y: f64, axis: &Axis) -> String {
              <circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{middle}\" r=\"4.5\"/>\
              <text class=\"small\" x=\"{label_x}\" y=\"{y}\">{median:.2}×</text>"
         );
-        label_x += 50.0;
+        label_x += LABEL;
     }
     out + "\n"
 }
