@@ -72,12 +72,16 @@ impl Epoll {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Watches a socket, edge-triggered, for everything an [`Event`] can say.
+    /// Watches a socket, edge-triggered, for bytes, ends and errors, and with `room` for room to write.
     ///
     /// What is already ready is told by the next wait.
-    pub fn add(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let flags = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        self.control(libc::EPOLL_CTL_ADD, fd, flags as u32, token)
+    pub fn add(&self, fd: BorrowedFd<'_>, token: u64, room: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, edges(room), token)
+    }
+
+    /// Watches for room to write from now on, or no longer. Room that is there already is told too.
+    pub fn set_room(&self, fd: BorrowedFd<'_>, token: u64, room: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, edges(room), token)
     }
 
     /// Watches a descriptor for bytes to read, level-triggered: it is told as long as there are some.
@@ -130,6 +134,11 @@ impl Epoll {
     }
 }
 
+fn edges(room: bool) -> u32 {
+    let out = if room { libc::EPOLLOUT } else { 0 };
+    (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET | out) as u32
+}
+
 fn whole_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
     let ms = timeout.as_nanos().div_ceil(1_000_000);
@@ -154,7 +163,7 @@ mod tests {
         let (mut near, far) = UnixStream::pair().unwrap();
         let level = far.try_clone().unwrap();
         let epoll = Epoll::new().unwrap();
-        epoll.add(far.as_fd(), 7).unwrap();
+        epoll.add(far.as_fd(), 7, true).unwrap();
         epoll.add_level_readable(level.as_fd(), 8).unwrap();
         near.write_all(b"x").unwrap();
         let mut events = Events::with_capacity(8);
@@ -172,7 +181,7 @@ mod tests {
     fn the_end_of_a_peer_is_a_hang_up() {
         let (near, far) = UnixStream::pair().unwrap();
         let epoll = Epoll::new().unwrap();
-        epoll.add(far.as_fd(), 1).unwrap();
+        epoll.add(far.as_fd(), 1, true).unwrap();
         near.shutdown(std::net::Shutdown::Write).unwrap();
         let mut events = Events::with_capacity(1);
         epoll.wait(&mut events, None).unwrap();
@@ -184,12 +193,26 @@ mod tests {
     fn a_deleted_descriptor_is_silent() {
         let (mut near, far) = UnixStream::pair().unwrap();
         let epoll = Epoll::new().unwrap();
-        epoll.add(far.as_fd(), 1).unwrap();
+        epoll.add(far.as_fd(), 1, true).unwrap();
         epoll.delete(far.as_fd()).unwrap();
         near.write_all(b"x").unwrap();
         let mut events = Events::with_capacity(1);
         epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
         assert_eq!(events.iter().count(), 0);
+    }
+
+    #[test]
+    fn room_is_told_only_to_who_asks() {
+        let (_near, far) = UnixStream::pair().unwrap();
+        let epoll = Epoll::new().unwrap();
+        epoll.add(far.as_fd(), 1, false).unwrap();
+        let mut events = Events::with_capacity(1);
+        epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(events.iter().count(), 0);
+        epoll.set_room(far.as_fd(), 1, true).unwrap();
+        epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.iter().all(|event| event.writable && !event.readable));
+        assert_eq!(events.iter().count(), 1);
     }
 
     #[test]

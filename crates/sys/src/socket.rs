@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, TcpKeepalive};
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,11 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).shutdown(std::net::Shutdown::Write)
 }
 
+/// Whether it is a Unix domain socket.
+pub fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(SockRef::from(&socket).domain()? == Domain::UNIX)
+}
+
 /// Takes the error that waits at the socket (`SO_ERROR`), if there is one.
 pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<Option<io::Error>> {
     SockRef::from(&socket).take_error()
@@ -138,6 +143,7 @@ mod tests {
     #[test]
     fn a_read_says_bytes_then_blocked_then_end() {
         let (mut near, far) = UnixStream::pair().unwrap();
+        assert!(is_unix(far.as_fd()).unwrap());
         let mut buffer = [0; 8];
         near.write_all(b"abc").unwrap();
         assert_eq!(recv(far.as_fd(), &mut buffer).unwrap(), Received::Bytes(3));
@@ -178,7 +184,7 @@ mod tests {
         SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
         drop(far);
         let epoll = crate::epoll::Epoll::new().unwrap();
-        epoll.add(near.as_fd(), 0).unwrap();
+        epoll.add(near.as_fd(), 0, true).unwrap();
         let mut events = crate::epoll::Events::with_capacity(1);
         epoll.wait(&mut events, None).unwrap();
         assert!(events.iter().all(|event| event.failed));
@@ -196,6 +202,7 @@ mod tests {
             .unwrap();
         set_user_timeout(stream.as_fd(), Duration::from_secs(30)).unwrap();
         let socket = SockRef::from(&stream);
+        assert!(!is_unix(stream.as_fd()).unwrap());
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));

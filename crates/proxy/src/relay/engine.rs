@@ -16,7 +16,7 @@ use super::deadlines::Deadlines;
 use super::tunnel::{Buffers, Tunnel};
 use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
 
-/// The token of the doorbell; tunnels have twice their key, plus one for the upstream.
+/// The token of the doorbell, which no leg has.
 const DOORBELL: u64 = u64::MAX;
 
 /// How many events one wait may bring.
@@ -164,10 +164,10 @@ impl Engine {
         let key = entry.key();
         let limit = self.settings.tls_record_limit;
         let mut tunnel = Tunnel::new(handover, &mut self.buffers, limit, now_ms);
-        for (side, token) in [(Side::Client, 2 * key as u64), (Side::Upstream, 2 * key as u64 + 1)]
-        {
-            let fd = tunnel.leg(side).fd();
-            let added = socket::set_nonblocking(fd).and_then(|()| self.epoll.add(fd, token));
+        for side in [Side::Client, Side::Upstream] {
+            let leg = tunnel.leg(side);
+            let added = socket::set_nonblocking(leg.fd())
+                .and_then(|()| self.epoll.add(leg.fd(), token(key, side), leg.watches_room()));
             if let Err(error) = added {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
@@ -190,6 +190,13 @@ impl Engine {
         count(&counters.upstream_bytes, tunnel.received(Side::Upstream) - before[1]);
         if tunnel.is_over() {
             return self.remove(key, now_ms);
+        }
+        for side in [Side::Client, Side::Upstream] {
+            let leg = tunnel.leg_mut(side);
+            if let Some(room) = leg.turn_room_watch() {
+                // It fails only for a socket that is not watched; those tunnels are over.
+                self.epoll.set_room(leg.fd(), token(key, side), room).ok();
+            }
         }
         if tunnel.wants_turn() {
             tunnel.queued = true;
@@ -280,6 +287,11 @@ impl Engine {
     }
 }
 
+/// The token of a leg: twice the key, plus one for the upstream.
+fn token(key: usize, side: Side) -> u64 {
+    2 * key as u64 + u64::from(side == Side::Upstream)
+}
+
 /// What tests look at.
 #[cfg(test)]
 impl Engine {
@@ -290,6 +302,11 @@ impl Engine {
     /// How many tunnels there is memory for.
     pub(super) fn slots(&self) -> usize {
         self.tunnels.capacity()
+    }
+
+    /// How many events the last step brought.
+    pub(super) fn events(&self) -> usize {
+        self.events.iter().count()
     }
 
     pub(super) fn awake_keys(&self) -> usize {

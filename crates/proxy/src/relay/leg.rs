@@ -20,6 +20,8 @@ pub(super) struct Leg {
     hung_up: bool,
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
+    /// Whether epoll is asked to tell of room to write.
+    room: RoomWatch,
     protection: Protection,
     /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
     /// too. Owns memory only while there is one.
@@ -27,6 +29,15 @@ pub(super) struct Leg {
     unsent: Unsent,
     /// When the kernel last took bytes, or refused the first of those that are unsent.
     progress_ms: u64,
+}
+
+/// When epoll is asked to tell of room to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RoomWatch {
+    /// TCP tells only after a write fell short, so the question costs nothing.
+    Always,
+    /// A Unix socket tells whenever its peer reads. This one is asked only while bytes are unsent.
+    Asked(bool),
 }
 
 /// Bytes of the wire that the kernel did not take. Owns memory only while there are some.
@@ -78,8 +89,13 @@ impl From<io::Error> for SendError {
 
 impl Leg {
     pub(super) fn new(socket: OwnedFd, tls: LegTls, peer: Side, record_limit: u64) -> Self {
+        let room = match socket::is_unix(socket.as_fd()) {
+            Ok(true) => RoomWatch::Asked(false),
+            Ok(false) | Err(_) => RoomWatch::Always,
+        };
         Self {
             socket,
+            room,
             protection: Protection::new(tls, peer, record_limit),
             unopened: Vec::new(),
             readable: false,
@@ -93,6 +109,23 @@ impl Leg {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether to watch for room from the beginning.
+    pub(super) fn watches_room(&self) -> bool {
+        self.room == RoomWatch::Always
+    }
+
+    /// Whether the watch for room has to begin or to stop now.
+    pub(super) fn turn_room_watch(&mut self) -> Option<bool> {
+        let blocked = self.blocked();
+        match &mut self.room {
+            RoomWatch::Asked(asked) if *asked != blocked => {
+                *asked = blocked;
+                Some(blocked)
+            }
+            RoomWatch::Asked(_) | RoomWatch::Always => None,
+        }
     }
 
     pub(super) fn on_event(&mut self, event: Event) {

@@ -164,7 +164,7 @@ impl Tunnel {
         }
     }
 
-    fn leg_mut(&mut self, side: Side) -> &mut Leg {
+    pub(super) fn leg_mut(&mut self, side: Side) -> &mut Leg {
         match side {
             Side::Client => &mut self.client,
             Side::Upstream => &mut self.upstream,

@@ -225,6 +225,31 @@ fn unix_sockets_are_legs_too() {
         read > 0
     });
     assert_eq!(&buffer[..read], b"to unix");
+    // That the peer has read is no news.
+    rig.step();
+    assert_eq!(rig.engine.events(), 0);
+}
+
+#[test]
+fn a_unix_peer_that_was_slow_gets_the_rest() {
+    let mut rig = Rig::new();
+    let (far, near) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut client, _) = rig.hand_over(|handover| {
+        handover.upstream = Leg::plain(near, Vec::new());
+        narrow(handover);
+    });
+    let bytes = noise(16 << 20);
+    let mut sent = stuff(&mut rig, &mut client, &bytes);
+    assert!(sent < bytes.len() && rig.engine.kept_bytes() > 0);
+    far.set_nonblocking(true).unwrap();
+    let mut received = Vec::new();
+    rig.until("bytes", || {
+        sent += client.send_some(&bytes[sent..]);
+        // It reads to the end of what is there, and says so with an error.
+        std::io::Read::read_to_end(&mut &far, &mut received).ok();
+        received.len() == bytes.len()
+    });
+    assert!(received == bytes);
 }
 
 #[test]
