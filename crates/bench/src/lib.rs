@@ -1,9 +1,9 @@
 //! The same work for wssgate, nginx and HAProxy, measured in turn on the same two cores.
 //!
 //! The proxy under test has one core for itself. On the other runs one thread with one epoll
-//! loop, [`load`], which is at once all clients and the echo server behind the proxy. What a proxy
-//! costs is what the operating system says of its processes ([`process`]); how fast the load is
-//! does not enter. [`rows`] is the list of the works, [`report`] makes the table and the picture.
+//! loop, `load`, which is at once all clients and the echo server behind the proxy. What a proxy
+//! costs is what the operating system says of its processes (`process`); how fast the load is
+//! does not enter. `rows` is the list of the works, `report` makes the table and the picture.
 
 use std::path::Path;
 use std::process::ExitCode;
