@@ -53,7 +53,7 @@ pub(crate) const ROWS: &[Row] = &[
         Between(1, 4),
         "/var/lib/nginx/body",
         "Names the directory of request bodies; levels of subdirectories are ignored.",
-        prefix_path,
+        body_temp_path,
     ),
     works(
         "client_body_timeout",
@@ -227,6 +227,16 @@ fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
         Some(word) => Some(value::seconds(&word.value).ok_or_else(|| invalid(word))?),
     };
     Ok(Value::new(Keepalive { timeout, header }))
+}
+
+/// Reads a directory; the levels of subdirectories are only checked.
+fn body_temp_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let mut sum = 0;
+    for word in &directive.args[1..] {
+        let level = value::number(&word.value).filter(|&level| level > 0 && sum + level <= 10);
+        sum += level.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    }
+    prefix_path(reading, directive)
 }
 
 fn body_in_file(_: &mut Reading<'_>, directive: &Directive) -> Reads {

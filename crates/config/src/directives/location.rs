@@ -261,10 +261,6 @@ fn types(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         if entry.name.is("include") {
             continue;
         }
-        if entry.args.is_empty() {
-            return Err(Diagnostic::error("invalid number of arguments in \"types\" entry")
-                .at(entry.head(), ""));
-        }
         for extension in &entry.args {
             let known =
                 types.insert(extension.value.to_ascii_lowercase().into(), entry.name.value.clone());

@@ -75,9 +75,6 @@ pub(crate) struct LogFormatDraft {
     pub(crate) line: Template,
 }
 
-/// Bytes that `gzip` and `flush=` imply when no `buffer=` is given.
-const DEFAULT_BUFFER: usize = 64 << 10;
-
 fn access_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let first = &directive.args[0];
     if first.is("off") {
@@ -114,7 +111,8 @@ fn access_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         }
     }
     if flush.is_some() && buffer == 0 {
-        buffer = DEFAULT_BUFFER;
+        let message = format!("no buffer is defined for access_log \"{first}\"");
+        return Err(Diagnostic::error(message).at(directive.head(), "").help("add `buffer=64k`"));
     }
     let format = format.map(|word| Located { value: word.value.clone(), span: word.span });
     Ok(Value::new(AccessLogDraft::On { target, format, condition, buffer, flush }))

@@ -151,6 +151,7 @@ fn split_clients(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         let value = reading.template(value)?;
         if share.is("*") {
             parts.push((u32::MAX, value));
+            sum = 10_000;
             continue;
         }
         let percent = hundredths(share).ok_or_else(|| {

@@ -1,5 +1,6 @@
 //! Passing requests on.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use wssgate_syntax::{Diagnostic, Directive, Span, Word};
@@ -459,7 +460,8 @@ fn bind(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     }
     if !has_variables(word) {
         let literal = word.as_str().is_some_and(|text| {
-            text.parse::<std::net::IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok()
+            let with_port = text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0);
+            text.parse::<IpAddr>().is_ok() || with_port
         });
         if !literal {
             return Err(Diagnostic::error(format!("invalid address \"{word}\"")).at(word.span, ""));

@@ -180,8 +180,8 @@ pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Rea
     let mut protocols = TlsProtocols { tls12: false, tls13: false };
     for word in &directive.args {
         match word.value.to_ascii_lowercase().as_slice() {
-            b"tlsv1.2" => protocols.tls12 = true,
-            b"tlsv1.3" => protocols.tls13 = true,
+            b"tlsv1.2" => set(reading, &mut protocols.tls12, word),
+            b"tlsv1.3" => set(reading, &mut protocols.tls13, word),
             b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
                 let message =
                     format!("{word} is not offered: TLSv1.2 is the oldest version there is");
@@ -197,6 +197,13 @@ pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Rea
             .help("add `TLSv1.2 TLSv1.3`"));
     }
     Ok(Value::new(protocols))
+}
+
+fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
+    if std::mem::replace(version, true) {
+        let message = format!("duplicate value \"{word}\"");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
 }
 
 /// Sessions that fit into a mebibyte, by nginx's documentation.

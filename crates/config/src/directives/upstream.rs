@@ -99,25 +99,32 @@ fn random(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     }
 }
 
-/// The zone's name and the size that was written, if any.
+/// `zone NAME [SIZE]`.
+#[derive(Clone)]
+pub(crate) struct Zone {
+    pub(crate) name: Located<Box<[u8]>>,
+    /// Whether a size was written; one of the groups that share a zone must give it.
+    pub(crate) sized: bool,
+}
+
 fn zone(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     let name = &directive.args[0];
     if name.value.is_empty() {
         return Err(Diagnostic::error(format!("invalid zone name \"{name}\"")).at(name.span, ""));
     }
-    if let Some(word) = directive.args.get(1) {
+    let size = directive.args.get(1);
+    if let Some(word) = size {
         let invalid =
             || Diagnostic::error(format!("invalid zone size \"{word}\"")).at(word.span, "");
         let size = value::size(&word.value).filter(|&size| size > 0).ok_or_else(invalid)?;
         // Eight pages is the least that nginx accepts.
         if size < 8 * 4096 {
-            let name = String::from_utf8_lossy(&name.value);
-            return Err(
-                Diagnostic::error(format!("zone \"{name}\" is too small")).at(word.span, "")
-            );
+            let problem = Diagnostic::error(format!("zone \"{name}\" is too small"));
+            return Err(problem.at(word.span, ""));
         }
     }
-    Ok(Value::new(Located { value: name.value.clone(), span: name.span }))
+    let name = Located { value: name.value.clone(), span: name.span };
+    Ok(Value::new(Zone { name, sized: size.is_some() }))
 }
 
 const DEFAULT_PORT: u16 = 80;

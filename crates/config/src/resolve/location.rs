@@ -145,7 +145,7 @@ impl Resolver<'_, '_> {
             }
             let exact = kind == LocationKind::Exact;
             if kind != LocationKind::Regex && !seen.insert((exact, name.clone())) {
-                self.error(format!("duplicate location \"{}\"", printable(&name)), span);
+                self.duplicate_location(&kind, &name, span);
                 continue;
             }
             let inner_place = Place { kind: kind.clone(), name: name.clone(), span };
@@ -165,6 +165,16 @@ impl Resolver<'_, '_> {
             }
         }
         locations.prefixes.sort_by(|left, right| left.0.cmp(&right.0));
+    }
+
+    /// Of two named locations nginx silently takes the first; of others it wants only one.
+    fn duplicate_location(&mut self, kind: &LocationKind, name: &[u8], span: Span) {
+        let message = format!("duplicate location \"{}\"", printable(name));
+        let problem = match kind {
+            LocationKind::Named => Diagnostic::warning(message).at(span, "never used"),
+            _ => Diagnostic::error(message).at(span, ""),
+        };
+        self.reading.report.push(problem);
     }
 
     fn check_nesting(&mut self, outer: &Place, kind: &LocationKind, name: &[u8], span: Span) {

@@ -179,11 +179,25 @@ impl Resolver<'_, '_> {
             limit_rate: limit(scope.one("proxy_limit_rate")),
             force_ranges: scope.one("proxy_force_ranges"),
             pass_trailers: scope.one("proxy_pass_trailers"),
-            cookie_domains: cookie_rules(scope, "proxy_cookie_domain"),
-            cookie_paths: cookie_rules(scope, "proxy_cookie_path"),
-            cookie_flags: cookie_rules(scope, "proxy_cookie_flags"),
+            cookie_domains: self.cookie_rules(scope, "proxy_cookie_domain"),
+            cookie_paths: self.cookie_rules(scope, "proxy_cookie_path"),
+            cookie_flags: self.cookie_rules(scope, "proxy_cookie_flags"),
             tls: self.proxy_tls(scope, uses_tls(content)),
         }
+    }
+
+    /// The rules of a `proxy_cookie_…` directive, which `off` must be the only one of.
+    fn cookie_rules<T: Clone + 'static>(&mut self, scope: &Scope<'_, '_>, name: &str) -> Vec<T> {
+        let Some(found) = scope.nearest(&[name]) else {
+            return Vec::new();
+        };
+        let drafts: Vec<CookieDraft<T>> = found.all(name);
+        if drafts.len() > 1 && drafts.iter().any(Option::is_none) {
+            let second = found.level.named(name).nth(1);
+            let span = second.map_or(self.nowhere, |entry| entry.directive.head());
+            self.error(format!("\"{name}\" directive is duplicate"), span);
+        }
+        drafts.into_iter().flatten().collect()
     }
 
     /// Buffer sizes, which must fit each other as nginx has it.
@@ -306,10 +320,6 @@ fn hidden(scope: &Scope<'_, '_>, passed: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
 /// A rate; a fixed 0 is none.
 pub(crate) fn limit(rate: Template) -> Option<Template> {
     Some(rate).filter(|rate| rate.as_text() != Some(b"0"))
-}
-
-fn cookie_rules<T: Clone + 'static>(scope: &Scope<'_, '_>, name: &str) -> Vec<T> {
-    scope.all::<CookieDraft<T>>(name).into_iter().flatten().collect()
 }
 
 /// The conditions of all lines of a level together; `off` turns them all off.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use wssgate_syntax::{Diagnostic, Span, printable};
 
 use crate::directive::Context;
+use crate::directives::upstream::Zone;
 use crate::draft::{Entry, Level, walk};
-use crate::model::{Balance, Located, Upstream, UpstreamId, UpstreamServer};
+use crate::model::{Balance, Upstream, UpstreamId, UpstreamServer};
 use crate::value::{Endpoint, Host};
 
 use super::{Resolver, Scope, default_directives};
@@ -34,6 +35,23 @@ impl Resolver<'_, '_> {
             self.explicit.insert(key, UpstreamId(self.upstreams.len()));
             self.upstreams.push(upstream);
         }
+        self.check_zones(http);
+    }
+
+    /// Groups may share a zone, but one must say how large it is.
+    fn check_zones(&mut self, http: &Level<'_>) {
+        let levels = http.named("upstream").filter_map(|entry| entry.level.as_ref());
+        let zones: Vec<Zone> =
+            levels.flat_map(|level| level.named("zone")).filter_map(Entry::value).collect();
+        for zone in &zones {
+            let same = |other: &&Zone| other.name.value == zone.name.value;
+            if !zones.iter().filter(same).any(|other| other.sized) {
+                let name = printable(&zone.name.value);
+                let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));
+                let help = "add its size, e.g. `64k`";
+                self.reading.report.push(problem.at(zone.name.span, "").help(help));
+            }
+        }
     }
 
     fn upstream(
@@ -60,7 +78,7 @@ impl Resolver<'_, '_> {
             keepalive_requests: scope.one("keepalive_requests"),
             keepalive_time: scope.one("keepalive_time"),
             keepalive_timeout: scope.one("keepalive_timeout"),
-            zone: scope.maybe::<Located<Box<[u8]>>>("zone").map(|zone| zone.value),
+            zone: scope.maybe::<Zone>("zone").map(|zone| zone.name.value),
             span,
         }
     }
