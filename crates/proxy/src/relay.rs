@@ -195,11 +195,11 @@ pub enum EndCause {
     SendTimeout(Side),
     /// One direction had ended, and the other was silent.
     HalfCloseTimeout,
-    /// Closed by a drain.
+    /// Closed by a drain; WebSockets hear 1001, where they are between two frames.
     Drained,
     /// Closed by an operator.
     Killed,
-    /// The relay stopped.
+    /// The relay stopped; WebSockets hear it as with a drain.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
     Refused(i32),

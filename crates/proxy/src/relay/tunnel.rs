@@ -8,7 +8,7 @@
 use std::io;
 
 use wssgate_sys::epoll::Event;
-use wssgate_ws::Tracker;
+use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 
 use super::leg::{Leg, SendError, SourceEnd};
 use super::record::{MAX_RECORD, TlsFault, sealed_len};
@@ -402,9 +402,38 @@ impl Tunnel {
         self.note(cause);
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {
+                if matches!(cause, EndCause::Drained | EndCause::Stopped) {
+                    self.send_away(source.other(), now_ms);
+                }
                 self.leg_mut(source.other()).say_goodbye(now_ms).ok();
             }
             self.flow_from_mut(source).state = FlowState::Closed;
+        }
+    }
+
+    /// Puts a Close with "going away" between the frames that go to this side (RFC 6455 §7.4.1), if
+    /// that is where its bytes stand and no Close is among them.
+    fn send_away(&mut self, side: Side, now_ms: u64) {
+        let flow = self.flow_from(side.other());
+        let between = flow.tracker.as_ref().is_some_and(Tracker::is_at_boundary);
+        if !between || flow.totals.close.is_some() {
+            return;
+        }
+        let mask = match side {
+            Side::Client => None,
+            Side::Upstream => {
+                let mut mask = [0; 4];
+                if aws_lc_rs::rand::fill(&mut mask).is_err() {
+                    return;
+                }
+                Some(mask)
+            }
+        };
+        let code = CloseCode::GOING_AWAY.0.to_be_bytes();
+        let frame = ControlFrame::new(Opcode::Close, &code, mask);
+        let mut output = [0; sealed_len(size_of::<ControlFrame>())];
+        if self.leg_mut(side).transmit(&frame, &mut output, now_ms).is_ok() {
+            self.flow_from_mut(side.other()).passed += frame.len() as u64;
         }
     }
 

@@ -64,6 +64,42 @@ fn an_upstream_that_ends_still_hears_the_client_out() {
 }
 
 #[test]
+fn a_drained_websocket_hears_going_away_between_its_frames() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) =
+        rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
+    upstream.send(b"\x81\x02hi");
+    rig.expect(&mut client, b"\x81\x02hi");
+    rig.handle.close(Selection::All, EndCause::Drained).unwrap();
+    rig.expect(&mut client, b"\x88\x02\x03\xe9");
+    rig.expect_end(&mut client);
+    rig.until("end", || {
+        upstream.poll();
+        upstream.ended
+    });
+    let &[0x88, 0x82, a, b, _, _, x, y] = &upstream.received[..] else {
+        panic!("no masked Close but {:?}", upstream.received);
+    };
+    assert_eq!([a ^ x, b ^ y], [0x03, 0xe9]);
+    let end = rig.end();
+    assert_eq!((end.cause, end.client.sent, end.upstream.sent), (EndCause::Drained, 8, 8));
+}
+
+#[test]
+fn nothing_is_put_into_a_frame_or_behind_a_close() {
+    let cases: [&[u8]; 3] = [b"\x81\x05he", b"\x88\x02\x03\xe8", b"\xff\xff"];
+    for sent in cases {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) =
+            rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
+        upstream.send(sent);
+        rig.expect(&mut client, sent);
+        rig.handle.close(Selection::All, EndCause::Drained).unwrap();
+        rig.expect_end(&mut client);
+    }
+}
+
+#[test]
 fn a_relay_thread_carries_ends_and_stops() {
     let (ended, ends) = mpsc::channel();
     let relay = start("relay", Settings::default(), move |ticket, end| {
