@@ -33,6 +33,8 @@ pub(crate) struct Console {
     /// What the engine is built with; its error log is that of `-e`.
     pub(crate) surroundings: Surroundings,
     log: ErrorLog,
+    /// Whether notices are told, too: in a test that is not to be quiet.
+    notices: bool,
 }
 
 impl Console {
@@ -55,7 +57,7 @@ impl Console {
             surroundings.error_log = LogTarget::Stderr;
             ErrorLog::stderr(LogLevel::Notice)
         });
-        Ok(Self { surroundings, log })
+        Ok(Self { surroundings, log, notices: options.tests() && !options.quiet })
     }
 
     /// Tells a problem on standard error and in the log.
@@ -66,20 +68,22 @@ impl Console {
         self.log.write(level, None, message);
     }
 
-    /// Tells all problems: nginx's line of each, and at a terminal the place in the text.
+    /// Tells all problems: nginx's line of each, and the place in the text of errors and warnings.
+    ///
+    /// nginx keeps notices from the terminal; a test tells them, for they say what has no effect.
     pub(crate) fn report(&self, report: &Report, sources: &SourceMap) {
-        let terminal = io::stderr().is_terminal();
         for line in report.lines(sources) {
             let (level, message) = split(&line);
-            // nginx keeps notices from the terminal.
-            if level <= LogLevel::Warn {
+            if level <= LogLevel::Warn || self.notices {
                 self.write(level, message);
             } else {
                 self.log.write(level, None, message);
             }
         }
-        if terminal && report.iter().any(|diagnostic| diagnostic.level != Level::Note) {
-            eprint!("\n{}", report.render(sources, true));
+        let terminal = io::stderr().is_terminal();
+        if terminal || self.notices || report.has_errors() {
+            let drawn = report.iter().filter(|diagnostic| diagnostic.level != Level::Note);
+            drawn.for_each(|one| eprintln!("\n{}", one.render(sources, terminal).trim_end()));
         }
     }
 

@@ -240,7 +240,7 @@ impl Load {
         // The one before it, if any, goes first.
         self.clients[index] = None;
         let client = Client::connect(address, &target.security, role)?;
-        self.epoll.add(client.socket(), CLIENT + index as u64)?;
+        self.epoll.add(client.socket(), CLIENT + index as u64, true)?;
         self.clients[index] = Some(client);
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Backend {
             };
             set_nodelay(socket.as_fd())?;
             let slot = self.free.pop().unwrap_or(self.connections.len());
-            epoll.add(socket.as_fd(), token + slot as u64)?;
+            epoll.add(socket.as_fd(), token + slot as u64, true)?;
             let stage = Stage::Head(Vec::new());
             let connection = Some(Connection { socket, stage, out: Outgoing::default() });
             match self.connections.get_mut(slot) {
