@@ -15,6 +15,7 @@
 
 mod deadlines;
 mod engine;
+mod flow;
 mod leg;
 mod protection;
 mod record;

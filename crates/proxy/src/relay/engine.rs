@@ -13,7 +13,8 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_sys::socket;
 
 use super::deadlines::Deadlines;
-use super::tunnel::{Buffers, Tunnel};
+use super::flow::Buffers;
+use super::tunnel::Tunnel;
 use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
 
 /// The token of the doorbell, which no leg has.

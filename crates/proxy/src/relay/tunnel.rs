@@ -1,41 +1,17 @@
 //! One tunnel: two legs, and a flow of bytes in each direction.
 //!
-//! A flow is `Open` ──the source ends──▶ `Draining` ──all is sent──▶ `Closed`, and it is `Closed` at
-//! once when its destination breaks. Every way of ending is made of that: a tunnel is over when both its
-//! flows are closed, and its cause is what happened first. So whatever a side sent before it ended or
-//! broke still arrives, and half-close needs no case of its own.
+//! Every way of ending is made of the ends of flows: a tunnel is over when both are closed. So whatever
+//! a side sent before it ended or broke still arrives, and half-close needs no case of its own.
 
 use std::io;
 
 use wssgate_sys::epoll::Event;
 use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 
+use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE};
 use super::leg::{Leg, SendError, SourceEnd};
-use super::record::{MAX_RECORD, TlsFault, sealed_len};
-use super::{EndCause, Handover, Protocol, READ_SIZE, Side, Timers, Totals, TunnelEnd};
-
-/// Working memory of the relay thread, lent to the tunnel that has its turn.
-pub(super) struct Buffers {
-    /// Bytes as they came from the wire, behind the front of a record.
-    input: Box<[u8]>,
-    /// The same, opened.
-    plain: Box<[u8]>,
-    /// And sealed again.
-    output: Box<[u8]>,
-}
-
-/// The most that one read and the record before it can bring.
-const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
-
-impl Buffers {
-    pub(super) fn new() -> Self {
-        Self {
-            input: vec![0; INPUT_SIZE].into_boxed_slice(),
-            plain: vec![0; INPUT_SIZE].into_boxed_slice(),
-            output: vec![0; sealed_len(INPUT_SIZE)].into_boxed_slice(),
-        }
-    }
-}
+use super::record::{TlsFault, sealed_len};
+use super::{EndCause, Handover, READ_SIZE, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
@@ -49,8 +25,6 @@ pub(super) struct Tunnel {
     /// From the upstream to the client.
     down: Flow,
     timers: TimersMs,
-    /// The least that is read at once.
-    buffer_size: usize,
     began_ms: u64,
     /// When bytes last moved, in either direction.
     active_ms: u64,
@@ -61,29 +35,6 @@ pub(super) struct Tunnel {
     pub(super) awake: bool,
     /// When its entry among the deadlines fires.
     pub(super) armed_ms: u64,
-}
-
-/// One direction.
-#[derive(Debug)]
-struct Flow {
-    state: FlowState,
-    /// How much is read at once: doubled while the destination takes it all, `buffer_size` once it
-    /// did not.
-    window: usize,
-    /// Follows the frames; none in a tunnel of other things.
-    tracker: Option<Tracker>,
-    /// What passed at the source; what was sent to it is the other flow's.
-    totals: Totals,
-    /// Bytes that the destination's leg took, sent or kept.
-    passed: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FlowState {
-    Open,
-    /// The source has ended; what was read is still being sent.
-    Draining,
-    Closed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +85,6 @@ impl Tunnel {
             up: Flow::new(protocol, wssgate_ws::Side::Client, buffer_size),
             down: Flow::new(protocol, wssgate_ws::Side::Server, buffer_size),
             timers: handover.timers.into(),
-            buffer_size,
             began_ms: now_ms,
             active_ms: now_ms,
             cause: None,
@@ -256,7 +206,8 @@ impl Tunnel {
         if let Some(end) = arrived.end {
             self.on_source_end(source, end, now_ms);
         }
-        self.adapt_window(source, wire == window);
+        let blocked = self.leg(source.other()).blocked();
+        self.flow_from_mut(source).adapt_window(wire == window, blocked);
         wire
     }
 
@@ -273,17 +224,6 @@ impl Tunnel {
                 Err(SendError::Broken(error)) => self.on_unwritable(source.other(), &error),
                 Err(SendError::Fault(fault)) => self.on_worn_out(source.other(), fault, now_ms),
             }
-        }
-    }
-
-    fn adapt_window(&mut self, source: Side, filled: bool) {
-        let blocked = self.leg(source.other()).blocked();
-        let least = self.buffer_size;
-        let flow = self.flow_from_mut(source);
-        if blocked {
-            flow.window = least;
-        } else if filled {
-            flow.window = (flow.window * 2).min(READ_SIZE);
         }
     }
 
@@ -476,26 +416,6 @@ impl Tunnel {
         let passed = self.flow_from(side.other()).passed;
         let unsent = self.leg(side).unsent_len() as u64;
         Totals { sent: passed.saturating_sub(unsent), ..self.flow_from(side).totals }
-    }
-}
-
-impl Flow {
-    fn new(protocol: Protocol, from: wssgate_ws::Side, window: usize) -> Self {
-        let tracker = match protocol {
-            Protocol::WebSocket(extensions) => Some(Tracker::new(from, extensions)),
-            Protocol::Other => None,
-        };
-        Self { state: FlowState::Open, window, tracker, totals: Totals::default(), passed: 0 }
-    }
-
-    /// Notes what passes.
-    fn count(&mut self, plain: &[u8]) {
-        self.totals.received += plain.len() as u64;
-        if let Some(tracker) = &mut self.tracker {
-            let progress = tracker.advance(plain, &mut self.totals.frames);
-            self.totals.close = self.totals.close.or(progress.close);
-            self.totals.broken = self.totals.broken.or(progress.broken);
-        }
     }
 }
 
