@@ -43,7 +43,7 @@ use plan::{Asked, Plan};
 
 use crate::front::body::{BodyError, BufferedBody, RequestBody};
 use crate::front::request::{Request, UpstreamState};
-use crate::front::{Exchange, Outcome, Responder};
+use crate::front::{Exchange, Outcome, Reply, Responder};
 use crate::relay::Protocol;
 use crate::tunnel::Switch;
 use crate::worker::Worker;
@@ -373,7 +373,7 @@ impl Proxying<'_> {
         self.state().header_time = Some(link.began.elapsed());
         if head.status() == 101 {
             drop(sender);
-            return self.switch(link, head);
+            return self.switch(link, head).await;
         }
         if let Some(trouble) = self.failure_in(&head) {
             drop(sender);
@@ -470,7 +470,7 @@ impl Proxying<'_> {
     }
 
     /// A switch of protocols: only if it is the answer to what was asked for.
-    fn switch(&mut self, link: Link, head: ResponseHead) -> Tried {
+    async fn switch(&mut self, link: Link, head: ResponseHead) -> Tried {
         record(self.request, &link.connection, Some(&head), link.began);
         self.request.upstream_head = Some(head.clone());
         match checked(self.plan.offer.as_ref(), head.fields()) {
@@ -480,11 +480,17 @@ impl Proxying<'_> {
                 let switch = Switch { reply, connection, lease, protocol, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
+            // nginx sends no body here either: it waits for one until somebody gives up.
+            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
+                self.request.log(LogLevel::Error, invalid_switch(&error));
+                self.request.keepalive = false;
+                let reply = Reply { length: Some(0), ..Reply::new(502) };
+                self.response.head(self.request, reply);
+                let sent = self.response.finish(self.request, None).await;
+                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
+            }
             Err(error) => {
-                let message = format!(
-                    "upstream sent an invalid switch of protocols: {error} while reading response \
-                     header from upstream"
-                );
+                let message = invalid_switch(&error);
                 link.failed(Trouble { cause: Cause::InvalidHeader, message })
             }
         }
@@ -502,6 +508,13 @@ impl Proxying<'_> {
             }
         }
     }
+}
+
+fn invalid_switch(error: &SwitchError) -> String {
+    format!(
+        "upstream sent an invalid switch of protocols: {error} while reading response header from \
+         upstream"
+    )
 }
 
 /// Ends the answer to the client as the body ended.
