@@ -150,7 +150,9 @@ impl Running {
         let setup = config::Setup { site, plain: &plain, tls: &tls, backends };
         let (text, args) = setup.of(installed.peer);
         let file = site.dir.path().join("proxy.conf");
-        fs::write(&file, text)?;
+        fs::write(&file, text).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+        })?;
         let stderr = fs::File::create(site.dir.path().join("stderr"))?;
         let mut command = Command::new(&installed.program);
         command.args(args).current_dir(site.dir.path());
@@ -159,7 +161,10 @@ impl Running {
         affinity::run_on(site.cores.proxy)?;
         let child = command.spawn();
         affinity::run_on(site.cores.load)?;
-        let mut running = Self { child: child?, plain, tls };
+        let child = child.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", installed.program.display()))
+        })?;
+        let mut running = Self { child, plain, tls };
         running.wait_until_ready(site)?;
         Ok(running)
     }

@@ -65,7 +65,8 @@ fn parent_pid(stat: &str) -> Option<u32> {
 
 fn cpu_of(pid: u32) -> io::Result<Duration> {
     let mut ns = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+    let tasks = format!("/proc/{pid}/task");
+    for task in fs::read_dir(&tasks).map_err(|error| about(&tasks, &error))? {
         // A thread that has just ended is gone together with what it used; nobody measured here
         // ends threads while it is measured.
         if let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) {
@@ -76,10 +77,15 @@ fn cpu_of(pid: u32) -> io::Result<Duration> {
 }
 
 fn pss_of(pid: u32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(|error| about(&path, &error))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(first_number).ok_or(io::ErrorKind::InvalidData)?;
     Ok(kib * 1024)
+}
+
+fn about(path: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 fn first_number(text: &str) -> Option<u64> {
@@ -91,6 +97,11 @@ pub(crate) fn own_cpu() -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let ns = first_number(&text).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Duration::from_nanos(ns))
+}
+
+/// How many threads want to run, over the last minute; a measurement wants to be alone.
+pub(crate) fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// The name of the processor and of the kernel, for the report.

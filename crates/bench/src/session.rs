@@ -16,6 +16,9 @@ use crate::process;
 use crate::report::{Report, Results};
 use crate::rows::{ROWS, Reading, Row, Scale, Trial};
 
+/// A load average above this one disturbs.
+const QUIET: f64 = 0.5;
+
 /// Measures, prints, and writes the report if it is a full one or asked for.
 pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<()> {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| options.wants(row.name)).collect();
@@ -29,6 +32,9 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     scale.runs = options.runs.unwrap_or(scale.runs);
     scale.fit(site.descriptors);
 
+    if let Some(load) = process::load_average().filter(|&load| load > QUIET) {
+        eprintln!("warning: the machine is busy (load average {load}), which shows in the figures");
+    }
     let peers = installed(options, wssgate);
     let peers_text = peers.iter().map(|peer| format!("{}: {}", peer.peer.name(), peer.version));
     let mut report = Report {
