@@ -42,22 +42,24 @@ pub async fn serve(
     let _ = stream.set_nodelay();
     let opened = match listening.ssl {
         false => Some(Opened { stream: ClientStream::Plain(stream), tls: None, misses_tls: false }),
-        true => match timeout(wait, shake_hands(&generation, socket, &local, stream)).await {
-            Ok(Ok(opened)) => Some(opened),
-            Ok(Err(error)) => {
-                log_handshake(&generation, serial, &peer, &error);
-                None
+        true => {
+            match timeout(wait, Box::pin(shake_hands(&generation, socket, &local, stream))).await {
+                Ok(Ok(opened)) => Some(opened),
+                Ok(Err(error)) => {
+                    log_handshake(&generation, serial, &peer, &error);
+                    None
+                }
+                Err(_) => {
+                    log_handshake(
+                        &generation,
+                        serial,
+                        &peer,
+                        &"client timed out while SSL handshaking",
+                    );
+                    None
+                }
             }
-            Err(_) => {
-                log_handshake(
-                    &generation,
-                    serial,
-                    &peer,
-                    &"client timed out while SSL handshaking",
-                );
-                None
-            }
-        },
+        }
     };
     let Some(opened) = opened else { return };
     let life = generation.life().clone();

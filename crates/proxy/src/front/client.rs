@@ -4,7 +4,7 @@
 //! One task owns a connection, so one `RefCell` beneath both is enough; it is only borrowed inside
 //! a poll, never across one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -89,6 +89,7 @@ pub struct Client {
     /// What is known of it.
     pub info: Rc<ConnectionInfo>,
     io: RefCell<Io>,
+    timed_out: Cell<bool>,
 }
 
 struct Io {
@@ -101,7 +102,8 @@ struct Io {
 impl Client {
     /// A connection of which nothing was read.
     pub fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Self {
-        Self { info, io: RefCell::new(Io { stream, input: BytesMut::new(), eof: false }) }
+        let io = Io { stream, input: BytesMut::new(), eof: false };
+        Self { info, io: RefCell::new(io), timed_out: Cell::new(false) }
     }
 
     /// Gives access to what was read and not yet consumed.
@@ -168,14 +170,24 @@ impl Client {
     ) -> Result<(), Gone> {
         while !(first.is_empty() && second.is_empty()) {
             let written = timeout(limit, poll_fn(|cx| self.poll_write(cx, &first, &second))).await;
-            let written = written.map_err(|_| Gone::Timeout)?.map_err(|_| Gone::Closed)?;
+            let written = written.map_err(|_| self.on_timeout())?.map_err(|_| Gone::Closed)?;
             let of_first = written.min(first.len());
             first.advance(of_first);
             second.advance(written - of_first);
         }
         let flushed =
             timeout(limit, poll_fn(|cx| self.io.borrow_mut().stream.poll_flush(cx))).await;
-        flushed.map_err(|_| Gone::Timeout)?.map_err(|_| Gone::Closed)
+        flushed.map_err(|_| self.on_timeout())?.map_err(|_| Gone::Closed)
+    }
+
+    fn on_timeout(&self) -> Gone {
+        self.timed_out.set(true);
+        Gone::Timeout
+    }
+
+    /// Whether the client took nothing for too long.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.timed_out.get()
     }
 
     fn poll_write(
@@ -216,7 +228,6 @@ impl Client {
     }
 
     /// Takes the socket out, with what was read and not consumed.
-    #[allow(dead_code)]
     pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
         let io = self.io.into_inner();
         (io.stream, io.input)

@@ -77,8 +77,12 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             break;
         }
         life = generation.life().clone();
+        // Boxed, so that an idle connection owns no memory of requests.
+        let one = Box::pin(link.serve_one(generation, pipelined, &mut held));
         let next = tokio::select! {
-            next = link.serve_one(generation, pipelined, &mut held) => next,
+            // First, because it ends by itself where there is something to log.
+            biased;
+            next = one => next,
             () = life.expired() => Next::Close,
         };
         match next {
@@ -126,7 +130,7 @@ impl Link {
         held: &mut Held,
     ) -> Next {
         let Some(route) = self.route(&generation) else { return Next::Close };
-        let server = self.first_server(&generation, route);
+        let server = self.sni_server(route).unwrap_or(route.default_server);
         let settings = &generation.http().servers[server.0].connection;
         let mut parser = RequestParser::new();
         let started = Instant::now();
@@ -177,11 +181,7 @@ impl Link {
         route::address_route(&generation.http().sockets[socket], &self.info().local)
     }
 
-    /// The server before Host is known: that of SNI, else the default of the address.
-    fn first_server(&self, _generation: &Generation, route: &AddressRoute) -> ServerId {
-        self.sni_server(route).unwrap_or(route.default_server)
-    }
-
+    /// The server that the name of the TLS handshake asks for.
     fn sni_server(&self, route: &AddressRoute) -> Option<ServerId> {
         let name = self.info().tls.as_ref()?.server_name.as_ref()?;
         route.names.find(name.as_bytes()).map(|(server, _)| *server)
@@ -297,7 +297,11 @@ impl Link {
         let head = request.head.as_ref();
         request.keepalive = head.is_some_and(|head| head.keeps_alive());
         request.lingering = !exchange.body.is_empty();
-        phases::answer(exchange).await
+        let life = request.generation.life().clone();
+        tokio::select! {
+            end = phases::answer(exchange) => end,
+            () = life.expired() => End::Close,
+        }
     }
 
     /// Finds the virtual server by Host.
@@ -367,7 +371,8 @@ impl Link {
         if answered {
             let unread = !exchange.body.is_read() && exchange.request.lingering;
             self.close(settings, unread).await;
-        } else if settings.reset_timedout_connection {
+        } else if settings.reset_timedout_connection && is_timeout(&exchange.request, &self.client)
+        {
             self.client.reset_on_close();
         }
         Next::Close
@@ -431,6 +436,11 @@ fn adopt(request: &mut Request, head: RequestHead) {
     }
     request.head_len = head.raw_len() as u64;
     request.head = Some(head);
+}
+
+/// Whether a connection without an answer counts as one that timed out; 444 does, as in nginx.
+fn is_timeout(request: &Request, client: &Client) -> bool {
+    client.timed_out() || matches!(request.response.status, 408 | 444)
 }
 
 /// The path of a broken head, for the log, when its line has one.
