@@ -449,6 +449,11 @@ impl Proxying<'_> {
 
     /// Something else that is to be answered than what the upstream sent.
     fn instead_of(&mut self, head: &ResponseHead) -> Option<Outcome> {
+        if let Some(rate) = head.fields().first_bytes("x-accel-limit-rate")
+            && !response::ignored(self.settings, "X-Accel-Limit-Rate")
+        {
+            *self.request.limit_rate.borrow_mut() = Some(rate);
+        }
         let status = head.status();
         if status >= 300 && self.settings.intercept_errors && self.request.has_error_page(status) {
             if status == 401 {
