@@ -14,6 +14,7 @@ pub(crate) mod rewrite;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod websocket;
 pub(crate) mod without_effect;
 
 use crate::directive::Row;
@@ -34,5 +35,6 @@ pub(crate) const TABLES: &[&[Row]] = &[
     server::ROWS,
     tls::ROWS,
     upstream::ROWS,
+    websocket::ROWS,
     without_effect::ROWS,
 ];

@@ -263,6 +263,17 @@ pub struct Server {
     pub connection: ConnectionSettings,
     /// The `ssl_*` directives.
     pub tls: ServerTls,
+    /// `tls_records`.
+    pub tls_records: TlsRecords,
+}
+
+/// `tls_records`: who seals and opens the TLS records of a tunnel, on both of its sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRecords {
+    /// We do, with the keys of the finished handshake.
+    Keys,
+    /// rustls keeps doing it.
+    Rustls,
 }
 
 /// Server-level settings for reading requests.
@@ -791,6 +802,8 @@ pub enum LogEscape {
 pub struct ProxySettings {
     /// `proxy_http_version` is 1.1 (else 1.0).
     pub http11: bool,
+    /// `websocket`: upgrades pass where no line says what to do with them.
+    pub websocket: bool,
     /// `proxy_set_header` lines that apply here, in order; nothing built in is among them.
     pub set_headers: Vec<(Box<[u8]>, Template)>,
     /// `proxy_set_body`.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use wssgate_config::model::LogLevel;
+use wssgate_config::model::{LogLevel, TlsRecords};
 
 use crate::front::client::ClientStream;
 use crate::front::request::Request;
@@ -16,7 +16,7 @@ use crate::front::response::Reply;
 use crate::listen::Stream;
 use crate::metrics::Held;
 use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
-use crate::tls::keys::{self, DetachError, TlsStream};
+use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
 use crate::upstream::{Connection, Lease, PeerStream};
 use crate::worker::Worker;
 
@@ -51,7 +51,8 @@ pub async fn run(
     worker: &Rc<Worker>,
 ) {
     let Switch { connection, lease, protocol, began, .. } = switch;
-    let legs = match legs(client, input, connection).await {
+    let records = request.server().tls_records;
+    let legs = match legs(client, input, connection, records).await {
         Ok(legs) => legs,
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
@@ -73,16 +74,17 @@ async fn legs(
     client: ClientStream,
     input: BytesMut,
     connection: Connection,
+    records: TlsRecords,
 ) -> Result<(Leg, Leg), HandoverError> {
     let (stream, read, ended) = connection.into_parts();
     let mut upstream = match stream {
         PeerStream::Plain(stream) => plain_leg(stream, read)?,
-        PeerStream::Tls(stream) => tls_leg(*stream, read).await?,
+        PeerStream::Tls(stream) => tls_leg(*stream, read, records).await?,
     };
     upstream.ended |= ended;
     let client = match client {
         ClientStream::Plain(stream) => plain_leg(stream, input)?,
-        ClientStream::Tls(stream) => tls_leg(*stream, input).await?,
+        ClientStream::Tls(stream) => tls_leg(*stream, input, records).await?,
     };
     Ok((client, upstream))
 }
@@ -95,18 +97,23 @@ fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
 async fn tls_leg<T: TlsStream<Socket = Stream>>(
     stream: T,
     read: BytesMut,
+    records: TlsRecords,
 ) -> Result<Leg, HandoverError> {
-    let detached = keys::detach(stream).await?;
-    detached.socket.set_nodelay()?;
     let mut plaintext: Vec<u8> = read.into();
-    plaintext.extend_from_slice(&detached.plaintext);
-    Ok(Leg {
-        socket: detached.socket.into_fd()?,
-        tls: LegTls::Keys(detached.keys),
-        plaintext,
-        ciphertext: detached.ciphertext,
-        ended: detached.ended,
-    })
+    let (socket, tls, ciphertext, ended) = match records {
+        TlsRecords::Keys => {
+            let Detached { socket, keys, plaintext: opened, ciphertext, ended } =
+                keys::detach(stream).await?;
+            plaintext.extend_from_slice(&opened);
+            (socket, LegTls::Keys(keys), ciphertext, ended)
+        }
+        TlsRecords::Rustls => {
+            let Separated { socket, connection, ciphertext } = keys::separate(stream).await?;
+            (socket, LegTls::Rustls(connection), ciphertext, false)
+        }
+    };
+    socket.set_nodelay()?;
+    Ok(Leg { socket: socket.into_fd()?, tls, plaintext, ciphertext, ended })
 }
 
 fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protocol) -> Handover {

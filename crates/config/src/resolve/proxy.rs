@@ -152,6 +152,7 @@ impl Resolver<'_, '_> {
         let pass_headers: Vec<Box<[u8]>> = scope.all("proxy_pass_header");
         ProxySettings {
             http11: scope.one("proxy_http_version"),
+            websocket: scope.one("websocket"),
             set_headers: scope.all("proxy_set_header"),
             set_body: scope.maybe("proxy_set_body"),
             method: scope.maybe("proxy_method"),

@@ -54,6 +54,7 @@ impl Resolver<'_, '_> {
             named_locations,
             connection: connection_settings(scope),
             tls: self.server_tls(scope),
+            tls_records: scope.one("tls_records"),
         }
     }
 

@@ -146,9 +146,13 @@ fn names_upgrade(connection: &[u8]) -> bool {
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// The protocols of a valid WebSocket request, where no line says what to do with them.
+/// The protocols of a valid WebSocket request, where no line says what to do with them and
+/// `websocket` is on.
 fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
     let settings = &request.location().proxy;
+    if !settings.websocket {
+        return None;
+    }
     let said = settings.set_headers.iter().any(|(name, _)| {
         name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"connection")
     });
