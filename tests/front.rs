@@ -405,6 +405,52 @@ fn the_server_is_chosen_by_name_as_nginx_does() {
 }
 
 #[test]
+fn the_location_is_chosen_as_nginx_does() {
+    let server = serve(
+        "server { listen %%LISTEN_0%%; server_name localhost; absolute_redirect off;
+             location / { return 200 root; }
+             location = /exact { return 200 exact; }
+             location /exact { return 200 prefix; }
+             location /long/ { return 200 long; }
+             location /long/er/ { return 200 longer; }
+             location ^~ /final/ { return 200 final; }
+             location ~ \\.php$ { return 200 regex; }
+             location ~* \\.PHP { return 200 caseless; }
+             location /nest/ {
+                 return 200 nest;
+                 location /nest/in/ { return 200 inner; }
+                 location ~ in\\.txt$ { return 200 inner-regex; }
+             }
+             location ~ ^/outer/ {
+                 location ~ /x { return 200 in-regex; }
+             }
+             location ~ ^/outer/.*\\.txt$ { return 200 late; }
+             location /pass/ { proxy_pass http://127.0.0.1:1; } }",
+    );
+    for (path, expected) in [
+        ("/", "root"),
+        ("/exact", "exact"),
+        ("/exactly", "prefix"),
+        ("/long", "root"),
+        ("/long/x", "long"),
+        ("/long/er/x", "longer"),
+        ("/long/x.php", "regex"),
+        ("/long/x.Php5", "caseless"),
+        ("/final/x.php", "final"),
+        ("/nest/in/x", "inner"),
+        ("/nest/in/x.php", "regex"),
+        ("/nest/in.txt", "inner-regex"),
+        ("/nest/x", "nest"),
+        ("/outer/x.txt", "in-regex"),
+    ] {
+        assert_eq!(brief(&ask(&server, get(path))).1, expected, "{path}");
+    }
+    let answer = ask(&server, get("/pass?a"));
+    assert_eq!(brief(&answer).0, "301 Moved Permanently");
+    assert_eq!(field(&answer, "Location").as_deref(), Some("/pass/?a"));
+}
+
+#[test]
 fn variables_tell_of_request_and_connection() {
     let server = serve(
         "map $arg_m $mapped { default none; a A; ~^b(.) re-$1; }

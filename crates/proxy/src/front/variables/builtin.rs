@@ -23,6 +23,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
     match variable {
         B::Args | B::QueryString => some_text(&request.args.borrow()),
         B::IsArgs => flag(!request.args.borrow().is_empty(), "?"),
+        // Empty for a path that was refused, missing when no line was understood.
+        B::Uri | B::DocumentUri if request.head.is_some() => Some(request.path.clone()),
         B::Uri | B::DocumentUri => some_text(&request.path),
         B::RequestUri => request.head.is_some().then(|| request.raw_uri.clone()),
         B::Request => some_text(&request.request_line),
