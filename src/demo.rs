@@ -12,6 +12,7 @@ use std::{io, thread};
 
 use clap::Parser;
 use thiserror::Error;
+use wssgate_sys::signals;
 
 use crate::Own;
 use crate::cli::OwnConf;
@@ -79,6 +80,8 @@ fn bind(port: u16, option: &'static str) -> Result<TcpListener, DemoError> {
 fn serve_app(listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Ctrl-C is for the main thread.
+    signals::block()?;
     let serve = move || {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {

@@ -34,24 +34,36 @@ pub struct Signals {
     fd: OwnedFd,
 }
 
+/// From now on the signals wait, for this thread and every one that it starts. A thread that did
+/// not know of it would take them with their default action, which ends the process.
+pub fn block() -> io::Result<()> {
+    let set = obeyed();
+    // SAFETY: the set lives through the call, and no old mask is asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+fn obeyed() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set; the others get the initialised set and numbers.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in OBEYED {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
+
 impl Signals {
-    /// From now on the signals wait here, for this thread and every one that it starts.
+    /// Blocks the signals ([`block`]); they wait here.
     pub fn new() -> io::Result<Self> {
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set, which lives through all three calls; the others
-        // only get that set, numbers and no old mask to fill in.
-        let fd = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for signal in OBEYED {
-                libc::sigaddset(set.as_mut_ptr(), signal);
-            }
-            let blocked =
-                libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-            if blocked != 0 {
-                return Err(io::Error::from_raw_os_error(blocked));
-            }
-            libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        };
+        block()?;
+        let set = obeyed();
+        // SAFETY: the set lives through the call; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         let fd = check(fd)?;
         // SAFETY: signalfd has just returned this descriptor, and nobody else knows it.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
