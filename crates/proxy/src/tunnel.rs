@@ -47,12 +47,13 @@ pub async fn run(
     request: &mut Request,
     client: ClientStream,
     input: BytesMut,
-    switch: Switch,
+    switch: Box<Switch>,
     worker: &Rc<Worker>,
 ) {
-    let Switch { connection, lease, protocol, began, .. } = switch;
+    let Switch { connection, lease, protocol, began, .. } = *switch;
     let records = request.server().tls_records;
-    let legs = match legs(client, input, connection, records).await {
+    // In memory of its own, which is given back: what waits here for hours is to be small.
+    let legs = match Box::pin(legs(client, input, connection, records)).await {
         Ok(legs) => legs,
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));

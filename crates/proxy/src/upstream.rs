@@ -475,7 +475,9 @@ impl Proxying<'_> {
     }
 
     /// A switch of protocols: only if it is the answer to what was asked for.
-    async fn switch(&mut self, link: Link, head: ResponseHead) -> Tried {
+    async fn switch(&mut self, link: Link, mut head: ResponseHead) -> Tried {
+        // A tunnel lives long; it must not keep the buffer that its head was read into.
+        head.detach();
         record(self.request, &link.connection, Some(&head), link.began);
         self.request.upstream_head = Some(head.clone());
         match checked(self.plan.offer.as_ref(), head.fields()) {

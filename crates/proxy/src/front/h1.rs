@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::{sleep, timeout, timeout_at};
 use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
@@ -18,7 +18,7 @@ use wssgate_config::model::{
 use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser, Version};
 
 use crate::clock;
-use crate::front::client::Client;
+use crate::front::client::{Client, ClientStream};
 use crate::front::phases::{self, End};
 use crate::front::request::MAX_URI_CHANGES;
 use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
@@ -89,9 +89,8 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             Next::Keep(limit) => wait = limit,
             Next::Close => return,
             Next::Switch(switched) => {
-                let (exchange, switch) = *switched;
                 // The relay ends it when its generation does.
-                return Box::pin(link.switch(exchange, switch)).await;
+                return Box::pin(link.switch(switched)).await;
             }
         }
         served += 1;
@@ -406,17 +405,32 @@ impl Link {
     }
 
     /// Turns the connection into a tunnel, and waits for its end.
-    async fn switch(self, exchange: Exchange, mut switch: Switch) {
-        let Exchange { mut request, body, mut response } = exchange;
+    async fn switch(self, switched: Box<(Exchange, Switch)>) {
+        let worker = Rc::clone(&self.worker);
+        let (mut request, parts) = Box::pin(self.answer_switch(switched)).await;
+        if let Some((stream, input, switch)) = parts {
+            tunnel::run(&mut request, stream, input, switch, &worker).await;
+        }
+        access_log::write(&request);
+    }
+
+    /// Sends the 101, and takes the connection apart if the client is still there.
+    async fn answer_switch(
+        self,
+        switched: Box<(Exchange, Switch)>,
+    ) -> (Box<Request>, Option<(ClientStream, BytesMut, Box<Switch>)>) {
+        let (Exchange { request, body, mut response }, mut switch) = *switched;
+        let mut request = Box::new(request);
         response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
         // Nobody else uses the connection any more.
-        if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
+        let client = sent.ok().and_then(|()| Rc::try_unwrap(self.client).ok());
+        let parts = client.map(|client| {
             let (stream, input) = client.into_parts();
-            tunnel::run(&mut request, stream, input, switch, &self.worker).await;
-        }
-        access_log::write(&request);
+            (stream, input, Box::new(switch))
+        });
+        (request, parts)
     }
 }
 
