@@ -241,7 +241,8 @@ fn head_has_the_fields_of_get_and_no_body() {
 #[test]
 fn bodies_nobody_wants_do_not_put_the_connection_out_of_step() {
     let server = serve(
-        "server { listen %%LISTEN_0%%; client_max_body_size 20; location / { return 200 $uri; } }",
+        "server { listen %%LISTEN_0%%; client_max_body_size 20; lingering_timeout 100ms;
+             location / { return 200 $uri; } }",
     );
     let post = |fields: &str| format!("POST /1 HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     for (first, statuses) in [

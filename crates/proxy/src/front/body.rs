@@ -132,6 +132,16 @@ impl Drop for TempFile {
     }
 }
 
+/// How much of a body may stay in memory: the buffer, and a quarter more when that is known to hold
+/// all of it, as in nginx.
+fn memory_for(framing: Framing, buffer: usize) -> usize {
+    let more = buffer + buffer / 4;
+    match framing {
+        Framing::Length(len) if len < more as u64 => more,
+        _ => buffer,
+    }
+}
+
 /// Runs file work where it may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -382,13 +392,14 @@ impl RequestBody {
         let generation = Arc::clone(&request.generation);
         let settings = &generation.http().locations[request.location.0].settings;
         let in_file = settings.client_body_in_file_only;
+        let room = memory_for(self.framing, settings.client_body_buffer_size);
         let mut memory = BytesMut::new();
         let mut file = None;
         if in_file != BodyInFile::Off && self.framing != Framing::None {
             file = Some(self.temp_file(settings)?);
         }
         while let Some(piece) = self.wire_chunk().await? {
-            if file.is_none() && memory.len() + piece.len() > settings.client_body_buffer_size {
+            if file.is_none() && memory.len() + piece.len() > room {
                 request
                     .log(LogLevel::Warn, "a client request body is buffered to a temporary file");
                 let made = self.temp_file(settings)?;
@@ -409,5 +420,22 @@ impl RequestBody {
     fn temp_file(&self, settings: &LocationSettings) -> Result<TempFile, BodyError> {
         let keep = settings.client_body_in_file_only == BodyInFile::On;
         TempFile::create(&settings.client_body_temp_path, keep).map_err(BodyError::File)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_just_exceeds_the_buffer_stays_in_memory() {
+        for (framing, expected) in [
+            (Framing::Length(100), 125),
+            (Framing::Length(124), 125),
+            (Framing::Length(125), 100),
+            (Framing::Chunked, 100),
+        ] {
+            assert_eq!(memory_for(framing, 100), expected, "{framing:?}");
+        }
     }
 }
