@@ -227,3 +227,24 @@ fn interim_answers_are_passed_over() {
     let response = client.recv_response();
     assert_eq!((response.status, response.text().as_str()), (200, "ok"));
 }
+
+#[test]
+fn a_group_named_by_a_variable_hashes_by_its_own_key() {
+    let upstreams = [Upstream::text("one"), Upstream::text("two"), Upstream::text("three")];
+    let server = Instance::setup(EXE)
+        .http(
+            "upstream u { hash $arg_k consistent; server %%A%%; server %%B%%; server %%C%%; } \
+             server { listen %%LISTEN_0%%; set $group u; location / { proxy_pass http://$group; } }",
+        )
+        .var("A", upstreams[0].addr())
+        .var("B", upstreams[1].addr())
+        .var("C", upstreams[2].addr())
+        .start();
+    for key in 0..8 {
+        let path = format!("/?k={key}");
+        let answers: Vec<_> =
+            (0..3).map(|_| http::get(server.listen(0), "a", &path).text()).collect();
+        assert_eq!(answers[0], answers[1], "{path}");
+        assert_eq!(answers[1], answers[2], "{path}");
+    }
+}

@@ -79,7 +79,8 @@ async fn prepared(
     let plan = Plan::of(request, body, &destination, unbuffered)?;
     request.proxy_scheme = if destination.tls { "https://" } else { "http://" };
     request.proxy_target = plan.target.clone();
-    let selection = destination.group.selection(&hash_key(request, pass), client_ip(request));
+    let selection =
+        destination.group.selection(&hash_key(request, &destination.group), client_ip(request));
     let tries = match settings.next_upstream_tries {
         0 => destination.group.tries(),
         most => destination.group.tries().min(most),
@@ -120,10 +121,10 @@ fn client_ip(request: &Request) -> Option<std::net::IpAddr> {
 }
 
 /// The text of a group's `hash` directive.
-fn hash_key(request: &Request, pass: &ProxyPass) -> Bytes {
-    let ProxyPass::Fixed(fixed) = pass else { return Bytes::new() };
-    match &request.http().upstreams[fixed.upstream.0].balance {
-        Balance::Hash { key, .. } => request.text(key),
+fn hash_key(request: &Request, group: &Group) -> Bytes {
+    let model = request.http().upstreams.iter().find(|model| model.name == group.name);
+    match model.map(|model| &model.balance) {
+        Some(Balance::Hash { key, .. }) => request.text(key),
         _ => Bytes::new(),
     }
 }
