@@ -98,3 +98,51 @@ fn term_after_quit_does_not_wait() {
     drop(client);
     upstream.finish();
 }
+
+/// The request of a tunnel is gone long before its access line is written; what the line says of
+/// it was kept, what only the end knows is filled in.
+#[test]
+fn access_lines_of_a_tunnel_know_its_beginning_and_its_end() {
+    let http = "
+        map $request_time $length { default late; }
+        map $http_user_agent $wanted { default 1; quiet 0; }
+        log_format early '$remote_addr \"$request\" \"$http_x_who\" $http_absent $status';
+        log_format holes '$bytes_sent=$body_bytes_sent $request_time $connection_time [$time_local] \
+            $upstream_bytes_received/$upstream_bytes_sent/$upstream_response_length \
+            $upstream_response_time $request_completion end';
+        log_format late '$length $bytes_sent $status';
+        access_log early.log early;
+        access_log holes.log holes;
+        access_log late.log late;
+        access_log wanted.log early if=$wanted;
+        server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
+    let upstream = Upstream::echo();
+    let server = Instance::setup(EXE).http(http).var("UP", upstream.addr()).start();
+    let open = |agent| {
+        let handshake = Handshake::to(server.listen(0)).path("/a?b");
+        handshake.field("X-Who", "a \"name\"").field("User-Agent", agent).open()
+    };
+    let mut client = open("quiet");
+    echo(&mut client, "0123456789");
+    client.send([wssgate_testkit::close(1000, "")]);
+    client.expect([wssgate_testkit::close(1000, "")]);
+    drop(client);
+    let early = server.wait_for_line("early.log", " 101");
+    assert_eq!(early.trim(), "127.0.0.1 \"GET /a?b HTTP/1.1\" \"a \\x22name\\x22\" - 101");
+    let holes = server.wait_for_line("holes.log", " end");
+    let words: Vec<_> = holes.split([' ', '=', '/']).collect();
+    // Towards the client: the text of 10 bytes and the Close with its code, each in its frame.
+    let body: u64 = words[1].parse().unwrap();
+    let sent: u64 = words[0].parse().unwrap();
+    assert_eq!(body, 12 + 4, "{holes}");
+    assert!(sent > body + 100, "{holes}");
+    let times: Vec<_> = words[2..4].iter().map(|time| time.parse::<f64>().unwrap()).collect();
+    assert!(times[0] <= times[1], "{holes}");
+    assert!(holes.contains(" +") && holes.contains(" OK end"), "{holes}");
+    let late = server.wait_for_line("late.log", " 101");
+    assert_eq!(late.trim(), format!("late {sent} 101"));
+    drop(open("loud"));
+    server.wait_for_line("wanted.log", " 101");
+    assert_eq!(server.read("wanted.log").lines().count(), 1);
+    upstream.finish();
+}

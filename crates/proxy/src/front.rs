@@ -7,7 +7,7 @@ pub mod request;
 pub mod response;
 
 mod access;
-mod access_log;
+pub(crate) mod access_log;
 mod conditional;
 mod date;
 mod files;
@@ -20,7 +20,7 @@ mod rewrite;
 pub(crate) mod route;
 mod status;
 mod try_files;
-mod variables;
+pub(crate) mod variables;
 
 pub use body::{BodyError, BufferedBody, RequestBody};
 pub use client::Gone;

@@ -1,24 +1,29 @@
 //! A tunnel, from the finished switch to its end.
 //!
-//! Both sockets go to the relay with everything that was read ahead; what stays here is a future
-//! that waits for the end and then knows what to log.
+//! Both sockets go to the relay with everything that was read ahead. What stays here is no task and
+//! no request, only what must be said at the end.
+
+mod conclusion;
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
 
+use crate::front::access_log;
 use crate::front::client::ClientStream;
 use crate::front::request::Request;
 use crate::front::response::Reply;
+use crate::generation::Generation;
 use crate::listen::Stream;
-use crate::metrics::Held;
 use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
 use crate::upstream::{Connection, Lease, PeerStream};
-use crate::worker::Worker;
+use crate::worker::{Open, Worker};
+use conclusion::Conclusion;
 
 /// An upstream that has switched protocols.
 pub struct Switch {
@@ -39,36 +44,50 @@ enum HandoverError {
     Tls(#[from] DetachError),
 }
 
-/// Carries a tunnel until it ends, after the 101 was sent. `input` is what the client sent behind
-/// its request.
+/// Begins a tunnel, after the 101 was sent. `input` is what the client sent behind its request.
 ///
-/// Afterwards the request and its connection know the bytes that passed, for the access line.
-pub async fn run(
-    request: &mut Request,
+/// The access lines of the request are written when the tunnel ends, or now if it cannot begin.
+pub(crate) async fn begin(
+    request: Request,
     client: ClientStream,
     input: BytesMut,
-    switch: Box<Switch>,
+    switch: Switch,
     worker: &Rc<Worker>,
 ) {
-    let Switch { connection, lease, protocol, began, .. } = *switch;
+    let Switch { connection, lease, protocol, began, .. } = switch;
     let records = request.server().tls_records;
-    // In memory of its own, which is given back: what waits here for hours is to be small.
-    let legs = match Box::pin(legs(client, input, connection, records)).await {
-        Ok(legs) => legs,
+    match legs(client, input, connection, records).await {
+        Ok(legs) => {
+            let handover = handover(&request, legs, protocol);
+            let conclusion = Conclusion::new(request, began);
+            worker.carry(handover, Tunnel { conclusion, _lease: lease, _open: worker.open() });
+        }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
-            return;
+            access_log::write(&request);
         }
-    };
-    let handover = handover(request, legs, protocol);
-    let live = Held::new(&worker.metrics, |counters| &counters.tunnels);
-    let life = request.generation.life().clone();
-    let end = worker.carry(handover, &life).await;
-    // The peer is busy for least_conn and max_conns until here; how a tunnel ends says nothing
-    // about its health.
-    drop((lease, live));
-    account(request, &end, began);
-    log_end(request, &end);
+    }
+}
+
+/// What a worker keeps of a tunnel that its relay carries.
+pub(crate) struct Tunnel {
+    conclusion: Conclusion,
+    /// The peer is busy for least_conn and max_conns until the end; how a tunnel ends says nothing
+    /// about its health.
+    _lease: Lease,
+    _open: Open,
+}
+
+impl Tunnel {
+    /// The generation that it began with.
+    pub(crate) fn generation(&self) -> &Arc<Generation> {
+        self.conclusion.generation()
+    }
+
+    /// Says how it ended.
+    pub(crate) fn end(self, end: &TunnelEnd) {
+        self.conclusion.conclude(end);
+    }
 }
 
 async fn legs(
@@ -133,27 +152,6 @@ fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protoco
             half_close: proxy.read_timeout,
         },
         buffer_size: proxy.buffer_size,
-    }
-}
-
-/// Adds what passed through the tunnel to what the variables tell.
-fn account(request: &mut Request, end: &TunnelEnd, began: Instant) {
-    let connection = &request.connection;
-    connection.sent.set(connection.sent.get() + end.client.sent);
-    connection.received.set(connection.received.get() + end.client.received);
-    if let Some(state) = request.upstream.last_mut() {
-        state.response_time = Some(began.elapsed());
-        state.bytes_sent += end.upstream.sent;
-        state.bytes_received += end.upstream.received;
-        state.response_length += end.upstream.received;
-    }
-    request.response.complete = matches!(end.cause, EndCause::Ended(_));
-}
-
-fn log_end(request: &Request, end: &TunnelEnd) {
-    if let Some(message) = message(&end.cause) {
-        let line = format_args!("{message} while proxying upgraded connection");
-        request.log(LogLevel::Info, line);
     }
 }
 

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use crate::generation::{Generation, Life};
-use crate::metrics::{Counters, Metrics};
-use crate::relay::{EndCause, Handover, RelayHandle, Selection, TunnelEnd};
+use crate::generation::Generation;
+use crate::metrics::{Counters, Gauge, Metrics};
+use crate::relay::{EndCause, Handover, RelayHandle, Selection};
+use crate::tunnel::Tunnel;
 use crate::upstream::IdlePool;
 
 pub(crate) use thread::{Seed, WorkerThread};
@@ -61,6 +62,7 @@ pub struct Worker {
     /// Idle connections to upstreams.
     pub idle_upstreams: IdlePool,
     tunnels: Rc<Tunnels>,
+    live: Rc<Live>,
 }
 
 impl Worker {
@@ -88,20 +90,49 @@ impl Worker {
         let _ = self.orders.clone().wait_for(|orders| orders.generation > number).await;
     }
 
-    /// Gives a tunnel to the relay and waits for its end. The ticket is filled in here.
+    /// Gives a tunnel to the relay; `tunnel` hears of its end. The ticket is filled in here.
     ///
-    /// `life` is that of the tunnel's generation; when it expires, the main thread has the relay
-    /// close the tunnel, so the caller need not watch it.
-    pub async fn carry(&self, mut handover: Handover, life: &Life) -> TunnelEnd {
-        let (ticket, end) = self.tunnels.enter();
+    /// When its generation expires, the main thread has the relay close it.
+    pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel) {
+        let life = tunnel.generation().life().clone();
+        let ticket = self.tunnels.enter(tunnel);
         handover.ticket = ticket;
         if self.relay.hand_over(handover).is_err() {
-            self.tunnels.end(ticket, tunnels::stopped());
+            self.tunnels.end(ticket, &tunnels::stopped());
         } else if life.has_expired() {
             // The request to close this generation may have come before the tunnel did.
             let _ = self.relay.close(Selection::Ticket(ticket), EndCause::Drained);
         }
-        end.await.unwrap_or_else(|_| tunnels::stopped())
+    }
+
+    /// Counts an open tunnel until the answer is dropped.
+    pub(crate) fn open(&self) -> Open {
+        Open::new(self.live.enter(), &self.metrics)
+    }
+}
+
+/// An open tunnel: as a connection of its worker, and as `stub_status` counts it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    _entered: Entered,
+    counters: Arc<Counters>,
+}
+
+impl Open {
+    fn new(entered: Entered, counters: &Arc<Counters>) -> Self {
+        let open = Self { _entered: entered, counters: Arc::clone(counters) };
+        open.gauges().for_each(Gauge::increment);
+        open
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = &Gauge> {
+        [&self.counters.tunnels, &self.counters.active, &self.counters.writing].into_iter()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauges().for_each(Gauge::decrement);
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn write(request: &Request) {
 }
 
 /// `if=`.
-fn is_wanted(request: &Request, log: &AccessLog) -> bool {
+pub(crate) fn is_wanted(request: &Request, log: &AccessLog) -> bool {
     let Some(condition) = &log.condition else { return true };
     let value = request.text(condition);
     !value.is_empty() && &value[..] != b"0"
@@ -57,14 +57,43 @@ fn append(request: &Request, file: &[u8], line: &[u8]) {
 
 /// The text of a line, without its end.
 fn line(request: &Request, format: &LogFormat) -> Bytes {
-    let mut line = BytesMut::new();
-    for part in format.line.parts() {
+    let mut line = Rendered::new(format.escape);
+    format.line.parts().iter().for_each(|part| line.put(request, part));
+    line.into_text()
+}
+
+/// A line in the making.
+pub(crate) struct Rendered {
+    line: BytesMut,
+    escape: LogEscape,
+}
+
+impl Rendered {
+    /// An empty line whose values are escaped like this.
+    pub(crate) fn new(escape: LogEscape) -> Self {
+        Self { line: BytesMut::new(), escape }
+    }
+
+    /// Adds a part of the format.
+    pub(crate) fn put(&mut self, request: &Request, part: &Part) {
         match part {
-            Part::Text(text) => line.put_slice(text),
-            part => put_value(&mut line, format.escape, variables::part_value(request, part)),
+            Part::Text(text) => self.line.put_slice(text),
+            part => {
+                let value = variables::part_value(request, part);
+                put_value(&mut self.line, self.escape, value);
+            }
         }
     }
-    line.freeze()
+
+    /// How long it is by now, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    /// The text.
+    pub(crate) fn into_text(self) -> Bytes {
+        self.line.freeze()
+    }
 }
 
 fn put_value(line: &mut BytesMut, escape: LogEscape, value: Option<Bytes>) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::{sleep, timeout, timeout_at};
 use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
@@ -18,7 +18,7 @@ use wssgate_config::model::{
 use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser, Version};
 
 use crate::clock;
-use crate::front::client::{Client, ClientStream};
+use crate::front::client::Client;
 use crate::front::phases::{self, End};
 use crate::front::request::MAX_URI_CHANGES;
 use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
@@ -89,7 +89,6 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             Next::Keep(limit) => wait = limit,
             Next::Close => return,
             Next::Switch(switched) => {
-                // The relay ends it when its generation does.
                 return Box::pin(link.switch(switched)).await;
             }
         }
@@ -251,7 +250,6 @@ impl Link {
             started_at: clock::now(),
             sent_before: self.info().sent.get(),
             head_len: 0,
-            tunnel_sent: 0,
             buffered_body: None,
             upstream: Vec::new(),
             upstream_head: None,
@@ -404,33 +402,19 @@ impl Link {
         poll_fn(|cx| Poll::Ready(matches!(fill.as_mut().poll(cx), Poll::Ready(Ok(1..))))).await
     }
 
-    /// Turns the connection into a tunnel, and waits for its end.
+    /// Turns the connection into a tunnel, which says itself how it ended.
     async fn switch(self, switched: Box<(Exchange, Switch)>) {
-        let worker = Rc::clone(&self.worker);
-        let (mut request, parts) = Box::pin(self.answer_switch(switched)).await;
-        if let Some((stream, input, switch)) = parts {
-            tunnel::run(&mut request, stream, input, switch, &worker).await;
-        }
-        access_log::write(&request);
-    }
-
-    /// Sends the 101, and takes the connection apart if the client is still there.
-    async fn answer_switch(
-        self,
-        switched: Box<(Exchange, Switch)>,
-    ) -> (Box<Request>, Option<(ClientStream, BytesMut, Box<Switch>)>) {
-        let (Exchange { request, body, mut response }, mut switch) = *switched;
-        let mut request = Box::new(request);
+        let (Exchange { mut request, body, mut response }, mut switch) = *switched;
         response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
         // Nobody else uses the connection any more.
-        let client = sent.ok().and_then(|()| Rc::try_unwrap(self.client).ok());
-        let parts = client.map(|client| {
+        if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
             let (stream, input) = client.into_parts();
-            (stream, input, Box::new(switch))
-        });
-        (request, parts)
+            tunnel::begin(request, stream, input, switch, &self.worker).await;
+        } else {
+            access_log::write(&request);
+        }
     }
 }
 

@@ -207,8 +207,6 @@ pub struct Request {
     pub sent_before: u64,
     /// Bytes of the request line and head.
     pub head_len: u64,
-    /// Bytes that a tunnel sent to the client, once it has ended.
-    pub tunnel_sent: u64,
     /// The body, once it was read as a whole.
     pub buffered_body: Option<Rc<BufferedBody>>,
     /// Attempts at peers, for `$upstream_*`.
@@ -313,13 +311,15 @@ impl Request {
     pub fn log(&self, level: LogLevel, message: impl Display) {
         let log = self.generation.logs.error_log(self.location);
         if log.enabled(level) {
-            log.write(level, Some(self.connection.serial), self.with_context(&message));
+            let line = format_args!("{message}{}", self.context());
+            log.write(level, Some(self.connection.serial), line);
         }
     }
 
-    fn with_context(&self, message: &dyn Display) -> String {
+    /// What an error line says of its request: client, server, request, upstream, host.
+    pub(crate) fn context(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut line = format!("{message}, client: {}", self.connection.client_text());
+        let mut line = format!(", client: {}", self.connection.client_text());
         line.push_str(&format!(", server: {}", text(&self.server().name)));
         if !self.request_line.is_empty() {
             line.push_str(&format!(", request: \"{}\"", text(&self.request_line)));

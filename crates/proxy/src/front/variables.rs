@@ -8,7 +8,9 @@ mod builtin;
 mod map;
 mod upstream;
 
+pub(crate) use builtin::{bytes_sent, seconds};
 pub(crate) use map::contains;
+pub(crate) use upstream::passed;
 
 use std::sync::Arc;
 

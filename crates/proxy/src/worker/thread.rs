@@ -112,9 +112,10 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         relay: relay.handle(),
         idle_upstreams: IdlePool::new(),
         tunnels: Rc::default(),
+        live: Rc::default(),
     });
     let mut front = Front {
-        live: Rc::default(),
+        live: Rc::clone(&worker.live),
         accepting: HashMap::new(),
         orders: worker.orders.clone(),
         listeners: seed.listeners,
@@ -212,6 +213,6 @@ impl Front {
 /// Passes on what the relay tells, until it has stopped.
 async fn tell(mut ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, tunnels: Rc<Tunnels>) {
     while let Some((ticket, end)) = ends.recv().await {
-        tunnels.end(ticket, end);
+        tunnels.end(ticket, &end);
     }
 }

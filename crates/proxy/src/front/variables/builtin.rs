@@ -85,16 +85,10 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
             upstream::list(request, |state| upstream::time(state.connect_time))
         }
         B::UpstreamHeaderTime => upstream::list(request, |state| upstream::time(state.header_time)),
-        B::UpstreamResponseTime => {
-            upstream::list(request, |state| upstream::time(state.response_time))
-        }
-        B::UpstreamResponseLength => {
-            upstream::list(request, |state| state.response_length.to_string())
-        }
-        B::UpstreamBytesReceived => {
-            upstream::list(request, |state| state.bytes_received.to_string())
-        }
-        B::UpstreamBytesSent => upstream::list(request, |state| state.bytes_sent.to_string()),
+        B::UpstreamResponseTime
+        | B::UpstreamResponseLength
+        | B::UpstreamBytesReceived
+        | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream),
         B::UpstreamCacheStatus => None,
         B::ProxyProtocolAddr
         | B::ProxyProtocolPort
@@ -122,7 +116,7 @@ fn flag(set: bool, value: &'static str) -> Option<Bytes> {
 }
 
 /// Seconds with milliseconds.
-pub(super) fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     format!("{}.{:03}", time.as_secs(), time.subsec_millis())
 }
 
@@ -188,8 +182,8 @@ fn request_length(request: &Request) -> u64 {
     request.head_len + request.connection.body_received.get()
 }
 
-fn bytes_sent(request: &Request) -> u64 {
-    request.tunnel_sent + request.connection.sent.get() - request.sent_before
+pub(crate) fn bytes_sent(request: &Request) -> u64 {
+    request.connection.sent.get() - request.sent_before
 }
 
 fn body_bytes_sent(request: &Request) -> u64 {

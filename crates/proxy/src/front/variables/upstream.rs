@@ -3,17 +3,33 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use wssgate_config::variable::Builtin;
 
 use crate::front::request::{Request, UpstreamState};
 
+/// What the attempts have sent, received and taken; `None` for other variables.
+pub(crate) fn passed(variable: Builtin, states: &[UpstreamState]) -> Option<Bytes> {
+    match variable {
+        Builtin::UpstreamResponseTime => join(states, |state| time(state.response_time)),
+        Builtin::UpstreamResponseLength => join(states, |state| state.response_length.to_string()),
+        Builtin::UpstreamBytesReceived => join(states, |state| state.bytes_received.to_string()),
+        Builtin::UpstreamBytesSent => join(states, |state| state.bytes_sent.to_string()),
+        _ => None,
+    }
+}
+
 /// One value for each attempt: `, ` between peers, ` : ` where an internal redirect lies between.
 pub(super) fn list(request: &Request, value: impl Fn(&UpstreamState) -> String) -> Option<Bytes> {
-    if request.upstream.is_empty() {
+    join(&request.upstream, value)
+}
+
+fn join(states: &[UpstreamState], value: impl Fn(&UpstreamState) -> String) -> Option<Bytes> {
+    if states.is_empty() {
         return None;
     }
     let mut text = String::new();
     let mut separator = "";
-    for state in &request.upstream {
+    for state in states {
         if state.address.is_none() {
             separator = " : ";
             continue;
