@@ -18,7 +18,7 @@ from ssl import TLSVersion
 
 import client
 from app import App
-from normalise import access_log, normalise
+from normalise import access_log, error_log, normalise
 from server import Server
 
 HERE = pathlib.Path(__file__).parent
@@ -89,6 +89,8 @@ async def dialogue(target, servers):
         # Without `ssl_protocols` nginx 1.22 offers no TLS 1.3 yet, nginx 1.31 and wssgate do.
         versions = [TLSVersion.TLSv1_2] + [TLSVersion.TLSv1_3] * ("edge" in servers)
         transcript["tls"] = await asyncio.to_thread(client.tls, target, versions)
+        if "edge" in servers:
+            transcript["ciphers"] = await asyncio.to_thread(client.ciphers, target)
         await app.take()
     await app.stop()
     transcript["without app"] = await client.without_app(target, app)
@@ -96,10 +98,12 @@ async def dialogue(target, servers):
         server.stop()
     transcript = normalise(transcript)
     for name, server in servers.items():
+        log = server.log("error.log")
         transcript[f"access log of {name}"] = access_log(server.log("access.log"))
+        transcript[f"error log of {name}"] = error_log(log)
         if name != "edge":
             refused = "connect() failed (111: Connection refused) while connecting to upstream"
-            lines = [line for line in server.log("error.log").splitlines() if refused in line]
+            lines = [line for line in log.splitlines() if refused in line]
             transcript[f"error log of {name} names ::1"] = any("http://[::1]:8282" in l for l in lines)
     return transcript
 

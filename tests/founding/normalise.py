@@ -13,6 +13,10 @@ the transcript of both is brought to one form here and nowhere else:
   where nobody listens, and the clock decides when it is tried again; when none answers, even
   that is left out. How chunks are cut, which shows in the length of an answer of many. How much
   is logged of a request line that is too long.
+- Error log: time and ids, too; lines about peers that are tried at a time of the clock's choosing;
+  what nginx quotes of the client's fields, and `Host` where it was read before the field that was
+  wrong; the name of a temporary file, which wssgate's have not. Only lines about requests are
+  compared: of starts, signals, certificates and TLS handshakes the words differ.
 """
 
 import re
@@ -20,6 +24,10 @@ import re
 PAGE_END = re.compile(r"(<hr><center>)[^<]*(</center>)")
 HIDDEN = {"server": "SERVER", "date": "DATE"}
 RANDOM = {"sec-websocket-key": "KEY", "sec-websocket-accept": "ACCEPT"}
+
+
+# Which of an upstream's peers was tried when, and what became of it.
+BY_CLOCK = ("upstream: \"http://[::1]:8282", "temporarily disabled", "no live upstreams")
 
 
 def normalise(node):
@@ -61,6 +69,23 @@ def hide(field, hidden):
 def access_log(text):
     """The lines without times, sorted: a tunnel is logged at its end, beside what comes next."""
     return sorted(access_line(line) for line in text.splitlines())
+
+
+def error_log(text):
+    """The lines about requests without times and numbers, sorted."""
+    lines = (re.sub(r"^\S+ \S+ (\[\w+\]) \S+ \*\d+ ", r"\1 ", line) for line in text.splitlines())
+    lines = (line for line in lines if ", request: " in line)
+    return sorted(error_line(line) for line in lines if not any(part in line for part in BY_CLOCK))
+
+
+def error_line(line):
+    line = re.sub(r"x{100,}[^\"]*.*", "X", line)
+    line = re.sub(r": \"X-Filler-8: y.*?\"", "", line)
+    line = re.sub(r": \"Host: \S+\", previous value: \"Host: \S+\"", "", line)
+    line = line.replace('"Transfer-Encoding": "gzip"', '"Transfer-Encoding"')
+    if "while reading client request headers" in line:
+        line = re.sub(r", host: \S+$", "", line)
+    return re.sub(r"temporary file \S+,", "temporary file,", line)
 
 
 def access_line(line):

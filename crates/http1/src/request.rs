@@ -60,6 +60,19 @@ impl HeadError {
         }
     }
 
+    /// What nginx was reading when it saw this.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::InvalidMethod
+            | Self::InvalidRequest
+            | Self::InvalidVersion
+            | Self::InvalidHttp09Method
+            | Self::UriTooLong
+            | Self::InvalidHostInLine => "client request line",
+            _ => "client request headers",
+        }
+    }
+
     /// The code that `error_page` knows it by: nginx calls heads that are too large 494, and answers them with 400.
     pub fn code(self) -> u16 {
         match self {

@@ -151,10 +151,9 @@ impl Link {
         let end = match read {
             HeadRead::Head(head) => self.work(&mut exchange, *head, route).await,
             HeadRead::Bad(error) => {
-                exchange.request.log(
-                    LogLevel::Info,
-                    format_args!("{error} while reading client request headers"),
-                );
+                exchange
+                    .request
+                    .log(LogLevel::Info, format_args!("{error} while reading {}", error.place()));
                 phases::refuse(&mut exchange, error.code()).await
             }
             HeadRead::Closed => {
@@ -279,12 +278,16 @@ impl Link {
         let uri = head.uri(merge_slashes);
         adopt(request, head);
         let refusal = match uri {
-            Err(error) => Err((400, error.to_string())),
+            Err(error) => Err((400, format!("{error} while reading client request line"))),
             Ok(uri) => {
                 request.path = uri.path;
                 *request.args.borrow_mut() = uri.args.unwrap_or_default();
                 request.quoted = uri.quoted || uri.plus;
-                self.choose_server(request, route).and_then(|()| self.is_acceptable(request))
+                self.choose_server(request, route)
+                    .and_then(|()| self.is_acceptable(request))
+                    .map_err(|(status, why)| {
+                        (status, format!("{why} while reading client request headers"))
+                    })
             }
         };
         if let Err((status, why)) = refusal {
