@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wssgate_config::model::{Core, LogLevel};
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
+use wssgate_sys::epoll::Epoll;
 use wssgate_sys::privileges;
 use wssgate_sys::process::{self, Daemonised};
 use wssgate_sys::signals::Signals;
@@ -32,6 +33,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     console.report(prepared.report(), &sources);
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
+    let epoll = Epoll::new().map_err(|error| tell(&console, &failed("epoll_create1()", &error)))?;
     if core.daemon && daemonise(&console)? == Daemonised::Parent {
         return Ok(());
     }
@@ -54,7 +56,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(own) = &options.own {
         println!("{}", own.greeting);
     }
-    supervise::supervise(Server { proxy, signals, pid_file, options })
+    supervise::supervise(Server { proxy, signals, epoll, pid_file, options })
 }
 
 /// Becomes the user that the configuration names and starts the workers.

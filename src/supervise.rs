@@ -27,6 +27,8 @@ pub(crate) struct Server<'a> {
     pub(crate) proxy: Proxy,
     /// Where signals arrive.
     pub(crate) signals: Signals,
+    /// What waits for them. It is made before anybody can connect and use up the descriptors.
+    pub(crate) epoll: Epoll,
     /// Removed at the end.
     pub(crate) pid_file: Option<PidFile>,
     /// What it was started with; a reload reads the same file.
@@ -53,9 +55,8 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
 
 impl Server<'_> {
     fn obey(&mut self) -> std::io::Result<()> {
-        let epoll = Epoll::new()?;
-        epoll.add_level_readable(self.signals.as_fd(), 0)?;
-        epoll.add_level_readable(self.proxy.bell(), 1)?;
+        self.epoll.add_level_readable(self.signals.as_fd(), 0)?;
+        self.epoll.add_level_readable(self.proxy.bell(), 1)?;
         let mut events = Events::with_capacity(2);
         let mut stop_by = None;
         loop {
@@ -71,7 +72,7 @@ impl Server<'_> {
                 return Ok(());
             }
             let next = due.into_iter().chain(stop_by).min();
-            epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
+            self.epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
         }
     }
 
