@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::Ipv4Addr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -20,15 +20,13 @@ const CHROMIUM: [&str; 3] =
 #[test]
 fn a_person_uses_the_demo() {
     let Some(chromium) = CHROMIUM.iter().find(|path| Path::new(path).exists()) else {
-        eprintln!("skipped: the demo in a browser: no chromium");
-        return;
+        return skipped("the demo in a browser: no chromium");
     };
     let python = std::env::var("WSSGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_websockets =
         Command::new(&python).args(["-c", "import websockets"]).stderr(Stdio::null()).status();
     if !has_websockets.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: the demo in a browser: no websockets for {python}");
-        return;
+        return skipped(&format!("the demo in a browser: no websockets for {python}"));
     }
     // Kept, so that a person can look at the pictures.
     let directory = tempfile::tempdir().unwrap().keep();
@@ -73,6 +71,11 @@ fn a_person_uses_the_demo() {
     // The browser's profile is large and of no interest.
     fs::remove_dir_all(directory.join("profile")).unwrap();
     assert!(demo.stop().success());
+}
+
+/// Says so past the capture of the test runner, which hides what passing tests print.
+fn skipped(what: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// `wssgate demo`, killed when dropped.
