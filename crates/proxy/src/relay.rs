@@ -16,6 +16,8 @@
 mod deadlines;
 mod engine;
 mod flow;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod leg;
 mod protection;
 mod record;

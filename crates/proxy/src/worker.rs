@@ -4,6 +4,8 @@
 //! and lock nothing. The main thread speaks to it through two watched values: the listening
 //! sockets and the [`Orders`].
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod thread;
 mod tunnels;
 

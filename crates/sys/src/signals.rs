@@ -57,6 +57,13 @@ fn obeyed() -> libc::sigset_t {
     }
 }
 
+/// Makes a write to a peer that has gone an error and no signal, as the Rust runtime does before
+/// `main`; for programs whose `main` is not Rust's.
+pub fn ignore_broken_pipes() {
+    // SAFETY: only sets a disposition, and SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 impl Signals {
     /// Blocks the signals ([`block`]); they wait here.
     pub fn new() -> io::Result<Self> {

@@ -13,6 +13,8 @@ use thiserror::Error;
 use super::Side;
 use crate::tls::keys::{Aead, DirectionKeys, TlsKeys, TlsVersion};
 
+#[cfg(feature = "fuzz")]
+pub(super) mod fuzz;
 mod handshake;
 
 use handshake::{PostHandshake, Said};

@@ -10,8 +10,8 @@
 
 mod boundary;
 mod schedule;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod testing;
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! rustls configurations for tests: one version, one suite, one self-signed certificate.
+//! rustls configurations for tests and fuzz targets: one version, one suite, one self-signed certificate.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, LazyLock};
@@ -13,7 +13,7 @@ use rustls::{
 use super::{LISTENING, SecretLog, TlsKeys, TlsVersion};
 
 /// Every version with every AEAD.
-pub(crate) const SUITES: [CipherSuite; 6] = [
+pub const SUITES: [CipherSuite; 6] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
     CipherSuite::TLS13_AES_256_GCM_SHA384,
     CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
@@ -22,7 +22,8 @@ pub(crate) const SUITES: [CipherSuite; 6] = [
     CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-pub(crate) fn server_name() -> ServerName<'static> {
+/// The name in the certificate.
+pub fn server_name() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
@@ -40,7 +41,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
 });
 
 /// The configurations of both sides for one suite; both can give their keys away.
-pub(crate) fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+pub fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let suites: Vec<SupportedCipherSuite> = aws_lc_rs::ALL_CIPHER_SUITES
         .iter()
         .copied()
@@ -71,21 +72,25 @@ pub(crate) fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfi
 
 /// Which end gives its keys away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum We {
+pub enum We {
+    /// The peer is a client.
     AreServer,
+    /// The peer is a server.
     AreClient,
 }
 
 /// One end by keys alone, the other still in rustls.
-pub(crate) struct Session {
-    pub(crate) keys: TlsKeys,
-    pub(crate) peer: Connection,
+pub struct Session {
+    /// Ours.
+    pub keys: TlsKeys,
+    /// The other end.
+    pub peer: Connection,
     /// What the peer has sent since its Finished: tickets, in TLS 1.3 from a server.
-    pub(crate) tickets: Vec<u8>,
+    pub tickets: Vec<u8>,
 }
 
 /// Shakes hands in memory.
-pub(crate) fn session(suite: CipherSuite, we: We) -> Session {
+pub fn session(suite: CipherSuite, we: We) -> Session {
     let (server_config, client_config) = configs(suite);
     let mut server = ServerConnection::new(server_config).unwrap();
     let mut client = ClientConnection::new(client_config, server_name()).unwrap();
@@ -127,7 +132,7 @@ pub(crate) fn session(suite: CipherSuite, we: We) -> Session {
 }
 
 /// A server and its client after their handshake, both in rustls.
-pub(crate) fn connections(suite: CipherSuite) -> (Connection, Connection) {
+pub fn connections(suite: CipherSuite) -> (Connection, Connection) {
     let (server_config, client_config) = configs(suite);
     let mut server = ServerConnection::new(server_config).unwrap();
     let mut client = ClientConnection::new(client_config, server_name()).unwrap();
@@ -146,7 +151,7 @@ pub(crate) fn connections(suite: CipherSuite) -> (Connection, Connection) {
 }
 
 /// Gives wire bytes to one end.
-pub(crate) fn feed<D: SideData>(connection: &mut ConnectionCommon<D>, mut wire: &[u8]) {
+pub fn feed<D: SideData>(connection: &mut ConnectionCommon<D>, mut wire: &[u8]) {
     while !wire.is_empty() {
         connection.read_tls(&mut wire).unwrap();
         connection.process_new_packets().unwrap();

@@ -1,0 +1,79 @@
+//! A worker as fuzz targets drive it: it serves the connections that it is given, on the thread of who
+//! gives them, and listens to nobody.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use wssgate_config::model::ListenAddr;
+
+use super::{Orders, Phase, Tunnels, Worker};
+use crate::connection;
+use crate::generation::Generation;
+use crate::listen::Stream;
+use crate::metrics::Metrics;
+use crate::relay::{self, Relay, TunnelEnd};
+use crate::upstream::IdlePool;
+
+/// What is left of a worker without its threads and listeners: its relay and its orders.
+pub struct Lone {
+    current: Arc<ArcSwap<Generation>>,
+    metrics: Metrics,
+    orders: watch::Sender<Orders>,
+    relay: Relay,
+    ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>,
+    tunnels: Rc<Tunnels>,
+}
+
+impl Lone {
+    /// A worker of this generation.
+    pub fn new(generation: Generation) -> io::Result<Self> {
+        let (told, ends) = mpsc::unbounded_channel();
+        let relay = relay::start("relay", relay::Settings::default(), move |ticket, end| {
+            let _ = told.send((ticket, end));
+        })?;
+        let orders = Orders { phase: Phase::Serving, generation: generation.number };
+        Ok(Self {
+            current: Arc::new(ArcSwap::from_pointee(generation)),
+            metrics: Metrics::new(1),
+            orders: watch::Sender::new(orders),
+            relay,
+            ends,
+            tunnels: Rc::default(),
+        })
+    }
+
+    /// Serves a connection that came to the first socket of the configuration, to its end. Nothing
+    /// is left of it afterwards but counts and logs.
+    pub async fn serve(&mut self, stream: UnixStream) {
+        let worker = Rc::new(Worker {
+            id: 0,
+            metrics: Arc::clone(self.metrics.worker(0)),
+            all_metrics: self.metrics.clone(),
+            current: Arc::clone(&self.current),
+            orders: self.orders.subscribe(),
+            relay: self.relay.handle(),
+            idle_upstreams: IdlePool::new(),
+            tunnels: Rc::clone(&self.tunnels),
+            live: Rc::default(),
+        });
+        let live = Rc::clone(&worker.live);
+        let generation = self.current.load_full();
+        let nobody = ListenAddr::Unix(Default::default());
+        let served = async {
+            connection::serve(worker, generation, 0, Stream::Unix(stream), nobody).await;
+            // A tunnel goes on by itself.
+            live.ended().await;
+        };
+        tokio::pin!(served);
+        loop {
+            tokio::select! {
+                () = &mut served => return,
+                Some((ticket, end)) = self.ends.recv() => self.tunnels.end(ticket, &end),
+            }
+        }
+    }
+}

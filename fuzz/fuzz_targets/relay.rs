@@ -1,0 +1,524 @@
+//! Whatever two peers send each other through the relay, however it is cut, sealed and held up: it arrives whole and in
+//! order on the other side, and the relay has counted what a naive reading of the whole stream counts.
+#![no_main]
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::fuzz_target;
+use rustls::Connection;
+use socket2::SockRef;
+use wssgate_proxy::relay::fuzz::Stepper;
+use wssgate_proxy::relay::{
+    EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals,
+};
+use wssgate_proxy::tls::keys::testing::{SUITES, Session, We, connections, session};
+use wssgate_ws::{CloseCode, Counts, Extensions};
+
+/// How long the last bytes may take before something counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A record layer refuses more records without data than 32 in a row; tickets and answers count.
+const MAX_UPDATES: u8 = 20;
+/// What one input may send, so that it stays quick.
+const MAX_SENT: usize = 1 << 20;
+
+fuzz_target!(|input: ([u8; 5], Vec<(u8, u16)>)| {
+    let ([client, upstream, protocol, ahead, limit], steps) = input;
+    let (client, client_leg) = Peer::new(client, Side::Client);
+    let (upstream, upstream_leg) = Peer::new(upstream, Side::Upstream);
+    let extensions = match protocol % 4 {
+        0 => None,
+        1 => Some(Extensions::NONE),
+        2 => Some(Extensions::DEFLATE),
+        _ => Some(Extensions::UNKNOWN),
+    };
+    // Few records for each key, and small turns.
+    let settings = Settings {
+        turn_bytes: usize::from(limit) * 64 + 1,
+        tls_record_limit: u64::from(limit % 16) + 2,
+    };
+    let relay = Stepper::new(settings).expect("an epoll");
+    let mut dialogue = Dialogue { relay, client, upstream };
+
+    let (before, after) = steps.split_at(steps.len().min(usize::from(ahead % 8)));
+    before.iter().for_each(|step| dialogue.say(*step));
+    dialogue.hand_over(client_leg, upstream_leg, extensions, usize::from(limit) * 16);
+    for step in after {
+        dialogue.say(*step);
+    }
+    dialogue.end(extensions);
+});
+
+struct Dialogue {
+    relay: Stepper,
+    client: Peer,
+    upstream: Peer,
+}
+
+impl Dialogue {
+    fn peer(&mut self, side: Side) -> &mut Peer {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Upstream => &mut self.upstream,
+        }
+    }
+
+    fn say(&mut self, (what, amount): (u8, u16)) {
+        let side = if what % 2 == 0 { Side::Client } else { Side::Upstream };
+        let peer = self.peer(side);
+        let amount_usize = usize::from(amount);
+        match what / 2 % 16 {
+            0..=2 => peer.frame(side, amount),
+            3 => peer.say(&noise(amount_usize % 64)),
+            4 => peer.say(&noise(amount_usize)),
+            // Any two bytes may begin a frame.
+            5 => peer.say(&amount.to_be_bytes()),
+            6..=8 => peer.write(amount_usize),
+            9 => peer.read(amount_usize),
+            10 => peer.update_keys(),
+            11 if amount % 4 == 0 => peer.end(amount % 8 == 0),
+            12 if amount % 4 == 0 => peer.garble(amount),
+            _ => self.relay.step(Duration::ZERO).expect("the relay goes on"),
+        }
+    }
+
+    /// What was said until now was read ahead: a part without TLS, a part with.
+    fn hand_over(
+        &mut self,
+        client: Leg,
+        upstream: Leg,
+        extensions: Option<Extensions>,
+        buffer_size: usize,
+    ) {
+        let client = self.client.read_ahead(client, buffer_size);
+        let upstream = self.upstream.read_ahead(upstream, buffer_size);
+        self.relay.hand_over(Handover {
+            ticket: 0,
+            generation: 0,
+            client,
+            upstream,
+            protocol: extensions.map_or(Protocol::Other, Protocol::WebSocket),
+            timers: Timers::default(),
+            buffer_size,
+        });
+    }
+
+    /// Both end, everything arrives, and the relay says so.
+    fn end(mut self, extensions: Option<Extensions>) {
+        self.client.end(true);
+        self.upstream.end(true);
+        let begin = Instant::now();
+        let end = loop {
+            let mut moved = false;
+            for peer in [&mut self.client, &mut self.upstream] {
+                let before = (peer.pending.len(), peer.received.len());
+                peer.write(usize::MAX);
+                peer.read(usize::MAX);
+                moved |= before != (peer.pending.len(), peer.received.len());
+            }
+            if let Some(end) = self.relay.ended() {
+                break end;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the tunnel does not end");
+            let wait = if moved { Duration::ZERO } else { Duration::from_millis(1) };
+            self.relay.step(wait).expect("the relay goes on");
+        };
+        // The kernel may still have bytes for a TCP peer that was slow.
+        for peer in [&mut self.client, &mut self.upstream] {
+            while !peer.ended {
+                assert!(begin.elapsed() < PATIENCE, "a side did not hear the end");
+                peer.read(usize::MAX);
+                std::thread::yield_now();
+            }
+        }
+        let Self { client, upstream, .. } = &self;
+        check_arrival(client, upstream);
+        check_arrival(upstream, client);
+        if client.garbled || upstream.garbled {
+            return;
+        }
+        assert!(matches!(end.cause, EndCause::Ended(_)), "{:?}", end.cause);
+        check_totals(client, upstream, end.client, extensions, true);
+        check_totals(upstream, client, end.upstream, extensions, false);
+    }
+}
+
+/// One end of the tunnel.
+struct Peer {
+    socket: TcpStream,
+    handed_over: bool,
+    /// The relay has nothing but keys for it.
+    keys: bool,
+    tls: Option<Connection>,
+    /// All it said, in bytes of the tunnel.
+    sent: Vec<u8>,
+    /// What of that was sealed and not yet written.
+    pending: Vec<u8>,
+    /// All that arrived, likewise.
+    received: Vec<u8>,
+    /// How it ended its direction: in good order, or without close_notify.
+    finished: Option<bool>,
+    /// FIN was sent.
+    shut: bool,
+    /// The other direction is over.
+    ended: bool,
+    /// It sent records that are none.
+    garbled: bool,
+    updates: u8,
+    in_message: bool,
+}
+
+impl Peer {
+    /// A peer over a socket and a protection that `choice` says, and the relay's leg towards it.
+    fn new(choice: u8, side: Side) -> (Self, Leg) {
+        let (socket, near) = socket_pair(choice & 0xc0 == 0xc0, choice & 0xc0 == 0x80);
+        let suite = SUITES[usize::from(choice % 64 / 3) % SUITES.len()];
+        let we = if side == Side::Client { We::AreServer } else { We::AreClient };
+        let (protection, tls, pending) = match choice % 3 {
+            0 => (LegTls::Plain, None, Vec::new()),
+            1 => {
+                let Session { keys, peer, tickets } = session(suite, we);
+                (LegTls::Keys(Box::new(keys)), Some(peer), tickets)
+            }
+            _ => {
+                let (server, client) = connections(suite);
+                let (ours, theirs) =
+                    if we == We::AreServer { (server, client) } else { (client, server) };
+                (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
+            }
+        };
+        let leg = Leg { tls: protection, ..Leg::plain(near, Vec::new()) };
+        let peer = Self {
+            socket,
+            handed_over: false,
+            keys: choice % 3 == 1,
+            tls,
+            sent: Vec::new(),
+            pending,
+            received: Vec::new(),
+            finished: None,
+            shut: false,
+            ended: false,
+            garbled: false,
+            updates: 0,
+            in_message: false,
+        };
+        (peer, leg)
+    }
+
+    /// Moves up to `most` bytes of what was said into the leg that is handed over; only then may
+    /// the rest follow.
+    fn read_ahead(&mut self, mut leg: Leg, most: usize) -> Leg {
+        self.handed_over = true;
+        let read = self.pending.drain(..self.pending.len().min(most)).collect();
+        match self.tls {
+            Some(_) => leg.ciphertext = read,
+            None => leg.plaintext = read,
+        }
+        leg
+    }
+
+    /// Says a frame that is in order where it stands.
+    fn frame(&mut self, from: Side, amount: u16) {
+        let control = amount & 7 == 7;
+        let (opcode, fin, len) = match (control, amount >> 3 & 3) {
+            (true, 0) => (8, true, usize::from(amount >> 5) % 120 & !1),
+            (true, kind) => (8 + kind.min(2) as u8, true, usize::from(amount >> 5) % 126),
+            (false, kind) => {
+                let opcode = if self.in_message { 0 } else { 1 + u8::from(kind & 1 == 0) };
+                (opcode, kind & 2 == 0, usize::from(amount >> 5) * 37)
+            }
+        };
+        if !control {
+            self.in_message = !fin;
+        }
+        let masked = from == Side::Client;
+        let mut frame = vec![u8::from(fin) << 7 | opcode];
+        let mask_bit = u8::from(masked) << 7;
+        match len {
+            ..126 => frame.push(mask_bit | len as u8),
+            ..0x1_0000 => {
+                frame.push(mask_bit | 126);
+                frame.extend((len as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(mask_bit | 127);
+                frame.extend((len as u64).to_be_bytes());
+            }
+        }
+        if masked {
+            frame.extend(amount.to_le_bytes().repeat(2));
+        }
+        frame.extend(noise(len));
+        self.say(&frame);
+    }
+
+    fn say(&mut self, plain: &[u8]) {
+        if self.finished.is_some() || self.garbled || self.sent.len() + plain.len() > MAX_SENT {
+            return;
+        }
+        self.sent.extend_from_slice(plain);
+        self.updates = if plain.is_empty() { self.updates } else { 0 };
+        let Some(tls) = &mut self.tls else {
+            self.pending.extend_from_slice(plain);
+            return;
+        };
+        for part in plain.chunks(1 << 14) {
+            tls.writer().write_all(part).expect("rustls takes a record");
+            write_out(tls, &mut self.pending);
+        }
+    }
+
+    fn update_keys(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        if self.finished.is_none() && !self.garbled && self.updates < MAX_UPDATES {
+            self.updates += 1;
+            // TLS 1.2 has none.
+            let _ = tls.refresh_traffic_keys();
+            write_out(tls, &mut self.pending);
+        }
+    }
+
+    fn end(&mut self, orderly: bool) {
+        if self.finished.is_some() {
+            return;
+        }
+        self.finished = Some(orderly);
+        if let (true, Some(tls)) = (orderly, &mut self.tls) {
+            tls.send_close_notify();
+            write_out(tls, &mut self.pending);
+        }
+    }
+
+    /// Only to our own record layer: rustls 0.23 asserts, in builds like this one, that nothing wrong arrives behind its
+    /// own close_notify.
+    fn garble(&mut self, amount: u16) {
+        if self.keys && self.finished.is_none() {
+            self.garbled = true;
+            self.pending.extend([20 + (amount >> 12) as u8 % 5, 3, 3, 0, (amount >> 4) as u8]);
+            self.pending.extend(noise(usize::from(amount % 512)));
+        }
+    }
+
+    /// Writes as much as the kernel takes, up to `most`.
+    fn write(&mut self, most: usize) {
+        if !self.handed_over {
+            return;
+        }
+        while !self.pending.is_empty() {
+            let len = self.pending.len().min(most);
+            match self.socket.write(&self.pending[..len]) {
+                Ok(0) => break,
+                Ok(written) => drop(self.pending.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The relay has given up, which the end will show.
+                Err(_) => self.pending.clear(),
+            }
+            if most != usize::MAX {
+                break;
+            }
+        }
+        if self.pending.is_empty() && self.finished.is_some() && !self.shut {
+            self.shut = true;
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Reads what is there, up to `most`.
+    fn read(&mut self, most: usize) {
+        let mut buffer = [0; 16 << 10];
+        while !self.ended {
+            let len = buffer.len().min(most);
+            if len == 0 {
+                return;
+            }
+            match self.socket.read(&mut buffer[..len]) {
+                Ok(0) => self.ended = true,
+                Ok(read) => self.receive(&buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.ended = true,
+            }
+            if most != usize::MAX {
+                return;
+            }
+        }
+    }
+
+    fn receive(&mut self, mut wire: &[u8]) {
+        let Some(tls) = &mut self.tls else {
+            self.received.extend_from_slice(wire);
+            return;
+        };
+        while !wire.is_empty() {
+            // It takes nothing more behind close_notify or an error.
+            if !matches!(tls.read_tls(&mut wire), Ok(1..)) {
+                return;
+            }
+            match tls.process_new_packets() {
+                Ok(state) => {
+                    let start = self.received.len();
+                    self.received.resize(start + state.plaintext_bytes_to_read(), 0);
+                    tls.reader().read_exact(&mut self.received[start..]).expect("it is there");
+                }
+                Err(error) => {
+                    let told = matches!(error, rustls::Error::AlertReceived(_));
+                    assert!(self.garbled && told, "rustls objects: {error}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn write_out(tls: &mut Connection, wire: &mut Vec<u8>) {
+    while tls.wants_write() {
+        tls.write_tls(wire).expect("memory takes it");
+    }
+}
+
+/// The peer's socket and the relay's; small buffers make the relay keep bytes. (With TCP they would make the kernel
+/// wait, too.)
+fn socket_pair(tcp: bool, small: bool) -> (TcpStream, OwnedFd) {
+    let (far, near): (OwnedFd, OwnedFd) = if tcp {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let far = TcpStream::connect(listener.local_addr().expect("bound")).expect("listens");
+        far.set_nodelay(true).expect("is TCP");
+        (far.into(), listener.accept().expect("connected").0.into())
+    } else {
+        let (far, near) = UnixStream::pair().expect("a socket pair");
+        (far.into(), near.into())
+    };
+    if small {
+        for socket in [&far, &near] {
+            let socket = SockRef::from(socket);
+            socket.set_send_buffer_size(4096).expect("is a socket");
+            socket.set_recv_buffer_size(4096).expect("is a socket");
+        }
+    }
+    // A stream socket is a stream socket; this type sends without SIGPIPE.
+    let far = TcpStream::from(far);
+    far.set_nonblocking(true).expect("is a socket");
+    (far, near)
+}
+
+/// Bytes without a short period, so that loss and reordering show.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(31) ^ i >> 5 ^ i >> 11) as u8).collect()
+}
+
+fn check_arrival(from: &Peer, to: &Peer) {
+    let whole = !from.garbled && !to.garbled;
+    if whole || (!to.garbled && to.sent.is_empty()) {
+        assert!(to.received == from.sent, "{} of {}", to.received.len(), from.sent.len());
+    } else {
+        assert!(from.sent.starts_with(&to.received));
+    }
+}
+
+fn check_totals(
+    peer: &Peer,
+    other: &Peer,
+    totals: Totals,
+    extensions: Option<Extensions>,
+    masked: bool,
+) {
+    assert_eq!(totals.received, peer.sent.len() as u64);
+    assert_eq!(totals.sent, other.sent.len() as u64);
+    assert_eq!(totals.truncated, peer.tls.is_some() && peer.finished == Some(false));
+    let Some(extensions) = extensions else {
+        assert_eq!((totals.frames, totals.close), (Counts::default(), None));
+        return;
+    };
+    let read = naive(&peer.sent, masked, extensions);
+    assert_eq!((totals.frames, totals.close), (read.counts, read.close));
+    if let Some(broken) = read.broken {
+        assert_eq!(totals.broken.is_some(), broken);
+    }
+}
+
+/// What a stream holds.
+struct Naive {
+    counts: Counts,
+    close: Option<CloseCode>,
+    /// `None` when the stream ends in a header, which may be wrong already or not.
+    broken: Option<bool>,
+}
+
+/// Reads frames as RFC 6455 §5.2 draws them, with everything at hand.
+fn naive(stream: &[u8], masked: bool, extensions: Extensions) -> Naive {
+    let counts = Counts { bytes: stream.len() as u64, ..Counts::default() };
+    let mut read = Naive { counts, close: None, broken: Some(false) };
+    let (mut rest, mut in_message) = (stream, false);
+    while !rest.is_empty() {
+        let Some((&[first, second], after)) = rest.split_first_chunk() else {
+            read.broken = None;
+            return read;
+        };
+        let (fin, opcode, short) = (first & 0x80 != 0, first & 0xf, second & 0x7f);
+        let long = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask_len = if second & 0x80 != 0 { 4 } else { 0 };
+        let Some((header, after)) = after.split_at_checked(long + mask_len) else {
+            read.broken = None;
+            return read;
+        };
+        let (len, mask) = header.split_at(long);
+        let len = match long {
+            0 => u64::from(short),
+            _ => len.iter().fold(0, |len, byte| len << 8 | u64::from(*byte)),
+        };
+        let minimal = match long {
+            0 => true,
+            2 => len >= 126,
+            _ => (0x1_0000..1 << 63).contains(&len),
+        };
+        let data = opcode < 3;
+        let begins = opcode == 1 || opcode == 2;
+        let rsv = match (extensions, begins) {
+            (Extensions::NONE, _) | (Extensions::DEFLATE, false) => 0,
+            (Extensions::DEFLATE, true) => 0x40,
+            _ => 0x70,
+        };
+        let right = (data || (8..=10).contains(&opcode))
+            && first & 0x70 & !rsv == 0
+            && (data || (fin && len <= 125))
+            && (opcode != 8 || len != 1)
+            && (!data || begins != in_message)
+            && (second & 0x80 != 0) == masked
+            && minimal;
+        if !right {
+            read.broken = Some(true);
+            return read;
+        }
+        if data {
+            in_message = !fin;
+        }
+        if opcode == 8 && read.close.is_none() {
+            let unmasked = |at: usize| Some(after.get(at)? ^ mask.get(at).copied().unwrap_or(0));
+            read.close = match len {
+                0 => Some(CloseCode::NO_STATUS),
+                _ => unmasked(0)
+                    .zip(unmasked(1))
+                    .map(|(high, low)| CloseCode(u16::from_be_bytes([high, low]))),
+            };
+        }
+        if len > after.len() as u64 {
+            return read;
+        }
+        rest = &after[len as usize..];
+        read.counts.frames += 1;
+        match opcode {
+            9 => read.counts.pings += 1,
+            10 => read.counts.pongs += 1,
+            8 => {}
+            _ => read.counts.messages += u64::from(fin),
+        }
+    }
+    read
+}
