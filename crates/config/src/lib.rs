@@ -1,6 +1,6 @@
 //! The meaning of a configuration: a tree of directives becomes one complete, typed [`Config`].
 //!
-//! [`load`] reads a file and everything it includes, checks every directive against its row ([`directive::rows`]), and
+//! [`load`](load()) reads a file and everything it includes, checks every directive against its row ([`directive::rows`]), and
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
 pub mod directive;

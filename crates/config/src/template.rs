@@ -1,9 +1,9 @@
 //! Text with `$variables`, compiled once when the configuration is read.
 //!
-//! A template never looks a name up at run time: every variable is a slot of the [`Variables`]
+//! A template never looks a name up at run time: every variable is a slot of the [`Variables`](crate::variable::Variables)
 //! table, and a request keeps one cell per slot.
 
-/// A slot in the [`Variables`] table of one configuration.
+/// A slot in the [`Variables`](crate::variable::Variables) table of one configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VariableId(pub u32);
 

@@ -8,7 +8,7 @@
 //! - Messages from clients are held to RFC 9112 where two readings could let a request be smuggled, and to nginx's
 //!   rules for the rest; answers from upstreams are read as tolerantly as nginx does.
 //! - [`Framing`] says where a body ends, [`BodyDecoder`] follows it, [`encode_chunk`] and friends produce one.
-//! - [`Uri`] is nginx's idea of `$uri` and `$args`; [`escape`] and [`unescape`] are its transformations of text.
+//! - [`Uri`] is nginx's idea of `$uri` and `$args`; [`escape`](mod@escape) and [`unescape`] are its transformations of text.
 //!
 //! Heads are split by our own line scanner and not by a general tokeniser: limits count per line as nginx's do, names
 //! that nginx ignores must not end the request, HTTP/0.9 and HTTP/1.7 exist, and a slow sender must not make us
