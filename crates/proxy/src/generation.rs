@@ -21,7 +21,7 @@ use crate::log::{LogFiles, Logs, RingOnDrop};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
 use crate::tls::sessions::Sessions;
-use crate::upstream;
+use crate::upstream::{Group, groups};
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Generation {
     /// Whom to become when started as root.
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
-    pub upstreams: Vec<Arc<upstream::Group>>,
+    pub upstreams: Vec<Arc<Group>>,
     sockets: HashMap<ListenAddr, usize>,
     life: Life,
     /// Tells the main thread that the last one who held this generation is gone.
@@ -93,7 +93,7 @@ impl Generation {
         let owner = owner(&config.core, previous, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
-        let upstreams = config.http.as_ref().map(|http| upstream::groups(http, inherited));
+        let upstreams = config.http.as_ref().map(|http| groups(http, inherited));
         let upstreams = upstreams.unwrap_or_default();
         let ended = surroundings.files.attention().on_drop();
         if report.has_errors() {
