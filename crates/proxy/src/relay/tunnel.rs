@@ -45,6 +45,10 @@ struct TimersMs {
     half_close: u64,
 }
 
+/// How long the second side may take to end after both have sent a Close and one has ended
+/// (RFC 6455 §7.1.1 has the server end first, and the client soon after).
+const GOODBYE_MS: u64 = 3_000;
+
 impl From<Timers> for TimersMs {
     fn from(timers: Timers) -> Self {
         let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -315,7 +319,9 @@ impl Tunnel {
         let waits = [
             // While the client takes nothing, the upstream is not read, so its silence says nothing.
             (!self.client.blocked()).then(|| {
-                let (wait_ms, cause) = if half_closed {
+                let (wait_ms, cause) = if half_closed && self.is_closed_by_frames() {
+                    (self.timers.half_close.min(GOODBYE_MS), self.half_closed_by())
+                } else if half_closed {
                     (self.timers.half_close, EndCause::HalfCloseTimeout)
                 } else {
                     (self.timers.read, EndCause::ReadTimeout)
@@ -326,6 +332,17 @@ impl Tunnel {
             self.send_due(Side::Upstream, self.timers.upstream_send),
         ];
         waits.into_iter().flatten().min_by_key(|due| due.at_ms)
+    }
+
+    /// Whether both sides have sent a Close, so that nothing more can follow (RFC 6455 §5.5.1).
+    fn is_closed_by_frames(&self) -> bool {
+        self.up.totals.close.is_some() && self.down.totals.close.is_some()
+    }
+
+    /// The orderly end of a tunnel of which one side has ended.
+    fn half_closed_by(&self) -> EndCause {
+        let client = self.up.state != FlowState::Open;
+        EndCause::Ended(if client { Side::Client } else { Side::Upstream })
     }
 
     fn send_due(&self, side: Side, wait_ms: u64) -> Option<Due> {

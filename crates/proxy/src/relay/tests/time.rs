@@ -97,6 +97,27 @@ fn a_half_closed_tunnel_is_bounded() {
     rig.expect_end(&mut client);
 }
 
+/// After both Closes only the ends of the connections are missing; a client that does not close its
+/// own must not hold the tunnel for the hour that a half-close may take.
+#[test]
+fn after_both_closes_a_tunnel_does_not_linger() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.timers = timers(|t| t.half_close = 1200 * SHORT);
+        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+    });
+    let from_client = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    client.send(&from_client);
+    rig.expect(&mut upstream, &from_client);
+    let from_upstream = [0x88, 0x02, 0x03, 0xe8];
+    upstream.send(&from_upstream);
+    rig.expect(&mut client, &from_upstream);
+    upstream.end();
+    rig.expect_end(&mut client);
+    let wait = rig.engine.sleep().unwrap();
+    assert!(wait < Duration::from_secs(5), "{wait:?}");
+}
+
 #[test]
 fn an_idle_engine_sleeps_until_the_next_deadline() {
     let mut rig = Rig::new();
