@@ -960,6 +960,8 @@ pub struct ProxyTls {
     pub crl: Option<Located<PathBuf>>,
     /// `proxy_ssl_certificate` and its key, without variables.
     pub certificate: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    /// `proxy_ssl_password_file`: one passphrase a line.
+    pub password_file: Option<Located<PathBuf>>,
     /// `proxy_ssl_protocols`.
     pub protocols: TlsProtocols,
     /// `proxy_ssl_ciphers`, an OpenSSL cipher string.

@@ -255,6 +255,14 @@ pub(crate) const ROWS: &[Row] = &[
         template,
     ),
     works(
+        "proxy_ssl_password_file",
+        HSL,
+        Exactly(1),
+        "",
+        "Passphrases of that key, one a line; each is tried.",
+        conf_path,
+    ),
+    works(
         "proxy_ssl_protocols",
         HSL,
         AtLeast(1),

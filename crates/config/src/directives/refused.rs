@@ -21,7 +21,6 @@ const MEDIA: &str = "serve media elsewhere";
 const MEMCACHED: &str = "ask memcached in the upstream";
 const MIRROR: &str = "copy traffic in the upstream";
 const PAGES: &str = "change the page in the upstream";
-const PASSPHRASE: &str = "remove the passphrase from the key and let only root read it";
 const PASSWORDS: &str =
     "let the upstream ask for the password, or restrict by `allow` and `ssl_verify_client`";
 const PERL: &str = "do the computation in the upstream";
@@ -92,7 +91,6 @@ pub(crate) const ROWS: &[Row] = &[
     refused("perl_set", H, Exactly(2), PERL),
     refused("post_action", HSLI, Exactly(1), POST_ACTION),
     refused("proxy_ssl_conf_command", HSL, Exactly(2), TLS_SETTINGS),
-    refused("proxy_ssl_password_file", HSL, Exactly(1), PASSPHRASE),
     refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
     refused("proxy_store_access", HSL, Between(1, 3), STORE),
     refused("random_index", L, Flag, LISTINGS),

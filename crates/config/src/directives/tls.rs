@@ -70,7 +70,7 @@ pub(crate) const ROWS: &[Row] = &[
         HS,
         Exactly(1),
         "",
-        "Passphrases of private keys, one a line.",
+        "Passphrases of private keys, one a line; each is tried. Keys are PKCS#8 with AES.",
         conf_path,
     ),
     works(

@@ -258,6 +258,7 @@ impl Resolver<'_, '_> {
             trusted_certificate,
             crl: scope.maybe("proxy_ssl_crl"),
             certificate: certificate.zip(key),
+            password_file: scope.maybe("proxy_ssl_password_file"),
             protocols: union(&scope.all::<TlsProtocols>("proxy_ssl_protocols")),
             ciphers: scope.one("proxy_ssl_ciphers"),
             session_reuse: scope.one("proxy_ssl_session_reuse"),

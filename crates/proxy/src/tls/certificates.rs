@@ -5,9 +5,10 @@
 //! told from the files is told when they are loaded, while an operator is looking.
 
 mod check;
+mod encrypted;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -16,24 +17,27 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 use wssgate_config::model::{CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
+use zeroize::Zeroizing;
 
 use super::proof;
 
 /// Files larger than this are not certificates or keys.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads a chain with its key and reports all that is wrong or doubtful.
+/// Reads a chain with its key, under one of these passphrases, and reports all that is wrong or
+/// doubtful.
 ///
 /// `names` are the server's names, to see whether the certificate covers them; `now` is in seconds
 /// since the Unix epoch. `None` when the pair cannot be used; the report then has an error.
 pub fn load(
     files: &CertificateFiles,
+    passphrases: &Passphrases,
     names: &[Located<Box<[u8]>>],
     now: i64,
     report: &mut Report,
 ) -> Option<Arc<CertifiedKey>> {
     let chain = load_chain(&files.chain.value, files.chain.span, report);
-    let key = load_key(&files.key.value, files.key.span, report);
+    let key = load_key(&files.key, passphrases, report);
     let (chain, key) = (chain?, key?);
     let certified = match pair(&chain, key) {
         Ok(certified) => certified,
@@ -88,17 +92,38 @@ pub fn load_chain(
     }
 }
 
+/// What may open private keys (`ssl_password_file`, `proxy_ssl_password_file`).
+#[derive(Default)]
+pub struct Passphrases(Vec<Zeroizing<Vec<u8>>>);
+
+impl Passphrases {
+    /// Reads the file, if there is one. `None` when it cannot be read; the report then has an error.
+    pub fn load(file: Option<&Located<PathBuf>>, report: &mut Report) -> Option<Self> {
+        let Some(file) = file else { return Some(Self::default()) };
+        match read(&file.value) {
+            Ok(text) => Some(Self(encrypted::passphrases(&Zeroizing::new(text)))),
+            Err(why) => {
+                report.push(failed("passphrases", &file.value, file.span, &why));
+                None
+            }
+        }
+    }
+}
+
 /// Reads the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
-fn load_key(path: &Path, span: Span, report: &mut Report) -> Option<PrivateKeyDer<'static>> {
-    let fail = |why: &str| failed("certificate key", path, span, why);
+fn load_key(
+    file: &Located<PathBuf>,
+    passphrases: &Passphrases,
+    report: &mut Report,
+) -> Option<PrivateKeyDer<'static>> {
+    let path = &file.value;
+    let fail = |why: &str| failed("certificate key", path, file.span, why);
     let text = read(path).map_err(|why| report.push(fail(&why))).ok()?;
-    if is_encrypted(&text) {
-        let help = format!(
-            "write it without a passphrase: openssl pkey -in {} -out new.pem",
-            path.display()
-        );
-        report.push(fail("the key is encrypted with a passphrase").help(help));
-        return None;
+    if encrypted::is_encrypted(&text) {
+        let open = encrypted::open(&text, &passphrases.0);
+        return open
+            .map_err(|closed| report.push(fail(&closed.to_string()).help(closed.help(path))))
+            .ok();
     }
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Some(key),
@@ -119,7 +144,7 @@ fn load_key(path: &Path, span: Span, report: &mut Report) -> Option<PrivateKeyDe
 }
 
 /// Reads a file of CA certificates as trust anchors.
-pub fn load_roots(file: &Located<std::path::PathBuf>, report: &mut Report) -> RootCertStore {
+pub fn load_roots(file: &Located<PathBuf>, report: &mut Report) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     for certificate in load_chain(&file.value, file.span, report).unwrap_or_default() {
         if let Err(error) = roots.add(certificate) {
@@ -131,7 +156,7 @@ pub fn load_roots(file: &Located<std::path::PathBuf>, report: &mut Report) -> Ro
 
 /// Reads the revocation lists of a PEM file.
 pub fn load_crls(
-    file: &Located<std::path::PathBuf>,
+    file: &Located<PathBuf>,
     report: &mut Report,
 ) -> Vec<CertificateRevocationListDer<'static>> {
     let lists = read(&file.value).and_then(|text| {
@@ -150,17 +175,18 @@ pub fn load_crls(
 
 /// Reads a certificate and key that we show to upstreams; nothing about names is checked.
 pub fn load_client(
-    chain: &Located<std::path::PathBuf>,
-    key: &Located<std::path::PathBuf>,
+    chain: &Located<PathBuf>,
+    key: &Located<PathBuf>,
+    passphrases: &Passphrases,
     report: &mut Report,
 ) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let chain = load_chain(&chain.value, chain.span, report);
-    let key = load_key(&key.value, key.span, report);
+    let key = load_key(key, passphrases, report);
     Some((chain?, key?))
 }
 
 /// Whether `text` has a PEM block of Diffie-Hellman parameters (`ssl_dhparam`).
-pub fn check_dhparam(file: &Located<std::path::PathBuf>, report: &mut Report) {
+pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
     let fail = |why: &str| failed("DH parameters", &file.value, file.span, why);
     match read(&file.value) {
         Err(why) => report.push(fail(&why)),
@@ -194,11 +220,6 @@ fn plain(error: &std::io::Error) -> String {
 fn failed(what: &str, path: &Path, span: Span, why: &str) -> Diagnostic {
     Diagnostic::error(format!("cannot load {what} \"{}\": {why}", path.display()))
         .at(span, "needed here")
-}
-
-fn is_encrypted(text: &[u8]) -> bool {
-    let has = |words: &[u8]| memchr::memmem::find(text, words).is_some();
-    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
 fn first_section(text: &[u8]) -> Option<SectionKind> {
@@ -240,8 +261,6 @@ fn pair_failed(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::path::PathBuf;
-
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use wssgate_syntax::{Origin, SourceMap};
 
@@ -313,7 +332,7 @@ mod tests {
             CertificateFiles { chain: at(write("chain", chain)), key: at(write("key", key)) };
         let names = [Located { value: b"www.test.example".as_slice().into(), span }];
         let mut report = Report::default();
-        let usable = load(&files, &names, now(), &mut report).is_some();
+        let usable = load(&files, &Passphrases::default(), &names, now(), &mut report).is_some();
         (usable, report.iter().map(|diagnostic| diagnostic.message.clone()).collect())
     }
 

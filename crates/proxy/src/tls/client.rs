@@ -14,8 +14,9 @@ use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 
+use super::certificates::{self, Passphrases};
 use super::keys::{self, RecordBoundary, SecretLog};
-use super::{certificates, proof};
+use super::proof;
 
 /// Sessions kept for coming back to upstreams, per set of settings.
 const SESSIONS: usize = 256;
@@ -46,7 +47,8 @@ impl UpstreamTls {
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                let (chain, key) = certificates::load_client(chain, key, report)?;
+                let passphrases = Passphrases::load(settings.password_file.as_ref(), report)?;
+                let (chain, key) = certificates::load_client(chain, key, &passphrases, report)?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|error| report.push(unusable(&error, span)))

@@ -19,9 +19,10 @@ use tokio_rustls::server::TlsStream;
 use wssgate_config::model::{AddressRoute, Http, Server, ServerId, ServerTls, VerifyClient};
 use wssgate_syntax::{Diagnostic, Report};
 
+use super::certificates::{self, Passphrases};
+use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
-use super::{certificates, ciphers};
 
 pub use verify::ClientVerify;
 
@@ -203,10 +204,11 @@ impl Context {
                     .at(file.span, "ticket keys are made at start and changed every few hours"),
             );
         }
+        let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
         let keys: Vec<_> = tls
             .certificates
             .iter()
-            .filter_map(|files| certificates::load(files, &server.names, now, report))
+            .filter_map(|files| certificates::load(files, &passphrases, &server.names, now, report))
             .collect();
         if keys.len() < tls.certificates.len() {
             return None;
