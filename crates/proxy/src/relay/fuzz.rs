@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::{Handover, RelayHandle, Settings, Shared, TunnelEnd};
+use super::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
 
 pub use super::record::fuzz::{Forger, Opener, Opening};
 
@@ -35,6 +35,11 @@ impl Stepper {
     pub fn hand_over(&self, handover: Handover) {
         // The other end of the mail is in this stepper.
         let _ = self.handle.hand_over(handover);
+    }
+
+    /// Ends every tunnel as a drain does, with the next step.
+    pub fn drain(&self) {
+        let _ = self.handle.close(Selection::All, EndCause::Drained);
     }
 
     /// Does what there is to do, and waits at most `wait` for it.
