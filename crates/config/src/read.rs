@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, closest, printable};
+use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, closest};
 
 use crate::directive::Value;
 use crate::model::{ListenAddr, Located, Map};
@@ -81,10 +81,7 @@ impl<'a> Reading<'a> {
             })
         });
         match (regex, refused) {
-            (Err(error), _) => Err(failed(format!(
-                "pcre2_compile() failed: {error} in \"{}\"",
-                printable(pattern)
-            ))),
+            (Err(error), _) => Err(failed(format!("pcre2_compile() failed: {error}"))),
             (Ok(_), Some(name)) => Err(duplicate_variable(&name, span)),
             (Ok(regex), None) => Ok(regex),
         }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use pcre2::bytes::{Regex as Code, RegexBuilder};
 
+use wssgate_syntax::printable;
+
 use crate::template::VariableId;
 
 /// Steps that one match may take before it counts as no match; stops patterns that backtrack
@@ -37,18 +39,19 @@ impl Regex {
     /// Compiles `source`; `slot` gives the variable for the name of each named group.
     ///
     /// # Errors
-    /// What PCRE2 says about the expression.
+    /// What PCRE2 says about the expression, in nginx's words, with the place where it stopped.
     pub fn new(
         source: &str,
         caseless: bool,
         mut slot: impl FnMut(&str) -> VariableId,
     ) -> Result<Self, String> {
-        let limited = format!("(*LIMIT_MATCH={MATCH_LIMIT}){source}");
+        let limit = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
+        let limited = format!("{limit}{source}");
         let code = RegexBuilder::new()
             .caseless(caseless)
             .jit_if_available(true)
             .build(&limited)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| explained(&error, source, limit.len()))?;
         let names = code
             .capture_names()
             .iter()
@@ -78,6 +81,21 @@ impl Regex {
     /// How many groups the expression has, the whole match not counted.
     pub fn group_count(&self) -> usize {
         self.code.captures_len().saturating_sub(1)
+    }
+}
+
+/// What is wrong with `source`, which was compiled behind `ahead` bytes of ours.
+fn explained(error: &pcre2::Error, source: &str, ahead: usize) -> String {
+    let text = error.to_string();
+    let reason = text.rsplit_once(": ").map_or(text.as_str(), |(_, reason)| reason);
+    let whole = printable(source.as_bytes());
+    let rest =
+        error.offset().and_then(|offset| source.as_bytes().get(offset.checked_sub(ahead)?..));
+    match rest {
+        Some(rest) if !rest.is_empty() => {
+            format!("{reason} in \"{whole}\" at \"{}\"", printable(rest))
+        }
+        _ => format!("{reason} in \"{whole}\""),
     }
 }
 
@@ -116,7 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_expression_is_an_error() {
-        assert!(Regex::new("(", false, |_| VariableId(0)).is_err());
+    fn a_broken_expression_says_where() {
+        for (source, expected) in [
+            ("(", "missing closing parenthesis in \"(\""),
+            ("ab)c", "unmatched closing parenthesis in \"ab)c\" at \")c\""),
+        ] {
+            let error = Regex::new(source, false, |_| VariableId(0)).expect_err(source);
+            assert_eq!(error, expected);
+        }
     }
 }

@@ -88,6 +88,8 @@ fn shape_and_place_of_directives_are_checked() {
     check(
         in_main,
         &[
+            ("http { server { ssl on; } }", &["\"ssl\" directive is not supported"]),
+            ("http { server { ssl off; } }", &[]),
             ("http { server { } } http { }", &["\"http\" directive is duplicate"]),
             ("stream { }", &["\"stream\" directive is not supported"]),
             ("load_module x.so;", &[]),

@@ -30,6 +30,7 @@ const REAL_IP: &str = "the client address is that of the connection; pass X-Forw
 const REFERER: &str = "compare `$http_referer` in a `map`";
 const SATISFY: &str = "remove the line: all access rules must allow";
 const SPEAK_HTTP: &str = "pass to a server that speaks HTTP, with `proxy_pass`";
+const SSL_FLAG: &str = "nginx has no such directive any more: write `listen 443 ssl;`";
 const STORE: &str = "store answers in the upstream";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
 const UPSTREAM_DECIDES: &str = "let the upstream decide";
@@ -105,6 +106,7 @@ pub(crate) const ROWS: &[Row] = &[
     refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
     refused("source_charset", HSLI, Exactly(1), CHARSET),
     refused("ssi", HSLI, Flag, PAGES),
+    refused("ssl", HS, Flag, SSL_FLAG),
     refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
     refused("ssl_ech_file", HS, Exactly(1), ECH),
     refused("ssl_engine", M, Exactly(1), KEY_FILES),
