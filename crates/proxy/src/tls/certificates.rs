@@ -190,7 +190,7 @@ pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
     let fail = |why: &str| failed("DH parameters", &file.value, file.span, why);
     match read(&file.value) {
         Err(why) => report.push(fail(&why)),
-        Ok(text) if memchr::memmem::find(&text, b"-----BEGIN DH PARAMETERS-----").is_none() => {
+        Ok(text) if !has_dhparam(&text) => {
             report.push(fail("no PEM block `DH PARAMETERS` in the file"));
         }
         Ok(_) => report.push(
@@ -198,6 +198,13 @@ pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
                 .at(file.span, "DHE suites are not offered: every client of today has ECDHE"),
         ),
     }
+}
+
+/// OpenSSL writes the second kind for `openssl dhparam -dsaparam`, and reads both.
+fn has_dhparam(text: &[u8]) -> bool {
+    let begins: [&[u8]; 2] =
+        [b"-----BEGIN DH PARAMETERS-----", b"-----BEGIN X9.42 DH PARAMETERS-----"];
+    begins.iter().any(|begin| memchr::memmem::find(text, begin).is_some())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -385,6 +392,17 @@ mod tests {
             let (usable, messages) = outcome(chain, key);
             assert!(!usable, "{expected}");
             assert!(messages.iter().any(|text| text.contains(expected)), "{messages:?}");
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_dh_parameters_are_known() {
+        for (text, expected) in [
+            ("-----BEGIN DH PARAMETERS-----\nMII=\n", true),
+            ("-----BEGIN X9.42 DH PARAMETERS-----\nMII=\n", true),
+            ("-----BEGIN CERTIFICATE-----\nMII=\n", false),
+        ] {
+            assert_eq!(has_dhparam(text.as_bytes()), expected, "{text}");
         }
     }
 
