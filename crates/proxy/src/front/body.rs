@@ -37,8 +37,11 @@ pub enum BodyError {
     #[error("client sent {0}")]
     Invalid(wssgate_http1::BodyError),
     /// The temporary file failed.
-    #[error("temporary file of the request body failed: {0}")]
+    #[error("temporary file of the request body failed ({})", crate::errno_text(.0))]
     File(io::Error),
+    /// The directory `client_body_temp_path` does not take a file.
+    #[error("open() in \"{}\" failed ({})", .0.display(), crate::errno_text(.1))]
+    Directory(PathBuf, io::Error),
 }
 
 impl BodyError {
@@ -48,7 +51,7 @@ impl BodyError {
             Self::TooLarge => 413,
             Self::Timeout => 408,
             Self::Closed | Self::Invalid(_) => 400,
-            Self::File(_) => 500,
+            Self::File(_) | Self::Directory(..) => 500,
         }
     }
 
@@ -57,7 +60,7 @@ impl BodyError {
         match self {
             Self::Timeout | Self::Closed => LogLevel::Info,
             Self::TooLarge | Self::Invalid(_) => LogLevel::Error,
-            Self::File(_) => LogLevel::Crit,
+            Self::File(_) | Self::Directory(..) => LogLevel::Crit,
         }
     }
 }
@@ -419,13 +422,25 @@ impl RequestBody {
 
     fn temp_file(&self, settings: &LocationSettings) -> Result<TempFile, BodyError> {
         let keep = settings.client_body_in_file_only == BodyInFile::On;
-        TempFile::create(&settings.client_body_temp_path, keep).map_err(BodyError::File)
+        let directory = &settings.client_body_temp_path;
+        TempFile::create(directory, keep)
+            .map_err(|error| BodyError::Directory(directory.clone(), error))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_takes_no_file_is_named() {
+        let directory = PathBuf::from("/dev/null/body");
+        let error = TempFile::create(&directory, false).expect_err("below a device");
+        assert_eq!(
+            BodyError::Directory(directory, error).to_string(),
+            "open() in \"/dev/null/body\" failed (20: Not a directory)"
+        );
+    }
 
     #[test]
     fn a_body_that_just_exceeds_the_buffer_stays_in_memory() {
