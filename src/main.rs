@@ -17,11 +17,14 @@ mod text;
 mod version;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Action, Command, Options, OwnConf};
 use console::Console;
 use load::Loaded;
+use pid_file::PidFile;
+use wssgate_config::model::LogLevel;
 use wssgate_proxy::Proxy;
 
 fn main() -> ExitCode {
@@ -106,6 +109,7 @@ fn test(
     let path = path.display();
     let sources = loaded.sources.clone();
     let config = console.expect(loaded)?.config;
+    let pid = config.core.pid.clone();
     if !options.quiet {
         console::say(format_args!("the configuration file {path} syntax is ok"));
     }
@@ -116,6 +120,7 @@ fn test(
             return Err(Failed);
         }
     }
+    check_pid_file(pid.as_deref(), console)?;
     if !options.quiet {
         console::say(format_args!("configuration file {path} test is successful"));
     }
@@ -123,4 +128,16 @@ fn test(
         io::stdout().write_all(&sources.dump()).map_err(|_| Failed)?;
     }
     Ok(())
+}
+
+/// A server that cannot write its pid file does not start. Who only tests may lack the right to.
+fn check_pid_file(path: Option<&Path>, console: &Console) -> Result<(), Failed> {
+    let Some(path) = path else { return Ok(()) };
+    match PidFile::check(path) {
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            console.write(LogLevel::Emerg, run::unopened(path, &error));
+            Err(Failed)
+        }
+        _ => Ok(()),
+    }
 }

@@ -23,6 +23,18 @@ impl PidFile {
         Ok(Self { path: path.to_path_buf(), text })
     }
 
+    /// Whether the file could be written, as far as that can be seen without making it.
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = path.parent().unwrap_or(path);
+                let here = directory == Path::new("");
+                if here || directory.is_dir() { Ok(()) } else { Err(error) }
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -55,6 +67,17 @@ pub(crate) fn read(path: &Path) -> io::Result<Result<i32, String>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_makes_nothing_and_misses_no_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        PidFile::check(&path).unwrap();
+        assert!(!path.exists());
+        let missing = PidFile::check(&directory.path().join("none/x.pid")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(PidFile::check(directory.path()).is_err(), "a directory");
+    }
 
     #[test]
     fn what_was_written_is_read_and_removed() {

@@ -1,6 +1,7 @@
 //! From an accepted configuration to a running server.
 
 use std::panic;
+use std::path::Path;
 use std::sync::Arc;
 
 use wssgate_config::model::{Core, LogLevel};
@@ -34,13 +35,17 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
     let epoll = Epoll::new().map_err(|error| tell(&console, &failed("epoll_create1()", &error)))?;
+    // Afterwards nobody would see the exit code.
+    if let Some(path) = &core.pid {
+        PidFile::check(path).map_err(|error| tell(&console, &unopened(path, &error)))?;
+    }
     if core.daemon && daemonise(&console)? == Daemonised::Parent {
         return Ok(());
     }
     let pid_file = match &core.pid {
-        Some(path) => Some(PidFile::create(path).map_err(|error| {
-            tell(&console, &failed(&format!("open() \"{}\"", path.display()), &error))
-        })?),
+        Some(path) => {
+            Some(PidFile::create(path).map_err(|error| tell(&console, &unopened(path, &error)))?)
+        }
         None => None,
     };
     let log = Arc::clone(prepared.generation().logs.main());
@@ -53,6 +58,8 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         log.write(LogLevel::Emerg, None, &message);
         Failed
     })?;
+    let version = env!("CARGO_PKG_VERSION");
+    proxy.log(LogLevel::Notice, format_args!("wssgate {version} started"));
     if let Some(own) = &options.own {
         println!("{}", own.greeting);
     }
@@ -78,6 +85,11 @@ fn daemonise(console: &Console) -> Result<Daemonised, Failed> {
 
 fn failed(what: &str, error: &std::io::Error) -> String {
     format!("{what} failed ({})", errno_text(error))
+}
+
+/// nginx's words for a file that does not open.
+pub(crate) fn unopened(path: &Path, error: &std::io::Error) -> String {
+    failed(&format!("open() \"{}\"", path.display()), error)
 }
 
 fn tell(console: &Console, message: &str) -> Failed {

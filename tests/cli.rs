@@ -81,6 +81,35 @@ fn a_good_configuration_is_called_good_on_stderr() {
 }
 
 #[test]
+fn what_cannot_be_written_or_read_is_told_in_one_run() {
+    let directory = directory(
+        "pid nginx.pid;\nerror_log none/error.log;\nevents {}\nhttp { server { listen 443 ssl;\n\
+         ssl_certificate none.pem; ssl_certificate_key none.key; } }\n",
+    );
+    let output = run_in(directory.path(), &["-t"]);
+    assert_eq!(output.status.code(), Some(1));
+    for file in ["none/error.log", "none.pem", "none.key"] {
+        let text = stderr(&output);
+        let path = directory.path().join(file).display().to_string();
+        let told = |line: &str| line.starts_with("nginx: [emerg] ") && line.contains(&path);
+        assert!(text.lines().any(told), "{file}: {text}");
+    }
+}
+
+#[test]
+fn a_pid_file_without_directory_fails_before_the_background() {
+    let directory = directory("daemon on;\npid none/nginx.pid;\nevents {}\n");
+    let path = directory.path().join("none/nginx.pid").display().to_string();
+    for options in [["-t"].as_slice(), &[]] {
+        let output = run_in(directory.path(), options);
+        assert_eq!(output.status.code(), Some(1), "{options:?}");
+        let expected =
+            format!("nginx: [emerg] open() \"{path}\" failed (2: No such file or directory)\n");
+        assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_quiet_test_of_a_good_configuration_says_nothing() {
     let directory = directory(GOOD);
     let output = run_in(directory.path(), &["-tq"]);

@@ -79,13 +79,9 @@ impl Generation {
     ) -> Result<(Self, Report), Report> {
         let mut report = Report::default();
         let number = previous.map_or(1, |previous| previous.number + 1);
-        let logs = match Logs::open(&config, &surroundings.files, &surroundings.error_log) {
-            Ok(logs) => logs,
-            Err(error) => {
-                report.push(Diagnostic::error(error.to_string()));
-                return Err(report);
-            }
-        };
+        // What else is wrong must be known in the same run, so a failure waits.
+        let logs = Logs::open(&config, &surroundings.files, &surroundings.error_log)
+            .map_err(|error| report.push(Diagnostic::error(error.to_string())));
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
@@ -96,9 +92,10 @@ impl Generation {
         let upstreams = config.http.as_ref().map(|http| groups(http, inherited));
         let upstreams = upstreams.unwrap_or_default();
         let ended = surroundings.files.attention().on_drop();
-        if report.has_errors() {
-            return Err(report);
-        }
+        let logs = match logs {
+            Ok(logs) if !report.has_errors() => logs,
+            _ => return Err(report),
+        };
         let life = Life::default();
         let generation = Self {
             number,
