@@ -23,7 +23,10 @@ use crate::supervise::{self, Server};
 pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Result<(), Failed> {
     let Accepted { config, sources } = accepted;
     let core = config.core.clone();
-    set_descriptor_limit(&core).map_err(|message| tell(&console, &message))?;
+    // Too few descriptors are better than no server, as in nginx.
+    if let Err(message) = set_descriptor_limit(&core) {
+        console.write(LogLevel::Alert, message);
+    }
     let prepared = match Proxy::prepare(config, console.surroundings.clone()) {
         Ok(prepared) => prepared,
         Err(report) => {
@@ -101,8 +104,13 @@ fn tell(console: &Console, message: &str) -> Failed {
 /// needs two.
 pub(crate) fn set_descriptor_limit(core: &Core) -> Result<(), String> {
     match core.worker_rlimit_nofile {
-        Some(limit) => process::set_descriptor_limit(limit)
-            .map_err(|error| failed(&format!("setrlimit(RLIMIT_NOFILE, {limit})"), &error)),
+        Some(limit) => process::set_descriptor_limit(limit).map_err(|error| {
+            let text = failed(&format!("setrlimit(RLIMIT_NOFILE, {limit})"), &error);
+            match process::raise_descriptor_limit() {
+                Ok(granted) => format!("{text}, the limit is {granted}"),
+                Err(_) => text,
+            }
+        }),
         None => {
             // What is not granted is not needed yet.
             let _ = process::raise_descriptor_limit();

@@ -110,6 +110,21 @@ fn a_pid_file_without_directory_fails_before_the_background() {
 }
 
 #[test]
+fn a_descriptor_limit_that_is_not_granted_keeps_no_server_down() {
+    // No system grants more than `fs.nr_open`. The end comes later, from a port that is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = directory(&format!(
+        "daemon off;\npid nginx.pid;\nworker_rlimit_nofile 2000000000;\nevents {{}}\n\
+         http {{ server {{ listen {}; }} }}\n",
+        taken.local_addr().unwrap()
+    ));
+    let text = stderr(&run_in(directory.path(), &[]));
+    let line = "nginx: [alert] setrlimit(RLIMIT_NOFILE, 2000000000) failed (1: Operation not \
+                permitted), the limit is ";
+    assert!(text.contains(line) && text.contains("Address already in use"), "{text}");
+}
+
+#[test]
 fn a_quiet_test_of_a_good_configuration_says_nothing() {
     let directory = directory(GOOD);
     let output = run_in(directory.path(), &["-tq"]);
