@@ -87,6 +87,9 @@ Options:
   -g directives : set global directives out of configuration file
 
 Subcommands:
+  demo          : run an app server behind two hops, and a page to try it with;
+                  --port chooses the port
+  proxy         : end TLS for a name and pass to an app server, without a file
   fmt           : lay configuration files out, to standard output or with
                   --write in place; --check only says which would change
 
