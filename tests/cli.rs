@@ -125,6 +125,22 @@ fn a_descriptor_limit_that_is_not_granted_keeps_no_server_down() {
 }
 
 #[test]
+fn an_unknown_user_is_told_once() {
+    if !wssgate_sys::privileges::is_root() {
+        eprintln!("skipped: needs root");
+        return;
+    }
+    for (user, lines) in [("no-such-name", 1), ("no-such-name no-such-group", 2)] {
+        let directory = directory(&format!("user {user};\npid nginx.pid;\nevents {{}}\n"));
+        let output = run_in(directory.path(), &["-tq"]);
+        assert_eq!(output.status.code(), Some(1), "{user}");
+        let text = stderr(&output);
+        assert!(text.contains("[emerg] getpwnam(\"no-such-name\") failed"), "{text}");
+        assert_eq!(text.matches("[emerg]").count(), lines, "{text}");
+    }
+}
+
+#[test]
 fn a_quiet_test_of_a_good_configuration_says_nothing() {
     let directory = directory(GOOD);
     let output = run_in(directory.path(), &["-tq"]);

@@ -183,6 +183,8 @@ fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Opt
     };
     match privileges::group(&names.group) {
         Ok(Some(gid)) => Some(User { gid, ..user? }),
+        // Without a word of its own the group is named like the user: that is told once.
+        _ if user.is_none() && names.group == names.name => None,
         other => {
             refuse("getgrnam", &names.group, other.map(drop));
             None
