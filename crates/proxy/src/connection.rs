@@ -35,11 +35,9 @@ pub async fn serve(
     let serial = next_serial();
     let listening = &generation.http().sockets[socket];
     let address = listening.address.clone();
-    let local = stream.local_addr().unwrap_or_else(|_| address.clone());
+    let local = local_address(&stream, &address);
     let Some(route) = route::address_route(listening, &local) else { return };
     let wait = generation.http().servers[route.default_server.0].connection.client_header_timeout;
-    // Answers are small and written whole, so waiting for more bytes only costs time.
-    let _ = stream.set_nodelay();
     let opened = match listening.ssl {
         false => Some(Opened { stream: ClientStream::Plain(stream), tls: None, misses_tls: false }),
         true => {
@@ -96,6 +94,14 @@ async fn shake_hands(
         .map_err(|error| io::Error::other(error.to_string()))?;
     let stream = ClientStream::Tls(Box::new(accepted.stream));
     Ok(Opened { stream, tls: Some(Rc::new(accepted.info)), misses_tls: false })
+}
+
+/// The address that the client has connected to; the system is asked where `listening` does not say.
+fn local_address(stream: &Stream, listening: &ListenAddr) -> ListenAddr {
+    match listening {
+        ListenAddr::Ip(ip) if !ip.ip().is_unspecified() && ip.port() != 0 => listening.clone(),
+        _ => stream.local_addr().unwrap_or_else(|_| listening.clone()),
+    }
 }
 
 /// Looks at the first byte and leaves it where it is. On a Unix socket, which cannot be peeked

@@ -65,8 +65,10 @@ pub struct Handover {
 /// One side of a tunnel: a connected stream socket and what was already read from it.
 #[derive(Debug)]
 pub struct Leg {
-    /// A TCP or Unix stream socket. The relay makes it non-blocking.
+    /// A TCP or Unix stream socket; it may be blocking or not.
     pub socket: OwnedFd,
+    /// It is a Unix socket, which tells of room to write so often that it is asked only when needed.
+    pub unix: bool,
     /// What protects its bytes.
     pub tls: LegTls,
     /// Application bytes that arrived behind the switch and were already opened; they go first.
@@ -78,10 +80,11 @@ pub struct Leg {
 }
 
 impl Leg {
-    /// A leg without TLS; `read_ahead` is what was read behind the switch.
+    /// A leg over TCP without TLS; `read_ahead` is what was read behind the switch.
     pub fn plain(socket: impl Into<OwnedFd>, read_ahead: Vec<u8>) -> Self {
         Self {
             socket: socket.into(),
+            unix: false,
             tls: LegTls::Plain,
             plaintext: read_ahead,
             ciphertext: Vec::new(),

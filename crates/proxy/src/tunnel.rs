@@ -110,8 +110,8 @@ async fn legs(
 }
 
 fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
-    stream.set_nodelay()?;
-    Ok(Leg::plain(stream.into_fd()?, read.into()))
+    let unix = stream.is_unix();
+    Ok(Leg { unix, ..Leg::plain(stream.into_fd()?, read.into()) })
 }
 
 async fn tls_leg<T: TlsStream<Socket = Stream>>(
@@ -132,8 +132,8 @@ async fn tls_leg<T: TlsStream<Socket = Stream>>(
             (socket, LegTls::Rustls(connection), ciphertext, false)
         }
     };
-    socket.set_nodelay()?;
-    Ok(Leg { socket: socket.into_fd()?, tls, plaintext, ciphertext, ended })
+    let unix = socket.is_unix();
+    Ok(Leg { socket: socket.into_fd()?, unix, tls, plaintext, ciphertext, ended })
 }
 
 fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protocol) -> Handover {

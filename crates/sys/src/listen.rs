@@ -45,6 +45,8 @@ pub fn bind_tcp(address: SocketAddr, binding: Binding) -> Result<OwnedFd, Refuse
     if address.is_ipv6() {
         socket.set_only_v6(binding.ipv6_only).map_err(refused("setsockopt(IPV6_V6ONLY)"))?;
     }
+    // Every connection inherits it. Answers are small and written whole, so waiting only costs time.
+    socket.set_tcp_nodelay(true).map_err(refused("setsockopt(TCP_NODELAY)"))?;
     socket.set_nonblocking(true).map_err(refused("fcntl(O_NONBLOCK)"))?;
     socket.bind(&address.into()).map_err(refused("bind()"))?;
     Ok(socket.into())
@@ -201,5 +203,7 @@ mod tests {
         listen(&listener, 8).unwrap();
         let address = listener.local_addr().unwrap();
         assert!(TcpStream::connect(address).is_ok());
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
     }
 }

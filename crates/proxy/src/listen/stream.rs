@@ -30,19 +30,16 @@ impl Stream {
         }
     }
 
+    /// Whether it is a Unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     /// Gives the socket out of the runtime, still non-blocking.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(stream) => stream.into_std().map(OwnedFd::from),
             Self::Unix(stream) => stream.into_std().map(OwnedFd::from),
-        }
-    }
-
-    /// Sends small messages at once; means nothing for a Unix socket.
-    pub fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
         }
     }
 

@@ -22,8 +22,7 @@ impl Deadlines {
     ///
     /// Returns the time at which it fires, which the owner keeps to disarm it.
     pub(super) fn arm(&mut self, key: usize, due: u64, wait: u64) -> u64 {
-        let grain = grain(wait);
-        let at = due.checked_next_multiple_of(grain).unwrap_or(u64::MAX);
+        let at = fires(due, wait);
         self.entries.insert((at, key));
         at
     }
@@ -52,6 +51,11 @@ impl Deadlines {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
+}
+
+/// When an entry for `due` fires, if the whole wait is `wait`.
+pub(super) fn fires(due: u64, wait: u64) -> u64 {
+    due.checked_next_multiple_of(grain(wait)).unwrap_or(u64::MAX)
 }
 
 /// The largest power of two that is at most 1/128 of the wait, and at least [`FINEST_MS`].

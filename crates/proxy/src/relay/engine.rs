@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use wssgate_sys::epoll::{Epoll, Events};
-use wssgate_sys::socket;
 
-use super::deadlines::Deadlines;
+use super::deadlines::{self, Deadlines};
 use super::flow::Buffers;
 use super::tunnel::Tunnel;
 use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
@@ -167,8 +166,8 @@ impl Engine {
         let mut tunnel = Tunnel::new(handover, &mut self.buffers, limit, now_ms);
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg(side);
-            let added = socket::set_nonblocking(leg.fd())
-                .and_then(|()| self.epoll.add(leg.fd(), token(key, side), leg.watches_room()));
+            // All calls say themselves that they do not wait, so the socket need not be told.
+            let added = self.epoll.add(leg.fd(), token(key, side), leg.watches_room());
             if let Err(error) = added {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
@@ -232,7 +231,9 @@ impl Engine {
     fn arm(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         let Some(due) = tunnel.due() else { return };
-        if due.at_ms < tunnel.armed_ms {
+        // Compared as rounded: what is armed for this moment already stays as it is.
+        if due.at_ms < tunnel.armed_ms && deadlines::fires(due.at_ms, due.wait_ms) < tunnel.armed_ms
+        {
             self.deadlines.disarm(key, tunnel.armed_ms);
             tunnel.armed_ms = self.deadlines.arm(key, due.at_ms, due.wait_ms);
         }

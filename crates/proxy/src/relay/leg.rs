@@ -88,11 +88,14 @@ impl From<io::Error> for SendError {
 }
 
 impl Leg {
-    pub(super) fn new(socket: OwnedFd, tls: LegTls, peer: Side, record_limit: u64) -> Self {
-        let room = match socket::is_unix(socket.as_fd()) {
-            Ok(true) => RoomWatch::Asked(false),
-            Ok(false) | Err(_) => RoomWatch::Always,
-        };
+    pub(super) fn new(
+        socket: OwnedFd,
+        unix: bool,
+        tls: LegTls,
+        peer: Side,
+        record_limit: u64,
+    ) -> Self {
+        let room = if unix { RoomWatch::Asked(false) } else { RoomWatch::Always };
         Self {
             socket,
             room,

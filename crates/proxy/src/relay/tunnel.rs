@@ -80,12 +80,12 @@ impl Tunnel {
     ) -> Self {
         let Handover { client, upstream, protocol, .. } = handover;
         let buffer_size = handover.buffer_size.clamp(1, READ_SIZE);
-        let leg = |socket, tls, side| Leg::new(socket, tls, side, record_limit);
+        let leg = |socket, unix, tls, side| Leg::new(socket, unix, tls, side, record_limit);
         let mut tunnel = Self {
             ticket: handover.ticket,
             generation: handover.generation,
-            client: leg(client.socket, client.tls, Side::Client),
-            upstream: leg(upstream.socket, upstream.tls, Side::Upstream),
+            client: leg(client.socket, client.unix, client.tls, Side::Client),
+            upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
             up: Flow::new(protocol, wssgate_ws::Side::Client, buffer_size),
             down: Flow::new(protocol, wssgate_ws::Side::Server, buffer_size),
             timers: handover.timers.into(),
@@ -245,7 +245,10 @@ impl Tunnel {
     fn finish(&mut self, source: Side) {
         let to = self.leg(source.other());
         if self.flow_from(source).state == FlowState::Draining && !to.blocked() {
-            to.shut_down();
+            // The last direction ends with its socket, which is closed at once.
+            if self.flow_from(source.other()).state != FlowState::Closed {
+                to.shut_down();
+            }
             self.flow_from_mut(source).state = FlowState::Closed;
         }
     }

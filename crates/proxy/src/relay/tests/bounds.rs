@@ -209,12 +209,16 @@ fn frames_are_counted_and_closes_noted() {
     assert!(end.client.broken.is_none() && end.upstream.broken.is_some());
 }
 
+fn unix_leg(near: std::os::unix::net::UnixStream, read_ahead: Vec<u8>) -> Leg {
+    Leg { unix: true, ..Leg::plain(near, read_ahead) }
+}
+
 #[test]
 fn unix_sockets_are_legs_too() {
     let mut rig = Rig::new();
     let (far, near) = std::os::unix::net::UnixStream::pair().unwrap();
     let (mut client, _upstream) =
-        rig.hand_over(|handover| handover.upstream = Leg::plain(near, b"from unix".to_vec()));
+        rig.hand_over(|handover| handover.upstream = unix_leg(near, b"from unix".to_vec()));
     rig.expect(&mut client, b"from unix");
     client.send(b"to unix");
     far.set_nonblocking(true).unwrap();
@@ -235,7 +239,7 @@ fn a_unix_peer_that_was_slow_gets_the_rest() {
     let mut rig = Rig::new();
     let (far, near) = std::os::unix::net::UnixStream::pair().unwrap();
     let (mut client, _) = rig.hand_over(|handover| {
-        handover.upstream = Leg::plain(near, Vec::new());
+        handover.upstream = unix_leg(near, Vec::new());
         narrow(handover);
     });
     let bytes = noise(16 << 20);

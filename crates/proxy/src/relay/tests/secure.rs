@@ -365,6 +365,7 @@ fn a_stream_of_tokio_rustls_becomes_a_leg() {
         let (_, mut upstream) = rig.hand_over(|handover| {
             handover.client = Leg {
                 socket: detached.socket.into_std().unwrap().into(),
+                unix: false,
                 tls: LegTls::Keys(detached.keys),
                 plaintext: detached.plaintext,
                 ciphertext: detached.ciphertext,
