@@ -124,7 +124,16 @@ impl Client {
 
     /// Reads once; 0 is the end.
     pub(crate) async fn fill(&self) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_fill(cx)).await
+        poll_fn(|cx| {
+            let filled = self.poll_fill(cx);
+            if filled.is_pending() {
+                // What waits for an answer to go along with, waits no longer than the client does.
+                // A failure shows when something is read or written.
+                let _ = self.io.borrow_mut().stream.poll_flush(cx);
+            }
+            filled
+        })
+        .await
     }
 
     fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -26,6 +26,10 @@ const EVENTS: usize = 512;
 /// them 600 bytes each.
 const REST_MS: u64 = 2_000;
 
+/// How long ends wait to be told together after others were told. Waking the listener for each costs
+/// more than the rest of an end.
+const TELL_PAUSE_MS: u64 = 2;
+
 /// Hears of every end, with the ticket.
 pub(super) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
 
@@ -37,6 +41,10 @@ pub(super) struct Engine {
     mail: Receiver<Mail>,
     shared: Arc<Shared>,
     on_end: OnEnd,
+    /// Ends that were not told yet. Bounded by the tunnels of [`TELL_PAUSE_MS`].
+    ended: Vec<(u64, TunnelEnd)>,
+    /// When the next ends may be told.
+    tell_ms: u64,
     tunnels: Slab<Tunnel>,
     /// Keys of tunnels that want a turn, each at most once, in the order in which they get it.
     ready: VecDeque<usize>,
@@ -66,6 +74,8 @@ impl Engine {
             mail,
             shared,
             on_end,
+            ended: Vec::new(),
+            tell_ms: 0,
             tunnels: Slab::new(),
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
@@ -85,6 +95,7 @@ impl Engine {
         // What came behind the word to stop is told its end too.
         self.read_mail(self.now_ms());
         self.close(Selection::All, EndCause::Stopped);
+        self.tell();
         Ok(())
     }
 
@@ -102,6 +113,10 @@ impl Engine {
         }
         self.end_the_due(now_ms);
         self.rest(now_ms);
+        if !self.ended.is_empty() && self.tell_ms <= now_ms {
+            self.tell_ms = now_ms + TELL_PAUSE_MS;
+            self.tell();
+        }
         Ok(())
     }
 
@@ -113,10 +128,10 @@ impl Engine {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let next = self
-            .deadlines
-            .next()
-            .map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
+        let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
+        let next = [self.deadlines.next(), tell].into_iter().flatten().min();
+        let next =
+            next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
         match (next, limit) {
             (Some(next), Some(limit)) => Some(next.min(limit)),
             (next, limit) => next.or(limit),
@@ -284,8 +299,14 @@ impl Engine {
         let end = tunnel.end(now_ms);
         let ticket = tunnel.ticket;
         drop(tunnel);
-        self.shared.live.fetch_sub(1, Ordering::Relaxed);
-        (self.on_end)(ticket, end);
+        self.ended.push((ticket, end));
+    }
+
+    fn tell(&mut self) {
+        for (ticket, end) in self.ended.drain(..) {
+            self.shared.live.fetch_sub(1, Ordering::Relaxed);
+            (self.on_end)(ticket, end);
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let io = RecordBoundary::new(stream);
+        let io = RecordBoundary::new(stream).with_late_tickets();
         let mut start = LazyConfigAcceptor::new(HelloReader::default(), io)
             .await
             .map_err(HandshakeError::Io)?;

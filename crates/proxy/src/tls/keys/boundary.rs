@@ -14,6 +14,16 @@ const HEADER: usize = 5;
 /// The longest fragment of a record in any TLS (RFC 5246 §6.2.3).
 const MAX_FRAGMENT: usize = (1 << 14) + 2048;
 
+/// The longest protected record that is no ticket: an alert, of which none may wait.
+const LONGEST_ALERT: usize = 64;
+
+/// The most that waits to be sent along with the first answer; tickets of client certificates may be
+/// longer and go at once.
+const MAX_LATE: usize = 4096;
+
+/// The type of protected records (RFC 8446 §5.2).
+const PROTECTED: u8 = 23;
+
 /// A stream below TLS that hands over bytes only when the record that they belong to is complete.
 ///
 /// So whoever reads from it never holds part of a record. It owns memory only while part of a record
@@ -29,12 +39,41 @@ pub struct RecordBoundary<S> {
     /// What came is no TLS: all of it is handed over, for rustls to complain about.
     opaque: bool,
     secrets: Option<Box<TrafficSecrets>>,
+    tickets: Tickets,
+    /// Tickets of a handshake that has ended, to go along with what is sent next.
+    late: Vec<u8>,
+}
+
+/// Whether what is written can be the tickets behind a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tickets {
+    /// The handshake goes on and its peer has the word.
+    Written,
+    /// The handshake goes on and its peer has said something.
+    Read,
+    /// The handshake is over, or is not watched.
+    Done,
 }
 
 impl<S> RecordBoundary<S> {
     /// Stands between `inner` and TLS, from the first byte of the connection.
     pub fn new(inner: S) -> Self {
-        Self { inner, held: Vec::new(), start: 0, rest: 0, opaque: false, secrets: None }
+        Self {
+            inner,
+            held: Vec::new(),
+            start: 0,
+            rest: 0,
+            opaque: false,
+            secrets: None,
+            tickets: Tickets::Done,
+            late: Vec::new(),
+        }
+    }
+
+    /// Lets the tickets that follow a server's handshake (RFC 8446 §4.6.1) wait for the first write or
+    /// flush after it: one packet less, and the client needs them only for its next connection.
+    pub fn with_late_tickets(self) -> Self {
+        Self { tickets: Tickets::Written, ..self }
     }
 
     /// The socket.
@@ -44,10 +83,21 @@ impl<S> RecordBoundary<S> {
 
     pub(super) fn keep(&mut self, secrets: Box<TrafficSecrets>) {
         self.secrets = Some(secrets);
+        self.tickets = Tickets::Done;
+    }
+
+    /// Whether these are tickets that can wait: what a server writes under its keys after the peer has
+    /// spoken, and no alert. The flights of a handshake all begin with an unprotected record.
+    fn can_wait(&self, first: Option<&u8>, len: usize) -> bool {
+        self.tickets == Tickets::Read
+            && first == Some(&PROTECTED)
+            && (LONGEST_ALERT..MAX_LATE).contains(&len)
+            && self.late.is_empty()
     }
 
     /// The socket, and the bytes read from it that nobody has seen.
     pub(super) fn into_rest(mut self) -> (S, Vec<u8>) {
+        debug_assert!(self.late.is_empty(), "flushed before");
         self.held.drain(..self.start);
         (self.inner, self.held)
     }
@@ -193,9 +243,41 @@ impl<S: AsyncRead + Unpin> AsyncRead for RecordBoundary<S> {
             } else {
                 ready!(this.poll_read_held(cx))?
             };
+            if this.tickets == Tickets::Written {
+                this.tickets = Tickets::Read;
+            }
             if read == 0 || buffer.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> RecordBoundary<S> {
+    /// Sends late tickets with `bytes` behind them; says how much of `bytes` was taken.
+    fn poll_write_late(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let slices: Vec<_> = std::iter::once(io::IoSlice::new(&self.late))
+                .chain(bytes.iter().map(|slice| io::IoSlice::new(slice)))
+                .collect();
+            let taken = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &slices))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if taken < self.late.len() {
+                self.late.drain(..taken);
+                continue;
+            }
+            let of_bytes = taken - self.late.len();
+            self.late = Vec::new();
+            if of_bytes > 0 || bytes.iter().all(|slice| slice.is_empty()) {
+                return Poll::Ready(Ok(of_bytes));
+            }
+            return Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
         }
     }
 }
@@ -206,7 +288,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -214,7 +296,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bytes)
+        let this = self.get_mut();
+        if !this.late.is_empty() {
+            return this.poll_write_late(cx, bytes);
+        }
+        if this.tickets != Tickets::Done {
+            let len = bytes.iter().map(|slice| slice.len()).sum();
+            if this.can_wait(bytes.iter().flat_map(|slice| slice.first()).next(), len) {
+                bytes.iter().for_each(|slice| this.late.extend_from_slice(slice));
+                return Poll::Ready(Ok(len));
+            }
+            this.tickets = Tickets::Written;
+        }
+        Pin::new(&mut this.inner).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -222,11 +316,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        if !this.late.is_empty() && this.tickets == Tickets::Done {
+            ready!(this.poll_write_late(cx, &[]))?;
+        }
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        if !this.late.is_empty() {
+            ready!(this.poll_write_late(cx, &[]))?;
+        }
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 
@@ -305,6 +407,35 @@ mod tests {
         far.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let mut buffer = vec![0; 4096];
         assert_eq!(boundary.read(&mut buffer).await.unwrap(), 18);
+    }
+
+    #[tokio::test]
+    async fn tickets_behind_a_handshake_go_along_with_the_first_answer() {
+        for flushed in [false, true] {
+            let (mut far, near) = tokio::io::duplex(1 << 17);
+            let mut boundary = RecordBoundary::new(near).with_late_tickets();
+            let mut seen = vec![0; 4096];
+            far.write_all(&record(30)).await.unwrap();
+            assert_eq!(boundary.read(&mut seen).await.unwrap(), 35);
+            let alert = record(19);
+            boundary.write_all(&alert).await.unwrap();
+            assert_eq!(far.read(&mut seen).await.unwrap(), alert.len());
+            far.write_all(&record(30)).await.unwrap();
+            assert_eq!(boundary.read(&mut seen).await.unwrap(), 35);
+            boundary.write_all(&record(200)).await.unwrap();
+            boundary.flush().await.unwrap();
+            assert!(!boundary.late.is_empty());
+            boundary.keep(Box::default());
+            if flushed {
+                boundary.flush().await.unwrap();
+                assert_eq!(far.read(&mut seen).await.unwrap(), 205);
+            }
+            boundary.write_all(&record(100)).await.unwrap();
+            let expected = if flushed { 105 } else { 205 + 105 };
+            let mut rest = vec![0; expected];
+            far.read_exact(&mut rest).await.unwrap();
+            assert_eq!(boundary.late.capacity(), 0);
+        }
     }
 
     #[tokio::test]
