@@ -17,6 +17,7 @@ pub mod upstream;
 pub mod worker;
 
 mod proxy;
+mod spare;
 
 use std::io;
 

@@ -5,6 +5,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod files;
 pub mod listen;
+pub mod memory;
 pub mod privileges;
 pub mod process;
 pub mod signals;

@@ -15,6 +15,7 @@ use super::deadlines::{self, Deadlines};
 use super::flow::Buffers;
 use super::tunnel::Tunnel;
 use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
+use crate::spare;
 
 /// The token of the doorbell, which no leg has.
 const DOORBELL: u64 = u64::MAX;
@@ -46,6 +47,8 @@ pub(super) struct Engine {
     /// When the next ends may be told.
     tell_ms: u64,
     tunnels: Slab<Tunnel>,
+    /// Removed from it, for [`spare::shrink`].
+    removed: usize,
     /// Keys of tunnels that want a turn, each at most once, in the order in which they get it.
     ready: VecDeque<usize>,
     deadlines: Deadlines,
@@ -77,6 +80,7 @@ impl Engine {
             ended: Vec::new(),
             tell_ms: 0,
             tunnels: Slab::new(),
+            removed: 0,
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
             awake: Vec::new(),
@@ -288,6 +292,7 @@ impl Engine {
 
     fn remove(&mut self, key: usize, now_ms: u64) {
         let tunnel = self.tunnels.remove(key);
+        spare::shrink(&mut self.tunnels, &mut self.removed);
         if tunnel.queued {
             self.ready.retain(|&ready| ready != key);
         }
@@ -303,7 +308,8 @@ impl Engine {
     }
 
     fn tell(&mut self) {
-        for (ticket, end) in self.ended.drain(..) {
+        // A new list, for this one may be as long as there were tunnels.
+        for (ticket, end) in std::mem::take(&mut self.ended) {
             self.shared.live.fetch_sub(1, Ordering::Relaxed);
             (self.on_end)(ticket, end);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use crate::listen::{Listener, accept};
 use crate::log::Attention;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
+use crate::spare::Trimming;
 use crate::upstream::IdlePool;
 
 /// How long the connections of a fast stop have to write their access lines.
@@ -210,9 +211,27 @@ impl Front {
     }
 }
 
-/// Passes on what the relay tells, until it has stopped.
+/// Passes on what the relay tells, until it has stopped. After many ends their memory goes back to
+/// the system.
 async fn tell(mut ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, tunnels: Rc<Tunnels>) {
-    while let Some((ticket, end)) = ends.recv().await {
-        tunnels.end(ticket, &end);
+    let mut trimming = Trimming::default();
+    loop {
+        tokio::select! {
+            biased;
+            told = ends.recv() => {
+                let Some((ticket, end)) = told else { return };
+                tunnels.end(ticket, &end);
+                trimming.note(tunnels.count(), Instant::now());
+            }
+            () = at(trimming.due()) => trimming.trim(),
+        }
+    }
+}
+
+/// Resolves at a time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,17 +1,20 @@
 //! The tunnels that the relay of a worker carries.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use slab::Slab;
 
 use crate::relay::{EndCause, Totals, TunnelEnd};
+use crate::spare;
 use crate::tunnel::Tunnel;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
 #[derive(Default)]
 pub(super) struct Tunnels {
     carried: RefCell<Slab<Tunnel>>,
+    /// Removed from it, for [`spare::shrink`].
+    removed: Cell<usize>,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -31,10 +34,24 @@ impl Tunnels {
     pub(super) fn end(&self, ticket: u64, end: &TunnelEnd) {
         let Ok(key) = usize::try_from(ticket) else { return };
         // Taken out first: who hears of an end may begin something new.
-        let ended = self.carried.borrow_mut().try_remove(key);
+        let ended = self.remove(key);
         if let Some(tunnel) = ended {
             tunnel.end(end);
         }
+    }
+
+    fn remove(&self, key: usize) -> Option<Tunnel> {
+        let mut carried = self.carried.borrow_mut();
+        let tunnel = carried.try_remove(key)?;
+        let mut removed = self.removed.get();
+        spare::shrink(&mut carried, &mut removed);
+        self.removed.set(removed);
+        Some(tunnel)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.carried.borrow().len()
     }
 }
 
