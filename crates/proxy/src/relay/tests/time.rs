@@ -39,13 +39,14 @@ fn silence_ends_a_tunnel_not_a_moment_early() {
 #[test]
 fn bytes_of_either_side_put_the_silence_off() {
     for from_client in [true, false] {
-        let wait = 4 * SHORT;
+        // Long enough for a loaded machine to come back to this test in between.
+        let wait = 12 * SHORT;
         let mut rig = Rig::new();
         let (mut client, mut upstream) =
             rig.hand_over(|handover| handover.timers = timers(|t| t.read = wait));
         let begin = Instant::now();
         let mut last = begin;
-        while begin.elapsed() < 2 * wait {
+        while begin.elapsed() < wait + wait / 4 {
             let (from, to) = match from_client {
                 true => (&mut client, &mut upstream),
                 false => (&mut upstream, &mut client),
@@ -58,7 +59,7 @@ fn bytes_of_either_side_put_the_silence_off() {
             rig.step();
         }
         let end = rig.end();
-        assert!(last.elapsed() >= wait && end.duration >= 3 * wait);
+        assert!(last.elapsed() >= wait && end.duration >= 2 * wait);
         assert_eq!(end.cause, EndCause::ReadTimeout);
     }
 }
@@ -68,8 +69,8 @@ fn a_client_that_takes_nothing_ends_by_its_own_timer_and_not_by_silence() {
     let mut rig = Rig::new();
     let (_client, mut upstream) = rig.hand_over(|handover| {
         handover.timers = timers(|t| {
-            t.client_send = 5 * SHORT;
-            t.read = SHORT;
+            t.client_send = 20 * SHORT;
+            t.read = 8 * SHORT;
         });
     });
     stuff(&mut rig, &mut upstream);
@@ -80,7 +81,7 @@ fn a_client_that_takes_nothing_ends_by_its_own_timer_and_not_by_silence() {
 fn an_upstream_that_takes_nothing_ends_by_its_own_timer() {
     let mut rig = Rig::new();
     let (mut client, _upstream) = rig.hand_over(|handover| {
-        handover.timers = timers(|t| t.upstream_send = 5 * SHORT);
+        handover.timers = timers(|t| t.upstream_send = 20 * SHORT);
     });
     stuff(&mut rig, &mut client);
     assert_eq!(rig.end().cause, EndCause::SendTimeout(Side::Upstream));
