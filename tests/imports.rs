@@ -8,7 +8,7 @@ use std::path::Path;
 /// From the bottom to the top. What stands on one line may use each other and all before; the
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
-    &["clock", "metrics"],
+    &["clock", "metrics", "spare"],
     &["log"],
     &["tls"],
     &["relay"],

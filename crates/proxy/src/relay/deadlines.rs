@@ -99,6 +99,14 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_moves_within_its_grain_fires_at_the_same_time() {
+        let hour = 3_600_000;
+        let at = fires(hour + 1, hour);
+        assert!((hour + 1..=at).all(|due| fires(due, hour) == at));
+        assert!(fires(at + 1, hour) > at);
+    }
+
+    #[test]
     fn a_disarmed_key_does_not_fire() {
         let mut deadlines = Deadlines::default();
         let first = deadlines.arm(1, 100, 100);
