@@ -306,6 +306,14 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        // A killed nginx would leave its workers behind, so it is asked first.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.pid().to_string()).status();
+            let deadline = Instant::now() + LAST_CHANCE;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(POLL);
+            }
+        }
         // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -314,6 +322,9 @@ impl Drop for Instance {
         }
     }
 }
+
+/// How long a dropped server may take to end after TERM.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 /// Waits until `is_so`; what is waited for happens in another process.
 #[track_caller]
