@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use tokio::sync::watch;
 use wssgate_config::Config;
@@ -136,7 +135,7 @@ fn tls(
     report: &mut Report,
 ) -> (Acceptor, Vec<Option<UpstreamTls>>) {
     let Some(http) = &config.http else { return Default::default() };
-    let since = clock::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let since = clock::since_epoch(clock::now()).as_secs();
     let now = i64::try_from(since).unwrap_or(i64::MAX);
     let acceptor = Acceptor::build(http, sessions, now, report);
     let mut upstream = |location: &Location| {

@@ -217,10 +217,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 /// The system's words with the number in nginx's order: `2: No such file or directory`.
 fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match (text.split_once(" (os error"), error.raw_os_error()) {
-        (Some((words, _)), Some(code)) => format!("({code}: {words})"),
-        _ => text,
+    match error.raw_os_error() {
+        Some(_) => format!("({})", crate::errno_text(error)),
+        None => error.to_string(),
     }
 }
 

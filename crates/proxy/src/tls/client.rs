@@ -119,7 +119,7 @@ fn verifier(
     report: &mut Report,
 ) -> Option<Arc<dyn ServerCertVerifier>> {
     if !settings.verify {
-        return Some(Arc::new(ProofOnly { provider }));
+        return Some(Arc::new(ProofOnly));
     }
     let Some(file) = &settings.trusted_certificate else {
         report.push(
@@ -141,9 +141,7 @@ fn verifier(
 
 /// Checks that the upstream has the key of the certificate it shows, and nothing else.
 #[derive(Debug)]
-struct ProofOnly {
-    provider: Arc<CryptoProvider>,
-}
+struct ProofOnly;
 
 impl ServerCertVerifier for ProofOnly {
     fn verify_server_cert(
@@ -176,7 +174,7 @@ impl ServerCertVerifier for ProofOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        proof::schemes()
     }
 }
 

@@ -11,6 +11,11 @@ use rustls::{CertificateError, Error, PeerMisbehaved, SignatureScheme};
 use webpki::RawPublicKeyEntity;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// The signatures that can be checked here.
+pub(super) fn schemes() -> Vec<SignatureScheme> {
+    super::provider().signature_verification_algorithms.supported_schemes()
+}
+
 /// Checks the signature of a TLS 1.2 handshake (RFC 5246 §7.4.3, §7.4.8).
 pub(super) fn tls12(
     message: &[u8],

@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
 use wssgate_config::model::{ServerTls, SessionCache};
+
+use crate::clock;
 
 /// The keys of one server's tickets.
 type TicketKeys = Arc<dyn ProducesTickets>;
@@ -129,7 +130,7 @@ fn fresh(stamped: &[u8], lifetime: u64) -> Option<Vec<u8>> {
 
 /// Seconds since the Unix epoch.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    clock::since_epoch(clock::now()).as_secs()
 }
 
 #[cfg(test)]

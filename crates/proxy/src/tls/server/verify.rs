@@ -151,6 +151,6 @@ impl ClientCertVerifier for ProofOnly {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crate::tls::provider().signature_verification_algorithms.supported_schemes()
+        proof::schemes()
     }
 }
