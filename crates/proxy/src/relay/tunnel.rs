@@ -61,6 +61,12 @@ impl From<Timers> for TimersMs {
     }
 }
 
+/// When a wait that began at `stamp_ms` is over for certain: stamps are whole milliseconds, rounded
+/// down, and a wait must not end early.
+fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
+    stamp_ms.saturating_add(wait_ms).saturating_add(1)
+}
+
 /// A moment at which a tunnel ends if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Due {
@@ -329,7 +335,7 @@ impl Tunnel {
                 } else {
                     (self.timers.read, EndCause::ReadTimeout)
                 };
-                Due { at_ms: self.active_ms.saturating_add(wait_ms), wait_ms, cause }
+                Due { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
             }),
             self.send_due(Side::Client, self.timers.client_send),
             self.send_due(Side::Upstream, self.timers.upstream_send),
@@ -351,7 +357,7 @@ impl Tunnel {
     fn send_due(&self, side: Side, wait_ms: u64) -> Option<Due> {
         let leg = self.leg(side);
         leg.blocked().then(|| Due {
-            at_ms: leg.progress_ms().saturating_add(wait_ms),
+            at_ms: end_of(leg.progress_ms(), wait_ms),
             wait_ms,
             cause: EndCause::SendTimeout(side),
         })
