@@ -147,15 +147,18 @@ impl Running {
         backends: &[SocketAddr],
     ) -> io::Result<Self> {
         let (plain, tls) = free_ports()?;
-        let setup = config::Setup { site, plain: &plain, tls: &tls, backends };
+        // Others may be running.
+        let dir = site.dir.path().join(installed.peer.name());
+        fs::create_dir_all(&dir)?;
+        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends };
         let (text, args) = setup.of(installed.peer);
-        let file = site.dir.path().join("proxy.conf");
+        let file = dir.join("proxy.conf");
         fs::write(&file, text).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
-        let stderr = fs::File::create(site.dir.path().join("stderr"))?;
+        let stderr = fs::File::create(dir.join("stderr"))?;
         let mut command = Command::new(&installed.program);
-        command.args(args).current_dir(site.dir.path());
+        command.args(args).current_dir(&dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         // What is started from here runs on the core of the proxies.
         affinity::run_on(site.cores.proxy)?;
@@ -165,7 +168,7 @@ impl Running {
             io::Error::new(error.kind(), format!("{}: {error}", installed.program.display()))
         })?;
         let mut running = Self { child, plain, tls };
-        running.wait_until_ready(site)?;
+        running.wait_until_ready(&dir)?;
         Ok(running)
     }
 
@@ -174,12 +177,12 @@ impl Running {
         Tree::of(self.child.id())
     }
 
-    fn wait_until_ready(&mut self, site: &Site) -> io::Result<()> {
+    fn wait_until_ready(&mut self, dir: &Path) -> io::Result<()> {
         let begin = Instant::now();
         for address in self.plain.iter().chain(&self.tls) {
             while TcpStream::connect(address).is_err() {
                 if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
-                    let text = fs::read_to_string(site.dir.path().join("stderr"))?;
+                    let text = fs::read_to_string(dir.join("stderr"))?;
                     return Err(io::Error::other(format!("it does not start: {}", text.trim())));
                 }
                 std::thread::sleep(POLL);

@@ -80,17 +80,96 @@ impl Row {
         Self { direct: true, ..self }
     }
 
+    /// Whether the work is one rate of CPU: then it is done in slices, proxy after proxy, between
+    /// [`Self::prepare`] and [`Self::sum_up`]. Other work is done by [`Self::measure`].
+    pub(crate) fn is_sliced(&self) -> bool {
+        matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. })
+    }
+
+    /// What comes before the first slice.
+    pub(crate) fn prepare(&self, trial: &mut Trial<'_>) -> io::Result<Prepared> {
+        match self.work {
+            Work::Echo { connections, len, tls } => {
+                trial.load.message_len(len);
+                trial.load.open(&trial.target(tls), connections, 100)?;
+                Ok(Prepared { renew: None, total: Ended::default(), resumed: 0 })
+            }
+            Work::Handshakes { tickets } => {
+                let security = Security::TlsWithTickets(certificate::client(tickets));
+                let target = Target { addresses: trial.tls.clone(), security };
+                // The first ones bring tickets.
+                trial.load.open(&target, AT_ONCE, 1)?;
+                trial.load.leave();
+                Ok(Prepared { renew: Some(target), total: Ended::default(), resumed: 0 })
+            }
+            _ => Err(io::Error::other("this work has no slices")),
+        }
+    }
+
+    /// One of the slices of which a measurement is the sum.
+    pub(crate) fn slice(&self, trial: &mut Trial<'_>, prepared: &mut Prepared) -> io::Result<()> {
+        match &prepared.renew {
+            None => trial.load.begin_to_repeat()?,
+            Some(target) => trial.load.begin_to_renew(target, AT_ONCE)?,
+        }
+        trial.load.run_for(trial.scale.warm_up)?;
+        let (begin, resumed) = (trial.begin()?, trial.load.resumed());
+        trial.load.run_for(trial.scale.slice)?;
+        prepared.total.add(&trial.end(&begin)?);
+        prepared.resumed += trial.load.resumed() - resumed;
+        trial.load.come_to_rest()?;
+        if prepared.renew.is_some() {
+            trial.load.leave();
+        }
+        Ok(())
+    }
+
+    /// What all slices together say.
+    pub(crate) fn sum_up(&self, prepared: &Prepared, scale: &Scale) -> io::Result<Vec<Reading>> {
+        let Prepared { total, resumed, .. } = prepared;
+        let (what, rate) = match self.work {
+            Work::Handshakes { tickets } => {
+                let expected = if tickets == Tickets::Used { total.echoes } else { 0 };
+                // Handshakes at the edges of a slice have their echo on its other side.
+                if resumed.abs_diff(expected) > (2 * AT_ONCE * scale.slices) as u64 {
+                    let text = format!("{resumed} of {} sessions were resumed", total.echoes);
+                    return Err(io::Error::other(text));
+                }
+                ("handshake", "handshakes per second")
+            }
+            _ => ("echo", "echoes per second"),
+        };
+        let mut readings = total.cpu_per(what);
+        readings.push(neither(rate, "", total.per_second()));
+        readings.push(neither("proxy's core in use", "%", total.proxy_share()));
+        readings.push(neither("load's core in use", "%", total.own_share()));
+        Ok(readings)
+    }
+
     /// Does the work once and returns what was seen.
     pub(crate) fn measure(&self, trial: &mut Trial<'_>) -> io::Result<Vec<Reading>> {
         match self.work {
-            Work::Echo { connections, len, tls } => trial.echo(connections, len, tls),
             Work::Idle { tls } => trial.idle(tls),
-            Work::Handshakes { tickets } => trial.handshakes(tickets),
             Work::Paced { tls } => trial.paced(tls),
             Work::Flood { tls } => trial.flood(tls),
             Work::Reconnect { tls } => trial.reconnect(tls),
+            Work::Echo { .. } | Work::Handshakes { .. } => {
+                Err(io::Error::other("this work is done in slices"))
+            }
         }
     }
+}
+
+/// How many clients come at once: few enough that a store of eight tickets never runs dry.
+const AT_ONCE: usize = 4;
+
+/// Sliced work that is under way.
+pub(crate) struct Prepared {
+    /// Where clients come and go; without it they stay and repeat.
+    renew: Option<Target>,
+    total: Ended,
+    /// Handshakes of the slices that resumed a session.
+    resumed: u64,
 }
 
 /// What is measured of some work.
@@ -135,8 +214,11 @@ fn added(name: &str, value: f64) -> Reading {
 #[derive(Debug)]
 pub(crate) struct Scale {
     pub(crate) runs: usize,
+    /// How many slices a sliced measurement has, and how long one is. A machine's speed changes
+    /// within seconds, and a change is to meet all proxies alike.
+    pub(crate) slices: usize,
+    slice: Duration,
     warm_up: Duration,
-    window: Duration,
     paced: Duration,
     idle: Duration,
     settle: Duration,
@@ -152,8 +234,9 @@ impl Scale {
     pub(crate) fn full() -> Self {
         Self {
             runs: 5,
-            warm_up: Duration::from_millis(500),
-            window: Duration::from_secs(2),
+            slices: 12,
+            slice: Duration::from_millis(200),
+            warm_up: Duration::from_millis(60),
             paced: Duration::from_secs(5),
             idle: Duration::from_secs(10),
             settle: Duration::from_secs(1),
@@ -165,8 +248,9 @@ impl Scale {
     pub(crate) fn quick() -> Self {
         Self {
             runs: 1,
-            warm_up: Duration::from_millis(50),
-            window: Duration::from_millis(150),
+            slices: 2,
+            slice: Duration::from_millis(80),
+            warm_up: Duration::from_millis(20),
             paced: Duration::from_millis(300),
             idle: Duration::from_millis(300),
             settle: Duration::from_millis(100),
@@ -206,22 +290,6 @@ struct Span {
 }
 
 impl Trial<'_> {
-    fn echo(&mut self, connections: usize, len: usize, tls: bool) -> io::Result<Vec<Reading>> {
-        self.load.message_len(len);
-        self.load.open(&self.target(tls), connections, 100)?;
-        self.load.begin_to_repeat()?;
-        self.load.run_for(self.scale.warm_up)?;
-        let begin = self.begin()?;
-        self.load.run_for(self.scale.window)?;
-        let span = self.end(&begin)?;
-        self.load.come_to_rest()?;
-        let mut readings = span.cpu_per("echo");
-        readings.push(neither("echoes per second", "", span.per_second()));
-        readings.push(neither("proxy's core in use", "%", span.proxy_share()));
-        readings.push(neither("load's core in use", "%", span.own_share()));
-        Ok(readings)
-    }
-
     fn idle(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
         let target = self.target(tls);
         let (empty, mut open) = (self.pss()?, 0);
@@ -251,33 +319,6 @@ impl Trial<'_> {
         self.load.run_for(self.scale.settle)?;
         let kept = (self.pss()? - empty) / full * 100.0;
         readings.push(less("memory kept after all have gone", "%", kept));
-        Ok(readings)
-    }
-
-    fn handshakes(&mut self, tickets: Tickets) -> io::Result<Vec<Reading>> {
-        // Few enough that a store of eight tickets never runs dry.
-        const AT_ONCE: usize = 4;
-        let security = Security::TlsWithTickets(certificate::client(tickets));
-        let target = Target { addresses: self.tls.clone(), security };
-        // The first ones bring tickets.
-        self.load.open(&target, AT_ONCE, 1)?;
-        self.load.leave();
-        self.load.begin_to_renew(&target, AT_ONCE)?;
-        self.load.run_for(self.scale.warm_up)?;
-        let (begin, resumed) = (self.begin()?, self.load.resumed());
-        self.load.run_for(self.scale.window)?;
-        let span = self.end(&begin)?;
-        let resumed = self.load.resumed() - resumed;
-        self.load.come_to_rest()?;
-        let expected = if tickets == Tickets::Used { span.echoes } else { 0 };
-        // Handshakes at the edges of the window have their echo on its other side.
-        if resumed.abs_diff(expected) > 2 * AT_ONCE as u64 {
-            let text = format!("{resumed} of {} sessions were resumed", span.echoes);
-            return Err(io::Error::other(text));
-        }
-        let mut readings = span.cpu_per("handshake");
-        readings.push(neither("handshakes per second", "", span.per_second()));
-        readings.push(neither("load's core in use", "%", span.own_share()));
         Ok(readings)
     }
 
@@ -372,7 +413,8 @@ impl Trial<'_> {
     }
 }
 
-/// What happened in a [`Span`].
+/// What happened in a [`Span`], or in several.
+#[derive(Default)]
 struct Ended {
     time: Duration,
     proxy_cpu: Duration,
@@ -382,6 +424,14 @@ struct Ended {
 }
 
 impl Ended {
+    fn add(&mut self, more: &Self) {
+        self.time += more.time;
+        self.proxy_cpu += more.proxy_cpu;
+        self.own_cpu += more.own_cpu;
+        self.echoes += more.echoes;
+        self.proxied |= more.proxied;
+    }
+
     fn seconds(&self) -> f64 {
         self.time.as_secs_f64()
     }

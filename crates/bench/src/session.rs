@@ -1,7 +1,8 @@
 //! The whole comparison: every row, run after run, proxy after proxy.
 //!
-//! Proxies take turns within a run, so that whatever changes on the machine meets all of them.
-//! Each starts anew for each measurement.
+//! Proxies take turns within a run, so that whatever changes on the machine meets all of them; where
+//! a row allows it the turns are slices of a fraction of a second. Each starts anew for each
+//! measurement.
 
 use std::fs;
 use std::io;
@@ -70,15 +71,18 @@ fn installed(options: &Options, wssgate: &Path) -> Vec<Installed> {
 fn measure(row: &'static Row, peers: &[Installed], site: &Site, scale: &Scale) -> Results {
     let mut results = Results::new(row);
     let direct = row.direct.then(Installed::direct);
+    let contestants: Vec<&Installed> = peers.iter().chain(&direct).collect();
     for run in 0..scale.runs {
-        for installed in peers.iter().chain(&direct) {
-            let name = installed.peer.name();
-            eprintln!("{} {}/{} {name}", row.name, run + 1, scale.runs);
-            match measure_once(row, installed, site, scale) {
-                Ok(readings) => results.add(run, installed.peer, readings),
+        let measured = match row.is_sliced() {
+            true => measure_in_slices(row, &contestants, site, scale, run),
+            false => measure_one_by_one(row, &contestants, site, scale, run),
+        };
+        for (peer, outcome) in measured {
+            match outcome {
+                Ok(readings) => results.add(run, peer, readings),
                 Err(error) => {
                     eprintln!("failed: {error}");
-                    results.fail(format!("{name}, run {}: {error}", run + 1));
+                    results.fail(format!("{}, run {}: {error}", peer.name(), run + 1));
                 }
             }
         }
@@ -86,19 +90,71 @@ fn measure(row: &'static Row, peers: &[Installed], site: &Site, scale: &Scale) -
     results
 }
 
-fn measure_once(
+/// What one run of each proxy brought.
+type Outcomes = Vec<(Peer, io::Result<Vec<Reading>>)>;
+
+fn measure_one_by_one(
     row: &Row,
-    installed: &Installed,
+    contestants: &[&Installed],
     site: &Site,
     scale: &Scale,
-) -> io::Result<Vec<Reading>> {
-    let load = Load::new()?;
-    let backends = load.backend_addresses()?;
-    if installed.peer == Peer::Direct {
-        let (plain, tls) = (backends, Vec::new());
-        return row.measure(&mut Trial { load, scale, tree: None, plain, tls });
+    run: usize,
+) -> Outcomes {
+    let one = |installed: &&Installed| {
+        eprintln!("{} {}/{} {}", row.name, run + 1, scale.runs, installed.peer.name());
+        let outcome =
+            Stage::set(installed, site, scale).and_then(|mut stage| row.measure(&mut stage.trial));
+        (installed.peer, outcome)
+    };
+    contestants.iter().map(one).collect()
+}
+
+/// All proxies are up at the same time, and all but one of them have nothing to do.
+fn measure_in_slices(
+    row: &Row,
+    contestants: &[&Installed],
+    site: &Site,
+    scale: &Scale,
+    run: usize,
+) -> Outcomes {
+    eprintln!("{} {}/{}", row.name, run + 1, scale.runs);
+    let prepare = |installed: &&Installed| {
+        let prepared = Stage::set(installed, site, scale)
+            .and_then(|mut stage| Ok((row.prepare(&mut stage.trial)?, stage)));
+        (installed.peer, prepared)
+    };
+    let mut stages: Vec<_> = contestants.iter().map(prepare).collect();
+    for _ in 0..scale.slices {
+        for (_, stage) in &mut stages {
+            let Ok((prepared, running)) = stage else { continue };
+            if let Err(error) = row.slice(&mut running.trial, prepared) {
+                *stage = Err(error);
+            }
+        }
     }
-    let running = Running::start(installed, site, &backends)?;
-    let (plain, tls) = (running.plain.clone(), running.tls.clone());
-    row.measure(&mut Trial { load, scale, tree: Some(running.tree()), plain, tls })
+    let sum_up = |(peer, stage): (Peer, io::Result<(_, Stage<'_>)>)| {
+        (peer, stage.and_then(|(prepared, _)| row.sum_up(&prepared, scale)))
+    };
+    stages.into_iter().map(sum_up).collect()
+}
+
+/// A proxy, freshly started, and its load. The load goes first.
+struct Stage<'a> {
+    trial: Trial<'a>,
+    _running: Option<Running>,
+}
+
+impl<'a> Stage<'a> {
+    fn set(installed: &Installed, site: &Site, scale: &'a Scale) -> io::Result<Self> {
+        let load = Load::new()?;
+        let backends = load.backend_addresses()?;
+        if installed.peer == Peer::Direct {
+            let trial = Trial { load, scale, tree: None, plain: backends, tls: Vec::new() };
+            return Ok(Self { trial, _running: None });
+        }
+        let running = Running::start(installed, site, &backends)?;
+        let (plain, tls) = (running.plain.clone(), running.tls.clone());
+        let trial = Trial { load, scale, tree: Some(running.tree()), plain, tls };
+        Ok(Self { trial, _running: Some(running) })
+    }
 }

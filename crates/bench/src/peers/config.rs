@@ -5,12 +5,15 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::{Peer, Site};
 
 /// What a configuration is made of.
 pub(super) struct Setup<'a> {
     pub(super) site: &'a Site,
+    /// Where this proxy may write.
+    pub(super) dir: &'a Path,
     pub(super) plain: &'a [SocketAddr],
     pub(super) tls: &'a [SocketAddr],
     pub(super) backends: &'a [SocketAddr],
@@ -19,7 +22,7 @@ pub(super) struct Setup<'a> {
 impl Setup<'_> {
     /// The text for `proxy.conf`, and the arguments with which a proxy reads it.
     pub(super) fn of(&self, peer: Peer) -> (String, Vec<String>) {
-        let dir = self.site.dir.path().display();
+        let dir = self.dir.display();
         match peer {
             Peer::Haproxy => (self.haproxy(), words("-db -q -f proxy.conf")),
             _ => (self.nginx(), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
@@ -27,7 +30,7 @@ impl Setup<'_> {
     }
 
     fn nginx(&self) -> String {
-        let (dir, limit) = (self.site.dir.path().display(), self.site.descriptors);
+        let (dir, limit) = (self.dir.display(), self.site.descriptors);
         let certificate = &self.site.certificate;
         let servers = each(self.backends, |at| format!("server {at};"));
         let plain = each(self.plain, |at| format!("listen {at} backlog=4096;"));
@@ -141,7 +144,8 @@ mod tests {
             [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))]
         };
         let (plain, tls, backends) = (on(1001), on(1002), on(1003));
-        let setup = Setup { site: &site, plain: &plain, tls: &tls, backends: &backends };
+        let dir = site.dir.path();
+        let setup = Setup { site: &site, dir, plain: &plain, tls: &tls, backends: &backends };
         for peer in [Peer::Wssgate, Peer::Haproxy] {
             let (text, args) = setup.of(peer);
             for address in plain.iter().chain(&tls).chain(&backends) {
