@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+mod bare;
 mod certificate;
 mod load;
 mod options;
@@ -21,7 +22,17 @@ mod stats;
 /// Runs the comparison as the command line says; `wssgate` is the program under test and `out` the
 /// directory for `peers.md` and `peers.svg`.
 pub fn main(wssgate: &Path, out: &Path) -> ExitCode {
-    let options = match options::Options::parse(std::env::args().skip(1)) {
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|first| first == bare::ARGUMENT).is_some() {
+        return match bare::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let options = match options::Options::parse(args) {
         Ok(options) => options,
         Err(problem) => {
             eprintln!("{problem}\n{}", options::HELP);

@@ -36,10 +36,12 @@ pub(crate) enum Peer {
     Haproxy,
     /// Nobody: clients connect to the backend.
     Direct,
+    /// A loop of this benchmark that only receives and sends.
+    Bare,
 }
 
 impl Peer {
-    /// All but [`Direct`](Self::Direct).
+    /// Those that are compared.
     pub(crate) const PROXIES: [Self; 3] = [Self::Wssgate, Self::Nginx, Self::Haproxy];
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Direct => "no proxy",
+            Self::Bare => "bare relay",
         }
     }
 }
@@ -69,6 +72,7 @@ impl Installed {
             Peer::Nginx => in_path("nginx").ok_or("nginx is not installed")?,
             Peer::Haproxy => in_path("haproxy").ok_or("HAProxy is not installed")?,
             Peer::Direct => return Ok(Self::direct()),
+            Peer::Bare => return Ok(Self::bare()),
         };
         let version = version(&program, peer);
         let version = version.map_err(|error| format!("{} does not run: {error}", peer.name()))?;
@@ -77,6 +81,11 @@ impl Installed {
 
     pub(crate) fn direct() -> Self {
         Self { peer: Peer::Direct, program: PathBuf::new(), version: String::new() }
+    }
+
+    pub(crate) fn bare() -> Self {
+        let program = std::env::current_exe().unwrap_or_default();
+        Self { peer: Peer::Bare, program, version: String::new() }
     }
 }
 
@@ -168,7 +177,7 @@ impl Running {
             io::Error::new(error.kind(), format!("{}: {error}", installed.program.display()))
         })?;
         let mut running = Self { child, plain, tls };
-        running.wait_until_ready(&dir)?;
+        running.wait_until_ready(&dir, installed.peer)?;
         Ok(running)
     }
 
@@ -177,9 +186,10 @@ impl Running {
         Tree::of(self.child.id())
     }
 
-    fn wait_until_ready(&mut self, dir: &Path) -> io::Result<()> {
+    fn wait_until_ready(&mut self, dir: &Path, peer: Peer) -> io::Result<()> {
         let begin = Instant::now();
-        for address in self.plain.iter().chain(&self.tls) {
+        let tls = if peer == Peer::Bare { &[][..] } else { &self.tls };
+        for address in self.plain.iter().chain(tls) {
             while TcpStream::connect(address).is_err() {
                 if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
                     let text = fs::read_to_string(dir.join("stderr"))?;

@@ -125,11 +125,12 @@ enum Column {
 }
 
 impl Column {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Value(Peer::Wssgate),
         Self::Value(Peer::Nginx),
         Self::Value(Peer::Haproxy),
         Self::Value(Peer::Direct),
+        Self::Value(Peer::Bare),
         Self::Ratio(Peer::Nginx),
         Self::Ratio(Peer::Haproxy),
     ];
@@ -272,7 +273,7 @@ mod tests {
         let line = text.lines().find(|line| line.starts_with("| cost")).unwrap();
         assert_eq!(
             line,
-            "| cost, µs | 1.00 (1.00..1.00) | 2.50 (2.50..2.50) |  |  | 2.50× (2.50..2.50) |  |"
+            "| cost, µs | 1.00 (1.00..1.00) | 2.50 (2.50..2.50) |  |  |  | 2.50× (2.50..2.50) |  |"
         );
         assert!(text.contains("Failed: HAProxy, run 1: it does not start"));
     }

@@ -18,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) title: &'static str,
     /// Also without a proxy, for comparison.
     pub(crate) direct: bool,
+    /// Also with a relay that only receives and sends: the floor.
+    pub(crate) bare: bool,
     work: Work,
 }
 
@@ -39,9 +41,10 @@ enum Work {
 
 /// Every row.
 pub(crate) const ROWS: &[Row] = &[
-    row("echo-125-64-plain", "Echo, 125 bytes, 64 connections", echo(64, 125, false)),
+    row("echo-125-64-plain", "Echo, 125 bytes, 64 connections", echo(64, 125, false)).and_bare(),
     row("echo-125-64-tls", "Echo, 125 bytes, 64 connections, TLS", echo(64, 125, true)),
-    row("echo-125-1000-plain", "Echo, 125 bytes, 1,000 connections", echo(1000, 125, false)),
+    row("echo-125-1000-plain", "Echo, 125 bytes, 1,000 connections", echo(1000, 125, false))
+        .and_bare(),
     row("echo-125-1000-tls", "Echo, 125 bytes, 1,000 connections, TLS", echo(1000, 125, true)),
     row("echo-16k-tls", "Echo, 16 KiB, 64 connections, TLS", echo(64, 16 << 10, true)),
     row("echo-1m-tls", "Echo, 1 MiB, 8 connections, TLS", echo(8, 1 << 20, true)),
@@ -68,7 +71,7 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 const fn row(name: &'static str, title: &'static str, work: Work) -> Row {
-    Row { name, title, direct: false, work }
+    Row { name, title, direct: false, bare: false, work }
 }
 
 const fn echo(connections: usize, len: usize, tls: bool) -> Work {
@@ -78,6 +81,10 @@ const fn echo(connections: usize, len: usize, tls: bool) -> Work {
 impl Row {
     const fn and_direct(self) -> Self {
         Self { direct: true, ..self }
+    }
+
+    const fn and_bare(self) -> Self {
+        Self { bare: true, ..self }
     }
 
     /// Whether the work is one rate of CPU: then it is done in slices, proxy after proxy, between

@@ -71,7 +71,8 @@ fn installed(options: &Options, wssgate: &Path) -> Vec<Installed> {
 fn measure(row: &'static Row, peers: &[Installed], site: &Site, scale: &Scale) -> Results {
     let mut results = Results::new(row);
     let direct = row.direct.then(Installed::direct);
-    let contestants: Vec<&Installed> = peers.iter().chain(&direct).collect();
+    let bare = row.bare.then(Installed::bare);
+    let contestants: Vec<&Installed> = peers.iter().chain(&direct).chain(&bare).collect();
     for run in 0..scale.runs {
         let measured = match row.is_sliced() {
             true => measure_in_slices(row, &contestants, site, scale, run),

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Peer, Site};
+use crate::bare;
 
 /// What a configuration is made of.
 pub(super) struct Setup<'a> {
@@ -25,6 +26,7 @@ impl Setup<'_> {
         let dir = self.dir.display();
         match peer {
             Peer::Haproxy => (self.haproxy(), words("-db -q -f proxy.conf")),
+            Peer::Bare => (String::new(), self.bare()),
             _ => (self.nginx(), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
         }
     }
@@ -77,6 +79,13 @@ http {{
 }}
 "
         )
+    }
+
+    fn bare(&self) -> Vec<String> {
+        let listen = self.plain.iter().map(|at| ["--listen".to_owned(), at.to_string()]);
+        let backends = self.backends.iter().map(|at| ["--backend".to_owned(), at.to_string()]);
+        let addresses = listen.chain(backends).flatten();
+        std::iter::once(bare::ARGUMENT.to_owned()).chain(addresses).collect()
     }
 
     fn haproxy(&self) -> String {
