@@ -80,10 +80,10 @@ pub struct TlsInfo {
     pub alpn: Option<Box<[u8]>>,
     /// Whether a session was resumed.
     pub reused: bool,
-    /// Suites that the client offers, in OpenSSL's words, joined by `:`.
-    pub offered_ciphers: Box<str>,
-    /// Groups that the client offers, joined by `:`.
-    pub offered_curves: Box<str>,
+    /// Suites that the client offers; few configurations ask for their names.
+    pub offered_ciphers: Box<[rustls::CipherSuite]>,
+    /// Groups that the client offers.
+    pub offered_curves: Box<[NamedGroup]>,
     /// The client's certificate in DER.
     pub client_certificate: Option<Box<[u8]>>,
     /// What came of verifying it.
@@ -311,19 +311,16 @@ impl ResolvesServerCert for ByAlgorithm {
 /// What the client offered.
 struct Offer {
     name: Option<Box<str>>,
-    ciphers: Box<str>,
-    curves: Box<str>,
+    ciphers: Box<[rustls::CipherSuite]>,
+    curves: Box<[NamedGroup]>,
 }
 
 impl Offer {
     fn read(hello: &ClientHello<'_>) -> Self {
-        let ciphers: Vec<String> = hello.cipher_suites().iter().map(|&s| cipher_name(s)).collect();
-        let groups = hello.named_groups().unwrap_or_default();
-        let curves: Vec<String> = groups.iter().map(|&group| curve_name(group)).collect();
         Self {
             name: hello.server_name().map(|name| name.to_ascii_lowercase().into()),
-            ciphers: ciphers.join(":").into(),
-            curves: curves.join(":").into(),
+            ciphers: hello.cipher_suites().into(),
+            curves: hello.named_groups().unwrap_or_default().into(),
         }
     }
 
@@ -358,16 +355,6 @@ impl TlsInfo {
             _ => None,
         }
     }
-}
-
-/// OpenSSL's name of an offered suite, or its number.
-fn cipher_name(suite: rustls::CipherSuite) -> String {
-    let known = ciphers::openssl_name(suite);
-    known.map_or_else(|| format!("0x{:04x}", u16::from(suite)), str::to_owned)
-}
-
-fn curve_name(group: NamedGroup) -> String {
-    super::group_name(group)
 }
 
 #[cfg(test)]

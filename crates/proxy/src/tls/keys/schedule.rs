@@ -29,7 +29,7 @@ impl Aead {
 impl DirectionKeys {
     /// Goes on to the next traffic secret and its keys; records are counted anew (RFC 8446 §7.2).
     pub(crate) fn update(&mut self, aead: Aead) {
-        self.secret = expand(aead, &self.secret, b"traffic upd", aead.hash().1);
+        self.secret = next_secret(aead, &self.secret);
         self.derive(aead);
         self.sequence = 0;
     }
@@ -41,19 +41,25 @@ impl DirectionKeys {
     }
 
     /// Finds the secret that these keys follow from: `first`, or one that came by updates after it.
+    /// The key alone, of at least 128 bits, tells it from all others.
     pub(super) fn find_secret(&mut self, aead: Aead, first: &[u8; 48]) -> Result<(), DetachError> {
         let mut candidate = self.clone();
         candidate.secret = *first;
-        candidate.derive(aead);
         for _ in 0..UPDATES_BEFORE {
-            if candidate.key == self.key && candidate.iv == self.iv {
+            candidate.key = expand(aead, &candidate.secret, b"key", aead.key_len());
+            if candidate.key == self.key {
                 self.secret = candidate.secret;
                 return Ok(());
             }
-            candidate.update(aead);
+            candidate.secret = next_secret(aead, &candidate.secret);
         }
         Err(DetachError::SecretsMissing)
     }
+}
+
+/// The secret that an update leads to (RFC 8446 §7.2).
+fn next_secret(aead: Aead, secret: &[u8; 48]) -> [u8; 48] {
+    expand(aead, secret, b"traffic upd", aead.hash().1)
 }
 
 /// HKDF-Expand-Label with an empty context (RFC 8446 §7.1); `len` bytes stand at the front.

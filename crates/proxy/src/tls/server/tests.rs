@@ -6,6 +6,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 use wssgate_config::LoadOptions;
+use wssgate_config::variable::Builtin;
 use wssgate_syntax::Main;
 use wssgate_testkit::pki::{KeyKind, Leaf, Pki};
 
@@ -82,7 +83,8 @@ async fn the_name_picks_the_server_and_its_certificate() {
             assert_eq!(accepted.server.0, server, "{name}");
             assert_eq!(accepted.info.server_name.as_deref(), Some(name));
             assert_eq!(accepted.info.protocol, "TLSv1.3");
-            assert!(accepted.info.offered_curves.contains("X25519"));
+            let curves = accepted.info.variable(Builtin::SslCurves, 0).unwrap();
+            assert!(curves.split(|&byte| byte == b':').any(|name| name == b"X25519"));
             assert!(!accepted.info.reused);
         }
     }

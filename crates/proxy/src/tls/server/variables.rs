@@ -9,6 +9,7 @@ use wssgate_http1::{Escape, escape};
 use x509_parser::prelude::{ASN1Time, AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
 use super::{ClientVerify, TlsInfo};
+use crate::tls::{ciphers, group_name};
 
 /// Characters of base64 in a line of PEM (RFC 7468 §2).
 const PEM_LINE: usize = 64;
@@ -22,9 +23,9 @@ impl TlsInfo {
         match variable {
             B::SslProtocol => text(self.protocol),
             B::SslCipher => text(self.cipher),
-            B::SslCiphers => text(&self.offered_ciphers),
+            B::SslCiphers => text(&joined(&self.offered_ciphers, cipher_name)),
             B::SslCurve => text(&self.curve),
-            B::SslCurves => text(&self.offered_curves),
+            B::SslCurves => text(&joined(&self.offered_curves, group_name)),
             B::SslServerName => text(self.server_name.as_deref()?),
             B::SslSessionReused => text(if self.reused { "r" } else { "." }),
             B::SslAlpnProtocol => Some(Bytes::copy_from_slice(self.alpn.as_deref()?)),
@@ -36,6 +37,17 @@ impl TlsInfo {
             _ => client(self.client_certificate.as_deref()?, variable, now).map(Bytes::from),
         }
     }
+}
+
+/// The names of what was offered, as nginx lists them.
+fn joined<T: Copy>(offered: &[T], name: impl Fn(T) -> String) -> String {
+    offered.iter().map(|&one| name(one)).collect::<Vec<_>>().join(":")
+}
+
+/// OpenSSL's name of an offered suite, or its number.
+fn cipher_name(suite: rustls::CipherSuite) -> String {
+    let known = ciphers::openssl_name(suite);
+    known.map_or_else(|| format!("0x{:04x}", u16::from(suite)), str::to_owned)
 }
 
 /// The variables of a client certificate.
