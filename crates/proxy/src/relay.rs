@@ -312,11 +312,27 @@ pub struct RelayHandle {
 
 impl RelayHandle {
     /// Gives a tunnel to the relay, which tells its end in any case unless it has stopped.
+    ///
+    /// The relay may sleep on until the caller says [`Self::wake`], which it does when it has nothing
+    /// else to do: to wake a thread for each tunnel alone costs more than to take it over. It hears
+    /// of [`UNHEARD`] tunnels at the latest.
     pub fn hand_over(&self, handover: Handover) -> Result<(), Stopped> {
         self.shared.live.fetch_add(1, Ordering::Relaxed);
-        self.post(Mail::HandOver(Box::new(handover))).inspect_err(|_| {
+        let mail = Mail::HandOver(Box::new(handover));
+        self.mail.send(mail).map_err(|_| Stopped).inspect_err(|_| {
             self.shared.live.fetch_sub(1, Ordering::Relaxed);
-        })
+        })?;
+        if self.shared.unheard.fetch_add(1, Ordering::Relaxed) + 1 >= UNHEARD {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Wakes the relay if it was given tunnels since the last time.
+    pub fn wake(&self) {
+        if self.shared.unheard.swap(0, Ordering::Relaxed) > 0 {
+            self.shared.bell.ring();
+        }
     }
 
     /// Ends the selected tunnels now, in good order where their peers take it, with this cause.
@@ -359,11 +375,22 @@ enum Mail {
 struct Shared {
     bell: EventFd,
     live: AtomicUsize,
+    /// Tunnels handed over since the bell was rung for some; only callers touch it.
+    unheard: AtomicUsize,
     counters: Counters,
 }
 
+/// How many tunnels may wait for the front to have time: a handshake takes it a fraction of a
+/// millisecond, and so long waits the first message of the tunnels before it.
+const UNHEARD: usize = 8;
+
 impl Shared {
     fn new() -> io::Result<Self> {
-        Ok(Self { bell: EventFd::new()?, live: AtomicUsize::new(0), counters: Counters::default() })
+        Ok(Self {
+            bell: EventFd::new()?,
+            live: AtomicUsize::new(0),
+            unheard: AtomicUsize::new(0),
+            counters: Counters::default(),
+        })
     }
 }

@@ -35,6 +35,7 @@ impl Stepper {
     pub fn hand_over(&self, handover: Handover) {
         // The other end of the mail is in this stepper.
         let _ = self.handle.hand_over(handover);
+        self.handle.wake();
     }
 
     /// Ends every tunnel as a drain does, with the next step.

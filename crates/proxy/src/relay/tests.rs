@@ -56,6 +56,7 @@ impl Rig {
         self.next_ticket += 1;
         edit(&mut handover);
         self.handle.hand_over(handover).unwrap();
+        self.handle.wake();
         self.step();
         (Peer::new(client), Peer::new(upstream))
     }

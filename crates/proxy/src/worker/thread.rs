@@ -103,7 +103,11 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         relay::start(&format!("relay {id}"), relay::Settings::default(), move |ticket, end| {
             let _ = told.send((ticket, end));
         })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = relay.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || handle.wake())
+        .build()?;
     let worker = Rc::new(Worker {
         id,
         metrics: Arc::clone(seed.metrics.worker(id)),
