@@ -67,7 +67,8 @@ pub struct Handover {
 pub struct Leg {
     /// A TCP or Unix stream socket; it may be blocking or not.
     pub socket: OwnedFd,
-    /// It is a Unix socket, which tells of room to write so often that it is asked only when needed.
+    /// It is a Unix socket: it has no options of TCP, and tells of room to write so often that it is
+    /// asked only when needed.
     pub unix: bool,
     /// What protects its bytes.
     pub tls: LegTls,

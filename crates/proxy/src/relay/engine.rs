@@ -133,7 +133,7 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
-        let next = [self.deadlines.next(), tell].into_iter().flatten().min();
+        let next = [self.deadlines.next(), tell, self.rest_ms].into_iter().flatten().min();
         let next =
             next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
         match (next, limit) {
@@ -186,7 +186,7 @@ impl Engine {
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg(side);
             // All calls say themselves that they do not wait, so the socket need not be told.
-            let added = self.epoll.add(leg.fd(), token(key, side), leg.watches_room());
+            let added = self.epoll.add(leg.fd(), token(key, side), false);
             if let Err(error) = added {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
@@ -249,6 +249,12 @@ impl Engine {
     /// Moves the entry of a tunnel among the deadlines if it would fire too late.
     fn arm(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let calm = tunnel.is_calm();
+        if calm && tunnel.armed_calm {
+            // Traffic has only moved its end away.
+            return;
+        }
+        tunnel.armed_calm = calm;
         let Some(due) = tunnel.due() else { return };
         // Compared as rounded: what is armed for this moment already stays as it is.
         if due.at_ms < tunnel.armed_ms && deadlines::fires(due.at_ms, due.wait_ms) < tunnel.armed_ms
@@ -262,6 +268,7 @@ impl Engine {
         while let Some(key) = self.deadlines.pop(now_ms) {
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
             tunnel.armed_ms = u64::MAX;
+            tunnel.armed_calm = false;
             match tunnel.due() {
                 Some(due) if due.at_ms <= now_ms => {
                     tunnel.close(due.cause, now_ms);

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
-use super::protection::Protection;
-use super::record::{MAX_CONTROL, TlsFault};
+use super::protection::{Protection, Sealed};
+use super::record::TlsFault;
 use super::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
@@ -20,8 +20,10 @@ pub(super) struct Leg {
     hung_up: bool,
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
+    /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
+    unix: bool,
     /// Whether epoll is asked to tell of room to write.
-    room: RoomWatch,
+    asks_room: bool,
     protection: Protection,
     /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
     /// too. Owns memory only while there is one.
@@ -29,15 +31,6 @@ pub(super) struct Leg {
     unsent: Unsent,
     /// When the kernel last took bytes, or refused the first of those that are unsent.
     progress_ms: u64,
-}
-
-/// When epoll is asked to tell of room to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RoomWatch {
-    /// TCP tells only after a write fell short, so the question costs nothing.
-    Always,
-    /// A Unix socket tells whenever its peer reads. This one is asked only while bytes are unsent.
-    Asked(bool),
 }
 
 /// Bytes of the wire that the kernel did not take. Owns memory only while there are some.
@@ -95,10 +88,10 @@ impl Leg {
         peer: Side,
         record_limit: u64,
     ) -> Self {
-        let room = if unix { RoomWatch::Asked(false) } else { RoomWatch::Always };
         Self {
             socket,
-            room,
+            unix,
+            asks_room: false,
             protection: Protection::new(tls, peer, record_limit),
             unopened: Vec::new(),
             readable: false,
@@ -114,21 +107,11 @@ impl Leg {
         self.socket.as_fd()
     }
 
-    /// Whether to watch for room from the beginning.
-    pub(super) fn watches_room(&self) -> bool {
-        self.room == RoomWatch::Always
-    }
-
-    /// Whether the watch for room has to begin or to stop now.
+    /// Whether the watch for room has to begin or to stop now. A socket with room would be told of at
+    /// once, so nobody asks before bytes are unsent; TCP, once asked, may stay asked.
     pub(super) fn turn_room_watch(&mut self) -> Option<bool> {
-        let blocked = self.blocked();
-        match &mut self.room {
-            RoomWatch::Asked(asked) if *asked != blocked => {
-                *asked = blocked;
-                Some(blocked)
-            }
-            RoomWatch::Asked(_) | RoomWatch::Always => None,
-        }
+        let asks = self.blocked() || self.asks_room && !self.unix;
+        (std::mem::replace(&mut self.asks_room, asks) != asks).then_some(asks)
     }
 
     pub(super) fn on_event(&mut self, event: Event) {
@@ -243,24 +226,23 @@ impl Leg {
         if let Protection::None = self.protection {
             return Ok(self.write(plain, now_ms)?);
         }
-        let used = self.protection.seal(plain, output).map_err(SendError::Fault)?;
-        Ok(self.write(&output[..used], now_ms)?)
+        let Sealed { used, fault } = self.protection.seal(plain, output);
+        self.write(&output[..used], now_ms)?;
+        fault.map_or(Ok(()), |fault| Err(SendError::Fault(fault)))
     }
 
     /// Sends close_notify, if there is TLS.
     pub(super) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
-        let mut record = [0; MAX_CONTROL];
-        let used = self.protection.close_notify(&mut record);
-        self.write(&record[..used], now_ms)
+        let goodbye = self.protection.close_notify();
+        self.write(&goodbye, now_ms)
     }
 
     /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
     pub(super) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
-        let mut record = [0; MAX_CONTROL];
-        let used = self.protection.fatal_alert(fault, &mut record);
+        let alert = self.protection.fatal_alert(fault);
         // A peer that takes nothing does not hear of it.
-        self.write(&record[..used], now_ms).ok();
-        self.shut_down();
+        self.write(&alert, now_ms).ok();
+        self.let_go();
     }
 
     /// Sends `bytes` behind those that are unsent; keeps what the kernel does not take.
@@ -281,13 +263,14 @@ impl Leg {
         if !self.blocked() || !self.writable {
             return Ok(());
         }
-        let unsent = std::mem::take(&mut self.unsent);
-        let taken = self.offer(&unsent.bytes[unsent.start..], now_ms)?;
-        let start = unsent.start + taken;
-        if start < unsent.bytes.len() {
-            self.unsent = Unsent { bytes: unsent.bytes, start };
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let offered = self.offer(&unsent.bytes[unsent.start..], now_ms);
+        unsent.start += *offered.as_ref().unwrap_or(&0);
+        // With an error they stay, so that what is lost can be counted.
+        if unsent.start < unsent.bytes.len() {
+            self.unsent = unsent;
         }
-        Ok(())
+        offered.map(|_| ())
     }
 
     /// One `send`; a short one means that the kernel is full until epoll says otherwise.
@@ -312,6 +295,27 @@ impl Leg {
         socket::shutdown_write(self.socket.as_fd()).ok();
     }
 
+    /// Ends our direction before the socket is closed, and discards what has come and was not read:
+    /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
+    pub(super) fn let_go(&self) {
+        const AT_ONCE: usize = 8 * 1024;
+        /// A peer that sends without end may have its RST.
+        const AT_MOST: usize = 64 * 1024;
+        self.shut_down();
+        let mut discarded = [0; AT_ONCE];
+        for _ in 0..AT_MOST / AT_ONCE {
+            if !matches!(socket::recv(self.socket.as_fd(), &mut discarded), Ok(Received::Bytes(_)))
+            {
+                return;
+            }
+        }
+    }
+
+    /// Nothing more is read for the other side: forget the front of a record.
+    pub(super) fn stop_receiving(&mut self) {
+        self.unopened = Vec::new();
+    }
+
     /// Nothing can be sent any more: forget what is kept, and read on to find the end. Says how much
     /// is lost.
     pub(super) fn give_up_sending(&mut self) -> usize {
@@ -333,4 +337,27 @@ fn source_end(end: Result<(), TlsFault>) -> SourceEnd {
 /// Makes `kept` hold `bytes`, in memory of just that size.
 fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     *kept = if bytes.is_empty() { Vec::new() } else { bytes.to_vec() };
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_a_broken_socket_did_not_take_is_lost_and_counted() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut leg = Leg::new(near.into(), false, LegTls::Plain, Side::Client, u64::MAX);
+        let bytes = vec![7; 1 << 22];
+        leg.transmit(&bytes, &mut [], 0).unwrap();
+        let unsent = leg.unsent_len();
+        assert!(unsent > 0);
+        drop(far);
+        leg.writable = true;
+        assert!(leg.flush(1).is_err());
+        assert_eq!(leg.give_up_sending(), unsent);
+        assert!(!leg.blocked());
+    }
 }

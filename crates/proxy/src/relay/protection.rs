@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use rustls::{Connection, Error};
 
-use super::record::{MAX_CONTROL, MAX_PLAIN, Opened, Records, TlsFault};
+use super::record::{MAX_CONTROL, Opened, Records, TlsFault, kind};
 use super::{LegTls, Side};
 
 /// The protection of one leg.
@@ -19,6 +19,15 @@ pub(super) enum Protection {
     Keys(Box<Records>),
     /// The connection of the handshake goes on.
     Rustls(Box<Connection>),
+}
+
+/// What was sealed.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    /// How many bytes are for the wire, with a fault too.
+    pub(super) used: usize,
+    /// Why nothing of the protocol inside is among them.
+    pub(super) fault: Option<TlsFault>,
 }
 
 impl Protection {
@@ -59,34 +68,37 @@ impl Protection {
         }
     }
 
-    /// Seals `plain` into `out`; says how much of `out` is used. Not called without protection.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+    /// Seals all of `plain` or nothing of it into `out`. Not called without protection.
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Sealed {
         match self {
-            Self::None => Ok(0),
-            Self::Keys(records) => records.seal(plain, out),
+            Self::None => Sealed { used: 0, fault: None },
+            Self::Keys(records) => match records.seal(plain, out) {
+                Ok(used) => Sealed { used, fault: None },
+                Err(fault) => Sealed { used: 0, fault: Some(fault) },
+            },
             Self::Rustls(connection) => seal_by_rustls(connection, plain, out),
         }
     }
 
-    /// The record that ends our direction in good order; none without TLS or when it has ended.
-    pub(super) fn close_notify(&mut self, out: &mut [u8; MAX_CONTROL]) -> usize {
+    /// What ends our direction in good order; nothing without TLS or when it has ended.
+    pub(super) fn close_notify(&mut self) -> Vec<u8> {
         match self {
-            Self::None => 0,
-            Self::Keys(records) => records.close_notify(out),
+            Self::None => Vec::new(),
+            Self::Keys(records) => control(|out| records.close_notify(out)),
             Self::Rustls(connection) => {
                 connection.send_close_notify();
-                write_out(connection, out)
+                all_of(connection)
             }
         }
     }
 
-    /// The record that tells the peer what was wrong with its own.
-    pub(super) fn fatal_alert(&mut self, fault: TlsFault, out: &mut [u8; MAX_CONTROL]) -> usize {
+    /// What tells the peer what was wrong with its records.
+    pub(super) fn fatal_alert(&mut self, fault: TlsFault) -> Vec<u8> {
         match (self, fault.alert()) {
-            (Self::Keys(records), Some(alert)) => records.fatal_alert(alert, out),
+            (Self::Keys(records), Some(alert)) => control(|out| records.fatal_alert(alert, out)),
             // It has written its alert already.
-            (Self::Rustls(connection), _) => write_out(connection, out),
-            (Self::None | Self::Keys(_), _) => 0,
+            (Self::Rustls(connection), _) => all_of(connection),
+            (Self::None | Self::Keys(_), _) => Vec::new(),
         }
     }
 
@@ -128,33 +140,39 @@ fn open_by_rustls(connection: &mut Connection, mut wire: &[u8], plain: &mut [u8]
     }
 }
 
-fn seal_by_rustls(
-    connection: &mut Connection,
-    plain: &[u8],
-    out: &mut [u8],
-) -> Result<usize, TlsFault> {
-    let mut used = 0;
-    for fragment in plain.chunks(MAX_PLAIN) {
-        let mut rest = fragment;
-        // It may stop once before a record, to change keys.
-        for _ in 0..3 {
-            rest = &rest[connection.writer().write(rest).unwrap_or(0)..];
-        }
-        let written = write_out(connection, &mut out[used..]);
-        if !rest.is_empty() || written <= fragment.len() {
-            // Worn out keys of TLS 1.2: it says close_notify instead.
-            return Err(TlsFault::KeysExhausted);
-        }
-        used += written;
-    }
-    Ok(used)
+fn seal_by_rustls(connection: &mut Connection, plain: &[u8], out: &mut [u8]) -> Sealed {
+    // Answers that wait, so that what follows is the data.
+    let before = write_out(connection, out);
+    let accepted = connection.writer().write(plain).unwrap_or(0);
+    let used = before + write_out(connection, &mut out[before..]);
+    // TLS 1.3 disguises all as data and changes its keys in time. In TLS 1.2 rustls looks at all of a
+    // write first; if its keys are worn out it accepts the bytes, drops them and says close_notify.
+    let is_data = out[before..used].first() == Some(&kind::DATA);
+    let fault = (accepted < plain.len() || !is_data).then_some(TlsFault::KeysExhausted);
+    Sealed { used, fault }
 }
 
-/// What rustls wants to have written.
+/// What rustls wants to have written, into `out`, which is long enough.
 fn write_out(connection: &mut Connection, out: &mut [u8]) -> usize {
     let mut out = io::Cursor::new(out);
     while connection.wants_write() && matches!(connection.write_tls(&mut out), Ok(1..)) {}
+    debug_assert!(!connection.wants_write(), "nobody comes back for the rest");
     usize::try_from(out.position()).unwrap_or(0)
+}
+
+/// What rustls wants to have written: an alert, and before it perhaps the answer to a KeyUpdate and
+/// others that waited for data to go with.
+fn all_of(connection: &mut Connection) -> Vec<u8> {
+    let mut out = Vec::new();
+    while connection.wants_write() && matches!(connection.write_tls(&mut out), Ok(1..)) {}
+    out
+}
+
+/// One control message of our own records.
+fn control(seal: impl FnOnce(&mut [u8; MAX_CONTROL]) -> usize) -> Vec<u8> {
+    let mut out = [0; MAX_CONTROL];
+    let used = seal(&mut out);
+    out[..used].to_vec()
 }
 
 fn fault(error: &Error) -> TlsFault {

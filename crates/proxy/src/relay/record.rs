@@ -47,15 +47,17 @@ const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
 /// The least number of records that a KeyUpdate makes room for.
 const MIN_RECORDS: u64 = 2;
 
-mod kind {
-    pub(super) const ALERT: u8 = 21;
-    pub(super) const HANDSHAKE: u8 = 22;
-    pub(super) const DATA: u8 = 23;
+/// The types of records.
+pub(super) mod kind {
+    pub(in crate::relay) const ALERT: u8 = 21;
+    pub(in crate::relay) const HANDSHAKE: u8 = 22;
+    pub(in crate::relay) const DATA: u8 = 23;
 }
 
-/// How long `plain` bytes can become when they are sealed, with a KeyUpdate before each record.
+/// How long `plain` bytes can become when they are sealed, with two control messages for each record:
+/// rustls writes the answer to a KeyUpdate and one of its own.
 pub(super) const fn sealed_len(plain: usize) -> usize {
-    plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + MAX_CONTROL)
+    plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + 2 * MAX_CONTROL)
 }
 
 /// What is wrong with a peer's records.
@@ -373,33 +375,44 @@ impl Records {
 
     /// Seals `plain` into `out`, which holds [`sealed_len`] of it; says how much of `out` is used.
     ///
-    /// With an error nothing of `out` counts, and only [`Self::close_notify`] may follow.
+    /// With an error nothing was sealed, and only [`Self::close_notify`] may follow.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+        if self.version == TlsVersion::Tls12 && !self.outlasts(plain.len()) {
+            return Err(TlsFault::KeysExhausted);
+        }
         let mut used = 0;
         for fragment in plain.chunks(MAX_PLAIN) {
-            used += self.keep_keys_fresh(&mut out[used..])?;
+            used += self.keep_keys_fresh(&mut out[used..]);
             used += self.seal_record(kind::DATA, fragment, &mut out[used..]);
         }
         Ok(used)
     }
 
-    /// Before the next data: the KeyUpdate that the peer asked for, or that our own use demands.
-    fn keep_keys_fresh(&mut self, out: &mut [u8]) -> Result<usize, TlsFault> {
-        if self.version == TlsVersion::Tls12 {
-            let worn = self.aead != Aead::ChaCha20Poly1305 && self.tx_blocks > AES_GCM_BLOCKS;
-            // Two numbers stay for alerts.
-            let counted = self.tx.keys.sequence >= u64::MAX - 2;
-            return if worn || counted { Err(TlsFault::KeysExhausted) } else { Ok(0) };
-        }
+    /// Whether the sending key, which TLS 1.2 cannot change, is good for all of a delivery: its first
+    /// records would use up numbers without arriving.
+    fn outlasts(&self, plain_len: usize) -> bool {
+        let records = plain_len.div_ceil(MAX_PLAIN) as u64;
+        let blocks = (sealed_len(plain_len) as u64).div_ceil(16) + records;
+        let worn = self.aead != Aead::ChaCha20Poly1305
+            && self.tx_blocks.saturating_add(blocks) > AES_GCM_BLOCKS;
+        // Two numbers stay for alerts.
+        !worn && self.tx.keys.sequence.saturating_add(records) <= u64::MAX - 2
+    }
+
+    /// Before the next data in TLS 1.3: the KeyUpdate that the peer asked for, or that our own use
+    /// demands.
+    fn keep_keys_fresh(&mut self, out: &mut [u8]) -> usize {
         let worn = self.tx.keys.sequence >= self.tx_limit - 1;
-        if !worn && !self.owes_update {
-            return Ok(0);
+        if self.version == TlsVersion::Tls12 || !worn && !self.owes_update {
+            return 0;
         }
-        let message = handshake::key_update(worn);
+        // It asks for none in return: who seals counts (RFC 8446 §5.5), and the answers of a peer that
+        // only listens would be too many records without data.
+        let message = handshake::key_update(false);
         let used = self.seal_record(kind::HANDSHAKE, &message, out);
         self.tx.update(self.aead);
         self.owes_update = false;
-        Ok(used)
+        used
     }
 
     /// Ends our direction in good order (RFC 8446 §6.1), once.

@@ -26,7 +26,7 @@ pub(super) struct Tunnel {
     down: Flow,
     timers: TimersMs,
     began_ms: u64,
-    /// When bytes last moved, in either direction.
+    /// When bytes last moved, in either direction, or a direction ended.
     active_ms: u64,
     cause: Option<EndCause>,
     /// It stands in the queue of those who want a turn.
@@ -35,6 +35,8 @@ pub(super) struct Tunnel {
     pub(super) awake: bool,
     /// When its entry among the deadlines fires.
     pub(super) armed_ms: u64,
+    /// That entry was made or looked at while the tunnel was calm.
+    pub(super) armed_calm: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +103,7 @@ impl Tunnel {
             queued: false,
             awake: false,
             armed_ms: u64::MAX,
+            armed_calm: false,
         };
         for (side, plaintext, ciphertext, ended) in [
             (Side::Client, client.plaintext, client.ciphertext, client.ended),
@@ -152,18 +155,20 @@ impl Tunnel {
     /// Carries up to `budget` bytes in each direction.
     pub(super) fn turn(&mut self, buffers: &mut Buffers, budget: usize, now_ms: u64) {
         for source in [Side::Client, Side::Upstream] {
-            self.notice_failure(source);
             self.carry(source, buffers, budget, now_ms);
+        }
+        for side in [Side::Client, Side::Upstream] {
+            self.notice_failure(side, now_ms);
         }
     }
 
-    /// A side that is not read any more can only be seen to break.
-    fn notice_failure(&mut self, side: Side) {
-        if self.flow_from(side).state == FlowState::Open {
+    /// A side that is not read, for now or any more, can only be seen to break.
+    fn notice_failure(&mut self, side: Side, now_ms: u64) {
+        if self.flow_from(side).state == FlowState::Open && !self.leg(side.other()).blocked() {
             return;
         }
         if let Some(error) = self.leg_mut(side).failure() {
-            self.on_unwritable(side, &error);
+            self.on_unwritable(side, &error, now_ms);
         }
     }
 
@@ -231,7 +236,7 @@ impl Tunnel {
             }
             match self.leg_mut(source.other()).transmit(part, output, now_ms) {
                 Ok(()) => self.flow_from_mut(source).passed += part.len() as u64,
-                Err(SendError::Broken(error)) => self.on_unwritable(source.other(), &error),
+                Err(SendError::Broken(error)) => self.on_unwritable(source.other(), &error, now_ms),
                 Err(SendError::Fault(fault)) => self.on_worn_out(source.other(), fault, now_ms),
             }
         }
@@ -243,7 +248,7 @@ impl Tunnel {
         match leg.flush(now_ms) {
             Ok(()) if leg.unsent_len() < before => self.active_ms = now_ms,
             Ok(()) => {}
-            Err(error) => self.on_unwritable(side, &error),
+            Err(error) => self.on_unwritable(side, &error, now_ms),
         }
     }
 
@@ -267,6 +272,8 @@ impl Tunnel {
             SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
         };
         self.note(cause);
+        self.active_ms = now_ms;
+        self.leg_mut(source).stop_receiving();
         match end {
             SourceEnd::Orderly => {}
             SourceEnd::Truncated => self.flow_from_mut(source).totals.truncated = true,
@@ -280,7 +287,7 @@ impl Tunnel {
         if self.flow_from(source).state == FlowState::Open {
             self.flow_from_mut(source).state = FlowState::Draining;
             if let Err(error) = self.leg_mut(source.other()).say_goodbye(now_ms) {
-                self.on_unwritable(source.other(), &error);
+                self.on_unwritable(source.other(), &error, now_ms);
             }
         }
     }
@@ -305,7 +312,7 @@ impl Tunnel {
         self.note(EndCause::Tls(side, fault));
         self.flow_from_mut(side.other()).state = FlowState::Draining;
         if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
-            self.on_unwritable(side, &error);
+            self.on_unwritable(side, &error, now_ms);
         }
     }
 
@@ -317,9 +324,19 @@ impl Tunnel {
     }
 
     /// Nothing more reaches this side; what it sent before may still be there to read.
-    fn on_unwritable(&mut self, side: Side, error: &io::Error) {
+    fn on_unwritable(&mut self, side: Side, error: &io::Error, now_ms: u64) {
         self.note(EndCause::Broken(side, errno(error)));
+        self.active_ms = now_ms;
         self.stop_sending(side);
+    }
+
+    /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte moves
+    /// that end away.
+    pub(super) fn is_calm(&self) -> bool {
+        self.up.state == FlowState::Open
+            && self.down.state == FlowState::Open
+            && !self.client.blocked()
+            && !self.upstream.blocked()
     }
 
     /// When this tunnel must end if nothing moves.
@@ -328,7 +345,8 @@ impl Tunnel {
         let waits = [
             // While the client takes nothing, the upstream is not read, so its silence says nothing.
             (!self.client.blocked()).then(|| {
-                let (wait_ms, cause) = if half_closed && self.is_closed_by_frames() {
+                let all_sent = !self.upstream.blocked();
+                let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
                     (self.timers.half_close.min(GOODBYE_MS), self.half_closed_by())
                 } else if half_closed {
                     (self.timers.half_close, EndCause::HalfCloseTimeout)
@@ -375,6 +393,8 @@ impl Tunnel {
             }
             self.flow_from_mut(source).state = FlowState::Closed;
         }
+        self.client.let_go();
+        self.upstream.let_go();
     }
 
     /// Puts a Close with "going away" between the frames that go to this side (RFC 6455 §7.4.1), if

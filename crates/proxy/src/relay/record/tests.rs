@@ -192,12 +192,22 @@ fn our_own_update_comes_before_the_keys_wear_out() {
         for _ in 0..40 {
             assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
             assert!(records.tx.keys.sequence <= 4);
-            // It asks the peer to do the same, which it does before its next data.
             let wire = peer_seals(&mut peer, b"tock");
             assert_eq!(open_all(&mut records, &wire), (b"tock".to_vec(), None));
         }
-        assert!(records.rx.keys.sequence < 10);
     }
+}
+
+/// Its answers would be records without data, of which a peer that only listens may send so many.
+#[test]
+fn our_own_update_asks_for_none_in_return() {
+    let (mut records, mut peer, _) = pair(TLS13, We::AreServer, 2);
+    for _ in 0..40 {
+        assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
+    }
+    let wire = peer_seals(&mut peer, b"tock");
+    assert_eq!(wire.len(), HEADER + 4 + 1 + TAG, "nothing stands before the data");
+    assert_eq!(open_all(&mut records, &wire), (b"tock".to_vec(), None));
 }
 
 #[test]
@@ -216,6 +226,20 @@ fn worn_out_keys_of_tls_12_seal_nothing_more_but_the_end() {
         peer.read_tls(&mut &out[..used]).unwrap();
         assert!(peer.process_new_packets().unwrap().peer_has_closed());
     }
+}
+
+/// A first record that was sealed and not sent would make the alert behind it a forgery.
+#[test]
+fn keys_of_tls_12_that_are_worn_out_within_a_delivery_seal_nothing_of_it() {
+    let (mut records, mut peer, _) = pair(TLS12, We::AreServer, AES_GCM_RECORDS);
+    records.tx_blocks = AES_GCM_BLOCKS - 3 * (1 << 10);
+    assert_eq!(peer_opens(&mut peer, &seal(&mut records, &bytes(MAX_PLAIN))), bytes(MAX_PLAIN));
+    let mut out = vec![0; sealed_len(3 * MAX_PLAIN)];
+    assert_eq!(records.seal(&bytes(3 * MAX_PLAIN), &mut out), Err(TlsFault::KeysExhausted));
+    let mut out = [0; MAX_CONTROL];
+    let used = records.close_notify(&mut out);
+    peer.read_tls(&mut &out[..used]).unwrap();
+    assert!(peer.process_new_packets().unwrap().peer_has_closed());
 }
 
 #[test]

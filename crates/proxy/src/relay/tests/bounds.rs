@@ -70,7 +70,6 @@ fn a_slow_peer_is_read_for_by_small_pieces() {
     let bytes = noise(8 << 20);
     let mut left = &bytes[..];
     let mut most = 0;
-    // After the first time that it blocked, no more than a buffer is kept.
     rig.until("bytes", || {
         left = &left[upstream.send_some(left)..];
         let mut buffer = [0; 1500];
@@ -80,7 +79,10 @@ fn a_slow_peer_is_read_for_by_small_pieces() {
         most = most.max(client.received.len());
         most > 1 << 19
     });
-    assert!(rig.engine.kept_bytes() <= 64 * 1024);
+    // Not always one buffer: the window grows again with what the kernel takes between two refusals.
+    // For one of 64 KiB that would be 60 KiB at once, more than this one has room for.
+    let kept = rig.engine.kept_bytes();
+    assert!(kept <= 32 * 1024, "{kept}");
     assert!(client.received == bytes[..client.received.len()]);
 }
 
@@ -152,6 +154,37 @@ fn a_reset_while_bytes_are_kept_ends_the_tunnel() {
     let end = rig.end();
     assert!(matches!(end.cause, EndCause::Broken(Side::Client, _)), "{:?}", end.cause);
     assert_eq!(rig.engine.kept_bytes(), 0);
+}
+
+/// A client that is not read while the upstream takes nothing is not forgotten: nobody need wait for
+/// a timer to learn that it is gone.
+#[test]
+fn a_reset_of_a_side_that_is_not_read_is_noticed_at_once() {
+    let hour = Duration::from_secs(3600);
+    let soon = Duration::from_secs(300);
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        narrow(handover);
+        handover.timers =
+            Timers { read: hour, upstream_send: hour, client_send: hour, half_close: soon };
+    });
+    let bytes = noise(16 << 20);
+    stuff(&mut rig, &mut client, &bytes);
+    assert!(rig.engine.kept_bytes() > 0 && rig.engine.sleep().unwrap() > 2 * soon);
+    client.reset();
+    rig.step();
+    // Its direction to the upstream is half a tunnel from now on.
+    assert!(rig.engine.sleep().unwrap() < 2 * soon);
+    rig.until("end", || {
+        upstream.poll();
+        upstream.ended
+    });
+    assert!(!upstream.reset && bytes.starts_with(&upstream.received));
+    let end = rig.end();
+    assert_eq!(end.cause, EndCause::Broken(Side::Client, 104));
+    // What the client had sent before is still carried.
+    assert_eq!(end.upstream.sent, upstream.received.len() as u64);
+    assert_eq!(end.upstream.sent, end.client.received);
 }
 
 #[test]

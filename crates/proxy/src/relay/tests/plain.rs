@@ -85,6 +85,20 @@ fn a_drained_websocket_hears_going_away_between_its_frames() {
     assert_eq!((end.cause, end.client.sent, end.upstream.sent), (EndCause::Drained, 8, 8));
 }
 
+/// Linux answers the close of a socket with unread bytes by RST, and throws away what was written.
+#[test]
+fn a_drain_is_heard_by_a_client_whose_bytes_were_not_read() {
+    let mut rig = Rig::new();
+    let (mut client, _upstream) =
+        rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
+    client.send(&noise(20_000));
+    rig.handle.close(Selection::All, EndCause::Drained).unwrap();
+    assert_eq!(rig.end().client.received, 0, "the drain was to come first");
+    rig.expect(&mut client, b"\x88\x02\x03\xe9");
+    rig.expect_end(&mut client);
+    assert!(!client.reset);
+}
+
 #[test]
 fn nothing_is_put_into_a_frame_or_behind_a_close() {
     let cases: [&[u8]; 3] = [b"\x81\x05he", b"\x88\x02\x03\xe8", b"\xff\xff"];
@@ -109,20 +123,11 @@ fn a_relay_thread_carries_ends_and_stops() {
     let handle = relay.handle();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
-        let (client, near_client) = peer::tcp_pair();
-        let (upstream, near_upstream) = peer::tcp_pair();
-        let handover = Handover {
-            ticket,
-            generation: ticket,
-            client: Leg::plain(near_client, b"hello".to_vec()),
-            upstream: Leg::plain(near_upstream, Vec::new()),
-            protocol: Protocol::Other,
-            timers: Timers::default(),
-            buffer_size: 4096,
-        };
+        let (client, upstream, handover) = said_hello(ticket);
         handle.hand_over(handover).unwrap();
         peers.push((client, upstream));
     }
+    handle.wake();
     let mut hello = [0; 5];
     std::io::Read::read_exact(&mut peers[0].1, &mut hello).unwrap();
     assert_eq!((&hello, handle.live()), (b"hello", 2));
@@ -134,4 +139,38 @@ fn a_relay_thread_carries_ends_and_stops() {
     assert_eq!((ticket, end.cause), (2, EndCause::Stopped));
     assert_eq!(handle.live(), 0);
     assert!(handle.close(Selection::All, EndCause::Killed).is_err());
+}
+
+/// A front that is never idle must not keep its tunnels waiting.
+#[test]
+fn so_many_tunnels_are_heard_of_without_a_wake() {
+    let relay = start("relay", Settings::default(), |_, _| {}).unwrap();
+    let mut peers = Vec::new();
+    for ticket in 0..UNHEARD as u64 {
+        let (client, upstream, handover) = said_hello(ticket);
+        relay.handle().hand_over(handover).unwrap();
+        peers.push((client, upstream));
+    }
+    let mut hello = [0; 5];
+    for (_, upstream) in &mut peers {
+        upstream.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::io::Read::read_exact(upstream, &mut hello).unwrap();
+    }
+    relay.stop().unwrap();
+}
+
+/// The peers of a tunnel whose client has said hello already, and its hand-over.
+fn said_hello(ticket: u64) -> (std::net::TcpStream, std::net::TcpStream, Handover) {
+    let (client, near_client) = peer::tcp_pair();
+    let (upstream, near_upstream) = peer::tcp_pair();
+    let handover = Handover {
+        ticket,
+        generation: ticket,
+        client: Leg::plain(near_client, b"hello".to_vec()),
+        upstream: Leg::plain(near_upstream, Vec::new()),
+        protocol: Protocol::Other,
+        timers: Timers::default(),
+        buffer_size: 4096,
+    };
+    (client, upstream, handover)
 }

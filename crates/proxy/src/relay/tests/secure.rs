@@ -5,7 +5,7 @@ use rustls::{AlertDescription, Error};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
+use crate::tls::keys::testing::{SUITES, Session, We, connections, feed, session};
 
 /// A tunnel with TLS on both legs.
 fn secure(
@@ -155,6 +155,89 @@ fn rustls_answers_a_bad_record_with_its_alert() {
     }
 }
 
+/// rustls keeps the answer to a KeyUpdate until there is something to send, which may be the end.
+#[test]
+fn what_rustls_has_to_answer_goes_before_the_end() {
+    for suite in &SUITES[..3] {
+        let mut rig = Rig::new();
+        let (ours, theirs) = connections(*suite);
+        let (client, mut upstream) =
+            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+        let mut client = TlsPeer::new(client, theirs);
+        client.tls.refresh_traffic_keys().unwrap();
+        client.send(b"new keys");
+        rig.expect(&mut upstream, b"new keys");
+        upstream.end();
+        rig.expect_close_notify(&mut client);
+    }
+}
+
+/// A server whose keys are worn out after this many records, and its client.
+fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
+    use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+    let (server_config, client_config) = crate::tls::keys::testing::configs(suite);
+    let provider = server_config.crypto_provider();
+    let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
+        panic!("TLS 1.3 changes its keys");
+    };
+    let common = CipherSuiteCommon { confidentiality_limit: records, ..lasting.common };
+    let short: &'static _ = Box::leak(Box::new(rustls::Tls12CipherSuite { common, ..*lasting }));
+    let provider = CryptoProvider { cipher_suites: vec![short.into()], ..(**provider).clone() };
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&server_config.cert_resolver));
+    let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let name = crate::tls::keys::testing::server_name();
+    let mut client = rustls::ClientConnection::new(client_config, name).unwrap();
+    while client.wants_write() || server.wants_write() {
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        while client.wants_write() {
+            client.write_tls(&mut to_server).unwrap();
+        }
+        feed(&mut server, &to_server);
+        while server.wants_write() {
+            server.write_tls(&mut to_client).unwrap();
+        }
+        feed(&mut client, &to_client);
+    }
+    (server.into(), client.into())
+}
+
+#[test]
+fn worn_out_keys_in_rustls_end_in_good_order_and_count_nothing_as_sent() {
+    for suite in &SUITES[3..5] {
+        for too_much in [1, 30, 16_384, 50_000] {
+            let mut rig = Rig::new();
+            // Finished, what fits, and nothing more.
+            let (ours, theirs) = short_lived(*suite, 2);
+            let (client, mut upstream) =
+                rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+            let mut client = TlsPeer::new(client, theirs);
+            upstream.send(b"fits");
+            rig.expect_tls(&mut client, b"fits");
+            upstream.send(&noise(too_much));
+            rig.expect_close_notify(&mut client);
+            client.wire.end();
+            let end = rig.end();
+            assert_eq!(end.cause, EndCause::Tls(Side::Client, TlsFault::KeysExhausted));
+            assert_eq!(end.client.sent, 4, "{too_much}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_what_stands_behind_an_end() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let mut wire = client.close_notify();
+    wire.extend_from_slice(&noise(1000));
+    client.wire.send(&wire);
+    rig.expect_end(&mut upstream);
+    assert_eq!((rig.engine.kept_bytes(), rig.handle.live()), (0, 1));
+}
+
 #[test]
 fn a_peer_that_sends_byte_by_byte_is_understood() {
     for suite in [SUITES[0], SUITES[3]] {
@@ -272,8 +355,11 @@ fn idle_keys_rest_and_wake_with_the_next_record() {
     client.send(b"one");
     rig.expect(&mut upstream, b"one");
     assert_eq!(rig.engine.awake_keys(), 1);
+    // A quiet engine wakes up for it, and then for nothing before the tunnel's own deadline.
+    assert!(rig.engine.sleep().unwrap() <= Duration::from_secs(2));
     rig.engine.rest_at(1 << 40);
     assert_eq!(rig.engine.awake_keys(), 0);
+    assert!(rig.engine.sleep().unwrap() > Duration::from_secs(30));
     client.send(b"two");
     upstream.send(b"three");
     rig.expect(&mut upstream, b"two");

@@ -98,6 +98,41 @@ fn a_half_closed_tunnel_is_bounded() {
     rig.expect_end(&mut client);
 }
 
+/// The wait is for what the other side still has to say to the end, however quiet both were before.
+#[test]
+fn the_wait_of_a_half_closed_tunnel_begins_with_the_end() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) =
+        rig.hand_over(|handover| handover.timers = timers(|t| t.half_close = 2 * SHORT));
+    let begin = Instant::now();
+    rig.until("silence", || begin.elapsed() > 3 * SHORT);
+    let ended = Instant::now();
+    client.end();
+    rig.expect_end(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::HalfCloseTimeout);
+    assert!(ended.elapsed() >= 2 * SHORT);
+}
+
+/// A Close that the relay has read has not arrived: an upstream that takes the bytes before it slowly
+/// has its send timeout for them.
+#[test]
+fn after_both_closes_what_is_unsent_has_its_time() {
+    let mut rig = Rig::new();
+    let _peers = rig.hand_over(|handover| {
+        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        // One masked frame of 16 MiB, and a Close.
+        let mut frames = vec![0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        frames.resize(frames.len() + (16 << 20), 7);
+        frames.extend_from_slice(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+        handover.client.plaintext = frames;
+        handover.upstream.plaintext = vec![0x88, 0x02, 0x03, 0xe8];
+        handover.upstream.ended = true;
+    });
+    assert!(rig.engine.kept_bytes() > 0);
+    let wait = rig.engine.sleep().unwrap();
+    assert!(wait > Duration::from_secs(30), "{wait:?}");
+}
+
 /// After both Closes only the ends of the connections are missing; a client that does not close its
 /// own must not hold the tunnel for the hour that a half-close may take.
 #[test]
