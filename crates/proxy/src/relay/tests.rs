@@ -5,6 +5,7 @@
 mod bounds;
 mod peer;
 mod plain;
+mod resets;
 mod secure;
 mod time;
 
