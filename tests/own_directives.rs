@@ -1,10 +1,11 @@
-//! What nginx does not know: `websocket` and `tls_records`.
+//! What nginx does not know: `websocket`, `websocket_tcp_user_timeout` and `tls_records`.
 
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write;
+use std::time::Duration;
 
-use wssgate_testkit::{Handshake, Instance, Pki, Upstream, text};
+use wssgate_testkit::{Handshake, Instance, Listener, Pki, Upstream, text};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -48,6 +49,26 @@ fn websocket_is_switched_by_location_and_lines_are_obeyed_anyway() {
     }
     assert!(server.stop().success());
     upstream.finish();
+}
+
+/// Long before `send_timeout`, which is a minute: the kernel gives up a peer that takes nothing.
+#[test]
+fn websocket_tcp_user_timeout_gives_up_a_peer_that_takes_nothing() {
+    let listener = Listener::bind();
+    let server = Instance::setup(EXE)
+        .http(
+            "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; \
+             websocket_tcp_user_timeout 1s; } }",
+        )
+        .var("UP", listener.addr())
+        .start();
+    let (client, mut upstream) = Handshake::to(server.listen(0)).open_with(&listener);
+    // Until neither the kernel nor the program takes more.
+    upstream.set_guard(Duration::from_millis(200)).unwrap();
+    while upstream.try_send_raw([0; 64 << 10]).is_ok() {}
+    server.wait_for_log("client connection broke (110: Connection timed out)");
+    drop((client, upstream));
+    assert!(server.stop().success());
 }
 
 /// TLS on both sides, as `records` says.

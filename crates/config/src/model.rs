@@ -804,6 +804,8 @@ pub struct ProxySettings {
     pub http11: bool,
     /// `websocket`: upgrades pass where no line says what to do with them.
     pub websocket: bool,
+    /// `websocket_tcp_user_timeout`.
+    pub websocket_tcp_user_timeout: Option<Duration>,
     /// `proxy_set_header` lines that apply here, in order; nothing built in is among them.
     pub set_headers: Vec<(Box<[u8]>, Template)>,
     /// `proxy_set_body`.

@@ -117,6 +117,14 @@ fn values_are_checked() {
                 ],
             ),
             (
+                "websocket_tcp_user_timeout 0;",
+                &["\"websocket_tcp_user_timeout\" directive invalid value"],
+            ),
+            (
+                "websocket_tcp_user_timeout 25d;",
+                &["\"websocket_tcp_user_timeout\" directive invalid value"],
+            ),
+            (
                 "sendfile yes;",
                 &["invalid value \"yes\" in \"sendfile\" directive, it must be \"on\" or \"off\""],
             ),

@@ -90,6 +90,20 @@ fn the_innermost_level_that_says_it_decides() {
 }
 
 #[test]
+fn a_tcp_user_timeout_is_a_time_or_off() {
+    let http = http(
+        "websocket_tcp_user_timeout 30s; server { location /a { } location /b { \
+         websocket_tcp_user_timeout off; } location /c { websocket_tcp_user_timeout 1500ms; } }",
+    );
+    let timeout = |name| location(&http, name).proxy.websocket_tcp_user_timeout;
+    assert_eq!(timeout("/a"), Some(Duration::from_secs(30)));
+    assert_eq!(timeout("/b"), None);
+    assert_eq!(timeout("/c"), Some(Duration::from_millis(1_500)));
+    let by_default = server("location / { }");
+    assert_eq!(location(&by_default, "/").proxy.websocket_tcp_user_timeout, None);
+}
+
+#[test]
 fn lists_are_replaced_as_a_whole() {
     let http = http(
         "proxy_set_header A 1; add_header X 1; error_page 404 /h; deny all; access_log /h; \

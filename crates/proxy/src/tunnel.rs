@@ -6,12 +6,14 @@
 mod conclusion;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
+use wssgate_sys::socket;
 
 use crate::front::access_log;
 use crate::front::client::ClientStream;
@@ -55,8 +57,7 @@ pub(crate) async fn begin(
     worker: &Rc<Worker>,
 ) {
     let Switch { connection, lease, protocol, began, .. } = switch;
-    let records = request.server().tls_records;
-    match legs(client, input, connection, records).await {
+    match legs(client, input, connection, &request).await {
         Ok(legs) => {
             let handover = handover(&request, legs, protocol);
             let conclusion = Conclusion::new(request, began);
@@ -94,8 +95,9 @@ async fn legs(
     client: ClientStream,
     input: BytesMut,
     connection: Connection,
-    records: TlsRecords,
+    request: &Request,
 ) -> Result<(Leg, Leg), HandoverError> {
+    let records = request.server().tls_records;
     let (stream, read, ended) = connection.into_parts();
     let mut upstream = match stream {
         PeerStream::Plain(stream) => plain_leg(stream, read)?,
@@ -106,7 +108,23 @@ async fn legs(
         ClientStream::Plain(stream) => plain_leg(stream, input)?,
         ClientStream::Tls(stream) => tls_leg(*stream, input, records).await?,
     };
+    let location = request.location();
+    for leg in [&client, &upstream] {
+        let user_timeout = location.proxy.websocket_tcp_user_timeout;
+        set_tcp_options(leg, location.settings.tcp_nodelay, user_timeout)?;
+    }
     Ok((client, upstream))
+}
+
+/// `nodelay` is what every TCP connection has until here.
+fn set_tcp_options(leg: &Leg, nodelay: bool, user_timeout: Option<Duration>) -> io::Result<()> {
+    if leg.unix {
+        return Ok(());
+    }
+    if !nodelay {
+        socket::unset_nodelay(leg.socket.as_fd())?;
+    }
+    user_timeout.map_or(Ok(()), |timeout| socket::set_user_timeout(leg.socket.as_fd(), timeout))
 }
 
 fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
@@ -184,8 +202,32 @@ fn message(cause: &EndCause) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+
+    use socket2::SockRef;
+
     use super::*;
+
+    #[test]
+    fn tcp_options_are_set_on_tcp_sockets_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let second = Duration::from_secs(1);
+        for (nodelay, user_timeout) in [(true, None), (false, None), (true, Some(second))] {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            stream.set_nodelay(true).unwrap();
+            let leg = Leg::plain(stream, Vec::new());
+            set_tcp_options(&leg, nodelay, user_timeout).unwrap();
+            let socket = SockRef::from(&leg.socket);
+            assert_eq!(socket.tcp_nodelay().unwrap(), nodelay);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), user_timeout);
+        }
+        let (near, _far) = UnixStream::pair().unwrap();
+        let leg = Leg { unix: true, ..Leg::plain(near, Vec::new()) };
+        set_tcp_options(&leg, false, Some(second)).unwrap();
+    }
 
     #[test]
     fn timeouts_are_told_in_nginx_words() {

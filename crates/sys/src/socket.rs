@@ -119,6 +119,12 @@ pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).set_tcp_nodelay(true)
 }
 
+/// Lets a small message wait for what was sent before it to be acknowledged (RFC 896), without
+/// `TCP_NODELAY`.
+pub fn unset_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_nodelay(false)
+}
+
 /// Probes a silent peer: first after `idle`, then every `interval`, giving up after `probes`.
 ///
 /// Values of less than a second become one second, the kernel's unit.
@@ -136,7 +142,8 @@ pub fn set_keepalive(
     SockRef::from(&socket).set_tcp_keepalive(&probing)
 }
 
-/// Gives up on a peer that acknowledges nothing for this long (`TCP_USER_TIMEOUT`, RFC 5482).
+/// Gives up on a peer that acknowledges nothing, or takes nothing, for this long (`TCP_USER_TIMEOUT`,
+/// RFC 5482).
 pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
     SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
 }
@@ -219,5 +226,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(1));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+        unset_nodelay(stream.as_fd()).unwrap();
+        assert!(!socket.tcp_nodelay().unwrap());
     }
 }

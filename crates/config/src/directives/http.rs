@@ -200,7 +200,14 @@ pub(crate) const ROWS: &[Row] = &[
         "What `Server` and error pages say.",
         server_tokens,
     ),
-    works("tcp_nodelay", HSL, Flag, "on", "Sends small segments at once.", flag),
+    works(
+        "tcp_nodelay",
+        HSL,
+        Flag,
+        "on",
+        "Sends small segments at once; `off` is obeyed in tunnels, on both sides.",
+        flag,
+    ),
     works(
         "underscores_in_headers",
         HS,

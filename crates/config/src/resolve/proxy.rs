@@ -153,6 +153,7 @@ impl Resolver<'_, '_> {
         ProxySettings {
             http11: scope.one("proxy_http_version"),
             websocket: scope.one("websocket"),
+            websocket_tcp_user_timeout: scope.one("websocket_tcp_user_timeout"),
             set_headers: scope.all("proxy_set_header"),
             set_body: scope.maybe("proxy_set_body"),
             method: scope.maybe("proxy_method"),
