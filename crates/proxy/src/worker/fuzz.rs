@@ -60,12 +60,13 @@ impl Lone {
             tunnels: Rc::clone(&self.tunnels),
             live: Rc::default(),
         });
-        let live = Rc::clone(&worker.live);
+        let (live, relay) = (Rc::clone(&worker.live), worker.relay.clone());
         let generation = self.current.load_full();
         let nobody = ListenAddr::Unix(Default::default());
         let served = async {
             connection::serve(worker, generation, 0, Stream::Unix(stream), nobody).await;
-            // A tunnel goes on by itself.
+            // A tunnel goes on by itself, once its relay has heard of it.
+            relay.wake();
             live.ended().await;
         };
         tokio::pin!(served);
