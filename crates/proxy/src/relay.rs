@@ -67,8 +67,7 @@ pub struct Handover {
 pub struct Leg {
     /// A TCP or Unix stream socket; it may be blocking or not.
     pub socket: OwnedFd,
-    /// It is a Unix socket: it has no options of TCP, and tells of room to write so often that it is
-    /// asked only when needed.
+    /// It is a Unix socket: it has no options of TCP, and tells of room to write whenever its peer reads.
     pub unix: bool,
     /// What protects its bytes.
     pub tls: LegTls,
@@ -314,9 +313,9 @@ pub struct RelayHandle {
 impl RelayHandle {
     /// Gives a tunnel to the relay, which tells its end in any case unless it has stopped.
     ///
-    /// The relay may sleep on until the caller says [`Self::wake`], which it does when it has nothing
-    /// else to do: to wake a thread for each tunnel alone costs more than to take it over. It hears
-    /// of [`UNHEARD`] tunnels at the latest.
+    /// The relay may sleep on until the caller says [`Self::wake`], soon and for several tunnels at
+    /// once: to wake a thread for each alone costs more than to take it over. With the tunnel that
+    /// makes them [`UNHEARD`] it is woken at once. Only one thread hands over.
     pub fn hand_over(&self, handover: Handover) -> Result<(), Stopped> {
         self.shared.live.fetch_add(1, Ordering::Relaxed);
         let mail = Mail::HandOver(Box::new(handover));
@@ -381,8 +380,8 @@ struct Shared {
     counters: Counters,
 }
 
-/// How many tunnels may wait for the front to have time: a handshake takes it a fraction of a
-/// millisecond, and so long waits the first message of the tunnels before it.
+/// How many tunnels are not made to wait for a [`RelayHandle::wake`]: a handshake takes the front a
+/// fraction of a millisecond, and the first message of the tunnels before it waits as long.
 const UNHEARD: usize = 8;
 
 impl Shared {

@@ -64,6 +64,8 @@ pub struct Worker {
     /// Idle connections to upstreams.
     pub idle_upstreams: IdlePool,
     tunnels: Rc<Tunnels>,
+    /// Tells that the relay is to be woken for what was handed over.
+    handed_over: Rc<Notify>,
     live: Rc<Live>,
 }
 
@@ -100,8 +102,10 @@ impl Worker {
         let ticket = self.tunnels.enter(tunnel);
         handover.ticket = ticket;
         if self.relay.hand_over(handover).is_err() {
-            self.tunnels.end(ticket, &tunnels::stopped());
-        } else if life.has_expired() {
+            return self.tunnels.end(ticket, &tunnels::stopped());
+        }
+        self.handed_over.notify_one();
+        if life.has_expired() {
             // The request to close this generation may have come before the tunnel did.
             let _ = self.relay.close(Selection::Ticket(ticket), EndCause::Drained);
         }

@@ -58,6 +58,7 @@ impl Lone {
             relay: self.relay.handle(),
             idle_upstreams: IdlePool::new(),
             tunnels: Rc::clone(&self.tunnels),
+            handed_over: Rc::default(),
             live: Rc::default(),
         });
         let (live, relay) = (Rc::clone(&worker.live), worker.relay.clone());

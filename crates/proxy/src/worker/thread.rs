@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
 use wssgate_sys::privileges;
@@ -103,11 +103,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         relay::start(&format!("relay {id}"), relay::Settings::default(), move |ticket, end| {
             let _ = told.send((ticket, end));
         })?;
-    let handle = relay.handle();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_park(move || handle.wake())
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Rc::new(Worker {
         id,
         metrics: Arc::clone(seed.metrics.worker(id)),
@@ -117,6 +113,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         relay: relay.handle(),
         idle_upstreams: IdlePool::new(),
         tunnels: Rc::default(),
+        handed_over: Rc::default(),
         live: Rc::default(),
     });
     let mut front = Front {
@@ -147,6 +144,10 @@ struct Front {
 impl Front {
     async fn work(&mut self, ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, relay: Relay) {
         let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.worker.tunnels)));
+        tokio::task::spawn_local(wake(
+            Rc::clone(&self.worker.handed_over),
+            self.worker.relay.clone(),
+        ));
         while self.orders.borrow_and_update().phase == Phase::Serving {
             tokio::select! {
                 () = self.next_order() => {}
@@ -215,6 +216,16 @@ impl Front {
     }
 }
 
+/// Wakes the relay for what was handed over, after everybody who has something to do now had a turn,
+/// for they may hand over too. That is soon, however busy the front is.
+async fn wake(handed_over: Rc<Notify>, relay: RelayHandle) {
+    loop {
+        handed_over.notified().await;
+        tokio::task::yield_now().await;
+        relay.wake();
+    }
+}
+
 /// Passes on what the relay tells, until it has stopped. After many ends their memory goes back to
 /// the system.
 async fn tell(mut ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, tunnels: Rc<Tunnels>) {
@@ -237,5 +248,62 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::{TcpListener, TcpStream};
+    use std::task::Poll;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::relay::{Handover, Leg, Protocol, Settings, Timers};
+
+    /// A connected pair on loopback.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (far, listener.accept().unwrap().0)
+    }
+
+    /// A runtime that always has something to do never parks, and asks for events only in passing.
+    #[test]
+    fn a_front_that_is_never_idle_wakes_its_relay_all_the_same() {
+        let relay = relay::start("test", Settings::default(), |_, _| {}).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (_client, near_client) = pair();
+        let (upstream, near_upstream) = pair();
+        upstream.set_nonblocking(true).unwrap();
+        let handover = Handover {
+            ticket: 0,
+            generation: 0,
+            client: Leg::plain(near_client, b"hello".to_vec()),
+            upstream: Leg::plain(near_upstream, Vec::new()),
+            protocol: Protocol::Other,
+            timers: Timers::default(),
+            buffer_size: 4096,
+        };
+        let mut hello = [0; 5];
+        LocalSet::new().block_on(&runtime, async {
+            let handed_over = Rc::<Notify>::default();
+            tokio::task::spawn_local(wake(Rc::clone(&handed_over), relay.handle()));
+            for _ in 0..200 {
+                tokio::task::spawn_local(poll_fn(|cx| {
+                    cx.waker().wake_by_ref();
+                    Poll::<()>::Pending
+                }));
+            }
+            relay.handle().hand_over(handover).unwrap();
+            handed_over.notify_one();
+            let mut upstream = tokio::net::TcpStream::from_std(upstream).unwrap();
+            let read = upstream.read_exact(&mut hello);
+            tokio::time::timeout(Duration::from_secs(30), read).await.unwrap().unwrap();
+        });
+        assert_eq!(&hello, b"hello");
+        relay.stop().unwrap();
     }
 }
