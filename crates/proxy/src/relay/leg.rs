@@ -20,6 +20,8 @@ pub(super) struct Leg {
     hung_up: bool,
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
+    /// The socket was read to its end.
+    ended: bool,
     /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
     unix: bool,
     /// Whether epoll is asked to tell of room to write.
@@ -98,6 +100,7 @@ impl Leg {
             writable: true,
             hung_up: false,
             failed: false,
+            ended: false,
             unsent: Unsent::default(),
             progress_ms: 0,
         }
@@ -211,7 +214,11 @@ impl Leg {
         let result = socket::recv(self.socket.as_fd(), buffer);
         match result {
             Ok(Received::Bytes(n)) => self.readable = n == buffer.len() || self.hung_up,
-            Ok(Received::End | Received::Blocked) | Err(_) => self.readable = false,
+            Ok(Received::Blocked) => self.readable = false,
+            Ok(Received::End) | Err(_) => {
+                self.readable = false;
+                self.ended = true;
+            }
         }
         result
     }
@@ -298,6 +305,10 @@ impl Leg {
     /// Ends our direction before the socket is closed, and discards what has come and was not read:
     /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
     pub(super) fn let_go(&self) {
+        if self.ended {
+            // Nothing is unread.
+            return;
+        }
         const AT_ONCE: usize = 8 * 1024;
         /// A peer that sends without end may have its RST.
         const AT_MOST: usize = 64 * 1024;
@@ -311,7 +322,7 @@ impl Leg {
         }
     }
 
-    /// Nothing more is read for the other side: forget the front of a record.
+    /// The peer's direction has ended: forget the front of a record.
     pub(super) fn stop_receiving(&mut self) {
         self.unopened = Vec::new();
     }

@@ -256,9 +256,11 @@ impl Tunnel {
     fn finish(&mut self, source: Side) {
         let to = self.leg(source.other());
         if self.flow_from(source).state == FlowState::Draining && !to.blocked() {
-            // The last direction ends with its socket, which is closed at once.
-            if self.flow_from(source.other()).state != FlowState::Closed {
-                to.shut_down();
+            // The last direction ends with its socket, which is closed at once; bytes that nobody reads
+            // any more must not turn that into a reset.
+            match self.flow_from(source.other()).state {
+                FlowState::Closed => to.let_go(),
+                FlowState::Open | FlowState::Draining => to.shut_down(),
             }
             self.flow_from_mut(source).state = FlowState::Closed;
         }

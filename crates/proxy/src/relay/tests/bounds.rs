@@ -187,6 +187,20 @@ fn a_reset_of_a_side_that_is_not_read_is_noticed_at_once() {
     assert_eq!(end.upstream.sent, end.client.received);
 }
 
+/// RFC 6455 §7.1.1: an upstream may say why it gives up while the client is still sending.
+#[test]
+fn a_close_before_a_reset_is_heard_by_a_client_that_was_not_read_to_its_end() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(narrow);
+    upstream.send(b"\x88\x02\x03\xf1");
+    upstream.reset();
+    client.send(&noise(100_000));
+    assert!(matches!(rig.end().cause, EndCause::Broken(Side::Upstream, _)));
+    rig.expect(&mut client, b"\x88\x02\x03\xf1");
+    rig.expect_end(&mut client);
+    assert!(!client.reset);
+}
+
 #[test]
 fn a_reset_after_half_close_ends_the_tunnel() {
     for side in [Side::Client, Side::Upstream] {
