@@ -44,6 +44,9 @@ impl Peer {
     /// Those that are compared.
     pub(crate) const PROXIES: [Self; 3] = [Self::Wssgate, Self::Nginx, Self::Haproxy];
 
+    /// How many may be up at the same time: those and the bare relay.
+    pub(crate) const MOST_AT_ONCE: usize = Self::PROXIES.len() + 1;
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wssgate => "wssgate",

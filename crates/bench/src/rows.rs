@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::certificate::{self, Tickets};
 use crate::load::{Load, Security, Target};
+use crate::peers::Peer;
 use crate::process::{self, Tree};
 
 /// One line of work for every proxy.
@@ -93,11 +94,22 @@ impl Row {
         matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. })
     }
 
+    /// How many slices there are, and how long one is.
+    pub(crate) fn slices(&self, scale: &Scale) -> (usize, Duration) {
+        match self.work {
+            Work::Echo { len, .. } if len >= LARGE => {
+                (scale.slices / scale.large_slice, scale.slice * scale.large_slice as u32)
+            }
+            _ => (scale.slices, scale.slice),
+        }
+    }
+
     /// What comes before the first slice.
     pub(crate) fn prepare(&self, trial: &mut Trial<'_>) -> io::Result<Prepared> {
         match self.work {
             Work::Echo { connections, len, tls } => {
                 trial.load.message_len(len);
+                let connections = connections.min(trial.scale.connections);
                 trial.load.open(&trial.target(tls), connections, 100)?;
                 Ok(Prepared { renew: None, total: Ended::default(), resumed: 0 })
             }
@@ -121,7 +133,7 @@ impl Row {
         }
         trial.load.run_for(trial.scale.warm_up)?;
         let (begin, resumed) = (trial.begin()?, trial.load.resumed());
-        trial.load.run_for(trial.scale.slice)?;
+        trial.load.run_for(self.slices(trial.scale).1)?;
         prepared.total.add(&trial.end(&begin)?);
         prepared.resumed += trial.load.resumed() - resumed;
         trial.load.come_to_rest()?;
@@ -166,6 +178,9 @@ impl Row {
         }
     }
 }
+
+/// Messages of which a short slice holds few.
+const LARGE: usize = 1 << 20;
 
 /// How many clients come at once: few enough that a store of eight tickets never runs dry.
 const AT_ONCE: usize = 4;
@@ -221,11 +236,17 @@ fn added(name: &str, value: f64) -> Reading {
 #[derive(Debug)]
 pub(crate) struct Scale {
     pub(crate) runs: usize,
-    /// How many slices a sliced measurement has, and how long one is. A machine's speed changes
-    /// within seconds, and a change is to meet all proxies alike.
-    pub(crate) slices: usize,
+    /// How many slices a sliced measurement has. A machine's speed changes within seconds, and a
+    /// change is to meet all proxies alike.
+    slices: usize,
+    /// How long one is.
     slice: Duration,
+    /// As many slices are one where messages are so large that few end in a short one: those at its
+    /// edges count wholly or not at all.
+    large_slice: usize,
     warm_up: Duration,
+    /// How many connections a sliced measurement may have.
+    connections: usize,
     paced: Duration,
     idle: Duration,
     settle: Duration,
@@ -243,6 +264,8 @@ impl Scale {
             runs: 5,
             slices: 12,
             slice: Duration::from_millis(200),
+            large_slice: 12,
+            connections: usize::MAX,
             warm_up: Duration::from_millis(60),
             paced: Duration::from_secs(5),
             idle: Duration::from_secs(10),
@@ -257,6 +280,8 @@ impl Scale {
             runs: 1,
             slices: 2,
             slice: Duration::from_millis(80),
+            large_slice: 2,
+            connections: usize::MAX,
             warm_up: Duration::from_millis(20),
             paced: Duration::from_millis(300),
             idle: Duration::from_millis(300),
@@ -273,6 +298,8 @@ impl Scale {
         for tunnels in &mut self.tunnels {
             *tunnels = most.min(*tunnels);
         }
+        // All proxies are up at the same time, and the load has two descriptors for each tunnel.
+        self.connections = most / Peer::MOST_AT_ONCE;
         // The old connections of returning clients may still be there.
         self.returning = (most / 2 + most / 32).min(self.returning);
     }
@@ -494,9 +521,11 @@ mod tests {
         let mut scale = Scale::full();
         scale.fit(20_000);
         assert_eq!((scale.tunnels, scale.returning), ([1000, 5000, 9000], 5000));
+        assert!(scale.connections > 1000);
         scale.fit(4500);
         assert_eq!(scale.tunnels, [1000, 2000, 2000]);
         assert!(scale.returning < 1100);
+        assert!(4 * 2 * scale.connections < 4500);
     }
 
     #[test]
