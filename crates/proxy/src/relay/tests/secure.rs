@@ -5,7 +5,9 @@ use rustls::{AlertDescription, Error};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, connections, feed, session};
+use crate::tls::keys::testing::{
+    SUITES, Session, We, configs, connections, server_name, session, shake_hands,
+};
 
 /// A tunnel with TLS on both legs.
 fn secure(
@@ -175,7 +177,7 @@ fn what_rustls_has_to_answer_goes_before_the_end() {
 /// A server whose keys are worn out after this many records, and its client.
 fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
     use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
-    let (server_config, client_config) = crate::tls::keys::testing::configs(suite);
+    let (server_config, client_config) = configs(suite);
     let provider = server_config.crypto_provider();
     let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
         panic!("TLS 1.3 changes its keys");
@@ -188,21 +190,9 @@ fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls:
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&server_config.cert_resolver));
-    let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-    let name = crate::tls::keys::testing::server_name();
-    let mut client = rustls::ClientConnection::new(client_config, name).unwrap();
-    while client.wants_write() || server.wants_write() {
-        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
-        while client.wants_write() {
-            client.write_tls(&mut to_server).unwrap();
-        }
-        feed(&mut server, &to_server);
-        while server.wants_write() {
-            server.write_tls(&mut to_client).unwrap();
-        }
-        feed(&mut client, &to_client);
-    }
-    (server.into(), client.into())
+    let server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let client = rustls::ClientConnection::new(client_config, server_name()).unwrap();
+    shake_hands(server, client)
 }
 
 #[test]
@@ -400,7 +390,6 @@ fn worn_out_keys_of_tls_12_end_in_good_order() {
 /// goes on with the request's neighbours.
 #[test]
 fn a_stream_of_tokio_rustls_becomes_a_leg() {
-    use crate::tls::keys::testing::{configs, server_name};
     use crate::tls::keys::{RecordBoundary, capture, detach};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -134,8 +134,16 @@ pub fn session(suite: CipherSuite, we: We) -> Session {
 /// A server and its client after their handshake, both in rustls.
 pub fn connections(suite: CipherSuite) -> (Connection, Connection) {
     let (server_config, client_config) = configs(suite);
-    let mut server = ServerConnection::new(server_config).unwrap();
-    let mut client = ClientConnection::new(client_config, server_name()).unwrap();
+    let server = ServerConnection::new(server_config).unwrap();
+    let client = ClientConnection::new(client_config, server_name()).unwrap();
+    shake_hands(server, client)
+}
+
+/// Carries the bytes of a handshake to and fro until it is over.
+pub fn shake_hands(
+    mut server: ServerConnection,
+    mut client: ClientConnection,
+) -> (Connection, Connection) {
     while client.wants_write() || server.wants_write() {
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
         while client.wants_write() {
