@@ -92,7 +92,7 @@ impl Relay {
         let first = self.free.pop().unwrap_or(self.sockets.len());
         self.sockets.resize_with(self.sockets.len().max(first + 2), || None);
         for (index, socket) in [(first, client), (first + 1, upstream)] {
-            set_nodelay(socket.as_fd())?;
+            set_nodelay(socket.as_fd(), true)?;
             let token = (self.listeners.len() + index) as u64;
             self.epoll.add(socket.as_fd(), token, false)?;
             self.sockets[index] = Some(socket);

@@ -122,7 +122,7 @@ fn set_tcp_options(leg: &Leg, nodelay: bool, user_timeout: Option<Duration>) -> 
         return Ok(());
     }
     if !nodelay {
-        socket::unset_nodelay(leg.socket.as_fd())?;
+        socket::set_nodelay(leg.socket.as_fd(), false)?;
     }
     user_timeout.map_or(Ok(()), |timeout| socket::set_user_timeout(leg.socket.as_fd(), timeout))
 }

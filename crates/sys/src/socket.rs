@@ -114,15 +114,10 @@ pub fn set_nonblocking(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).set_nonblocking(true)
 }
 
-/// Sends small messages at once (`TCP_NODELAY`).
-pub fn set_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&socket).set_tcp_nodelay(true)
-}
-
-/// Lets a small message wait for what was sent before it to be acknowledged (RFC 896), without
-/// `TCP_NODELAY`.
-pub fn unset_nodelay(socket: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&socket).set_tcp_nodelay(false)
+/// Sends small messages at once (`TCP_NODELAY`), or lets them wait for what was sent before them to be
+/// acknowledged (RFC 896).
+pub fn set_nodelay(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    SockRef::from(&socket).set_tcp_nodelay(on)
 }
 
 /// Probes a silent peer: first after `idle`, then every `interval`, giving up after `probes`.
@@ -215,7 +210,7 @@ mod tests {
     fn tcp_options_are_what_the_kernel_reports() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        set_nodelay(stream.as_fd()).unwrap();
+        set_nodelay(stream.as_fd(), true).unwrap();
         set_keepalive(stream.as_fd(), Duration::from_secs(60), Duration::from_millis(1), 6)
             .unwrap();
         set_user_timeout(stream.as_fd(), Duration::from_secs(30)).unwrap();
@@ -226,7 +221,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(1));
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
-        unset_nodelay(stream.as_fd()).unwrap();
+        set_nodelay(stream.as_fd(), false).unwrap();
         assert!(!socket.tcp_nodelay().unwrap());
     }
 }

@@ -101,7 +101,7 @@ impl Backend {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
-            set_nodelay(socket.as_fd())?;
+            set_nodelay(socket.as_fd(), true)?;
             let slot = self.free.pop().unwrap_or(self.connections.len());
             epoll.add(socket.as_fd(), token + slot as u64, true)?;
             let stage = Stage::Head(Vec::new());

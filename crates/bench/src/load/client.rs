@@ -97,7 +97,7 @@ impl Client {
     /// Begins to connect; watch [`socket`](Self::socket) from now on.
     pub(super) fn connect(to: SocketAddr, security: &Security, role: Role) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
-        set_nodelay(socket.as_fd())?;
+        set_nodelay(socket.as_fd(), true)?;
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
