@@ -5,6 +5,7 @@
 //! costs is what the operating system says of its processes (`process`); how fast the load is
 //! does not enter. `rows` is the list of the works, `report` makes the table and the picture.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,13 +25,7 @@ mod stats;
 pub fn main(wssgate: &Path, out: &Path) -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
     if args.next_if(|first| first == bare::ARGUMENT).is_some() {
-        return match bare::run(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
-        };
+        return exit_code(bare::run(args));
     }
     let options = match options::Options::parse(args) {
         Ok(options) => options,
@@ -39,7 +34,11 @@ pub fn main(wssgate: &Path, out: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match session::run(&options, wssgate, out) {
+    exit_code(session::run(&options, wssgate, out))
+}
+
+fn exit_code(result: io::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

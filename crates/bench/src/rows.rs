@@ -106,12 +106,12 @@ impl Row {
 
     /// What comes before the first slice.
     pub(crate) fn prepare(&self, trial: &mut Trial<'_>) -> io::Result<Prepared> {
-        match self.work {
+        let renew = match self.work {
             Work::Echo { connections, len, tls } => {
                 trial.load.message_len(len);
                 let connections = connections.min(trial.scale.connections);
                 trial.load.open(&trial.target(tls), connections, 100)?;
-                Ok(Prepared { renew: None, total: Ended::default(), resumed: 0 })
+                None
             }
             Work::Handshakes { tickets } => {
                 let security = Security::TlsWithTickets(certificate::client(tickets));
@@ -119,10 +119,11 @@ impl Row {
                 // The first ones bring tickets.
                 trial.load.open(&target, AT_ONCE, 1)?;
                 trial.load.leave();
-                Ok(Prepared { renew: Some(target), total: Ended::default(), resumed: 0 })
+                Some(target)
             }
-            _ => Err(io::Error::other("this work has no slices")),
-        }
+            _ => return Err(io::Error::other("this work has no slices")),
+        };
+        Ok(Prepared { renew, total: Ended::default(), resumed: 0 })
     }
 
     /// One of the slices of which a measurement is the sum.

@@ -257,6 +257,13 @@ fn named(end: &TunnelEnd, state: State, by: Side) -> bool {
     }
 }
 
+fn that_side_first(side: Side, client: Far, upstream: Far) -> (Far, Far) {
+    match side {
+        Side::Client => (client, upstream),
+        Side::Upstream => (upstream, client),
+    }
+}
+
 /// Long before any timer, for those of a tunnel here are a minute.
 #[test]
 fn a_reset_ends_a_tunnel_in_every_state_and_no_other() {
@@ -270,10 +277,7 @@ fn a_reset_ends_a_tunnel_in_every_state_and_no_other() {
                 let mut rig = Rig::new();
                 let (mut neighbour, mut behind) = rig.tunnel();
                 let (client, upstream) = tunnel_in(&mut rig, state, wire);
-                let (resetting, mut other) = match by {
-                    Side::Client => (client, upstream),
-                    Side::Upstream => (upstream, client),
-                };
+                let (resetting, mut other) = that_side_first(by, client, upstream);
                 resetting.reset();
                 // Who had stopped to read goes on now.
                 rig.until(&row, || {
@@ -305,10 +309,7 @@ fn a_side_that_takes_nothing_and_resets_lets_go_of_what_was_kept_for_it() {
         for side in SIDES {
             let mut rig = Rig::new();
             let (client, upstream) = tunnel_in(&mut rig, State::Blocked(side), wire);
-            let (resetting, _silent) = match side {
-                Side::Client => (client, upstream),
-                Side::Upstream => (upstream, client),
-            };
+            let (resetting, _silent) = that_side_first(side, client, upstream);
             resetting.reset();
             let end = rig.end();
             assert!(matches!(end.cause, EndCause::Broken(broken, _) if broken == side), "{end:?}");
@@ -329,10 +330,7 @@ fn a_reset_during_a_drain_changes_nothing() {
                 let mut rig = Rig::new();
                 let (mut neighbour, mut behind) = rig.hand_over(|handover| handover.generation = 1);
                 let (client, upstream) = tunnel_in(&mut rig, state, wire);
-                let (resetting, _other) = match by {
-                    Side::Client => (client, upstream),
-                    Side::Upstream => (upstream, client),
-                };
+                let (resetting, _other) = that_side_first(by, client, upstream);
                 rig.handle.close(Selection::Generation(0), EndCause::Drained).unwrap();
                 resetting.reset();
                 let end = rig.end();
@@ -356,10 +354,7 @@ fn tls_without_a_close_notify_delivers_what_is_whole_and_notes_the_side() {
             for cut in cuts {
                 let mut rig = Rig::new();
                 let (client, upstream) = rig.carry(wire, side, |_| {});
-                let (mut truncated, mut other) = match side {
-                    Side::Client => (client, upstream),
-                    Side::Upstream => (upstream, client),
-                };
+                let (mut truncated, mut other) = that_side_first(side, client, upstream);
                 truncated.send(b"whole");
                 let next = truncated.sealed(b"never whole");
                 let cut = cut(next.len());
