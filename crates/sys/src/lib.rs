@@ -1,6 +1,7 @@
 //! Sockets, epoll, descriptors and privileges: all unsafe code.
 
 pub mod affinity;
+pub mod batch;
 pub mod epoll;
 pub mod eventfd;
 pub mod files;
