@@ -40,9 +40,14 @@ fuzz_target!(|input: ([u8; 5], Vec<(u8, u16)>)| {
     let settings = Settings {
         turn_bytes: usize::from(limit) * 64 + 1,
         tls_record_limit: u64::from(limit % 16) + 2,
+        io_uring: limit & 0x40 != 0,
     };
     let relay = Stepper::new(settings).expect("an epoll");
-    let mut dialogue = Dialogue { relay, client, upstream };
+    // The relay makes the socket calls of several tunnels together.
+    let neighbours = if ahead & 0x80 == 0 { 0 } else { 4 };
+    let neighbours = (0..neighbours).map(|_| Neighbour::of(&relay)).collect();
+    let mut dialogue = Dialogue { relay, client, upstream, neighbours };
+    dialogue.relay.step(Duration::ZERO).expect("the relay takes them");
 
     let (before, after) = steps.split_at(steps.len().min(usize::from(ahead % 8)));
     before.iter().for_each(|step| dialogue.say(*step));
@@ -61,6 +66,46 @@ struct Dialogue {
     relay: Stepper,
     client: Peer,
     upstream: Peer,
+    neighbours: Vec<Neighbour>,
+}
+
+/// Another tunnel, which has something to carry in every step.
+struct Neighbour {
+    client: UnixStream,
+    upstream: UnixStream,
+    sent: u8,
+}
+
+/// The ticket of the tunnel that is looked at; neighbours have others.
+const TICKET: u64 = 0;
+
+impl Neighbour {
+    fn of(relay: &Stepper) -> Self {
+        let [(client, near_client), (upstream, near_upstream)] =
+            [(); 2].map(|()| UnixStream::pair().expect("a socket pair"));
+        relay.hand_over(Handover {
+            ticket: TICKET + 1,
+            generation: 0,
+            client: Leg::plain(near_client, Vec::new()),
+            upstream: Leg::plain(near_upstream, Vec::new()),
+            protocol: Protocol::Other,
+            timers: Timers::default(),
+            buffer_size: 64,
+        });
+        upstream.set_nonblocking(true).expect("is a socket");
+        Self { client, upstream, sent: 0 }
+    }
+
+    fn speak(&mut self) {
+        self.sent = self.sent.wrapping_add(1);
+        self.client.write_all(&[self.sent]).expect("the kernel has room for a byte");
+    }
+
+    fn hear(&mut self) {
+        let mut heard = [0; 64];
+        let read = self.upstream.read(&mut heard).expect("it was carried");
+        assert_eq!(heard[read - 1], self.sent);
+    }
 }
 
 impl Dialogue {
@@ -69,6 +114,13 @@ impl Dialogue {
             Side::Client => &mut self.client,
             Side::Upstream => &mut self.upstream,
         }
+    }
+
+    /// One step of the relay, in which the neighbours have something to carry too.
+    fn step(&mut self, wait: Duration) {
+        self.neighbours.iter_mut().for_each(Neighbour::speak);
+        self.relay.step(wait).expect("the relay goes on");
+        self.neighbours.iter_mut().for_each(Neighbour::hear);
     }
 
     fn say(&mut self, (what, amount): (u8, u16)) {
@@ -86,7 +138,7 @@ impl Dialogue {
             10 => peer.update_keys(),
             11 if amount % 4 == 0 => peer.end(amount % 8 == 0),
             12 if amount % 4 == 0 => peer.garble(amount),
-            _ => self.relay.step(Duration::ZERO).expect("the relay goes on"),
+            _ => self.step(Duration::ZERO),
         }
     }
 
@@ -101,7 +153,7 @@ impl Dialogue {
         let client = self.client.read_ahead(client, buffer_size);
         let upstream = self.upstream.read_ahead(upstream, buffer_size);
         self.relay.hand_over(Handover {
-            ticket: 0,
+            ticket: TICKET,
             generation: 0,
             client,
             upstream,
@@ -158,7 +210,7 @@ impl Dialogue {
             }
             assert!(begin.elapsed() < PATIENCE, "the tunnel does not end");
             let wait = if moved { Duration::ZERO } else { Duration::from_millis(1) };
-            self.relay.step(wait).expect("the relay goes on");
+            self.step(wait);
         };
         self.hear_the_end(begin);
         let Self { client, upstream, .. } = &self;

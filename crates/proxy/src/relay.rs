@@ -221,11 +221,14 @@ pub struct Settings {
     pub turn_bytes: usize,
     /// After how many records an AES-GCM key is changed (TLS 1.3). Smaller in tests only.
     pub tls_record_limit: u64,
+    /// Whether the socket calls of several tunnels are made at once by io_uring, where the kernel has it
+    /// and lets us. Nothing else depends on it.
+    pub io_uring: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { turn_bytes: READ_SIZE, tls_record_limit: record::AES_GCM_RECORDS }
+        Self { turn_bytes: READ_SIZE, tls_record_limit: record::AES_GCM_RECORDS, io_uring: true }
     }
 }
 
@@ -340,6 +343,11 @@ impl RelayHandle {
         self.post(Mail::Close(selection, cause))
     }
 
+    /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says.
+    pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
+        self.post(Mail::IoUring(on))
+    }
+
     /// How many tunnels were handed over and have not ended.
     pub fn live(&self) -> usize {
         self.shared.live.load(Ordering::Relaxed)
@@ -367,6 +375,7 @@ impl fmt::Debug for RelayHandle {
 enum Mail {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
+    IoUring(bool),
     Stop,
 }
 

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
+use super::flow::{Buffers, Place, Stretch};
 use super::protection::{Protection, Sealed};
-use super::record::TlsFault;
+use super::record::{MAX_RECORD, TlsFault};
 use super::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
@@ -42,16 +43,6 @@ pub(super) struct Leg {
 struct Unsent {
     bytes: Vec<u8>,
     start: usize,
-}
-
-/// What one read brought.
-pub(super) struct Arrived<'a> {
-    /// Bytes of the wire; with none and no end there was nothing.
-    pub(super) wire: usize,
-    /// Bytes of the protocol inside.
-    pub(super) plain: &'a [u8],
-    /// How this direction ends behind them, if it does.
-    pub(super) end: Option<SourceEnd>,
 }
 
 /// How the direction from a leg ends.
@@ -168,36 +159,57 @@ impl Leg {
         self.protection.rest();
     }
 
-    /// Reads once, up to `window` bytes of the wire, and opens the records that are whole.
-    pub(super) fn receive<'a>(
+    /// How many bytes of the front of a record wait for what is read next.
+    pub(super) fn waiting(&self) -> usize {
+        self.unopened.len()
+    }
+
+    /// How many bytes that were read before may come to light with what is read next.
+    pub(super) fn held_inside(&self) -> usize {
+        match self.protection {
+            Protection::None | Protection::Keys(_) => 0,
+            Protection::Rustls(_) => MAX_RECORD,
+        }
+    }
+
+    /// Learns from a read of at most `window` bytes; says how the direction from here ends if it does.
+    ///
+    /// After a short read nothing more is there, unless the peer has hung up.
+    pub(super) fn note_read(
         &mut self,
         window: usize,
-        input: &'a mut [u8],
-        plain: &'a mut [u8],
-    ) -> Arrived<'a> {
-        let waiting = self.unopened.len();
-        let read = match self.read(&mut input[waiting..waiting + window]) {
-            Ok(Received::Bytes(n)) => n,
-            Ok(Received::Blocked) => return Arrived { wire: 0, plain: &[], end: None },
-            Ok(Received::End) => {
-                let end = match self.protection {
-                    Protection::None => SourceEnd::Orderly,
-                    Protection::Keys(_) | Protection::Rustls(_) => SourceEnd::Truncated,
-                };
-                return Arrived { wire: 0, plain: &[], end: Some(end) };
-            }
-            Err(error) => {
-                return Arrived { wire: 0, plain: &[], end: Some(SourceEnd::Broken(error)) };
-            }
+        result: io::Result<Received>,
+    ) -> Option<SourceEnd> {
+        self.readable = matches!(result, Ok(Received::Bytes(n)) if n == window || self.hung_up);
+        let end = match result {
+            Ok(Received::Bytes(_) | Received::Blocked) => return None,
+            Ok(Received::End) => match self.protection {
+                Protection::None => SourceEnd::Orderly,
+                Protection::Keys(_) | Protection::Rustls(_) => SourceEnd::Truncated,
+            },
+            Err(error) => SourceEnd::Broken(error),
         };
+        self.ended = true;
+        Some(end)
+    }
+
+    /// Opens the records that are whole; `wire` begins with room for what waits.
+    pub(super) fn open(
+        &mut self,
+        wire: Stretch,
+        buffers: &mut Buffers,
+    ) -> (Stretch, Option<SourceEnd>) {
         if let Protection::None = self.protection {
-            return Arrived { wire: read, plain: &input[..read], end: None };
+            return (wire, None);
         }
-        input[..waiting].copy_from_slice(&self.unopened);
-        let wire = &input[..waiting + read];
-        let opened = self.protection.open(wire, plain);
+        let Buffers { input, plain, .. } = buffers;
+        let wire = input.bytes_mut(wire);
+        wire[..self.unopened.len()].copy_from_slice(&self.unopened);
+        let opened = self.protection.open(wire, plain.free());
         keep(&mut self.unopened, &wire[opened.consumed..]);
-        Arrived { wire: read, plain: &plain[..opened.plain], end: opened.end.map(source_end) }
+        let start = plain.fill(opened.plain);
+        let plain = Stretch { place: Place::Plain, start, len: opened.plain };
+        (plain, opened.end.map(source_end))
     }
 
     /// Opens what was read before the hand-over; the rest of a record waits.
@@ -209,18 +221,43 @@ impl Leg {
         (plain, opened.end.map(source_end))
     }
 
-    /// One `recv`. After a short one nothing more is there, unless the peer has hung up.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let result = socket::recv(self.socket.as_fd(), buffer);
-        match result {
-            Ok(Received::Bytes(n)) => self.readable = n == buffer.len() || self.hung_up,
-            Ok(Received::Blocked) => self.readable = false,
-            Ok(Received::End) | Err(_) => {
-                self.readable = false;
-                self.ended = true;
-            }
+    /// Seals bytes of the protocol inside; with a fault none of them are in what goes out.
+    pub(super) fn seal(
+        &mut self,
+        plain: Stretch,
+        buffers: &mut Buffers,
+    ) -> (Stretch, Option<TlsFault>) {
+        if let Protection::None = self.protection {
+            return (plain, None);
         }
-        result
+        let Buffers { input, plain: opened, output } = buffers;
+        let from = if plain.place == Place::Input { input } else { opened };
+        let Sealed { used, fault } = self.protection.seal(from.bytes(plain), output.free());
+        let start = output.fill(used);
+        (Stretch { place: Place::Output, start, len: used }, fault)
+    }
+
+    /// Whether bytes for the peer need not wait behind others.
+    pub(super) fn takes_bytes(&self) -> bool {
+        !self.blocked() && self.writable
+    }
+
+    /// Sends what was sealed, or has been sent already with the outcome `tried`; keeps what the kernel
+    /// does not take.
+    pub(super) fn send(
+        &mut self,
+        sealed: &[u8],
+        tried: Option<io::Result<Sent>>,
+        now_ms: u64,
+    ) -> io::Result<()> {
+        match tried {
+            Some(result) => {
+                let taken = self.note_sent(sealed.len(), result?, now_ms);
+                self.keep_unsent(&sealed[taken..], now_ms);
+                Ok(())
+            }
+            None => self.write(sealed, now_ms),
+        }
     }
 
     /// Seals and sends bytes of the protocol inside; keeps what the kernel does not take.
@@ -256,13 +293,18 @@ impl Leg {
     fn write(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<()> {
         self.flush(now_ms)?;
         let taken = if self.blocked() { 0 } else { self.offer(bytes, now_ms)? };
-        if taken < bytes.len() {
-            if !self.blocked() {
-                self.progress_ms = now_ms;
-            }
-            self.unsent.bytes.extend_from_slice(&bytes[taken..]);
-        }
+        self.keep_unsent(&bytes[taken..], now_ms);
         Ok(())
+    }
+
+    fn keep_unsent(&mut self, bytes: &[u8], now_ms: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        if !self.blocked() {
+            self.progress_ms = now_ms;
+        }
+        self.unsent.bytes.extend_from_slice(bytes);
     }
 
     /// Sends what is unsent, as far as the kernel takes it.
@@ -280,20 +322,27 @@ impl Leg {
         offered.map(|_| ())
     }
 
-    /// One `send`; a short one means that the kernel is full until epoll says otherwise.
+    /// One `send`; says how much the kernel took.
     fn offer(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<usize> {
         if !self.writable || bytes.is_empty() {
             return Ok(0);
         }
-        let taken = match socket::send(self.socket.as_fd(), bytes)? {
+        let sent = socket::send(self.socket.as_fd(), bytes)?;
+        Ok(self.note_sent(bytes.len(), sent, now_ms))
+    }
+
+    /// Learns from a `send` of `len` bytes how much the kernel took. With less it is full until epoll
+    /// says otherwise.
+    fn note_sent(&mut self, len: usize, sent: Sent, now_ms: u64) -> usize {
+        let taken = match sent {
             Sent::Bytes(n) => n,
             Sent::Blocked => 0,
         };
-        self.writable = taken == bytes.len();
+        self.writable = taken == len;
         if taken > 0 {
             self.progress_ms = now_ms;
         }
-        Ok(taken)
+        taken
     }
 
     /// Ends our direction on the wire, behind everything that was sent.

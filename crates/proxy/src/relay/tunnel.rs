@@ -4,11 +4,13 @@
 //! a side sent before it ended or broke still arrives, and half-close needs no case of its own.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use wssgate_sys::epoll::Event;
+use wssgate_sys::socket::{self, Received, Sent};
 use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 
-use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE};
+use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
 use super::leg::{Leg, SendError, SourceEnd};
 use super::record::{TlsFault, sealed_len};
 use super::{EndCause, Handover, READ_SIZE, Side, Timers, Totals, TunnelEnd};
@@ -78,6 +80,50 @@ pub(super) struct Due {
     pub(super) cause: EndCause,
 }
 
+/// Windows up to this share the buffers with those of other tunnels.
+const WINDOW_TOGETHER: usize = 16 * 1024;
+
+/// What one read brings, on its way through a tunnel.
+///
+/// The steps are apart so that those of many tunnels can be taken together: that spares ways into the
+/// kernel, and the code of each step stays in the processor's cache.
+#[derive(Debug)]
+pub(super) struct Passage {
+    source: Side,
+    /// How much is asked for.
+    window: usize,
+    /// Where it comes to stand, behind room for the front of a record.
+    wire: Stretch,
+    /// How much came.
+    moved: usize,
+    /// How the direction ends behind it, if it does.
+    end: Option<SourceEnd>,
+    /// How many bytes of the protocol inside it were.
+    text: usize,
+    /// Those, as they go out.
+    sealed: Stretch,
+    /// What came of sending them, if that was tried.
+    pub(super) sent: Option<io::Result<Sent>>,
+    /// Why they are not among what goes out.
+    fault: Option<TlsFault>,
+}
+
+impl Passage {
+    pub(super) fn source(&self) -> Side {
+        self.source
+    }
+
+    /// Where bytes are to be read to.
+    pub(super) fn slot(&self) -> Stretch {
+        Stretch { start: self.wire.start + self.wire.len, len: self.window, ..self.wire }
+    }
+
+    /// What goes out.
+    pub(super) fn sealed(&self) -> Stretch {
+        self.sealed
+    }
+}
+
 impl Tunnel {
     /// Takes over what the front has finished, and sends on what it had read ahead.
     pub(super) fn new(
@@ -109,9 +155,9 @@ impl Tunnel {
             (Side::Client, client.plaintext, client.ciphertext, client.ended),
             (Side::Upstream, upstream.plaintext, upstream.ciphertext, upstream.ended),
         ] {
-            tunnel.deliver(side, &plaintext, &mut buffers.output, now_ms);
+            tunnel.deliver(side, &plaintext, buffers.output.free(), now_ms);
             let (opened, end) = tunnel.leg_mut(side).open_ahead(&ciphertext);
-            tunnel.deliver(side, &opened, &mut buffers.output, now_ms);
+            tunnel.deliver(side, &opened, buffers.output.free(), now_ms);
             let end = if ended { Some(SourceEnd::Orderly) } else { end };
             if let Some(end) = end {
                 tunnel.on_source_end(side, end, now_ms);
@@ -152,10 +198,25 @@ impl Tunnel {
         self.leg_mut(side).on_event(event);
     }
 
-    /// Carries up to `budget` bytes in each direction.
-    pub(super) fn turn(&mut self, buffers: &mut Buffers, budget: usize, now_ms: u64) {
+    /// Begins a turn with a passage, if there is something to read and not so much that its bytes alone
+    /// fill the processor's cache.
+    pub(super) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Passage> {
+        let source =
+            [Side::Client, Side::Upstream].into_iter().find(|&side| self.may_read(side))?;
+        (self.flow_from(source).window <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
+    }
+
+    /// Carries up to `budget` bytes in each direction, first those of the passage that has begun.
+    pub(super) fn turn(
+        &mut self,
+        mut begun: Option<Passage>,
+        buffers: &mut Buffers,
+        budget: usize,
+        now_ms: u64,
+    ) {
         for source in [Side::Client, Side::Upstream] {
-            self.carry(source, buffers, budget, now_ms);
+            let begun = begun.take_if(|passage| passage.source == source);
+            self.carry(source, begun, buffers, budget, now_ms);
         }
         for side in [Side::Client, Side::Upstream] {
             self.notice_failure(side, now_ms);
@@ -190,14 +251,26 @@ impl Tunnel {
         self.up.state == FlowState::Closed && self.down.state == FlowState::Closed
     }
 
-    fn carry(&mut self, source: Side, buffers: &mut Buffers, budget: usize, now_ms: u64) {
+    fn carry(
+        &mut self,
+        source: Side,
+        begun: Option<Passage>,
+        buffers: &mut Buffers,
+        budget: usize,
+        now_ms: u64,
+    ) {
         if self.flow_from(source).state == FlowState::Closed {
             return;
         }
-        self.flush(source.other(), now_ms);
-        let mut moved = 0;
+        let mut moved = match begun {
+            Some(passage) => self.complete(passage, buffers, now_ms),
+            None => {
+                self.flush(source.other(), now_ms);
+                0
+            }
+        };
         while moved < budget && self.may_read(source) {
-            moved += self.read_once(source, buffers, now_ms);
+            moved += self.pass_alone(source, buffers, now_ms);
         }
         self.finish(source);
     }
@@ -208,22 +281,90 @@ impl Tunnel {
             && self.leg(source).readable()
     }
 
-    /// One `recv` and what follows from it; says how many bytes it was.
-    fn read_once(&mut self, source: Side, buffers: &mut Buffers, now_ms: u64) -> usize {
+    /// A whole passage; says how many bytes came.
+    fn pass_alone(&mut self, source: Side, buffers: &mut Buffers, now_ms: u64) -> usize {
+        let level = buffers.level();
+        let mut passage = self.begin(source, buffers);
+        let socket = self.leg(source).fd();
+        let received = socket::recv(socket, buffers.input.bytes_mut(passage.slot()));
+        self.note_read(&mut passage, received);
+        self.convert(&mut passage, buffers);
+        let moved = self.complete(passage, buffers, now_ms);
+        buffers.fall_to(level);
+        moved
+    }
+
+    /// The first step of a passage: where bytes may go.
+    fn begin(&mut self, source: Side, buffers: &mut Buffers) -> Passage {
         let window = self.flow_from(source).window;
-        let Buffers { input, plain, output } = buffers;
-        let arrived = self.leg_mut(source).receive(window, input, plain);
-        let wire = arrived.wire;
-        if wire > 0 {
+        let leg = self.leg(source);
+        let waiting = leg.waiting();
+        // What rustls holds is not there, and yet what is opened must find room, as everything from here.
+        let start = buffers.input.fill(waiting + window + leg.held_inside());
+        let wire = Stretch { place: Place::Input, start, len: waiting };
+        Passage {
+            source,
+            window,
+            wire,
+            moved: 0,
+            end: None,
+            text: 0,
+            sealed: wire,
+            sent: None,
+            fault: None,
+        }
+    }
+
+    /// The second: what a `recv` into its slot brought.
+    pub(super) fn note_read(&mut self, passage: &mut Passage, received: io::Result<Received>) {
+        if let Ok(Received::Bytes(n)) = received {
+            passage.moved = n;
+            passage.wire.len += n;
+        }
+        passage.end = self.leg_mut(passage.source).note_read(passage.window, received);
+    }
+
+    /// The third: open, count, seal.
+    pub(super) fn convert(&mut self, passage: &mut Passage, buffers: &mut Buffers) {
+        if passage.moved == 0 {
+            return;
+        }
+        let source = passage.source;
+        let (plain, end) = self.leg_mut(source).open(passage.wire, buffers);
+        passage.end = end;
+        passage.text = plain.len;
+        self.flow_from_mut(source).count(buffers.bytes(plain));
+        if plain.len > 0 {
+            (passage.sealed, passage.fault) = self.leg_mut(source.other()).seal(plain, buffers);
+        }
+    }
+
+    /// The socket that takes the bytes of a passage, if they can go at once.
+    pub(super) fn destination(&self, passage: &Passage) -> Option<BorrowedFd<'_>> {
+        let to = self.leg(passage.source.other());
+        (passage.text > 0 && passage.sealed.len > 0 && to.takes_bytes()).then(|| to.fd())
+    }
+
+    /// The last: send what was not sent yet, and what follows from all. Says how many bytes came.
+    fn complete(&mut self, passage: Passage, buffers: &Buffers, now_ms: u64) -> usize {
+        let Passage { source, window, moved, end, text, sealed, sent, fault, .. } = passage;
+        if moved > 0 {
             self.active_ms = now_ms;
         }
-        self.deliver(source, arrived.plain, output, now_ms);
-        if let Some(end) = arrived.end {
+        if text > 0 {
+            let sent = self.leg_mut(source.other()).send(buffers.bytes(sealed), sent, now_ms);
+            match (sent, fault) {
+                (Ok(()), None) => self.flow_from_mut(source).passed += text as u64,
+                (Ok(()), Some(fault)) => self.on_worn_out(source.other(), fault, now_ms),
+                (Err(error), _) => self.on_unwritable(source.other(), &error, now_ms),
+            }
+        }
+        if let Some(end) = end {
             self.on_source_end(source, end, now_ms);
         }
         let blocked = self.leg(source.other()).blocked();
-        self.flow_from_mut(source).adapt_window(wire == window, blocked);
-        wire
+        self.flow_from_mut(source).adapt_window(moved == window, blocked);
+        moved
     }
 
     /// Sends bytes of one side on to the other.

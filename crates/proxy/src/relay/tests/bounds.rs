@@ -7,7 +7,7 @@ use crate::relay::tunnel::Tunnel;
 use crate::tls::keys::testing::{SUITES, Session, We, session};
 
 /// Sockets that hold little, so that the relay is soon the one that must keep bytes.
-fn narrow(handover: &mut Handover) {
+pub(super) fn narrow(handover: &mut Handover) {
     for leg in [&handover.client, &handover.upstream] {
         let socket = socket2::SockRef::from(&leg.socket);
         socket.set_send_buffer_size(32 * 1024).unwrap();
@@ -16,7 +16,7 @@ fn narrow(handover: &mut Handover) {
 }
 
 /// Sends until the relay takes no more; says how much that was.
-fn stuff(rig: &mut Rig, from: &mut Peer, bytes: &[u8]) -> usize {
+pub(super) fn stuff(rig: &mut Rig, from: &mut Peer, bytes: &[u8]) -> usize {
     let (mut sent, mut quiet) = (0, 0);
     while quiet < 20 {
         let more = from.send_some(&bytes[sent..]);
