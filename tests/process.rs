@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{GUARD, Instance, free_addr};
+use wssgate_testkit::{GUARD, Instance, free_addr, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -18,16 +18,6 @@ const ONE: &str = "server { listen %%LISTEN_0%%; }";
 
 fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
-}
-
-/// Waits until `is_so`; it happens in another process.
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + GUARD;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

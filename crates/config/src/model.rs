@@ -72,6 +72,8 @@ pub struct Core {
     pub error_logs: Vec<ErrorLog>,
     /// `worker_rlimit_nofile`: descriptors this process may open.
     pub worker_rlimit_nofile: Option<u64>,
+    /// `use`.
+    pub event_method: EventMethod,
     /// `worker_connections`: connections per worker.
     pub worker_connections: usize,
     /// `worker_shutdown_timeout`: how long old connections may live after a reload or QUIT.
@@ -80,6 +82,17 @@ pub struct Core {
     pub working_directory: Option<PathBuf>,
     /// `env` lines: names to keep and `NAME=value` to set.
     pub env: Vec<Box<[u8]>>,
+}
+
+/// `use`: how tunnels are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventMethod {
+    /// By the best method that the kernel has and allows.
+    Best,
+    /// epoll tells which sockets are ready, and each is read and written by a system call.
+    Epoll,
+    /// The same, with the calls of several sockets made at once by io_uring.
+    IoUring,
 }
 
 /// `user NAME [GROUP]`.

@@ -18,8 +18,8 @@ use wssgate_syntax::{Diagnostic, Directive, Span, parse_text};
 use crate::directive::{Braces, Context, Kind, rows};
 use crate::draft::{Entry, Level, walk};
 use crate::model::{
-    Config, Core, ErrorLog, Http, Located, Location, LogFormatId, LogLevel, LogTarget, Server,
-    Upstream, UpstreamId,
+    Config, Core, ErrorLog, EventMethod, Http, Located, Location, LogFormatId, LogLevel, LogTarget,
+    Server, Upstream, UpstreamId,
 };
 use crate::read::Reading;
 
@@ -185,6 +185,7 @@ fn core(
         error_logs,
         worker_rlimit_nofile: scope.maybe("worker_rlimit_nofile"),
         worker_connections: events_scope.count("worker_connections"),
+        event_method: events_scope.maybe("use").unwrap_or(EventMethod::Best),
         worker_shutdown_timeout: scope.maybe("worker_shutdown_timeout"),
         working_directory: scope.maybe("working_directory"),
         env: scope.all("env"),

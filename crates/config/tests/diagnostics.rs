@@ -103,6 +103,13 @@ fn shape_and_place_of_directives_are_checked() {
 #[test]
 fn values_are_checked() {
     check(
+        |text| format!("events {{ {text} }}"),
+        &[
+            ("use upoll;", &["invalid event type \"upoll\""]),
+            ("use epoll; use epoll;", &["\"use\" directive is duplicate"]),
+        ],
+    );
+    check(
         in_location,
         &[
             ("send_timeout 1x;", &["\"send_timeout\" directive invalid value"]),

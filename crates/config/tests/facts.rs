@@ -90,6 +90,15 @@ fn the_innermost_level_that_says_it_decides() {
 }
 
 #[test]
+fn the_event_method_is_the_best_one_unless_it_is_named() {
+    let method = |events: &str| config(&format!("events {{ {events} }}")).core.event_method;
+    assert_eq!(method(""), EventMethod::Best);
+    assert_eq!(method("use poll;"), EventMethod::Best);
+    assert_eq!(method("use epoll;"), EventMethod::Epoll);
+    assert_eq!(method("use io_uring;"), EventMethod::IoUring);
+}
+
+#[test]
 fn a_tcp_user_timeout_is_a_time_or_off() {
     let http = http(
         "websocket_tcp_user_timeout 30s; server { location /a { } location /b { \

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::Config;
-use wssgate_config::model::{ListenAddr, ListenSocket, LogLevel};
+use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_syntax::{Diagnostic, Report};
+use wssgate_sys::batch::Batch;
 
 use crate::errno_text;
 use crate::generation::{Generation, Life, Surroundings};
@@ -58,6 +59,7 @@ impl Prepared {
             listeners: offers,
             attention: self.surroundings.files.attention().clone(),
         };
+        look_for_io_uring(&seed.current.load());
         let start = |id| WorkerThread::start(id, seed.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, surroundings) = (Arc::clone(&seed.current), self.surroundings);
@@ -87,6 +89,19 @@ pub struct Proxy {
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
     replaced_at: Option<Instant>,
+}
+
+/// Says in the log if io_uring is wanted and the kernel does not let us, which changes nothing else.
+fn look_for_io_uring(generation: &Generation) {
+    let level = match generation.config.core.event_method {
+        EventMethod::Epoll => return,
+        EventMethod::Best => LogLevel::Info,
+        EventMethod::IoUring => LogLevel::Warn,
+    };
+    if let Err(error) = Batch::new(1) {
+        let text = format!("io_uring is not used ({})", errno_text(&error));
+        generation.logs.main().write(level, None, text);
+    }
 }
 
 /// A generation that was replaced, or is being drained.
@@ -168,6 +183,14 @@ impl Proxy {
             }
         };
         let number = generation.number;
+        let method = generation.config.core.event_method;
+        if method != previous.config.core.event_method {
+            look_for_io_uring(&generation);
+            for worker in &self.workers {
+                // One that has ended uses nothing.
+                let _ = worker.relay.use_io_uring(method != EventMethod::Epoll);
+            }
+        }
         self.retire(&previous);
         drop(previous);
         self.current.store(Arc::new(generation));

@@ -223,6 +223,13 @@ impl Instance {
         self.setup.conf = text;
     }
 
+    /// Writes the configuration again with what [`Self::set_var`] said; takes effect with
+    /// `signal("HUP")`.
+    pub fn rewrite(&mut self) {
+        let text = self.setup.conf.clone();
+        self.setup.write_conf(&text);
+    }
+
     /// Sends a signal by its name, such as `HUP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
@@ -328,7 +335,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 /// Waits until `is_so`; what is waited for happens in another process.
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + GUARD;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");

@@ -24,7 +24,7 @@ pub use client::Handshake;
 pub use conn::{Conn, End};
 pub use frame::{Frame, binary, close, continuation, ping, pong, text};
 pub use http::{Head, Request, Response};
-pub use instance::Instance;
+pub use instance::{Instance, wait_until};
 pub use listener::Listener;
 pub use net::{Addr, free_addr};
 pub use pki::Pki;

@@ -1,10 +1,10 @@
 //! The main level and `events`.
 
-use wssgate_syntax::Directive;
+use wssgate_syntax::{Diagnostic, Directive};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{Braces, Context, E, H, L, LI, M, Row, S, SI, U, Value, X, works};
-use crate::model::User;
+use crate::model::{EventMethod, User};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,
 };
@@ -44,6 +44,16 @@ pub(crate) const ROWS: &[Row] = &[
         "/run/nginx.pid",
         "Names the file that holds the process number; `off` for none.",
         pid,
+    ),
+    works(
+        "use",
+        E,
+        Exactly(1),
+        "",
+        "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
+         less CPU; `epoll` makes each alone. Without it, and with the names of other systems' methods, it \
+         is `io_uring` where the kernel lets us.",
+        event_method,
     ),
     works("user", M, Between(1, 2), "", "Says whom to become when started as root.", user),
     works(
@@ -88,6 +98,17 @@ fn env(_: &mut Reading<'_>, directive: &Directive) -> Reads {
 fn pid(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let word = &directive.args[0];
     Ok(Value::new((!word.is("off")).then(|| reading.paths.below_prefix(&word.value))))
+}
+
+fn event_method(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let others = ["select", "poll", "kqueue", "/dev/poll", "eventport"];
+    let methods = [("epoll", EventMethod::Epoll), ("io_uring", EventMethod::IoUring)];
+    let others = others.map(|name| (name, EventMethod::Best));
+    let known = [&methods[..], &others[..]].concat();
+    let found = known.iter().find(|(name, _)| word.is(name));
+    let unknown = || Diagnostic::error(format!("invalid event type \"{word}\"")).at(word.span, "");
+    Ok(Value::new(found.ok_or_else(unknown)?.1))
 }
 
 fn user(_: &mut Reading<'_>, directive: &Directive) -> Reads {

@@ -347,7 +347,6 @@ pub(crate) const ROWS: &[Row] = &[
     idle("types_hash_bucket_size", HSL, Exactly(1), TABLE_SIZES),
     idle("types_hash_max_size", HSL, Exactly(1), TABLE_SIZES),
     idle("uninitialized_variable_warn", H | S | L | SI | LI, Flag, LOG_ONLY),
-    idle("use", E, Exactly(1), EVENTS),
     idle("userid_domain", HSL, Exactly(1), NO_USERID),
     idle("userid_expires", HSL, Exactly(1), NO_USERID),
     idle("userid_flags", HSL, Between(1, 3), NO_USERID),

@@ -10,7 +10,7 @@ use std::{io, thread};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
-use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_config::model::{EventMethod, ListenAddr, LogLevel};
 use wssgate_sys::privileges;
 
 use super::{Live, Orders, Phase, Tunnels, Worker};
@@ -99,10 +99,11 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     privileges::drop_capabilities()?;
     let (told, ends) = mpsc::unbounded_channel();
     // Bounded by the tunnels there are: each ends once.
-    let relay =
-        relay::start(&format!("relay {id}"), relay::Settings::default(), move |ticket, end| {
-            let _ = told.send((ticket, end));
-        })?;
+    let io_uring = seed.current.load().config.core.event_method != EventMethod::Epoll;
+    let settings = relay::Settings { io_uring, ..relay::Settings::default() };
+    let relay = relay::start(&format!("relay {id}"), settings, move |ticket, end| {
+        let _ = told.send((ticket, end));
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Rc::new(Worker {
         id,
