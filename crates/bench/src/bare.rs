@@ -1,24 +1,28 @@
 //! A relay with nothing in it: what is received on one socket is sent on another, and that is all.
 //!
 //! It knows no TLS, no HTTP and no frames, keeps nothing and bounds nothing, so it is no proxy; it
-//! shows what the kernel takes for one `recv` and one `send` per message, below which nothing that
-//! uses these calls can be.
+//! shows what the kernel takes for one `recv` and one `send` per message, made for many sockets at once
+//! where the kernel lets us, below which nothing that uses these calls can be.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
+use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Event, Events};
 use wssgate_sys::process;
-use wssgate_sys::socket::{Received, recv, send, set_nodelay};
+use wssgate_sys::socket::{Received, set_nodelay};
 
 /// The first argument of a benchmark that is to be this relay; then come `--listen` or `--backend`,
 /// each with an address, in any number.
 pub(crate) const ARGUMENT: &str = "--bare-relay";
 
-/// What one wait may bring, and one read.
-const EVENTS: usize = 512;
-const BUFFER: usize = 64 << 10;
+/// What one wait may bring, and how many calls are made at once: as in our relay.
+const EVENTS: usize = 64;
+const GROUP: usize = 32;
+
+/// What one read may bring, and a line of the processor's cache, so that not all begin in the same set.
+const BUFFER: usize = (64 << 10) + 64;
 
 /// Relays until it is killed.
 pub(crate) fn run(args: impl Iterator<Item = String>) -> io::Result<()> {
@@ -31,6 +35,7 @@ pub(crate) fn run(args: impl Iterator<Item = String>) -> io::Result<()> {
         ready.clear();
         ready.extend(events.iter());
         ready.iter().try_for_each(|&event| relay.on_event(event))?;
+        relay.carry();
     }
 }
 
@@ -44,6 +49,9 @@ struct Relay {
     sockets: Vec<Option<TcpStream>>,
     /// Where the next pairs go.
     free: Vec<usize>,
+    /// Sockets to read.
+    ready: Vec<usize>,
+    batch: Batch,
     buffer: Vec<u8>,
 }
 
@@ -56,7 +64,9 @@ impl Relay {
             accepted: 0,
             sockets: Vec::new(),
             free: Vec::new(),
-            buffer: vec![0; BUFFER],
+            ready: Vec::new(),
+            batch: Batch::new(GROUP as u32).unwrap_or_else(|_| Batch::one_by_one()),
+            buffer: vec![0; BUFFER * GROUP],
         };
         while let (Some(what), Some(address)) = (args.next(), args.next()) {
             let address = address.parse().map_err(io::Error::other)?;
@@ -78,7 +88,7 @@ impl Relay {
         match token.checked_sub(self.listeners.len()) {
             None => self.accept(token),
             Some(index) if event.readable => {
-                self.carry(index);
+                self.ready.push(index);
                 Ok(())
             }
             Some(_) => Ok(()),
@@ -100,20 +110,36 @@ impl Relay {
         Ok(())
     }
 
-    /// One `recv`, one `send`. Whatever goes wrong ends the pair.
-    fn carry(&mut self, index: usize) {
-        let (Some(from), Some(to)) = (&self.sockets[index], &self.sockets[index ^ 1]) else {
-            return;
-        };
-        let sent = match recv(from.as_fd(), &mut self.buffer) {
-            Ok(Received::Blocked) => return,
-            Ok(Received::Bytes(n)) => send(to.as_fd(), &self.buffer[..n]).is_ok(),
-            Ok(Received::End) | Err(_) => false,
-        };
-        if !sent {
-            self.sockets[index] = None;
-            self.sockets[index ^ 1] = None;
-            self.free.push(index & !1);
+    /// One `recv` and one `send` for each that is ready. Whatever goes wrong ends its pair.
+    fn carry(&mut self) {
+        let Self { ready, sockets, batch, buffer, free, .. } = self;
+        for group in ready.chunks(GROUP) {
+            let open = |index: usize| sockets[index].is_some();
+            let group: Vec<_> = group.iter().copied().filter(|&index| open(index)).collect();
+            let socket = |index: usize| sockets[index].as_ref().map(AsFd::as_fd);
+            let from = group.iter().filter_map(|&index| socket(index));
+            let received = batch.recv(from.zip(buffer.chunks_mut(BUFFER)));
+            let received: Vec<_> = received.iter().map(|outcome| outcome.received()).collect();
+            let bytes = |number: usize| match received[number] {
+                Ok(Received::Bytes(len)) => Some(&buffer[number * BUFFER..][..len]),
+                Ok(Received::Blocked | Received::End) | Err(_) => None,
+            };
+            let calls = (0..).zip(&group);
+            let calls = calls.filter_map(|(number, &index)| socket(index ^ 1).zip(bytes(number)));
+            let mut sent = batch.send(calls).to_vec().into_iter();
+            for (&index, received) in group.iter().zip(&received) {
+                let carried = match received {
+                    Ok(Received::Blocked) => true,
+                    Ok(Received::Bytes(_)) => sent.next().is_some_and(|it| it.sent().is_ok()),
+                    Ok(Received::End) | Err(_) => false,
+                };
+                if !carried && sockets[index].is_some() {
+                    sockets[index] = None;
+                    sockets[index ^ 1] = None;
+                    free.push(index & !1);
+                }
+            }
         }
+        ready.clear();
     }
 }
