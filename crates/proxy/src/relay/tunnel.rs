@@ -206,17 +206,22 @@ impl Tunnel {
         (self.flow_from(source).window <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
     }
 
-    /// Carries up to `budget` bytes in each direction, first those of the passage that has begun.
+    /// Carries up to `budget` bytes in each direction, first those of the passage that has begun: they
+    /// may be on the wire already, so nothing may come before the rest of them.
     pub(super) fn turn(
         &mut self,
-        mut begun: Option<Passage>,
+        begun: Option<Passage>,
         buffers: &mut Buffers,
         budget: usize,
         now_ms: u64,
     ) {
+        let begun = begun.map(|passage| {
+            let source = passage.source;
+            (source, self.complete(passage, buffers, now_ms))
+        });
         for source in [Side::Client, Side::Upstream] {
-            let begun = begun.take_if(|passage| passage.source == source);
-            self.carry(source, begun, buffers, budget, now_ms);
+            let moved = begun.filter(|&(side, _)| side == source).map_or(0, |(_, moved)| moved);
+            self.carry(source, moved, buffers, budget, now_ms);
         }
         for side in [Side::Client, Side::Upstream] {
             self.notice_failure(side, now_ms);
@@ -254,7 +259,7 @@ impl Tunnel {
     fn carry(
         &mut self,
         source: Side,
-        begun: Option<Passage>,
+        mut moved: usize,
         buffers: &mut Buffers,
         budget: usize,
         now_ms: u64,
@@ -262,13 +267,7 @@ impl Tunnel {
         if self.flow_from(source).state == FlowState::Closed {
             return;
         }
-        let mut moved = match begun {
-            Some(passage) => self.complete(passage, buffers, now_ms),
-            None => {
-                self.flush(source.other(), now_ms);
-                0
-            }
-        };
+        self.flush(source.other(), now_ms);
         while moved < budget && self.may_read(source) {
             moved += self.pass_alone(source, buffers, now_ms);
         }
