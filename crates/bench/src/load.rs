@@ -2,13 +2,18 @@
 //!
 //! One loop is cheaper than two threads on the same core, and it takes turns fairly where a
 //! scheduler would let one of them run for milliseconds. Nothing is built per message: frames are
-//! made once, read buffers are shared, an echo is compared with what must come and forgotten.
+//! made once, read buffers are shared, an echo is compared with what must come and forgotten. Short
+//! messages are read and written for many sockets at once, where the kernel lets us, or the load would
+//! take more for an echo than the fastest proxy.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use wssgate_sys::batch::{Batch, Outcome};
 use wssgate_sys::epoll::{Epoll, Event, Events};
+use wssgate_sys::socket::Received;
 
 use crate::stats::Latencies;
 
@@ -25,6 +30,12 @@ use message::Message;
 
 /// Work that is not done by then has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How many sockets are read and written at once.
+const GROUP: usize = 32;
+
+/// What one of them may bring: a short message and what TLS adds to it.
+const PIECE: usize = 2 * message::SHORT;
 
 /// How long a turn of the loop waits at most.
 const TURN: Duration = Duration::from_millis(10);
@@ -51,11 +62,38 @@ enum Plan {
     Renew(Target),
 }
 
+/// What was read for a connection, in an answer to the event that it is readable.
+struct Read<'a> {
+    outcome: Outcome,
+    buffer: &'a mut [u8],
+}
+
+impl<'a> Read<'a> {
+    /// What has come, or `None` if that is nothing. The end is an error.
+    fn bytes(self) -> io::Result<Option<&'a mut [u8]>> {
+        match self.outcome.received()? {
+            Received::Bytes(n) => Ok(Some(&mut self.buffer[..n])),
+            Received::Blocked => Ok(None),
+            Received::End => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Whether another event will tell of everything that comes next.
+    fn is_last(&self, event: Event) -> bool {
+        let fills =
+            matches!(self.outcome.received(), Ok(Received::Bytes(n)) if n == self.buffer.len());
+        !fills && !event.hung_up
+    }
+}
+
 /// The clients and the backend.
 pub(crate) struct Load {
     epoll: Epoll,
     events: Events,
     ready: Vec<Event>,
+    batch: Batch,
+    /// Where a group is read, piece by piece.
+    pieces: Vec<u8>,
     /// Tokens of those that have more to do without a further event.
     again: Vec<u64>,
     backend: Backend,
@@ -75,6 +113,8 @@ impl Load {
             epoll,
             events: Events::with_capacity(1024),
             ready: Vec::with_capacity(1024),
+            batch: Batch::new(GROUP as u32).unwrap_or_else(|_| Batch::one_by_one()),
+            pieces: vec![0; GROUP * PIECE],
             again: Vec::new(),
             backend,
             clients: Vec::new(),
@@ -211,6 +251,7 @@ impl Load {
     pub(crate) fn leave(&mut self) {
         self.plan = Plan::Rest;
         self.clients.clear();
+        self.shared.outbox.clear();
     }
 
     /// Waits until the proxy has closed all its connections to the backend.
@@ -238,57 +279,114 @@ impl Load {
         let address = target.addresses[self.connects % target.addresses.len()];
         self.connects += 1;
         // The one before it, if any, goes first.
+        self.deliver()?;
         self.clients[index] = None;
-        let client = Client::connect(address, &target.security, role)?;
-        self.epoll.add(client.socket(), CLIENT + index as u64, true)?;
+        let token = CLIENT + index as u64;
+        let client = Client::connect(address, &target.security, role, token)?;
+        self.epoll.add(client.socket(), token, true)?;
         self.clients[index] = Some(client);
         Ok(())
     }
 
     fn send(&mut self, index: usize) -> io::Result<()> {
-        match &mut self.clients[index] {
-            Some(client) => client.send_message(&mut self.shared),
-            None => Ok(()),
+        if let Some(client) = &mut self.clients[index] {
+            client.send_message(&mut self.shared)?;
         }
+        if self.shared.outbox.is_full() { self.deliver() } else { Ok(()) }
     }
 
-    /// Waits for events, and does what they ask for.
+    /// Writes together what was posted.
+    fn deliver(&mut self) -> io::Result<()> {
+        let mut outbox = std::mem::take(&mut self.shared.outbox);
+        let Self { batch, clients, backend, .. } = self;
+        let calls = outbox.pieces();
+        let calls =
+            calls.filter_map(|(token, bytes)| Some((socket(clients, backend, token)?, bytes)));
+        let outcomes = batch.send(calls).iter();
+        for ((token, bytes), &outcome) in outbox.pieces().zip(outcomes) {
+            match split(token) {
+                (CLIENT, index) => {
+                    if let Some(client) = &mut clients[index] {
+                        client.on_delivered(bytes, outcome)?;
+                    }
+                }
+                (_, slot) => backend.on_delivered(slot, bytes, outcome),
+            }
+        }
+        outbox.clear();
+        self.shared.outbox = outbox;
+        Ok(())
+    }
+
+    /// Sends what is to be sent, waits for events, and does what they ask for.
     fn turn(&mut self, wait: Duration) -> io::Result<()> {
         let wait = if self.again.is_empty() { wait } else { Duration::ZERO };
+        self.deliver()?;
         self.epoll.wait(&mut self.events, Some(wait))?;
         self.ready.clear();
         self.ready.extend(self.events.iter());
-        for index in 0..self.ready.len() {
-            self.on_event(self.ready[index])?;
-        }
+        let (ready, mut pieces) =
+            (std::mem::take(&mut self.ready), std::mem::take(&mut self.pieces));
+        ready.chunks(GROUP).try_for_each(|group| self.on_group(group, &mut pieces))?;
+        (self.ready, self.pieces) = (ready, pieces);
         for token in std::mem::take(&mut self.again) {
             let readable =
                 Event { token, readable: true, writable: false, hung_up: false, failed: false };
-            self.on_event(readable)?;
+            self.on_event(readable, None)?;
         }
         Ok(())
     }
 
-    fn on_event(&mut self, event: Event) -> io::Result<()> {
-        let index = (event.token & (CONNECTION - 1)) as usize;
-        match event.token & !(CONNECTION - 1) {
-            CLIENT => self.on_client(index, event),
-            CONNECTION => {
-                let next = self.backend.on_ready(index, event, &mut self.shared.scratch)?;
+    /// Reads together what may be, answers event by event, and writes together.
+    fn on_group(&mut self, group: &[Event], pieces: &mut [u8]) -> io::Result<()> {
+        let joint: Vec<bool> = group.iter().map(|event| self.may_be_read(event)).collect();
+        let Self { batch, clients, backend, .. } = self;
+        let sockets = group.iter().zip(&joint).filter(|&(_, &joint)| joint);
+        let sockets = sockets.filter_map(|(event, _)| socket(clients, backend, event.token));
+        let outcomes = batch.recv(sockets.zip(pieces.chunks_mut(PIECE))).to_vec();
+        let mut reads = outcomes.into_iter().zip(pieces.chunks_mut(PIECE));
+        for (event, joint) in group.iter().zip(joint) {
+            let read = if joint { reads.next() } else { None };
+            let read = read.map(|(outcome, buffer)| Read { outcome, buffer });
+            self.on_event(*event, read)?;
+        }
+        self.deliver()
+    }
+
+    fn may_be_read(&self, event: &Event) -> bool {
+        let readable = event.readable && self.shared.message.is_short();
+        readable
+            && match split(event.token) {
+                (CLIENT, index) => self.clients[index].as_ref().is_some_and(Client::may_be_read),
+                (CONNECTION, slot) => self.backend.may_be_read(slot),
+                _ => false,
+            }
+    }
+
+    fn on_event(&mut self, event: Event, read: Option<Read<'_>>) -> io::Result<()> {
+        match split(event.token) {
+            (CLIENT, index) => self.on_client(index, event, read),
+            (CONNECTION, slot) => {
+                let Shared { scratch, outbox, .. } = &mut self.shared;
+                let next = self.backend.on_ready(slot, event, read, scratch, outbox)?;
                 if next == Next::Again {
                     self.again.push(event.token);
                 }
                 Ok(())
             }
-            _ => self.backend.accept(index, &self.epoll, CONNECTION),
+            (_, index) => {
+                // Slots that become free and used again are not to get bytes of those before them.
+                self.deliver()?;
+                self.backend.accept(index, &self.epoll, CONNECTION)
+            }
         }
     }
 
-    fn on_client(&mut self, index: usize, event: Event) -> io::Result<()> {
+    fn on_client(&mut self, index: usize, event: Event, read: Option<Read<'_>>) -> io::Result<()> {
         let Some(client) = self.clients.get_mut(index).and_then(Option::as_mut) else {
             return Ok(());
         };
-        let echoes = client.on_ready(event, &mut self.shared)?;
+        let echoes = client.on_ready(event, read, &mut self.shared)?;
         if client.floods() && client.is_open() && client.flood(&mut self.shared)? {
             self.again.push(event.token);
         }
@@ -311,6 +409,22 @@ impl Load {
             self.latencies.add(Instant::now() - due);
         }
         Ok(())
+    }
+}
+
+/// The kind that a token names, and its index.
+fn split(token: u64) -> (u64, usize) {
+    (token & !(CONNECTION - 1), (token & (CONNECTION - 1)) as usize)
+}
+
+fn socket<'a>(
+    clients: &'a [Option<Client>],
+    backend: &'a Backend,
+    token: u64,
+) -> Option<BorrowedFd<'a>> {
+    match split(token) {
+        (CLIENT, index) => clients.get(index)?.as_ref().map(Client::socket),
+        (_, slot) => backend.socket(slot),
     }
 }
 

@@ -7,14 +7,16 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, SockRef, Socket, Type};
+use wssgate_sys::batch::Outcome;
 use wssgate_sys::epoll::{Epoll, Event};
 use wssgate_sys::socket::{Received, recv, set_nodelay};
 use wssgate_ws::{FrameHeader, accept_key, mask};
 
-use super::outgoing::Outgoing;
+use super::Read;
+use super::outgoing::{Outbox, Outgoing};
 
 /// The path that echoes.
 pub(super) const ECHO_PATH: &str = "/echo";
@@ -103,9 +105,10 @@ impl Backend {
             };
             set_nodelay(socket.as_fd(), true)?;
             let slot = self.free.pop().unwrap_or(self.connections.len());
-            epoll.add(socket.as_fd(), token + slot as u64, true)?;
-            let stage = Stage::Head(Vec::new());
-            let connection = Some(Connection { socket, stage, out: Outgoing::default() });
+            let token = token + slot as u64;
+            epoll.add(socket.as_fd(), token, true)?;
+            let (stage, out) = (Stage::Head(Vec::new()), Outgoing::default());
+            let connection = Some(Connection { socket, token, stage, out });
             match self.connections.get_mut(slot) {
                 Some(place) => *place = connection,
                 None => self.connections.push(connection),
@@ -114,31 +117,60 @@ impl Backend {
         }
     }
 
-    /// Does what has become possible on a connection. Its end, in whatever way, is no error; bytes
-    /// that are no WebSocket are one.
+    /// The socket of a connection.
+    pub(super) fn socket(&self, slot: usize) -> Option<BorrowedFd<'_>> {
+        self.connections.get(slot)?.as_ref().map(|connection| connection.socket.as_fd())
+    }
+
+    /// Whether somebody else may read a connection's next bytes, for [`on_ready`](Self::on_ready).
+    pub(super) fn may_be_read(&self, slot: usize) -> bool {
+        let connection = self.connections.get(slot).and_then(Option::as_ref);
+        connection
+            .is_some_and(|it| matches!(&it.stage, Stage::Echo(echo) if echo.header.is_empty()))
+    }
+
+    /// Does what has become possible on a connection, whose first bytes may have been read. Its end, in
+    /// whatever way, is no error; bytes that are no WebSocket are one.
     pub(super) fn on_ready(
         &mut self,
         slot: usize,
         event: Event,
+        read: Option<Read<'_>>,
         scratch: &mut [u8],
+        outbox: &mut Outbox,
     ) -> io::Result<Next> {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
             return Ok(Next::Wait);
         };
         let result = match connection.stage {
             Stage::Sink => sink(&connection.socket, &mut self.nothing, &mut self.sunk),
-            _ => connection.on_ready(event, scratch),
+            _ => connection.on_ready(event, read, scratch, outbox),
         };
         match result {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
             Err(_) => {
-                self.connections[slot] = None;
-                self.free.push(slot);
-                self.live -= 1;
+                outbox.forget_last(connection.token);
+                self.end(slot);
                 Ok(Next::Wait)
             }
             Ok(next) => Ok(next),
         }
+    }
+
+    /// Takes note of what became of posted bytes.
+    pub(super) fn on_delivered(&mut self, slot: usize, bytes: &[u8], outcome: Outcome) {
+        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        if connection.out.on_delivered(bytes, outcome).is_err() {
+            self.end(slot);
+        }
+    }
+
+    fn end(&mut self, slot: usize) {
+        self.connections[slot] = None;
+        self.free.push(slot);
+        self.live -= 1;
     }
 }
 
@@ -166,6 +198,7 @@ fn sink(socket: &TcpStream, nothing: &mut [MaybeUninit<u8>], sunk: &mut u64) -> 
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
+    token: u64,
     stage: Stage,
     out: Outgoing,
 }
@@ -180,12 +213,28 @@ enum Stage {
 }
 
 impl Connection {
-    fn on_ready(&mut self, event: Event, scratch: &mut [u8]) -> io::Result<Next> {
+    fn on_ready(
+        &mut self,
+        event: Event,
+        read: Option<Read<'_>>,
+        scratch: &mut [u8],
+        outbox: &mut Outbox,
+    ) -> io::Result<Next> {
         if event.writable {
             self.out.flush(self.socket.as_fd())?;
         }
         if !event.readable {
             return Ok(Next::Wait);
+        }
+        if let Some(read) = read {
+            let is_last = read.is_last(event);
+            match read.bytes()? {
+                Some(bytes) => self.on_bytes(bytes, outbox)?,
+                None => return Ok(Next::Wait),
+            };
+            if is_last {
+                return Ok(Next::Wait);
+            }
         }
         loop {
             let kept = self.kept();
@@ -195,7 +244,7 @@ impl Connection {
                 Received::Blocked => return Ok(Next::Wait),
                 Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             };
-            let next = self.on_bytes(&mut scratch[..kept + n])?;
+            let next = self.on_bytes(&mut scratch[..kept + n], outbox)?;
             if next == Next::Again || (n < room && !event.hung_up) {
                 return Ok(next);
             }
@@ -210,12 +259,12 @@ impl Connection {
         }
     }
 
-    fn on_bytes(&mut self, bytes: &mut [u8]) -> io::Result<Next> {
+    fn on_bytes(&mut self, bytes: &mut [u8], outbox: &mut Outbox) -> io::Result<Next> {
         match &mut self.stage {
             Stage::Sink => Ok(Next::Again),
             Stage::Echo(echo) => {
-                let (out, socket) = (&mut self.out, self.socket.as_fd());
-                echo.advance(bytes, |answer| out.send(socket, answer))?;
+                let (out, token, socket) = (&mut self.out, self.token, self.socket.as_fd());
+                echo.advance(bytes, |answer| out.post(outbox, token, socket, answer))?;
                 Ok(Next::Wait)
             }
             Stage::Head(head) => {

@@ -1,7 +1,7 @@
 //! One client: connects, shakes hands, upgrades, sends messages and checks what comes back.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use rustls::client::ClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind};
 use socket2::{Domain, Socket, Type};
+use wssgate_sys::batch::Outcome;
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{Received, recv, set_nodelay};
 use wssgate_ws::handshake::{encode_key, encode_request};
 
+use super::Read;
 use super::backend::{ECHO_PATH, SINK_PATH};
 use super::message::Message;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outbox, Outgoing};
 use super::records::Records;
 use crate::certificate::HOST;
 
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     pub(super) scratch: Vec<u8>,
     plain: Vec<u8>,
     sealed: Vec<u8>,
+    pub(super) outbox: Outbox,
     pub(super) message: Message,
     flood: Message,
     pub(super) resumed: u64,
@@ -65,6 +68,7 @@ impl Shared {
             scratch: vec![0; 256 << 10],
             plain: vec![0; 16 << 10],
             sealed: Vec::new(),
+            outbox: Outbox::default(),
             message: Message::new(125),
             flood: Message::new(64 << 10),
             resumed: 0,
@@ -75,6 +79,7 @@ impl Shared {
 /// One connection of a client.
 pub(super) struct Client {
     socket: TcpStream,
+    token: u64,
     transport: Transport,
     talk: Talk,
     out: Outgoing,
@@ -94,8 +99,13 @@ enum Transport {
 }
 
 impl Client {
-    /// Begins to connect; watch [`socket`](Self::socket) from now on.
-    pub(super) fn connect(to: SocketAddr, security: &Security, role: Role) -> io::Result<Self> {
+    /// Begins to connect; watch [`socket`](Self::socket) from now on. `token` is its name in the outbox.
+    pub(super) fn connect(
+        to: SocketAddr,
+        security: &Security,
+        role: Role,
+        token: u64,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), None)?;
         set_nodelay(socket.as_fd(), true)?;
         match socket.connect(&to.into()) {
@@ -109,6 +119,7 @@ impl Client {
         };
         Ok(Self {
             socket: socket.into(),
+            token,
             transport,
             talk: Talk { stage: Stage::Connecting, received: 0 },
             out: Outgoing::default(),
@@ -133,21 +144,69 @@ impl Client {
         self.role == Role::Flood
     }
 
-    /// Does what has become possible; returns how many echoes have come to their end.
-    pub(super) fn on_ready(&mut self, event: Event, shared: &mut Shared) -> io::Result<usize> {
+    /// Whether somebody else may read its next bytes, for [`on_ready`](Self::on_ready).
+    pub(super) fn may_be_read(&self) -> bool {
+        let no_rustls = !matches!(self.transport, Transport::Rustls { .. });
+        self.is_open() && no_rustls && self.partial.is_empty()
+    }
+
+    /// Does what has become possible, where the first bytes may have been read; returns how many echoes
+    /// have come to their end.
+    pub(super) fn on_ready(
+        &mut self,
+        event: Event,
+        read: Option<Read<'_>>,
+        shared: &mut Shared,
+    ) -> io::Result<usize> {
         if event.writable {
             match self.talk.stage {
                 Stage::Connecting => self.on_connected(shared)?,
                 _ => self.out.flush(self.socket.as_fd())?,
             }
         }
-        if event.readable { self.read(event.hung_up, shared) } else { Ok(0) }
+        if !event.readable {
+            return Ok(0);
+        }
+        let mut echoes = 0;
+        if let Some(read) = read {
+            let is_last = read.is_last(event);
+            match read.bytes() {
+                Ok(Some(bytes)) => echoes = self.on_bytes(bytes, shared)?,
+                Ok(None) => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(ended(&self.talk.stage));
+                }
+                Err(error) => return Err(error),
+            }
+            if is_last {
+                return Ok(echoes);
+            }
+        }
+        let mut scratch = std::mem::take(&mut shared.scratch);
+        let more = self.read(event.hung_up, &mut scratch, shared);
+        shared.scratch = scratch;
+        Ok(echoes + more?)
     }
 
-    /// Sends the message of all clients.
+    /// Sends the message of all clients, if it is short with the next delivery.
     pub(super) fn send_message(&mut self, shared: &mut Shared) -> io::Result<()> {
         self.in_flight += 1;
-        self.send_plain(&shared.message.frame, &mut shared.sealed)
+        let Shared { message, sealed, outbox, .. } = shared;
+        let bytes = match &mut self.transport {
+            Transport::Plain => &message.frame,
+            Transport::Records(records) => {
+                sealed.clear();
+                records.seal(&message.frame, sealed)?;
+                sealed
+            }
+            Transport::Rustls { .. } => return self.send_plain(&message.frame, sealed),
+        };
+        self.out.post(outbox, self.token, self.socket.as_fd(), bytes)
+    }
+
+    /// Keeps what the kernel did not take of posted bytes.
+    pub(super) fn on_delivered(&mut self, bytes: &[u8], outcome: Outcome) -> io::Result<()> {
+        self.out.on_delivered(bytes, outcome)
     }
 
     /// Sends until the kernel takes no more, or the turn is over: then there is more to send.
@@ -181,43 +240,47 @@ impl Client {
         }
     }
 
-    fn read(&mut self, to_the_end: bool, shared: &mut Shared) -> io::Result<usize> {
+    fn read(
+        &mut self,
+        to_the_end: bool,
+        scratch: &mut [u8],
+        shared: &mut Shared,
+    ) -> io::Result<usize> {
         let mut echoes = 0;
         loop {
             let kept = self.partial.len();
-            let room = &mut shared.scratch[kept..];
+            let room = &mut scratch[kept..];
             let room_len = room.len();
             let n = match recv(self.socket.as_fd(), room)? {
                 Received::Bytes(n) => n,
                 Received::Blocked => return Ok(echoes),
                 Received::End => return Err(ended(&self.talk.stage)),
             };
-            shared.scratch[..kept].copy_from_slice(&self.partial);
+            scratch[..kept].copy_from_slice(&self.partial);
             self.partial.clear();
-            echoes += self.on_bytes(kept + n, shared)?;
+            echoes += self.on_bytes(&mut scratch[..kept + n], shared)?;
             if n < room_len && !to_the_end {
                 return Ok(echoes);
             }
         }
     }
 
-    /// Takes the first `len` bytes of the scratch buffer.
-    fn on_bytes(&mut self, len: usize, shared: &mut Shared) -> io::Result<usize> {
+    fn on_bytes(&mut self, bytes: &mut [u8], shared: &mut Shared) -> io::Result<usize> {
         let mut heard = Heard::default();
         match &mut self.transport {
             Transport::Plain => {
-                heard.add(self.talk.on_plain(&shared.scratch[..len], &shared.message)?);
+                heard.add(self.talk.on_plain(bytes, &shared.message)?);
             }
             Transport::Records(records) => {
                 let mut at = 0;
-                while let Some(opened) = records.open(&mut shared.scratch[at..len])? {
+                while let Some(opened) = records.open(&mut bytes[at..])? {
                     heard.add(self.talk.on_plain(opened.plain, &shared.message)?);
                     at += opened.len;
                 }
-                self.partial.extend_from_slice(&shared.scratch[at..len]);
+                self.partial.extend_from_slice(&bytes[at..]);
             }
             Transport::Rustls { connection, .. } => {
-                let mut input = &shared.scratch[..len];
+                let mut input = &*bytes;
                 while !input.is_empty() {
                     connection.read_tls(&mut input)?;
                     connection.process_new_packets().map_err(io::Error::other)?;

@@ -4,6 +4,10 @@ use wssgate_ws::{FrameHeader, Opcode, mask};
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// What is not longer than this is read and written for many sockets at once. Longer reads and writes are
+/// worth a system call of their own.
+pub(super) const SHORT: usize = 1 << 10;
+
 /// A binary message in one frame.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -22,5 +26,9 @@ impl Message {
         mask::apply(MASK, 0, &mut payload);
         let frame = [&header.encode()[..], &payload].concat();
         Self { frame, echo }
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        self.frame.len() <= SHORT
     }
 }
