@@ -21,13 +21,14 @@ const WORTH_IT: usize = 4;
 /// Makes many socket calls at once.
 pub struct Batch {
     ring: Option<IoUring>,
-    /// Those to make. Empty but for the time of a call, so that no pointer outlives what it points to.
+    /// Why there is no ring any more.
+    failure: Option<io::Error>,
+    /// Those to make. Only looked at by the call that has filled it, for its pointers end with that.
     calls: Vec<Call>,
     outcomes: Vec<Outcome>,
 }
 
-// SAFETY: `calls` is empty whenever somebody else could hold the batch, and the ring may move between
-// threads.
+// SAFETY: nobody looks at what is in `calls` between two calls, and the ring may move between threads.
 unsafe impl Send for Batch {}
 
 /// One call, as io_uring is told.
@@ -62,6 +63,12 @@ impl Outcome {
         Ok(self.count()?.map_or(Sent::Blocked, Sent::Bytes))
     }
 
+    /// Nothing was moved, and not because of the socket: the call was interrupted, or io_uring itself gave
+    /// it up, for instance for want of memory.
+    fn is_none_of_the_sockets(self) -> bool {
+        [libc::EINTR, libc::ECANCELED, libc::ENOMEM].contains(&-self.0)
+    }
+
     fn count(self) -> io::Result<Option<usize>> {
         match usize::try_from(self.0) {
             Ok(n) => Ok(Some(n)),
@@ -82,12 +89,17 @@ impl Batch {
 
     /// One that makes call after call.
     pub fn one_by_one() -> Self {
-        Self { ring: None, calls: Vec::new(), outcomes: Vec::new() }
+        Self { ring: None, failure: None, calls: Vec::new(), outcomes: Vec::new() }
     }
 
     /// Whether calls enter the kernel together.
     pub fn is_joint(&self) -> bool {
         self.ring.is_some()
+    }
+
+    /// Why calls do not enter the kernel together any more, once after that has come to be.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// Reads from every socket what is there into the buffer beside it, which must not be empty. There
@@ -96,6 +108,7 @@ impl Batch {
         &mut self,
         calls: impl Iterator<Item = (BorrowedFd<'a>, &'a mut [u8])>,
     ) -> &[Outcome] {
+        self.calls.clear();
         self.calls.extend(calls.map(|(socket, buffer)| Call {
             socket: socket.as_raw_fd(),
             bytes: buffer.as_mut_ptr(),
@@ -111,6 +124,7 @@ impl Batch {
         &mut self,
         calls: impl Iterator<Item = (BorrowedFd<'a>, &'a [u8])>,
     ) -> &[Outcome] {
+        self.calls.clear();
         self.calls.extend(calls.map(|(socket, bytes)| Call {
             socket: socket.as_raw_fd(),
             bytes: bytes.as_ptr().cast_mut(),
@@ -120,7 +134,7 @@ impl Batch {
         unsafe { self.make(Kind::Send) }
     }
 
-    /// Makes the calls and forgets them.
+    /// Makes the calls.
     ///
     /// # Safety
     ///
@@ -131,11 +145,19 @@ impl Batch {
             let rest = &self.calls[self.outcomes.len()..];
             match &mut self.ring {
                 Some(ring) if rest.len() >= WORTH_IT => {
+                    let begin = self.outcomes.len();
                     // SAFETY: as the caller promises.
                     let done = unsafe { submit(ring, kind, rest, &mut self.outcomes) };
-                    if done.is_err() {
+                    if let Err(error) = done {
                         // The kernel took none of what has no outcome.
+                        self.failure = Some(error);
                         self.ring = None;
+                    }
+                    for (call, outcome) in rest.iter().zip(&mut self.outcomes[begin..]) {
+                        if outcome.is_none_of_the_sockets() {
+                            // SAFETY: as the caller promises.
+                            *outcome = unsafe { call.make(kind) };
+                        }
                     }
                 }
                 _ => {
@@ -145,7 +167,6 @@ impl Batch {
                 }
             }
         }
-        self.calls.clear();
         &self.outcomes
     }
 
@@ -156,25 +177,42 @@ impl Batch {
         let ring = self.ring.as_mut().ok_or_else(refused)?;
         let (near, far) = UnixStream::pair()?;
         let mut buffer = [0; 2];
-        for (kind, len, expected) in
-            [(Kind::Recv, 2, -libc::EAGAIN), (Kind::Send, 1, 1), (Kind::Recv, 2, 1)]
-        {
-            let socket = match kind {
-                Kind::Recv => far.as_fd(),
-                Kind::Send => near.as_fd(),
-            };
-            let call = Call { socket: socket.as_raw_fd(), bytes: buffer.as_mut_ptr(), len };
-            // SAFETY: the operation is over after `submit`; or it is the first one that waits, and that
-            // finds nothing to write until its socket and its ring are gone.
-            unsafe { ring.submission().push(&call.entry(kind, 0)) }.map_err(|_| refused())?;
-            ring.submit()?;
-            let done = ring.completion().next().map(|entry| entry.result());
-            if done != Some(expected) {
+        let bytes = buffer.as_mut_ptr();
+        let receive = Call { socket: far.as_raw_fd(), bytes, len: 2 };
+        let nothing = Call { socket: near.as_raw_fd(), bytes: NOTHING.as_ptr().cast_mut(), len: 1 };
+        let blocked = -libc::EAGAIN;
+        // SAFETY: an operation is over after `carried_out`, or waits: that of the first step writes nothing
+        // then until its socket and its ring are gone, and what the last one reads is there for ever.
+        unsafe {
+            let steps = carried_out(ring, &receive, Kind::Recv)? == Some(blocked)
+                && carried_out(ring, &nothing, Kind::Send)? == Some(1)
+                && carried_out(ring, &receive, Kind::Recv)? == Some(1);
+            if !steps {
                 return Err(refused());
             }
+            while let Sent::Bytes(_) = socket::send(near.as_fd(), &NOTHING)? {}
+            match carried_out(ring, &nothing, Kind::Send)? {
+                Some(result) if result == blocked => Ok(()),
+                _ => Err(refused()),
+            }
         }
-        Ok(())
     }
+}
+
+/// Something to send that is always there.
+static NOTHING: [u8; 4096] = [0; 4096];
+
+/// What came of an operation when its submission returned, if it was over then.
+///
+/// # Safety
+///
+/// The socket must be open and the bytes valid until the operation is over.
+unsafe fn carried_out(ring: &mut IoUring, call: &Call, kind: Kind) -> io::Result<Option<i32>> {
+    // SAFETY: as the caller promises.
+    let pushed = unsafe { ring.submission().push(&call.entry(kind, 0)) };
+    pushed.map_err(|_| io::Error::from_raw_os_error(libc::ENOSYS))?;
+    ring.submit()?;
+    Ok(ring.completion().next().map(|entry| entry.result()))
 }
 
 /// Gives as many of `calls` to the kernel as the ring holds and adds their outcomes. After an error,
@@ -379,6 +417,8 @@ mod tests {
         let calls = pairs.iter().map(|(near, _)| (near.as_fd(), &b"abc"[..]));
         assert!(batch.send(calls).iter().all(|it| it.sent().unwrap() == Sent::Bytes(3)));
         assert!(!batch.is_joint());
+        let failure = batch.take_failure().map(|error| error.raw_os_error());
+        assert_eq!((failure, batch.take_failure().is_none()), (Some(Some(libc::EOPNOTSUPP)), true));
         for (_, mut far) in pairs {
             let mut arrived = [0; 8];
             assert_eq!(far.read(&mut arrived).unwrap(), 3, "sent once");
