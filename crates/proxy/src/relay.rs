@@ -57,8 +57,8 @@ pub struct Handover {
     /// How long to wait for what.
     pub timers: Timers,
     /// How many bytes are read at once for a peer that did not take all of the last ones: what a
-    /// stalled direction keeps (`proxy_buffer_size`). A peer that keeps up is given up to
-    /// [`READ_SIZE`] at a time.
+    /// stalled direction keeps (`proxy_buffer_size`, at most 16 KiB here). A peer that keeps up is given
+    /// up to [`READ_SIZE`] at a time.
     pub buffer_size: usize,
 }
 

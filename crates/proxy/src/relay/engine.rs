@@ -62,7 +62,7 @@ pub(super) struct Engine {
     tunnels: Slab<Tunnel>,
     /// Removed from it, for [`spare::shrink`].
     removed: usize,
-    /// Keys of tunnels that want a turn, each at most once, in the order in which they get it.
+    /// Keys of tunnels that want a turn, each at most once, in the order in which it begins.
     ready: VecDeque<usize>,
     deadlines: Deadlines,
     /// Keys of tunnels that hold expanded TLS keys. Bounded by the tunnels of [`REST_MS`].
@@ -76,8 +76,13 @@ pub(super) struct Engine {
     group: Vec<Turn>,
     /// Which of them send.
     sending: Vec<usize>,
+    /// Those whose turn comes behind the group: their keys, and what they had received. Empty like it.
+    alone: Vec<(usize, [u64; 2])>,
     start: Instant,
     stopping: bool,
+    /// Which tunnels had their turns, and whether in a group.
+    #[cfg(test)]
+    turns: Vec<(usize, bool)>,
 }
 
 impl Engine {
@@ -108,8 +113,11 @@ impl Engine {
             batch: batch(settings.io_uring),
             group: Vec::with_capacity(GROUP),
             sending: Vec::with_capacity(GROUP),
+            alone: Vec::new(),
             start: Instant::now(),
             stopping: false,
+            #[cfg(test)]
+            turns: Vec::new(),
         })
     }
 
@@ -211,15 +219,17 @@ impl Engine {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
         }
-        count(&self.shared.counters.client_bytes, tunnel.received(Side::Client));
-        count(&self.shared.counters.upstream_bytes, tunnel.received(Side::Upstream));
+        let [client, upstream] = tunnel.received();
+        count(&self.shared.counters.client_bytes, client);
+        count(&self.shared.counters.upstream_bytes, upstream);
         tunnel.queued = true;
         entry.insert(tunnel);
         self.ready.push_back(key);
         count(&self.shared.counters.tunnels, 1);
     }
 
-    /// Gives each tunnel that is ready now its turn, in groups that go through its steps together.
+    /// Gives each tunnel that is ready now its turn, in groups that go through its steps together. Those
+    /// that are not of the kind follow each group.
     fn give_turns(&mut self, now_ms: u64) {
         let mut left = self.ready.len();
         let level = self.buffers.level();
@@ -227,7 +237,7 @@ impl Engine {
             while left > 0 && self.group.len() < GROUP && self.buffers.have_room() {
                 left -= 1;
                 let Some(key) = self.ready.pop_front() else { break };
-                self.begin_turn(key, now_ms);
+                self.begin_turn(key);
             }
             self.read_group();
             self.convert_group();
@@ -238,17 +248,22 @@ impl Engine {
             }
             self.group = group;
             self.buffers.fall_to(level);
+            let mut alone = std::mem::take(&mut self.alone);
+            for (key, received) in alone.drain(..) {
+                self.finish_turn(key, received, None, now_ms);
+            }
+            self.alone = alone;
         }
     }
 
-    /// Puts a tunnel into the group, or gives it its whole turn if that does not begin with a passage.
-    fn begin_turn(&mut self, key: usize, now_ms: u64) {
+    /// Puts a tunnel into the group if its turn begins with a passage.
+    fn begin_turn(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.queued = false;
-        let received = [Side::Client, Side::Upstream].map(|side| tunnel.received(side));
+        let received = tunnel.received();
         match tunnel.begin_turn(&mut self.buffers) {
             Some(passage) => self.group.push(Turn { key, received, passage }),
-            None => self.finish_turn(key, received, None, now_ms),
+            None => self.alone.push((key, received)),
         }
     }
 
@@ -283,11 +298,13 @@ impl Engine {
     }
 
     fn finish_turn(&mut self, key: usize, before: [u64; 2], begun: Option<Passage>, now_ms: u64) {
+        #[cfg(test)]
+        self.turns.push((key, begun.is_some()));
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.turn(begun, &mut self.buffers, self.settings.turn_bytes, now_ms);
-        let counters = &self.shared.counters;
-        count(&counters.client_bytes, tunnel.received(Side::Client) - before[0]);
-        count(&counters.upstream_bytes, tunnel.received(Side::Upstream) - before[1]);
+        let (counters, [client, upstream]) = (&self.shared.counters, tunnel.received());
+        count(&counters.client_bytes, client - before[0]);
+        count(&counters.upstream_bytes, upstream - before[1]);
         if tunnel.is_over() {
             return self.remove(key, now_ms);
         }
@@ -435,6 +452,11 @@ impl Engine {
     /// Whether socket calls are made together.
     pub(super) fn is_joint(&self) -> bool {
         self.batch.is_joint()
+    }
+
+    /// The tunnels that had a turn since the last time, by their keys, and whether they had it in a group.
+    pub(super) fn take_turns(&mut self) -> Vec<(usize, bool)> {
+        std::mem::take(&mut self.turns)
     }
 
     pub(super) fn awake_keys(&self) -> usize {

@@ -12,8 +12,8 @@ use super::{Protocol, READ_SIZE, Totals};
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) state: FlowState,
-    /// How much is read at once: doubled while the destination takes it all, `buffer_size` once it
-    /// did not.
+    /// How much is read at once: doubled while reads fill it and the destination takes it all, halved
+    /// while turns bring much less, `buffer_size` once the destination did not take it.
     pub(super) window: usize,
     /// The least that is read at once.
     least: usize,
@@ -65,6 +65,13 @@ impl Flow {
             self.window = self.least;
         } else if filled {
             self.window = (self.window * 2).min(READ_SIZE);
+        }
+    }
+
+    /// After a turn that `moved` so many bytes. The last read of a long message alone says nothing.
+    pub(super) fn ease_window(&mut self, moved: usize) {
+        if 0 < moved && moved < self.window / 4 {
+            self.window = (self.window / 2).max(self.least);
         }
     }
 }
@@ -214,5 +221,18 @@ mod tests {
             flow.adapt_window(true, false);
         }
         assert_eq!(flow.window, READ_SIZE);
+    }
+
+    #[test]
+    fn a_window_falls_while_turns_bring_little() {
+        let mut flow = Flow::new(Protocol::Other, wssgate_ws::Side::Client, 1500);
+        flow.adapt_window(true, false);
+        flow.adapt_window(true, false);
+        for (moved, window) in
+            [(0, 6000), (6000, 6000), (1500, 6000), (1499, 3000), (1, 1500), (1, 1500)]
+        {
+            flow.ease_window(moved);
+            assert_eq!(flow.window, window, "after {moved}");
+        }
     }
 }

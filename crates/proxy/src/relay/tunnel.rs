@@ -13,7 +13,7 @@ use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
 use super::leg::{Leg, SendError, SourceEnd};
 use super::record::{TlsFault, sealed_len};
-use super::{EndCause, Handover, READ_SIZE, Side, Timers, Totals, TunnelEnd};
+use super::{EndCause, Handover, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
@@ -133,7 +133,8 @@ impl Tunnel {
         now_ms: u64,
     ) -> Self {
         let Handover { client, upstream, protocol, .. } = handover;
-        let buffer_size = handover.buffer_size.clamp(1, READ_SIZE);
+        // Not so large that every passage would be alone.
+        let buffer_size = handover.buffer_size.clamp(1, WINDOW_TOGETHER);
         let leg = |socket, unix, tls, side| Leg::new(socket, unix, tls, side, record_limit);
         let mut tunnel = Self {
             ticket: handover.ticket,
@@ -271,6 +272,7 @@ impl Tunnel {
         while moved < budget && self.may_read(source) {
             moved += self.pass_alone(source, buffers, now_ms);
         }
+        self.flow_from_mut(source).ease_window(moved);
         self.finish(source);
     }
 
@@ -590,9 +592,9 @@ impl Tunnel {
         }
     }
 
-    /// How many bytes this side has sent us.
-    pub(super) fn received(&self, side: Side) -> u64 {
-        self.flow_from(side).totals.received
+    /// How many bytes the client and the upstream have sent us.
+    pub(super) fn received(&self) -> [u64; 2] {
+        [&self.up, &self.down].map(|flow| flow.totals.received)
     }
 
     #[cfg(test)]

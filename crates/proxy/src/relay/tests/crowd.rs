@@ -238,3 +238,55 @@ fn records_that_become_whole_together_find_room() {
         }
     }
 }
+
+/// What had a turn, when it was the turn of all `upstreams` at once to say something short.
+fn turns_of_short_messages(rig: &mut Rig, tunnels: &mut [(Peer, Peer)]) -> Vec<(usize, bool)> {
+    rig.engine.take_turns();
+    for (_, upstream) in tunnels.iter_mut() {
+        upstream.send(b"short");
+    }
+    for (client, _) in tunnels {
+        rig.expect(client, b"short");
+    }
+    rig.engine.take_turns()
+}
+
+#[test]
+fn tunnels_that_have_carried_much_soon_go_together_again() {
+    for buffer_size in [4096, 64 << 10, 1 << 20] {
+        let mut rig = Rig::new();
+        let mut tunnels: Vec<_> =
+            (0..6).map(|_| rig.hand_over(|handover| handover.buffer_size = buffer_size)).collect();
+        let much = noise(1 << 20);
+        for (client, upstream) in &mut tunnels {
+            rig.pour(upstream, &much, client);
+        }
+        for _ in 0..4 {
+            turns_of_short_messages(&mut rig, &mut tunnels);
+        }
+        let turns = turns_of_short_messages(&mut rig, &mut tunnels);
+        assert_eq!(turns, (0..6).map(|key| (key, true)).collect::<Vec<_>>(), "{buffer_size}");
+    }
+}
+
+#[test]
+fn a_short_message_does_not_wait_for_long_ones_behind_it() {
+    let mut rig = Rig::new();
+    let mut quiet = rig.tunnel();
+    let mut floods: Vec<_> = (0..6).map(|_| rig.tunnel()).collect();
+    let much = noise(1 << 20);
+    for (client, upstream) in &mut floods {
+        rig.pour(upstream, &much, client);
+    }
+    rig.engine.take_turns();
+    quiet.1.send(b"short");
+    let sent: Vec<_> = floods.iter_mut().map(|(_, upstream)| upstream.send_some(&much)).collect();
+    rig.step();
+    let turns = rig.engine.take_turns();
+    assert_eq!(turns[0], (0, true));
+    assert!(turns.iter().filter(|&&(_, together)| !together).count() >= 6, "{turns:?}");
+    rig.expect(&mut quiet.0, b"short");
+    for ((client, _), sent) in floods.iter_mut().zip(sent) {
+        rig.expect(client, &much[..sent]);
+    }
+}
