@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, text, wait_until};
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, sandbox, text, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -55,6 +55,33 @@ fn tunnels_live_on_when_a_reload_changes_the_method() {
         }
         speak(&mut clients);
     }
+    drop(clients);
+    assert!(server.stop().success());
+    upstream.finish();
+}
+
+#[test]
+fn a_kernel_that_refuses_io_uring_is_told_of_and_changes_nothing_else() {
+    // What the test starts inherits it.
+    sandbox::forbid_io_uring().unwrap();
+    let upstream = Upstream::echo();
+    let mut server =
+        Instance::setup(EXE).conf(CONF).var("METHOD", "").var("UP", upstream.addr()).start();
+    let refusal = |server: &Instance, level| {
+        let log = server.error_log();
+        let mut lines = log.lines().filter(|line| line.contains(level));
+        lines.any(|line| line.ends_with(": io_uring is not used (1: Operation not permitted)"))
+    };
+    wait_until("the refusal", || refusal(&server, "[info]"));
+    let mut clients: Vec<_> = (0..16).map(|_| Handshake::to(server.listen(0)).open()).collect();
+    speak(&mut clients);
+    server.set_var("METHOD", "use io_uring;");
+    server.rewrite();
+    server.signal("HUP");
+    wait_until("the refusal", || refusal(&server, "[warn]"));
+    speak(&mut clients);
+    let log = server.error_log();
+    assert_eq!((log.matches("io_uring").count(), rings(&server)), (2, 0), "{log}");
     drop(clients);
     assert!(server.stop().success());
     upstream.finish();

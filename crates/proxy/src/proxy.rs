@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,13 @@ use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_syntax::{Diagnostic, Report};
-use wssgate_sys::batch::Batch;
 
 use crate::errno_text;
 use crate::generation::{Generation, Life, Surroundings};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
-use crate::relay::{EndCause, Selection};
+use crate::relay::{self, EndCause, Selection};
 use crate::worker::{Orders, Phase, Seed, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
@@ -52,14 +52,15 @@ impl Prepared {
         let (offered, offers) = watch::channel(self.listeners.clone());
         let mut listeners = Listeners::default();
         listeners.replace(self.listeners);
+        let io_uring = uses_io_uring(&self.generation);
         let seed = Seed {
             metrics: Metrics::new(self.workers),
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
             orders: ordered,
             listeners: offers,
+            io_uring: Arc::new(AtomicBool::new(io_uring)),
             attention: self.surroundings.files.attention().clone(),
         };
-        look_for_io_uring(&seed.current.load());
         let start = |id| WorkerThread::start(id, seed.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, surroundings) = (Arc::clone(&seed.current), self.surroundings);
@@ -91,17 +92,20 @@ pub struct Proxy {
     replaced_at: Option<Instant>,
 }
 
-/// Says in the log if io_uring is wanted and the kernel does not let us, which changes nothing else.
-fn look_for_io_uring(generation: &Generation) {
+/// Whether relays are to use io_uring. If it is wanted and the kernel does not let us, the log says so;
+/// nothing else changes.
+fn uses_io_uring(generation: &Generation) -> bool {
     let level = match generation.config.core.event_method {
-        EventMethod::Epoll => return,
+        EventMethod::Epoll => return false,
         EventMethod::Best => LogLevel::Info,
         EventMethod::IoUring => LogLevel::Warn,
     };
-    if let Err(error) = Batch::new(1) {
-        let text = format!("io_uring is not used ({})", errno_text(&error));
-        generation.logs.main().write(level, None, text);
-    }
+    relay::try_io_uring()
+        .inspect_err(|error| {
+            let text = format!("io_uring is not used ({})", errno_text(error));
+            generation.logs.main().write(level, None, text);
+        })
+        .is_ok()
 }
 
 /// A generation that was replaced, or is being drained.
@@ -183,14 +187,7 @@ impl Proxy {
             }
         };
         let number = generation.number;
-        let method = generation.config.core.event_method;
-        if method != previous.config.core.event_method {
-            look_for_io_uring(&generation);
-            for worker in &self.workers {
-                // One that has ended uses nothing.
-                let _ = worker.relay.use_io_uring(method != EventMethod::Epoll);
-            }
-        }
+        self.choose_io_uring(&generation);
         self.retire(&previous);
         drop(previous);
         self.current.store(Arc::new(generation));
@@ -198,6 +195,19 @@ impl Proxy {
         self.listeners.replace(listeners);
         self.orders.send_modify(|orders| orders.generation = number);
         Ok(report)
+    }
+
+    /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
+    /// that could not, or no longer, try again.
+    fn choose_io_uring(&self, generation: &Generation) {
+        let wanted = generation.config.core.event_method != EventMethod::Epoll;
+        let on =
+            wanted && (self.seed.io_uring.load(Ordering::Relaxed) || uses_io_uring(generation));
+        self.seed.io_uring.store(on, Ordering::Relaxed);
+        for worker in &self.workers {
+            // One that has ended uses nothing.
+            let _ = worker.relay.use_io_uring(on);
+        }
     }
 
     /// Opens every log file again.

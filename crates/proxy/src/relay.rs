@@ -259,17 +259,25 @@ pub struct Counters {
 #[error("the relay has stopped")]
 pub struct Stopped;
 
-/// Starts a relay thread. `on_end` is called on it, once for every tunnel handed over, with the ticket.
+/// Whether the kernel lets us use io_uring as a relay does; if not, why.
+pub fn try_io_uring() -> io::Result<()> {
+    engine::joint_calls().map(drop)
+}
+
+/// Starts a relay thread. `on_end` is called on it, once for every tunnel handed over, with the ticket;
+/// `on_refusal` when io_uring is not used, or no longer, although it was asked for.
 ///
-/// `on_end` must not wait: all other tunnels stand still meanwhile.
+/// They must not wait: all other tunnels stand still meanwhile.
 pub fn start(
     name: &str,
     settings: Settings,
     on_end: impl FnMut(u64, TunnelEnd) + Send + 'static,
+    on_refusal: impl FnMut(&io::Error) + Send + 'static,
 ) -> io::Result<Relay> {
     let (sender, mail) = mpsc::channel();
     let shared = Arc::new(Shared::new()?);
-    let mut engine = Engine::new(settings, mail, Arc::clone(&shared), Box::new(on_end))?;
+    let (on_end, on_refusal) = (Box::new(on_end), Box::new(on_refusal));
+    let mut engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || engine.run())?;
     Ok(Relay { handle: RelayHandle { mail: sender, shared }, thread: Some(thread) })
 }
@@ -308,7 +316,7 @@ impl Drop for Relay {
 /// The way to a relay thread from other threads.
 #[derive(Clone)]
 pub struct RelayHandle {
-    /// Bounded by the sockets of the process: every message but `Close` and `Stop` holds two.
+    /// Bounded by the sockets of the process, of which every `HandOver` holds two; the others are rare.
     mail: mpsc::Sender<Mail>,
     shared: Arc<Shared>,
 }
@@ -343,7 +351,8 @@ impl RelayHandle {
         self.post(Mail::Close(selection, cause))
     }
 
-    /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says.
+    /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
+    /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
         self.post(Mail::IoUring(on))
     }

@@ -3,7 +3,7 @@
 //! [`client`] and [`upstream`] are scripts that speak through a [`Conn`], one blocking socket with
 //! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself.
 //! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
-//! of its own, on addresses ([`net`]) that no other test process uses.
+//! of its own, on addresses ([`net`]) that no other test process uses. `sandbox` takes rights away.
 //!
 //! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
 //! failure is what the test wants to see, there is a `try_` form.
@@ -18,6 +18,8 @@ pub mod instance;
 pub mod listener;
 pub mod net;
 pub mod pki;
+#[cfg(target_os = "linux")]
+pub mod sandbox;
 pub mod upstream;
 
 pub use client::Handshake;

@@ -39,6 +39,9 @@ const TELL_PAUSE_MS: u64 = 2;
 /// Hears of every end, with the ticket.
 pub(super) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
 
+/// Hears why io_uring is not used though it was asked for.
+pub(super) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
+
 /// A turn that has begun.
 struct Turn {
     key: usize,
@@ -55,6 +58,7 @@ pub(super) struct Engine {
     mail: Receiver<Mail>,
     shared: Arc<Shared>,
     on_end: OnEnd,
+    on_refusal: OnRefusal,
     /// Ends that were not told yet. Bounded by the tunnels of [`TELL_PAUSE_MS`].
     ended: Vec<(u64, TunnelEnd)>,
     /// When the next ends may be told.
@@ -91,16 +95,18 @@ impl Engine {
         mail: Receiver<Mail>,
         shared: Arc<Shared>,
         on_end: OnEnd,
+        on_refusal: OnRefusal,
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add_level_readable(shared.bell.as_fd(), DOORBELL)?;
-        Ok(Self {
+        let mut engine = Self {
             settings,
             epoll,
             events: Events::with_capacity(EVENTS),
             mail,
             shared,
             on_end,
+            on_refusal,
             ended: Vec::new(),
             tell_ms: 0,
             tunnels: Slab::new(),
@@ -110,7 +116,7 @@ impl Engine {
             awake: Vec::new(),
             rest_ms: None,
             buffers: Buffers::new(),
-            batch: batch(settings.io_uring),
+            batch: Batch::one_by_one(),
             group: Vec::with_capacity(GROUP),
             sending: Vec::with_capacity(GROUP),
             alone: Vec::new(),
@@ -118,7 +124,24 @@ impl Engine {
             stopping: false,
             #[cfg(test)]
             turns: Vec::new(),
-        })
+        };
+        engine.use_io_uring(settings.io_uring);
+        Ok(engine)
+    }
+
+    /// Makes the socket calls of a group together from now on, or one by one.
+    fn use_io_uring(&mut self, on: bool) {
+        if on == self.batch.is_joint() {
+            return;
+        }
+        self.batch = match on.then(joint_calls) {
+            None => Batch::one_by_one(),
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => {
+                (self.on_refusal)(&error);
+                Batch::one_by_one()
+            }
+        };
     }
 
     /// Runs until it is told to stop or all handles are gone.
@@ -195,7 +218,7 @@ impl Engine {
             match self.mail.try_recv() {
                 Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
                 Ok(Mail::Close(selection, cause)) => self.close(selection, cause),
-                Ok(Mail::IoUring(on)) => self.batch = batch(on),
+                Ok(Mail::IoUring(on)) => self.use_io_uring(on),
                 Ok(Mail::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
@@ -253,6 +276,9 @@ impl Engine {
                 self.finish_turn(key, received, None, now_ms);
             }
             self.alone = alone;
+        }
+        if let Some(error) = self.batch.take_failure() {
+            (self.on_refusal)(&error);
         }
     }
 
@@ -421,10 +447,9 @@ impl Engine {
     }
 }
 
-/// What makes the socket calls of a group: io_uring if it is wanted and the kernel lets us.
-fn batch(io_uring: bool) -> Batch {
-    let joint = io_uring.then(|| Batch::new(GROUP as u32));
-    joint.and_then(Result::ok).unwrap_or_else(Batch::one_by_one)
+/// What makes the socket calls of a group together, if the kernel lets us.
+pub(super) fn joint_calls() -> io::Result<Batch> {
+    Batch::new(GROUP as u32)
 }
 
 /// The token of a leg: twice the key, plus one for the upstream.

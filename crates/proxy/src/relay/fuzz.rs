@@ -27,7 +27,8 @@ impl Stepper {
             // Nobody asks any more once the stepper is gone.
             let _ = ended.send(end);
         });
-        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end)?;
+        let on_refusal = Box::new(|_: &io::Error| {});
+        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
         Ok(Self { engine, handle: RelayHandle { mail: sender, shared }, ends })
     }
 

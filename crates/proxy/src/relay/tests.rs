@@ -25,6 +25,8 @@ struct Rig {
     engine: Engine,
     handle: RelayHandle,
     ends: mpsc::Receiver<(u64, TunnelEnd)>,
+    /// Why io_uring was not used.
+    refusals: mpsc::Receiver<std::io::ErrorKind>,
     next_ticket: u64,
 }
 
@@ -38,8 +40,12 @@ impl Rig {
         let (ended, ends) = mpsc::channel();
         let shared = Arc::new(Shared::new().unwrap());
         let on_end = Box::new(move |ticket, end| ended.send((ticket, end)).unwrap());
-        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end).unwrap();
-        Self { engine, handle: RelayHandle { mail: sender, shared }, ends, next_ticket: 0 }
+        let (refused, refusals) = mpsc::channel();
+        let on_refusal =
+            Box::new(move |error: &std::io::Error| refused.send(error.kind()).unwrap());
+        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal).unwrap();
+        let handle = RelayHandle { mail: sender, shared };
+        Self { engine, handle, ends, refusals, next_ticket: 0 }
     }
 
     /// Hands over a tunnel and takes it into the engine.

@@ -32,9 +32,10 @@ impl Lone {
     /// A worker of this generation.
     pub fn new(generation: Generation) -> io::Result<Self> {
         let (told, ends) = mpsc::unbounded_channel();
-        let relay = relay::start("relay", relay::Settings::default(), move |ticket, end| {
+        let on_end = move |ticket, end| {
             let _ = told.send((ticket, end));
-        })?;
+        };
+        let relay = relay::start("relay", relay::Settings::default(), on_end, |_| {})?;
         let orders = Orders { phase: Phase::Serving, generation: generation.number };
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(generation)),

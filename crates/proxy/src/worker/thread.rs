@@ -10,10 +10,11 @@ use std::{io, thread};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
-use wssgate_config::model::{EventMethod, ListenAddr, LogLevel};
+use wssgate_config::model::{ListenAddr, LogLevel};
 use wssgate_sys::privileges;
 
 use super::{Live, Orders, Phase, Tunnels, Worker};
+use crate::errno_text;
 use crate::generation::Generation;
 use crate::listen::{Listener, accept};
 use crate::log::Attention;
@@ -32,6 +33,8 @@ pub(crate) struct Seed {
     pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) orders: watch::Receiver<Orders>,
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
+    /// Whether relays use io_uring: it is wanted, and the kernel lets us.
+    pub(crate) io_uring: Arc<AtomicBool>,
     /// Rung when the thread ends.
     pub(crate) attention: Attention,
 }
@@ -83,7 +86,7 @@ impl WorkerThread {
     /// A worker that has panicked.
     #[cfg(test)]
     pub(crate) fn panicked() -> Self {
-        let relay = relay::start("test", relay::Settings::default(), |_, _| {});
+        let relay = relay::start("test", relay::Settings::default(), |_, _| {}, |_| {});
         let relay = relay.expect("a relay starts").handle();
         let thread = thread::spawn(|| panic!("as the test wants it"));
         Self { relay, thread, finished: Arc::new(AtomicBool::new(true)) }
@@ -99,11 +102,17 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     privileges::drop_capabilities()?;
     let (told, ends) = mpsc::unbounded_channel();
     // Bounded by the tunnels there are: each ends once.
-    let io_uring = seed.current.load().config.core.event_method != EventMethod::Epoll;
+    let io_uring = seed.io_uring.load(Ordering::Relaxed);
     let settings = relay::Settings { io_uring, ..relay::Settings::default() };
-    let relay = relay::start(&format!("relay {id}"), settings, move |ticket, end| {
+    let on_end = move |ticket, end| {
         let _ = told.send((ticket, end));
-    })?;
+    };
+    let current = Arc::clone(&seed.current);
+    let on_refusal = move |error: &io::Error| {
+        let text = format!("relay {id} does not use io_uring ({})", errno_text(error));
+        current.load().logs.main().write(LogLevel::Warn, None, text);
+    };
+    let relay = relay::start(&format!("relay {id}"), settings, on_end, on_refusal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let worker = Rc::new(Worker {
         id,
@@ -274,7 +283,7 @@ mod tests {
     /// A runtime that always has something to do never parks, and asks for events only in passing.
     #[test]
     fn a_front_that_is_never_idle_wakes_its_relay_all_the_same() {
-        let relay = relay::start("test", Settings::default(), |_, _| {}).unwrap();
+        let relay = relay::start("test", Settings::default(), |_, _| {}, |_| {}).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_client, near_client) = pair();
         let (upstream, near_upstream) = pair();

@@ -1,5 +1,7 @@
 //! Many tunnels that are ready at once, which take the steps of their turns together.
 
+use std::io::ErrorKind;
+
 use super::peer::TlsPeer;
 use super::*;
 use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
@@ -289,4 +291,21 @@ fn a_short_message_does_not_wait_for_long_ones_behind_it() {
     for ((client, _), sent) in floods.iter_mut().zip(sent) {
         rig.expect(client, &much[..sent]);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kernel_that_refuses_io_uring_is_told_of_and_asked_again() {
+    wssgate_testkit::sandbox::forbid_io_uring().unwrap();
+    let mut rig = Rig::new();
+    assert_eq!(rig.refusals.try_recv(), Ok(ErrorKind::PermissionDenied));
+    let (mut client, mut upstream) = rig.tunnel();
+    rig.handle.use_io_uring(true).unwrap();
+    upstream.send(b"hello");
+    rig.expect(&mut client, b"hello");
+    assert_eq!(rig.refusals.try_recv(), Ok(ErrorKind::PermissionDenied));
+    rig.handle.use_io_uring(false).unwrap();
+    upstream.send(b"again");
+    rig.expect(&mut client, b"again");
+    assert!(rig.refusals.try_recv().is_err() && !rig.engine.is_joint());
 }

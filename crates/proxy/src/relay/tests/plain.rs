@@ -116,10 +116,10 @@ fn nothing_is_put_into_a_frame_or_behind_a_close() {
 #[test]
 fn a_relay_thread_carries_ends_and_stops() {
     let (ended, ends) = mpsc::channel();
-    let relay = start("relay", Settings::default(), move |ticket, end| {
+    let on_end = move |ticket, end| {
         ended.send((ticket, end)).unwrap();
-    })
-    .unwrap();
+    };
+    let relay = start("relay", Settings::default(), on_end, |_| {}).unwrap();
     let handle = relay.handle();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
@@ -144,7 +144,7 @@ fn a_relay_thread_carries_ends_and_stops() {
 /// A front that is never idle must not keep its tunnels waiting.
 #[test]
 fn so_many_tunnels_are_heard_of_without_a_wake() {
-    let relay = start("relay", Settings::default(), |_, _| {}).unwrap();
+    let relay = start("relay", Settings::default(), |_, _| {}, |_| {}).unwrap();
     let mut peers = Vec::new();
     for ticket in 0..UNHEARD as u64 {
         let (client, upstream, handover) = said_hello(ticket);
