@@ -51,8 +51,8 @@ pub(crate) const ROWS: &[Row] = &[
         Exactly(1),
         "",
         "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
-         less CPU; `epoll` makes each alone. Without it, and with the names of other systems' methods, it \
-         is `io_uring` where the kernel lets us.",
+         less CPU; `epoll` makes each alone. Without it, and with any other method of nginx's, it is \
+         `io_uring` where the kernel lets us, so a `use epoll` that only names the best of Linux can go.",
         event_method,
     ),
     works("user", M, Between(1, 2), "", "Says whom to become when started as root.", user),
