@@ -102,6 +102,9 @@ pub(crate) struct Load {
     plan: Plan,
     connects: usize,
     echoes: u64,
+    /// What the backend and the clients had read when the present message was chosen.
+    echoed_before: u64,
+    arrived_before: u64,
     latencies: Latencies,
 }
 
@@ -122,6 +125,8 @@ impl Load {
             plan: Plan::Rest,
             connects: 0,
             echoes: 0,
+            echoed_before: 0,
+            arrived_before: 0,
             latencies: Latencies::default(),
         })
     }
@@ -131,9 +136,14 @@ impl Load {
         self.backend.addresses()
     }
 
-    /// Echoes that have come to their end so far.
-    pub(crate) fn echoes(&self) -> u64 {
-        self.echoes
+    /// How much of all echoes with the present message has been done: each way of each counts for a half,
+    /// by its bytes, so that long ones that are under way are not left out.
+    pub(crate) fn progress(&self) -> f64 {
+        let ways = [
+            (self.backend.echoed() - self.echoed_before, &self.shared.message.frame),
+            (self.shared.arrived - self.arrived_before, &self.shared.message.echo),
+        ];
+        ways.into_iter().map(|(bytes, of)| bytes as f64 / of.len() as f64 / 2.0).sum()
     }
 
     /// Handshakes so far that resumed a session.
@@ -150,6 +160,7 @@ impl Load {
     pub(crate) fn message_len(&mut self, len: usize) {
         debug_assert!(self.clients.iter().flatten().all(|client| client.in_flight == 0));
         self.shared.message = Message::new(len);
+        (self.echoed_before, self.arrived_before) = (self.backend.echoed(), self.shared.arrived);
     }
 
     /// Opens `count` tunnels, of which at most `at_once` are under way, until each had one echo.
@@ -447,10 +458,11 @@ mod tests {
     fn every_opened_tunnel_has_had_one_echo() {
         let (mut load, target) = direct();
         load.open(&target, 20, 3).unwrap();
-        assert_eq!((load.echoes(), load.backend.live()), (20, 20));
+        assert_eq!((load.echoes, load.backend.live()), (20, 20));
+        assert_eq!(load.progress(), 20.0);
         load.message_len(300_000);
         load.echo_once(4).unwrap();
-        assert_eq!(load.echoes(), 40);
+        assert_eq!((load.echoes, load.progress()), (40, 20.0));
         load.leave();
         load.wait_for_silence().unwrap();
         assert_eq!(load.backend.live(), 0);
@@ -461,12 +473,12 @@ mod tests {
         let (mut load, target) = direct();
         load.open(&target, 2, 2).unwrap();
         load.begin_to_repeat().unwrap();
-        let before = load.echoes();
-        load.until(|load| Ok(load.echoes() > before + 50)).unwrap();
+        let before = load.echoes;
+        load.until(|load| Ok(load.echoes > before + 50)).unwrap();
         load.come_to_rest().unwrap();
         load.begin_to_renew(&target, 2).unwrap();
-        let before = load.echoes();
-        load.until(|load| Ok(load.echoes() > before + 20)).unwrap();
+        let before = load.echoes;
+        load.until(|load| Ok(load.echoes > before + 20)).unwrap();
         load.come_to_rest().unwrap();
         assert!(load.clients.iter().flatten().all(resting));
     }
@@ -479,6 +491,6 @@ mod tests {
         let mut latencies = load.paced(10_000, Duration::from_millis(20)).unwrap();
         assert!(latencies.percentile_us(1.0).unwrap() > 0.0);
         assert!(load.sunk() > 64 << 10);
-        assert_eq!(load.echoes(), 205);
+        assert_eq!(load.echoes, 205);
     }
 }

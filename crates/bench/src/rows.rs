@@ -94,16 +94,6 @@ impl Row {
         matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. })
     }
 
-    /// How many slices there are, and how long one is.
-    pub(crate) fn slices(&self, scale: &Scale) -> (usize, Duration) {
-        match self.work {
-            Work::Echo { len, .. } if len >= LARGE => {
-                (scale.slices / scale.large_slice, scale.slice * scale.large_slice as u32)
-            }
-            _ => (scale.slices, scale.slice),
-        }
-    }
-
     /// What comes before the first slice.
     pub(crate) fn prepare(&self, trial: &mut Trial<'_>) -> io::Result<Prepared> {
         let renew = match self.work {
@@ -134,7 +124,7 @@ impl Row {
         }
         trial.load.run_for(trial.scale.warm_up)?;
         let (begin, resumed) = (trial.begin()?, trial.load.resumed());
-        trial.load.run_for(self.slices(trial.scale).1)?;
+        trial.load.run_for(trial.scale.slice)?;
         prepared.total.add(&trial.end(&begin)?);
         prepared.resumed += trial.load.resumed() - resumed;
         trial.load.come_to_rest()?;
@@ -149,10 +139,10 @@ impl Row {
         let Prepared { total, resumed, .. } = prepared;
         let (what, rate) = match self.work {
             Work::Handshakes { tickets } => {
-                let expected = if tickets == Tickets::Used { total.echoes } else { 0 };
+                let expected = if tickets == Tickets::Used { total.echoes } else { 0.0 };
                 // Handshakes at the edges of a slice have their echo on its other side.
-                if resumed.abs_diff(expected) > (2 * AT_ONCE * scale.slices) as u64 {
-                    let text = format!("{resumed} of {} sessions were resumed", total.echoes);
+                if (*resumed as f64 - expected).abs() > (2 * AT_ONCE * scale.slices) as f64 {
+                    let text = format!("{resumed} of {:.0} sessions were resumed", total.echoes);
                     return Err(io::Error::other(text));
                 }
                 ("handshake", "handshakes per second")
@@ -179,9 +169,6 @@ impl Row {
         }
     }
 }
-
-/// Messages of which a short slice holds few.
-const LARGE: usize = 1 << 20;
 
 /// How many clients come at once: few enough that a store of eight tickets never runs dry.
 const AT_ONCE: usize = 4;
@@ -239,12 +226,9 @@ pub(crate) struct Scale {
     pub(crate) runs: usize,
     /// How many slices a sliced measurement has. A machine's speed changes within seconds, and a
     /// change is to meet all proxies alike.
-    slices: usize,
+    pub(crate) slices: usize,
     /// How long one is.
     slice: Duration,
-    /// As many slices are one where messages are so large that few end in a short one: those at its
-    /// edges count wholly or not at all.
-    large_slice: usize,
     warm_up: Duration,
     /// How many connections a sliced measurement may have.
     connections: usize,
@@ -265,7 +249,6 @@ impl Scale {
             runs: 5,
             slices: 12,
             slice: Duration::from_millis(200),
-            large_slice: 12,
             connections: usize::MAX,
             warm_up: Duration::from_millis(60),
             paced: Duration::from_secs(5),
@@ -281,7 +264,6 @@ impl Scale {
             runs: 1,
             slices: 2,
             slice: Duration::from_millis(80),
-            large_slice: 2,
             connections: usize::MAX,
             warm_up: Duration::from_millis(20),
             paced: Duration::from_millis(300),
@@ -321,7 +303,7 @@ struct Span {
     begin: Instant,
     proxy_cpu: Duration,
     own_cpu: Duration,
-    echoes: u64,
+    echoes: f64,
 }
 
 impl Trial<'_> {
@@ -432,7 +414,7 @@ impl Trial<'_> {
             begin: Instant::now(),
             proxy_cpu: self.tree.map_or(Ok(Duration::ZERO), Tree::cpu)?,
             own_cpu: process::own_cpu()?,
-            echoes: self.load.echoes(),
+            echoes: self.load.progress(),
         })
     }
 
@@ -454,7 +436,7 @@ struct Ended {
     time: Duration,
     proxy_cpu: Duration,
     own_cpu: Duration,
-    echoes: u64,
+    echoes: f64,
     proxied: bool,
 }
 
@@ -472,12 +454,12 @@ impl Ended {
     }
 
     fn per_second(&self) -> f64 {
-        self.echoes as f64 / self.seconds()
+        self.echoes / self.seconds()
     }
 
     /// The proxy's CPU time per echo, under the name of what an echo stands for.
     fn cpu_per(&self, what: &str) -> Vec<Reading> {
-        let us = micros(self.proxy_cpu) / self.echoes as f64;
+        let us = micros(self.proxy_cpu) / self.echoes;
         if self.proxied { vec![less(format!("CPU per {what}"), "µs", us)] } else { Vec::new() }
     }
 

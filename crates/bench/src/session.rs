@@ -125,7 +125,7 @@ fn measure_in_slices(
         (installed.peer, prepared)
     };
     let mut stages: Vec<_> = contestants.iter().map(prepare).collect();
-    for _ in 0..row.slices(scale).0 {
+    for _ in 0..scale.slices {
         // Each is the first in its turn.
         stages.rotate_left(1);
         for (_, stage) in &mut stages {

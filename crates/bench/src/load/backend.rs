@@ -44,6 +44,7 @@ pub(super) struct Backend {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     live: usize,
+    echoed: u64,
     sunk: u64,
     /// Nobody looks at what is read by a sink, and the kernel does not even copy it.
     nothing: Box<[MaybeUninit<u8>]>,
@@ -75,6 +76,7 @@ impl Backend {
             connections: Vec::new(),
             free: Vec::new(),
             live: 0,
+            echoed: 0,
             sunk: 0,
             nothing: Box::new_uninit_slice(SINK_TURN),
         })
@@ -87,6 +89,11 @@ impl Backend {
     /// How many connections are open.
     pub(super) fn live(&self) -> usize {
         self.live
+    }
+
+    /// How many bytes of frames have been read and answered.
+    pub(super) fn echoed(&self) -> u64 {
+        self.echoed
     }
 
     /// How many bytes sinks have read.
@@ -144,7 +151,7 @@ impl Backend {
         };
         let result = match connection.stage {
             Stage::Sink => sink(&connection.socket, &mut self.nothing, &mut self.sunk),
-            _ => connection.on_ready(event, read, scratch, outbox),
+            _ => connection.on_ready(event, read, scratch, outbox, &mut self.echoed),
         };
         match result {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
@@ -219,6 +226,7 @@ impl Connection {
         read: Option<Read<'_>>,
         scratch: &mut [u8],
         outbox: &mut Outbox,
+        echoed: &mut u64,
     ) -> io::Result<Next> {
         if event.writable {
             self.out.flush(self.socket.as_fd())?;
@@ -229,7 +237,7 @@ impl Connection {
         if let Some(read) = read {
             let is_last = read.is_last(event);
             match read.bytes()? {
-                Some(bytes) => self.on_bytes(bytes, outbox)?,
+                Some(bytes) => self.on_bytes(bytes, outbox, echoed)?,
                 None => return Ok(Next::Wait),
             };
             if is_last {
@@ -244,7 +252,7 @@ impl Connection {
                 Received::Blocked => return Ok(Next::Wait),
                 Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             };
-            let next = self.on_bytes(&mut scratch[..kept + n], outbox)?;
+            let next = self.on_bytes(&mut scratch[..kept + n], outbox, echoed)?;
             if next == Next::Again || (n < room && !event.hung_up) {
                 return Ok(next);
             }
@@ -259,10 +267,16 @@ impl Connection {
         }
     }
 
-    fn on_bytes(&mut self, bytes: &mut [u8], outbox: &mut Outbox) -> io::Result<Next> {
+    fn on_bytes(
+        &mut self,
+        bytes: &mut [u8],
+        outbox: &mut Outbox,
+        echoed: &mut u64,
+    ) -> io::Result<Next> {
         match &mut self.stage {
             Stage::Sink => Ok(Next::Again),
             Stage::Echo(echo) => {
+                *echoed += (bytes.len() - echo.header.len()) as u64;
                 let (out, token, socket) = (&mut self.out, self.token, self.socket.as_fd());
                 echo.advance(bytes, |answer| out.post(outbox, token, socket, answer))?;
                 Ok(Next::Wait)

@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) outbox: Outbox,
     pub(super) message: Message,
     flood: Message,
+    /// Bytes of echoes that have come.
+    pub(super) arrived: u64,
     pub(super) resumed: u64,
 }
 
@@ -71,6 +73,7 @@ impl Shared {
             outbox: Outbox::default(),
             message: Message::new(125),
             flood: Message::new(64 << 10),
+            arrived: 0,
             resumed: 0,
         }
     }
@@ -297,6 +300,7 @@ impl Client {
             }
         }
         self.in_flight -= heard.echoes;
+        shared.arrived += heard.bytes;
         if heard.upgraded && self.role == Role::Echo {
             self.send_message(shared)?;
         }
@@ -398,12 +402,15 @@ fn ended(stage: &Stage) -> io::Error {
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
     upgraded: bool,
+    /// Bytes of echoes, and how many came to their end with them.
+    bytes: u64,
     echoes: usize,
 }
 
 impl Heard {
     fn add(&mut self, more: Self) {
         self.upgraded |= more.upgraded;
+        self.bytes += more.bytes;
         self.echoes += more.echoes;
     }
 }
@@ -429,7 +436,8 @@ enum Stage {
 impl Talk {
     fn on_plain(&mut self, bytes: &[u8], message: &Message) -> io::Result<Heard> {
         let Stage::Upgrading(head) = &mut self.stage else {
-            return Ok(Heard { upgraded: false, echoes: self.on_echo(bytes, &message.echo)? });
+            let echoes = self.on_echo(bytes, &message.echo)?;
+            return Ok(Heard { upgraded: false, bytes: bytes.len() as u64, echoes });
         };
         head.extend_from_slice(bytes);
         let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -447,7 +455,7 @@ impl Talk {
             return Err(io::Error::other("bytes behind the 101 that nobody had asked for"));
         }
         self.stage = Stage::Open;
-        Ok(Heard { upgraded: true, echoes: 0 })
+        Ok(Heard { upgraded: true, ..Heard::default() })
     }
 
     /// Compares with what must come, over and over; returns how often it has come to its end.
