@@ -153,12 +153,8 @@ impl Batch {
                         self.failure = Some(error);
                         self.ring = None;
                     }
-                    for (call, outcome) in rest.iter().zip(&mut self.outcomes[begin..]) {
-                        if outcome.is_none_of_the_sockets() {
-                            // SAFETY: as the caller promises.
-                            *outcome = unsafe { call.make(kind) };
-                        }
-                    }
+                    // SAFETY: as the caller promises.
+                    unsafe { repeat(kind, rest, &mut self.outcomes[begin..]) };
                 }
                 _ => {
                     // SAFETY: as the caller promises.
@@ -181,8 +177,9 @@ impl Batch {
         let receive = Call { socket: far.as_raw_fd(), bytes, len: 2 };
         let nothing = Call { socket: near.as_raw_fd(), bytes: NOTHING.as_ptr().cast_mut(), len: 1 };
         let blocked = -libc::EAGAIN;
-        // SAFETY: an operation is over after `carried_out`, or waits: that of the first step writes nothing
-        // then until its socket and its ring are gone, and what the last one reads is there for ever.
+        // SAFETY: an operation is over after `carried_out`, or waits. If the first one does, it writes
+        // nothing until its socket and its ring are gone; if not, no other `recv` will. What is sent is
+        // there for ever.
         unsafe {
             let steps = carried_out(ring, &receive, Kind::Recv)? == Some(blocked)
                 && carried_out(ring, &nothing, Kind::Send)? == Some(1)
@@ -195,6 +192,20 @@ impl Batch {
                 Some(result) if result == blocked => Ok(()),
                 _ => Err(refused()),
             }
+        }
+    }
+}
+
+/// Makes those calls alone whose outcomes say nothing of their sockets.
+///
+/// # Safety
+///
+/// As [`Batch::make`].
+unsafe fn repeat(kind: Kind, calls: &[Call], outcomes: &mut [Outcome]) {
+    for (call, outcome) in calls.iter().zip(outcomes) {
+        if outcome.is_none_of_the_sockets() {
+            // SAFETY: as the caller promises.
+            *outcome = unsafe { call.make(kind) };
         }
     }
 }
@@ -401,6 +412,26 @@ mod tests {
             assert!(batch.recv(std::iter::empty()).is_empty());
             assert!(batch.send(std::iter::empty()).is_empty());
         }
+    }
+
+    #[test]
+    fn calls_that_were_given_up_are_made_alone_and_no_others() {
+        let pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+        let mut bytes = *b"abc";
+        let calls: Vec<_> = pairs
+            .iter()
+            .map(|(near, _)| Call { socket: near.as_raw_fd(), bytes: bytes.as_mut_ptr(), len: 3 })
+            .collect();
+        let given = [-libc::ECANCELED, -libc::EPIPE, 3, -libc::EINTR];
+        let mut outcomes = given.map(Outcome);
+        // SAFETY: sockets and bytes live on.
+        unsafe { repeat(Kind::Send, &calls, &mut outcomes) };
+        assert_eq!(outcomes, [3, -libc::EPIPE, 3, 3].map(Outcome));
+        let arrived = pairs.into_iter().map(|(_, mut far)| {
+            far.set_nonblocking(true).unwrap();
+            far.read(&mut [0; 8]).unwrap_or(0)
+        });
+        assert_eq!(arrived.collect::<Vec<_>>(), [3, 0, 0, 3]);
     }
 
     #[test]
