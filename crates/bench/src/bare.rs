@@ -13,6 +13,8 @@ use wssgate_sys::epoll::{Epoll, Event, Events};
 use wssgate_sys::process;
 use wssgate_sys::socket::{Received, set_nodelay};
 
+use crate::load::joint_calls;
+
 /// The first argument of a benchmark that is to be this relay; then come `--listen` or `--backend`,
 /// each with an address, in any number.
 pub(crate) const ARGUMENT: &str = "--bare-relay";
@@ -65,7 +67,7 @@ impl Relay {
             sockets: Vec::new(),
             free: Vec::new(),
             ready: Vec::new(),
-            batch: Batch::new(GROUP as u32).unwrap_or_else(|_| Batch::one_by_one()),
+            batch: joint_calls(GROUP)?,
             buffer: vec![0; BUFFER * GROUP],
         };
         while let (Some(what), Some(address)) = (args.next(), args.next()) {

@@ -116,7 +116,7 @@ impl Load {
             epoll,
             events: Events::with_capacity(1024),
             ready: Vec::with_capacity(1024),
-            batch: Batch::new(GROUP as u32).unwrap_or_else(|_| Batch::one_by_one()),
+            batch: joint_calls(GROUP)?,
             pieces: vec![0; GROUP * PIECE],
             again: Vec::new(),
             backend,
@@ -249,6 +249,7 @@ impl Load {
                     client.due.push_back(due);
                     client.send_message(&mut self.shared)?;
                 }
+                self.deliver()?;
                 sent += 1;
             } else {
                 self.turn(Duration::ZERO)?;
@@ -308,13 +309,19 @@ impl Load {
 
     /// Writes together what was posted.
     fn deliver(&mut self) -> io::Result<()> {
+        if let Some(error) = self.batch.take_failure() {
+            // From here on it would be another load than that of the other proxies.
+            return Err(error);
+        }
         let mut outbox = std::mem::take(&mut self.shared.outbox);
         let Self { batch, clients, backend, .. } = self;
-        let calls = outbox.pieces();
+        let is_there = |&(token, _): &(u64, &[u8])| socket(clients, backend, token).is_some();
+        let posts: Vec<_> = outbox.pieces().filter(is_there).collect();
+        let calls = posts.iter();
         let calls =
-            calls.filter_map(|(token, bytes)| Some((socket(clients, backend, token)?, bytes)));
+            calls.filter_map(|&(token, bytes)| Some((socket(clients, backend, token)?, bytes)));
         let outcomes = batch.send(calls).iter();
-        for ((token, bytes), &outcome) in outbox.pieces().zip(outcomes) {
+        for ((token, bytes), &outcome) in posts.into_iter().zip(outcomes) {
             match split(token) {
                 (CLIENT, index) => {
                     if let Some(client) = &mut clients[index] {
@@ -378,6 +385,10 @@ impl Load {
         match split(event.token) {
             (CLIENT, index) => self.on_client(index, event, read),
             (CONNECTION, slot) => {
+                if self.backend.sinks(slot) {
+                    // It takes a while, and nobody is to wait for it.
+                    self.deliver()?;
+                }
                 let Shared { scratch, outbox, .. } = &mut self.shared;
                 let next = self.backend.on_ready(slot, event, read, scratch, outbox)?;
                 if next == Next::Again {
@@ -398,10 +409,21 @@ impl Load {
             return Ok(());
         };
         let echoes = client.on_ready(event, read, &mut self.shared)?;
-        if client.floods() && client.is_open() && client.flood(&mut self.shared)? {
-            self.again.push(event.token);
+        if client.floods() && client.is_open() {
+            self.flood(index)?;
         }
         (0..echoes).try_for_each(|_| self.on_echo(index))
+    }
+
+    fn flood(&mut self, index: usize) -> io::Result<()> {
+        // It takes a while, and nobody is to wait for it.
+        self.deliver()?;
+        if let Some(client) = &mut self.clients[index]
+            && client.flood(&mut self.shared)?
+        {
+            self.again.push(CLIENT + index as u64);
+        }
+        Ok(())
     }
 
     fn on_echo(&mut self, index: usize) -> io::Result<()> {
@@ -421,6 +443,15 @@ impl Load {
         }
         Ok(())
     }
+}
+
+/// What makes up to `size` calls together, or one by one if the kernel lets nobody. Whatever else stands
+/// in the way is an error, or one proxy would have another load than the others.
+pub(crate) fn joint_calls(size: usize) -> io::Result<Batch> {
+    Batch::new(size as u32).or_else(|error| match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM) => Ok(Batch::one_by_one()),
+        _ => Err(error),
+    })
 }
 
 /// The kind that a token names, and its index.
@@ -492,5 +523,29 @@ mod tests {
         assert!(latencies.percentile_us(1.0).unwrap() > 0.0);
         assert!(load.sunk() > 64 << 10);
         assert_eq!(load.echoes, 205);
+    }
+
+    #[test]
+    fn a_load_that_falls_behind_its_pace_sends_all_the_same() {
+        let (mut load, target) = direct();
+        load.open(&target, 3, 3).unwrap();
+        // Nobody can keep this pace, so several messages of a client are due at once.
+        load.paced(100_000_000, Duration::from_micros(2)).unwrap();
+        assert_eq!((load.echoes, load.progress()), (203, 203.0));
+    }
+
+    #[test]
+    fn a_backend_forgets_what_a_client_that_is_gone_was_to_hear() {
+        let (mut load, target) = direct();
+        load.open(&target, 2, 2).unwrap();
+        load.send(0).unwrap();
+        load.send(1).unwrap();
+        load.deliver().unwrap();
+        // Its message and its end are there together.
+        load.clients[0] = None;
+        load.until(|load| Ok(load.echoes == 3)).unwrap();
+        load.until(|load| Ok(load.backend.live() == 1)).unwrap();
+        load.send(1).unwrap();
+        load.until(|load| Ok(load.echoes == 4)).unwrap();
     }
 }

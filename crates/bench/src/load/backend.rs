@@ -129,6 +129,12 @@ impl Backend {
         self.connections.get(slot)?.as_ref().map(|connection| connection.socket.as_fd())
     }
 
+    /// Whether a connection only reads.
+    pub(super) fn sinks(&self, slot: usize) -> bool {
+        let connection = self.connections.get(slot).and_then(Option::as_ref);
+        connection.is_some_and(|connection| matches!(connection.stage, Stage::Sink))
+    }
+
     /// Whether somebody else may read a connection's next bytes, for [`on_ready`](Self::on_ready).
     pub(super) fn may_be_read(&self, slot: usize) -> bool {
         let connection = self.connections.get(slot).and_then(Option::as_ref);
