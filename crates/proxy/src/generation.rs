@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use wssgate_config::Config;
-use wssgate_config::model::{Content, Core, Http, ListenAddr, Location, LogTarget, ProxyPass};
+use wssgate_config::model::{
+    Content, Core, EventMethod, Http, ListenAddr, Location, LogLevel, LogTarget, ProxyPass,
+};
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
 
 use crate::clock;
+use crate::errno_text;
 use crate::log::{LogFiles, Logs, RingOnDrop};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
@@ -67,6 +70,15 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Tells in the log what goes on without io_uring: a warning if it was asked for by name.
+    pub(crate) fn on_no_io_uring(&self, what: &str, error: &io::Error) {
+        let level = match self.config.core.event_method {
+            EventMethod::IoUring => LogLevel::Warn,
+            EventMethod::Best | EventMethod::Epoll => LogLevel::Info,
+        };
+        self.logs.main().write(level, None, format_args!("{what} ({})", errno_text(error)));
+    }
+
     /// Builds what `config` describes, with what may be inherited from `previous`.
     ///
     /// The report of a success holds warnings. Nothing is bound or spawned; logs are opened, as

@@ -95,17 +95,11 @@ pub struct Proxy {
 /// Whether relays are to use io_uring. If it is wanted and the kernel does not let us, the log says so;
 /// nothing else changes.
 fn uses_io_uring(generation: &Generation) -> bool {
-    let level = match generation.config.core.event_method {
-        EventMethod::Epoll => return false,
-        EventMethod::Best => LogLevel::Info,
-        EventMethod::IoUring => LogLevel::Warn,
-    };
-    relay::try_io_uring()
-        .inspect_err(|error| {
-            let text = format!("io_uring is not used ({})", errno_text(error));
-            generation.logs.main().write(level, None, text);
-        })
-        .is_ok()
+    if generation.config.core.event_method == EventMethod::Epoll {
+        return false;
+    }
+    let tried = relay::try_io_uring();
+    tried.inspect_err(|error| generation.on_no_io_uring("io_uring is not used", error)).is_ok()
 }
 
 /// A generation that was replaced, or is being drained.
@@ -187,10 +181,10 @@ impl Proxy {
             }
         };
         let number = generation.number;
-        self.choose_io_uring(&generation);
         self.retire(&previous);
         drop(previous);
         self.current.store(Arc::new(generation));
+        self.choose_io_uring();
         self.offered.send_replace(listeners.clone());
         self.listeners.replace(listeners);
         self.orders.send_modify(|orders| orders.generation = number);
@@ -199,10 +193,11 @@ impl Proxy {
 
     /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
     /// that could not, or no longer, try again.
-    fn choose_io_uring(&self, generation: &Generation) {
+    fn choose_io_uring(&self) {
+        let generation = self.current.load();
         let wanted = generation.config.core.event_method != EventMethod::Epoll;
-        let on =
-            wanted && (self.seed.io_uring.load(Ordering::Relaxed) || uses_io_uring(generation));
+        let used = self.seed.io_uring.load(Ordering::Relaxed);
+        let on = wanted && (used || uses_io_uring(&generation));
         self.seed.io_uring.store(on, Ordering::Relaxed);
         for worker in &self.workers {
             // One that has ended uses nothing.

@@ -265,7 +265,7 @@ pub fn try_io_uring() -> io::Result<()> {
 }
 
 /// Starts a relay thread. `on_end` is called on it, once for every tunnel handed over, with the ticket;
-/// `on_refusal` when io_uring is not used, or no longer, although it was asked for.
+/// `on_refusal`, at once or on it, when io_uring is not used, or no longer, although it was asked for.
 ///
 /// They must not wait: all other tunnels stand still meanwhile.
 pub fn start(

@@ -14,7 +14,6 @@ use wssgate_config::model::{ListenAddr, LogLevel};
 use wssgate_sys::privileges;
 
 use super::{Live, Orders, Phase, Tunnels, Worker};
-use crate::errno_text;
 use crate::generation::Generation;
 use crate::listen::{Listener, accept};
 use crate::log::Attention;
@@ -109,8 +108,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     };
     let current = Arc::clone(&seed.current);
     let on_refusal = move |error: &io::Error| {
-        let text = format!("relay {id} does not use io_uring ({})", errno_text(error));
-        current.load().logs.main().write(LogLevel::Warn, None, text);
+        current.load().on_no_io_uring(&format!("relay {id} does not use io_uring"), error);
     };
     let relay = relay::start(&format!("relay {id}"), settings, on_end, on_refusal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
