@@ -52,7 +52,7 @@ impl Prepared {
         let (offered, offers) = watch::channel(self.listeners.clone());
         let mut listeners = Listeners::default();
         listeners.replace(self.listeners);
-        let io_uring = uses_io_uring(&self.generation);
+        let io_uring = uses_io_uring(&self.generation, false);
         let seed = Seed {
             metrics: Metrics::new(self.workers),
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
@@ -92,14 +92,12 @@ pub struct Proxy {
     replaced_at: Option<Instant>,
 }
 
-/// Whether relays are to use io_uring. If it is wanted and the kernel does not let us, the log says so;
-/// nothing else changes.
-fn uses_io_uring(generation: &Generation) -> bool {
-    if generation.config.core.event_method == EventMethod::Epoll {
-        return false;
-    }
-    let tried = relay::try_io_uring();
-    tried.inspect_err(|error| generation.on_no_io_uring("io_uring is not used", error)).is_ok()
+/// Whether relays are to use io_uring, which they may do already. If it is wanted and the kernel does not
+/// let us, the log says so; nothing else changes.
+fn uses_io_uring(generation: &Generation, already: bool) -> bool {
+    let told = |error: &_| generation.on_no_io_uring("io_uring is not used", error);
+    generation.config.core.event_method != EventMethod::Epoll
+        && (already || relay::try_io_uring().inspect_err(told).is_ok())
 }
 
 /// A generation that was replaced, or is being drained.
@@ -194,10 +192,8 @@ impl Proxy {
     /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
     /// that could not, or no longer, try again.
     fn choose_io_uring(&self) {
-        let generation = self.current.load();
-        let wanted = generation.config.core.event_method != EventMethod::Epoll;
-        let used = self.seed.io_uring.load(Ordering::Relaxed);
-        let on = wanted && (used || uses_io_uring(&generation));
+        let already = self.seed.io_uring.load(Ordering::Relaxed);
+        let on = uses_io_uring(&self.current.load(), already);
         self.seed.io_uring.store(on, Ordering::Relaxed);
         for worker in &self.workers {
             // One that has ended uses nothing.
