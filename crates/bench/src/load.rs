@@ -102,9 +102,6 @@ pub(crate) struct Load {
     plan: Plan,
     connects: usize,
     echoes: u64,
-    /// What the backend and the clients had read when the present message was chosen.
-    echoed_before: u64,
-    arrived_before: u64,
     latencies: Latencies,
 }
 
@@ -125,8 +122,6 @@ impl Load {
             plan: Plan::Rest,
             connects: 0,
             echoes: 0,
-            echoed_before: 0,
-            arrived_before: 0,
             latencies: Latencies::default(),
         })
     }
@@ -140,8 +135,8 @@ impl Load {
     /// by its bytes, so that long ones that are under way are not left out.
     pub(crate) fn progress(&self) -> f64 {
         let ways = [
-            (self.backend.echoed() - self.echoed_before, &self.shared.message.frame),
-            (self.shared.arrived - self.arrived_before, &self.shared.message.echo),
+            (self.backend.echoed, &self.shared.message.frame),
+            (self.shared.arrived, &self.shared.message.echo),
         ];
         ways.into_iter().map(|(bytes, of)| bytes as f64 / of.len() as f64 / 2.0).sum()
     }
@@ -160,7 +155,7 @@ impl Load {
     pub(crate) fn message_len(&mut self, len: usize) {
         debug_assert!(self.clients.iter().flatten().all(|client| client.in_flight == 0));
         self.shared.message = Message::new(len);
-        (self.echoed_before, self.arrived_before) = (self.backend.echoed(), self.shared.arrived);
+        (self.backend.echoed, self.shared.arrived) = (0, 0);
     }
 
     /// Opens `count` tunnels, of which at most `at_once` are under way, until each had one echo.

@@ -44,7 +44,8 @@ pub(super) struct Backend {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     live: usize,
-    echoed: u64,
+    /// Bytes of frames that were read and answered, with the present message.
+    pub(super) echoed: u64,
     sunk: u64,
     /// Nobody looks at what is read by a sink, and the kernel does not even copy it.
     nothing: Box<[MaybeUninit<u8>]>,
@@ -89,11 +90,6 @@ impl Backend {
     /// How many connections are open.
     pub(super) fn live(&self) -> usize {
         self.live
-    }
-
-    /// How many bytes of frames have been read and answered.
-    pub(super) fn echoed(&self) -> u64 {
-        self.echoed
     }
 
     /// How many bytes sinks have read.

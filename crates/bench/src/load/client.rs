@@ -59,7 +59,7 @@ pub(super) struct Shared {
     pub(super) outbox: Outbox,
     pub(super) message: Message,
     flood: Message,
-    /// Bytes of echoes that have come.
+    /// Bytes of echoes that have come, with the present message.
     pub(super) arrived: u64,
     pub(super) resumed: u64,
 }
@@ -195,16 +195,7 @@ impl Client {
     pub(super) fn send_message(&mut self, shared: &mut Shared) -> io::Result<()> {
         self.in_flight += 1;
         let Shared { message, sealed, outbox, .. } = shared;
-        let bytes = match &mut self.transport {
-            Transport::Plain => &message.frame,
-            Transport::Records(records) => {
-                sealed.clear();
-                records.seal(&message.frame, sealed)?;
-                sealed
-            }
-            Transport::Rustls { .. } => return self.send_plain(&message.frame, sealed),
-        };
-        self.out.post(outbox, self.token, self.socket.as_fd(), bytes)
+        self.send_plain(&message.frame, sealed, outbox)
     }
 
     /// Keeps what the kernel did not take of posted bytes.
@@ -219,7 +210,8 @@ impl Client {
             if !self.out.is_empty() {
                 return Ok(false);
             }
-            self.send_plain(&shared.flood.frame, &mut shared.sealed)?;
+            let Shared { flood, sealed, outbox, .. } = &mut *shared;
+            self.send_plain(&flood.frame, sealed, outbox)?;
             sent += shared.flood.frame.len();
         }
         Ok(true)
@@ -238,7 +230,7 @@ impl Client {
             }
             _ => {
                 self.talk.stage = Stage::Upgrading(Vec::new());
-                self.send_plain(&request(self.role), &mut shared.sealed)
+                self.send_plain(&request(self.role), &mut shared.sealed, &mut shared.outbox)
             }
         }
     }
@@ -336,17 +328,25 @@ impl Client {
         self.out.send(self.socket.as_fd(), &shared.sealed)
     }
 
-    fn send_plain(&mut self, bytes: &[u8], sealed: &mut Vec<u8>) -> io::Result<()> {
+    fn send_plain(
+        &mut self,
+        bytes: &[u8],
+        sealed: &mut Vec<u8>,
+        outbox: &mut Outbox,
+    ) -> io::Result<()> {
         sealed.clear();
-        match &mut self.transport {
-            Transport::Plain => return self.out.send(self.socket.as_fd(), bytes),
-            Transport::Records(records) => records.seal(bytes, sealed)?,
+        let bytes = match &mut self.transport {
+            Transport::Plain => bytes,
+            Transport::Records(records) => {
+                records.seal(bytes, sealed)?;
+                sealed
+            }
             Transport::Rustls { connection, .. } => {
                 connection.writer().write_all(bytes)?;
                 return flush_tls(connection, &self.socket, &mut self.out, sealed);
             }
-        }
-        self.out.send(self.socket.as_fd(), sealed)
+        };
+        self.out.post(outbox, self.token, self.socket.as_fd(), bytes)
     }
 }
 
