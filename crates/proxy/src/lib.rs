@@ -10,6 +10,7 @@ pub mod generation;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod peers;
 pub mod relay;
 pub mod tls;
 pub mod tunnel;

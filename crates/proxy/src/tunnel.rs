@@ -21,9 +21,9 @@ use crate::front::request::Request;
 use crate::front::response::Reply;
 use crate::generation::Generation;
 use crate::listen::Stream;
+use crate::peers::{Connection, Lease, PeerStream};
 use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
-use crate::upstream::{Connection, Lease, PeerStream};
 use crate::worker::{Open, Worker};
 use conclusion::Conclusion;
 

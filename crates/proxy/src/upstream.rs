@@ -7,13 +7,8 @@
 mod accel;
 mod answer;
 mod attempt;
-pub mod balance;
-mod connect;
 mod cookie;
-mod crc32;
 mod destination;
-pub mod group;
-pub mod idle;
 mod plan;
 mod request;
 mod response;
@@ -29,21 +24,17 @@ use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySet
 use wssgate_http1::{Fields, Framing, Method, ResponseHead};
 use wssgate_ws::handshake::{SwitchError, Switched};
 
-pub use balance::Selection;
-pub(crate) use connect::{Connection, PeerStream};
-pub use group::{Group, Lease, Peer, groups};
-pub use idle::IdlePool;
-
 use answer::{Carrier, End};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
-use connect::{Failure, Options};
 use destination::Destination;
-use idle::Key;
 use plan::{Asked, Plan};
 
 use crate::front::body::{BodyError, BufferedBody, RequestBody};
 use crate::front::request::{Request, UpstreamState};
 use crate::front::{Exchange, Outcome, Reply, Responder};
+use crate::peers::{
+    Connection, Failure, Group, Key, Lease, Options, PeerStream, Selection, connect,
+};
 use crate::relay::Protocol;
 use crate::tunnel::Switch;
 use crate::worker::Worker;
@@ -288,7 +279,7 @@ impl Proxying<'_> {
         let began = Instant::now();
         let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
         let stream = tokio::select! {
-            stream = connect::connect(&lease.peer().address, options) => stream.map_err(trouble)?,
+            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
             () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
         };
         if !self.destination.tls {

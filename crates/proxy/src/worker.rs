@@ -18,9 +18,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::generation::Generation;
 use crate::metrics::{Counters, Gauge, Metrics};
+use crate::peers::IdlePool;
 use crate::relay::{EndCause, Handover, RelayHandle, Selection};
 use crate::tunnel::Tunnel;
-use crate::upstream::IdlePool;
 
 pub(crate) use thread::{Seed, WorkerThread};
 use tunnels::Tunnels;

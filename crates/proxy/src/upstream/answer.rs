@@ -10,11 +10,11 @@ use wssgate_config::model::{LogLevel, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
 
 use super::attempt::{Sender, Sending, at};
-use super::connect::{Connection, Failure, READ_SIZE};
 use crate::front::body::BodyError;
 use crate::front::client::Gone;
 use crate::front::request::Request;
 use crate::front::response::Responder;
+use crate::peers::{Connection, Failure, READ_SIZE};
 
 const READING: &str = "reading upstream";
 

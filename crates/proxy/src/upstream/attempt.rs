@@ -11,10 +11,10 @@ use tokio::time::sleep_until;
 use wssgate_config::model::ProxySettings;
 use wssgate_http1::{ResponseError, ResponseHead, ResponseParser, encode_chunk};
 
-use super::connect::{Connection, Failure, READ_SIZE};
 use super::plan::Plan;
 use crate::front::body::{BodyError, RequestBody};
 use crate::front::response::Responder;
+use crate::peers::{Connection, Failure, READ_SIZE};
 
 /// Interim answers (1xx) that an upstream may send before the real one.
 const MAX_INTERIM: usize = 16;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wssgate_config::model::{FixedPass, ListenAddr, LogLevel, ProxyPass};
 
-use super::group::Group;
 use super::request::UriPart;
 use crate::front::request::Request;
+use crate::peers::Group;
 
 /// The upstream of one request.
 pub(crate) struct Destination<'a> {

@@ -15,8 +15,8 @@ use crate::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;
+use crate::peers::IdlePool;
 use crate::relay::{self, Relay, TunnelEnd};
-use crate::upstream::IdlePool;
 
 /// What is left of a worker without its threads and listeners: its relay and its orders.
 pub struct Lone {

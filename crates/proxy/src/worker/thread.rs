@@ -18,9 +18,9 @@ use crate::generation::Generation;
 use crate::listen::{Listener, accept};
 use crate::log::Attention;
 use crate::metrics::Metrics;
+use crate::peers::IdlePool;
 use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
 use crate::spare::Trimming;
-use crate::upstream::IdlePool;
 
 /// How long the connections of a fast stop have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);

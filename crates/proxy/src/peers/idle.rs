@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::listen::Stream;
-    use crate::upstream::connect::PeerStream;
+    use crate::peers::connect::PeerStream;
 
     const RULES: Keepalive = Keepalive {
         connections: 2,
