@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wssgate_proxy::front::NGINX_VERSION;
+use wssgate_proxy::exchange::NGINX_VERSION;
 
 /// Where relative paths begin without `-p`.
 pub(crate) const PREFIX: &str = wssgate_config::load::DEFAULT_PREFIX;

@@ -15,9 +15,8 @@ const ORDER: &[&[&str]] = &[
     &["listen"],
     &["peers"],
     &["generation"],
-    &["front", "upstream", "tunnel", "worker"],
-    &["connection"],
-    &["listen::accept"],
+    &["front", "content", "exchange", "tunnel", "worker"],
+    &["worker::accept"],
     &["worker::thread", "worker::fuzz"],
     &["proxy"],
 ];

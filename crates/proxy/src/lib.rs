@@ -4,7 +4,8 @@
 //! Nothing is bound, opened or spawned until a configuration is complete.
 
 pub mod clock;
-pub mod connection;
+pub mod content;
+pub mod exchange;
 pub mod front;
 pub mod generation;
 pub mod listen;
@@ -14,7 +15,6 @@ pub mod peers;
 pub mod relay;
 pub mod tls;
 pub mod tunnel;
-pub mod upstream;
 pub mod worker;
 
 mod proxy;

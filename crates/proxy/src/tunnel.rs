@@ -4,6 +4,7 @@
 //! no request, only what must be said at the end.
 
 mod conclusion;
+pub(crate) mod table;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,10 +16,10 @@ use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
 use wssgate_sys::socket;
 
-use crate::front::access_log;
-use crate::front::client::ClientStream;
-use crate::front::request::Request;
-use crate::front::response::Reply;
+use crate::exchange::access_log;
+use crate::exchange::client::ClientStream;
+use crate::exchange::request::Request;
+use crate::exchange::response::Reply;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::peers::{Connection, Lease, PeerStream};

@@ -4,10 +4,10 @@
 //! and lock nothing. The main thread speaks to it through two watched values: the listening
 //! sockets and the [`Orders`].
 
+mod accept;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod thread;
-mod tunnels;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use crate::peers::IdlePool;
 use crate::relay::{EndCause, Handover, RelayHandle, Selection};
 use crate::tunnel::Tunnel;
 
+use crate::tunnel::table::{self, Tunnels};
 pub(crate) use thread::{Seed, WorkerThread};
-use tunnels::Tunnels;
 
 /// How far the end of a worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +102,7 @@ impl Worker {
         let ticket = self.tunnels.enter(tunnel);
         handover.ticket = ticket;
         if self.relay.hand_over(handover).is_err() {
-            return self.tunnels.end(ticket, &tunnels::stopped());
+            return self.tunnels.end(ticket, &table::stopped());
         }
         self.handed_over.notify_one();
         if life.has_expired() {

@@ -18,10 +18,11 @@ use wssgate_config::model::{
 use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser, Version};
 
 use crate::clock;
-use crate::front::client::Client;
+use crate::exchange::client::Client;
+use crate::exchange::request::MAX_URI_CHANGES;
+use crate::exchange::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log};
 use crate::front::phases::{self, End};
-use crate::front::request::MAX_URI_CHANGES;
-use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
+use crate::front::route;
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::tunnel::{self, Switch};

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wssgate_config::model::{Content, LocationId, LogLevel, ServerId};
-use wssgate_http1::{Escape, Framing, Method, escape};
+use wssgate_http1::{Escape, Framing, escape};
 
-use crate::front::conditional::{self, Verdict};
+use crate::content::{Outcome, files, pages, status};
+use crate::exchange::{Exchange, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{
-    Exchange, Outcome, Reply, Request, access, files, pages, rewrite, route, status, try_files,
-};
+use crate::front::{access, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +172,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Content::Files => files::serve(exchange, location).await,
         Content::Proxy(pass) => {
             let worker = Rc::clone(&exchange.request.worker);
-            crate::upstream::proxy(exchange, pass, &worker).await
+            crate::content::proxy::proxy(exchange, pass, &worker).await
         }
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
@@ -259,35 +258,4 @@ fn with_slash(name: &[u8], args: &[u8]) -> Bytes {
         url.extend_from_slice(args);
     }
     url.into()
-}
-
-/// Whether a method may be answered with a file.
-pub(crate) fn reads_files(method: Method) -> bool {
-    matches!(method, Method::Get | Method::Head | Method::Post)
-}
-
-/// An answer of one piece to which the request's conditions apply.
-pub(crate) async fn send_conditional(
-    exchange: &mut Exchange,
-    mut reply: Reply,
-    body: Bytes,
-) -> Outcome {
-    match conditional::judge(&exchange.request, &reply) {
-        Verdict::Failed => return Outcome::Status(412),
-        Verdict::NotModified => conditional::make_not_modified(&mut reply),
-        Verdict::Send => {}
-    }
-    send(exchange, reply, body).await
-}
-
-/// An answer of one piece.
-pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
-    exchange.response.head(&mut exchange.request, reply);
-    if exchange.response.body(body).await.is_err() {
-        return Outcome::Close;
-    }
-    match exchange.response.finish(&mut exchange.request, None).await {
-        Ok(()) => Outcome::Done,
-        Err(_) => Outcome::Close,
-    }
 }

@@ -10,10 +10,10 @@ use wssgate_config::model::{
 use wssgate_config::template::{Part, Template};
 use wssgate_http1::{Escape, Unescape, escape, unescape};
 
-use crate::front::path::as_path;
+use crate::exchange::path::as_path;
+use crate::exchange::request::Request;
+use crate::exchange::variables;
 use crate::front::phases;
-use crate::front::request::Request;
-use crate::front::variables;
 
 /// How a list of directives ended.
 #[derive(Clone, Debug)]

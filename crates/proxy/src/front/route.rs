@@ -6,7 +6,7 @@ use wssgate_config::model::{
     AddressRoute, Http, ListenAddr, ListenSocket, LocationId, LocationKind, Locations, ServerId,
 };
 
-use crate::front::request::Request;
+use crate::exchange::request::Request;
 
 /// The virtual servers that answer at the local address of a connection.
 pub(crate) fn address_route<'s>(

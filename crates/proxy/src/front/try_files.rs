@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use wssgate_config::model::{Location, LogLevel, TryFallback, TryFiles};
 
-use crate::front::body::blocking;
-use crate::front::pages::split_args;
-use crate::front::path::as_path;
-use crate::front::{Outcome, Request, path};
+use crate::content::Outcome;
+use crate::content::pages::split_args;
+use crate::exchange::body::blocking;
+use crate::exchange::path::as_path;
+use crate::exchange::{Request, path};
 
 /// Looks for the candidates; `None` when one was found and is now the path.
 pub(crate) async fn run(

@@ -13,9 +13,9 @@ use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
 use crate::clock;
-use crate::front::access_log::{self, Rendered};
-use crate::front::request::{Request, UpstreamState};
-use crate::front::variables;
+use crate::exchange::access_log::{self, Rendered};
+use crate::exchange::request::{Request, UpstreamState};
+use crate::exchange::variables;
 use crate::generation::Generation;
 use crate::log::AccessSink;
 use crate::relay::{EndCause, TunnelEnd};

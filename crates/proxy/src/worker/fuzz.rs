@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use wssgate_config::model::ListenAddr;
 
 use super::{Orders, Phase, Tunnels, Worker};
-use crate::connection;
+use crate::front::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;

@@ -13,9 +13,10 @@ use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
 use wssgate_sys::privileges;
 
+use super::accept::accept;
 use super::{Live, Orders, Phase, Tunnels, Worker};
 use crate::generation::Generation;
-use crate::listen::{Listener, accept};
+use crate::listen::Listener;
 use crate::log::Attention;
 use crate::metrics::Metrics;
 use crate::peers::IdlePool;

@@ -6,9 +6,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
 use wssgate_config::template::Part;
 
-use crate::front::path::{self, as_path};
-use crate::front::request::Request;
-use crate::front::variables;
+use crate::exchange::path::{self, as_path};
+use crate::exchange::request::Request;
+use crate::exchange::variables;
 
 /// Writes the lines that the location asks for.
 pub(crate) fn write(request: &Request) {

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use wssgate_config::model::{BodyInFile, LocationSettings, LogLevel};
 use wssgate_http1::{BodyDecoder, Decoded, Framing};
 
-use crate::front::client::Client;
-use crate::front::request::Request;
+use crate::exchange::client::Client;
+use crate::exchange::request::Request;
 
 /// How much of a temporary file is read at once.
 const FILE_PIECE: usize = 64 * 1024;

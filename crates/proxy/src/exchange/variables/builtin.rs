@@ -12,9 +12,9 @@ use wssgate_http1::Version;
 
 use super::{joined, upstream};
 use crate::clock;
-use crate::front::request::Request;
-use crate::front::response::NGINX_VERSION;
-use crate::front::{headers, path};
+use crate::exchange::request::Request;
+use crate::exchange::response::NGINX_VERSION;
+use crate::exchange::{headers, path};
 
 /// The value of a fixed variable.
 pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wssgate_config::model::{FixedPass, ListenAddr, LogLevel, ProxyPass};
 
 use super::request::UriPart;
-use crate::front::request::Request;
+use crate::exchange::request::Request;
 use crate::peers::Group;
 
 /// The upstream of one request.

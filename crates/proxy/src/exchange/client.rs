@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::front::request::ConnectionInfo;
+use crate::exchange::request::ConnectionInfo;
 use crate::listen::Stream;
 use crate::tls::keys::RecordBoundary;
 

@@ -10,10 +10,10 @@ use wssgate_config::model::{LogLevel, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
 
 use super::attempt::{Sender, Sending, at};
-use crate::front::body::BodyError;
-use crate::front::client::Gone;
-use crate::front::request::Request;
-use crate::front::response::Responder;
+use crate::exchange::body::BodyError;
+use crate::exchange::client::Gone;
+use crate::exchange::request::Request;
+use crate::exchange::response::Responder;
 use crate::peers::{Connection, Failure, READ_SIZE};
 
 const READING: &str = "reading upstream";

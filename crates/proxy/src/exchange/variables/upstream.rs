@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use wssgate_config::variable::Builtin;
 
-use crate::front::request::{Request, UpstreamState};
+use crate::exchange::request::{Request, UpstreamState};
 
 /// What the attempts have sent, received and taken; `None` for other variables.
 pub(crate) fn passed(variable: Builtin, states: &[UpstreamState]) -> Option<Bytes> {

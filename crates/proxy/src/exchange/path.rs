@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::front::request::Request;
+use crate::exchange::request::Request;
 
 /// `$document_root`.
 pub(crate) fn root(request: &Request) -> Bytes {

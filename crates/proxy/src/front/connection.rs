@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use wssgate_config::model::{ListenAddr, LogLevel};
 
-use crate::front::client::{Client, ClientStream};
+use crate::exchange::client::{Client, ClientStream};
+use crate::exchange::request::ConnectionInfo;
 use crate::front::h1::{self, Link};
-use crate::front::request::ConnectionInfo;
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::Stream;

@@ -16,10 +16,10 @@ use wssgate_http1::{
 };
 
 use crate::clock;
-use crate::front::client::{Client, Gone};
-use crate::front::date;
-use crate::front::headers;
-use crate::front::request::Request;
+use crate::exchange::client::{Client, Gone};
+use crate::exchange::date;
+use crate::exchange::headers;
+use crate::exchange::request::Request;
 use crate::worker::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.

@@ -7,8 +7,8 @@ use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
 use super::request::{BodyFraming, Head, Target};
-use crate::front::body::RequestBody;
-use crate::front::request::Request;
+use crate::exchange::body::RequestBody;
+use crate::exchange::request::Request;
 
 /// A request ready to be sent.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use wssgate_config::model::{CookieRewrite, LogLevel, Pattern, ProxyRedirect, Pro
 use wssgate_http1::{Framing, ResponseHead};
 
 use super::cookie::SetCookie;
-use crate::front::request::Request;
-use crate::front::response::Reply;
+use crate::exchange::request::Request;
+use crate::exchange::response::Reply;
 
 /// Fields that are about one connection, or that we write ourselves.
 const NOT_PASSED: [&str; 4] = ["Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding"];

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use wssgate_config::model::Return;
 use wssgate_http1::Method;
 
-use crate::front::{Exchange, Outcome, Reply, Request, phases};
+use crate::content::{self, Outcome};
+use crate::exchange::{Exchange, Reply, Request};
 
 /// The minimal transparent GIF.
 const EMPTY_GIF: [u8; 43] = [
@@ -32,7 +33,7 @@ pub(crate) async fn answer(exchange: &mut Exchange, answer: &Return) -> Outcome 
     let mut reply = Reply::new(answer.status);
     reply.content_type = content_type(&exchange.request);
     reply.length = Some(text.len() as u64);
-    phases::send_conditional(exchange, reply, text).await
+    content::send_conditional(exchange, reply, text).await
 }
 
 /// The type of the path's extension, or `default_type`.
@@ -62,7 +63,7 @@ pub(crate) async fn empty_gif(exchange: &mut Exchange) -> Outcome {
     reply.content_type = Some(Bytes::from_static(b"image/gif"));
     reply.length = Some(EMPTY_GIF.len() as u64);
     reply.last_modified = Some(EMPTY_GIF_TIME);
-    phases::send_conditional(exchange, reply, Bytes::from_static(&EMPTY_GIF)).await
+    content::send_conditional(exchange, reply, Bytes::from_static(&EMPTY_GIF)).await
 }
 
 /// `stub_status`: nginx's page of counters.
@@ -88,7 +89,7 @@ pub(crate) async fn stub_status(exchange: &mut Exchange) -> Outcome {
     let mut reply = Reply::new(200);
     reply.content_type = Some(Bytes::from_static(b"text/plain"));
     reply.length = Some(page.len() as u64);
-    phases::send(exchange, reply, page.into()).await
+    content::send(exchange, reply, page.into()).await
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use wssgate_config::model::IfModifiedSince;
 
-use crate::front::date;
-use crate::front::{Reply, Request};
+use crate::exchange::date;
+use crate::exchange::{Reply, Request};
 
 /// What the conditions of a request make of a 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

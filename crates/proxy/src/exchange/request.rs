@@ -17,7 +17,7 @@ use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
 
-use crate::front::body::BufferedBody;
+use crate::exchange::body::BufferedBody;
 use crate::generation::Generation;
 use crate::tls::server::TlsInfo;
 use crate::worker::Worker;
@@ -257,12 +257,12 @@ impl Request {
 
     /// The value of a variable; `None` when it has none.
     pub fn variable(&self, id: VariableId) -> Option<Bytes> {
-        crate::front::variables::value(self, id)
+        crate::exchange::variables::value(self, id)
     }
 
     /// The text of a template; variables without a value are empty.
     pub fn text(&self, template: &Template) -> Bytes {
-        crate::front::variables::text(self, template)
+        crate::exchange::variables::text(self, template)
     }
 
     /// Matches `regex` against `subject`; a match sets `$1`… and the variables of named groups.
@@ -279,7 +279,7 @@ impl Request {
         for &(group, id) in regex.names() {
             let value = captures.groups.get(group).copied().flatten();
             let (start, end) = value.unwrap_or((0, 0));
-            crate::front::variables::set(self, id, subject.slice(start..end));
+            crate::exchange::variables::set(self, id, subject.slice(start..end));
         }
         *self.last_match.borrow_mut() = LastMatch { subject: subject.clone(), captures };
     }

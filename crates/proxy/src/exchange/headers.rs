@@ -9,9 +9,9 @@ use jiff::{Timestamp, ToSpan};
 use wssgate_config::model::{AddHeader, Expires, Location};
 use wssgate_http1::Fields;
 
-use crate::front::date;
-use crate::front::request::{Draft, Request};
-use crate::front::response::Reply;
+use crate::exchange::date;
+use crate::exchange::request::{Draft, Request};
+use crate::exchange::response::Reply;
 
 /// The statuses for which `add_header` and `expires` work without `always`.
 fn is_safe_status(status: u16) -> bool {

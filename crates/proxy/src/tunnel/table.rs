@@ -11,7 +11,7 @@ use crate::tunnel::Tunnel;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
 #[derive(Default)]
-pub(super) struct Tunnels {
+pub(crate) struct Tunnels {
     carried: RefCell<Slab<Tunnel>>,
     /// Removed from it, for [`spare::shrink`].
     removed: Cell<usize>,
@@ -26,12 +26,12 @@ impl std::fmt::Debug for Tunnels {
 
 impl Tunnels {
     /// A ticket for a tunnel.
-    pub(super) fn enter(&self, tunnel: Tunnel) -> u64 {
+    pub(crate) fn enter(&self, tunnel: Tunnel) -> u64 {
         self.carried.borrow_mut().insert(tunnel) as u64
     }
 
     /// Tells an end. A ticket that is not in use is none of ours.
-    pub(super) fn end(&self, ticket: u64, end: &TunnelEnd) {
+    pub(crate) fn end(&self, ticket: u64, end: &TunnelEnd) {
         let Ok(key) = usize::try_from(ticket) else { return };
         // Taken out first: who hears of an end may begin something new.
         let ended = self.remove(key);
@@ -50,13 +50,13 @@ impl Tunnels {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.carried.borrow().len()
     }
 }
 
 /// The end of a tunnel that the relay could not take or never told about.
-pub(super) fn stopped() -> TunnelEnd {
+pub(crate) fn stopped() -> TunnelEnd {
     TunnelEnd {
         cause: EndCause::Stopped,
         duration: Duration::ZERO,

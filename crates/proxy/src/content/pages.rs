@@ -6,8 +6,9 @@ use bytes::Bytes;
 use wssgate_config::model::{ErrorPage, ErrorPageStatus};
 use wssgate_http1::{Method, Version};
 
-use crate::front::response::server_name;
-use crate::front::{Exchange, Outcome, Reply, Request, phases};
+use crate::content::{self, Outcome};
+use crate::exchange::response::server_name;
+use crate::exchange::{Exchange, Reply, Request};
 
 /// Behind a page of an error it keeps old browsers from showing one of their own.
 const PADDING: &str = "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n";
@@ -104,7 +105,7 @@ async fn built_in(exchange: &mut Exchange, status: u16) -> Outcome {
     if !body.is_empty() {
         reply.content_type = Some(Bytes::from_static(b"text/html"));
     }
-    phases::send(exchange, reply, body).await
+    content::send(exchange, reply, body).await
 }
 
 fn page_for(request: &Request, status: u16) -> Bytes {

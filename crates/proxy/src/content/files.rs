@@ -9,13 +9,13 @@ use bytes::Bytes;
 use wssgate_config::model::{Location, LogLevel};
 use wssgate_http1::{Escape, Method, escape};
 
+use crate::content::conditional::{self, Range, Verdict};
+use crate::content::status::content_type;
+use crate::content::{Outcome, reads_files};
 use crate::errno_text;
-use crate::front::body::blocking;
-use crate::front::conditional::{self, Range, Verdict};
-use crate::front::path::{as_path, file};
-use crate::front::phases::reads_files;
-use crate::front::status::content_type;
-use crate::front::{Exchange, Outcome, Reply, Request};
+use crate::exchange::body::blocking;
+use crate::exchange::path::{as_path, file};
+use crate::exchange::{Exchange, Reply, Request};
 
 /// How much of a file is read at once.
 const PIECE: u64 = 64 * 1024;

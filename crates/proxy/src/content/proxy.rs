@@ -29,9 +29,10 @@ use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
 use plan::{Asked, Plan};
 
-use crate::front::body::{BodyError, BufferedBody, RequestBody};
-use crate::front::request::{Request, UpstreamState};
-use crate::front::{Exchange, Outcome, Reply, Responder};
+use crate::content::Outcome;
+use crate::exchange::body::{BodyError, BufferedBody, RequestBody};
+use crate::exchange::request::{Request, UpstreamState};
+use crate::exchange::{Exchange, Reply, Responder};
 use crate::peers::{
     Connection, Failure, Group, Key, Lease, Options, PeerStream, Selection, connect,
 };

@@ -12,8 +12,8 @@ use wssgate_config::model::ProxySettings;
 use wssgate_http1::{ResponseError, ResponseHead, ResponseParser, encode_chunk};
 
 use super::plan::Plan;
-use crate::front::body::{BodyError, RequestBody};
-use crate::front::response::Responder;
+use crate::exchange::body::{BodyError, RequestBody};
+use crate::exchange::response::Responder;
 use crate::peers::{Connection, Failure, READ_SIZE};
 
 /// Interim answers (1xx) that an upstream may send before the real one.

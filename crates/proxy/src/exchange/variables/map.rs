@@ -7,7 +7,7 @@ use wssgate_config::hosts::HostTable;
 use wssgate_config::model::MapKind;
 use wssgate_config::template::Template;
 
-use crate::front::request::Request;
+use crate::exchange::request::Request;
 
 /// The value that a block gives for this request.
 pub(super) fn value(request: &Request, kind: &MapKind) -> Option<Bytes> {

@@ -19,8 +19,8 @@ use wssgate_config::model::LogLevel;
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
-use crate::front::date;
-use crate::front::request::{Request, Value};
+use crate::exchange::date;
+use crate::exchange::request::{Request, Value};
 
 /// How deep variables may refer to each other, as in nginx.
 const MAX_DEPTH: u8 = 100;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use wssgate_config::model::{ListenAddr, LogLevel};
 
-use super::stream::{self, Stream};
-use crate::connection;
+use crate::front::connection;
+use crate::listen::{Stream, unix_path};
 use crate::metrics::Held;
 use crate::worker::{Live, Worker};
 
@@ -40,7 +40,7 @@ impl Acceptor {
             }
             Self::Unix(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::Unix(stream), stream::unix_path(&peer)))
+                Ok((Stream::Unix(stream), unix_path(&peer)))
             }
         }
     }
