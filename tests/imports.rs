@@ -15,9 +15,12 @@ const ORDER: &[&[&str]] = &[
     &["listen"],
     &["peers"],
     &["generation"],
-    &["front", "content", "exchange", "tunnel", "worker"],
-    &["worker::accept"],
-    &["worker::thread", "worker::fuzz"],
+    &["site"],
+    &["exchange"],
+    &["tunnel"],
+    &["content"],
+    &["front"],
+    &["worker"],
     &["proxy"],
 ];
 

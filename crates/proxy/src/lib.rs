@@ -13,6 +13,7 @@ pub mod log;
 pub mod metrics;
 pub mod peers;
 pub mod relay;
+pub mod site;
 pub mod tls;
 pub mod tunnel;
 pub mod worker;

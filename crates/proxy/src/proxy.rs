@@ -18,7 +18,8 @@ use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
 use crate::relay::{self, EndCause, Selection};
-use crate::worker::{Orders, Phase, Seed, WorkerThread};
+use crate::site::{Orders, Phase};
+use crate::worker::{Seed, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);

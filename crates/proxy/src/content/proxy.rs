@@ -38,7 +38,6 @@ use crate::peers::{
 };
 use crate::relay::Protocol;
 use crate::tunnel::Switch;
-use crate::worker::Worker;
 
 const CONNECTING: &str = "connecting to upstream";
 
@@ -46,18 +45,14 @@ const CONNECTING: &str = "connecting to upstream";
 const CLIENT_CLOSED: u16 = 499;
 
 /// Passes a request to an upstream and its answer to the client.
-pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass, worker: &Rc<Worker>) -> Outcome {
-    match prepared(exchange, pass, worker).await {
+pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
+    match prepared(exchange, pass).await {
         Ok(outcome) => outcome,
         Err(status) => Outcome::Status(status),
     }
 }
 
-async fn prepared(
-    exchange: &mut Exchange,
-    pass: &ProxyPass,
-    worker: &Rc<Worker>,
-) -> Result<Outcome, u16> {
+async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
     let Exchange { request, body, response } = exchange;
     let generation = Arc::clone(&request.generation);
     let settings = &generation.http().locations[request.location.0].proxy;
@@ -80,7 +75,6 @@ async fn prepared(
     let mut proxying = Proxying {
         request,
         response,
-        worker,
         settings,
         destination: &destination,
         plan: &plan,
@@ -125,7 +119,6 @@ fn hash_key(request: &Request, group: &Group) -> Bytes {
 struct Proxying<'a> {
     request: &'a mut Request,
     response: &'a mut Responder,
-    worker: &'a Rc<Worker>,
     settings: &'a ProxySettings,
     destination: &'a Destination<'a>,
     plan: &'a Plan,
@@ -241,7 +234,7 @@ impl Proxying<'_> {
         let key = self.key(&lease);
         let cached = match lease.group().keepalive.connections {
             0 => None,
-            _ => self.worker.idle_upstreams.take(&key),
+            _ => self.request.site.idle_upstreams.take(&key),
         };
         let reused = cached.is_some();
         let connected = match cached {
@@ -437,7 +430,7 @@ impl Proxying<'_> {
             self.request.log(LogLevel::Warn, message);
         }
         let rules = link.lease.group().keepalive;
-        self.worker.idle_upstreams.keep(link.key, link.connection, rules);
+        self.request.site.idle_upstreams.keep(link.key, link.connection, rules);
     }
 
     /// Something else that is to be answered than what the upstream sent.

@@ -74,7 +74,7 @@ pub(crate) async fn stub_status(exchange: &mut Exchange) -> Outcome {
     if let Err(error) = exchange.body.will_discard().await {
         return Outcome::Status(error.status());
     }
-    let metrics = &exchange.request.worker.all_metrics;
+    let metrics = &exchange.request.site.all_metrics;
     let page = format!(
         "Active connections: {} \nserver accepts handled requests\n {} {} {} \n\
          Reading: {} Writing: {} Waiting: {} \n",

@@ -19,8 +19,8 @@ use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
 
 use crate::exchange::body::BufferedBody;
 use crate::generation::Generation;
+use crate::site::Site;
 use crate::tls::server::TlsInfo;
-use crate::worker::Worker;
 
 /// nginx's bound on internal redirects and rewrite cycles of one request.
 pub const MAX_URI_CHANGES: u8 = 10;
@@ -140,8 +140,8 @@ pub(crate) struct LastMatch {
 pub struct Request {
     /// The configuration that it began with.
     pub generation: Arc<Generation>,
-    /// The worker that serves it.
-    pub worker: Rc<Worker>,
+    /// What it needs of the worker that serves it.
+    pub site: Rc<Site>,
     /// Its connection.
     pub connection: Rc<ConnectionInfo>,
     /// The virtual server.

@@ -20,7 +20,7 @@ use crate::exchange::client::{Client, Gone};
 use crate::exchange::date;
 use crate::exchange::headers;
 use crate::exchange::request::Request;
-use crate::worker::Phase;
+use crate::site::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.
 pub const NGINX_VERSION: &str = "1.31.5";
@@ -154,7 +154,7 @@ impl Responder {
             reply.status = request.response.error_status;
             reply.status_text = None;
         }
-        if request.worker.phase() >= Phase::Draining {
+        if request.site.phase() >= Phase::Draining {
             request.keepalive = false;
         }
         reply.carry(std::mem::take(&mut request.carried_fields));

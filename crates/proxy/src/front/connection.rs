@@ -16,16 +16,18 @@ use crate::front::h1::{self, Link};
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::Stream;
+use crate::site::Site;
 use crate::tls::server::{TlsInfo, begins_tls};
-use crate::worker::Worker;
+use crate::tunnel::table::Tunnels;
 
 /// The first byte of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
 /// Serves one accepted connection, from its first byte to its end; `socket` is its index in
 /// `Http::sockets`.
-pub async fn serve(
-    worker: Rc<Worker>,
+pub(crate) async fn serve(
+    site: Rc<Site>,
+    tunnels: Rc<Tunnels>,
     generation: Arc<Generation>,
     socket: usize,
     stream: Stream,
@@ -65,7 +67,8 @@ pub async fn serve(
     let info = Rc::new(info(serial, &peer, local, socket, opened.tls, accepted));
     let client = Rc::new(Client::new(info, opened.stream));
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
-    h1::serve(Link { worker, client, address, misses_tls: opened.misses_tls }, left, life).await;
+    h1::serve(Link { site, tunnels, client, address, misses_tls: opened.misses_tls }, left, life)
+        .await;
 }
 
 /// A connection that is ready for its first request.

@@ -25,16 +25,19 @@ use crate::front::phases::{self, End};
 use crate::front::route;
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
+use crate::site::{Phase, Site};
+use crate::tunnel::table::Tunnels;
 use crate::tunnel::{self, Switch};
-use crate::worker::{Phase, Worker};
 
 /// How long a final close_notify may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A client connection that speaks HTTP/1.
 pub(crate) struct Link {
-    /// Who serves it.
-    pub(crate) worker: Rc<Worker>,
+    /// What its requests need of the worker.
+    pub(crate) site: Rc<Site>,
+    /// Where it goes when it switches protocols.
+    pub(crate) tunnels: Rc<Tunnels>,
     /// The connection.
     pub(crate) client: Rc<Client>,
     /// The address that accepted it, by which a generation finds its servers.
@@ -64,7 +67,7 @@ enum HeadRead {
 /// Serves the requests of a connection until it ends; `wait` is how long the first may take to
 /// begin. An idle connection ends with the `life` of the generation that it last used.
 pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
-    let mut held = Held::new(&link.worker.metrics, |counters| &counters.waiting);
+    let mut held = Held::new(&link.site.metrics, |counters| &counters.waiting);
     let mut served = 0;
     loop {
         let pipelined = served > 0 && link.client.has_input();
@@ -72,7 +75,7 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             break;
         }
         held.move_to(|counters| &counters.reading);
-        let generation = link.worker.generation();
+        let generation = link.site.generation();
         if generation.socket_at(&link.address).is_none() {
             // A reload took the address away.
             break;
@@ -109,8 +112,8 @@ impl Link {
     async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
         let stopped = async {
             match kept {
-                true => self.worker.reached(Phase::Draining).await,
-                false => self.worker.reached(Phase::Stopping).await,
+                true => self.site.reached(Phase::Draining).await,
+                false => self.site.reached(Phase::Stopping).await,
             }
         };
         tokio::select! {
@@ -133,7 +136,7 @@ impl Link {
         let settings = &generation.http().servers[server.0].connection;
         let mut parser = RequestParser::new();
         let started = Instant::now();
-        self.worker.metrics.requests.increment();
+        self.site.metrics.requests.increment();
         self.info().requests.set(self.info().requests.get() + 1);
         self.info().body_received.set(0);
         let read = self.read_head(&mut parser, settings).await;
@@ -218,7 +221,7 @@ impl Link {
         let http = generation.http();
         let request = Request {
             generation: Arc::clone(generation),
-            worker: Rc::clone(&self.worker),
+            site: Rc::clone(&self.site),
             connection: Rc::clone(self.info()),
             server,
             location: http.servers[server.0].location,
@@ -415,7 +418,7 @@ impl Link {
         // Nobody else uses the connection any more.
         if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
             let (stream, input) = client.into_parts();
-            tunnel::begin(request, stream, input, switch, &self.worker).await;
+            tunnel::begin(request, stream, input, switch, &self.tunnels).await;
         } else {
             access_log::write(&request);
         }

@@ -1,13 +1,12 @@
 //! The phases of a request: rewrite, location, rewrite again, access, try_files, content.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wssgate_config::model::{Content, LocationId, LogLevel, ServerId};
 use wssgate_http1::{Escape, Framing, escape};
 
-use crate::content::{Outcome, files, pages, status};
+use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::{Exchange, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
@@ -170,10 +169,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
     match &location.content {
         Content::Files => files::serve(exchange, location).await,
-        Content::Proxy(pass) => {
-            let worker = Rc::clone(&exchange.request.worker);
-            crate::content::proxy::proxy(exchange, pass, &worker).await
-        }
+        Content::Proxy(pass) => proxy::proxy(exchange, pass).await,
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }

@@ -12,7 +12,8 @@ use wssgate_config::model::{ListenAddr, LogLevel};
 use crate::front::connection;
 use crate::listen::{Stream, unix_path};
 use crate::metrics::Held;
-use crate::worker::{Live, Worker};
+use crate::site::Site;
+use crate::tunnel::table::Tunnels;
 
 /// How long accepting rests when the process or the system has no descriptor left, as nginx does
 /// (`accept_mutex_delay`). Waiting clients stay in the backlog, open connections live on.
@@ -48,8 +49,8 @@ impl Acceptor {
 
 /// Accepts on `socket` and serves what comes, until it is aborted.
 pub(crate) async fn accept(
-    worker: Rc<Worker>,
-    live: Rc<Live>,
+    site: Rc<Site>,
+    tunnels: Rc<Tunnels>,
     socket: OwnedFd,
     address: ListenAddr,
 ) -> io::Result<()> {
@@ -59,14 +60,14 @@ pub(crate) async fn accept(
         match acceptor.next().await {
             Ok((stream, peer)) => {
                 if std::mem::take(&mut resting) {
-                    log(&worker, LogLevel::Notice, "accepting again");
+                    log(&site, LogLevel::Notice, "accepting again");
                 }
-                serve(&worker, &live, &address, stream, peer);
+                serve(&site, &tunnels, &address, stream, peer);
             }
             Err(error) if out_of_descriptors(&error) => {
                 if !std::mem::replace(&mut resting, true) {
                     let text = format!("accept4() failed ({})", crate::errno_text(&error));
-                    log(&worker, LogLevel::Crit, &text);
+                    log(&site, LogLevel::Crit, &text);
                 }
                 tokio::time::sleep(REST).await;
             }
@@ -74,7 +75,7 @@ pub(crate) async fn accept(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 let text = format!("accept4() failed ({})", crate::errno_text(&error));
-                log(&worker, LogLevel::Error, &text);
+                log(&site, LogLevel::Error, &text);
                 // Whatever it is, it must not make this loop spin.
                 tokio::time::sleep(REST).await;
             }
@@ -87,31 +88,37 @@ fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12))
 }
 
-fn log(worker: &Worker, level: LogLevel, message: &str) {
-    worker.generation().logs.main().write(level, None, message);
+fn log(site: &Site, level: LogLevel, message: &str) {
+    site.generation().logs.main().write(level, None, message);
 }
 
 /// Gives a connection a task of its own, unless there are too many.
 fn serve(
-    worker: &Rc<Worker>,
-    live: &Rc<Live>,
+    site: &Rc<Site>,
+    tunnels: &Rc<Tunnels>,
     address: &ListenAddr,
     stream: Stream,
     peer: ListenAddr,
 ) {
-    worker.metrics.accepted.increment();
-    let generation = worker.generation();
+    site.metrics.accepted.increment();
+    let generation = site.generation();
     let limit = generation.config.core.worker_connections;
-    if live.count() >= limit {
+    if site.live.count() >= limit {
         let text = format!("{limit} worker_connections are not enough");
-        return log(worker, LogLevel::Error, &text);
+        return log(site, LogLevel::Error, &text);
     }
     // A reload may have taken the address away while this one waited.
     let Some(socket) = generation.socket_at(address) else { return };
-    worker.metrics.handled.increment();
-    let held = (live.enter(), Held::new(&worker.metrics, |counters| &counters.active));
-    let connection =
-        connection::serve(Rc::clone(worker), Arc::clone(&generation), socket, stream, peer);
+    site.metrics.handled.increment();
+    let held = (site.live.enter(), Held::new(&site.metrics, |counters| &counters.active));
+    let connection = connection::serve(
+        Rc::clone(site),
+        Rc::clone(tunnels),
+        Arc::clone(&generation),
+        socket,
+        stream,
+        peer,
+    );
     drop(generation);
     tokio::task::spawn_local(async move {
         connection.await;

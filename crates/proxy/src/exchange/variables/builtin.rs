@@ -222,7 +222,7 @@ fn local_port(local: &ListenAddr) -> String {
 }
 
 fn connections(request: &Request, variable: Builtin) -> u64 {
-    request.worker.all_metrics.total(|counters| match variable {
+    request.site.all_metrics.total(|counters| match variable {
         Builtin::ConnectionsActive => counters.active.value(),
         Builtin::ConnectionsReading => counters.reading.value(),
         Builtin::ConnectionsWriting => counters.writing.value(),
