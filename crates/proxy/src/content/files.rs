@@ -23,13 +23,13 @@ const PIECE: u64 = 64 * 1024;
 /// Answers with a file, an index, or a redirect to a directory.
 pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outcome {
     let request = &exchange.request;
-    if !reads_files(request.method) {
+    if !reads_files(request.target.method) {
         return Outcome::Status(405);
     }
-    if request.path.last() == Some(&b'/') {
+    if request.target.path.last() == Some(&b'/') {
         return index(request, location).await;
     }
-    let Some(path) = file(request, &request.path) else {
+    let Some(path) = file(request, &request.target.path) else {
         return Outcome::Status(500);
     };
     let opened = blocking({
@@ -44,7 +44,7 @@ pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outco
             request.log(LogLevel::Crit, format_args!("\"{path}\" is not a regular file"));
             Outcome::Status(404)
         }
-        Ok(Opened::File(_)) if request.method == Method::Post => Outcome::Status(405),
+        Ok(Opened::File(_)) if request.target.method == Method::Post => Outcome::Status(405),
         Ok(Opened::File(found)) => send(exchange, location, found).await,
     }
 }
@@ -108,15 +108,15 @@ fn is_forbidden(error: &io::Error) -> bool {
 /// 301 to the same path with a slash.
 fn to_directory(exchange: &mut Exchange) -> Outcome {
     let request = &mut exchange.request;
-    let mut url = Vec::with_capacity(request.path.len() + 1);
-    escape(&mut url, &request.path, Escape::Uri);
+    let mut url = Vec::with_capacity(request.target.path.len() + 1);
+    escape(&mut url, &request.target.path, Escape::Uri);
     url.push(b'/');
-    let args = request.args.borrow().clone();
+    let args = request.target.args.borrow().clone();
     if !args.is_empty() {
         url.push(b'?');
         url.extend_from_slice(&args);
     }
-    request.redirect = Some(url.into());
+    request.response.redirect = Some(url.into());
     Outcome::Status(301)
 }
 
@@ -146,6 +146,7 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
                 let range = format!("bytes */{}", found.len);
                 exchange
                     .request
+                    .response
                     .special_fields
                     .push((Bytes::from_static(b"Content-Range"), range.into()));
                 return Outcome::Status(416);
@@ -204,11 +205,11 @@ async fn index(request: &Request, location: &Location) -> Outcome {
     let mut directory_seen = false;
     for template in &location.settings.index {
         let name = request.text(template);
-        let args = request.args.borrow().clone();
+        let args = request.target.args.borrow().clone();
         if name.first() == Some(&b'/') {
             return Outcome::InternalRedirect { path: name, args };
         }
-        let Some(directory) = file(request, &request.path) else {
+        let Some(directory) = file(request, &request.target.path) else {
             return Outcome::Status(500);
         };
         let full = [&directory[..], &name].concat();
@@ -218,7 +219,7 @@ async fn index(request: &Request, location: &Location) -> Outcome {
         });
         match tested.await {
             Ok(()) => {
-                let path = [&request.path[..], &name].concat().into();
+                let path = [&request.target.path[..], &name].concat().into();
                 return Outcome::InternalRedirect { path, args };
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -232,7 +233,7 @@ async fn index(request: &Request, location: &Location) -> Outcome {
             Err(error) => return index_failed(request, location, &full, &error),
         }
     }
-    let shown = file(request, &request.path).unwrap_or_default();
+    let shown = file(request, &request.target.path).unwrap_or_default();
     let shown = shown.escape_ascii();
     request.log(LogLevel::Error, format_args!("directory index of \"{shown}\" is forbidden"));
     Outcome::Status(403)

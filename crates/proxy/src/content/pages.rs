@@ -21,15 +21,15 @@ pub(crate) async fn special(exchange: &mut Exchange, status: u16) -> Outcome {
     }
     request.response.error_status = status;
     if matches!(status, 400 | 413 | 414 | 495..=497 | 500 | 501) {
-        request.keepalive = false;
+        request.fate.keepalive = false;
     }
     if matches!(status, 400 | 495..=497) {
-        request.lingering = false;
+        request.fate.lingering = false;
     }
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.location.0].settings;
+    let settings = &generation.http().locations[request.place.location.0].settings;
     if request.has_error_page(status) {
-        request.error_page = !settings.recursive_error_pages;
+        request.place.error_page = !settings.recursive_error_pages;
         let page = settings.error_pages.iter().find(|page| page.statuses.contains(&status));
         if let Some(page) = page {
             return error_page(exchange, page).await;
@@ -67,9 +67,9 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
     let uri = request.text(&page.uri);
     match uri.first() {
         Some(b'/') => {
-            if request.method != Method::Head {
-                request.method = Method::Get;
-                request.method_name = Bytes::from_static(b"GET");
+            if request.target.method != Method::Head {
+                request.target.method = Method::Get;
+                request.target.method_name = Bytes::from_static(b"GET");
             }
             let (path, args) = split_args(&uri);
             Outcome::InternalRedirect { path, args }
@@ -82,7 +82,7 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
                 _ => 302,
             };
             request.response.error_status = status;
-            request.redirect = Some(uri);
+            request.response.redirect = Some(uri);
             built_in(exchange, status).await
         }
     }
@@ -122,7 +122,7 @@ fn page_for(request: &Request, status: u16) -> Bytes {
     );
     if settings.msie_padding
         && status >= 400
-        && request.version != Version::Http09
+        && request.arrival.version != Version::Http09
         && wants_padding(request)
     {
         page.push_str(&PADDING.repeat(6));

@@ -55,17 +55,17 @@ pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
 async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
     let Exchange { request, body, response } = exchange;
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.location.0].proxy;
+    let settings = &generation.http().locations[request.place.location.0].proxy;
     let destination = Destination::of(request, pass)?;
-    request.proxy_host = destination.host.clone();
-    request.proxy_port = destination.port.clone();
+    request.upstream.host = destination.host.clone();
+    request.upstream.port = destination.port.clone();
     let unbuffered = is_unbuffered(settings, body);
     if !unbuffered && body.framing() != Framing::None {
         body.buffer(request).await.map_err(|error| body_failed(request, &error))?;
     }
     let plan = Plan::of(request, body, &destination, unbuffered)?;
-    request.proxy_scheme = if destination.tls { "https://" } else { "http://" };
-    request.proxy_target = plan.target.clone();
+    request.upstream.scheme = if destination.tls { "https://" } else { "http://" };
+    request.upstream.target = plan.target.clone();
     let selection =
         destination.group.selection(&hash_key(request, &destination.group), client_ip(request));
     let tries = match settings.next_upstream_tries {
@@ -103,7 +103,7 @@ fn body_failed(request: &Request, error: &BodyError) -> u16 {
 }
 
 fn client_ip(request: &Request) -> Option<std::net::IpAddr> {
-    request.connection.client.map(|address| address.ip())
+    request.client.map(|address| address.ip())
 }
 
 /// The text of a group's `hash` directive.
@@ -168,7 +168,7 @@ impl Proxying<'_> {
             };
             let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
             let state = UpstreamState { address: Some(address), ..UpstreamState::default() };
-            self.request.upstream.push(state);
+            self.request.upstream.attempts.push(state);
             match self.attempt(lease, body, Instant::now()).await {
                 Tried::Over(outcome) => return outcome,
                 Tried::Failed(failed) => {
@@ -184,7 +184,7 @@ impl Proxying<'_> {
     fn no_live_upstreams(&mut self) -> Outcome {
         let address = Bytes::copy_from_slice(&self.destination.group.name);
         let state = UpstreamState { address: Some(address), status: 502, ..Default::default() };
-        self.request.upstream.push(state);
+        self.request.upstream.attempts.push(state);
         self.request.log(LogLevel::Error, format_args!("no live upstreams while {CONNECTING}"));
         Outcome::Status(502)
     }
@@ -219,7 +219,8 @@ impl Proxying<'_> {
 
     fn may_try_again(&self, cause: Cause, sent: bool) -> bool {
         let allowed = &self.settings.next_upstream;
-        let repeatable = !sent || self.request.method.is_idempotent() || allowed.non_idempotent;
+        let repeatable =
+            !sent || self.request.target.method.is_idempotent() || allowed.non_idempotent;
         let limit = self.settings.next_upstream_timeout;
         let in_time = limit.is_zero() || self.started.elapsed() < limit;
         let body_there = !(sent && self.plan.unbuffered && self.plan.with_body);
@@ -227,7 +228,7 @@ impl Proxying<'_> {
     }
 
     fn state(&mut self) -> &mut UpstreamState {
-        self.request.upstream.last_mut().expect("pushed before every try")
+        self.request.upstream.attempts.last_mut().expect("pushed before every try")
     }
 
     async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
@@ -260,7 +261,7 @@ impl Proxying<'_> {
         Key {
             group: lease.group().name.clone(),
             address: lease.peer().address.clone(),
-            only: own.then_some((self.request.generation.number, self.request.location)),
+            only: own.then_some((self.request.generation.number, self.request.place.location)),
         }
     }
 
@@ -293,7 +294,8 @@ impl Proxying<'_> {
     ) -> Result<PeerStream, Ended> {
         const SHAKING: &str = "SSL handshaking to upstream";
         let generation = &self.request.generation;
-        let client = generation.upstream_tls.get(self.request.location.0).and_then(Option::as_ref);
+        let client =
+            generation.upstream_tls.get(self.request.place.location.0).and_then(Option::as_ref);
         let Some(client) = client else {
             let message = format!("no TLS settings for this location while {SHAKING}");
             return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
@@ -353,7 +355,7 @@ impl Proxying<'_> {
         if let Some(memory) = kept.borrow_mut().whole() {
             let len = memory.len() as u64;
             let body = BufferedBody { memory, file: None, len };
-            self.request.buffered_body = Some(Rc::new(body));
+            self.request.body = Some(Rc::new(body));
         }
         self.state().status = head.status();
         self.state().header_time = Some(link.began.elapsed());
@@ -368,7 +370,7 @@ impl Proxying<'_> {
         }
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
-        self.request.upstream_head = Some(head.clone());
+        self.request.upstream.head = Some(head.clone());
         let (outcome, whole) = match self.instead_of(&head) {
             Some(outcome) => (outcome, matches!(framing, Framing::None | Framing::Length(0))),
             None => self.answer(&link, &mut sender, &head, framing).await,
@@ -438,7 +440,7 @@ impl Proxying<'_> {
         if let Some(rate) = head.fields().first_bytes("x-accel-limit-rate")
             && !response::ignored(self.settings, "X-Accel-Limit-Rate")
         {
-            *self.request.limit_rate.borrow_mut() = Some(rate);
+            *self.request.values.limit_rate.borrow_mut() = Some(rate);
         }
         let status = head.status();
         if status >= 300 && self.settings.intercept_errors && self.request.has_error_page(status) {
@@ -448,7 +450,7 @@ impl Proxying<'_> {
                 let asked: Vec<_> = asked
                     .map(|value| (Bytes::from_static(b"WWW-Authenticate"), raw.slice_ref(value)))
                     .collect();
-                self.request.carried_fields.extend(asked);
+                self.request.response.carried_fields.extend(asked);
             }
             return Some(Outcome::Status(status));
         }
@@ -456,7 +458,7 @@ impl Proxying<'_> {
             return None;
         }
         let target = head.fields().first_bytes("x-accel-redirect")?;
-        self.request.carried_fields = response::surviving(self.request, head);
+        self.request.response.carried_fields = response::surviving(self.request, head);
         Some(accelerated(self.request, target))
     }
 
@@ -465,7 +467,7 @@ impl Proxying<'_> {
         // A tunnel lives long; it must not keep the buffer that its head was read into.
         head.detach();
         record(self.request, &link.connection, Some(&head), link.began);
-        self.request.upstream_head = Some(head.clone());
+        self.request.upstream.head = Some(head.clone());
         match checked(self.plan.offer.as_ref(), head.fields()) {
             Ok(protocol) => {
                 let reply = response::reply(self.request, &head, Framing::None);
@@ -476,7 +478,7 @@ impl Proxying<'_> {
             // nginx sends no body here either: it waits for one until somebody gives up.
             Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
                 self.request.log(LogLevel::Error, invalid_switch(&error));
-                self.request.keepalive = false;
+                self.request.fate.keepalive = false;
                 let reply = Reply { length: Some(0), ..Reply::new(502) };
                 self.response.head(self.request, reply);
                 let sent = self.response.finish(self.request, None).await;
@@ -519,7 +521,7 @@ async fn finish(
 ) -> Outcome {
     match end {
         End::Whole(trailers) => {
-            request.upstream_trailers = Some(trailers.clone());
+            request.upstream.trailers = Some(trailers.clone());
             let passed = visible_trailers(settings, &trailers);
             match response.finish(request, passed.as_ref()).await {
                 Ok(()) => Outcome::Done,
@@ -555,9 +557,9 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
     }
     match accel::target(&target) {
         Some((path, args)) => {
-            if request.method != Method::Head {
-                request.method = Method::Get;
-                request.method_name = Bytes::from_static(b"GET");
+            if request.target.method != Method::Head {
+                request.target.method = Method::Get;
+                request.target.method_name = Bytes::from_static(b"GET");
             }
             Outcome::InternalRedirect { path, args }
         }
@@ -588,7 +590,7 @@ fn record(
     head: Option<&ResponseHead>,
     began: Instant,
 ) {
-    let Some(state) = request.upstream.last_mut() else { return };
+    let Some(state) = request.upstream.attempts.last_mut() else { return };
     state.response_time = Some(began.elapsed());
     state.bytes_sent = connection.sent.get();
     state.bytes_received = connection.received.get();

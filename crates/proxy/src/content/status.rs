@@ -27,7 +27,7 @@ pub(crate) async fn answer(exchange: &mut Exchange, answer: &Return) -> Outcome 
     }
     let text = text.unwrap_or_default();
     if matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-        exchange.request.redirect = Some(text);
+        exchange.request.response.redirect = Some(text);
         return Outcome::Status(answer.status);
     }
     let mut reply = Reply::new(answer.status);
@@ -39,7 +39,7 @@ pub(crate) async fn answer(exchange: &mut Exchange, answer: &Return) -> Outcome 
 /// The type of the path's extension, or `default_type`.
 pub(crate) fn content_type(request: &Request) -> Option<Bytes> {
     let settings = &request.location().settings;
-    let by_extension = extension(&request.path)
+    let by_extension = extension(&request.target.path)
         .and_then(|name| settings.types.get(&name.to_ascii_lowercase()[..]));
     let found = by_extension.unwrap_or(&settings.default_type);
     (!found.is_empty()).then(|| Bytes::copy_from_slice(found))
@@ -53,7 +53,7 @@ fn extension(path: &[u8]) -> Option<&[u8]> {
 
 /// `empty_gif`.
 pub(crate) async fn empty_gif(exchange: &mut Exchange) -> Outcome {
-    if !matches!(exchange.request.method, Method::Get | Method::Head) {
+    if !matches!(exchange.request.target.method, Method::Get | Method::Head) {
         return Outcome::Status(405);
     }
     if let Err(error) = exchange.body.will_discard().await {
@@ -68,7 +68,7 @@ pub(crate) async fn empty_gif(exchange: &mut Exchange) -> Outcome {
 
 /// `stub_status`: nginx's page of counters.
 pub(crate) async fn stub_status(exchange: &mut Exchange) -> Outcome {
-    if !matches!(exchange.request.method, Method::Get | Method::Head) {
+    if !matches!(exchange.request.target.method, Method::Get | Method::Head) {
         return Outcome::Status(405);
     }
     if let Err(error) = exchange.body.will_discard().await {

@@ -393,7 +393,7 @@ impl RequestBody {
         }
         self.begun = true;
         let generation = Arc::clone(&request.generation);
-        let settings = &generation.http().locations[request.location.0].settings;
+        let settings = &generation.http().locations[request.place.location.0].settings;
         let in_file = settings.client_body_in_file_only;
         let room = memory_for(self.framing, settings.client_body_buffer_size);
         let mut memory = BytesMut::new();
@@ -415,7 +415,7 @@ impl RequestBody {
             }
         }
         let body = Rc::new(BufferedBody { memory: memory.freeze(), file, len: self.received });
-        request.buffered_body = Some(Rc::clone(&body));
+        request.body = Some(Rc::clone(&body));
         self.buffered = Some(body);
         Ok(())
     }

@@ -82,7 +82,7 @@ fn replace(reply: &mut Reply, name: &[u8], value: Bytes) {
 /// before them.
 pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.location.0].settings;
+    let settings = &generation.http().locations[request.place.location.0].settings;
     let copy = |(name, value): (&[u8], &[u8])| {
         (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value))
     };
@@ -97,7 +97,7 @@ pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
 
 /// `limit_rate` in force, bytes per second; 0 is unlimited.
 pub(crate) fn limit_rate(request: &Request, location: &Location) -> u64 {
-    let set = request.limit_rate.borrow().clone();
+    let set = request.values.limit_rate.borrow().clone();
     let text = set.or_else(|| location.settings.limit_rate.as_ref().map(|text| request.text(text)));
     text.and_then(|text| parse_size(&text)).unwrap_or(0)
 }
@@ -135,7 +135,7 @@ fn set_expires(request: &Request, reply: &mut Reply, expires: &Expires) {
         Expires::Variable { value, modified } => parse_expires(&request.text(value), *modified),
     };
     let Some(expiry) = expiry else { return };
-    let now = since_epoch(request.started_at) + request.elapsed().as_secs() as i64;
+    let now = since_epoch(request.arrival.time) + request.elapsed().as_secs() as i64;
     let modified = reply.last_modified.or_else(|| date::parse(reply.field("last-modified")?));
     let (date, control) = expires_fields(expiry, now, modified, next_daily);
     replace(reply, b"Expires", date.into());

@@ -17,6 +17,7 @@ use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
 
+use crate::clock;
 use crate::exchange::body::BufferedBody;
 use crate::generation::Generation;
 use crate::site::Site;
@@ -29,8 +30,8 @@ pub const MAX_URI_CHANGES: u8 = 10;
 pub struct ConnectionInfo {
     /// `$connection`.
     pub serial: u64,
-    /// The client's address; `None` on a Unix socket.
-    pub client: Option<SocketAddr>,
+    /// The address at the other end; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
     /// The address that the client connected to.
     pub local: ListenAddr,
     /// Index of the listening socket in `http.sockets`.
@@ -53,11 +54,6 @@ impl ConnectionInfo {
     /// Whether the client speaks TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
-    }
-
-    /// `$remote_addr`: `unix:` for Unix sockets.
-    pub fn client_text(&self) -> String {
-        self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
     }
 }
 
@@ -85,9 +81,15 @@ pub struct UpstreamState {
     pub bytes_sent: u64,
 }
 
-/// What was answered, as far as it is known by now.
+/// What is answered, as far as it is known by now.
 #[derive(Debug, Default)]
 pub struct ResponseState {
+    /// Where a redirect goes (`Location`).
+    pub redirect: Option<Bytes>,
+    /// Fields that a built-in answer shall have besides, such as WWW-Authenticate.
+    pub special_fields: Vec<(Bytes, Bytes)>,
+    /// Fields of an upstream's answer with X-Accel-Redirect that the final answer shall have.
+    pub carried_fields: Vec<(Bytes, Bytes)>,
     /// `$status` once a head was sent or the request failed; 0 before.
     pub status: u16,
     /// Status that `error_page` and special responses decided on; wins over a page's own 200.
@@ -136,6 +138,169 @@ pub(crate) struct LastMatch {
     pub(crate) captures: Captures,
 }
 
+/// What came: fixed once the head was read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The head as sent; `None` when it could not be parsed.
+    pub head: Option<RequestHead>,
+    /// The request line as far as it could be read (`$request`).
+    pub line: Bytes,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// `$request_uri`: as sent.
+    pub uri: Bytes,
+    /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
+    pub host: Bytes,
+    /// The port that the request names.
+    pub port: Option<u16>,
+    /// Whether the request was already waiting when the previous one ended (`$pipe`).
+    pub pipelined: bool,
+    /// When its first byte came.
+    pub at: Instant,
+    /// The same by the wall clock.
+    pub time: SystemTime,
+    /// `connection.sent` when the request began.
+    pub sent_before: u64,
+    /// Bytes of the request line and head.
+    pub head_len: u64,
+}
+
+impl Arrival {
+    /// A request of which nothing is known but its `line`.
+    pub fn new(line: Bytes, at: Instant, pipelined: bool, sent_before: u64) -> Self {
+        Self {
+            head: None,
+            line,
+            version: Version::Http10,
+            uri: Bytes::new(),
+            host: Bytes::new(),
+            port: None,
+            pipelined,
+            at,
+            time: clock::now(),
+            sent_before,
+            head_len: 0,
+        }
+    }
+}
+
+/// What is asked for by now: rewrites, `error_page` and internal redirects change it.
+#[derive(Debug)]
+pub struct Target {
+    /// The method in force.
+    pub method: Method,
+    /// Its name.
+    pub method_name: Bytes,
+    /// `$uri`: the normalised path.
+    pub path: Bytes,
+    /// `$args`.
+    pub args: RefCell<Bytes>,
+    /// Whether `path` and `args` still say what [`Arrival::uri`] says, so that an upstream without
+    /// a URI part gets that.
+    pub as_sent: Cell<bool>,
+    /// Whether the path as sent had escapes or a plus: where nginx puts captures into a new URI it
+    /// escapes them then.
+    pub quoted: bool,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            method: Method::Other,
+            method_name: Bytes::new(),
+            path: Bytes::new(),
+            args: RefCell::default(),
+            as_sent: Cell::new(true),
+            quoted: false,
+        }
+    }
+}
+
+/// Which part of the configuration applies, and how the request came there: the phases decide.
+#[derive(Debug)]
+pub struct Place {
+    /// The virtual server.
+    pub server: ServerId,
+    /// The location that applies now.
+    pub location: LocationId,
+    /// Whether the request came to its path by an internal redirect, or is a subrequest.
+    pub internal: bool,
+    /// Internal redirects and rewrite cycles that are left.
+    pub uri_changes: u8,
+    /// Whether an `error_page` is already in force (and `recursive_error_pages` off).
+    pub error_page: bool,
+    /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
+    /// of its location.
+    pub path_replaced: bool,
+    /// Whether an `if` without `proxy_pass` was entered behind one that has it.
+    pub lost_upstream: bool,
+    /// Whether an `alias` of a regular expression is followed by the path that `try_files` found.
+    pub path_after_alias: bool,
+}
+
+impl Place {
+    /// At the level of a server, before any location was looked for.
+    pub fn new(server: ServerId, location: LocationId) -> Self {
+        Self {
+            server,
+            location,
+            internal: false,
+            uri_changes: MAX_URI_CHANGES + 1,
+            error_page: false,
+            path_replaced: false,
+            lost_upstream: false,
+            path_after_alias: false,
+        }
+    }
+}
+
+/// What becomes of the connection after the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// Whether it may be kept.
+    pub keepalive: bool,
+    /// Whether closing may linger for what the client still sends.
+    pub lingering: bool,
+}
+
+/// What is known of the upstream: `content::proxy` writes it, variables and log lines read it.
+#[derive(Debug, Default)]
+pub struct UpstreamTrace {
+    /// Attempts at peers, for `$upstream_*`.
+    pub attempts: Vec<UpstreamState>,
+    /// The head of the last answer of a peer, for `$upstream_http_*`.
+    pub head: Option<ResponseHead>,
+    /// Trailers of the last answer of a peer.
+    pub trailers: Option<Fields>,
+    /// `$proxy_host` of the `proxy_pass` in work.
+    pub host: Bytes,
+    /// `$proxy_port`.
+    pub port: Bytes,
+    /// `http://` or `https://`, as log lines put it before the peer.
+    pub scheme: &'static str,
+    /// The target that the upstream is asked for.
+    pub target: Bytes,
+}
+
+/// The variables that were given a value, and what evaluating them needs.
+#[derive(Debug, Default)]
+pub struct Values {
+    /// One cell for each variable of the configuration.
+    pub(crate) cells: RefCell<Vec<Value>>,
+    pub(crate) last_match: RefCell<LastMatch>,
+    /// `limit_rate` set through `$limit_rate`.
+    pub(crate) limit_rate: RefCell<Option<Bytes>>,
+    /// How deep maps that refer to maps are being evaluated.
+    pub(crate) depth: Cell<u8>,
+}
+
+impl Values {
+    /// None of `count` variables has a value.
+    pub(crate) fn none_of(count: usize) -> Self {
+        Self { cells: vec![Value::default(); count].into(), ..Self::default() }
+    }
+}
+
 /// One request.
 pub struct Request {
     /// The configuration that it began with.
@@ -144,97 +309,59 @@ pub struct Request {
     pub site: Rc<Site>,
     /// Its connection.
     pub connection: Rc<ConnectionInfo>,
-    /// The virtual server.
-    pub server: ServerId,
-    /// The location that applies now.
-    pub location: LocationId,
-    /// The head as sent; `None` when it could not be parsed.
-    pub head: Option<RequestHead>,
-    /// The request line as far as it could be read (`$request`).
-    pub request_line: Bytes,
-    /// The method in force; `error_page` can turn it into GET.
-    pub method: Method,
-    /// Its name.
-    pub method_name: Bytes,
-    /// The version in force.
-    pub version: Version,
-    /// `$uri`: the normalised path; changes with rewrites and internal redirects.
-    pub path: Bytes,
-    /// `$args`.
-    pub args: RefCell<Bytes>,
-    /// `$request_uri`: as sent.
-    pub raw_uri: Bytes,
-    /// Whether `path` and `args` still say what `raw_uri` says, so that an upstream without a URI
-    /// part gets `raw_uri`.
-    pub raw_uri_valid: Cell<bool>,
-    /// Whether the path as sent had escapes or a plus: where nginx puts captures into a new URI it
-    /// escapes them then.
-    pub quoted: bool,
-    /// Where a redirect goes (`Location`).
-    pub redirect: Option<Bytes>,
-    /// Fields that a built-in answer shall have besides, such as WWW-Authenticate.
-    pub special_fields: Vec<(Bytes, Bytes)>,
-    /// Fields of an upstream's answer with X-Accel-Redirect that the final answer shall have.
-    pub carried_fields: Vec<(Bytes, Bytes)>,
-    /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
-    /// of its location.
-    pub path_replaced: bool,
-    /// Whether an `if` without `proxy_pass` was entered behind one that has it.
-    pub lost_upstream: bool,
-    /// Whether an `alias` of a regular expression is followed by the path that `try_files` found.
-    pub path_after_alias: bool,
-    /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
-    pub host: Bytes,
-    /// The port that the request names.
-    pub host_port: Option<u16>,
-    /// Whether the request came to its path by an internal redirect.
-    pub internal: bool,
-    /// Internal redirects and rewrite cycles that are left.
-    pub uri_changes: u8,
-    /// Whether an `error_page` is already in force (and `recursive_error_pages` off).
-    pub error_page: bool,
-    /// Whether the connection may be kept after this request.
-    pub keepalive: bool,
-    /// Whether closing may linger for what the client still sends.
-    pub lingering: bool,
-    /// Whether the request was already waiting when the previous one ended (`$pipe`).
-    pub pipelined: bool,
-    /// When its first byte came.
-    pub started: Instant,
-    /// The same by the wall clock.
-    pub started_at: SystemTime,
-    /// `connection.sent` when the request began.
-    pub sent_before: u64,
-    /// Bytes of the request line and head.
-    pub head_len: u64,
-    /// The body, once it was read as a whole.
-    pub buffered_body: Option<Rc<BufferedBody>>,
-    /// Attempts at peers, for `$upstream_*`.
-    pub upstream: Vec<UpstreamState>,
-    /// The head of the last answer of a peer, for `$upstream_http_*`.
-    pub upstream_head: Option<ResponseHead>,
-    /// Trailers of the last answer of a peer.
-    pub upstream_trailers: Option<Fields>,
-    /// `$proxy_host` of the `proxy_pass` in work.
-    pub proxy_host: Bytes,
-    /// `$proxy_port`.
-    pub proxy_port: Bytes,
-    /// `http://` or `https://`, as log lines put it before the peer.
-    pub proxy_scheme: &'static str,
-    /// The target that the upstream is asked for.
-    pub proxy_target: Bytes,
-    /// What was answered.
+    /// Who asks; `None` on a Unix socket.
+    pub client: Option<SocketAddr>,
+    /// What came.
+    pub arrival: Arrival,
+    /// What is asked for by now.
+    pub target: Target,
+    /// Which part of the configuration applies.
+    pub place: Place,
+    /// What becomes of the connection.
+    pub fate: Fate,
+    /// What is answered.
     pub response: ResponseState,
-    /// One cell for each variable of the configuration.
-    pub(crate) values: RefCell<Vec<Value>>,
-    pub(crate) last_match: RefCell<LastMatch>,
-    /// `limit_rate` set through `$limit_rate`.
-    pub(crate) limit_rate: RefCell<Option<Bytes>>,
-    /// How deep maps that refer to maps are being evaluated.
-    pub(crate) depth: Cell<u8>,
+    /// What is known of the upstream.
+    pub upstream: UpstreamTrace,
+    /// The body, once it was read as a whole.
+    pub body: Option<Rc<BufferedBody>>,
+    /// The values of variables.
+    pub values: Values,
 }
 
 impl Request {
+    /// A request that has just arrived on `connection`, at the level of `server`.
+    pub fn new(
+        generation: Arc<Generation>,
+        site: Rc<Site>,
+        connection: Rc<ConnectionInfo>,
+        server: ServerId,
+        arrival: Arrival,
+    ) -> Self {
+        let http = generation.http();
+        let place = Place::new(server, http.servers[server.0].location);
+        let values = Values::none_of(http.variables.len());
+        Self {
+            generation,
+            site,
+            client: connection.peer,
+            connection,
+            arrival,
+            target: Target::default(),
+            place,
+            fate: Fate::default(),
+            response: ResponseState::default(),
+            upstream: UpstreamTrace::default(),
+            body: None,
+            values,
+        }
+    }
+
+    /// `$remote_addr`: `unix:` for Unix sockets.
+    pub fn client_text(&self) -> String {
+        self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
+    }
+
     /// The `http` block.
     pub fn http(&self) -> &Http {
         self.generation.http()
@@ -242,17 +369,17 @@ impl Request {
 
     /// The location that applies now.
     pub fn location(&self) -> &Location {
-        &self.http().locations[self.location.0]
+        &self.http().locations[self.place.location.0]
     }
 
     /// The virtual server.
     pub fn server(&self) -> &Server {
-        &self.http().servers[self.server.0]
+        &self.http().servers[self.place.server.0]
     }
 
     /// The fields as sent; none when the head could not be parsed.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.head.as_ref()?.fields().first(name)
+        self.arrival.head.as_ref()?.fields().first(name)
     }
 
     /// The value of a variable; `None` when it has none.
@@ -281,14 +408,14 @@ impl Request {
             let (start, end) = value.unwrap_or((0, 0));
             crate::exchange::variables::set(self, id, subject.slice(start..end));
         }
-        *self.last_match.borrow_mut() = LastMatch { subject: subject.clone(), captures };
+        *self.values.last_match.borrow_mut() = LastMatch { subject: subject.clone(), captures };
     }
 
     /// Whether an `error_page` of the location is for `status` and may still be used; an upstream
     /// answer is intercepted only then.
     pub fn has_error_page(&self, status: u16) -> bool {
-        !self.error_page
-            && self.uri_changes > 0
+        !self.place.error_page
+            && self.place.uri_changes > 0
             && self
                 .location()
                 .settings
@@ -299,17 +426,17 @@ impl Request {
 
     /// Time since the first byte of the request.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.arrival.at.elapsed()
     }
 
     /// Whether a line of `level` would be written anywhere.
     pub fn logs(&self, level: LogLevel) -> bool {
-        self.generation.logs.error_log(self.location).enabled(level)
+        self.generation.logs.error_log(self.place.location).enabled(level)
     }
 
     /// Writes an error line with nginx's context: client, server, request, upstream, host.
     pub fn log(&self, level: LogLevel, message: impl Display) {
-        let log = self.generation.logs.error_log(self.location);
+        let log = self.generation.logs.error_log(self.place.location);
         if log.enabled(level) {
             let line = format_args!("{message}{}", self.context());
             log.write(level, Some(self.connection.serial), line);
@@ -319,16 +446,16 @@ impl Request {
     /// What an error line says of its request: client, server, request, upstream, host.
     pub(crate) fn context(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let mut line = format!(", client: {}", self.connection.client_text());
+        let mut line = format!(", client: {}", self.client_text());
         line.push_str(&format!(", server: {}", text(&self.server().name)));
-        if !self.request_line.is_empty() {
-            line.push_str(&format!(", request: \"{}\"", text(&self.request_line)));
+        if !self.arrival.line.is_empty() {
+            line.push_str(&format!(", request: \"{}\"", text(&self.arrival.line)));
         }
-        if let Some(peer) = self.upstream.last().and_then(|state| state.address.as_ref()) {
+        if let Some(peer) = self.upstream.attempts.last().and_then(|state| state.address.as_ref()) {
             // nginx writes `http://unix:/path:/target`.
             let colon = if peer.starts_with(b"unix:") { ":" } else { "" };
-            let (peer, target) = (text(peer), text(&self.proxy_target));
-            let scheme = self.proxy_scheme;
+            let (peer, target) = (text(peer), text(&self.upstream.target));
+            let scheme = self.upstream.scheme;
             line.push_str(&format!(", upstream: \"{scheme}{peer}{colon}{target}\""));
         }
         if let Some(host) = self.field("host") {

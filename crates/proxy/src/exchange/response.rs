@@ -149,17 +149,17 @@ impl Responder {
     pub fn head(&mut self, request: &mut Request, mut reply: Reply) {
         assert_eq!(self.framing, Framing::NotBegun, "a request has one answer");
         let generation = request.generation.clone();
-        let location = &generation.http().locations[request.location.0];
+        let location = &generation.http().locations[request.place.location.0];
         if request.response.error_status != 0 {
             reply.status = request.response.error_status;
             reply.status_text = None;
         }
         if request.site.phase() >= Phase::Draining {
-            request.keepalive = false;
+            request.fate.keepalive = false;
         }
-        reply.carry(std::mem::take(&mut request.carried_fields));
-        reply.carry(std::mem::take(&mut request.special_fields));
-        if let Some(location) = request.redirect.take()
+        reply.carry(std::mem::take(&mut request.response.carried_fields));
+        reply.carry(std::mem::take(&mut request.response.special_fields));
+        if let Some(location) = request.response.redirect.take()
             && reply.field("location").is_none()
         {
             reply.push("Location", location);
@@ -171,7 +171,7 @@ impl Responder {
         self.limit_rate(request, location);
         request.response.status = reply.status;
         request.response.head_sent = true;
-        if request.version == Version::Http09 {
+        if request.arrival.version == Version::Http09 {
             return;
         }
         let head =
@@ -245,7 +245,7 @@ impl Responder {
             self.framing != Framing::Plain || self.expected.is_none_or(|len| len == self.body_len);
         if !whole {
             // The client waits for bytes that will never come.
-            request.keepalive = false;
+            request.fate.keepalive = false;
         }
         request.response.complete = whole;
         Ok(())
@@ -295,8 +295,8 @@ impl Responder {
 
 /// Decides how the body ends, and whether the connection can be kept; nginx's chunked filter.
 fn choose_framing(request: &mut Request, reply: &mut Reply, location: &Location) -> Framing {
-    if request.version == Version::Http09 {
-        request.keepalive = false;
+    if request.arrival.version == Version::Http09 {
+        request.fate.keepalive = false;
         return Framing::Plain;
     }
     if reply.status == 204 {
@@ -307,11 +307,11 @@ fn choose_framing(request: &mut Request, reply: &mut Reply, location: &Location)
     if !matches!(reply.status, 200 | 206 | 304) {
         reply.last_modified = None;
     }
-    if request.method == Method::Head || matches!(reply.status, 100..=199 | 204 | 304) {
+    if request.target.method == Method::Head || matches!(reply.status, 100..=199 | 204 | 304) {
         return Framing::Empty;
     }
     let in_chunks =
-        request.version == Version::Http11 && location.settings.chunked_transfer_encoding;
+        request.arrival.version == Version::Http11 && location.settings.chunked_transfer_encoding;
     match reply.length {
         Some(_) if !(reply.trailers && in_chunks) => Framing::Plain,
         _ if in_chunks => {
@@ -319,7 +319,7 @@ fn choose_framing(request: &mut Request, reply: &mut Reply, location: &Location)
             Framing::Chunked
         }
         _ => {
-            request.keepalive = false;
+            request.fate.keepalive = false;
             Framing::Plain
         }
     }
@@ -373,7 +373,7 @@ impl Head<'_> {
     }
 
     fn connection(&self) -> &'static [u8] {
-        match (self.reply.status, self.request.keepalive) {
+        match (self.reply.status, self.request.fate.keepalive) {
             (101, _) => b"upgrade",
             (_, true) => b"keep-alive",
             (_, false) => b"close",
@@ -381,7 +381,7 @@ impl Head<'_> {
     }
 
     fn keepalive_timeout(&self) -> Option<Duration> {
-        let kept = self.request.keepalive && self.reply.status != 101;
+        let kept = self.request.fate.keepalive && self.reply.status != 101;
         self.location.settings.keepalive_header.filter(|_| kept)
     }
 
@@ -397,8 +397,8 @@ impl Head<'_> {
         let mut url = BytesMut::from(if tls { &b"https://"[..] } else { b"http://" });
         if settings.server_name_in_redirect {
             url.put_slice(&self.request.server().name);
-        } else if !self.request.host.is_empty() {
-            url.put_slice(&self.request.host);
+        } else if !self.request.arrival.host.is_empty() {
+            url.put_slice(&self.request.arrival.host);
         } else {
             url.put_slice(local_host(&connection.local).as_bytes());
         }

@@ -27,7 +27,7 @@ const MAX_DEPTH: u8 = 100;
 
 /// The value of a variable; `None` when it has none.
 pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
-    match &request.values.borrow()[id.0 as usize] {
+    match &request.values.cells.borrow()[id.0 as usize] {
         Value::Known(value) => return Some(value.clone()),
         Value::Absent => return None,
         Value::Unknown => {}
@@ -37,16 +37,16 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
     match &slot.meaning {
         Variable::Builtin(Builtin::RequestId) => keep(request, id, Some(builtin::request_id())),
         Variable::Builtin(builtin) => builtin::value(request, *builtin),
-        Variable::Argument(name) => argument(&request.args.borrow(), name),
+        Variable::Argument(name) => argument(&request.target.args.borrow(), name),
         Variable::RequestHeader(name) => request_header(request, name),
         Variable::SentHeader(name) => sent_header(request, name),
         Variable::SentTrailer(name) => joined(fields(&request.response.trailers), name, b", "),
         Variable::Cookie(name) => cookie(request, name),
         Variable::UpstreamHeader(name) => {
-            joined(request.upstream_head.as_ref()?.fields().iter(), name, b", ")
+            joined(request.upstream.head.as_ref()?.fields().iter(), name, b", ")
         }
         Variable::UpstreamTrailer(name) => {
-            joined(request.upstream_trailers.as_ref()?.iter(), name, b", ")
+            joined(request.upstream.trailers.as_ref()?.iter(), name, b", ")
         }
         Variable::UpstreamCookie(name) => upstream::cookie(request, name),
         Variable::Map(map) => {
@@ -69,11 +69,13 @@ pub(crate) fn set(request: &Request, id: VariableId, value: Bytes) {
     let generation = Arc::clone(&request.generation);
     match &generation.http().variables.slot(id).meaning {
         Variable::Builtin(Builtin::Args | Builtin::QueryString) => {
-            *request.args.borrow_mut() = value;
-            request.raw_uri_valid.set(false);
+            *request.target.args.borrow_mut() = value;
+            request.target.as_sent.set(false);
         }
-        Variable::Builtin(Builtin::LimitRate) => *request.limit_rate.borrow_mut() = Some(value),
-        _ => request.values.borrow_mut()[id.0 as usize] = Value::Known(value),
+        Variable::Builtin(Builtin::LimitRate) => {
+            *request.values.limit_rate.borrow_mut() = Some(value)
+        }
+        _ => request.values.cells.borrow_mut()[id.0 as usize] = Value::Known(value),
     }
 }
 
@@ -105,13 +107,13 @@ pub(crate) fn part_value(request: &Request, part: &Part) -> Option<Bytes> {
 
 /// `$1` to `$9`.
 pub(crate) fn capture(request: &Request, number: u8) -> Option<Bytes> {
-    let last = request.last_match.borrow();
+    let last = request.values.last_match.borrow();
     let (start, end) = (*last.captures.groups.get(usize::from(number))?)?;
     Some(last.subject.slice(start..end))
 }
 
 fn keep(request: &Request, id: VariableId, value: Option<Bytes>) -> Option<Bytes> {
-    request.values.borrow_mut()[id.0 as usize] = match &value {
+    request.values.cells.borrow_mut()[id.0 as usize] = match &value {
         Some(value) => Value::Known(value.clone()),
         None => Value::Absent,
     };
@@ -120,14 +122,14 @@ fn keep(request: &Request, id: VariableId, value: Option<Bytes>) -> Option<Bytes
 
 /// Evaluates what refers to other variables; a circle ends as no value.
 fn guarded(request: &Request, name: &str, work: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
-    let depth = request.depth.get();
+    let depth = request.values.depth.get();
     if depth >= MAX_DEPTH {
         request.log(LogLevel::Error, format_args!("cycle while evaluating variable \"{name}\""));
         return None;
     }
-    request.depth.set(depth + 1);
+    request.values.depth.set(depth + 1);
     let found = work();
-    request.depth.set(depth);
+    request.values.depth.set(depth);
     found
 }
 
@@ -140,7 +142,7 @@ fn sent_header(request: &Request, name: &[u8]) -> Option<Bytes> {
         b"content-length" => response.draft.length.map(|length| length.to_string().into()),
         b"last-modified" => response.draft.last_modified.map(|time| date::format(time).into()),
         b"connection" => {
-            Some(Bytes::from_static(if request.keepalive { b"keep-alive" } else { b"close" }))
+            Some(Bytes::from_static(if request.fate.keepalive { b"keep-alive" } else { b"close" }))
         }
         _ => None,
     };
@@ -175,7 +177,7 @@ fn joined<'a>(
 
 fn request_header(request: &Request, name: &[u8]) -> Option<Bytes> {
     let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
-    joined(request.head.as_ref()?.fields().iter(), name, separator)
+    joined(request.arrival.head.as_ref()?.fields().iter(), name, separator)
 }
 
 /// The first argument of this name, without regard to case.
@@ -191,7 +193,7 @@ fn argument(args: &Bytes, name: &[u8]) -> Option<Bytes> {
 }
 
 fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
-    let head = request.head.as_ref()?;
+    let head = request.arrival.head.as_ref()?;
     let found = head.fields().all("cookie").find_map(|line| cookie_in(line, name));
     found.map(Bytes::copy_from_slice)
 }

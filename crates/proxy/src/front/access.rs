@@ -9,7 +9,7 @@ use crate::exchange::variables::contains;
 
 /// Whether the rules of the location let the client in: the first that fits decides.
 pub(crate) fn is_allowed(request: &Request) -> bool {
-    let client = request.connection.client.map(|address| address.ip().to_canonical());
+    let client = request.client.map(|address| address.ip().to_canonical());
     decide(&request.location().settings.access, client)
 }
 

@@ -149,13 +149,13 @@ fn info(
     tls: Option<Rc<TlsInfo>>,
     accepted: Instant,
 ) -> ConnectionInfo {
-    let client = match peer {
+    let peer = match peer {
         ListenAddr::Ip(address) => Some(*address),
         ListenAddr::Unix(_) => None,
     };
     ConnectionInfo {
         serial,
-        client,
+        peer,
         local,
         socket,
         tls,

@@ -66,11 +66,11 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
 
 /// Counts one more change of the path; too many are a circle.
 fn count_change(request: &mut Request, doing: &str) -> Result<(), u16> {
-    request.uri_changes = request.uri_changes.saturating_sub(1);
-    if request.uri_changes > 0 {
+    request.place.uri_changes = request.place.uri_changes.saturating_sub(1);
+    if request.place.uri_changes > 0 {
         return Ok(());
     }
-    let path = String::from_utf8_lossy(&request.path).into_owned();
+    let path = String::from_utf8_lossy(&request.target.path).into_owned();
     request.log(
         LogLevel::Error,
         format_args!("rewrite or internal redirection cycle while {doing} \"{path}\""),
@@ -84,12 +84,12 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     if shown.is_empty() {
         return Err(500);
     }
-    request.path = path;
-    *request.args.borrow_mut() = args;
-    request.internal = true;
-    request.raw_uri_valid.set(false);
-    request.path_replaced = false;
-    request.path_after_alias = false;
+    request.target.path = path;
+    *request.target.args.borrow_mut() = args;
+    request.place.internal = true;
+    request.target.as_sent.set(false);
+    request.place.path_replaced = false;
+    request.place.path_after_alias = false;
     begin_again(request);
     enter(request, request.server().location);
     Ok(())
@@ -102,7 +102,7 @@ fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
         request.log(LogLevel::Error, format_args!("could not find named location \"{name}\""));
         return Err(500);
     };
-    request.internal = true;
+    request.place.internal = true;
     begin_again(request);
     enter(request, location);
     Ok(())
@@ -110,8 +110,8 @@ fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
 
 /// What earlier peers did stays in the variables, marked off from what follows.
 fn begin_again(request: &mut Request) {
-    if request.upstream.last().is_some_and(|state| state.address.is_some()) {
-        request.upstream.push(Default::default());
+    if request.upstream.attempts.last().is_some_and(|state| state.address.is_some()) {
+        request.upstream.attempts.push(Default::default());
     }
 }
 
@@ -119,15 +119,15 @@ fn begin_again(request: &mut Request) {
 pub(crate) fn enter(request: &mut Request, location: LocationId) {
     let generation = Arc::clone(&request.generation);
     let locations = &generation.http().locations;
-    request.location = location;
+    request.place.location = location;
     if let Some((exempt, others)) = &locations[location.0].limit_except
-        && !is_exempt(exempt, &request.method_name)
+        && !is_exempt(exempt, &request.target.method_name)
     {
-        request.location = *others;
+        request.place.location = *others;
     }
-    let settings = &locations[request.location.0].settings;
+    let settings = &locations[request.place.location.0].settings;
     let connection = &request.connection;
-    request.keepalive &= !settings.keepalive_timeout.is_zero()
+    request.fate.keepalive &= !settings.keepalive_timeout.is_zero()
         && connection.requests.get() < settings.keepalive_requests
         && connection.accepted.elapsed() <= settings.keepalive_time;
 }
@@ -140,8 +140,8 @@ fn is_exempt(exempt: &[Box<[u8]>], method: &[u8]) -> bool {
 
 /// Uses another virtual server, at its own level.
 pub(crate) fn enter_server(request: &mut Request, server: ServerId) {
-    request.server = server;
-    request.location = request.server().location;
+    request.place.server = server;
+    request.place.location = request.server().location;
 }
 
 /// The phases up to an outcome.
@@ -157,14 +157,14 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         }
     }
     let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.location.0];
+    let location = &generation.http().locations[exchange.request.place.location.0];
     exchange.body.bound(&location.settings);
     if let Some(try_files) = &location.settings.try_files
         && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
     {
         return outcome;
     }
-    if exchange.request.lost_upstream {
+    if exchange.request.place.lost_upstream {
         return Outcome::Status(500);
     }
     match &location.content {
@@ -196,7 +196,7 @@ fn prepare(
             Rewritten::Status(status) => return Err(status),
             Rewritten::Changed => {
                 count_change(request, "processing")?;
-                request.location = request.server().location;
+                request.place.location = request.server().location;
                 find_location(request)?;
             }
         }
@@ -212,21 +212,22 @@ fn prepare(
 fn find_location(request: &mut Request) -> Result<(), u16> {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
-    let server = &http.servers[request.server.0];
-    request.lost_upstream = false;
+    let server = &http.servers[request.place.server.0];
+    request.place.lost_upstream = false;
     let found = route::find(request, http, &server.locations);
     let id = match found {
         Found::Location(id) | Found::AddSlash(id) => id,
         Found::Nothing => server.location,
     };
-    if !request.internal && http.locations[id.0].settings.internal {
-        request.location = id;
+    if !request.place.internal && http.locations[id.0].settings.internal {
+        request.place.location = id;
         return Err(404);
     }
     enter(request, id);
     check_length(request)?;
     if let Found::AddSlash(id) = found {
-        request.redirect = Some(with_slash(&http.locations[id.0].name, &request.args.borrow()));
+        request.response.redirect =
+            Some(with_slash(&http.locations[id.0].name, &request.target.args.borrow()));
         return Err(301);
     }
     Ok(())
@@ -235,7 +236,8 @@ fn find_location(request: &mut Request) -> Result<(), u16> {
 /// `client_max_body_size` for bodies that say their length.
 fn check_length(request: &Request) -> Result<(), u16> {
     let max = request.location().settings.client_max_body_size;
-    let Some(Framing::Length(len)) = request.head.as_ref().map(|head| head.framing()) else {
+    let Some(Framing::Length(len)) = request.arrival.head.as_ref().map(|head| head.framing())
+    else {
         return Ok(());
     };
     if max == 0 || len <= max {

@@ -71,7 +71,7 @@ enum Search {
 }
 
 fn search(request: &Request, http: &Http, locations: &Locations) -> Search {
-    let path = &request.path;
+    let path = &request.target.path;
     let mut found = find_static(http, locations, path);
     if let Search::Prefix(id) = found {
         let location = &http.locations[id.0];

@@ -65,11 +65,11 @@ fn full_path(request: &Request, name: &[u8]) -> Bytes {
 /// Makes what was found the path.
 fn adopt(request: &mut Request, location: &Location, name: &Bytes, directory: bool) {
     let root = &location.settings.root;
-    request.path = match &root.alias_prefix[..] {
+    request.target.path = match &root.alias_prefix[..] {
         _ if !root.alias => name.clone(),
         [] if directory => return,
         [] => {
-            request.path_after_alias = true;
+            request.place.path_after_alias = true;
             name.clone()
         }
         prefix => [prefix, name].concat().into(),

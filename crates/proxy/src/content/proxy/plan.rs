@@ -55,12 +55,12 @@ impl Plan {
         let settings = &request.location().proxy;
         let method = match &settings.method {
             Some(template) => request.text(template),
-            None => request.method_name.clone(),
+            None => request.target.method_name.clone(),
         };
         let target = target(request, destination);
         let set_body = settings.set_body.as_ref().map(|template| request.text(template));
         let framing = framing(body, set_body.as_ref(), unbuffered);
-        let client = request.head.as_ref().map(|head| head.fields());
+        let client = request.arrival.head.as_ref().map(|head| head.fields());
         let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         let set = set_fields(request, settings, has_body);
         let head = Head {
@@ -96,15 +96,15 @@ impl Plan {
 }
 
 fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
-    let raw = request.raw_uri_valid.get().then_some(&request.raw_uri[..]);
-    let args = request.args.borrow().clone();
+    let raw = request.target.as_sent.get().then_some(&request.arrival.uri[..]);
+    let args = request.target.args.borrow().clone();
     Target {
         part: destination.uri.clone(),
         raw,
-        path: &request.path,
+        path: &request.target.path,
         args: &args,
-        escape: request.quoted || request.internal,
-        in_location: !request.path_replaced,
+        escape: request.target.quoted || request.place.internal,
+        in_location: !request.place.path_replaced,
     }
     .text()
 }
@@ -156,8 +156,8 @@ fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
     let said = settings.set_headers.iter().any(|(name, _)| {
         name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"connection")
     });
-    let http11 = request.version == Version::Http11 && settings.http11;
-    let valid = !said && check_request(&request.method_name, http11, fields.iter()).is_ok();
+    let http11 = request.arrival.version == Version::Http11 && settings.http11;
+    let valid = !said && check_request(&request.target.method_name, http11, fields.iter()).is_ok();
     fields.first("upgrade").filter(|_| valid)
 }
 

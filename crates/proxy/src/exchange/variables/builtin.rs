@@ -21,17 +21,21 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
     use Builtin as B;
     let connection = &request.connection;
     match variable {
-        B::Args | B::QueryString => some_text(&request.args.borrow()),
-        B::IsArgs => flag(!request.args.borrow().is_empty(), "?"),
+        B::Args | B::QueryString => some_text(&request.target.args.borrow()),
+        B::IsArgs => flag(!request.target.args.borrow().is_empty(), "?"),
         // Empty for a path that was refused, missing when no line was understood.
-        B::Uri | B::DocumentUri if request.head.is_some() => Some(request.path.clone()),
-        B::Uri | B::DocumentUri => some_text(&request.path),
-        B::RequestUri => request.head.is_some().then(|| request.raw_uri.clone()),
-        B::Request => some_text(&request.request_line),
-        B::RequestMethod => some_text(&request.method_name),
+        B::Uri | B::DocumentUri if request.arrival.head.is_some() => {
+            Some(request.target.path.clone())
+        }
+        B::Uri | B::DocumentUri => some_text(&request.target.path),
+        B::RequestUri => request.arrival.head.is_some().then(|| request.arrival.uri.clone()),
+        B::Request => some_text(&request.arrival.line),
+        B::RequestMethod => some_text(&request.target.method_name),
         B::Host => Some(host(request)),
-        B::RequestPort => text(request.host_port.map(|port| port.to_string()).unwrap_or_default()),
-        B::IsRequestPort => flag(request.host_port.is_some(), ":"),
+        B::RequestPort => {
+            text(request.arrival.port.map(|port| port.to_string()).unwrap_or_default())
+        }
+        B::IsRequestPort => flag(request.arrival.port.is_some(), ":"),
         B::ServerName => Some(Bytes::copy_from_slice(&request.server().name)),
         B::ServerProtocol => Some(server_protocol(request)),
         B::ContentLength => content_length(request),
@@ -39,7 +43,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::RemoteUser => remote_user(request),
         B::DocumentRoot => Some(path::root(request)),
         B::RealpathRoot => path::real_root(request),
-        B::RequestFilename => path::file(request, &request.path),
+        B::RequestFilename => path::file(request, &request.target.path),
         B::RequestBody => request_body(request),
         B::RequestBodyFile => request_body_file(request),
         B::RequestCompletion => flag(request.response.complete, "OK"),
@@ -49,11 +53,11 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::BodyBytesSent => text(body_bytes_sent(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
-        B::Pipe => text(if request.pipelined { "p" } else { "." }),
+        B::Pipe => text(if request.arrival.pipelined { "p" } else { "." }),
         B::RequestId => Some(request_id()),
-        B::RemoteAddr => text(connection.client_text()),
-        B::RemotePort => text(connection.client.map(|a| a.port().to_string()).unwrap_or_default()),
-        B::BinaryRemoteAddr => Some(binary_address(connection.client)),
+        B::RemoteAddr => text(request.client_text()),
+        B::RemotePort => text(request.client.map(|a| a.port().to_string()).unwrap_or_default()),
+        B::BinaryRemoteAddr => Some(binary_address(request.client)),
         B::ServerAddr => text(local_address(&connection.local)),
         B::ServerPort => text(local_port(&connection.local)),
         B::Connection => text(connection.serial.to_string()),
@@ -76,8 +80,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::Hostname => text(hostname()),
         B::Pid => text(std::process::id().to_string()),
         B::ProxyAddXForwardedFor => Some(forwarded_for(request)),
-        B::ProxyHost => some_text(&request.proxy_host),
-        B::ProxyPort => (!request.proxy_host.is_empty()).then(|| request.proxy_port.clone()),
+        B::ProxyHost => some_text(&request.upstream.host),
+        B::ProxyPort => (!request.upstream.host.is_empty()).then(|| request.upstream.port.clone()),
         B::UpstreamAddr => upstream::list(request, upstream::address),
         B::UpstreamLastAddr => upstream::list_last(request),
         B::UpstreamStatus => upstream::list(request, upstream::status),
@@ -88,7 +92,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::UpstreamResponseTime
         | B::UpstreamResponseLength
         | B::UpstreamBytesReceived
-        | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream),
+        | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream.attempts),
         B::UpstreamCacheStatus => None,
         B::ProxyProtocolAddr
         | B::ProxyProtocolPort
@@ -121,18 +125,18 @@ pub(crate) fn seconds(time: Duration) -> String {
 }
 
 fn header(request: &Request, name: &str) -> Option<Bytes> {
-    joined(request.head.as_ref()?.fields().iter(), name.as_bytes(), b", ")
+    joined(request.arrival.head.as_ref()?.fields().iter(), name.as_bytes(), b", ")
 }
 
 fn host(request: &Request) -> Bytes {
-    match request.host.is_empty() {
+    match request.arrival.host.is_empty() {
         true => Bytes::copy_from_slice(&request.server().name),
-        false => request.host.clone(),
+        false => request.arrival.host.clone(),
     }
 }
 
 fn server_protocol(request: &Request) -> Bytes {
-    match &request.head {
+    match &request.arrival.head {
         Some(head) => Bytes::copy_from_slice(head.protocol()),
         None => Bytes::new(),
     }
@@ -141,26 +145,22 @@ fn server_protocol(request: &Request) -> Bytes {
 fn content_length(request: &Request) -> Option<Bytes> {
     let sent = header(request, "content-length");
     sent.or_else(|| {
-        request
-            .buffered_body
-            .as_ref()
-            .filter(|_| has_body(request))
-            .map(|body| body.len.to_string().into())
+        request.body.as_ref().filter(|_| has_body(request)).map(|body| body.len.to_string().into())
     })
 }
 
 fn has_body(request: &Request) -> bool {
-    request.head.as_ref().is_some_and(|head| head.framing() != wssgate_http1::Framing::None)
+    request.arrival.head.as_ref().is_some_and(|head| head.framing() != wssgate_http1::Framing::None)
 }
 
 fn request_body(request: &Request) -> Option<Bytes> {
-    let body = request.buffered_body.as_ref()?;
+    let body = request.body.as_ref()?;
     (body.file.is_none() && !body.memory.is_empty()).then(|| body.memory.clone())
 }
 
 fn request_body_file(request: &Request) -> Option<Bytes> {
     use std::os::unix::ffi::OsStrExt;
-    let file = request.buffered_body.as_ref()?.file.as_ref()?;
+    let file = request.body.as_ref()?.file.as_ref()?;
     Some(Bytes::copy_from_slice(file.path().as_os_str().as_bytes()))
 }
 
@@ -179,11 +179,11 @@ fn remote_user(request: &Request) -> Option<Bytes> {
 
 /// Line, head and body as read so far.
 fn request_length(request: &Request) -> u64 {
-    request.head_len + request.connection.body_received.get()
+    request.arrival.head_len + request.connection.body_received.get()
 }
 
 pub(crate) fn bytes_sent(request: &Request) -> u64 {
-    request.connection.sent.get() - request.sent_before
+    request.connection.sent.get() - request.arrival.sent_before
 }
 
 fn body_bytes_sent(request: &Request) -> u64 {
@@ -193,7 +193,7 @@ fn body_bytes_sent(request: &Request) -> u64 {
 /// `$status`: what special responses decided wins.
 pub(crate) fn status(request: &Request) -> u16 {
     match (request.response.error_status, request.response.status) {
-        (0, 0) if request.version == Version::Http09 => 9,
+        (0, 0) if request.arrival.version == Version::Http09 => 9,
         (0, status) => status,
         (status, _) => status,
     }
@@ -232,7 +232,7 @@ fn connections(request: &Request, variable: Builtin) -> u64 {
 
 /// `X-Forwarded-For` with the client's address behind it.
 fn forwarded_for(request: &Request) -> Bytes {
-    let client = request.connection.client_text();
+    let client = request.client_text();
     match header(request, "x-forwarded-for") {
         Some(value) => {
             let mut list = BytesMut::from(&value[..]);

@@ -20,7 +20,7 @@ pub(crate) fn passed(variable: Builtin, states: &[UpstreamState]) -> Option<Byte
 
 /// One value for each attempt: `, ` between peers, ` : ` where an internal redirect lies between.
 pub(super) fn list(request: &Request, value: impl Fn(&UpstreamState) -> String) -> Option<Bytes> {
-    join(&request.upstream, value)
+    join(&request.upstream.attempts, value)
 }
 
 fn join(states: &[UpstreamState], value: impl Fn(&UpstreamState) -> String) -> Option<Bytes> {
@@ -54,7 +54,7 @@ pub(super) fn status(state: &UpstreamState) -> String {
 
 /// `$upstream_last_addr`.
 pub(super) fn list_last(request: &Request) -> Option<Bytes> {
-    request.upstream.last().map(|state| address(state).into())
+    request.upstream.attempts.last().map(|state| address(state).into())
 }
 
 /// Seconds with milliseconds; `-` for what did not happen.
@@ -68,7 +68,7 @@ pub(super) fn time(time: Option<Duration>) -> String {
 /// `$upstream_cookie_NAME`: the value that the last answer sets; the first of several wins, as in
 /// nginx.
 pub(super) fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
-    let head = request.upstream_head.as_ref()?;
+    let head = request.upstream.head.as_ref()?;
     let value = head.fields().all("set-cookie").find_map(|line| set_cookie(line, name))?;
     Some(Bytes::copy_from_slice(value))
 }
