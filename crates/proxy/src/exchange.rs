@@ -2,16 +2,16 @@
 
 pub(crate) mod access_log;
 pub mod body;
-pub mod client;
 pub(crate) mod date;
 pub(crate) mod headers;
+pub mod outlet;
 pub(crate) mod path;
 pub mod request;
 pub mod response;
 pub(crate) mod variables;
 
-pub use body::{BodyError, BufferedBody, RequestBody};
-pub use client::Gone;
+pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
+pub use outlet::{Gone, Outlet};
 pub use request::{ConnectionInfo, Request, UpstreamState};
 pub use response::{NGINX_VERSION, Reply, Responder};
 

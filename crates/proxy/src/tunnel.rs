@@ -16,11 +16,10 @@ use wssgate_config::model::{LogLevel, TlsRecords};
 use wssgate_sys::socket;
 
 use crate::exchange::access_log;
-use crate::exchange::client::ClientStream;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use crate::generation::Generation;
-use crate::listen::Stream;
+use crate::listen::{ClientStream, Stream};
 use crate::peers::{Connection, Lease, PeerStream};
 use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use crate::site::Open;

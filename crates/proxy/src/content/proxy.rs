@@ -30,7 +30,7 @@ use destination::Destination;
 use plan::{Asked, Plan};
 
 use crate::content::Outcome;
-use crate::exchange::body::{BodyError, BufferedBody, RequestBody};
+use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::{Exchange, Reply, Responder};
 use crate::peers::{
@@ -60,7 +60,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     request.upstream.host = destination.host.clone();
     request.upstream.port = destination.port.clone();
     let unbuffered = is_unbuffered(settings, body);
-    if !unbuffered && body.framing() != Framing::None {
+    if !unbuffered && body.length() != Length::None {
         body.buffer(request).await.map_err(|error| body_failed(request, &error))?;
     }
     let plan = Plan::of(request, body, &destination, unbuffered)?;
@@ -87,7 +87,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
 
 /// Whether the body is sent while it is read.
 fn is_unbuffered(settings: &ProxySettings, body: &RequestBody) -> bool {
-    let framed = body.framing() != Framing::Chunked || settings.http11;
+    let framed = body.length() != Length::Unknown || settings.http11;
     !settings.request_buffering
         && settings.set_body.is_none()
         && settings.pass_request_body

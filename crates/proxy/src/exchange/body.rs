@@ -1,25 +1,24 @@
 //! The request body: read piece by piece as it comes, or as a whole into memory or a file.
 
 use std::fs::{self, File, OpenOptions};
+use std::future::poll_fn;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 use wssgate_config::model::{BodyInFile, LocationSettings, LogLevel};
-use wssgate_http1::{BodyDecoder, Decoded, Framing};
 
-use crate::exchange::client::Client;
 use crate::exchange::request::Request;
 
 /// How much of a temporary file is read at once.
 const FILE_PIECE: usize = 64 * 1024;
-const CONTINUE: Bytes = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
 
 /// Why a request body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -137,10 +136,10 @@ impl Drop for TempFile {
 
 /// How much of a body may stay in memory: the buffer, and a quarter more when that is known to hold
 /// all of it, as in nginx.
-fn memory_for(framing: Framing, buffer: usize) -> usize {
+fn memory_for(length: Length, buffer: usize) -> usize {
     let more = buffer + buffer / 4;
-    match framing {
-        Framing::Length(len) if len < more as u64 => more,
+    match length {
+        Length::Known(len) if len < more as u64 => more,
         _ => buffer,
     }
 }
@@ -152,13 +151,80 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// How long a body is said to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is none.
+    None,
+    /// This many bytes.
+    Known(u64),
+    /// Its end will be marked.
+    Unknown,
+}
+
+/// Where the bytes of a body come from: an HTTP/1 connection, or nowhere.
+pub trait BodySource {
+    /// How long the body is said to be.
+    fn length(&self) -> Length;
+
+    /// Whether the whole body was taken.
+    fn is_done(&self) -> bool;
+
+    /// Takes what has arrived, never empty; `None` when nothing has or nothing follows.
+    ///
+    /// # Errors
+    /// When its framing is broken.
+    fn arrived(&mut self) -> Result<Option<Bytes>, BodyError>;
+
+    /// Ready when more has arrived.
+    ///
+    /// # Errors
+    /// When the connection has ended inside the body.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>>;
+
+    /// Tells a client that waits for it to go on (100 Continue, RFC 9110 §10.1.1), once.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>>;
+
+    /// The client is not to be told to go on: it gets the final answer instead.
+    fn forget_continue(&mut self);
+
+    /// Nobody wants what follows, so that it does not count for `$request_length`, as in nginx.
+    fn discard(&mut self);
+}
+
+/// The source of a request without a body.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBody;
+
+impl BodySource for NoBody {
+    fn length(&self) -> Length {
+        Length::None
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn arrived(&mut self) -> Result<Option<Bytes>, BodyError> {
+        Ok(None)
+    }
+
+    fn poll_arrival(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Err(BodyError::Closed))
+    }
+
+    fn poll_continue(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_continue(&mut self) {}
+
+    fn discard(&mut self) {}
+}
+
 /// The body of one request.
 pub struct RequestBody {
-    client: Rc<Client>,
-    framing: Framing,
-    decoder: BodyDecoder,
-    /// Whether the client waits for 100 Continue.
-    expects_continue: bool,
+    source: Box<dyn BodySource>,
     max_len: u64,
     timeout: Duration,
     received: u64,
@@ -169,18 +235,13 @@ pub struct RequestBody {
     begun: bool,
     /// Whether the connection ended inside it.
     broken: bool,
-    /// Whether nobody wants it, so that it does not count for `$request_length`, as in nginx.
-    discarded: bool,
 }
 
 impl RequestBody {
-    /// The body that follows a head on `client`.
-    pub(crate) fn new(client: Rc<Client>, framing: Framing, expects_continue: bool) -> Self {
+    /// The body that `source` brings.
+    pub(crate) fn new(source: impl BodySource + 'static) -> Self {
         Self {
-            client,
-            framing,
-            decoder: framing.into(),
-            expects_continue,
+            source: Box::new(source),
             max_len: 0,
             timeout: Duration::from_secs(60),
             received: 0,
@@ -188,7 +249,6 @@ impl RequestBody {
             position: 0,
             begun: false,
             broken: false,
-            discarded: false,
         }
     }
 
@@ -200,37 +260,27 @@ impl RequestBody {
 
     /// The client is not to be told to go on: it gets the final answer instead.
     pub(crate) fn forget_continue(&mut self) {
-        self.expects_continue = false;
+        self.source.forget_continue();
     }
 
-    /// How the client frames the body.
-    pub fn framing(&self) -> Framing {
-        self.framing
+    /// How long the client says that the body is.
+    pub fn length(&self) -> Length {
+        self.source.length()
     }
 
     /// Length of the body, once it is known.
     pub fn len(&self) -> Option<u64> {
-        match (&self.buffered, self.framing) {
+        match (&self.buffered, self.length()) {
             (Some(buffered), _) => Some(buffered.len),
-            (None, Framing::None) => Some(0),
-            (None, Framing::Length(len)) => Some(len),
-            (None, _) => None,
+            (None, Length::None) => Some(0),
+            (None, Length::Known(len)) => Some(len),
+            (None, Length::Unknown) => None,
         }
     }
 
     /// Whether it is known that there is no body.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
-    }
-
-    /// Body bytes read from the client so far.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Whether the body can be sent from its start: nothing was given out yet, or it is buffered.
-    pub fn can_rewind(&self) -> bool {
-        self.buffered.is_some() || self.received == 0
     }
 
     /// Starts over with a buffered body.
@@ -240,7 +290,7 @@ impl RequestBody {
 
     /// Whether the whole body was read from the connection.
     pub(crate) fn is_read(&self) -> bool {
-        self.decoder.is_done()
+        self.source.is_done()
     }
 
     /// Whether somebody has begun to read the body.
@@ -258,17 +308,17 @@ impl RequestBody {
     pub(crate) async fn will_discard(&mut self) -> Result<(), BodyError> {
         // A client that is gone is noticed by the answer.
         let _ = self.send_continue().await;
-        self.discarded = true;
-        while let Decoded::Data(_) = self.decode()? {}
+        self.source.discard();
+        while self.source.arrived()?.is_some() {}
         Ok(())
     }
 
     /// Reads some of the body and drops it; `false` at the end.
     pub(crate) async fn skip(&mut self) -> Result<bool, BodyError> {
         self.max_len = 0;
-        self.expects_continue = false;
-        self.discarded = true;
-        Ok(self.wire_chunk().await?.is_some())
+        self.source.forget_continue();
+        self.source.discard();
+        Ok(self.next_piece().await?.is_some())
     }
 
     /// The next piece, never empty; `None` at the end.
@@ -281,7 +331,7 @@ impl RequestBody {
         self.begun = true;
         match self.buffered.clone() {
             Some(buffered) => self.buffered_chunk(&buffered).await,
-            None => self.wire_chunk().await,
+            None => self.next_piece().await,
         }
     }
 
@@ -300,55 +350,28 @@ impl RequestBody {
         Ok(Some(piece))
     }
 
-    async fn wire_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, BodyError> {
         self.send_continue().await?;
         loop {
-            match self.decode()? {
-                Decoded::Data(data) => {
-                    let data = self.with_following(data)?;
-                    return self.on_data(data).map(Some);
-                }
-                Decoded::End { .. } => return Ok(None),
-                Decoded::NeedMore => self.fill().await?,
+            if let Some(piece) = self.source.arrived()? {
+                return self.on_data(piece).map(Some);
             }
-        }
-    }
-
-    /// Joins chunks that arrived together: what was one packet stays one.
-    fn with_following(&mut self, first: Bytes) -> Result<Bytes, BodyError> {
-        if self.framing != Framing::Chunked {
-            return Ok(first);
-        }
-        let mut joined = BytesMut::new();
-        while let Decoded::Data(data) = self.decode()? {
-            if joined.is_empty() {
-                joined.extend_from_slice(&first);
+            if self.source.is_done() {
+                return Ok(None);
             }
-            joined.extend_from_slice(&data);
+            let arrival = poll_fn(|cx| self.source.poll_arrival(cx));
+            let arrival = timeout(self.timeout, arrival).await.unwrap_or(Err(BodyError::Timeout));
+            self.broken |= matches!(arrival, Err(BodyError::Closed));
+            arrival?;
         }
-        Ok(if joined.is_empty() { first } else { joined.freeze() })
     }
 
     /// Whether it is known that nothing follows what was given out.
     pub fn at_end(&self) -> bool {
         match &self.buffered {
             Some(body) => self.position >= body.len,
-            None => self.decoder.is_done(),
+            None => self.source.is_done(),
         }
-    }
-
-    /// Takes the next piece from what was read.
-    fn decode(&mut self) -> Result<Decoded, BodyError> {
-        let decoder = &mut self.decoder;
-        let (decoded, consumed) = self.client.with_input(|input| {
-            let before = input.len();
-            (decoder.decode(input), before - input.len())
-        });
-        if !self.discarded {
-            let wire = &self.client.info.body_received;
-            wire.set(wire.get() + consumed as u64);
-        }
-        decoded.map_err(BodyError::Invalid)
     }
 
     fn on_data(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
@@ -360,24 +383,9 @@ impl RequestBody {
         }
     }
 
-    async fn fill(&mut self) -> Result<(), BodyError> {
-        match timeout(self.timeout, self.client.fill()).await {
-            Err(_) => Err(BodyError::Timeout),
-            Ok(Ok(0) | Err(_)) => {
-                self.broken = true;
-                Err(BodyError::Closed)
-            }
-            Ok(Ok(_)) => Ok(()),
-        }
-    }
-
     async fn send_continue(&mut self) -> Result<(), BodyError> {
-        if !self.expects_continue {
-            return Ok(());
-        }
-        self.expects_continue = false;
-        let sent = self.client.write(CONTINUE, Bytes::new(), self.timeout).await;
-        sent.map_err(|_| BodyError::Closed)
+        let sent = timeout(self.timeout, poll_fn(|cx| self.source.poll_continue(cx))).await;
+        sent.unwrap_or(Err(BodyError::Closed))
     }
 
     /// Reads the body as a whole: into memory up to `client_body_buffer_size`, else into a file.
@@ -395,13 +403,13 @@ impl RequestBody {
         let generation = Arc::clone(&request.generation);
         let settings = &generation.http().locations[request.place.location.0].settings;
         let in_file = settings.client_body_in_file_only;
-        let room = memory_for(self.framing, settings.client_body_buffer_size);
+        let room = memory_for(self.length(), settings.client_body_buffer_size);
         let mut memory = BytesMut::new();
         let mut file = None;
-        if in_file != BodyInFile::Off && self.framing != Framing::None {
+        if in_file != BodyInFile::Off && self.length() != Length::None {
             file = Some(self.temp_file(settings)?);
         }
-        while let Some(piece) = self.wire_chunk().await? {
+        while let Some(piece) = self.next_piece().await? {
             if file.is_none() && memory.len() + piece.len() > room {
                 request
                     .log(LogLevel::Warn, "a client request body is buffered to a temporary file");
@@ -444,13 +452,13 @@ mod tests {
 
     #[test]
     fn a_body_that_just_exceeds_the_buffer_stays_in_memory() {
-        for (framing, expected) in [
-            (Framing::Length(100), 125),
-            (Framing::Length(124), 125),
-            (Framing::Length(125), 100),
-            (Framing::Chunked, 100),
+        for (length, expected) in [
+            (Length::Known(100), 125),
+            (Length::Known(124), 125),
+            (Length::Known(125), 100),
+            (Length::Unknown, 100),
         ] {
-            assert_eq!(memory_for(framing, 100), expected, "{framing:?}");
+            assert_eq!(memory_for(length, 100), expected, "{length:?}");
         }
     }
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use wssgate_config::model::{ListenAddr, LogLevel};
 
-use crate::exchange::client::{Client, ClientStream};
 use crate::exchange::request::ConnectionInfo;
+use crate::front::h1::client::Client;
 use crate::front::h1::{self, Link};
 use crate::front::route;
 use crate::generation::Generation;
-use crate::listen::Stream;
+use crate::listen::{ClientStream, Stream};
 use crate::site::Site;
 use crate::tls::server::{TlsInfo, begins_tls};
 use crate::tunnel::table::Tunnels;

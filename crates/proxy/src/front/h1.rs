@@ -3,6 +3,10 @@
 //! Between two requests a connection owns no buffer and holds no generation, so that idle
 //! connections are small and a reload lets go of them; each request takes the newest generation.
 
+mod body;
+pub(crate) mod client;
+mod outlet;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,9 +19,9 @@ use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
     ServerId, VerifyClient,
 };
-use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser};
+use wssgate_http1::{Framing, HeadError, Limits, Method, RequestHead, RequestParser};
 
-use crate::exchange::client::Client;
+use crate::exchange::body::NoBody;
 use crate::exchange::request::Arrival;
 use crate::exchange::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log};
 use crate::front::phases::{self, End};
@@ -27,6 +31,10 @@ use crate::metrics::Held;
 use crate::site::{Phase, Site};
 use crate::tunnel::table::Tunnels;
 use crate::tunnel::{self, Switch};
+
+use body::WireBody;
+use client::Client;
+use outlet::WireOutlet;
 
 /// How long a final close_notify may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -221,17 +229,20 @@ impl Link {
         let arrival = Arrival::new(line, started, pipelined, info.sent.get());
         let (generation, site) = (Arc::clone(generation), Rc::clone(&self.site));
         let request = Request::new(generation, site, Rc::clone(info), server, arrival);
-        let mut body =
-            RequestBody::new(Rc::clone(&self.client), wssgate_http1::Framing::None, false);
+        let mut body = RequestBody::new(NoBody);
         body.bound(&request.location().settings);
-        Exchange { request, body, response: Responder::new(Rc::clone(&self.client)) }
+        let response = Responder::new(WireOutlet::new(Rc::clone(&self.client)));
+        Exchange { request, body, response }
     }
 
     /// Answers a request whose head is good.
     async fn work(&self, exchange: &mut Exchange, head: RequestHead, route: &AddressRoute) -> End {
         let request = &mut exchange.request;
-        exchange.body =
-            RequestBody::new(Rc::clone(&self.client), head.framing(), head.expects_continue());
+        if head.framing() != Framing::None || head.expects_continue() {
+            let client = Rc::clone(&self.client);
+            let body = WireBody::new(client, head.framing(), head.expects_continue());
+            exchange.body = RequestBody::new(body);
+        }
         let merge_slashes = request.server().connection.merge_slashes;
         let uri = head.uri(merge_slashes);
         adopt(request, head);

@@ -11,7 +11,7 @@ use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
 
 use super::attempt::{Sender, Sending, at};
 use crate::exchange::body::BodyError;
-use crate::exchange::client::Gone;
+use crate::exchange::outlet::Gone;
 use crate::exchange::request::Request;
 use crate::exchange::response::Responder;
 use crate::peers::{Connection, Failure, READ_SIZE};

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use wssgate_config::model::{LogLevel, ProxySettings};
-use wssgate_http1::{Fields, Framing, Method, Version};
+use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
 use super::request::{BodyFraming, Head, Target};
-use crate::exchange::body::RequestBody;
+use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::request::Request;
 
 /// A request ready to be sent.
@@ -81,7 +81,7 @@ impl Plan {
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         let offer = if asked { offer(&head) } else { None };
         let with_body =
-            set_body.is_none() && settings.pass_request_body && body.framing() != Framing::None;
+            set_body.is_none() && settings.pass_request_body && body.length() != Length::None;
         if let Some(set_body) = set_body {
             text = [text, set_body].concat().into();
         }
@@ -110,10 +110,10 @@ fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
 }
 
 fn framing(body: &RequestBody, set_body: Option<&Bytes>, unbuffered: bool) -> BodyFraming {
-    match (set_body, body.framing()) {
+    match (set_body, body.length()) {
         (Some(text), _) => BodyFraming::Length(text.len() as u64),
-        (None, Framing::None | Framing::UntilClose) => BodyFraming::None,
-        (None, Framing::Chunked) if unbuffered => BodyFraming::Chunked,
+        (None, Length::None) => BodyFraming::None,
+        (None, Length::Unknown) if unbuffered => BodyFraming::Chunked,
         (None, _) => body.len().map_or(BodyFraming::Chunked, BodyFraming::Length),
     }
 }
