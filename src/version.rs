@@ -48,7 +48,8 @@ const ABSENT: [&str; 19] = [
 ];
 
 /// nginx's modules that must be asked for, and that we have.
-const PRESENT: [&str; 2] = ["http_ssl_module", "http_stub_status_module"];
+const PRESENT: [&str; 3] =
+    ["http_auth_request_module", "http_ssl_module", "http_stub_status_module"];
 
 /// The text, with its line ends.
 pub(crate) fn text(detail: Detail) -> String {

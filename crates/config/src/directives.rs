@@ -1,6 +1,7 @@
 //! The rows by subject.
 
 pub(crate) mod access;
+pub(crate) mod auth_request;
 pub(crate) mod core;
 pub(crate) mod geo;
 pub(crate) mod headers;
@@ -22,6 +23,7 @@ use crate::directive::Row;
 /// Every table.
 pub(crate) const TABLES: &[&[Row]] = &[
     access::ROWS,
+    auth_request::ROWS,
     core::ROWS,
     geo::ROWS,
     headers::ROWS,

@@ -587,6 +587,10 @@ pub struct LocationSettings {
     pub limit_rate: Option<Template>,
     /// `limit_rate_after`, bytes.
     pub limit_rate_after: Option<Template>,
+    /// `log_subrequest`.
+    pub log_subrequest: bool,
+    /// `auth_request`.
+    pub auth_request: Option<AuthRequest>,
     /// `add_header` lines.
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer` lines.
@@ -707,6 +711,15 @@ pub enum IfModifiedSince {
     Exact,
     /// 304 for the same time or a later one.
     Before,
+}
+
+/// `auth_request` and the `auth_request_set` lines that go with it.
+#[derive(Clone, Debug)]
+pub struct AuthRequest {
+    /// The path that is asked.
+    pub uri: Box<[u8]>,
+    /// Variables and what they become when the answer is there.
+    pub set: Vec<(VariableId, Template)>,
 }
 
 /// `add_header` or `add_trailer`.

@@ -1,9 +1,11 @@
 //! The HTTP front: requests come in, each finds its location and its answer.
 
 mod access;
+mod auth_request;
 pub mod connection;
 pub(crate) mod h1;
 mod phases;
 mod rewrite;
 pub(crate) mod route;
+mod subrequest;
 mod try_files;

@@ -11,8 +11,8 @@ use crate::directives::http::Keepalive;
 use crate::directives::location::LocationName;
 use crate::draft::Entry;
 use crate::model::{
-    AccessRule, AddHeader, Condition, Content, ErrorPage, Location, LocationId, LocationKind,
-    LocationSettings, Locations, MimeTypes, RewriteOp, Root,
+    AccessRule, AddHeader, AuthRequest, Condition, Content, ErrorPage, Location, LocationId,
+    LocationKind, LocationSettings, Locations, MimeTypes, RewriteOp, Root,
 };
 use crate::template::Template;
 
@@ -329,6 +329,8 @@ impl Resolver<'_, '_> {
             add_headers: inherited.add_headers.clone(),
             add_trailers: inherited.add_trailers.clone(),
             expires: scope.maybe("expires"),
+            log_subrequest: scope.one("log_subrequest"),
+            auth_request: auth_request(scope),
             access: access(scope),
             access_logs: self.access_logs(scope),
             error_logs: self.error_logs(scope),
@@ -353,6 +355,12 @@ fn fields(scope: &Scope<'_, '_>, outer: &[AddHeader], name: &str, inherit: &str)
         Inherit::Merge => outer.iter().cloned().chain(own).collect(),
         Inherit::On | Inherit::Off => own,
     }
+}
+
+/// Whom to ask, and what to keep of the answer; both are inherited on their own.
+fn auth_request(scope: &Scope<'_, '_>) -> Option<AuthRequest> {
+    let uri = scope.one::<Option<Box<[u8]>>>("auth_request")?;
+    Some(AuthRequest { uri, set: scope.all("auth_request_set") })
 }
 
 /// `allow` and `deny` are one list.

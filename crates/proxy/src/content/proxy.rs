@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySettings};
-use wssgate_http1::{Fields, Framing, Method, ResponseHead};
+use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
 use wssgate_ws::handshake::{SwitchError, Switched};
 
 use answer::{Carrier, End};
@@ -409,6 +409,9 @@ impl Proxying<'_> {
         let mut reply = response::reply(self.request, head, framing);
         reply.trailers = self.settings.pass_trailers && framing == Framing::Chunked;
         self.response.head(self.request, reply);
+        if self.request.is_subrequest() {
+            return self.without_body(link, framing).await;
+        }
         let watch_client = self.watches_client();
         let mut carrier = Carrier {
             request: self.request,
@@ -421,6 +424,23 @@ impl Proxying<'_> {
         let end = carrier.carry(framing).await;
         record(self.request, &link.connection, Some(head), link.began);
         let whole = matches!(end, End::Whole(_));
+        (finish(self.request, self.response, self.settings, end).await, whole)
+    }
+
+    /// Ends an answer of which only the head is wanted. Nothing is waited for: if the body came along
+    /// with its head, the connection can be used again.
+    async fn without_body(&mut self, link: &Link, framing: Framing) -> (Outcome, bool) {
+        let mut decoder = BodyDecoder::from(framing);
+        let whole = link.connection.with_input(|input| {
+            loop {
+                match decoder.decode(input) {
+                    Ok(Decoded::Data(_)) => {}
+                    Ok(Decoded::End { .. }) => return true,
+                    Ok(Decoded::NeedMore) | Err(_) => return false,
+                }
+            }
+        });
+        let end = End::Whole(Fields::default());
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 

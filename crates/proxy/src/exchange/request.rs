@@ -139,7 +139,7 @@ pub(crate) struct LastMatch {
 }
 
 /// What came: fixed once the head was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Arrival {
     /// The head as sent; `None` when it could not be parsed.
     pub head: Option<RequestHead>,
@@ -225,6 +225,8 @@ pub struct Place {
     pub location: LocationId,
     /// Whether the request came to its path by an internal redirect, or is a subrequest.
     pub internal: bool,
+    /// For whom we make this request ourselves; `None` for one that a client makes.
+    pub parent: Option<Parent>,
     /// Internal redirects and rewrite cycles that are left.
     pub uri_changes: u8,
     /// Whether an `error_page` is already in force (and `recursive_error_pages` off).
@@ -245,6 +247,7 @@ impl Place {
             server,
             location,
             internal: false,
+            parent: None,
             uri_changes: MAX_URI_CHANGES + 1,
             error_page: false,
             path_replaced: false,
@@ -252,6 +255,13 @@ impl Place {
             path_after_alias: false,
         }
     }
+}
+
+/// What a subrequest shows of the request for which it is made.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// `$request_method`.
+    pub method_name: Bytes,
 }
 
 /// What becomes of the connection after the request.
@@ -285,8 +295,8 @@ pub struct UpstreamTrace {
 /// The variables that were given a value, and what evaluating them needs.
 #[derive(Debug, Default)]
 pub struct Values {
-    /// One cell for each variable of the configuration.
-    pub(crate) cells: RefCell<Vec<Value>>,
+    /// One cell for each variable of the configuration; subrequests share those of their parent.
+    pub(crate) cells: Rc<[RefCell<Value>]>,
     pub(crate) last_match: RefCell<LastMatch>,
     /// `limit_rate` set through `$limit_rate`.
     pub(crate) limit_rate: RefCell<Option<Bytes>>,
@@ -297,7 +307,7 @@ pub struct Values {
 impl Values {
     /// None of `count` variables has a value.
     pub(crate) fn none_of(count: usize) -> Self {
-        Self { cells: vec![Value::default(); count].into(), ..Self::default() }
+        Self { cells: (0..count).map(|_| RefCell::default()).collect(), ..Self::default() }
     }
 }
 
@@ -360,6 +370,11 @@ impl Request {
     /// `$remote_addr`: `unix:` for Unix sockets.
     pub fn client_text(&self) -> String {
         self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
+    }
+
+    /// Whether we make it ourselves for another request.
+    pub fn is_subrequest(&self) -> bool {
+        self.place.parent.is_some()
     }
 
     /// The `http` block.
@@ -450,6 +465,9 @@ impl Request {
         line.push_str(&format!(", server: {}", text(&self.server().name)));
         if !self.arrival.line.is_empty() {
             line.push_str(&format!(", request: \"{}\"", text(&self.arrival.line)));
+        }
+        if self.is_subrequest() {
+            line.push_str(&format!(", subrequest: \"{}\"", text(&self.target.path)));
         }
         if let Some(peer) = self.upstream.attempts.last().and_then(|state| state.address.as_ref()) {
             // nginx writes `http://unix:/path:/target`.

@@ -9,9 +9,9 @@ use tokio::time::{sleep_until, timeout};
 use wssgate_config::model::{ListenAddr, Location, ServerTokens};
 use wssgate_http1::{Fields, Method};
 
-use crate::exchange::headers;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
 use crate::exchange::request::Request;
+use crate::exchange::{date, headers};
 use crate::site::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.
@@ -284,6 +284,28 @@ fn leave_out(reply: &mut Reply) {
 /// Whether an answer has no body, whatever its fields say (RFC 9110 §6.4.1).
 pub(crate) fn is_bodiless(request: &Request, reply: &Reply) -> bool {
     request.target.method == Method::Head || matches!(reply.status, 100..=199 | 204 | 304)
+}
+
+/// The fields that come first in an answer, in nginx's order: what is said of the content, and an
+/// absolute Location.
+pub(crate) fn leading_fields(reply: &Reply) -> Vec<(Bytes, Bytes)> {
+    let mut fields = Vec::with_capacity(reply.fields.len() + 7);
+    let mut push = |name: &'static str, value: Bytes| {
+        fields.push((Bytes::from_static(name.as_bytes()), value))
+    };
+    if let Some(content_type) = reply.content_type.as_ref().filter(|text| !text.is_empty()) {
+        push("Content-Type", content_type.clone());
+    }
+    if let Some(length) = reply.length {
+        push("Content-Length", length.to_string().into());
+    }
+    if let Some(time) = reply.last_modified {
+        push("Last-Modified", date::format(time).into());
+    }
+    if let Some(location) = &reply.location {
+        push("Location", location.clone());
+    }
+    fields
 }
 
 /// `absolute_redirect`: scheme, host and port before a Location that begins with a slash.

@@ -8,7 +8,7 @@ mod builtin;
 mod map;
 mod upstream;
 
-pub(crate) use builtin::{bytes_sent, seconds};
+pub(crate) use builtin::{bytes_sent, seconds, status};
 pub(crate) use map::contains;
 pub(crate) use upstream::passed;
 
@@ -27,7 +27,7 @@ const MAX_DEPTH: u8 = 100;
 
 /// The value of a variable; `None` when it has none.
 pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
-    match &request.values.cells.borrow()[id.0 as usize] {
+    match &*request.values.cells[id.0 as usize].borrow() {
         Value::Known(value) => return Some(value.clone()),
         Value::Absent => return None,
         Value::Unknown => {}
@@ -54,6 +54,7 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
             let found = guarded(request, &slot.name, || map::value(request, &map.kind));
             if map.volatile { found } else { keep(request, id, found) }
         }
+        Variable::SetLater => None,
         Variable::Set => {
             request.log(
                 LogLevel::Warn,
@@ -75,7 +76,7 @@ pub(crate) fn set(request: &Request, id: VariableId, value: Bytes) {
         Variable::Builtin(Builtin::LimitRate) => {
             *request.values.limit_rate.borrow_mut() = Some(value)
         }
-        _ => request.values.cells.borrow_mut()[id.0 as usize] = Value::Known(value),
+        _ => *request.values.cells[id.0 as usize].borrow_mut() = Value::Known(value),
     }
 }
 
@@ -113,7 +114,7 @@ pub(crate) fn capture(request: &Request, number: u8) -> Option<Bytes> {
 }
 
 fn keep(request: &Request, id: VariableId, value: Option<Bytes>) -> Option<Bytes> {
-    request.values.cells.borrow_mut()[id.0 as usize] = match &value {
+    *request.values.cells[id.0 as usize].borrow_mut() = match &value {
         Some(value) => Value::Known(value.clone()),
         None => Value::Absent,
     };

@@ -10,7 +10,7 @@ use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::{Exchange, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{access, rewrite, route, try_files};
+use crate::front::{access, auth_request, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +156,9 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
             return Outcome::Status(status);
         }
     }
+    if let Err(status) = let_in(exchange).await {
+        return Outcome::Status(status);
+    }
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.place.location.0];
     exchange.body.bound(&location.settings);
@@ -175,7 +178,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
 }
 
-/// Everything before the content that needs no waiting: `Ok` with an answer of `return`, `Err`
+/// Rewrites and the choice of the location, which need no waiting: `Ok` with an answer of `return`, `Err`
 /// with a status.
 fn prepare(
     request: &mut Request,
@@ -201,11 +204,20 @@ fn prepare(
             }
         }
     }
-    if !access::is_allowed(request) {
-        request.log(LogLevel::Error, "access forbidden by rule");
+    Ok(None)
+}
+
+/// The access phase, which may wait. Subrequests are not asked who they are: as in nginx, their
+/// parent is.
+async fn let_in(exchange: &mut Exchange) -> Result<(), u16> {
+    if exchange.request.is_subrequest() {
+        return Ok(());
+    }
+    if !access::is_allowed(&exchange.request) {
+        exchange.request.log(LogLevel::Error, "access forbidden by rule");
         return Err(403);
     }
-    Ok(None)
+    auth_request::check(exchange).await
 }
 
 /// Looks for the location of the path and applies what it says at once.
@@ -240,7 +252,8 @@ fn check_length(request: &Request) -> Result<(), u16> {
     else {
         return Ok(());
     };
-    if max == 0 || len <= max {
+    // A subrequest has no body, whatever the fields of its parent say.
+    if max == 0 || len <= max || request.is_subrequest() {
         return Ok(());
     }
     request

@@ -62,14 +62,15 @@ impl Plan {
         let framing = framing(body, set_body.as_ref(), unbuffered);
         let client = request.arrival.head.as_ref().map(|head| head.fields());
         let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-        let set = set_fields(request, settings, has_body);
+        let may_upgrade = !has_body && !request.is_subrequest();
+        let set = set_fields(request, settings, may_upgrade);
         let head = Head {
             method: &method,
             target: &target,
             http11: settings.http11,
             proxy_host: &destination.host,
             set: &set,
-            upgrade: client.filter(|_| !has_body).and_then(|fields| own_upgrade(request, fields)),
+            upgrade: client.filter(|_| may_upgrade).and_then(|fields| own_upgrade(request, fields)),
             framing,
             client: client.filter(|_| settings.pass_request_headers),
         };
@@ -120,15 +121,15 @@ fn framing(body: &RequestBody, set_body: Option<&Bytes>, unbuffered: bool) -> Bo
 
 /// The values of `proxy_set_header`. A request with a body cannot switch protocols before its body
 /// has been read, and a proxy cannot tell when that is, so it is passed on without the wish
-/// (RFC 9110 §7.8 lets an intermediary ignore it).
+/// (RFC 9110 §7.8 lets an intermediary ignore it). A subrequest asks for an answer and never switches.
 fn set_fields<'s>(
     request: &Request,
     settings: &'s ProxySettings,
-    has_body: bool,
+    may_upgrade: bool,
 ) -> Vec<(&'s [u8], Bytes)> {
     let lines = settings.set_headers.iter().map(|(name, value)| (&name[..], request.text(value)));
     let mut set: Vec<_> = lines.collect();
-    if has_body {
+    if !may_upgrade {
         for (name, value) in &mut set {
             let wish = name.eq_ignore_ascii_case(b"upgrade")
                 || (name.eq_ignore_ascii_case(b"connection") && names_upgrade(value));

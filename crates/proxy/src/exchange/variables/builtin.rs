@@ -30,7 +30,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::Uri | B::DocumentUri => some_text(&request.target.path),
         B::RequestUri => request.arrival.head.is_some().then(|| request.arrival.uri.clone()),
         B::Request => some_text(&request.arrival.line),
-        B::RequestMethod => some_text(&request.target.method_name),
+        B::RequestMethod => some_text(request_method(request)),
         B::Host => Some(host(request)),
         B::RequestPort => {
             text(request.arrival.port.map(|port| port.to_string()).unwrap_or_default())
@@ -133,6 +133,12 @@ fn host(request: &Request) -> Bytes {
         true => Bytes::copy_from_slice(&request.server().name),
         false => request.arrival.host.clone(),
     }
+}
+
+/// A subrequest shows the method of the request for which it is made, as in nginx.
+fn request_method(request: &Request) -> &Bytes {
+    let parent = request.place.parent.as_ref();
+    parent.map_or(&request.target.method_name, |parent| &parent.method_name)
 }
 
 fn server_protocol(request: &Request) -> Bytes {

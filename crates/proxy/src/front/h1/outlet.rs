@@ -18,8 +18,8 @@ use wssgate_http1::{
 use super::client::Client;
 use crate::clock;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
-use crate::exchange::response::{is_bodiless, server_name};
-use crate::exchange::{Reply, Request, date};
+use crate::exchange::response::{is_bodiless, leading_fields, server_name};
+use crate::exchange::{Reply, Request};
 
 /// How much is collected before it is written.
 const COLLECT: usize = 8 * 1024;
@@ -152,22 +152,10 @@ fn fields(
     location: &Location,
     chunked: bool,
 ) -> Vec<(Bytes, Bytes)> {
-    let mut fields = Vec::with_capacity(reply.fields.len() + 7);
+    let mut fields = leading_fields(reply);
     let mut push = |name: &'static str, value: Bytes| {
         fields.push((Bytes::from_static(name.as_bytes()), value))
     };
-    if let Some(content_type) = reply.content_type.as_ref().filter(|text| !text.is_empty()) {
-        push("Content-Type", content_type.clone());
-    }
-    if let Some(length) = reply.length {
-        push("Content-Length", length.to_string().into());
-    }
-    if let Some(time) = reply.last_modified {
-        push("Last-Modified", date::format(time).into());
-    }
-    if let Some(location) = &reply.location {
-        push("Location", location.clone());
-    }
     if chunked {
         push("Transfer-Encoding", Bytes::from_static(b"chunked"));
     }
