@@ -16,7 +16,7 @@ use wssgate_proxy::relay::fuzz::Stepper;
 use wssgate_proxy::relay::{
     EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals,
 };
-use wssgate_proxy::tls::keys::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::testing::{SUITES, Session, We, connections, session};
 use wssgate_ws::{CloseCode, Counts, Extensions};
 
 /// How long the last bytes may take before something counts as stuck.

@@ -20,7 +20,6 @@ mod flow;
 pub mod fuzz;
 mod leg;
 mod protection;
-mod record;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -33,13 +32,13 @@ use std::time::Duration;
 use std::{fmt, io, thread};
 
 use thiserror::Error;
+use wssgate_records::{AES_GCM_RECORDS, TlsKeys};
 use wssgate_sys::eventfd::EventFd;
 use wssgate_ws::{CloseCode, Counts, Extensions, FrameError};
 
-use crate::tls::keys::TlsKeys;
 use engine::Engine;
 
-pub use record::TlsFault;
+pub use wssgate_records::TlsFault;
 
 /// A finished switch: everything that a tunnel needs.
 #[derive(Debug)]
@@ -228,7 +227,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { turn_bytes: READ_SIZE, tls_record_limit: record::AES_GCM_RECORDS, io_uring: true }
+        Self { turn_bytes: READ_SIZE, tls_record_limit: AES_GCM_RECORDS, io_uring: true }
     }
 }
 

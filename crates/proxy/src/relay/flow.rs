@@ -3,9 +3,9 @@
 //! A flow is `Open` ──the source ends──▶ `Draining` ──all is sent──▶ `Closed`, and it is `Closed` at
 //! once when its destination breaks.
 
+use wssgate_records::{MAX_RECORD, sealed_len};
 use wssgate_ws::Tracker;
 
-use super::record::{MAX_RECORD, sealed_len};
 use super::{Protocol, READ_SIZE, Totals};
 
 /// One direction.

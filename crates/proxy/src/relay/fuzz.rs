@@ -1,5 +1,4 @@
-//! The relay as fuzz targets drive it: the engine step by step, on the thread of who steps it, and
-//! the record layer alone.
+//! The relay as fuzz targets drive it: the engine step by step, on the thread of who steps it.
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -7,8 +6,6 @@ use std::time::Duration;
 
 use super::engine::Engine;
 use super::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
-
-pub use super::record::fuzz::{Forger, Opener, Opening};
 
 /// An engine that moves when it is told to.
 pub struct Stepper {

@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use wssgate_records::{MAX_RECORD, TlsFault};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
 use super::flow::{Buffers, Place, Stretch};
 use super::protection::{Protection, Sealed};
-use super::record::{MAX_RECORD, TlsFault};
 use super::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.

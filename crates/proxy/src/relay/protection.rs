@@ -6,8 +6,8 @@
 use std::io::{self, Read, Write};
 
 use rustls::{Connection, Error};
+use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault, kind};
 
-use super::record::{MAX_CONTROL, Opened, Records, TlsFault, kind};
 use super::{LegTls, Side};
 
 /// The protection of one leg.
@@ -35,7 +35,13 @@ impl Protection {
         match tls {
             LegTls::Plain => Self::None,
             // The box wipes itself; what is moved out of one would stay behind in freed memory.
-            LegTls::Keys(keys) => Self::Keys(Box::new(Records::new(&keys, peer, record_limit))),
+            LegTls::Keys(keys) => {
+                let peer = match peer {
+                    Side::Client => Role::Client,
+                    Side::Upstream => Role::Server,
+                };
+                Self::Keys(Box::new(Records::new(&keys, peer, record_limit)))
+            }
             LegTls::Rustls(mut connection) => {
                 // The leg bounds what is sealed; a limit here would cut writes short.
                 connection.set_buffer_limit(None);

@@ -6,13 +6,13 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use wssgate_records::{TlsFault, sealed_len};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 
 use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
 use super::leg::{Leg, SendError, SourceEnd};
-use super::record::{TlsFault, sealed_len};
 use super::{EndCause, Handover, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.

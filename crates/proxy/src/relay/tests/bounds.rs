@@ -2,9 +2,9 @@
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::relay::record::{Records, sealed_len};
 use crate::relay::tunnel::Tunnel;
-use crate::tls::keys::testing::{SUITES, Session, We, session};
+use wssgate_records::testing::{SUITES, Session, We, session};
+use wssgate_records::{Records, sealed_len};
 
 /// Sockets that hold little, so that the relay is soon the one that must keep bytes.
 pub(super) fn narrow(handover: &mut Handover) {

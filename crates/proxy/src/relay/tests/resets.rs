@@ -6,7 +6,7 @@ use rustls::{CipherSuite, Connection};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::testing::{SUITES, Session, We, connections, session};
 
 const TLS13: CipherSuite = SUITES[0];
 const TLS12: CipherSuite = SUITES[3];

@@ -5,7 +5,7 @@ use rustls::{AlertDescription, Error};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{
+use wssgate_records::testing::{
     SUITES, Session, We, configs, connections, server_name, session, shake_hands,
 };
 
@@ -177,7 +177,7 @@ fn what_rustls_has_to_answer_goes_before_the_end() {
 /// A server whose keys are worn out after this many records, and its client.
 fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
     use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
-    let (server_config, client_config) = configs(suite);
+    let (server_config, client_config) = configs(suite, Arc::new(rustls::NoKeyLog));
     let provider = server_config.crypto_provider();
     let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
         panic!("TLS 1.3 changes its keys");
@@ -390,11 +390,11 @@ fn worn_out_keys_of_tls_12_end_in_good_order() {
 /// goes on with the request's neighbours.
 #[test]
 fn a_stream_of_tokio_rustls_becomes_a_leg() {
-    use crate::tls::keys::{RecordBoundary, capture, detach};
+    use crate::tls::keys::{RecordBoundary, SecretLog, capture, detach};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     for suite in SUITES {
-        let (server_config, client_config) = configs(suite);
+        let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
         let (far, near) = peer::tcp_pair();
         let near = std::net::TcpStream::from(near);
         let connection =

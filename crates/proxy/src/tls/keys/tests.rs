@@ -1,14 +1,16 @@
+use std::sync::Arc;
+
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use wssgate_records::testing::{SUITES, configs, server_name};
 
-use super::testing::{SUITES, configs, server_name};
 use super::*;
 
 type Server = server::TlsStream<RecordBoundary<DuplexStream>>;
 type Client = client::TlsStream<RecordBoundary<DuplexStream>>;
 
 async fn handshake(suite: rustls::CipherSuite) -> (Server, Client) {
-    let (server_config, client_config) = configs(suite);
+    let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
     let (near, far) = tokio::io::duplex(1 << 17);
     let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
     let connect =
@@ -109,7 +111,7 @@ async fn keys_are_followed_through_updates_made_before() {
 
 #[tokio::test]
 async fn without_captured_secrets_tls_13_is_refused() {
-    let (server_config, client_config) = configs(SUITES[0]);
+    let (server_config, client_config) = configs(SUITES[0], Arc::new(SecretLog));
     let (near, far) = tokio::io::duplex(1 << 17);
     let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
     let connect =
