@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use rustls::Connection;
 use socket2::SockRef;
-use wssgate_proxy::relay::fuzz::Stepper;
-use wssgate_proxy::relay::{
+use wssgate_relay::fuzz::Stepper;
+use wssgate_relay::{
     EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals,
 };
 use wssgate_records::testing::{SUITES, Session, We, connections, session};

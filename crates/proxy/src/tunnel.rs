@@ -21,11 +21,11 @@ use crate::front::request::Request;
 use crate::front::response::Reply;
 use crate::generation::Generation;
 use crate::listen::Stream;
-use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
 use crate::upstream::{Connection, Lease, PeerStream};
 use crate::worker::{Open, Worker};
 use conclusion::Conclusion;
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 
 /// An upstream that has switched protocols.
 pub struct Switch {

@@ -40,11 +40,11 @@ use connect::{Failure, Options};
 use destination::Destination;
 use idle::Key;
 use plan::{Asked, Plan};
+use wssgate_relay::Protocol;
 
 use crate::front::body::{BodyError, BufferedBody, RequestBody};
 use crate::front::request::{Request, UpstreamState};
 use crate::front::{Exchange, Outcome, Reply, Responder};
-use crate::relay::Protocol;
 use crate::tunnel::Switch;
 use crate::worker::Worker;
 

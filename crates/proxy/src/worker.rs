@@ -18,12 +18,12 @@ use tokio::sync::{Notify, watch};
 
 use crate::generation::Generation;
 use crate::metrics::{Counters, Gauge, Metrics};
-use crate::relay::{EndCause, Handover, RelayHandle, Selection};
 use crate::tunnel::Tunnel;
 use crate::upstream::IdlePool;
 
 pub(crate) use thread::{Seed, WorkerThread};
 use tunnels::Tunnels;
+use wssgate_relay::{EndCause, Handover, RelayHandle, Selection};
 
 /// How far the end of a worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

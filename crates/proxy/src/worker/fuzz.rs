@@ -9,13 +9,13 @@ use arc_swap::ArcSwap;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use wssgate_config::model::ListenAddr;
+use wssgate_relay::{self as relay, Relay, TunnelEnd};
 
 use super::{Orders, Phase, Tunnels, Worker};
 use crate::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay, TunnelEnd};
 use crate::upstream::IdlePool;
 
 /// What is left of a worker without its threads and listeners: its relay and its orders.

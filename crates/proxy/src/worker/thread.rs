@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_relay::spare::Trimming;
+use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
 use wssgate_sys::privileges;
 
 use super::{Live, Orders, Phase, Tunnels, Worker};
@@ -18,8 +20,6 @@ use crate::generation::Generation;
 use crate::listen::{Listener, accept};
 use crate::log::Attention;
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
-use crate::spare::Trimming;
 use crate::upstream::IdlePool;
 
 /// How long the connections of a fast stop have to write their access lines.
@@ -269,7 +269,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::relay::{Handover, Leg, Protocol, Settings, Timers};
+    use wssgate_relay::{Handover, Leg, Protocol, Settings, Timers};
 
     /// A connected pair on loopback.
     fn pair() -> (TcpStream, TcpStream) {

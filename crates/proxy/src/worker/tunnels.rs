@@ -4,9 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use slab::Slab;
+use wssgate_relay::{EndCause, Totals, TunnelEnd, spare};
 
-use crate::relay::{EndCause, Totals, TunnelEnd};
-use crate::spare;
 use crate::tunnel::Tunnel;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.

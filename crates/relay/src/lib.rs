@@ -20,6 +20,7 @@ mod flow;
 pub mod fuzz;
 mod leg;
 mod protection;
+pub mod spare;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -186,7 +187,6 @@ pub struct Totals {
 
 /// What ended a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum EndCause {
     /// This side ended its direction first, and the rest was carried in good order.
     Ended(Side),

@@ -1,10 +1,11 @@
 //! What a tunnel may keep, take and leave behind.
 
-use super::peer::TlsPeer;
-use super::*;
-use crate::relay::tunnel::Tunnel;
 use wssgate_records::testing::{SUITES, Session, We, session};
 use wssgate_records::{Records, sealed_len};
+
+use super::peer::TlsPeer;
+use super::*;
+use crate::tunnel::Tunnel;
 
 /// Sockets that hold little, so that the relay is soon the one that must keep bytes.
 pub(super) fn narrow(handover: &mut Handover) {

@@ -12,11 +12,11 @@ use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 
-use super::deadlines::{self, Deadlines};
-use super::flow::Buffers;
-use super::tunnel::{Passage, Tunnel};
-use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
+use crate::deadlines::{self, Deadlines};
+use crate::flow::Buffers;
 use crate::spare;
+use crate::tunnel::{Passage, Tunnel};
+use crate::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
 
 /// The token of the doorbell, which no leg has.
 const DOORBELL: u64 = u64::MAX;
@@ -37,10 +37,10 @@ const REST_MS: u64 = 2_000;
 const TELL_PAUSE_MS: u64 = 2;
 
 /// Hears of every end, with the ticket.
-pub(super) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
+pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
 
 /// Hears why io_uring is not used though it was asked for.
-pub(super) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
+pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
 
 /// A turn that has begun.
 struct Turn {
@@ -51,7 +51,7 @@ struct Turn {
 }
 
 /// The state of a relay thread.
-pub(super) struct Engine {
+pub(crate) struct Engine {
     settings: Settings,
     epoll: Epoll,
     events: Events,
@@ -90,7 +90,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: Settings,
         mail: Receiver<Mail>,
         shared: Arc<Shared>,
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// Runs until it is told to stop or all handles are gone.
-    pub(super) fn run(&mut self) -> io::Result<()> {
+    pub(crate) fn run(&mut self) -> io::Result<()> {
         while !self.stopping {
             self.step(None)?;
         }
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// Waits at most `wait` for something to do, and does it.
-    pub(super) fn step(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn step(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let wait = self.wait(wait);
         self.epoll.wait(&mut self.events, wait)?;
         let now_ms = self.now_ms();
@@ -448,7 +448,7 @@ impl Engine {
 }
 
 /// What makes the socket calls of a group together, if the kernel lets us.
-pub(super) fn joint_calls() -> io::Result<Batch> {
+pub(crate) fn joint_calls() -> io::Result<Batch> {
     Batch::new(GROUP as u32)
 }
 
@@ -460,45 +460,45 @@ fn token(key: usize, side: Side) -> u64 {
 /// What tests look at.
 #[cfg(test)]
 impl Engine {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tunnels.is_empty() && self.ready.is_empty() && self.deadlines.len() == 0
     }
 
     /// How many tunnels there is memory for.
-    pub(super) fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.tunnels.capacity()
     }
 
     /// How many events the last step brought.
-    pub(super) fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.events.iter().count()
     }
 
     /// Whether socket calls are made together.
-    pub(super) fn is_joint(&self) -> bool {
+    pub(crate) fn is_joint(&self) -> bool {
         self.batch.is_joint()
     }
 
     /// The tunnels that had a turn since the last time, by their keys, and whether they had it in a group.
-    pub(super) fn take_turns(&mut self) -> Vec<(usize, bool)> {
+    pub(crate) fn take_turns(&mut self) -> Vec<(usize, bool)> {
         std::mem::take(&mut self.turns)
     }
 
-    pub(super) fn awake_keys(&self) -> usize {
+    pub(crate) fn awake_keys(&self) -> usize {
         self.awake.len()
     }
 
-    pub(super) fn rest_at(&mut self, now_ms: u64) {
+    pub(crate) fn rest_at(&mut self, now_ms: u64) {
         self.rest(now_ms);
     }
 
     /// How long it would sleep now.
-    pub(super) fn sleep(&self) -> Option<Duration> {
+    pub(crate) fn sleep(&self) -> Option<Duration> {
         self.wait(None)
     }
 
     /// Bytes kept in all tunnels together.
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.tunnels.iter().map(|(_, tunnel)| tunnel.kept_bytes()).sum()
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::engine::Engine;
-use super::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
+use crate::engine::Engine;
+use crate::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
 
 /// An engine that moves when it is told to.
 pub struct Stepper {
