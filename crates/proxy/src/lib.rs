@@ -1,4 +1,4 @@
-//! The engine: listeners, TLS, HTTP front, upstreams.
+//! The engine: listeners, TLS, HTTP front and upstreams.
 //!
 //! [`Proxy`] is the whole of it, seen from the main thread: prepare, start, reload, drain, stop.
 //! Nothing is bound, opened or spawned until a configuration is complete.

@@ -15,8 +15,9 @@ use wssgate_sys::epoll::{Epoll, Events};
 use crate::deadlines::{self, Deadlines};
 use crate::flow::Buffers;
 use crate::spare;
+use crate::thread::{Mail, Shared};
 use crate::tunnel::{Passage, Tunnel};
-use crate::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
+use crate::{EndCause, Handover, Selection, Settings, Side, TunnelEnd};
 
 /// The token of the doorbell, which no leg has.
 const DOORBELL: u64 = u64::MAX;

@@ -5,7 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
+use crate::thread::Shared;
+use crate::{EndCause, Handover, RelayHandle, Selection, Settings, TunnelEnd};
 
 /// An engine that moves when it is told to.
 pub struct Stepper {
@@ -26,7 +27,7 @@ impl Stepper {
         });
         let on_refusal = Box::new(|_: &io::Error| {});
         let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
-        Ok(Self { engine, handle: RelayHandle { mail: sender, shared }, ends })
+        Ok(Self { engine, handle: RelayHandle::new(sender, shared), ends })
     }
 
     /// Gives it a tunnel, which the next step takes.

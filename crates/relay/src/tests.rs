@@ -10,10 +10,14 @@ mod resets;
 mod secure;
 mod time;
 
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use wssgate_ws::{CloseCode, Extensions};
+
 use super::engine::Engine;
+use super::thread::{Shared, UNHEARD};
 use super::*;
 use peer::Peer;
 
@@ -44,7 +48,7 @@ impl Rig {
         let on_refusal =
             Box::new(move |error: &std::io::Error| refused.send(error.kind()).unwrap());
         let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal).unwrap();
-        let handle = RelayHandle { mail: sender, shared };
+        let handle = RelayHandle::new(sender, shared);
         Self { engine, handle, ends, refusals, next_ticket: 0 }
     }
 
