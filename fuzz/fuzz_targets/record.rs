@@ -10,7 +10,7 @@ use wssgate_records::testing::{SUITES, We, session};
 use wssgate_records::{Role, TlsKeys};
 
 /// One connection for every suite and role; its keys are used again and again.
-static KEYS: LazyLock<Vec<(TlsKeys, Side)>> = LazyLock::new(|| {
+static KEYS: LazyLock<Vec<(TlsKeys, Role)>> = LazyLock::new(|| {
     let roles = [(We::AreServer, Role::Client), (We::AreClient, Role::Server)];
     SUITES
         .into_iter()

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use rustls::Connection;
 use socket2::SockRef;
-use wssgate_relay::fuzz::Stepper;
-use wssgate_relay::{
-    EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals,
-};
 use wssgate_records::testing::{SUITES, Session, We, connections, session};
+use wssgate_relay::fuzz::Stepper;
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
 use wssgate_ws::{CloseCode, Counts, Extensions};
 
 /// How long the last bytes may take before something counts as stuck.
