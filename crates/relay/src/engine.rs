@@ -1,4 +1,6 @@
-//! The loop: wait, note who is ready, read the mail, give turns, end who is due.
+//! What a relay thread does, step by step: note who is ready, read the mail, give turns, end who is due.
+//!
+//! It is given the time, as what has passed since its thread began, and reads no clock.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 use wssgate_sys::batch::Batch;
@@ -83,7 +85,6 @@ pub(crate) struct Engine {
     sending: Vec<usize>,
     /// Those whose turn comes behind the group: their keys, and what they had received. Empty like it.
     alone: Vec<(usize, [u64; 2])>,
-    start: Instant,
     stopping: bool,
     /// Which tunnels had their turns, and whether in a group.
     #[cfg(test)]
@@ -121,7 +122,6 @@ impl Engine {
             group: Vec::with_capacity(GROUP),
             sending: Vec::with_capacity(GROUP),
             alone: Vec::new(),
-            start: Instant::now(),
             stopping: false,
             #[cfg(test)]
             turns: Vec::new(),
@@ -145,23 +145,28 @@ impl Engine {
         };
     }
 
-    /// Runs until it is told to stop or all handles are gone.
-    pub(crate) fn run(&mut self) -> io::Result<()> {
-        while !self.stopping {
-            self.step(None)?;
-        }
-        // What came behind the word to stop is told its end too.
-        self.read_mail(self.now_ms());
-        self.close(Selection::All, EndCause::Stopped);
-        self.tell();
-        Ok(())
+    /// Whether it was told to stop, or all handles are gone.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
-    /// Waits at most `wait` for something to do, and does it.
-    pub(crate) fn step(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let wait = self.wait(wait);
-        self.epoll.wait(&mut self.events, wait)?;
-        let now_ms = self.now_ms();
+    /// Ends everything, also what came behind the word to stop.
+    pub(crate) fn stop(&mut self, now: Duration) {
+        let now_ms = millis(now);
+        self.read_mail(now_ms);
+        self.close(Selection::All, EndCause::Stopped, now_ms);
+        self.tell();
+    }
+
+    /// Waits for something to do, at most `limit`.
+    pub(crate) fn wait(&mut self, now: Duration, limit: Option<Duration>) -> io::Result<()> {
+        let wait = self.next_wait(now, limit);
+        self.epoll.wait(&mut self.events, wait)
+    }
+
+    /// Does what there is to do after a wait.
+    pub(crate) fn step(&mut self, now: Duration) {
+        let now_ms = millis(now);
         if self.note_events() {
             self.read_mail(now_ms);
         }
@@ -172,21 +177,15 @@ impl Engine {
             self.tell_ms = now_ms + TELL_PAUSE_MS;
             self.tell();
         }
-        Ok(())
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn wait(&self, limit: Option<Duration>) -> Option<Duration> {
+    fn next_wait(&self, now: Duration, limit: Option<Duration>) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
         let next = [self.deadlines.next(), tell, self.rest_ms].into_iter().flatten().min();
-        let next =
-            next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
+        let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
             (Some(next), Some(limit)) => Some(next.min(limit)),
             (next, limit) => next.or(limit),
@@ -218,7 +217,7 @@ impl Engine {
         loop {
             match self.mail.try_recv() {
                 Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
-                Ok(Mail::Close(selection, cause)) => self.close(selection, cause),
+                Ok(Mail::Close(selection, cause)) => self.close(selection, cause, now_ms),
                 Ok(Mail::IoUring(on)) => self.use_io_uring(on),
                 Ok(Mail::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -404,8 +403,7 @@ impl Engine {
         }
     }
 
-    fn close(&mut self, selection: Selection, cause: EndCause) {
-        let now_ms = self.now_ms();
+    fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
         let keys: Vec<usize> = self
             .tunnels
             .iter()
@@ -453,6 +451,10 @@ pub(crate) fn joint_calls() -> io::Result<Batch> {
     Batch::new(GROUP as u32)
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The token of a leg: twice the key, plus one for the upstream.
 fn token(key: usize, side: Side) -> u64 {
     2 * key as u64 + u64::from(side == Side::Upstream)
@@ -489,13 +491,9 @@ impl Engine {
         self.awake.len()
     }
 
-    pub(crate) fn rest_at(&mut self, now_ms: u64) {
-        self.rest(now_ms);
-    }
-
-    /// How long it would sleep now.
-    pub(crate) fn sleep(&self) -> Option<Duration> {
-        self.wait(None)
+    /// How long it would sleep.
+    pub(crate) fn sleep(&self, now: Duration) -> Option<Duration> {
+        self.next_wait(now, None)
     }
 
     /// Bytes kept in all tunnels together.

@@ -11,6 +11,7 @@ use crate::{EndCause, Handover, RelayHandle, Selection, Settings, TunnelEnd};
 /// An engine that moves when it is told to.
 pub struct Stepper {
     engine: Engine,
+    now: Duration,
     handle: RelayHandle,
     ends: mpsc::Receiver<TunnelEnd>,
 }
@@ -27,7 +28,7 @@ impl Stepper {
         });
         let on_refusal = Box::new(|_: &io::Error| {});
         let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
-        Ok(Self { engine, handle: RelayHandle::new(sender, shared), ends })
+        Ok(Self { engine, now: Duration::ZERO, handle: RelayHandle::new(sender, shared), ends })
     }
 
     /// Gives it a tunnel, which the next step takes.
@@ -42,9 +43,13 @@ impl Stepper {
         let _ = self.handle.close(Selection::All, EndCause::Drained);
     }
 
-    /// Does what there is to do, and waits at most `wait` for it.
-    pub fn step(&mut self, wait: Duration) -> io::Result<()> {
-        self.engine.step(Some(wait))
+    /// Waits at most `wait` for something to do and does it, when `passed` more has passed of a time that
+    /// only these calls move.
+    pub fn step(&mut self, wait: Duration, passed: Duration) -> io::Result<()> {
+        self.engine.wait(self.now, Some(wait))?;
+        self.now += passed;
+        self.engine.step(self.now);
+        Ok(())
     }
 
     /// An end that has not been asked for.

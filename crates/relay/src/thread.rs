@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Instant;
 use std::{fmt, io, thread};
 
 use thiserror::Error;
@@ -45,9 +46,20 @@ pub fn start(
     let (sender, mail) = mpsc::channel();
     let shared = Arc::new(Shared::new()?);
     let (on_end, on_refusal) = (Box::new(on_end), Box::new(on_refusal));
-    let mut engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || engine.run())?;
+    let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
     Ok(Relay { handle: RelayHandle::new(sender, shared), thread: Some(thread) })
+}
+
+/// Moves an engine by the clock until it is told to stop.
+fn run(mut engine: Engine) -> io::Result<()> {
+    let began = Instant::now();
+    while !engine.is_stopping() {
+        engine.wait(began.elapsed(), None)?;
+        engine.step(began.elapsed());
+    }
+    engine.stop(began.elapsed());
+    Ok(())
 }
 
 /// A running relay thread. Dropping it stops the thread and waits for it.
