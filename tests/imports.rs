@@ -8,10 +8,9 @@ use std::path::Path;
 /// From the bottom to the top. What stands on one line may use each other and all before; the
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
-    &["clock", "metrics", "spare"],
+    &["clock", "metrics"],
     &["log"],
     &["tls"],
-    &["relay"],
     &["listen"],
     &["peers"],
     &["generation"],

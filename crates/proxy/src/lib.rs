@@ -1,4 +1,4 @@
-//! The engine: listeners, TLS, HTTP front, upstreams and the relay.
+//! The engine: listeners, TLS, HTTP front and upstreams.
 //!
 //! [`Proxy`] is the whole of it, seen from the main thread: prepare, start, reload, drain, stop.
 //! Nothing is bound, opened or spawned until a configuration is complete.
@@ -12,14 +12,12 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod peers;
-pub mod relay;
 pub mod site;
 pub mod tls;
 pub mod tunnel;
 pub mod worker;
 
 mod proxy;
-mod spare;
 
 use std::io;
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::socket;
 
 use crate::exchange::access_log;
@@ -21,7 +22,6 @@ use crate::exchange::response::Reply;
 use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
 use crate::peers::{Connection, Lease, PeerStream};
-use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
 use conclusion::Conclusion;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
+use wssgate_relay::Protocol;
 use wssgate_ws::handshake::{SwitchError, Switched};
 
 use answer::{Carrier, End};
@@ -36,7 +37,6 @@ use crate::exchange::{Exchange, Reply, Responder};
 use crate::peers::{
     Connection, Failure, Group, Key, Lease, Options, PeerStream, Selection, connect,
 };
-use crate::relay::Protocol;
 use crate::tunnel::Switch;
 
 const CONNECTING: &str = "connecting to upstream";

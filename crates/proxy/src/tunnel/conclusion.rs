@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wssgate_config::model::{Http, LocationId, LogLevel, MapKind};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
+use wssgate_relay::{EndCause, TunnelEnd};
 
 use crate::clock;
 use crate::exchange::access_log::{self, Rendered};
@@ -18,7 +19,6 @@ use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::variables;
 use crate::generation::Generation;
 use crate::log::AccessSink;
-use crate::relay::{EndCause, TunnelEnd};
 
 /// How deep maps are followed before they are taken for late.
 const MAX_DEPTH: u8 = 10;

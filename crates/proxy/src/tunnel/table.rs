@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
+use wssgate_relay::spare;
+use wssgate_relay::{EndCause, Handover, RelayHandle, Selection, Stopped, Totals, TunnelEnd};
 
-use crate::relay::{EndCause, Handover, RelayHandle, Selection, Stopped, Totals, TunnelEnd};
-use crate::spare;
 use crate::tunnel::Tunnel;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.

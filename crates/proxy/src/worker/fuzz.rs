@@ -9,13 +9,13 @@ use arc_swap::ArcSwap;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use wssgate_config::model::ListenAddr;
+use wssgate_relay::{self as relay, Relay, TunnelEnd};
 
 use crate::front::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;
 use crate::peers::IdlePool;
-use crate::relay::{self, Relay, TunnelEnd};
 use crate::site::{Orders, Phase, Site};
 use crate::tunnel::table::Tunnels;
 

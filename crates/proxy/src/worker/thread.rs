@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_relay::spare::Trimming;
+use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
 use wssgate_sys::privileges;
 
 use super::accept::accept;
@@ -20,9 +22,7 @@ use crate::listen::Listener;
 use crate::log::Attention;
 use crate::metrics::Metrics;
 use crate::peers::IdlePool;
-use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
 use crate::site::{Orders, Phase, Site};
-use crate::spare::Trimming;
 use crate::tunnel::table::Tunnels;
 
 /// How long the connections of a fast stop have to write their access lines.
@@ -258,7 +258,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::relay::{Handover, Leg, Protocol, Settings, Timers};
+    use wssgate_relay::{Handover, Leg, Protocol, Settings, Timers};
 
     /// A connected pair on loopback.
     fn pair() -> (TcpStream, TcpStream) {

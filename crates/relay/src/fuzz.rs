@@ -1,18 +1,17 @@
-//! The relay as fuzz targets drive it: the engine step by step, on the thread of who steps it, and
-//! the record layer alone.
+//! The relay as fuzz targets drive it: the engine step by step, on the thread of who steps it.
 
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::engine::Engine;
-use super::{EndCause, Handover, RelayHandle, Selection, Settings, Shared, TunnelEnd};
-
-pub use super::record::fuzz::{Forger, Opener, Opening};
+use crate::engine::Engine;
+use crate::thread::Shared;
+use crate::{EndCause, Handover, RelayHandle, Selection, Settings, TunnelEnd};
 
 /// An engine that moves when it is told to.
 pub struct Stepper {
     engine: Engine,
+    now: Duration,
     handle: RelayHandle,
     ends: mpsc::Receiver<TunnelEnd>,
 }
@@ -29,7 +28,7 @@ impl Stepper {
         });
         let on_refusal = Box::new(|_: &io::Error| {});
         let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
-        Ok(Self { engine, handle: RelayHandle { mail: sender, shared }, ends })
+        Ok(Self { engine, now: Duration::ZERO, handle: RelayHandle::new(sender, shared), ends })
     }
 
     /// Gives it a tunnel, which the next step takes.
@@ -44,9 +43,13 @@ impl Stepper {
         let _ = self.handle.close(Selection::All, EndCause::Drained);
     }
 
-    /// Does what there is to do, and waits at most `wait` for it.
-    pub fn step(&mut self, wait: Duration) -> io::Result<()> {
-        self.engine.step(Some(wait))
+    /// Waits at most `wait` for something to do and does it, when `passed` more has passed of a time that
+    /// only these calls move.
+    pub fn step(&mut self, wait: Duration, passed: Duration) -> io::Result<()> {
+        self.engine.wait(self.now, Some(wait))?;
+        self.now += passed;
+        self.engine.step(self.now);
+        Ok(())
     }
 
     /// An end that has not been asked for.

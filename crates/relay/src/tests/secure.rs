@@ -2,12 +2,12 @@
 
 use rustls::CipherSuite;
 use rustls::{AlertDescription, Error};
+use wssgate_records::testing::{
+    SUITES, Session, We, configs, connections, server_name, session, shake_hands,
+};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{
-    SUITES, Session, We, configs, connections, server_name, session, shake_hands,
-};
 
 /// A tunnel with TLS on both legs.
 fn secure(
@@ -177,7 +177,7 @@ fn what_rustls_has_to_answer_goes_before_the_end() {
 /// A server whose keys are worn out after this many records, and its client.
 fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
     use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
-    let (server_config, client_config) = configs(suite);
+    let (server_config, client_config) = configs(suite, Arc::new(rustls::NoKeyLog));
     let provider = server_config.crypto_provider();
     let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
         panic!("TLS 1.3 changes its keys");
@@ -346,10 +346,10 @@ fn idle_keys_rest_and_wake_with_the_next_record() {
     rig.expect(&mut upstream, b"one");
     assert_eq!(rig.engine.awake_keys(), 1);
     // A quiet engine wakes up for it, and then for nothing before the tunnel's own deadline.
-    assert!(rig.engine.sleep().unwrap() <= Duration::from_secs(2));
-    rig.engine.rest_at(1 << 40);
+    assert!(rig.sleep() <= Duration::from_secs(2));
+    rig.pass(Duration::from_secs(3));
     assert_eq!(rig.engine.awake_keys(), 0);
-    assert!(rig.engine.sleep().unwrap() > Duration::from_secs(30));
+    assert!(rig.sleep() > Duration::from_secs(30));
     client.send(b"two");
     upstream.send(b"three");
     rig.expect(&mut upstream, b"two");
@@ -384,71 +384,4 @@ fn worn_out_keys_of_tls_12_end_in_good_order() {
     client.end();
     rig.expect_end(&mut upstream);
     assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::KeysExhausted));
-}
-
-/// The whole way of a leg: tokio-rustls shakes hands over a boundary, the keys come out, and the relay
-/// goes on with the request's neighbours.
-#[test]
-fn a_stream_of_tokio_rustls_becomes_a_leg() {
-    use crate::tls::keys::{RecordBoundary, capture, detach};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    for suite in SUITES {
-        let (server_config, client_config) = configs(suite);
-        let (far, near) = peer::tcp_pair();
-        let near = std::net::TcpStream::from(near);
-        let connection =
-            rustls::ClientConnection::new(client_config, server_name()).unwrap().into();
-        let mut client = TlsPeer::new(Peer::new(far), connection);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let detached = runtime.block_on(async {
-            near.set_nonblocking(true).unwrap();
-            let near = tokio::net::TcpStream::from_std(near).unwrap();
-            let acceptor = tokio_rustls::TlsAcceptor::from(server_config);
-            let talk = async {
-                let accept = acceptor.accept(RecordBoundary::new(near));
-                let mut stream = capture(accept).await.unwrap();
-                let mut head = [0; 4];
-                stream.read_exact(&mut head).await.unwrap();
-                assert_eq!(&head, b"head");
-                stream.write_all(b"101").await.unwrap();
-                detach(stream).await.unwrap()
-            };
-            let play = async {
-                let mut said = false;
-                loop {
-                    client.poll();
-                    let hello = client.sealed(&[]);
-                    client.wire.send(&hello);
-                    if !client.tls.is_handshaking() && !said {
-                        said = true;
-                        client.send(b"head, then body");
-                        let wire = client.sealed(b", then more");
-                        client.wire.send(&wire[..7]);
-                        LATE.set(wire[7..].to_vec());
-                    }
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::select! {
-                detached = talk => detached,
-                () = play => unreachable!("it plays for ever"),
-            }
-        });
-        client.wire.send(&LATE.take());
-        let mut rig = Rig::new();
-        let (_, mut upstream) = rig.hand_over(|handover| {
-            handover.client = Leg {
-                socket: detached.socket.into_std().unwrap().into(),
-                unix: false,
-                tls: LegTls::Keys(detached.keys),
-                plaintext: detached.plaintext,
-                ciphertext: detached.ciphertext,
-                ended: detached.ended,
-            };
-        });
-        rig.expect(&mut upstream, b", then body, then more");
-        upstream.send(b", and back");
-        rig.expect_tls(&mut client, b"101, and back");
-    }
 }

@@ -1,10 +1,11 @@
 //! What a tunnel may keep, take and leave behind.
 
+use wssgate_records::testing::{SUITES, Session, We, session};
+use wssgate_records::{Records, sealed_len};
+
 use super::peer::TlsPeer;
 use super::*;
-use crate::relay::record::{Records, sealed_len};
-use crate::relay::tunnel::Tunnel;
-use crate::tls::keys::testing::{SUITES, Session, We, session};
+use crate::tunnel::Tunnel;
 
 /// Sockets that hold little, so that the relay is soon the one that must keep bytes.
 pub(super) fn narrow(handover: &mut Handover) {
@@ -170,11 +171,11 @@ fn a_reset_of_a_side_that_is_not_read_is_noticed_at_once() {
     });
     let bytes = noise(16 << 20);
     stuff(&mut rig, &mut client, &bytes);
-    assert!(rig.engine.kept_bytes() > 0 && rig.engine.sleep().unwrap() > 2 * soon);
+    assert!(rig.engine.kept_bytes() > 0 && rig.sleep() > 2 * soon);
     client.reset();
     rig.step();
     // Its direction to the upstream is half a tunnel from now on.
-    assert!(rig.engine.sleep().unwrap() < 2 * soon);
+    assert!(rig.sleep() < 2 * soon);
     rig.until("end", || {
         upstream.poll();
         upstream.ended

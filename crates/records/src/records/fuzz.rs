@@ -1,8 +1,7 @@
 //! The record layer alone, for fuzz targets: who opens, and a forger who has the right keys.
 
 use super::{AES_GCM_RECORDS, MAX_OVERHEAD, Records, TlsFault, kind};
-use crate::relay::Side;
-use crate::tls::keys::{TlsKeys, TlsVersion};
+use crate::{Role, TlsKeys, TlsVersion, post_handshake};
 
 /// Opens the records of a peer.
 pub struct Opener(Records);
@@ -20,7 +19,7 @@ pub struct Opening {
 
 impl Opener {
     /// Opens what is sealed under the `rx` of these keys by `peer`.
-    pub fn new(keys: &TlsKeys, peer: Side) -> Self {
+    pub fn new(keys: &TlsKeys, peer: Role) -> Self {
         Self(Records::new(keys, peer, AES_GCM_RECORDS))
     }
 
@@ -46,7 +45,7 @@ impl Forger {
     pub fn new(keys: &TlsKeys) -> Self {
         let TlsKeys { version, aead, ref tx, ref rx } = *keys;
         let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
-        Self(Records::new(&mirrored, Side::Client, AES_GCM_RECORDS))
+        Self(Records::new(&mirrored, Role::Client, AES_GCM_RECORDS))
     }
 
     /// A record of this type.
@@ -62,7 +61,7 @@ impl Forger {
         if self.0.version == TlsVersion::Tls12 {
             return None;
         }
-        let record = self.record(kind::HANDSHAKE, &super::handshake::key_update(requested));
+        let record = self.record(kind::HANDSHAKE, &post_handshake::key_update(requested));
         self.0.tx.update(self.0.aead);
         Some(record)
     }

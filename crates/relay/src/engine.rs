@@ -1,4 +1,6 @@
-//! The loop: wait, note who is ready, read the mail, give turns, end who is due.
+//! What a relay thread does, step by step: note who is ready, read the mail, give turns, end who is due.
+//!
+//! It is given the time, as what has passed since its thread began, and reads no clock.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,17 +8,18 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 
-use super::deadlines::{self, Deadlines};
-use super::flow::Buffers;
-use super::tunnel::{Passage, Tunnel};
-use super::{EndCause, Handover, Mail, Selection, Settings, Shared, Side, TunnelEnd};
+use crate::deadlines::{self, Deadlines};
+use crate::flow::Buffers;
 use crate::spare;
+use crate::thread::{Mail, Shared};
+use crate::tunnel::{Passage, Tunnel};
+use crate::{EndCause, Handover, Selection, Settings, Side, TunnelEnd};
 
 /// The token of the doorbell, which no leg has.
 const DOORBELL: u64 = u64::MAX;
@@ -37,10 +40,10 @@ const REST_MS: u64 = 2_000;
 const TELL_PAUSE_MS: u64 = 2;
 
 /// Hears of every end, with the ticket.
-pub(super) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
+pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
 
 /// Hears why io_uring is not used though it was asked for.
-pub(super) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
+pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
 
 /// A turn that has begun.
 struct Turn {
@@ -51,7 +54,7 @@ struct Turn {
 }
 
 /// The state of a relay thread.
-pub(super) struct Engine {
+pub(crate) struct Engine {
     settings: Settings,
     epoll: Epoll,
     events: Events,
@@ -82,7 +85,6 @@ pub(super) struct Engine {
     sending: Vec<usize>,
     /// Those whose turn comes behind the group: their keys, and what they had received. Empty like it.
     alone: Vec<(usize, [u64; 2])>,
-    start: Instant,
     stopping: bool,
     /// Which tunnels had their turns, and whether in a group.
     #[cfg(test)]
@@ -90,7 +92,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: Settings,
         mail: Receiver<Mail>,
         shared: Arc<Shared>,
@@ -120,7 +122,6 @@ impl Engine {
             group: Vec::with_capacity(GROUP),
             sending: Vec::with_capacity(GROUP),
             alone: Vec::new(),
-            start: Instant::now(),
             stopping: false,
             #[cfg(test)]
             turns: Vec::new(),
@@ -144,23 +145,28 @@ impl Engine {
         };
     }
 
-    /// Runs until it is told to stop or all handles are gone.
-    pub(super) fn run(&mut self) -> io::Result<()> {
-        while !self.stopping {
-            self.step(None)?;
-        }
-        // What came behind the word to stop is told its end too.
-        self.read_mail(self.now_ms());
-        self.close(Selection::All, EndCause::Stopped);
-        self.tell();
-        Ok(())
+    /// Whether it was told to stop, or all handles are gone.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
-    /// Waits at most `wait` for something to do, and does it.
-    pub(super) fn step(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let wait = self.wait(wait);
-        self.epoll.wait(&mut self.events, wait)?;
-        let now_ms = self.now_ms();
+    /// Ends everything, also what came behind the word to stop.
+    pub(crate) fn stop(&mut self, now: Duration) {
+        let now_ms = millis(now);
+        self.read_mail(now_ms);
+        self.close(Selection::All, EndCause::Stopped, now_ms);
+        self.tell();
+    }
+
+    /// Waits for something to do, at most `limit`.
+    pub(crate) fn wait(&mut self, now: Duration, limit: Option<Duration>) -> io::Result<()> {
+        let wait = self.next_wait(now, limit);
+        self.epoll.wait(&mut self.events, wait)
+    }
+
+    /// Does what there is to do after a wait.
+    pub(crate) fn step(&mut self, now: Duration) {
+        let now_ms = millis(now);
         if self.note_events() {
             self.read_mail(now_ms);
         }
@@ -171,21 +177,15 @@ impl Engine {
             self.tell_ms = now_ms + TELL_PAUSE_MS;
             self.tell();
         }
-        Ok(())
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn wait(&self, limit: Option<Duration>) -> Option<Duration> {
+    fn next_wait(&self, now: Duration, limit: Option<Duration>) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
         let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
         let next = [self.deadlines.next(), tell, self.rest_ms].into_iter().flatten().min();
-        let next =
-            next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(self.start.elapsed()));
+        let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
             (Some(next), Some(limit)) => Some(next.min(limit)),
             (next, limit) => next.or(limit),
@@ -217,7 +217,7 @@ impl Engine {
         loop {
             match self.mail.try_recv() {
                 Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
-                Ok(Mail::Close(selection, cause)) => self.close(selection, cause),
+                Ok(Mail::Close(selection, cause)) => self.close(selection, cause, now_ms),
                 Ok(Mail::IoUring(on)) => self.use_io_uring(on),
                 Ok(Mail::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -403,8 +403,7 @@ impl Engine {
         }
     }
 
-    fn close(&mut self, selection: Selection, cause: EndCause) {
-        let now_ms = self.now_ms();
+    fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
         let keys: Vec<usize> = self
             .tunnels
             .iter()
@@ -448,8 +447,12 @@ impl Engine {
 }
 
 /// What makes the socket calls of a group together, if the kernel lets us.
-pub(super) fn joint_calls() -> io::Result<Batch> {
+pub(crate) fn joint_calls() -> io::Result<Batch> {
     Batch::new(GROUP as u32)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The token of a leg: twice the key, plus one for the upstream.
@@ -460,45 +463,41 @@ fn token(key: usize, side: Side) -> u64 {
 /// What tests look at.
 #[cfg(test)]
 impl Engine {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tunnels.is_empty() && self.ready.is_empty() && self.deadlines.len() == 0
     }
 
     /// How many tunnels there is memory for.
-    pub(super) fn slots(&self) -> usize {
+    pub(crate) fn slots(&self) -> usize {
         self.tunnels.capacity()
     }
 
     /// How many events the last step brought.
-    pub(super) fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.events.iter().count()
     }
 
     /// Whether socket calls are made together.
-    pub(super) fn is_joint(&self) -> bool {
+    pub(crate) fn is_joint(&self) -> bool {
         self.batch.is_joint()
     }
 
     /// The tunnels that had a turn since the last time, by their keys, and whether they had it in a group.
-    pub(super) fn take_turns(&mut self) -> Vec<(usize, bool)> {
+    pub(crate) fn take_turns(&mut self) -> Vec<(usize, bool)> {
         std::mem::take(&mut self.turns)
     }
 
-    pub(super) fn awake_keys(&self) -> usize {
+    pub(crate) fn awake_keys(&self) -> usize {
         self.awake.len()
     }
 
-    pub(super) fn rest_at(&mut self, now_ms: u64) {
-        self.rest(now_ms);
-    }
-
-    /// How long it would sleep now.
-    pub(super) fn sleep(&self) -> Option<Duration> {
-        self.wait(None)
+    /// How long it would sleep.
+    pub(crate) fn sleep(&self, now: Duration) -> Option<Duration> {
+        self.next_wait(now, None)
     }
 
     /// Bytes kept in all tunnels together.
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.tunnels.iter().map(|(_, tunnel)| tunnel.kept_bytes()).sum()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::ErrorKind;
 
+use wssgate_records::testing::{SUITES, Session, We, connections, session};
+
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
 
 /// One end of a tunnel, with TLS or without.
 enum End {

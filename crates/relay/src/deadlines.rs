@@ -8,11 +8,11 @@
 use std::collections::BTreeSet;
 
 /// The finest rounding, and so the least lateness.
-pub(super) const FINEST_MS: u64 = 32;
+pub(crate) const FINEST_MS: u64 = 32;
 
 /// Deadlines by time; at most one for every key that is armed.
 #[derive(Debug, Default)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     /// In order of time. Bounded by the number of tunnels.
     entries: BTreeSet<(u64, usize)>,
 }
@@ -21,24 +21,24 @@ impl Deadlines {
     /// Arms `key` for `due`, not a moment earlier; `wait` is how long the whole wait is.
     ///
     /// Returns the time at which it fires, which the owner keeps to disarm it.
-    pub(super) fn arm(&mut self, key: usize, due: u64, wait: u64) -> u64 {
+    pub(crate) fn arm(&mut self, key: usize, due: u64, wait: u64) -> u64 {
         let at = fires(due, wait);
         self.entries.insert((at, key));
         at
     }
 
     /// Takes back what [`Self::arm`] returned `at` for.
-    pub(super) fn disarm(&mut self, key: usize, at: u64) {
+    pub(crate) fn disarm(&mut self, key: usize, at: u64) {
         self.entries.remove(&(at, key));
     }
 
     /// When the next entry fires.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         self.entries.first().map(|&(at, _)| at)
     }
 
     /// Takes one key that fires at `now` or before.
-    pub(super) fn pop(&mut self, now: u64) -> Option<usize> {
+    pub(crate) fn pop(&mut self, now: u64) -> Option<usize> {
         let &(at, key) = self.entries.first()?;
         if at > now {
             return None;
@@ -48,13 +48,13 @@ impl Deadlines {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 }
 
 /// When an entry for `due` fires, if the whole wait is `wait`.
-pub(super) fn fires(due: u64, wait: u64) -> u64 {
+pub(crate) fn fires(due: u64, wait: u64) -> u64 {
     due.checked_next_multiple_of(grain(wait)).unwrap_or(u64::MAX)
 }
 

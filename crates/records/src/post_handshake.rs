@@ -4,7 +4,7 @@
 //! §4.6). In TLS 1.2 a peer may ask to negotiate again, once, and is ignored, which RFC 5246 §7.4.1.1
 //! allows. Everything else is an error.
 
-use super::{Side, TlsFault, TlsVersion};
+use crate::{Role, TlsFault, TlsVersion};
 
 const HELLO_REQUEST: u8 = 0;
 const CLIENT_HELLO: u8 = 1;
@@ -18,13 +18,13 @@ const HEADER: usize = 4;
 const MAX_TICKET: usize = 1 << 17;
 
 /// A KeyUpdate; `request` asks the peer to do the same (RFC 8446 §4.6.3).
-pub(super) fn key_update(request: bool) -> [u8; HEADER + 1] {
+pub(crate) fn key_update(request: bool) -> [u8; HEADER + 1] {
     [KEY_UPDATE, 0, 0, 1, u8::from(request)]
 }
 
 /// What a fragment said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Nothing,
     /// The peer has changed its key, and may want us to.
     KeyUpdate {
@@ -34,9 +34,9 @@ pub(super) enum Said {
 
 /// Reads messages across the borders of records. Keeps no more than a KeyUpdate.
 #[derive(Debug)]
-pub(super) struct PostHandshake {
+pub(crate) struct PostHandshake {
     version: TlsVersion,
-    peer: Side,
+    peer: Role,
     /// The front of a message: its header, and for a KeyUpdate its body.
     front: [u8; HEADER + 1],
     front_len: u8,
@@ -47,17 +47,17 @@ pub(super) struct PostHandshake {
 }
 
 impl PostHandshake {
-    pub(super) fn new(version: TlsVersion, peer: Side) -> Self {
+    pub(crate) fn new(version: TlsVersion, peer: Role) -> Self {
         Self { version, peer, front: [0; 5], front_len: 0, skip: 0, renegotiated: false }
     }
 
     /// Whether part of a message has come and the rest has not.
-    pub(super) fn is_split(&self) -> bool {
+    pub(crate) fn is_split(&self) -> bool {
         self.front_len > 0 || self.skip > 0
     }
 
     /// Reads the content of one record.
-    pub(super) fn on_fragment(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
+    pub(crate) fn on_fragment(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
         if fragment.is_empty() {
             // RFC 8446 §5.1 forbids fragments of zero length.
             return Err(TlsFault::UnexpectedMessage);
@@ -94,7 +94,7 @@ impl PostHandshake {
         match kind {
             KEY_UPDATE if len == 1 => Ok(()),
             KEY_UPDATE => Err(TlsFault::DecodeError),
-            NEW_SESSION_TICKET if self.peer == Side::Upstream => {
+            NEW_SESSION_TICKET if self.peer == Role::Server => {
                 if len > MAX_TICKET {
                     return Err(TlsFault::DecodeError);
                 }
@@ -121,8 +121,8 @@ impl PostHandshake {
 
     fn on_fragment_12(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
         let asks = match self.peer {
-            Side::Client => CLIENT_HELLO,
-            Side::Upstream => HELLO_REQUEST,
+            Role::Client => CLIENT_HELLO,
+            Role::Server => HELLO_REQUEST,
         };
         let whole = match *fragment {
             [kind, a, b, c, ref body @ ..] => {

@@ -6,13 +6,13 @@
 use std::io::{self, Read, Write};
 
 use rustls::{Connection, Error};
+use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault, kind};
 
-use super::record::{MAX_CONTROL, Opened, Records, TlsFault, kind};
-use super::{LegTls, Side};
+use crate::{LegTls, Side};
 
 /// The protection of one leg.
 #[derive(Debug)]
-pub(super) enum Protection {
+pub(crate) enum Protection {
     /// The bytes are what they are.
     None,
     /// Records by keys alone.
@@ -23,19 +23,25 @@ pub(super) enum Protection {
 
 /// What was sealed.
 #[derive(Debug)]
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     /// How many bytes are for the wire, with a fault too.
-    pub(super) used: usize,
+    pub(crate) used: usize,
     /// Why nothing of the protocol inside is among them.
-    pub(super) fault: Option<TlsFault>,
+    pub(crate) fault: Option<TlsFault>,
 }
 
 impl Protection {
-    pub(super) fn new(tls: LegTls, peer: Side, record_limit: u64) -> Self {
+    pub(crate) fn new(tls: LegTls, peer: Side, record_limit: u64) -> Self {
         match tls {
             LegTls::Plain => Self::None,
             // The box wipes itself; what is moved out of one would stay behind in freed memory.
-            LegTls::Keys(keys) => Self::Keys(Box::new(Records::new(&keys, peer, record_limit))),
+            LegTls::Keys(keys) => {
+                let peer = match peer {
+                    Side::Client => Role::Client,
+                    Side::Upstream => Role::Server,
+                };
+                Self::Keys(Box::new(Records::new(&keys, peer, record_limit)))
+            }
             LegTls::Rustls(mut connection) => {
                 // The leg bounds what is sealed; a limit here would cut writes short.
                 connection.set_buffer_limit(None);
@@ -45,7 +51,7 @@ impl Protection {
     }
 
     /// How many bytes were opened before and not taken.
-    pub(super) fn opened_before(&mut self) -> usize {
+    pub(crate) fn opened_before(&mut self) -> usize {
         match self {
             Self::None | Self::Keys(_) => 0,
             // A failure shows again when more is opened.
@@ -57,7 +63,7 @@ impl Protection {
 
     /// Opens what is whole of `wire` into `plain`, which is at least as long as both that and what
     /// rustls may hold: a record.
-    pub(super) fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
+    pub(crate) fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
         match self {
             Self::None => {
                 plain[..wire.len()].copy_from_slice(wire);
@@ -69,7 +75,7 @@ impl Protection {
     }
 
     /// Seals all of `plain` or nothing of it into `out`. Not called without protection.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Sealed {
+    pub(crate) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Sealed {
         match self {
             Self::None => Sealed { used: 0, fault: None },
             Self::Keys(records) => match records.seal(plain, out) {
@@ -81,7 +87,7 @@ impl Protection {
     }
 
     /// What ends our direction in good order; nothing without TLS or when it has ended.
-    pub(super) fn close_notify(&mut self) -> Vec<u8> {
+    pub(crate) fn close_notify(&mut self) -> Vec<u8> {
         match self {
             Self::None => Vec::new(),
             Self::Keys(records) => control(|out| records.close_notify(out)),
@@ -93,7 +99,7 @@ impl Protection {
     }
 
     /// What tells the peer what was wrong with its records.
-    pub(super) fn fatal_alert(&mut self, fault: TlsFault) -> Vec<u8> {
+    pub(crate) fn fatal_alert(&mut self, fault: TlsFault) -> Vec<u8> {
         match (self, fault.alert()) {
             (Self::Keys(records), Some(alert)) => control(|out| records.fatal_alert(alert, out)),
             // It has written its alert already.
@@ -103,12 +109,12 @@ impl Protection {
     }
 
     /// Whether expanded keys are held that [`Self::rest`] would drop.
-    pub(super) fn is_awake(&self) -> bool {
+    pub(crate) fn is_awake(&self) -> bool {
         matches!(self, Self::Keys(records) if records.is_awake())
     }
 
     /// Drops expanded keys until they are needed again.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if let Self::Keys(records) = self {
             records.rest();
         }

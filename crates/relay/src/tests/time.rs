@@ -1,8 +1,12 @@
-//! What ends tunnels when nothing moves. Short waits of real time; nothing is asserted to be fast.
+//! What ends tunnels when nothing moves, in the engine's time.
 
 use super::*;
+use crate::deadlines::FINEST_MS;
 
 const SHORT: Duration = Duration::from_millis(120);
+
+/// How late a short wait may end: by its rounding, and the millisecond of the step.
+const LATE: Duration = Duration::from_millis(FINEST_MS + 2);
 
 fn timers(edit: impl FnOnce(&mut Timers)) -> Timers {
     let mut timers = Timers::default();
@@ -24,42 +28,41 @@ fn stuff(rig: &mut Rig, from: &mut Peer) {
 }
 
 #[test]
-fn silence_ends_a_tunnel_not_a_moment_early() {
-    let mut rig = Rig::new();
-    let begin = Instant::now();
-    let (mut client, mut upstream) =
-        rig.hand_over(|handover| handover.timers = timers(|t| t.read = SHORT));
-    let end = rig.end();
-    assert!(begin.elapsed() >= SHORT && end.duration >= SHORT);
-    assert_eq!(end.cause, EndCause::ReadTimeout);
-    rig.expect_end(&mut client);
-    rig.expect_end(&mut upstream);
+fn silence_ends_a_tunnel_in_time_and_not_a_moment_early() {
+    for wait in [SHORT, Duration::from_secs(60)] {
+        let mut rig = Rig::new();
+        let began = rig.now;
+        let (mut client, mut upstream) =
+            rig.hand_over(|handover| handover.timers = timers(|t| t.read = wait));
+        let end = rig.pass_until_end();
+        let late = LATE.max(wait / 100);
+        assert!((wait..=wait + late).contains(&(rig.now - began)), "{:?}", rig.now);
+        assert!((wait..=wait + late).contains(&end.duration), "{:?}", end.duration);
+        assert_eq!(end.cause, EndCause::ReadTimeout);
+        rig.expect_end(&mut client);
+        rig.expect_end(&mut upstream);
+    }
 }
 
 #[test]
 fn bytes_of_either_side_put_the_silence_off() {
     for from_client in [true, false] {
-        // Long enough for a loaded machine to come back to this test in between.
-        let wait = 12 * SHORT;
         let mut rig = Rig::new();
         let (mut client, mut upstream) =
-            rig.hand_over(|handover| handover.timers = timers(|t| t.read = wait));
-        let begin = Instant::now();
-        let mut last = begin;
-        while begin.elapsed() < wait + wait / 4 {
+            rig.hand_over(|handover| handover.timers = timers(|t| t.read = SHORT));
+        let mut last = rig.now;
+        for _ in 0..20 {
+            rig.pass(SHORT - Duration::from_millis(1));
             let (from, to) = match from_client {
                 true => (&mut client, &mut upstream),
                 false => (&mut upstream, &mut client),
             };
-            last = Instant::now();
+            last = rig.now;
             from.send(b".");
             rig.expect(to, b".");
-            // Two steps in which nothing happens take about 10 ms.
-            rig.step();
-            rig.step();
         }
-        let end = rig.end();
-        assert!(last.elapsed() >= wait && end.duration >= 2 * wait);
+        let end = rig.pass_until_end();
+        assert!(rig.now - last >= SHORT && end.duration >= 20 * SHORT);
         assert_eq!(end.cause, EndCause::ReadTimeout);
     }
 }
@@ -69,22 +72,24 @@ fn a_client_that_takes_nothing_ends_by_its_own_timer_and_not_by_silence() {
     let mut rig = Rig::new();
     let (_client, mut upstream) = rig.hand_over(|handover| {
         handover.timers = timers(|t| {
-            t.client_send = 20 * SHORT;
-            t.read = 8 * SHORT;
+            t.client_send = Duration::from_secs(120);
+            t.read = Duration::from_secs(30);
         });
     });
     stuff(&mut rig, &mut upstream);
-    assert_eq!(rig.end().cause, EndCause::SendTimeout(Side::Client));
+    let stuffed = rig.now;
+    assert_eq!(rig.pass_until_end().cause, EndCause::SendTimeout(Side::Client));
+    assert!(rig.now - stuffed > Duration::from_secs(30));
 }
 
 #[test]
 fn an_upstream_that_takes_nothing_ends_by_its_own_timer() {
     let mut rig = Rig::new();
     let (mut client, _upstream) = rig.hand_over(|handover| {
-        handover.timers = timers(|t| t.upstream_send = 20 * SHORT);
+        handover.timers = timers(|t| t.upstream_send = Duration::from_secs(30));
     });
     stuff(&mut rig, &mut client);
-    assert_eq!(rig.end().cause, EndCause::SendTimeout(Side::Upstream));
+    assert_eq!(rig.pass_until_end().cause, EndCause::SendTimeout(Side::Upstream));
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn a_half_closed_tunnel_is_bounded() {
         rig.hand_over(|handover| handover.timers = timers(|t| t.half_close = SHORT));
     client.end();
     rig.expect_end(&mut upstream);
-    assert_eq!(rig.end().cause, EndCause::HalfCloseTimeout);
+    assert_eq!(rig.pass_until_end().cause, EndCause::HalfCloseTimeout);
     rig.expect_end(&mut client);
 }
 
@@ -104,13 +109,12 @@ fn the_wait_of_a_half_closed_tunnel_begins_with_the_end() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) =
         rig.hand_over(|handover| handover.timers = timers(|t| t.half_close = 2 * SHORT));
-    let begin = Instant::now();
-    rig.until("silence", || begin.elapsed() > 3 * SHORT);
-    let ended = Instant::now();
+    rig.pass(3 * SHORT);
+    let ended = rig.now;
     client.end();
     rig.expect_end(&mut upstream);
-    assert_eq!(rig.end().cause, EndCause::HalfCloseTimeout);
-    assert!(ended.elapsed() >= 2 * SHORT);
+    assert_eq!(rig.pass_until_end().cause, EndCause::HalfCloseTimeout);
+    assert!(rig.now - ended >= 2 * SHORT);
 }
 
 /// A Close that the relay has read has not arrived: an upstream that takes the bytes before it slowly
@@ -129,8 +133,7 @@ fn after_both_closes_what_is_unsent_has_its_time() {
         handover.upstream.ended = true;
     });
     assert!(rig.engine.kept_bytes() > 0);
-    let wait = rig.engine.sleep().unwrap();
-    assert!(wait > Duration::from_secs(30), "{wait:?}");
+    assert!(rig.sleep() > Duration::from_secs(30), "{:?}", rig.sleep());
 }
 
 /// After both Closes only the ends of the connections are missing; a client that does not close its
@@ -139,7 +142,7 @@ fn after_both_closes_what_is_unsent_has_its_time() {
 fn after_both_closes_a_tunnel_does_not_linger() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.hand_over(|handover| {
-        handover.timers = timers(|t| t.half_close = 1200 * SHORT);
+        handover.timers = timers(|t| t.half_close = Duration::from_secs(3600));
         handover.protocol = Protocol::WebSocket(Extensions::NONE);
     });
     let from_client = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
@@ -148,10 +151,13 @@ fn after_both_closes_a_tunnel_does_not_linger() {
     let from_upstream = [0x88, 0x02, 0x03, 0xe8];
     upstream.send(&from_upstream);
     rig.expect(&mut client, &from_upstream);
+    let ended = rig.now;
     upstream.end();
     rig.expect_end(&mut client);
-    let wait = rig.engine.sleep().unwrap();
-    assert!(wait < Duration::from_secs(5), "{wait:?}");
+    assert_eq!(rig.pass_until_end().cause, EndCause::Ended(Side::Upstream));
+    let waited = rig.now - ended;
+    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(4), "{waited:?}");
+    rig.expect_end(&mut upstream);
 }
 
 #[test]
@@ -167,6 +173,5 @@ fn an_idle_engine_sleeps_until_the_next_deadline() {
     let _peers: Vec<_> = (0..100).map(|_| rig.tunnel()).collect();
     rig.step();
     rig.step();
-    let wait = rig.engine.sleep().unwrap();
-    assert!(wait > Duration::from_secs(55), "{wait:?}");
+    assert!(rig.sleep() > Duration::from_secs(55), "{:?}", rig.sleep());
 }

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::hkdf::{self, KeyType, Prk};
 
-use super::{Aead, DetachError, DirectionKeys};
+use crate::{Aead, DirectionKeys};
 
 /// How many updates a peer may have made before the keys were taken out. rustls itself allows no more
 /// between two messages of data.
@@ -40,20 +40,20 @@ impl DirectionKeys {
         self.iv = expand(aead, &self.secret, b"iv", self.iv.len());
     }
 
-    /// Finds the secret that these keys follow from: `first`, or one that came by updates after it.
-    /// The key alone, of at least 128 bits, tells it from all others.
-    pub(super) fn find_secret(&mut self, aead: Aead, first: &[u8; 48]) -> Result<(), DetachError> {
+    /// Finds the secret that these keys follow from: `first`, or one that came by updates after it;
+    /// says whether there is one. The key alone, of at least 128 bits, tells it from all others.
+    pub fn find_secret(&mut self, aead: Aead, first: &[u8; 48]) -> bool {
         let mut candidate = self.clone();
         candidate.secret = *first;
         for _ in 0..UPDATES_BEFORE {
             candidate.key = expand(aead, &candidate.secret, b"key", aead.key_len());
             if candidate.key == self.key {
                 self.secret = candidate.secret;
-                return Ok(());
+                return true;
             }
             candidate.secret = next_secret(aead, &candidate.secret);
         }
-        Err(DetachError::SecretsMissing)
+        false
     }
 }
 

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 
 use rustls::{CipherSuite, Connection};
+use wssgate_records::testing::{SUITES, Session, We, connections, session};
 
 use super::peer::TlsPeer;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, connections, session};
 
 const TLS13: CipherSuite = SUITES[0];
 const TLS12: CipherSuite = SUITES[3];

@@ -6,20 +6,20 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use wssgate_records::{TlsFault, sealed_len};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
 
-use super::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
-use super::leg::{Leg, SendError, SourceEnd};
-use super::record::{TlsFault, sealed_len};
-use super::{EndCause, Handover, Side, Timers, Totals, TunnelEnd};
+use crate::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
+use crate::leg::{Leg, SendError, SourceEnd};
+use crate::{EndCause, Handover, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
-pub(super) struct Tunnel {
-    pub(super) ticket: u64,
-    pub(super) generation: u64,
+pub(crate) struct Tunnel {
+    pub(crate) ticket: u64,
+    pub(crate) generation: u64,
     client: Leg,
     upstream: Leg,
     /// From the client to the upstream.
@@ -32,13 +32,13 @@ pub(super) struct Tunnel {
     active_ms: u64,
     cause: Option<EndCause>,
     /// It stands in the queue of those who want a turn.
-    pub(super) queued: bool,
+    pub(crate) queued: bool,
     /// It stands in the list of those with expanded keys.
-    pub(super) awake: bool,
+    pub(crate) awake: bool,
     /// When its entry among the deadlines fires.
-    pub(super) armed_ms: u64,
+    pub(crate) armed_ms: u64,
     /// That entry was made or looked at while the tunnel was calm.
-    pub(super) armed_calm: bool,
+    pub(crate) armed_calm: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +73,11 @@ fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
 
 /// A moment at which a tunnel ends if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Due {
-    pub(super) at_ms: u64,
+pub(crate) struct Due {
+    pub(crate) at_ms: u64,
     /// The whole wait, which says how exact the moment must be.
-    pub(super) wait_ms: u64,
-    pub(super) cause: EndCause,
+    pub(crate) wait_ms: u64,
+    pub(crate) cause: EndCause,
 }
 
 /// Windows up to this share the buffers with those of other tunnels.
@@ -88,7 +88,7 @@ const WINDOW_TOGETHER: usize = 16 * 1024;
 /// The steps are apart so that those of many tunnels can be taken together: that spares ways into the
 /// kernel, and the code of each step stays in the processor's cache.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(crate) struct Passage {
     source: Side,
     /// How much is asked for.
     window: usize,
@@ -103,30 +103,30 @@ pub(super) struct Passage {
     /// Those, as they go out.
     sealed: Stretch,
     /// What came of sending them, if that was tried.
-    pub(super) sent: Option<io::Result<Sent>>,
+    pub(crate) sent: Option<io::Result<Sent>>,
     /// Why they are not among what goes out.
     fault: Option<TlsFault>,
 }
 
 impl Passage {
-    pub(super) fn source(&self) -> Side {
+    pub(crate) fn source(&self) -> Side {
         self.source
     }
 
     /// Where bytes are to be read to.
-    pub(super) fn slot(&self) -> Stretch {
+    pub(crate) fn slot(&self) -> Stretch {
         Stretch { start: self.wire.start + self.wire.len, len: self.window, ..self.wire }
     }
 
     /// What goes out.
-    pub(super) fn sealed(&self) -> Stretch {
+    pub(crate) fn sealed(&self) -> Stretch {
         self.sealed
     }
 }
 
 impl Tunnel {
     /// Takes over what the front has finished, and sends on what it had read ahead.
-    pub(super) fn new(
+    pub(crate) fn new(
         handover: Handover,
         buffers: &mut Buffers,
         record_limit: u64,
@@ -167,14 +167,14 @@ impl Tunnel {
         tunnel
     }
 
-    pub(super) fn leg(&self, side: Side) -> &Leg {
+    pub(crate) fn leg(&self, side: Side) -> &Leg {
         match side {
             Side::Client => &self.client,
             Side::Upstream => &self.upstream,
         }
     }
 
-    pub(super) fn leg_mut(&mut self, side: Side) -> &mut Leg {
+    pub(crate) fn leg_mut(&mut self, side: Side) -> &mut Leg {
         match side {
             Side::Client => &mut self.client,
             Side::Upstream => &mut self.upstream,
@@ -195,13 +195,13 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn on_event(&mut self, side: Side, event: Event) {
+    pub(crate) fn on_event(&mut self, side: Side, event: Event) {
         self.leg_mut(side).on_event(event);
     }
 
     /// Begins a turn with a passage, if there is something to read and not so much that its bytes alone
     /// fill the processor's cache.
-    pub(super) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Passage> {
+    pub(crate) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Passage> {
         let source =
             [Side::Client, Side::Upstream].into_iter().find(|&side| self.may_read(side))?;
         (self.flow_from(source).window <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
@@ -209,7 +209,7 @@ impl Tunnel {
 
     /// Carries up to `budget` bytes in each direction, first those of the passage that has begun: they
     /// may be on the wire already, so nothing may come before the rest of them.
-    pub(super) fn turn(
+    pub(crate) fn turn(
         &mut self,
         begun: Option<Passage>,
         buffers: &mut Buffers,
@@ -240,7 +240,7 @@ impl Tunnel {
     }
 
     /// Whether another turn would move bytes without another event.
-    pub(super) fn wants_turn(&self) -> bool {
+    pub(crate) fn wants_turn(&self) -> bool {
         [Side::Client, Side::Upstream].into_iter().any(|source| {
             let (from, to) = (self.leg(source), self.leg(source.other()));
             match self.flow_from(source).state {
@@ -253,7 +253,7 @@ impl Tunnel {
     }
 
     /// Both directions are finished.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.up.state == FlowState::Closed && self.down.state == FlowState::Closed
     }
 
@@ -317,7 +317,7 @@ impl Tunnel {
     }
 
     /// The second: what a `recv` into its slot brought.
-    pub(super) fn note_read(&mut self, passage: &mut Passage, received: io::Result<Received>) {
+    pub(crate) fn note_read(&mut self, passage: &mut Passage, received: io::Result<Received>) {
         if let Ok(Received::Bytes(n)) = received {
             passage.moved = n;
             passage.wire.len += n;
@@ -326,7 +326,7 @@ impl Tunnel {
     }
 
     /// The third: open, count, seal.
-    pub(super) fn convert(&mut self, passage: &mut Passage, buffers: &mut Buffers) {
+    pub(crate) fn convert(&mut self, passage: &mut Passage, buffers: &mut Buffers) {
         if passage.moved == 0 {
             return;
         }
@@ -341,7 +341,7 @@ impl Tunnel {
     }
 
     /// The socket that takes the bytes of a passage, if they can go at once.
-    pub(super) fn destination(&self, passage: &Passage) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn destination(&self, passage: &Passage) -> Option<BorrowedFd<'_>> {
         let to = self.leg(passage.source.other());
         (passage.text > 0 && passage.sealed.len > 0 && to.takes_bytes()).then(|| to.fd())
     }
@@ -476,7 +476,7 @@ impl Tunnel {
 
     /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte moves
     /// that end away.
-    pub(super) fn is_calm(&self) -> bool {
+    pub(crate) fn is_calm(&self) -> bool {
         self.up.state == FlowState::Open
             && self.down.state == FlowState::Open
             && !self.client.blocked()
@@ -484,7 +484,7 @@ impl Tunnel {
     }
 
     /// When this tunnel must end if nothing moves.
-    pub(super) fn due(&self) -> Option<Due> {
+    pub(crate) fn due(&self) -> Option<Due> {
         let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
         let waits = [
             // While the client takes nothing, the upstream is not read, so its silence says nothing.
@@ -526,7 +526,7 @@ impl Tunnel {
     }
 
     /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
-    pub(super) fn close(&mut self, cause: EndCause, now_ms: u64) {
+    pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
         self.note(cause);
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {
@@ -568,12 +568,12 @@ impl Tunnel {
     }
 
     /// Whether it holds expanded keys.
-    pub(super) fn has_awake_keys(&self) -> bool {
+    pub(crate) fn has_awake_keys(&self) -> bool {
         self.client.is_awake() || self.upstream.is_awake()
     }
 
     /// Drops expanded keys if nothing has moved since `before_ms`; says whether it did.
-    pub(super) fn rest_if_idle(&mut self, before_ms: u64) -> bool {
+    pub(crate) fn rest_if_idle(&mut self, before_ms: u64) -> bool {
         let idle = self.active_ms <= before_ms;
         if idle {
             self.client.rest();
@@ -583,7 +583,7 @@ impl Tunnel {
     }
 
     /// How it ended, at `now_ms`.
-    pub(super) fn end(&self, now_ms: u64) -> TunnelEnd {
+    pub(crate) fn end(&self, now_ms: u64) -> TunnelEnd {
         TunnelEnd {
             cause: self.cause.unwrap_or(EndCause::Stopped),
             duration: std::time::Duration::from_millis(now_ms.saturating_sub(self.began_ms)),
@@ -593,12 +593,12 @@ impl Tunnel {
     }
 
     /// How many bytes the client and the upstream have sent us.
-    pub(super) fn received(&self) -> [u64; 2] {
+    pub(crate) fn received(&self) -> [u64; 2] {
         [&self.up, &self.down].map(|flow| flow.totals.received)
     }
 
     #[cfg(test)]
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.client.kept_bytes() + self.upstream.kept_bytes()
     }
 

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use proptest::prelude::*;
 use rustls::{CipherSuite, Connection};
 
-use super::handshake::key_update;
 use super::*;
-use crate::tls::keys::testing::{SUITES, Session, We, session};
+use crate::post_handshake::key_update;
+use crate::testing::{SUITES, Session, We, session};
 
 const TLS13: CipherSuite = SUITES[0];
 const TLS12: CipherSuite = SUITES[3];
@@ -18,10 +18,10 @@ fn pair(suite: CipherSuite, we: We, record_limit: u64) -> (Records, Connection, 
     (Records::new(&keys, side_of_peer(we), record_limit), peer, tickets)
 }
 
-fn side_of_peer(we: We) -> Side {
+fn side_of_peer(we: We) -> Role {
     match we {
-        We::AreServer => Side::Client,
-        We::AreClient => Side::Upstream,
+        We::AreServer => Role::Client,
+        We::AreClient => Role::Server,
     }
 }
 
@@ -295,7 +295,7 @@ impl Forged {
         let TlsKeys { version, aead, ref tx, ref rx } = keys;
         let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
         Self {
-            forger: Records::new(&mirrored, Side::Client, AES_GCM_RECORDS),
+            forger: Records::new(&mirrored, Role::Client, AES_GCM_RECORDS),
             records: Records::new(&keys, side_of_peer(we), AES_GCM_RECORDS),
         }
     }

@@ -10,10 +10,14 @@ mod resets;
 mod secure;
 mod time;
 
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use wssgate_ws::{CloseCode, Extensions};
+
 use super::engine::Engine;
+use super::thread::{Shared, UNHEARD};
 use super::*;
 use peer::Peer;
 
@@ -23,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An engine that moves when it is told to.
 struct Rig {
     engine: Engine,
+    /// The engine's time, which only its steps move.
+    now: Duration,
     handle: RelayHandle,
     ends: mpsc::Receiver<(u64, TunnelEnd)>,
     /// Why io_uring was not used.
@@ -44,8 +50,8 @@ impl Rig {
         let on_refusal =
             Box::new(move |error: &std::io::Error| refused.send(error.kind()).unwrap());
         let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal).unwrap();
-        let handle = RelayHandle { mail: sender, shared };
-        Self { engine, handle, ends, refusals, next_ticket: 0 }
+        let handle = RelayHandle::new(sender, shared);
+        Self { engine, now: Duration::ZERO, handle, ends, refusals, next_ticket: 0 }
     }
 
     /// Hands over a tunnel and takes it into the engine.
@@ -73,8 +79,33 @@ impl Rig {
         self.hand_over(|_| {})
     }
 
+    /// A step of a millisecond, however long the kernel's events take.
     fn step(&mut self) {
-        self.engine.step(Some(Duration::from_millis(5))).unwrap();
+        self.engine.wait(self.now, Some(Duration::from_millis(5))).unwrap();
+        self.now += Duration::from_millis(1);
+        self.engine.step(self.now);
+    }
+
+    /// Lets so much time go by at once.
+    fn pass(&mut self, time: Duration) {
+        self.engine.wait(self.now, Some(Duration::ZERO)).unwrap();
+        self.now += time;
+        self.engine.step(self.now);
+    }
+
+    /// Lets time go by until a tunnel ends.
+    fn pass_until_end(&mut self) -> TunnelEnd {
+        loop {
+            self.pass(Duration::from_millis(1));
+            if let Ok((_, end)) = self.ends.try_recv() {
+                return end;
+            }
+            assert!(self.now < Duration::from_secs(1_000), "no tunnel ended");
+        }
+    }
+
+    fn sleep(&self) -> Duration {
+        self.engine.sleep(self.now).unwrap()
     }
 
     /// Steps until `done` says so.

@@ -24,7 +24,7 @@ const SHARE: u32 = 128;
 ///
 /// Keys stay valid, so only places behind the last one in use go. Each try costs a look at all
 /// places, and follows at least half as many removals or insertions.
-pub(crate) fn shrink<T>(slab: &mut Slab<T>, removed: &mut usize) {
+pub fn shrink<T>(slab: &mut Slab<T>, removed: &mut usize) {
     *removed += 1;
     let places = slab.capacity();
     let sparse = *removed >= places / 2 && slab.len() <= places / 4;
@@ -36,7 +36,7 @@ pub(crate) fn shrink<T>(slab: &mut Slab<T>, removed: &mut usize) {
 
 /// When the free pages of a worker's tunnels go back to the system.
 #[derive(Debug, Default)]
-pub(crate) struct Trimming {
+pub struct Trimming {
     /// Ends since the last time.
     ended: usize,
     /// When it is time, if it will be.
@@ -47,7 +47,7 @@ pub(crate) struct Trimming {
 
 impl Trimming {
     /// Notes that a tunnel has ended at `now`, and `live` ones are left.
-    pub(crate) fn note(&mut self, live: usize, now: Instant) {
+    pub fn note(&mut self, live: usize, now: Instant) {
         self.ended += 1;
         // With many alive the walk is long, so more must have ended.
         if self.ended >= WORTHWHILE.max(live / 2) {
@@ -56,12 +56,12 @@ impl Trimming {
     }
 
     /// When [`Self::trim`] is to be called, unless another tunnel ends before.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Gives free pages back.
-    pub(crate) fn trim(&mut self) {
+    pub fn trim(&mut self) {
         let began = Instant::now();
         memory::trim();
         let now = Instant::now();

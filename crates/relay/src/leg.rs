@@ -3,17 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use wssgate_records::{MAX_RECORD, TlsFault};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
-use super::flow::{Buffers, Place, Stretch};
-use super::protection::{Protection, Sealed};
-use super::record::{MAX_RECORD, TlsFault};
-use super::{LegTls, Side};
+use crate::flow::{Buffers, Place, Stretch};
+use crate::protection::{Protection, Sealed};
+use crate::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
 #[derive(Debug)]
-pub(super) struct Leg {
+pub(crate) struct Leg {
     socket: OwnedFd,
     readable: bool,
     writable: bool,
@@ -47,7 +47,7 @@ struct Unsent {
 
 /// How the direction from a leg ends.
 #[derive(Debug)]
-pub(super) enum SourceEnd {
+pub(crate) enum SourceEnd {
     /// In good order: FIN, or close_notify with TLS.
     Orderly,
     /// FIN without close_notify: with TLS, nobody knows whether this was all (RFC 8446 §6.1).
@@ -60,7 +60,7 @@ pub(super) enum SourceEnd {
 
 /// Why bytes could not be sent.
 #[derive(Debug)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// The socket is broken.
     Broken(io::Error),
     /// The keys are worn out.
@@ -74,7 +74,7 @@ impl From<io::Error> for SendError {
 }
 
 impl Leg {
-    pub(super) fn new(
+    pub(crate) fn new(
         socket: OwnedFd,
         unix: bool,
         tls: LegTls,
@@ -97,18 +97,18 @@ impl Leg {
         }
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
     /// Whether the watch for room has to begin or to stop now. A socket with room would be told of at
     /// once, so nobody asks before bytes are unsent; TCP, once asked, may stay asked.
-    pub(super) fn turn_room_watch(&mut self) -> Option<bool> {
+    pub(crate) fn turn_room_watch(&mut self) -> Option<bool> {
         let asks = self.blocked() || self.asks_room && !self.unix;
         (std::mem::replace(&mut self.asks_room, asks) != asks).then_some(asks)
     }
 
-    pub(super) fn on_event(&mut self, event: Event) {
+    pub(crate) fn on_event(&mut self, event: Event) {
         self.readable |= event.readable;
         self.writable |= event.writable;
         self.hung_up |= event.hung_up;
@@ -116,56 +116,56 @@ impl Leg {
     }
 
     /// The error that epoll told of, once.
-    pub(super) fn failure(&mut self) -> Option<io::Error> {
+    pub(crate) fn failure(&mut self) -> Option<io::Error> {
         if !std::mem::take(&mut self.failed) {
             return None;
         }
         socket::take_error(self.socket.as_fd()).unwrap_or_else(Some)
     }
 
-    pub(super) fn readable(&self) -> bool {
+    pub(crate) fn readable(&self) -> bool {
         self.readable
     }
 
-    pub(super) fn writable(&self) -> bool {
+    pub(crate) fn writable(&self) -> bool {
         self.writable
     }
 
     /// Whether bytes wait for the peer to take them.
-    pub(super) fn blocked(&self) -> bool {
+    pub(crate) fn blocked(&self) -> bool {
         !self.unsent.bytes.is_empty()
     }
 
-    pub(super) fn unsent_len(&self) -> usize {
+    pub(crate) fn unsent_len(&self) -> usize {
         self.unsent.bytes.len() - self.unsent.start
     }
 
     #[cfg(test)]
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.unopened.capacity() + self.unsent.bytes.capacity()
     }
 
-    pub(super) fn progress_ms(&self) -> u64 {
+    pub(crate) fn progress_ms(&self) -> u64 {
         self.progress_ms
     }
 
     /// Whether it holds expanded keys.
-    pub(super) fn is_awake(&self) -> bool {
+    pub(crate) fn is_awake(&self) -> bool {
         self.protection.is_awake()
     }
 
     /// Drops the expanded keys until they are needed again.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.protection.rest();
     }
 
     /// How many bytes of the front of a record wait for what is read next.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.unopened.len()
     }
 
     /// How many bytes that were read before may come to light with what is read next.
-    pub(super) fn held_inside(&self) -> usize {
+    pub(crate) fn held_inside(&self) -> usize {
         match self.protection {
             Protection::None | Protection::Keys(_) => 0,
             Protection::Rustls(_) => MAX_RECORD,
@@ -175,7 +175,7 @@ impl Leg {
     /// Learns from a read of at most `window` bytes; says how the direction from here ends if it does.
     ///
     /// After a short read nothing more is there, unless the peer has hung up.
-    pub(super) fn note_read(
+    pub(crate) fn note_read(
         &mut self,
         window: usize,
         result: io::Result<Received>,
@@ -194,7 +194,7 @@ impl Leg {
     }
 
     /// Opens the records that are whole; `wire` begins with room for what waits.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         wire: Stretch,
         buffers: &mut Buffers,
@@ -213,7 +213,7 @@ impl Leg {
     }
 
     /// Opens what was read before the hand-over; the rest of a record waits.
-    pub(super) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
+    pub(crate) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
         let mut plain = vec![0; self.protection.opened_before() + wire.len()];
         let opened = self.protection.open(wire, &mut plain);
         keep(&mut self.unopened, &wire[opened.consumed..]);
@@ -222,7 +222,7 @@ impl Leg {
     }
 
     /// Seals bytes of the protocol inside; with a fault none of them are in what goes out.
-    pub(super) fn seal(
+    pub(crate) fn seal(
         &mut self,
         plain: Stretch,
         buffers: &mut Buffers,
@@ -238,13 +238,13 @@ impl Leg {
     }
 
     /// Whether bytes for the peer need not wait behind others.
-    pub(super) fn takes_bytes(&self) -> bool {
+    pub(crate) fn takes_bytes(&self) -> bool {
         !self.blocked() && self.writable
     }
 
     /// Sends what was sealed, or has been sent already with the outcome `tried`; keeps what the kernel
     /// does not take.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         sealed: &[u8],
         tried: Option<io::Result<Sent>>,
@@ -261,7 +261,7 @@ impl Leg {
     }
 
     /// Seals and sends bytes of the protocol inside; keeps what the kernel does not take.
-    pub(super) fn transmit(
+    pub(crate) fn transmit(
         &mut self,
         plain: &[u8],
         output: &mut [u8],
@@ -276,13 +276,13 @@ impl Leg {
     }
 
     /// Sends close_notify, if there is TLS.
-    pub(super) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
+    pub(crate) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
         let goodbye = self.protection.close_notify();
         self.write(&goodbye, now_ms)
     }
 
     /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
-    pub(super) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
+    pub(crate) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
         let alert = self.protection.fatal_alert(fault);
         // A peer that takes nothing does not hear of it.
         self.write(&alert, now_ms).ok();
@@ -308,7 +308,7 @@ impl Leg {
     }
 
     /// Sends what is unsent, as far as the kernel takes it.
-    pub(super) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
         if !self.blocked() || !self.writable {
             return Ok(());
         }
@@ -346,14 +346,14 @@ impl Leg {
     }
 
     /// Ends our direction on the wire, behind everything that was sent.
-    pub(super) fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // A socket that is broken already says so when it is read.
         socket::shutdown_write(self.socket.as_fd()).ok();
     }
 
     /// Ends our direction before the socket is closed, and discards what has come and was not read:
     /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         if self.ended {
             // Nothing is unread.
             return;
@@ -372,13 +372,13 @@ impl Leg {
     }
 
     /// The peer's direction has ended: forget the front of a record.
-    pub(super) fn stop_receiving(&mut self) {
+    pub(crate) fn stop_receiving(&mut self) {
         self.unopened = Vec::new();
     }
 
     /// Nothing can be sent any more: forget what is kept, and read on to find the end. Says how much
     /// is lost.
-    pub(super) fn give_up_sending(&mut self) -> usize {
+    pub(crate) fn give_up_sending(&mut self) -> usize {
         let lost = self.unsent_len();
         self.unsent = Unsent::default();
         self.readable = true;

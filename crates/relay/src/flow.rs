@@ -3,30 +3,30 @@
 //! A flow is `Open` ──the source ends──▶ `Draining` ──all is sent──▶ `Closed`, and it is `Closed` at
 //! once when its destination breaks.
 
+use wssgate_records::{MAX_RECORD, sealed_len};
 use wssgate_ws::Tracker;
 
-use super::record::{MAX_RECORD, sealed_len};
-use super::{Protocol, READ_SIZE, Totals};
+use crate::{Protocol, READ_SIZE, Totals};
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Flow {
-    pub(super) state: FlowState,
+pub(crate) struct Flow {
+    pub(crate) state: FlowState,
     /// How much is read at once: doubled while reads fill it and the destination takes it all, halved
     /// while turns bring much less, `buffer_size` once the destination did not take it.
-    pub(super) window: usize,
+    pub(crate) window: usize,
     /// The least that is read at once.
     least: usize,
     /// Follows the frames; none in a tunnel of other things.
-    pub(super) tracker: Option<Tracker>,
+    pub(crate) tracker: Option<Tracker>,
     /// What passed at the source; what was sent to it is the other flow's.
-    pub(super) totals: Totals,
+    pub(crate) totals: Totals,
     /// Bytes that the destination's leg took, sent or kept.
-    pub(super) passed: u64,
+    pub(crate) passed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FlowState {
+pub(crate) enum FlowState {
     Open,
     /// The source has ended; what was read is still being sent.
     Draining,
@@ -34,7 +34,7 @@ pub(super) enum FlowState {
 }
 
 impl Flow {
-    pub(super) fn new(protocol: Protocol, from: wssgate_ws::Side, least: usize) -> Self {
+    pub(crate) fn new(protocol: Protocol, from: wssgate_ws::Side, least: usize) -> Self {
         let tracker = match protocol {
             Protocol::WebSocket(extensions) => Some(Tracker::new(from, extensions)),
             Protocol::Other => None,
@@ -50,7 +50,7 @@ impl Flow {
     }
 
     /// Notes what passes.
-    pub(super) fn count(&mut self, plain: &[u8]) {
+    pub(crate) fn count(&mut self, plain: &[u8]) {
         self.totals.received += plain.len() as u64;
         if let Some(tracker) = &mut self.tracker {
             let progress = tracker.advance(plain, &mut self.totals.frames);
@@ -60,7 +60,7 @@ impl Flow {
     }
 
     /// After a read that `filled` the window, and the sending of it.
-    pub(super) fn adapt_window(&mut self, filled: bool, blocked: bool) {
+    pub(crate) fn adapt_window(&mut self, filled: bool, blocked: bool) {
         if blocked {
             self.window = self.least;
         } else if filled {
@@ -69,7 +69,7 @@ impl Flow {
     }
 
     /// After a turn that `moved` so many bytes. The last read of a long message alone says nothing.
-    pub(super) fn ease_window(&mut self, moved: usize) {
+    pub(crate) fn ease_window(&mut self, moved: usize) {
         if 0 < moved && moved < self.window / 4 {
             self.window = (self.window / 2).max(self.least);
         }
@@ -77,32 +77,32 @@ impl Flow {
 }
 
 /// Working memory of the relay thread. What stands in it belongs to passages that are under way.
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     /// Bytes as they came from the wire, behind the front of a record.
-    pub(super) input: Arena,
+    pub(crate) input: Arena,
     /// The same, opened.
-    pub(super) plain: Arena,
+    pub(crate) plain: Arena,
     /// And sealed again.
-    pub(super) output: Arena,
+    pub(crate) output: Arena,
 }
 
 /// Memory that is filled from its front, and emptied down to a level.
-pub(super) struct Arena {
+pub(crate) struct Arena {
     bytes: Box<[u8]>,
     used: usize,
 }
 
 /// Bytes in one of the [`Buffers`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch {
-    pub(super) place: Place,
-    pub(super) start: usize,
-    pub(super) len: usize,
+pub(crate) struct Stretch {
+    pub(crate) place: Place,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
 }
 
 /// Which of the [`Buffers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Input,
     Plain,
     Output,
@@ -110,14 +110,14 @@ pub(super) enum Place {
 
 /// How full the [`Buffers`] are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Level {
+pub(crate) struct Level {
     input: usize,
     plain: usize,
     output: usize,
 }
 
 /// The most that one read and the record before it can bring.
-pub(super) const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
+pub(crate) const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
 
 /// How much of the input passages that are under way together may ask for: 32 times the usual window.
 const TOGETHER: usize = 32 * (4096 + LINE);
@@ -126,7 +126,7 @@ const TOGETHER: usize = 32 * (4096 + LINE);
 const LINE: usize = 64;
 
 impl Buffers {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // The last of those that are under way together may begin when they are full, and beside all of
         // them one that is under way alone.
         let size = TOGETHER + 2 * INPUT_SIZE;
@@ -138,11 +138,11 @@ impl Buffers {
     }
 
     /// Whether one more passage may begin beside those that are under way together.
-    pub(super) fn have_room(&self) -> bool {
+    pub(crate) fn have_room(&self) -> bool {
         self.input.used < TOGETHER && self.plain.used < TOGETHER
     }
 
-    pub(super) fn bytes(&self, stretch: Stretch) -> &[u8] {
+    pub(crate) fn bytes(&self, stretch: Stretch) -> &[u8] {
         match stretch.place {
             Place::Input => self.input.bytes(stretch),
             Place::Plain => self.plain.bytes(stretch),
@@ -150,12 +150,12 @@ impl Buffers {
         }
     }
 
-    pub(super) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         Level { input: self.input.used, plain: self.plain.used, output: self.output.used }
     }
 
     /// Forgets what came after `level` was taken.
-    pub(super) fn fall_to(&mut self, level: Level) {
+    pub(crate) fn fall_to(&mut self, level: Level) {
         self.input.used = level.input;
         self.plain.used = level.plain;
         self.output.used = level.output;
@@ -168,12 +168,12 @@ impl Arena {
     }
 
     /// What is not filled.
-    pub(super) fn free(&mut self) -> &mut [u8] {
+    pub(crate) fn free(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..]
     }
 
     /// Fills the front of what is free; says where that begins.
-    pub(super) fn fill(&mut self, len: usize) -> usize {
+    pub(crate) fn fill(&mut self, len: usize) -> usize {
         let start = self.used;
         // A line stays between two: at distances of whole pages they would fall into the same set of
         // the processor's cache.
@@ -181,16 +181,16 @@ impl Arena {
         start
     }
 
-    pub(super) fn bytes(&self, stretch: Stretch) -> &[u8] {
+    pub(crate) fn bytes(&self, stretch: Stretch) -> &[u8] {
         &self.bytes[stretch.start..stretch.start + stretch.len]
     }
 
-    pub(super) fn bytes_mut(&mut self, stretch: Stretch) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, stretch: Stretch) -> &mut [u8] {
         &mut self.bytes[stretch.start..stretch.start + stretch.len]
     }
 
     /// The bytes of stretches that stand one behind the other.
-    pub(super) fn each_mut(
+    pub(crate) fn each_mut(
         &mut self,
         stretches: impl Iterator<Item = Stretch>,
     ) -> impl Iterator<Item = &mut [u8]> {

@@ -10,37 +10,34 @@ use std::fmt;
 use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
-use super::Side;
-use crate::tls::keys::{Aead, DirectionKeys, TlsKeys, TlsVersion};
+use crate::post_handshake::{self, PostHandshake, Said};
+use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 
 #[cfg(feature = "fuzz")]
-pub(super) mod fuzz;
-mod handshake;
-
-use handshake::{PostHandshake, Said};
+pub mod fuzz;
 
 /// Type, version, length (RFC 8446 §5.1).
-pub(super) const HEADER: usize = 5;
+const HEADER: usize = 5;
 const TAG: usize = 16;
 /// The part of the nonce that AES-GCM in TLS 1.2 sends along (RFC 5288 §3).
 const EXPLICIT_NONCE: usize = 8;
 /// The most that a record holds of the protocol inside (RFC 8446 §5.1).
-pub(super) const MAX_PLAIN: usize = 1 << 14;
+const MAX_PLAIN: usize = 1 << 14;
 /// The longest fragment that is accepted: RFC 8446 §5.2 allows 256 more than the plaintext, RFC 5246
 /// §6.2.3 2048.
 const MAX_SEALED_13: usize = MAX_PLAIN + 256;
 const MAX_SEALED_12: usize = MAX_PLAIN + 2048;
 /// The longest record that can be waiting for its rest.
-pub(super) const MAX_RECORD: usize = HEADER + MAX_SEALED_12;
+pub const MAX_RECORD: usize = HEADER + MAX_SEALED_12;
 /// The most that sealing adds to a record.
 const MAX_OVERHEAD: usize = HEADER + EXPLICIT_NONCE + TAG + 1;
 /// A sealed control message: the longest is a KeyUpdate of five bytes.
-pub(super) const MAX_CONTROL: usize = MAX_OVERHEAD + 5;
+pub const MAX_CONTROL: usize = MAX_OVERHEAD + 5;
 /// How many records in a row may carry no data: peers pad with empty ones, update keys, send tickets;
 /// a peer that does nothing else costs time (rustls allows the same number).
 const MAX_IDLE_RECORDS: u8 = 32;
 /// How many records one AES-GCM key may seal (RFC 8446 §5.5; the bound that rustls uses).
-pub(super) const AES_GCM_RECORDS: u64 = 1 << 24;
+pub const AES_GCM_RECORDS: u64 = 1 << 24;
 /// How many cipher blocks one AES-GCM key may seal in TLS 1.2, where there is no KeyUpdate: as many as
 /// in [`AES_GCM_RECORDS`] full records. Counting blocks lets small messages live on.
 const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
@@ -48,15 +45,18 @@ const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
 const MIN_RECORDS: u64 = 2;
 
 /// The types of records.
-pub(super) mod kind {
-    pub(in crate::relay) const ALERT: u8 = 21;
-    pub(in crate::relay) const HANDSHAKE: u8 = 22;
-    pub(in crate::relay) const DATA: u8 = 23;
+pub mod kind {
+    /// RFC 8446 §6.
+    pub const ALERT: u8 = 21;
+    /// RFC 8446 §4.
+    pub const HANDSHAKE: u8 = 22;
+    /// Bytes of the protocol inside.
+    pub const DATA: u8 = 23;
 }
 
 /// How long `plain` bytes can become when they are sealed, with two control messages for each record:
 /// rustls writes the answer to a KeyUpdate and one of its own.
-pub(super) const fn sealed_len(plain: usize) -> usize {
+pub const fn sealed_len(plain: usize) -> usize {
     plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + 2 * MAX_CONTROL)
 }
 
@@ -91,7 +91,7 @@ pub enum TlsFault {
 
 impl TlsFault {
     /// The alert to answer with (RFC 8446 §6.2); none to an alert.
-    pub(super) fn alert(self) -> Option<u8> {
+    pub fn alert(self) -> Option<u8> {
         match self {
             Self::UnexpectedMessage => Some(10),
             Self::BadRecordMac => Some(20),
@@ -106,17 +106,17 @@ impl TlsFault {
 
 /// What was opened.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Opened {
+pub struct Opened {
     /// How many bytes of the wire are done with.
-    pub(super) consumed: usize,
+    pub consumed: usize,
     /// How many bytes of the protocol inside there are.
-    pub(super) plain: usize,
+    pub plain: usize,
     /// Whether the peer's direction ends behind them: with close_notify, or badly.
-    pub(super) end: Option<Result<(), TlsFault>>,
+    pub end: Option<Result<(), TlsFault>>,
 }
 
 /// The keys of one connection at work.
-pub(super) struct Records {
+pub struct Records {
     version: TlsVersion,
     aead: Aead,
     tx: Half,
@@ -172,7 +172,7 @@ impl Half {
 
 impl Records {
     /// Goes on where the handshake ended; `peer` is who the other end is to us.
-    pub(super) fn new(keys: &TlsKeys, peer: Side, record_limit: u64) -> Self {
+    pub fn new(keys: &TlsKeys, peer: Role, record_limit: u64) -> Self {
         let &TlsKeys { version, aead, ref tx, ref rx } = keys;
         let tx_limit = match aead {
             Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
@@ -195,12 +195,12 @@ impl Records {
     }
 
     /// Whether it holds expanded keys.
-    pub(super) fn is_awake(&self) -> bool {
+    pub fn is_awake(&self) -> bool {
         self.tx.cipher.is_some() || self.rx.cipher.is_some()
     }
 
     /// Drops the expanded keys; the next record makes them anew (about 0.1 µs).
-    pub(super) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         self.tx.cipher = None;
         self.rx.cipher = None;
     }
@@ -210,7 +210,7 @@ impl Records {
     /// Opens the whole records at the front of `wire` into `plain`, which is at least as long.
     ///
     /// What is left of `wire` is the front of a record that can still become valid.
-    pub(super) fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
+    pub fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
         let mut opened = Opened { consumed: 0, plain: 0, end: None };
         while opened.end.is_none() {
             let wire = &wire[opened.consumed..];
@@ -376,7 +376,7 @@ impl Records {
     /// Seals `plain` into `out`, which holds [`sealed_len`] of it; says how much of `out` is used.
     ///
     /// With an error nothing was sealed, and only [`Self::close_notify`] may follow.
-    pub(super) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
         if self.version == TlsVersion::Tls12 && !self.outlasts(plain.len()) {
             return Err(TlsFault::KeysExhausted);
         }
@@ -408,7 +408,7 @@ impl Records {
         }
         // It asks for none in return: who seals counts (RFC 8446 §5.5), and the answers of a peer that
         // only listens would be too many records without data.
-        let message = handshake::key_update(false);
+        let message = post_handshake::key_update(false);
         let used = self.seal_record(kind::HANDSHAKE, &message, out);
         self.tx.update(self.aead);
         self.owes_update = false;
@@ -416,12 +416,12 @@ impl Records {
     }
 
     /// Ends our direction in good order (RFC 8446 §6.1), once.
-    pub(super) fn close_notify(&mut self, out: &mut [u8; MAX_CONTROL]) -> usize {
+    pub fn close_notify(&mut self, out: &mut [u8; MAX_CONTROL]) -> usize {
         self.seal_alert(1, 0, out)
     }
 
     /// Ends it with a fatal alert (RFC 8446 §6.2), unless it has ended.
-    pub(super) fn fatal_alert(&mut self, description: u8, out: &mut [u8; MAX_CONTROL]) -> usize {
+    pub fn fatal_alert(&mut self, description: u8, out: &mut [u8; MAX_CONTROL]) -> usize {
         self.seal_alert(2, description, out)
     }
 

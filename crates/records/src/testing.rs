@@ -1,16 +1,17 @@
 //! rustls configurations for tests and fuzz targets: one version, one suite, one self-signed certificate.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, Connection, ConnectionCommon, RootCertStore,
-    ServerConfig, ServerConnection, SideData, SupportedCipherSuite,
+    CipherSuite, ClientConfig, ClientConnection, Connection, ConnectionCommon,
+    ConnectionTrafficSecrets, KeyLog, NoKeyLog, RootCertStore, ServerConfig, ServerConnection,
+    SideData, SupportedCipherSuite,
 };
 
-use super::{LISTENING, SecretLog, TlsKeys, TlsVersion};
+use crate::{Aead, DirectionKeys, TlsKeys, TlsVersion};
 
 /// Every version with every AEAD.
 pub const SUITES: [CipherSuite; 6] = [
@@ -40,8 +41,12 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     }
 });
 
-/// The configurations of both sides for one suite; both can give their keys away.
-pub fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+/// The configurations of both sides for one suite; both can give their keys away, and tell their secrets
+/// to `key_log`.
+pub fn configs(
+    suite: CipherSuite,
+    key_log: Arc<dyn KeyLog>,
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let suites: Vec<SupportedCipherSuite> = aws_lc_rs::ALL_CIPHER_SUITES
         .iter()
         .copied()
@@ -63,8 +68,8 @@ pub fn configs(suite: CipherSuite) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    server.key_log = Arc::new(SecretLog);
-    client.key_log = Arc::new(SecretLog);
+    server.key_log = Arc::clone(&key_log);
+    client.key_log = key_log;
     server.enable_secret_extraction = true;
     client.enable_secret_extraction = true;
     (Arc::new(server), Arc::new(client))
@@ -91,10 +96,10 @@ pub struct Session {
 
 /// Shakes hands in memory.
 pub fn session(suite: CipherSuite, we: We) -> Session {
-    let (server_config, client_config) = configs(suite);
+    let secrets = Arc::new(Secrets::default());
+    let (server_config, client_config) = configs(suite, Arc::clone(&secrets) as Arc<dyn KeyLog>);
     let mut server = ServerConnection::new(server_config).unwrap();
     let mut client = ClientConnection::new(client_config, server_name()).unwrap();
-    LISTENING.set(Some(Box::default()));
     let mut to_client = Vec::new();
     while client.is_handshaking() || server.is_handshaking() {
         let mut to_server = Vec::new();
@@ -109,14 +114,14 @@ pub fn session(suite: CipherSuite, we: We) -> Session {
             feed(&mut client, &std::mem::take(&mut to_client));
         }
     }
-    let secrets = LISTENING.take().unwrap();
+    let [client_secret, server_secret] = *secrets.0.lock().unwrap();
     let version = match client.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
         _ => TlsVersion::Tls12,
     };
     let (ours, theirs) = match we {
-        We::AreServer => (secrets.server, secrets.client),
-        We::AreClient => (secrets.client, secrets.server),
+        We::AreServer => (server_secret, client_secret),
+        We::AreClient => (client_secret, server_secret),
     };
     let (extracted, peer, tickets) = match we {
         We::AreServer => {
@@ -127,13 +132,49 @@ pub fn session(suite: CipherSuite, we: We) -> Session {
             (client.dangerous_extract_secrets(), Connection::Server(server), to_client)
         }
     };
-    let keys = TlsKeys::new(version, extracted.unwrap(), &ours, &theirs).unwrap();
-    Session { keys, peer, tickets }
+    let extracted = extracted.unwrap();
+    let (aead, mut tx) = direction(&extracted.tx);
+    let (_, mut rx) = direction(&extracted.rx);
+    if version == TlsVersion::Tls13 {
+        assert!(tx.find_secret(aead, &ours) && rx.find_secret(aead, &theirs));
+    }
+    Session { keys: TlsKeys { version, aead, tx, rx }, peer, tickets }
+}
+
+fn direction((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> (Aead, DirectionKeys) {
+    let (aead, key, iv) = match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Aead::Aes128Gcm, key, iv),
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Aead::Aes256Gcm, key, iv),
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
+        _ => panic!("none of ours"),
+    };
+    (aead, DirectionKeys::new(aead, key.as_ref(), iv.as_ref(), *sequence).unwrap())
+}
+
+/// The first traffic secrets of a client and of its server.
+#[derive(Debug)]
+struct Secrets(Mutex<[[u8; 48]; 2]>);
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self(Mutex::new([[0; 48]; 2]))
+    }
+}
+
+impl KeyLog for Secrets {
+    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+        let side = match label {
+            "CLIENT_TRAFFIC_SECRET_0" => 0,
+            "SERVER_TRAFFIC_SECRET_0" => 1,
+            _ => return,
+        };
+        self.0.lock().unwrap()[side][..secret.len()].copy_from_slice(secret);
+    }
 }
 
 /// A server and its client after their handshake, both in rustls.
 pub fn connections(suite: CipherSuite) -> (Connection, Connection) {
-    let (server_config, client_config) = configs(suite);
+    let (server_config, client_config) = configs(suite, Arc::new(NoKeyLog));
     let server = ServerConnection::new(server_config).unwrap();
     let client = ClientConnection::new(client_config, server_name()).unwrap();
     shake_hands(server, client)
