@@ -19,7 +19,7 @@ use wssgate_config::model::LogLevel;
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
-use crate::exchange::date;
+use crate::clock;
 use crate::exchange::request::{Request, Value};
 
 /// How deep variables may refer to each other, as in nginx.
@@ -141,7 +141,9 @@ fn sent_header(request: &Request, name: &[u8]) -> Option<Bytes> {
         _ if response.head_sent => None,
         b"content-type" => response.draft.content_type.clone(),
         b"content-length" => response.draft.length.map(|length| length.to_string().into()),
-        b"last-modified" => response.draft.last_modified.map(|time| date::format(time).into()),
+        b"last-modified" => {
+            response.draft.last_modified.map(|time| clock::format_http_date(time).into())
+        }
         b"connection" => {
             Some(Bytes::from_static(if request.fate.keepalive { b"keep-alive" } else { b"close" }))
         }
