@@ -1,4 +1,4 @@
-//! Certificates: root → intermediate → leaf, as PEM files in a temporary directory.
+//! Certificates: root → intermediates → leaf, as PEM files in a temporary directory.
 
 use std::{
     fs,
@@ -33,11 +33,12 @@ pub enum KeyKind {
     RsaPkcs1,
 }
 
-/// A root, an intermediate that signs leaves, and the directory for their files.
+/// A root, intermediates of which the last signs leaves, and the directory for their files.
 pub struct Pki {
     dir: tempfile::TempDir,
     root: Certificate,
-    intermediate: Certificate,
+    /// The one that signs leaves first, as they are sent.
+    intermediates: Vec<Certificate>,
     issuer: Issuer<'static, KeyPair>,
     leaves: AtomicUsize,
 }
@@ -47,7 +48,7 @@ pub struct Pki {
 pub struct Leaf {
     /// The leaf alone.
     pub cert: PathBuf,
-    /// The leaf and the intermediate, as `ssl_certificate` wants them.
+    /// The leaf and the intermediates, as `ssl_certificate` wants them.
     pub fullchain: PathBuf,
     /// The key.
     pub key: PathBuf,
@@ -59,6 +60,11 @@ impl Pki {
     /// A new root and intermediate. `root.pem` is written at once.
     #[expect(clippy::new_without_default, reason = "it writes files")]
     pub fn new() -> Self {
+        Self::with_intermediates(1)
+    }
+
+    /// A new root and so many intermediates below it, each signed by the one above.
+    pub fn with_intermediates(count: usize) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root_key = KeyPair::generate().expect("key of the root");
         // Roots of their own names: a chain of another Pki has an unknown issuer.
@@ -66,18 +72,32 @@ impl Pki {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root_params = ca_params(&format!("wssgate test root {number}"));
         let root = root_params.self_signed(&root_key).expect("root");
-        let root_issuer = Issuer::new(root_params, root_key);
-        let key = KeyPair::generate().expect("key of the intermediate");
-        let params = ca_params(&format!("wssgate test intermediate {number}"));
-        let intermediate = params.signed_by(&key, &root_issuer).expect("intermediate");
         fs::write(dir.path().join("root.pem"), root.pem()).expect("root.pem");
-        let issuer = Issuer::new(params, key);
-        Self { dir, root, intermediate, issuer, leaves: AtomicUsize::new(0) }
+        let mut issuer = Issuer::new(root_params, root_key);
+        let mut intermediates = Vec::with_capacity(count);
+        for level in 1..=count {
+            let key = KeyPair::generate().expect("key of an intermediate");
+            let params = ca_params(&format!("wssgate test intermediate {number}.{level}"));
+            intermediates.insert(0, params.signed_by(&key, &issuer).expect("intermediate"));
+            issuer = Issuer::new(params, key);
+        }
+        Self { dir, root, intermediates, issuer, leaves: AtomicUsize::new(0) }
     }
 
     /// The file with the root, as `ssl_client_certificate` and the like want it.
     pub fn root_path(&self) -> PathBuf {
         self.dir.path().join("root.pem")
+    }
+
+    /// The DER of the root.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        self.root.der()
+    }
+
+    /// The PEM of the root and all intermediates, as a file of CAs.
+    pub fn authorities_pem(&self) -> String {
+        let all = std::iter::once(&self.root).chain(&self.intermediates);
+        all.map(Certificate::pem).collect()
     }
 
     /// The directory of all files.
@@ -106,20 +126,43 @@ impl Pki {
         self.sign(params, KeyKind::EcdsaPkcs8)
     }
 
+    /// A certificate that signs itself, of a CA or not; it has nothing to do with the root.
+    #[track_caller]
+    pub fn self_signed(&self, names: &[&str], is_ca: bool) -> Leaf {
+        let mut params = leaf_params(names);
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = generate(KeyKind::EcdsaPkcs8);
+        let leaf = params.self_signed(&key).expect("leaf");
+        self.write(&leaf, &[], &key, KeyKind::EcdsaPkcs8)
+    }
+
     fn sign(&self, params: CertificateParams, kind: KeyKind) -> Leaf {
         let key = generate(kind);
         let leaf = params.signed_by(&key, &self.issuer).expect("leaf");
+        self.write(&leaf, &self.intermediates, &key, kind)
+    }
+
+    fn write(
+        &self,
+        leaf: &Certificate,
+        above: &[Certificate],
+        key: &KeyPair,
+        kind: KeyKind,
+    ) -> Leaf {
         let number = self.leaves.fetch_add(1, Ordering::Relaxed);
         let write = |what: &str, text: String| {
             let path = self.dir.path().join(format!("leaf{number}.{what}.pem"));
             fs::write(&path, text).expect("file of a leaf");
             path
         };
+        let all = || std::iter::once(leaf).chain(above);
         Leaf {
             cert: write("cert", leaf.pem()),
-            fullchain: write("fullchain", leaf.pem() + &self.intermediate.pem()),
-            key: write("key", key_pem(&key, kind)),
-            chain: vec![leaf.der().clone(), self.intermediate.der().clone()],
+            fullchain: write("fullchain", all().map(Certificate::pem).collect()),
+            key: write("key", key_pem(key, kind)),
+            chain: all().map(|one| one.der().clone()).collect(),
             key_der: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         }
     }
@@ -159,9 +202,17 @@ impl Leaf {
         Arc::new(config.expect("key fits the certificate"))
     }
 
-    /// The DER of the leaf and its intermediate.
+    /// The DER of the leaf and its intermediates.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// The same, but these certificates are sent behind it in a handshake.
+    #[must_use]
+    pub fn sending(mut self, others: &[CertificateDer<'static>]) -> Self {
+        self.chain.truncate(1);
+        self.chain.extend_from_slice(others);
+        self
     }
 }
 
