@@ -343,11 +343,7 @@ impl Link {
             .tls
             .as_ref()
             .and_then(|tls| tls.refusal(request.server().tls.verify_client));
-        match refusal {
-            Some(496) => Err((496, "client sent no required SSL certificate".to_owned())),
-            Some(status) => Err((status, "client SSL certificate verify error".to_owned())),
-            None => Ok(()),
-        }
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Ends a request: reads what is left of its body, writes its log line, and decides about the

@@ -346,12 +346,16 @@ impl Offer {
 }
 
 impl TlsInfo {
-    /// The status with which nginx answers every request of this connection: 495 for a client
-    /// certificate that does not verify, 496 for one that is missing.
-    pub fn refusal(&self, mode: VerifyClient) -> Option<u16> {
+    /// The status with which nginx answers every request of this connection, and why: 495 for a
+    /// client certificate that does not verify, 496 for one that is missing.
+    pub fn refusal(&self, mode: VerifyClient) -> Option<(u16, String)> {
         match (mode, &self.client_verify) {
-            (VerifyClient::On, ClientVerify::None) => Some(496),
-            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(_)) => Some(495),
+            (VerifyClient::On, ClientVerify::None) => {
+                Some((496, "client sent no required SSL certificate".to_owned()))
+            }
+            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(reason)) => {
+                Some((495, format!("client SSL certificate verify error: ({reason})")))
+            }
             _ => None,
         }
     }
