@@ -17,6 +17,7 @@ use wssgate_syntax::{Diagnostic, Report, Span};
 use super::certificates::{self, Passphrases};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
+use crate::errno_text;
 
 /// Sessions kept for coming back to upstreams, per set of settings.
 const SESSIONS: usize = 256;
@@ -73,12 +74,13 @@ impl UpstreamTls {
         &self,
         stream: S,
         name: &[u8],
-    ) -> io::Result<TlsStream<RecordBoundary<S>>>
+    ) -> Result<TlsStream<RecordBoundary<S>>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(name)?;
-        keys::capture(self.connector.connect(name, RecordBoundary::new(stream))).await
+        let connecting = self.connector.connect(name, RecordBoundary::new(stream));
+        keys::capture(connecting).await.map_err(HandshakeError::from)
     }
 
     fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
@@ -137,6 +139,14 @@ fn verifier(
         .map_err(|error| report.push(unusable(&error, span)))
         .ok()
         .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+}
+
+/// Why a handshake with an upstream failed; the texts are nginx's.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The connection broke, or one side broke the protocol.
+    #[error("SSL_do_handshake() failed ({error})", error = errno_text(.0))]
+    Io(#[from] io::Error),
 }
 
 /// Checks that the upstream has the key of the certificate it shows, and nothing else.
