@@ -353,8 +353,10 @@ impl TlsInfo {
             (VerifyClient::On, ClientVerify::None) => {
                 Some((496, "client sent no required SSL certificate".to_owned()))
             }
-            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(reason)) => {
-                Some((495, format!("client SSL certificate verify error: ({reason})")))
+            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(fault)) => {
+                let number = fault.number();
+                let why = format!("client SSL certificate verify error: ({number}:{fault})");
+                Some((495, why))
             }
             _ => None,
         }
