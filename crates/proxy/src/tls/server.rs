@@ -353,12 +353,17 @@ impl TlsInfo {
             (VerifyClient::On, ClientVerify::None) => {
                 Some((496, "client sent no required SSL certificate".to_owned()))
             }
-            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(fault)) => {
+            (VerifyClient::Off, _) | (_, ClientVerify::None | ClientVerify::Success) => None,
+            (VerifyClient::OptionalNoCa, ClientVerify::Failed(fault))
+                if fault.passes_without_ca() =>
+            {
+                None
+            }
+            (_, ClientVerify::Failed(fault)) => {
                 let number = fault.number();
                 let why = format!("client SSL certificate verify error: ({number}:{fault})");
                 Some((495, why))
             }
-            _ => None,
         }
     }
 }

@@ -48,7 +48,16 @@ pub enum Fault {
     /// A CA of it may not have so many below it.
     #[error("path length constraint exceeded")]
     PathLength,
-    /// Something else that webpki finds wrong.
+    /// A CA of it may not have such names below it.
+    #[error("permitted subtree violation")]
+    Names,
+    /// A revocation list has expired.
+    #[error("CRL has expired")]
+    CrlExpired,
+    /// The signature of a revocation list is wrong.
+    #[error("CRL signature failure")]
+    CrlSignature,
+    /// Something that webpki does not read.
     #[error("unspecified certificate verification error: {0:?}")]
     Unusable(PathError),
 }
@@ -60,8 +69,10 @@ impl Fault {
             Self::Unusable(_) => 1,
             Self::NoCrl => 3,
             Self::Signature => 7,
+            Self::CrlSignature => 8,
             Self::NotYetValid => 9,
             Self::Expired => 10,
+            Self::CrlExpired => 12,
             Self::SelfSigned => 18,
             Self::SelfSignedInChain => 19,
             Self::UnknownIssuer => 20,
@@ -70,8 +81,23 @@ impl Fault {
             Self::Revoked => 23,
             Self::PathLength => 25,
             Self::Purpose => 26,
+            Self::Names => 47,
             Self::InvalidCa => 79,
         }
+    }
+
+    /// Whether `ssl_verify_client optional_no_ca` leaves the judgement to others: when the chain
+    /// leads to no CA within the depth, and when webpki cannot read what OpenSSL may accept.
+    pub fn passes_without_ca(&self) -> bool {
+        matches!(
+            self,
+            Self::SelfSigned
+                | Self::SelfSignedInChain
+                | Self::UnknownIssuer
+                | Self::UnverifiedLeaf
+                | Self::TooLong
+                | Self::Unusable(_)
+        )
     }
 }
 
@@ -86,12 +112,15 @@ impl From<PathError> for Fault {
             E::CertNotValidYet { .. } => Self::NotYetValid,
             E::CertRevoked => Self::Revoked,
             E::UnknownRevocationStatus => Self::NoCrl,
-            E::InvalidSignatureForPublicKey => Self::Signature,
+            E::CrlExpired { .. } => Self::CrlExpired,
+            E::InvalidCrlSignatureForPublicKey => Self::CrlSignature,
+            E::InvalidSignatureForPublicKey | E::SignatureAlgorithmMismatch => Self::Signature,
             E::RequiredEkuNotFound | E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
                 Self::Purpose
             }
             E::EndEntityUsedAsCa => Self::InvalidCa,
             E::PathLenConstraintViolated => Self::PathLength,
+            E::NameConstraintViolation => Self::Names,
             other => Self::Unusable(other),
         }
     }
