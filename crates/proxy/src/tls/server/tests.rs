@@ -207,6 +207,55 @@ async fn client_certificates_are_judged_after_the_handshake() {
     }
 }
 
+/// A client without a certificate, which notes the CAs that the server names.
+#[derive(Debug, Default)]
+struct Hinted(std::sync::Mutex<Vec<Vec<u8>>>);
+
+impl rustls::client::ResolvesClientCert for Hinted {
+    fn resolve(
+        &self,
+        hints: &[&[u8]],
+        _: &[rustls::SignatureScheme],
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        *self.0.lock().unwrap() = hints.iter().map(|hint| hint.to_vec()).collect();
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_the_cas_of_ssl_client_certificate_alone() {
+    let (pki, sent, trusted) = (Pki::new(), Pki::new(), Pki::new());
+    let leaf = files(&pki.leaf(&["a.test"]));
+    let pem = |pki: &Pki| std::fs::read_to_string(pki.root_path()).unwrap();
+    let twice = pki.dir().join("twice.pem");
+    std::fs::write(&twice, pem(&sent).repeat(2)).unwrap();
+    let client = format!("ssl_client_certificate {};", twice.display());
+    let other = format!("ssl_trusted_certificate {};", trusted.root_path().display());
+    let name = |pki: &Pki| {
+        let anchor = webpki::anchor_from_trusted_cert(pki.root()).unwrap();
+        rustls::DistinguishedName::in_sequence(&anchor.subject).as_ref().to_vec()
+    };
+    for (settings, expected) in [
+        (format!("{client} {other}"), vec![name(&sent)]),
+        (client.clone(), vec![name(&sent)]),
+        (other.clone(), vec![]),
+    ] {
+        let (acceptor, config, _) =
+            build(&format!("server {{ listen 443 ssl; ssl_verify_client on; {settings} {leaf} }}"));
+        let hinted = Arc::new(Hinted::default());
+        let builder = ClientConfig::builder_with_provider(crate::tls::provider());
+        let client = builder.with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(certificates_of(&pki));
+        let client = client.with_client_cert_resolver(Arc::clone(&hinted) as _);
+        shake((&acceptor, &config), Arc::new(client), "a.test").await.0.unwrap();
+        assert_eq!(*hinted.0.lock().unwrap(), expected, "{settings}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_settings_is_reported() {
     let pki = Pki::new();

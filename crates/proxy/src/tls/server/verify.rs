@@ -36,7 +36,7 @@ pub(super) struct Verify(Option<Asking>);
 #[derive(Debug)]
 struct Asking {
     trust: Trust,
-    /// The CAs whose certificates a client should choose from.
+    /// The CAs whose certificates a client should choose from: those of `ssl_client_certificate`.
     hints: Arc<[DistinguishedName]>,
 }
 
@@ -67,17 +67,24 @@ impl Asking {
     fn build(tls: &ServerTls, report: &mut Report) -> Self {
         let mut load = |file| certificates::load_authorities(file, report);
         let mut authorities = tls.client_certificate.as_ref().map(&mut load).unwrap_or_default();
-        authorities.extend(tls.trusted_certificate.iter().flat_map(load));
         let hints = names(&authorities);
+        authorities.extend(tls.trusted_certificate.iter().flat_map(load));
         let crls = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
         let crls = crls.unwrap_or_default();
         Self { trust: Trust::new(Peer::Client, authorities, crls, tls.verify_depth), hints }
     }
 }
 
+/// The names of CAs, each once.
 fn names(authorities: &[CertificateDer<'_>]) -> Arc<[DistinguishedName]> {
-    let anchors = authorities.iter().filter_map(|one| anchor_from_trusted_cert(one).ok());
-    anchors.map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect()
+    let mut names: Vec<DistinguishedName> = Vec::new();
+    for anchor in authorities.iter().filter_map(|one| anchor_from_trusted_cert(one).ok()) {
+        let name = DistinguishedName::in_sequence(&anchor.subject);
+        if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
+            names.push(name);
+        }
+    }
+    names.into()
 }
 
 /// Checks that the client has the key of the certificate it shows, and nothing else.
