@@ -5,14 +5,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
+    RevokedCertParams, RsaKeySize, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -40,7 +41,8 @@ pub struct Pki {
     /// The one that signs leaves first, as they are sent.
     intermediates: Vec<Certificate>,
     issuer: Issuer<'static, KeyPair>,
-    leaves: AtomicUsize,
+    /// How many leaves there are; they are numbered from 1.
+    leaves: AtomicU64,
 }
 
 /// A certificate with its key; the files live as long as the [`Pki`].
@@ -52,6 +54,7 @@ pub struct Leaf {
     pub fullchain: PathBuf,
     /// The key.
     pub key: PathBuf,
+    serial: u64,
     chain: Vec<CertificateDer<'static>>,
     key_der: PrivateKeyDer<'static>,
 }
@@ -81,7 +84,7 @@ impl Pki {
             intermediates.insert(0, params.signed_by(&key, &issuer).expect("intermediate"));
             issuer = Issuer::new(params, key);
         }
-        Self { dir, root, intermediates, issuer, leaves: AtomicUsize::new(0) }
+        Self { dir, root, intermediates, issuer, leaves: AtomicU64::new(0) }
     }
 
     /// The file with the root, as `ssl_client_certificate` and the like want it.
@@ -133,27 +136,53 @@ impl Pki {
         if is_ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
-        let key = generate(KeyKind::EcdsaPkcs8);
+        let kind = KeyKind::EcdsaPkcs8;
+        let key = generate(kind);
+        let serial = self.leaves.fetch_add(1, Ordering::Relaxed) + 1;
+        params.serial_number = Some(serial.into());
         let leaf = params.self_signed(&key).expect("leaf");
-        self.write(&leaf, &[], &key, KeyKind::EcdsaPkcs8)
+        self.write(serial, &leaf, &[], &key, kind)
     }
 
-    fn sign(&self, params: CertificateParams, kind: KeyKind) -> Leaf {
+    /// The PEM of a list that says which leaves were revoked, or of one that expired in 2021.
+    #[track_caller]
+    pub fn crl_pem(&self, revoked: &[&Leaf], is_expired: bool) -> String {
+        let (from, to) = if is_expired { (2020, 2021) } else { (2025, 2125) };
+        let revoked = revoked.iter().map(|leaf| RevokedCertParams {
+            serial_number: leaf.serial.into(),
+            revocation_time: date_time_ymd(from, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(from, 1, 1),
+            next_update: date_time_ymd(to, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("list").pem().expect("PEM of a list")
+    }
+
+    fn sign(&self, mut params: CertificateParams, kind: KeyKind) -> Leaf {
         let key = generate(kind);
+        let serial = self.leaves.fetch_add(1, Ordering::Relaxed) + 1;
+        params.serial_number = Some(serial.into());
         let leaf = params.signed_by(&key, &self.issuer).expect("leaf");
-        self.write(&leaf, &self.intermediates, &key, kind)
+        self.write(serial, &leaf, &self.intermediates, &key, kind)
     }
 
     fn write(
         &self,
+        serial: u64,
         leaf: &Certificate,
         above: &[Certificate],
         key: &KeyPair,
         kind: KeyKind,
     ) -> Leaf {
-        let number = self.leaves.fetch_add(1, Ordering::Relaxed);
         let write = |what: &str, text: String| {
-            let path = self.dir.path().join(format!("leaf{number}.{what}.pem"));
+            let path = self.dir.path().join(format!("leaf{serial}.{what}.pem"));
             fs::write(&path, text).expect("file of a leaf");
             path
         };
@@ -162,6 +191,7 @@ impl Pki {
             cert: write("cert", leaf.pem()),
             fullchain: write("fullchain", all().map(Certificate::pem).collect()),
             key: write("key", key_pem(key, kind)),
+            serial,
             chain: all().map(|one| one.der().clone()).collect(),
             key_der: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         }
