@@ -215,3 +215,52 @@ fn client_chains_are_judged_as_by_nginx() {
         }
     }
 }
+
+/// The list of an authority with one leaf that it has revoked, and what becomes of the others.
+#[test]
+fn revocation_lists_are_obeyed_as_by_nginx() {
+    let ours = Pki::new();
+    let pki = Pki::with_intermediates(0);
+    let [good, revoked] = [0; 2].map(|_| pki.leaf(&["app.test"]));
+    let list = |is_expired| pki.crl_pem(&[&revoked], is_expired);
+    let unrelated = Pki::with_intermediates(0).crl_pem(&[], false);
+    let root = &std::fs::read_to_string(pki.root_path()).unwrap();
+    let cases = [
+        (list(false), &good, None),
+        (list(false), &revoked, Some("23:certificate revoked")),
+        (list(true), &good, Some("12:CRL has expired")),
+        (unrelated, &good, Some("3:unable to get certificate CRL")),
+    ];
+    for exe in both() {
+        for (list, leaf, fault) in &cases {
+            let crl = pki.dir().join("crl.pem");
+            std::fs::write(&crl, list).unwrap();
+            let crl = crl.display();
+            let asking =
+                format!("ssl_verify_client on; ssl_client_certificate ca.pem; ssl_crl {crl};");
+            let judges = judges(exe, &ours, root, &[asking]);
+            let words = fault.and_then(|fault| fault.split_once(':')).map(|(_, words)| words);
+            let told = words.map_or("SUCCESS".to_owned(), |words| format!("FAILED:{words}"));
+            let status = if fault.is_some() { 400 } else { 204 };
+            assert_eq!(verdict(&judges, 0, &ours, leaf), (status, told), "{exe}");
+
+            let upstream = Upstream::builder()
+                .tls(leaf.server_config())
+                .http(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let server = Instance::setup(exe)
+                .http(&format!(
+                    "server {{ listen %%LISTEN_0%%; location / {{ proxy_pass https://%%UP%%; \
+                     proxy_ssl_verify on; proxy_ssl_name app.test; proxy_ssl_crl {crl}; \
+                     proxy_ssl_trusted_certificate {}; }} }}",
+                    pki.root_path().display()
+                ))
+                .var("UP", upstream.addr())
+                .start();
+            let answer = http::get(server.listen(0), "a", "/");
+            assert_eq!(answer.status, if fault.is_some() { 502 } else { 200 }, "{exe}: {fault:?}");
+            if let Some(fault) = fault {
+                server.wait_for_log(&format!("upstream SSL certificate verify error: ({fault})"));
+            }
+        }
+    }
+}

@@ -19,8 +19,8 @@ use std::cell::Cell;
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
-    CertRevocationList, EndEntityCert, KeyUsage, RevocationOptions, RevocationOptionsBuilder,
-    VerifiedPath, anchor_from_trusted_cert,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationOptions,
+    RevocationOptionsBuilder, VerifiedPath, anchor_from_trusted_cert,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -208,7 +208,8 @@ impl Trust {
 
 fn revocation<'a>(crls: &'a [&'a CertRevocationList<'a>]) -> Option<RevocationOptions<'a>> {
     // None are asked when there is none.
-    RevocationOptionsBuilder::new(crls).ok().map(RevocationOptionsBuilder::build)
+    let asking = RevocationOptionsBuilder::new(crls).ok()?;
+    Some(asking.with_expiration_policy(ExpirationPolicy::Enforce).build())
 }
 
 fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
