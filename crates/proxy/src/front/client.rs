@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -16,6 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
+use wssgate_sys::socket::{self, TcpInfo};
 
 use crate::front::request::ConnectionInfo;
 use crate::listen::Stream;
@@ -51,6 +53,13 @@ pub enum ClientStream {
 }
 
 impl ClientStream {
+    fn socket(&self) -> &Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0.inner(),
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -101,9 +110,12 @@ struct Io {
 
 impl Client {
     /// A connection of which nothing was read.
-    pub fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Self {
+    pub fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Rc<Self> {
         let io = Io { stream, input: BytesMut::new(), eof: false };
-        Self { info, io: RefCell::new(io), timed_out: Cell::new(false) }
+        let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
+        let first = client.info.holder.set(Rc::downgrade(&client));
+        debug_assert!(first.is_ok(), "a connection has one socket");
+        client
     }
 
     /// Gives access to what was read and not yet consumed.
@@ -222,13 +234,14 @@ impl Client {
 
     /// Makes the end of the connection a reset.
     pub(crate) fn reset_on_close(&self) {
-        let io = self.io.borrow();
-        let socket = match &io.stream {
-            ClientStream::Plain(stream) => stream,
-            ClientStream::Tls(stream) => stream.get_ref().0.inner(),
-        };
         // A socket that is gone already needs none.
-        let _ = socket.reset_on_close();
+        let _ = self.io.borrow().stream.socket().reset_on_close();
+    }
+
+    /// What the kernel measures of the connection; `None` when it is not TCP.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        let io = self.io.try_borrow().ok()?;
+        socket::tcp_info(io.stream.socket().as_fd()).ok()
     }
 
     /// Says that nothing more will be sent (close_notify and FIN).

@@ -21,7 +21,9 @@ use crate::clock;
 use crate::front::client::Client;
 use crate::front::phases::{self, End};
 use crate::front::request::MAX_URI_CHANGES;
-use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
+use crate::front::{
+    ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route, variables,
+};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::tunnel::{self, Switch};
@@ -407,6 +409,7 @@ impl Link {
         response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
+        variables::keep_tcpinfo(&request);
         // Nobody else uses the connection any more.
         if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
             let (stream, input) = client.into_parts();

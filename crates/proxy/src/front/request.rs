@@ -4,10 +4,10 @@
 //! cell per variable, so that templates that live in the configuration can be evaluated while the
 //! request is borrowed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,8 +16,10 @@ use wssgate_config::model::{Http, ListenAddr, Location, LocationId, LogLevel, Se
 use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
+use wssgate_sys::socket::TcpInfo;
 
 use crate::front::body::BufferedBody;
+use crate::front::client::Client;
 use crate::generation::Generation;
 use crate::tls::server::TlsInfo;
 use crate::worker::Worker;
@@ -47,6 +49,8 @@ pub struct ConnectionInfo {
     pub received: Cell<u64>,
     /// Body bytes of the request in work, as framed on the wire.
     pub body_received: Cell<u64>,
+    /// Who has the socket, until it leaves for a tunnel.
+    pub(crate) holder: OnceCell<Weak<Client>>,
 }
 
 impl ConnectionInfo {
@@ -58,6 +62,11 @@ impl ConnectionInfo {
     /// `$remote_addr`: `unix:` for Unix sockets.
     pub fn client_text(&self) -> String {
         self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
+    }
+
+    /// What the kernel measures of it; `None` for Unix sockets and when the socket has left.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        self.holder.get()?.upgrade()?.tcp_info()
     }
 }
 
