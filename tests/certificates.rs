@@ -264,3 +264,48 @@ fn revocation_lists_are_obeyed_as_by_nginx() {
         }
     }
 }
+
+/// Whatever else an upstream may show, and the line in the error log when it is not trusted.
+#[test]
+fn upstream_certificates_are_judged_as_by_nginx() {
+    let pki = Pki::with_intermediates(1);
+    let own_ca = || pki.self_signed(&["app.test"], true);
+    let trusted = own_ca();
+    let authorities = [&pki.root_path(), &trusted.cert];
+    let authorities = authorities.map(|path| std::fs::read_to_string(path).unwrap()).concat();
+    let alone = pki.leaf(&["app.test"]).sending(&[]);
+    let other = pki.leaf(&["other.test"]);
+    let verify_error = "upstream SSL certificate verify error: ";
+    let cases = [
+        (trusted, None),
+        (pki.leaf(&["app.test"]), None),
+        (own_ca(), Some(format!("{verify_error}(18:self-signed certificate)"))),
+        (alone, Some(format!("{verify_error}(21:unable to verify the first certificate)"))),
+        (other, Some("upstream SSL certificate does not match \"app.test\"".to_owned())),
+        (
+            pki.expired_leaf(&["app.test"]),
+            Some(format!("{verify_error}(10:certificate has expired)")),
+        ),
+    ];
+    for exe in both() {
+        for (leaf, line) in &cases {
+            let upstream = Upstream::builder()
+                .tls(leaf.server_config())
+                .http(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let server = Instance::setup(exe)
+                .file("ca.pem", &authorities)
+                .http(
+                    "server { listen %%LISTEN_0%%; location / { proxy_pass https://%%UP%%; \
+                     proxy_ssl_verify on; proxy_ssl_name app.test; \
+                     proxy_ssl_trusted_certificate ca.pem; } }",
+                )
+                .var("UP", upstream.addr())
+                .start();
+            let answer = http::get(server.listen(0), "a", "/");
+            assert_eq!(answer.status, if line.is_some() { 502 } else { 200 }, "{exe}: {line:?}");
+            if let Some(line) = line {
+                server.wait_for_log(&format!("{line} while SSL handshaking to upstream"));
+            }
+        }
+    }
+}
