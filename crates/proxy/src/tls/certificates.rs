@@ -160,24 +160,19 @@ pub fn load_authorities(
 
 /// Reads the revocation lists of a PEM file.
 pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<CertRevocationList<'static>> {
-    let lists = read(&file.value).and_then(|text| {
-        let lists = CertificateRevocationListDer::pem_slice_iter(&text);
-        lists.map(|list| parse_crl(&list.map_err(|error| format!("not PEM: {error}"))?)).collect()
+    let fail = |why: &str| failed("CRL", &file.value, file.span, why);
+    let lists = read(&file.value).map_err(|why| fail(&why)).and_then(|text| {
+        let lists = CertificateRevocationListDer::pem_slice_iter(&text).map(|list| {
+            let list = list.map_err(|error| fail(&format!("not PEM: {error}")))?;
+            OwnedCertRevocationList::from_der(&list).map(Into::into).map_err(|error| {
+                fail(&format!("a list cannot be read: {error}"))
+                    .help("only version 2 is read; OpenSSL makes it with `crl_extensions`")
+            })
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        if lists.is_empty() { Err(fail("no revocation list in the file")) } else { Ok(lists) }
     });
-    match lists {
-        Ok(lists) => lists,
-        Err(why) => {
-            report.push(failed("CRL", &file.value, file.span, &why));
-            Vec::new()
-        }
-    }
-}
-
-fn parse_crl(
-    list: &CertificateRevocationListDer<'_>,
-) -> Result<CertRevocationList<'static>, String> {
-    let list = OwnedCertRevocationList::from_der(list);
-    list.map(Into::into).map_err(|error| format!("a list cannot be read: {error}"))
+    lists.map_err(|problem| report.push(problem)).unwrap_or_default()
 }
 
 /// Reads a certificate and key that we show to upstreams; nothing about names is checked.

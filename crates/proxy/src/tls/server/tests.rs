@@ -260,7 +260,17 @@ async fn clients_are_told_the_cas_of_ssl_client_certificate_alone() {
 fn what_is_wrong_with_settings_is_reported() {
     let pki = Pki::new();
     let leaf = pki.leaf(&["a.test"]);
+    let root = pki.root_path().display().to_string();
+    let not_a_list = pki.dir().join("list.pem");
+    std::fs::write(&not_a_list, "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n")
+        .unwrap();
+    let crl = |list: &str| {
+        format!("ssl_verify_client on; ssl_client_certificate {root}; ssl_crl {list};")
+    };
     for (settings, expected) in [
+        (&*crl(&root), "root.pem\": no revocation list in the file"),
+        (&*crl(&not_a_list.display().to_string()), "list.pem\": a list cannot be read"),
+        (&*crl("/nonexistent"), "cannot load CRL \"/nonexistent\": (2: No such file"),
         ("ssl_ciphers DHE-RSA-AES128-SHA;", "no cipher match"),
         ("ssl_ciphers ECDHE:AES128-SHA;", "cipher suites not available: AES128-SHA"),
         ("ssl_ciphers ECDHE:what;", "unknown words in a cipher string: what"),
