@@ -294,7 +294,7 @@ pub(crate) const ROWS: &[Row] = &[
         HSL,
         Exactly(1),
         "1",
-        "Bounds the chain of upstream certificates.",
+        "How many intermediates may stand between an upstream certificate and a root; six at the most.",
         number,
     ),
 ];

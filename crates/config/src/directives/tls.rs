@@ -138,7 +138,7 @@ pub(crate) const ROWS: &[Row] = &[
         HS,
         Exactly(1),
         "1",
-        "Bounds the chain of client certificates.",
+        "How many intermediates may stand between a client certificate and a root; six at the most.",
         number,
     ),
 ];

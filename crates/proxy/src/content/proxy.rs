@@ -308,8 +308,8 @@ impl Proxying<'_> {
             Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
             Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => {
-                let failure = Failure::Io("SSL_do_handshake()", error);
-                Err(Ended::Upstream(Trouble::new(&failure, SHAKING)))
+                let message = format!("{error} while {SHAKING}");
+                Err(Ended::Upstream(Trouble { cause: Cause::Error, message }))
             }
         }
     }

@@ -4,10 +4,10 @@
 //! cell per variable, so that templates that live in the configuration can be evaluated while the
 //! request is borrowed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use wssgate_config::model::{Http, ListenAddr, Location, LocationId, LogLevel, Se
 use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
+use wssgate_sys::socket::TcpInfo;
 
 use crate::clock;
 use crate::exchange::body::BufferedBody;
@@ -48,6 +49,8 @@ pub struct ConnectionInfo {
     pub received: Cell<u64>,
     /// Body bytes of the request in work, as framed on the wire.
     pub body_received: Cell<u64>,
+    /// Who has the socket, until it leaves for a tunnel.
+    pub(crate) holder: OnceCell<Weak<dyn HoldsSocket>>,
 }
 
 impl ConnectionInfo {
@@ -55,6 +58,17 @@ impl ConnectionInfo {
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
+
+    /// What the kernel measures of it; `None` for Unix sockets and when the socket has left.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        self.holder.get()?.upgrade()?.tcp_info()
+    }
+}
+
+/// Who has the socket of a connection.
+pub(crate) trait HoldsSocket {
+    /// What the kernel measures of the connection; `None` when it is not TCP.
+    fn tcp_info(&self) -> Option<TcpInfo>;
 }
 
 /// One attempt to have a peer answer, for the `$upstream_*` variables and the log.

@@ -6,6 +6,7 @@
 
 mod builtin;
 mod map;
+mod tcpinfo;
 mod upstream;
 
 pub(crate) use builtin::{bytes_sent, seconds, status};
@@ -111,6 +112,18 @@ pub(crate) fn capture(request: &Request, number: u8) -> Option<Bytes> {
     let last = request.values.last_match.borrow();
     let (start, end) = (*last.captures.groups.get(usize::from(number))?)?;
     Some(last.subject.slice(start..end))
+}
+
+/// Keeps what is measured of the client's socket, before the socket leaves for a tunnel.
+pub(crate) fn keep_tcpinfo(request: &Request) {
+    let variables = &request.http().variables;
+    for id in (0..variables.len()).filter_map(|index| u32::try_from(index).ok()).map(VariableId) {
+        if let Variable::Builtin(builtin) = variables.slot(id).meaning
+            && tcpinfo::is_measured(builtin)
+        {
+            keep(request, id, tcpinfo::value(&request.connection, builtin));
+        }
+    }
 }
 
 fn keep(request: &Request, id: VariableId, value: Option<Bytes>) -> Option<Bytes> {

@@ -10,7 +10,7 @@ use wssgate_config::model::ListenAddr;
 use wssgate_config::variable::Builtin;
 use wssgate_http1::Version;
 
-use super::{joined, upstream};
+use super::{joined, tcpinfo, upstream};
 use crate::clock;
 use crate::exchange::request::Request;
 use crate::exchange::response::NGINX_VERSION;
@@ -98,7 +98,9 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::ProxyProtocolPort
         | B::ProxyProtocolServerAddr
         | B::ProxyProtocolServerPort => None,
-        B::TcpinfoRtt => None,
+        B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
+            tcpinfo::value(connection, variable)
+        }
         _ => {
             let now = clock::since_epoch(clock::now()).as_secs();
             connection.tls.as_ref()?.variable(variable, now.try_into().unwrap_or(i64::MAX))
