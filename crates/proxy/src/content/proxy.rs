@@ -335,7 +335,7 @@ impl Proxying<'_> {
     }
 
     /// Sends the request and handles the answer.
-    async fn converse(&mut self, link: Link, body: &mut RequestBody) -> Tried {
+    async fn converse(&mut self, mut link: Link, body: &mut RequestBody) -> Tried {
         let (settings, watch) = (self.settings, self.watches_client());
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
@@ -367,6 +367,10 @@ impl Proxying<'_> {
             drop(sender);
             record(self.request, connection, Some(&head), link.began);
             return link.failed(trouble);
+        }
+        // A status that counts as a failure is one for the last peer that is asked, too.
+        if !allows(&settings.next_upstream, Cause::Status(head.status())) {
+            link.lease.alive();
         }
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
@@ -471,7 +475,8 @@ impl Proxying<'_> {
         match checked(self.plan.offer.as_ref(), head.fields()) {
             Ok(protocol) => {
                 let reply = response::reply(self.request, &head, Framing::None);
-                let Link { connection, lease, began, .. } = link;
+                let Link { connection, mut lease, began, .. } = link;
+                lease.alive();
                 let switch = Switch { reply, connection, lease, protocol, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
