@@ -306,6 +306,11 @@ impl Lease {
         self.release(Ended::Failed, now)
     }
 
+    /// No connection was made, and the peer has nothing to do with that.
+    pub fn unused(mut self, now: Instant) {
+        self.release(Ended::Unjudged, now);
+    }
+
     fn peers(&self) -> &Peers {
         if self.backup { &self.group.backup } else { &self.group.primary }
     }
