@@ -60,7 +60,7 @@ pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
 async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
     let Exchange { request, body, response } = exchange;
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.place.location.0].proxy;
+    let settings = &generation.http().locations[request.route.location.0].proxy;
     let destination = Destination::of(request, pass)?;
     request.upstream.host = destination.host.clone();
     request.upstream.port = destination.port.clone();
@@ -295,7 +295,7 @@ impl Proxying<'_> {
         Key {
             group: lease.group().name.clone(),
             address: lease.peer().address.clone(),
-            only: own.then_some((self.request.generation.number, self.request.place.location)),
+            only: own.then_some((self.request.generation.number, self.request.route.location)),
         }
     }
 
@@ -329,7 +329,7 @@ impl Proxying<'_> {
         const SHAKING: &str = "SSL handshaking to upstream";
         let generation = &self.request.generation;
         let client =
-            generation.upstream_tls.get(self.request.place.location.0).and_then(Option::as_ref);
+            generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
         let Some(client) = client else {
             let message = format!("no TLS settings for this location while {SHAKING}");
             return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));

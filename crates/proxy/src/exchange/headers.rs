@@ -82,7 +82,7 @@ fn replace(reply: &mut Reply, name: &[u8], value: Bytes) {
 /// before them.
 pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.place.location.0].settings;
+    let settings = &generation.http().locations[request.route.location.0].settings;
     let copy = |(name, value): (&[u8], &[u8])| {
         (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value))
     };

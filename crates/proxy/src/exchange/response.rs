@@ -124,7 +124,7 @@ impl Responder {
     pub fn head(&mut self, request: &mut Request, mut reply: Reply) {
         assert!(self.framing.is_none(), "a request has one answer");
         let generation = request.generation.clone();
-        let location = &generation.http().locations[request.place.location.0];
+        let location = &generation.http().locations[request.route.location.0];
         if request.response.error_status != 0 {
             reply.status = request.response.error_status;
             reply.status_text = None;

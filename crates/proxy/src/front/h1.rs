@@ -321,7 +321,7 @@ impl Link {
     /// connection.
     async fn conclude(&self, mut exchange: Exchange, end: End) -> Next {
         let generation = Arc::clone(&exchange.request.generation);
-        let settings = &generation.http().locations[exchange.request.place.location.0].settings;
+        let settings = &generation.http().locations[exchange.request.route.location.0].settings;
         if let End::Upgrade(switch) = end {
             return Next::Switch(Box::new((exchange, *switch)));
         }

@@ -139,7 +139,7 @@ fn host(request: &Request) -> Bytes {
 
 /// A subrequest shows the method of the request for which it is made, as in nginx.
 fn request_method(request: &Request) -> &Bytes {
-    let parent = request.place.parent.as_ref();
+    let parent = request.route.parent.as_ref();
     parent.map_or(&request.target.method_name, |parent| &parent.method_name)
 }
 
