@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 
 use wssgate_syntax::{Diagnostic, Directive};
 
-use crate::directives;
 use crate::read::Reading;
 
 /// A kind of block, as a bit of [`Row::contexts`].
@@ -294,11 +293,40 @@ pub(crate) const fn refused(
     }
 }
 
+/// The rows by subject.
+const TABLES: &[&[Row]] = &[
+    crate::access::ROWS,
+    crate::core::ROWS,
+    crate::error_page::ROWS,
+    crate::files::ROWS,
+    crate::geo::ROWS,
+    crate::headers::ROWS,
+    crate::http::ROWS,
+    crate::listen::ROWS,
+    crate::location::ROWS,
+    crate::log::ROWS,
+    crate::map::ROWS,
+    crate::proxy::ROWS,
+    crate::proxy::cookies::ROWS,
+    crate::proxy::next_upstream::ROWS,
+    crate::proxy::pass::ROWS,
+    crate::proxy::redirect::ROWS,
+    crate::proxy::tls::ROWS,
+    crate::refused::ROWS,
+    crate::rewrite::ROWS,
+    crate::server::ROWS,
+    crate::settings::ROWS,
+    crate::tls::ROWS,
+    crate::upstream::ROWS,
+    crate::websocket::ROWS,
+    crate::without_effect::ROWS,
+];
+
 /// Every row, sorted by name; rows of one name have different contexts.
 pub fn rows() -> &'static [&'static Row] {
     static ROWS: OnceLock<Vec<&'static Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        let mut rows: Vec<&Row> = directives::TABLES.iter().copied().flatten().collect();
+        let mut rows: Vec<&Row> = TABLES.iter().copied().flatten().collect();
         rows.sort_by_key(|row| (row.name, row.contexts));
         rows
     })
@@ -322,7 +350,7 @@ mod tests {
     use crate::draft::walk;
     use crate::paths::Paths;
     use crate::read::system_resolve;
-    use crate::resolve::default_directives;
+    use crate::scope::default_directives;
 
     #[test]
     fn a_name_has_one_row_in_each_context() {
@@ -342,7 +370,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_documented() {
-        for table in directives::TABLES {
+        for table in TABLES {
             let names: Vec<_> = table.iter().map(|row| row.name).collect();
             assert!(names.is_sorted(), "{names:?}");
         }

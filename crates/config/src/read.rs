@@ -9,11 +9,13 @@ use std::time::Duration;
 use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, closest};
 
 use crate::directive::Value;
-use crate::model::{ListenAddr, Located, Map};
+use crate::listen::ListenAddr;
+use crate::map::Map;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
 use crate::template::{Part, Template};
+use crate::value::Located;
 use crate::value::{self, Endpoint, Host};
 
 /// Turns a host name and a port into addresses.

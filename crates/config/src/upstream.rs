@@ -1,16 +1,187 @@
 //! Groups of peers: `upstream` blocks, and one group for each other host of a `proxy_pass`.
 
+pub(crate) mod server;
+
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Span, printable};
+use wssgate_syntax::{Diagnostic, Directive, Span, printable};
 
-use crate::directive::Context;
-use crate::directives::upstream::Zone;
+use crate::directive::Arity::{AtLeast, Between, Exactly};
+use crate::directive::{Braces, Context, H, Row, U, Value, works};
 use crate::draft::{Entry, Level, walk};
-use crate::model::{Balance, Upstream, UpstreamId, UpstreamServer};
-use crate::value::{Endpoint, Host};
+use crate::read::{Reading, Reads, duration, invalid_parameter, number, present, text};
+use crate::resolve::Resolver;
+use crate::scope::{Scope, default_directives};
+use crate::template::Template;
+use crate::upstream::server::{UpstreamServer, server};
+use crate::value;
+use crate::value::{Endpoint, Host, Located};
 
-use super::{Resolver, Scope, default_directives};
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    works("hash", U, Between(1, 2), "", "Chooses a peer by a key.", hash),
+    works("ip_hash", U, Exactly(0), "", "Chooses a peer by the client's address.", present),
+    works(
+        "keepalive",
+        U,
+        Between(1, 2),
+        "32",
+        "Idle connections that each worker keeps; 0 for none.",
+        keepalive,
+    ),
+    works(
+        "keepalive_requests",
+        U,
+        Exactly(1),
+        "1000",
+        "Requests on one upstream connection.",
+        number,
+    ),
+    works(
+        "keepalive_time",
+        U,
+        Exactly(1),
+        "1h",
+        "How long an upstream connection takes requests.",
+        duration,
+    ),
+    works(
+        "keepalive_timeout",
+        U,
+        Exactly(1),
+        "60s",
+        "How long an idle upstream connection stays.",
+        duration,
+    ),
+    works(
+        "least_conn",
+        U,
+        Exactly(0),
+        "",
+        "Chooses the peer with the fewest connections.",
+        present,
+    ),
+    works("random", U, Between(0, 2), "", "Chooses a peer by chance.", random),
+    works("server", U, AtLeast(1), "", "Adds peers.", server).many(),
+    works("upstream", H, Exactly(1), "", "Holds a group of peers.", text)
+        .block(Braces::Level(Context::Upstream))
+        .many(),
+    works("zone", U, Between(1, 2), "", "Shares the group's state between workers.", zone),
+];
+
+/// Index into [`Http::upstreams`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamId(pub usize);
+
+/// A group of peers.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Name of the `upstream` block, or `host:port` of an implicit group.
+    pub name: Box<[u8]>,
+    /// Whether it is an `upstream` block.
+    pub explicit: bool,
+    /// `server` lines in order.
+    pub servers: Vec<UpstreamServer>,
+    /// How a peer is chosen.
+    pub balance: Balance,
+    /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
+    pub keepalive: usize,
+    /// `keepalive_requests` per upstream connection.
+    pub keepalive_requests: u64,
+    /// `keepalive_time` of an upstream connection.
+    pub keepalive_time: Duration,
+    /// `keepalive_timeout` of an idle upstream connection.
+    pub keepalive_timeout: Duration,
+    /// `zone NAME`: state is shared between workers.
+    pub zone: Option<Box<[u8]>>,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// How a peer is chosen.
+#[derive(Clone, Debug)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// `least_conn`.
+    LeastConn,
+    /// `ip_hash`.
+    IpHash,
+    /// `hash KEY [consistent]`.
+    Hash {
+        /// What is hashed.
+        key: Template,
+        /// The ketama ring.
+        consistent: bool,
+    },
+    /// `random [two [least_conn]]`.
+    Random {
+        /// Draw two, take the one with fewer connections.
+        two: bool,
+    },
+}
+
+/// `keepalive N [local]`.
+fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let count = value::number(&word.value).ok_or_else(|| {
+        Diagnostic::error(format!("invalid value \"{word}\" in \"keepalive\" directive"))
+            .at(word.span, "")
+    })?;
+    match directive.args.get(1) {
+        Some(word) if !word.is("local") => Err(invalid_parameter(word)),
+        _ => Ok(Value::new(count)),
+    }
+}
+
+fn hash(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let consistent = match directive.args.get(1) {
+        None => false,
+        Some(word) if word.is("consistent") => true,
+        Some(word) => return Err(invalid_parameter(word)),
+    };
+    Ok(Value::new(Balance::Hash { key: reading.template(&directive.args[0])?, consistent }))
+}
+
+fn random(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let two = match directive.args.first() {
+        None => false,
+        Some(word) if word.is("two") => true,
+        Some(word) => return Err(invalid_parameter(word)),
+    };
+    match directive.args.get(1) {
+        Some(word) if !word.is("least_conn") => Err(invalid_parameter(word)),
+        _ => Ok(Value::new(Balance::Random { two })),
+    }
+}
+
+/// `zone NAME [SIZE]`.
+#[derive(Clone)]
+pub(crate) struct Zone {
+    pub(crate) name: Located<Box<[u8]>>,
+    /// Whether a size was written; one of the groups that share a zone must give it.
+    pub(crate) sized: bool,
+}
+
+fn zone(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let name = &directive.args[0];
+    if name.value.is_empty() {
+        return Err(Diagnostic::error(format!("invalid zone name \"{name}\"")).at(name.span, ""));
+    }
+    let size = directive.args.get(1);
+    if let Some(word) = size {
+        let invalid =
+            || Diagnostic::error(format!("invalid zone size \"{word}\"")).at(word.span, "");
+        let size = value::size(&word.value).filter(|&size| size > 0).ok_or_else(invalid)?;
+        // Eight pages is the least that nginx accepts.
+        if size < 8 * 4096 {
+            let problem = Diagnostic::error(format!("zone \"{name}\" is too small"));
+            return Err(problem.at(word.span, ""));
+        }
+    }
+    let name = Located { value: name.value.clone(), span: name.span };
+    Ok(Value::new(Zone { name, sized: size.is_some() }))
+}
 
 /// The directives that say how peers are chosen.
 const METHODS: [&str; 4] = ["hash", "ip_hash", "least_conn", "random"];

@@ -1,23 +1,203 @@
 //! Locations: what they match, how they nest, what applies in them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use wssgate_syntax::{Diagnostic, Span, printable};
+use wssgate_syntax::{Diagnostic, Directive, Span, printable};
 
-use crate::directive::Context;
-use crate::directives::headers::Inherit;
-use crate::directives::http::Keepalive;
-use crate::directives::location::LocationName;
-use crate::draft::Entry;
-use crate::model::{
-    AccessRule, AddHeader, Condition, Content, ErrorPage, Location, LocationId, LocationKind,
-    LocationSettings, Locations, MimeTypes, RewriteOp, Root,
-};
-use crate::template::Template;
+use crate::directive::Arity::{AtLeast, Between, Exactly};
+use crate::directive::{Braces, Context, L, Row, S, Value, works};
+use crate::files::{MimeTypes, Root, types_of_level};
+use crate::headers::{AddHeader, fields};
+use crate::proxy::ProxySettings;
+use crate::proxy::pass::ProxyPass;
+use crate::proxy::redirect::Redirects;
+use crate::read::{Reading, Reads, present};
+use crate::regex::Regex;
+use crate::resolve::Resolver;
+use crate::rewrite::RewriteOp;
+use crate::scope::Scope;
+use crate::settings::LocationSettings;
 
-use super::proxy::{Redirects, limit};
-use super::{Resolver, Scope};
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    works("empty_gif", L, Exactly(0), "", "Answers with a transparent pixel.", present),
+    works(
+        "internal",
+        L,
+        Exactly(0),
+        "",
+        "Answers only requests that were redirected inside.",
+        present,
+    ),
+    works(
+        "limit_except",
+        L,
+        AtLeast(1),
+        "",
+        "Holds what applies to all but these methods.",
+        limit_except,
+    )
+    .block(Braces::Level(Context::LimitExcept)),
+    works("location", S | L, Between(1, 2), "", "Holds what applies to some paths.", location)
+        .block(Braces::Level(Context::Location))
+        .many(),
+    works("stub_status", S | L, Between(0, 1), "", "Answers with a few counters.", present),
+];
+
+/// Index into [`Http::locations`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocationId(pub usize);
+
+/// One location with everything that applies in it.
+#[derive(Debug)]
+pub struct Location {
+    /// How it is matched.
+    pub kind: LocationKind,
+    /// The path, regular expression or `@name` as written; the enclosing location's for `if`.
+    pub name: Box<[u8]>,
+    /// Whether a request for the name without its final slash is redirected (a prefix ending in
+    /// `/` that is passed to an upstream).
+    pub auto_redirect: bool,
+    /// Nested locations.
+    pub locations: Locations,
+    /// Rewrite directives in order.
+    pub rewrite: Vec<RewriteOp>,
+    /// Who answers.
+    pub content: Content,
+    /// `limit_except`: methods that are exempt (upper case; `GET` includes `HEAD`) and the
+    /// location that applies to all others.
+    pub limit_except: Option<(Vec<Box<[u8]>>, LocationId)>,
+    /// Merged settings.
+    pub settings: LocationSettings,
+    /// Merged `proxy_*` settings.
+    pub proxy: ProxySettings,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// The locations of one level.
+#[derive(Clone, Debug, Default)]
+pub struct Locations {
+    /// `=` locations by path.
+    pub exact: HashMap<Box<[u8]>, LocationId>,
+    /// Prefix and `^~` locations, sorted by path, so that the longest match comes last.
+    pub prefixes: Vec<(Box<[u8]>, LocationId)>,
+    /// `~` and `~*` locations in the order of the file.
+    pub regexes: Vec<(Regex, LocationId)>,
+}
+
+/// What a location's name matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocationKind {
+    /// `location = /path`.
+    Exact,
+    /// `location /path`.
+    Prefix,
+    /// `location ^~ /path`: no regular expressions afterwards.
+    PrefixFinal,
+    /// `location ~ regex` or `~*`.
+    Regex,
+    /// `location @name`.
+    Named,
+    /// An `if` block inside a location, or the server's own level: has no name of its own.
+    Unnamed,
+}
+
+/// Who answers a request in a location.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Files below `root` or `alias`.
+    Files,
+    /// `proxy_pass`.
+    Proxy(ProxyPass),
+    /// `stub_status`.
+    StubStatus,
+    /// `empty_gif`.
+    EmptyGif,
+}
+
+/// The arguments of `location`.
+#[derive(Clone)]
+pub(crate) struct LocationName {
+    pub(crate) kind: LocationKind,
+    /// Without its modifier.
+    pub(crate) name: Box<[u8]>,
+    /// The expression of `~` and `~*`.
+    pub(crate) regex: Option<Regex>,
+}
+
+fn location(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let (modifier, name): (&[u8], &[u8]) = match &directive.args[..] {
+        [modifier, name] => (&modifier.value, &name.value),
+        [word] => split_modifier(&word.value),
+        _ => unreachable!("the row asks for one or two arguments"),
+    };
+    let span = directive.args[directive.args.len() - 1].span;
+    let kind = match modifier {
+        b"" if name.starts_with(b"@") && directive.args.len() == 1 => LocationKind::Named,
+        b"" if directive.args.len() == 1 => LocationKind::Prefix,
+        b"=" => LocationKind::Exact,
+        b"^~" => LocationKind::PrefixFinal,
+        b"~" | b"~*" => LocationKind::Regex,
+        _ => {
+            let word = &directive.args[0];
+            let problem = Diagnostic::error(format!("invalid location modifier \"{word}\""));
+            return Err(problem.at(word.span, "one of `=`, `~`, `~*`, `^~`"));
+        }
+    };
+    let regex = match kind {
+        LocationKind::Regex => Some(reading.regex(name, modifier == b"~*", span)?),
+        _ => None,
+    };
+    Ok(Value::new(LocationName { kind, name: name.into(), regex }))
+}
+
+/// `location =/path` and the like: the modifier may stick to the name.
+fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
+    match text {
+        [b'=', name @ ..] => (b"=", name),
+        [b'^', b'~', name @ ..] => (b"^~", name),
+        [b'~', b'*', name @ ..] => (b"~*", name),
+        [b'~', name @ ..] => (b"~", name),
+        name => (b"", name),
+    }
+}
+
+/// The methods that `limit_except` knows.
+const METHODS: [&str; 15] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "OPTIONS",
+    "PROPFIND",
+    "PROPPATCH",
+    "LOCK",
+    "UNLOCK",
+    "PATCH",
+    "CONNECT",
+];
+
+fn limit_except(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let mut methods: Vec<Box<[u8]>> = Vec::new();
+    for word in &directive.args {
+        let Some(method) =
+            METHODS.iter().find(|method| word.value.eq_ignore_ascii_case(method.as_bytes()))
+        else {
+            return Err(Diagnostic::error(format!("invalid method \"{word}\"")).at(word.span, ""));
+        };
+        methods.push(method.as_bytes().into());
+        if *method == "GET" {
+            methods.push(b"HEAD".as_slice().into());
+        }
+    }
+    Ok(Value::new(methods))
+}
 
 /// Where a level stands among the locations.
 #[derive(Clone)]
@@ -35,7 +215,7 @@ impl Place {
     }
 
     /// An `if` or `limit_except` here.
-    fn unnamed(&self, span: Span) -> Self {
+    pub(crate) fn unnamed(&self, span: Span) -> Self {
         Self { kind: LocationKind::Unnamed, name: self.name.clone(), span }
     }
 }
@@ -43,13 +223,13 @@ impl Place {
 /// What a level hands down that is not simply the nearest value.
 #[derive(Clone)]
 pub(crate) struct Inherited {
-    types: Arc<MimeTypes>,
-    root: Root,
-    redirects: Redirects,
-    add_headers: Vec<AddHeader>,
-    add_trailers: Vec<AddHeader>,
+    pub(crate) types: Arc<MimeTypes>,
+    pub(crate) root: Root,
+    pub(crate) redirects: Redirects,
+    pub(crate) add_headers: Vec<AddHeader>,
+    pub(crate) add_trailers: Vec<AddHeader>,
     /// Only `if` and `limit_except` blocks take it over.
-    content: Content,
+    pub(crate) content: Content,
 }
 
 impl Resolver<'_, '_> {
@@ -78,7 +258,7 @@ impl Resolver<'_, '_> {
         place: &Place,
     ) -> Inherited {
         Inherited {
-            types: types(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
+            types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
             root: self.root(scope, place).unwrap_or_else(|| outer.root.clone()),
             redirects: self.redirects(scope, &outer.redirects, place),
             add_headers: fields(scope, &outer.add_headers, "add_header", "add_header_inherit"),
@@ -98,30 +278,6 @@ impl Resolver<'_, '_> {
             (None, true) if matches!(outer.content, Content::Proxy(_)) => outer.content.clone(),
             (None, _) => Content::Files,
         }
-    }
-
-    /// `root` or `alias` of this level.
-    fn root(&mut self, scope: &Scope<'_, '_>, place: &Place) -> Option<Root> {
-        let level = scope.level;
-        let mut said =
-            level.entries().iter().filter(|entry| matches!(entry.row.name, "root" | "alias"));
-        let first = said.next()?;
-        if let Some(second) = said.next() {
-            let message = format!(
-                "\"{}\" directive is duplicate, \"{}\" directive was specified earlier",
-                second.row.name, first.row.name
-            );
-            self.error(message, second.directive.head());
-        }
-        if first.row.name == "alias" && place.kind == LocationKind::Named {
-            let message = "the \"alias\" directive cannot be used inside the named location";
-            self.error(message, first.directive.head());
-        }
-        let mut root: Root = first.value()?;
-        if root.alias && place.kind != LocationKind::Regex {
-            root.alias_prefix = place.name.clone();
-        }
-        Some(root)
     }
 
     /// Takes in the locations inside a level.
@@ -252,115 +408,4 @@ impl Resolver<'_, '_> {
         let place = place.unnamed(entry.directive.head());
         Some((entry.value()?, self.whole_location(&scope.inner(level), inherited, &place)))
     }
-
-    /// The rewrite directives of a level in order, those inside its `if` blocks too.
-    pub(crate) fn rewrite_ops(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        inherited: &Inherited,
-        place: &Place,
-    ) -> Vec<RewriteOp> {
-        let mut ops = Vec::new();
-        for entry in scope.level.entries() {
-            match entry.row.name {
-                "break" => ops.push(RewriteOp::Break),
-                "set" | "return" | "rewrite" => ops.extend(entry.value::<RewriteOp>()),
-                "if" => ops.extend(self.if_block(scope, entry, inherited, place)),
-                _ => {}
-            }
-        }
-        ops
-    }
-
-    fn if_block(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        entry: &Entry<'_>,
-        inherited: &Inherited,
-        place: &Place,
-    ) -> Option<RewriteOp> {
-        let condition: Condition = entry.value()?;
-        let scope = scope.inner(entry.level.as_ref()?);
-        let place = place.unnamed(entry.directive.head());
-        let inherited = self.inheritance(&scope, inherited, &place);
-        let ops = self.rewrite_ops(&scope, &inherited, &place);
-        let location = (scope.level.context == Context::LocationIf)
-            .then(|| self.location(&scope, &inherited, &place, Locations::default(), Vec::new()));
-        Some(RewriteOp::If { condition, ops, location })
-    }
-
-    fn settings(&mut self, scope: &Scope<'_, '_>, inherited: &Inherited) -> LocationSettings {
-        let keepalive: Keepalive = scope.one("keepalive_timeout");
-        LocationSettings {
-            root: inherited.root.clone(),
-            index: scope.all::<Vec<Template>>("index").concat(),
-            try_files: scope.level.named("try_files").next().and_then(Entry::value),
-            types: Arc::clone(&inherited.types),
-            default_type: scope.one("default_type"),
-            error_pages: scope.all::<ErrorPage>("error_page"),
-            recursive_error_pages: scope.one("recursive_error_pages"),
-            internal: scope.maybe::<()>("internal").is_some(),
-            client_max_body_size: scope.one("client_max_body_size"),
-            client_body_buffer_size: scope.count("client_body_buffer_size"),
-            client_body_timeout: scope.one("client_body_timeout"),
-            client_body_temp_path: scope.one("client_body_temp_path"),
-            client_body_in_file_only: scope.one("client_body_in_file_only"),
-            keepalive_timeout: keepalive.timeout,
-            keepalive_header: keepalive.header,
-            keepalive_requests: scope.one("keepalive_requests"),
-            keepalive_time: scope.one("keepalive_time"),
-            send_timeout: scope.one("send_timeout"),
-            lingering_close: scope.one("lingering_close"),
-            lingering_time: scope.one("lingering_time"),
-            lingering_timeout: scope.one("lingering_timeout"),
-            reset_timedout_connection: scope.one("reset_timedout_connection"),
-            tcp_nodelay: scope.one("tcp_nodelay"),
-            server_tokens: scope.one("server_tokens"),
-            etag: scope.one("etag"),
-            if_modified_since: scope.one("if_modified_since"),
-            absolute_redirect: scope.one("absolute_redirect"),
-            port_in_redirect: scope.one("port_in_redirect"),
-            server_name_in_redirect: scope.one("server_name_in_redirect"),
-            log_not_found: scope.one("log_not_found"),
-            chunked_transfer_encoding: scope.one("chunked_transfer_encoding"),
-            msie_padding: scope.one("msie_padding"),
-            limit_rate: limit(scope.one("limit_rate")),
-            limit_rate_after: limit(scope.one("limit_rate_after")),
-            add_headers: inherited.add_headers.clone(),
-            add_trailers: inherited.add_trailers.clone(),
-            expires: scope.maybe("expires"),
-            access: access(scope),
-            access_logs: self.access_logs(scope),
-            error_logs: self.error_logs(scope),
-        }
-    }
-}
-
-/// The `types` blocks of this level together.
-fn types(scope: &Scope<'_, '_>) -> Option<Arc<MimeTypes>> {
-    if !scope.level.has("types") {
-        return None;
-    }
-    let blocks = scope.level.named("types").filter_map(Entry::value::<MimeTypes>);
-    Some(Arc::new(blocks.flatten().collect()))
-}
-
-/// `add_header` or `add_trailer` lines: own ones replace outer ones, unless they are to be merged.
-fn fields(scope: &Scope<'_, '_>, outer: &[AddHeader], name: &str, inherit: &str) -> Vec<AddHeader> {
-    let own: Vec<AddHeader> = scope.level.named(name).filter_map(Entry::value).collect();
-    match scope.one::<Inherit>(inherit) {
-        Inherit::On if own.is_empty() => outer.to_vec(),
-        Inherit::Merge => outer.iter().cloned().chain(own).collect(),
-        Inherit::On | Inherit::Off => own,
-    }
-}
-
-/// `allow` and `deny` are one list.
-fn access(scope: &Scope<'_, '_>) -> Vec<AccessRule> {
-    let Some(found) = scope.nearest(&["allow", "deny"]) else {
-        return Vec::new();
-    };
-    let entries = found.level.entries().iter();
-    let rules = entries.filter(|entry| matches!(entry.row.name, "allow" | "deny"));
-    rules.filter_map(Entry::value).collect()
 }

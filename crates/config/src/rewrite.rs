@@ -1,12 +1,20 @@
 //! Small programs that change the path, answer at once, or choose settings.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+pub(crate) mod condition;
+
+use wssgate_syntax::{Diagnostic, Directive};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{Braces, L, LI, Row, S, SI, Value, works};
-use crate::model::{Condition, FileTest, Return, Rewrite, RewriteFlag, RewriteOp};
+use crate::directive::{Braces, Context, L, LI, Row, S, SI, Value, works};
+use crate::draft::Entry;
+use crate::location::{Inherited, LocationId, Locations, Place};
+use crate::map::variable_name;
 use crate::read::{Reading, Reads, duplicate_variable, invalid_parameter, present};
-use crate::template::VariableId;
+use crate::regex::Regex;
+use crate::resolve::Resolver;
+use crate::rewrite::condition::{Condition, condition};
+use crate::scope::Scope;
+use crate::template::{Template, VariableId};
 use crate::value;
 
 /// The rows.
@@ -44,11 +52,77 @@ pub(crate) const ROWS: &[Row] = &[
     works("set", S | SI | L | LI, Exactly(2), "", "Gives a variable a value.", set).many(),
 ];
 
+/// One rewrite directive, executed in order.
+#[derive(Clone, Debug)]
+pub enum RewriteOp {
+    /// `set $variable value`.
+    Set {
+        /// The slot.
+        variable: VariableId,
+        /// The value.
+        value: Template,
+    },
+    /// `rewrite regex replacement [flag]`.
+    Rewrite(Rewrite),
+    /// `return`.
+    Return(Return),
+    /// `break`.
+    Break,
+    /// `if (condition) { … }`.
+    If {
+        /// When to enter.
+        condition: Condition,
+        /// Rewrite directives of the block.
+        ops: Vec<RewriteOp>,
+        /// The location that applies from then on (blocks inside a location only).
+        location: Option<LocationId>,
+    },
+}
+
+/// `rewrite`.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// Matched against the path.
+    pub regex: Regex,
+    /// The new path, with the text before any `?`.
+    pub replacement: Template,
+    /// Arguments written in the replacement (after `?`), when there are any.
+    pub args: Option<Template>,
+    /// Whether the request's own arguments are appended (no trailing `?`).
+    pub append_args: bool,
+    /// What happens next.
+    pub flag: RewriteFlag,
+}
+
+/// What follows a matching `rewrite`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewriteFlag {
+    /// Go on with the next directive; then look for a location again.
+    None,
+    /// Stop; look for a location with the new path.
+    Last,
+    /// Stop; stay here.
+    Break,
+    /// Answer 302.
+    Redirect,
+    /// Answer 301.
+    Permanent,
+}
+
+/// `return`.
+#[derive(Clone, Debug)]
+pub struct Return {
+    /// The status; 444 closes the connection without an answer.
+    pub status: u16,
+    /// The body, or the `Location` for 301, 302, 303, 307 and 308.
+    pub text: Option<Template>,
+}
+
 fn set(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let [name, text] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
-    let variable = super::map::variable_name(name)?;
+    let variable = variable_name(name)?;
     let variable =
         reading.names.assign(&variable).map_err(|_| duplicate_variable(&variable, name.span))?;
     Ok(Value::new(RewriteOp::Set { variable, value: reading.template(text)? }))
@@ -108,86 +182,40 @@ fn rewrite(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     Ok(Value::new(RewriteOp::Rewrite(Rewrite { regex, replacement, args, append_args, flag })))
 }
 
-/// Reads `( … )`, whose brackets may stick to the words inside.
-fn condition(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
-    let words = inner_words(directive)?;
-    let [first, rest @ ..] = &words[..] else {
-        return Err(invalid_condition(&directive.args[0]));
-    };
-    let condition = match (&*first.value, rest) {
-        ([b'$', _, ..], []) => Condition::True(variable(reading, first)?),
-        ([b'$', _, ..], [operator, value]) => compare(reading, first, operator, value)?,
-        ([b'$', _, ..], _) => return Err(invalid_condition(first)),
-        ([b'-', _] | [b'!', b'-', _], [path]) => file_test(reading, first, path)?,
-        _ => return Err(invalid_condition(first)),
-    };
-    Ok(Value::new(condition))
-}
-
-fn invalid_condition(word: &Word) -> Diagnostic {
-    Diagnostic::error(format!("invalid condition \"{word}\""))
-        .at(word.span, "")
-        .help("e.g. `if ($variable = value)`")
-}
-
-fn inner_words(directive: &Directive) -> Result<Vec<Word>, Diagnostic> {
-    let mut words = directive.args.clone();
-    let first = &mut words[0];
-    match first.value.strip_prefix(b"(") {
-        Some(inner) => first.value = inner.into(),
-        None => return Err(invalid_condition(first)),
-    }
-    let last = words.last_mut().expect("the row asks for an argument");
-    match last.value.strip_suffix(b")") {
-        Some(inner) => last.value = inner.into(),
-        None => return Err(invalid_condition(last)),
-    }
-    // Only a bracket that stood alone leaves nothing; a quoted empty text inside stays.
-    if directive.args[0].is("(") {
-        words.remove(0);
-    }
-    if words.len() > 1 && directive.args.last().is_some_and(|word| word.is(")")) {
-        words.pop();
-    }
-    Ok(words)
-}
-
-fn variable(reading: &mut Reading<'_>, word: &Word) -> Result<VariableId, Diagnostic> {
-    let name = super::map::variable_name(word)?;
-    Ok(reading.names.mention(&name, word.span))
-}
-
-fn compare(
-    reading: &mut Reading<'_>,
-    left: &Word,
-    operator: &Word,
-    right: &Word,
-) -> Result<Condition, Diagnostic> {
-    let variable = variable(reading, left)?;
-    let negate = operator.value.first() == Some(&b'!');
-    match &*operator.value {
-        b"=" | b"!=" => Ok(Condition::Equal { variable, value: reading.template(right)?, negate }),
-        b"~" | b"~*" | b"!~" | b"!~*" => {
-            let caseless = operator.value.ends_with(b"*");
-            let regex = reading.regex(&right.value, caseless, right.span)?;
-            Ok(Condition::Matches { variable, regex, negate })
+impl Resolver<'_, '_> {
+    /// The rewrite directives of a level in order, those inside its `if` blocks too.
+    pub(crate) fn rewrite_ops(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+        place: &Place,
+    ) -> Vec<RewriteOp> {
+        let mut ops = Vec::new();
+        for entry in scope.level.entries() {
+            match entry.row.name {
+                "break" => ops.push(RewriteOp::Break),
+                "set" | "return" | "rewrite" => ops.extend(entry.value::<RewriteOp>()),
+                "if" => ops.extend(self.if_block(scope, entry, inherited, place)),
+                _ => {}
+            }
         }
-        _ => {
-            let message = format!("unexpected \"{operator}\" in condition");
-            Err(Diagnostic::error(message)
-                .at(operator.span, "one of `=`, `!=`, `~`, `~*`, `!~`, `!~*`"))
-        }
+        ops
     }
-}
 
-fn file_test(reading: &mut Reading<'_>, test: &Word, path: &Word) -> Result<Condition, Diagnostic> {
-    let negate = test.value.first() == Some(&b'!');
-    let kind = match test.value.last() {
-        Some(b'f') => FileTest::File,
-        Some(b'd') => FileTest::Directory,
-        Some(b'e') => FileTest::Exists,
-        Some(b'x') => FileTest::Executable,
-        _ => return Err(invalid_condition(test)),
-    };
-    Ok(Condition::File { path: reading.template(path)?, test: kind, negate })
+    fn if_block(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        entry: &Entry<'_>,
+        inherited: &Inherited,
+        place: &Place,
+    ) -> Option<RewriteOp> {
+        let condition: Condition = entry.value()?;
+        let scope = scope.inner(entry.level.as_ref()?);
+        let place = place.unnamed(entry.directive.head());
+        let inherited = self.inheritance(&scope, inherited, &place);
+        let ops = self.rewrite_ops(&scope, &inherited, &place);
+        let location = (scope.level.context == Context::LocationIf)
+            .then(|| self.location(&scope, &inherited, &place, Locations::default(), Vec::new()));
+        Some(RewriteOp::If { condition, ops, location })
+    }
 }

@@ -4,8 +4,10 @@ use wssgate_syntax::{Diagnostic, Directive, Word};
 
 use crate::directive::Arity::{Between, Exactly};
 use crate::directive::{HSLI, Row, Value, works};
-use crate::model::{AddHeader, Expires};
+use crate::draft::Entry;
 use crate::read::{Reading, Reads, has_variables, invalid_parameter, invalid_value, one_of};
+use crate::scope::Scope;
+use crate::template::Template;
 use crate::value;
 
 /// The rows.
@@ -38,6 +40,41 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     works("expires", HSLI, Between(1, 2), "", "Adds `Expires` and `Cache-Control`.", expires),
 ];
+
+/// `add_header` or `add_trailer`.
+#[derive(Clone, Debug)]
+pub struct AddHeader {
+    /// Field name.
+    pub name: Box<[u8]>,
+    /// Value; the field is left out when empty.
+    pub value: Template,
+    /// For every status, not just the good ones.
+    pub always: bool,
+}
+
+/// `expires`.
+#[derive(Clone, Debug)]
+pub enum Expires {
+    /// `epoch`: no caching.
+    Epoch,
+    /// `max`: ten years.
+    Max,
+    /// `off`.
+    Off,
+    /// Seconds from now; may be negative.
+    Access(i64),
+    /// `modified SECONDS`: from the file's time.
+    Modified(i64),
+    /// `@15h30m`: seconds after midnight.
+    Daily(u32),
+    /// A value with variables, read like one of the others.
+    Variable {
+        /// The value.
+        value: Template,
+        /// Whether `modified` stands before it.
+        modified: bool,
+    },
+}
 
 /// `add_header_inherit` and its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,4 +134,19 @@ fn expires_time(word: &Word, modified: bool) -> Option<Expires> {
     };
     let seconds = sign * i64::try_from(value::seconds(text)?.as_secs()).ok()?;
     Some(if modified { Expires::Modified(seconds) } else { Expires::Access(seconds) })
+}
+
+/// `add_header` or `add_trailer` lines: own ones replace outer ones, unless they are to be merged.
+pub(crate) fn fields(
+    scope: &Scope<'_, '_>,
+    outer: &[AddHeader],
+    name: &str,
+    inherit: &str,
+) -> Vec<AddHeader> {
+    let own: Vec<AddHeader> = scope.level.named(name).filter_map(Entry::value).collect();
+    match scope.one::<Inherit>(inherit) {
+        Inherit::On if own.is_empty() => outer.to_vec(),
+        Inherit::Merge => outer.iter().cloned().chain(own).collect(),
+        Inherit::On | Inherit::Off => own,
+    }
 }

@@ -7,12 +7,10 @@ use wssgate_syntax::{Diagnostic, Directive, Word, printable};
 
 use crate::directive::Arity::Between;
 use crate::directive::{Braces, H, Row, works};
-use crate::model::MapKind;
+use crate::map::{MapKind, define, entries, variable_name};
 use crate::read::{Reading, Reads};
 use crate::template::{Part, Template};
 use crate::value;
-
-use super::map::{define, entries, variable_name};
 
 /// The rows.
 pub(crate) const ROWS: &[Row] =

@@ -1,16 +1,20 @@
 //! The main level and `events`.
 
-use wssgate_syntax::{Diagnostic, Directive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{Diagnostic, Directive, Span};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{Braces, Context, E, H, L, LI, M, Row, S, SI, U, Value, X, works};
-use crate::model::{EventMethod, User};
+use crate::draft::{Level, walk};
+use crate::log::{ErrorLog, LogLevel, LogTarget};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,
 };
+use crate::scope::{Scope, default_directives};
 use crate::value;
-
-const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
+use crate::value::Located;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -18,8 +22,6 @@ pub(crate) const ROWS: &[Row] = &[
     works("env", M, Exactly(1), "", "Keeps or sets an environment variable.", env).many(),
     works("events", M, Exactly(0), "", "Holds the settings of connection handling.", present)
         .block(Braces::Level(Context::Events)),
-    works("http", M, Exactly(0), "", "Holds everything about HTTP.", present)
-        .block(Braces::Level(Context::Http)),
     works(
         "include",
         EVERYWHERE,
@@ -91,6 +93,57 @@ pub(crate) const ROWS: &[Row] = &[
     works("working_directory", M, Exactly(1), "", "Changes to this directory.", prefix_path),
 ];
 
+const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
+
+/// The main level and `events`.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// `daemon`: go to the background.
+    pub daemon: bool,
+    /// `master_process`: accepted; we always run as one process.
+    pub master_process: bool,
+    /// `worker_processes`; `None` is `auto`.
+    pub worker_processes: Option<usize>,
+    /// `user`: whom to become when started as root.
+    pub user: Option<Located<User>>,
+    /// `pid`: the pid file, already relative to the prefix; `None` when `off`.
+    pub pid: Option<PathBuf>,
+    /// `error_log` lines of the main level.
+    pub error_logs: Vec<ErrorLog>,
+    /// `worker_rlimit_nofile`: descriptors this process may open.
+    pub worker_rlimit_nofile: Option<u64>,
+    /// `use`.
+    pub event_method: EventMethod,
+    /// `worker_connections`: connections per worker.
+    pub worker_connections: usize,
+    /// `worker_shutdown_timeout`: how long old connections may live after a reload or QUIT.
+    pub worker_shutdown_timeout: Option<Duration>,
+    /// `working_directory`.
+    pub working_directory: Option<PathBuf>,
+    /// `env` lines: names to keep and `NAME=value` to set.
+    pub env: Vec<Box<[u8]>>,
+}
+
+/// `use`: how tunnels are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventMethod {
+    /// By the best method that the kernel has and allows.
+    Best,
+    /// epoll tells which sockets are ready, and each is read and written by a system call.
+    Epoll,
+    /// The same, with the calls of several sockets made at once by io_uring.
+    IoUring,
+}
+
+/// `user NAME [GROUP]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name of the user.
+    pub name: String,
+    /// Name of the group; the user's name when not given, as nginx has it.
+    pub group: String,
+}
+
 fn env(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     Ok(Value::new(directive.args[0].value.clone()))
 }
@@ -126,4 +179,48 @@ fn workers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     let count = value::number(&word.value).filter(|&count| count > 0);
     let count = count.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
     Ok(Value::new(Some(count as usize)))
+}
+
+pub(crate) fn core(
+    reading: &mut Reading<'_>,
+    main: &Level<'_>,
+    error_log: Option<PathBuf>,
+    nowhere: Span,
+) -> Core {
+    let main_defaults = default_directives(Context::Main, nowhere);
+    let main_defaults = walk(reading, &main_defaults, Context::Main, true);
+    let events_defaults = default_directives(Context::Events, nowhere);
+    let events_defaults = walk(reading, &events_defaults, Context::Events, true);
+    let outermost = Scope::outermost(&main_defaults);
+    let scope = outermost.inner(main);
+    let outer_events = Scope::outermost(&events_defaults);
+    let events = main.named("events").next();
+    let written_events = events.and_then(|entry| entry.level.as_ref());
+    let events_scope = written_events.map_or(outer_events, |level| outer_events.inner(level));
+    if events.is_none() {
+        let help = "add `events { }`";
+        reading.report.push(Diagnostic::error("no \"events\" section in configuration").help(help));
+    }
+    let user = main.named("user").next();
+    let default_log = ErrorLog {
+        target: error_log.map_or(LogTarget::Stderr, LogTarget::File),
+        level: LogLevel::Error,
+    };
+    let error_logs = if main.has("error_log") { scope.all("error_log") } else { vec![default_log] };
+    Core {
+        daemon: scope.one("daemon"),
+        master_process: scope.one("master_process"),
+        worker_processes: scope.one("worker_processes"),
+        user: user.and_then(|entry| {
+            Some(Located { value: entry.value()?, span: entry.directive.head() })
+        }),
+        pid: scope.one("pid"),
+        error_logs,
+        worker_rlimit_nofile: scope.maybe("worker_rlimit_nofile"),
+        worker_connections: events_scope.count("worker_connections"),
+        event_method: events_scope.maybe("use").unwrap_or(EventMethod::Best),
+        worker_shutdown_timeout: scope.maybe("worker_shutdown_timeout"),
+        working_directory: scope.maybe("working_directory"),
+        env: scope.all("env"),
+    }
 }

@@ -3,16 +3,245 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Span, printable};
+use wssgate_syntax::{Diagnostic, Directive, Span, Word, printable};
 
-use crate::directives::server::{Listen, ServerName};
+use crate::directive::Arity::AtLeast;
+use crate::directive::{Row, S, Value, works};
 use crate::draft::Level;
 use crate::hosts::{HostPattern, HostTable};
-use crate::model::{AddressRoute, ListenAddr, ListenOptions, ListenSocket, ServerId};
+use crate::read::{Reading, Reads, parameter, unknown_parameter};
+use crate::resolve::Resolver;
+use crate::server::{ServerId, ServerName, server_names};
+use crate::value;
+use crate::value::{Form, Host};
 
-use super::Resolver;
-use super::server::server_names;
+/// The rows.
+pub(crate) const ROWS: &[Row] =
+    &[works("listen", S, AtLeast(1), "", "Accepts connections at an address.", listen).many()];
+
+/// A place to listen or to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddr {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One socket to bind.
+#[derive(Debug)]
+pub struct ListenSocket {
+    /// The address.
+    pub address: ListenAddr,
+    /// The options of its `listen` lines, taken together.
+    pub options: ListenOptions,
+    /// Whether clients speak TLS here.
+    pub ssl: bool,
+    /// Whether each connection begins with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// The virtual servers by local address: a wildcard socket also serves the specific addresses
+    /// of the same port. The entry equal to the connection's local address applies, else the one
+    /// equal to `address`, which is always the last.
+    pub routes: Vec<AddressRoute>,
+    /// Where it was first written.
+    pub span: Span,
+}
+
+/// Socket options of `listen`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// `backlog=N`; the platform's default (511) when absent.
+    pub backlog: Option<u32>,
+    /// `rcvbuf=`, bytes.
+    pub rcvbuf: Option<usize>,
+    /// `sndbuf=`, bytes.
+    pub sndbuf: Option<usize>,
+    /// `ipv6only=`; on when absent.
+    pub ipv6only: Option<bool>,
+    /// `reuseport`: one socket for each worker (we do that anyway when there are several).
+    pub reuseport: bool,
+    /// `deferred`.
+    pub deferred: bool,
+    /// `fastopen=N`.
+    pub fastopen: Option<u32>,
+    /// `so_keepalive=`.
+    pub so_keepalive: Option<KeepaliveOption>,
+}
+
+/// `so_keepalive=on|off|[idle]:[interval]:[count]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeepaliveOption {
+    /// Turned off.
+    Off,
+    /// Turned on, with what the system's defaults do not say.
+    On {
+        /// Idle time before the first probe.
+        idle: Option<Duration>,
+        /// Time between probes.
+        interval: Option<Duration>,
+        /// Unanswered probes until the connection is dropped.
+        count: Option<u32>,
+    },
+}
+
+/// The virtual servers of one address.
+#[derive(Debug)]
+pub struct AddressRoute {
+    /// The address of the `listen` line.
+    pub address: ListenAddr,
+    /// The server for unknown names.
+    pub default_server: ServerId,
+    /// Servers by name; regular expressions in the order of the file.
+    pub names: HostTable<ServerId>,
+}
+
+/// One `listen` line.
+#[derive(Clone)]
+pub(crate) struct Listen {
+    /// Every address that it means: names have several, port ranges too.
+    pub(crate) addresses: Vec<ListenAddr>,
+    pub(crate) default_server: bool,
+    pub(crate) ssl: bool,
+    pub(crate) proxy_protocol: bool,
+    /// Whether socket options are given (`bind` too): only one line of an address may do that.
+    pub(crate) set: bool,
+    pub(crate) options: ListenOptions,
+}
+
+/// A port for `listen` lines that name none.
+const DEFAULT_PORT: u16 = 80;
+
+fn listen(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let word = &directive.args[0];
+    let mut listen = Listen {
+        addresses: listen_addresses(reading, word)?,
+        default_server: false,
+        ssl: false,
+        proxy_protocol: false,
+        set: false,
+        options: ListenOptions::default(),
+    };
+    for word in &directive.args[1..] {
+        match &*word.value {
+            b"default_server" | b"default" => listen.default_server = true,
+            b"ssl" => listen.ssl = true,
+            b"proxy_protocol" => listen.proxy_protocol = true,
+            b"http2" => {
+                let message =
+                    "the \"http2\" parameter has no effect: only HTTP/1.1 is offered for now";
+                reading.report.push(Diagnostic::information(message).at(word.span, ""));
+            }
+            b"quic" => {
+                let help = "HTTP/3 is not implemented; remove this line, clients use TLS over TCP";
+                return Err(Diagnostic::error("the \"quic\" parameter is not supported")
+                    .at(word.span, "")
+                    .help(help));
+            }
+            _ => {
+                socket_option(&mut listen.options, word)?;
+                listen.set = true;
+            }
+        }
+    }
+    Ok(Value::new(listen))
+}
+
+fn listen_addresses(reading: &Reading<'_>, word: &Word) -> Result<Vec<ListenAddr>, Diagnostic> {
+    let problem = |what: &str| {
+        Diagnostic::error(format!("{what} in \"{word}\" of the \"listen\" directive"))
+            .at(word.span, "")
+    };
+    let mut endpoint = value::endpoint(&word.value, Form::Listen).map_err(problem)?;
+    let first = endpoint.port.unwrap_or(DEFAULT_PORT);
+    let mut addresses = Vec::new();
+    for port in first..=endpoint.last_port.unwrap_or(first) {
+        endpoint.port = Some(port);
+        let found = reading.addresses(&endpoint, DEFAULT_PORT);
+        addresses.extend(found.map_err(|_| problem("host not found"))?);
+        if matches!(endpoint.host, Host::Unix(_)) {
+            break;
+        }
+    }
+    Ok(addresses)
+}
+
+/// For suggestions.
+const PARAMETERS: &[&str] = &[
+    "backlog",
+    "bind",
+    "default_server",
+    "deferred",
+    "fastopen",
+    "ipv6only",
+    "proxy_protocol",
+    "rcvbuf",
+    "reuseport",
+    "sndbuf",
+    "so_keepalive",
+    "ssl",
+];
+
+fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnostic> {
+    let invalid =
+        |what: &str| Diagnostic::error(format!("invalid {what} \"{word}\"")).at(word.span, "");
+    let number = |text| value::number(text).and_then(|value| u32::try_from(value).ok());
+    if let Some(text) = parameter(word, "backlog=") {
+        options.backlog =
+            Some(number(text).filter(|&value| value > 0).ok_or_else(|| invalid("backlog"))?);
+    } else if let Some(text) = parameter(word, "rcvbuf=") {
+        options.rcvbuf = Some(value::size(text).ok_or_else(|| invalid("rcvbuf"))? as usize);
+    } else if let Some(text) = parameter(word, "sndbuf=") {
+        options.sndbuf = Some(value::size(text).ok_or_else(|| invalid("sndbuf"))? as usize);
+    } else if let Some(text) = parameter(word, "fastopen=") {
+        options.fastopen = Some(number(text).ok_or_else(|| invalid("fastopen"))?);
+    } else if let Some(text) = parameter(word, "ipv6only=o") {
+        options.ipv6only = Some(match text {
+            b"n" => true,
+            b"ff" => false,
+            _ => return Err(invalid("ipv6only flags")),
+        });
+    } else if let Some(text) = parameter(word, "so_keepalive=") {
+        let option = keepalive(text).ok_or_else(|| {
+            let text = wssgate_syntax::printable(text);
+            Diagnostic::error(format!("invalid so_keepalive value: \"{text}\"")).at(word.span, "")
+        })?;
+        options.so_keepalive = Some(option);
+    } else if word.is("reuseport") {
+        options.reuseport = true;
+    } else if word.is("deferred") {
+        options.deferred = true;
+    } else if !word.is("bind") {
+        return Err(unknown_parameter(word, PARAMETERS));
+    }
+    Ok(())
+}
+
+/// `on`, `off` or `[idle]:[interval]:[count]`, of which at least one is given.
+fn keepalive(text: &[u8]) -> Option<KeepaliveOption> {
+    match text {
+        b"on" => return Some(KeepaliveOption::On { idle: None, interval: None, count: None }),
+        b"off" => return Some(KeepaliveOption::Off),
+        _ => {}
+    }
+    let mut parts = text.splitn(3, |&byte| byte == b':');
+    let mut part = || parts.next().filter(|part| !part.is_empty());
+    let time = |part: Option<&[u8]>| match part {
+        None => Some(None),
+        Some(text) => value::seconds(text).map(Some),
+    };
+    let (idle, interval) = (time(part())?, time(part())?);
+    let count = match part() {
+        None => None,
+        Some(text) => Some(u32::try_from(value::number(text)?).ok()?),
+    };
+    let nothing = idle.is_none_or(|time| time.is_zero())
+        && interval.is_none_or(|time| time.is_zero())
+        && count.is_none_or(|count| count == 0);
+    (!nothing).then_some(KeepaliveOption::On { idle, interval, count })
+}
 
 /// One address with everything that `listen` lines say about it.
 struct Address {

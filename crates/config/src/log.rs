@@ -1,19 +1,24 @@
 //! Where lines go and what they look like.
 
+pub(crate) mod syslog;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{Diagnostic, Directive, Word, closest, printable};
 
 use crate::directive::Arity::AtLeast;
 use crate::directive::{H, HSL, HSLI, M, Row, Value, X, works};
-use crate::model::{
-    AccessLogTarget, ErrorLog, ListenAddr, Located, LogEscape, LogLevel, LogTarget, Syslog,
-};
+use crate::draft::{Entry, Level};
+use crate::log::syslog::{Syslog, syslog};
 use crate::read::{
     Reading, Reads, has_variables, invalid_parameter, invalid_value, one_of, parameter,
 };
+use crate::resolve::Resolver;
+use crate::scope::Scope;
 use crate::template::Template;
-use crate::value::{self, Form};
+use crate::value;
+use crate::value::Located;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -46,6 +51,97 @@ pub(crate) const ROWS: &[Row] = &[
     .many(),
     works("log_format", H, AtLeast(2), "", "Names a form of access lines.", log_format).many(),
 ];
+
+/// Where error lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// The place.
+    pub target: LogTarget,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// A place for log lines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// A file, already relative to the prefix.
+    File(PathBuf),
+    /// Standard error.
+    Stderr,
+    /// `syslog:server=…`: a datagram socket.
+    Syslog(Syslog),
+}
+
+/// Levels of error lines, the most severe first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LogLevel {
+    /// The program cannot go on.
+    Emerg,
+    /// Something that must never happen.
+    Alert,
+    /// A serious fault.
+    Crit,
+    /// A request failed.
+    Error,
+    /// Something to look at.
+    Warn,
+    /// Normal but worth a line.
+    Notice,
+    /// Normal.
+    Info,
+    /// For those who look for a fault of ours.
+    Debug,
+}
+
+/// One `access_log` line.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// Where lines go.
+    pub target: AccessLogTarget,
+    /// Which format.
+    pub format: LogFormatId,
+    /// `if=`: no line when empty or `0`.
+    pub condition: Option<Template>,
+    /// `buffer=`, bytes; 0 writes each line at once.
+    pub buffer: usize,
+    /// `flush=`: how long a line may wait in the buffer.
+    pub flush: Option<Duration>,
+}
+
+/// Place of access lines.
+#[derive(Clone, Debug)]
+pub enum AccessLogTarget {
+    /// A fixed place.
+    Fixed(LogTarget),
+    /// A path with variables, relative to the prefix.
+    Variable(Template),
+}
+
+/// Index into [`Http::log_formats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogFormatId(pub usize);
+
+/// `log_format`.
+#[derive(Clone, Debug)]
+pub struct LogFormat {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// `escape=`.
+    pub escape: LogEscape,
+    /// The line, without its end.
+    pub line: Template,
+}
+
+/// `escape=` of `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEscape {
+    /// `\xHH` for quotes, backslashes and control bytes; `-` for no value.
+    Default,
+    /// JSON string escapes.
+    Json,
+    /// Nothing.
+    None,
+}
 
 /// `access_log` before its format is looked up.
 #[derive(Clone)]
@@ -182,86 +278,6 @@ pub(crate) fn log_target(
     }
 }
 
-const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "intern", "lpr", "news", "uucp", "clock", "authpriv",
-    "ftp", "ntp", "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4",
-    "local5", "local6", "local7",
-];
-const SEVERITIES: [&str; 8] =
-    ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
-const SYSLOG_PORT: u16 = 514;
-/// RFC 3164 allows 32 characters.
-const MAX_TAG_LEN: usize = 32;
-
-fn syslog(
-    reading: &Reading<'_>,
-    word: &Word,
-    text: &[u8],
-    severity: u8,
-) -> Result<Syslog, Diagnostic> {
-    let problem = |message: String| Diagnostic::error(message).at(word.span, "");
-    let mut syslog = Syslog {
-        server: ListenAddr::Unix("".into()),
-        facility: 23,
-        severity,
-        tag: "nginx".into(),
-        nohostname: false,
-    };
-    let mut server = None;
-    for part in text.split(|&byte| byte == b',') {
-        let part = String::from_utf8_lossy(part);
-        match part.split_once('=') {
-            Some(("server", _)) if server.is_some() => {
-                return Err(problem("duplicate syslog \"server\"".into()));
-            }
-            Some(("server", address)) => {
-                server = Some(syslog_server(reading, address).map_err(problem)?);
-            }
-            _ => syslog_parameter(&mut syslog, &part).map_err(problem)?,
-        }
-    }
-    syslog.server = server.ok_or_else(|| problem("no syslog server specified".into()))?;
-    Ok(syslog)
-}
-
-fn syslog_server(reading: &Reading<'_>, address: &str) -> Result<ListenAddr, String> {
-    let endpoint = value::endpoint(address.as_bytes(), Form::Host)
-        .map_err(|error| format!("{error} in syslog server \"{address}\""))?;
-    let found = reading.addresses(&endpoint, SYSLOG_PORT).ok();
-    let first = found.and_then(|found| found.into_iter().next());
-    first.ok_or_else(|| format!("host not found in syslog server \"{address}\""))
-}
-
-fn syslog_parameter(syslog: &mut Syslog, part: &str) -> Result<(), String> {
-    match part.split_once('=') {
-        Some(("facility", name)) => {
-            let found = FACILITIES.iter().position(|facility| *facility == name);
-            syslog.facility =
-                found.ok_or_else(|| format!("unknown syslog facility \"{name}\""))? as u8;
-        }
-        Some(("severity", name)) => {
-            let found = SEVERITIES.iter().position(|severity| *severity == name);
-            syslog.severity =
-                found.ok_or_else(|| format!("unknown syslog severity \"{name}\""))? as u8;
-        }
-        Some(("tag", tag)) => {
-            let valid = |character: char| character.is_ascii_alphanumeric() || character == '_';
-            if tag.len() > MAX_TAG_LEN {
-                return Err("syslog tag length exceeds 32".into());
-            }
-            if !tag.chars().all(valid) {
-                return Err(
-                    "syslog \"tag\" only allows alphanumeric characters and underscore".into()
-                );
-            }
-            syslog.tag = tag.to_owned();
-        }
-        None if part == "nohostname" => syslog.nohostname = true,
-        _ => return Err(format!("unknown syslog parameter \"{part}\"")),
-    }
-    Ok(())
-}
-
 fn log_format(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let name = &directive.args[0];
     let mut pieces = &directive.args[1..];
@@ -284,4 +300,74 @@ fn log_format(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let line = reading.names.template(&line, pieces[0].span.to(last.span))?;
     let name = Located { value: name.value.clone(), span: name.span };
     Ok(Value::new(LogFormatDraft { name, escape, line }))
+}
+
+/// nginx's predefined format.
+const COMBINED: &[u8] =
+    b"$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+    \"$http_referer\" \"$http_user_agent\"";
+
+impl Resolver<'_, '_> {
+    /// Takes in `combined` and all `log_format` lines.
+    pub(crate) fn log_formats(&mut self, http: &Level<'_>) {
+        let line = self.reading.names.template(COMBINED, self.nowhere);
+        let line = line.expect("the predefined format is valid");
+        let name = b"combined".as_slice().into();
+        self.add_format(LogFormat { name, escape: LogEscape::Default, line });
+        for draft in http.named("log_format").filter_map(Entry::value::<LogFormatDraft>) {
+            let Located { value: name, span } = draft.name;
+            if self.formats.contains_key(&name) {
+                let message = format!("duplicate \"log_format\" name \"{}\"", printable(&name));
+                self.error(message, span);
+                continue;
+            }
+            self.add_format(LogFormat { name, escape: draft.escape, line: draft.line });
+        }
+    }
+
+    fn add_format(&mut self, format: LogFormat) {
+        self.formats.insert(format.name.clone(), LogFormatId(self.log_formats.len()));
+        self.log_formats.push(format);
+    }
+
+    /// The access logs that apply in `scope`; `off` beside others turns all off.
+    pub(crate) fn access_logs(&mut self, scope: &Scope<'_, '_>) -> Vec<AccessLog> {
+        let drafts: Vec<AccessLogDraft> = scope.all("access_log");
+        if drafts.iter().any(|draft| matches!(draft, AccessLogDraft::Off)) {
+            return Vec::new();
+        }
+        drafts.into_iter().filter_map(|draft| self.access_log(draft)).collect()
+    }
+
+    fn access_log(&mut self, draft: AccessLogDraft) -> Option<AccessLog> {
+        let AccessLogDraft::On { target, format, condition, buffer, flush } = draft else {
+            return None;
+        };
+        let format = match format {
+            None => LogFormatId(0),
+            Some(name) => self.format_named(&name)?,
+        };
+        Some(AccessLog { target, format, condition, buffer, flush })
+    }
+
+    fn format_named(&mut self, name: &Located<Box<[u8]>>) -> Option<LogFormatId> {
+        if let Some(format) = self.formats.get(&name.value) {
+            return Some(*format);
+        }
+        let known = self.log_formats.iter();
+        let known = known.filter_map(|format| std::str::from_utf8(&format.name).ok());
+        let help = closest(&name.value, known).map(|close| format!("did you mean `{close}`?"));
+        let message = format!("unknown log format \"{}\"", printable(&name.value));
+        self.reading.report.push(Diagnostic::error(message).at(name.span, "").maybe_help(help));
+        None
+    }
+
+    /// The error logs that apply in `scope`: those of the main level when `http` and below say
+    /// nothing.
+    pub(crate) fn error_logs(&self, scope: &Scope<'_, '_>) -> Vec<ErrorLog> {
+        match scope.nearest(&["error_log"]) {
+            Some(found) => found.all("error_log"),
+            None => self.error_logs.clone(),
+        }
+    }
 }

@@ -6,7 +6,6 @@ use wssgate_syntax::Directive;
 
 use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{HS, HSL, Row, Value, works};
-use crate::model::TlsRecords;
 use crate::read::{Reading, Reads, directive_problem, flag, one_of};
 use crate::value;
 
@@ -41,6 +40,15 @@ pub(crate) const ROWS: &[Row] = &[
         user_timeout,
     ),
 ];
+
+/// `tls_records`: who seals and opens the TLS records of a tunnel, on both of its sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRecords {
+    /// We do, with the keys of the finished handshake.
+    Keys,
+    /// rustls keeps doing it.
+    Rustls,
+}
 
 /// The longest that the kernel takes, in milliseconds.
 const USER_TIMEOUT_MAX: u128 = i32::MAX as u128;

@@ -1,15 +1,22 @@
 //! TLS towards clients.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+pub(crate) mod session_cache;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{Diagnostic, Directive, Word, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{HS, Row, Value, works};
-use crate::model::{Located, SessionCache, TlsProtocols, VerifyClient};
 use crate::read::{
     Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
-    parameter, seconds, size,
+    seconds, size,
 };
-use crate::value;
+use crate::resolve::Resolver;
+use crate::scope::Scope;
+use crate::tls::session_cache::{SessionCache, session_cache};
+use crate::value::Located;
 
 /// The rows.
 pub(crate) const ROWS: &[Row] = &[
@@ -143,6 +150,78 @@ pub(crate) const ROWS: &[Row] = &[
     ),
 ];
 
+/// The `ssl_*` directives of a server.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Certificate chain and key files, in pairs.
+    pub certificates: Vec<CertificateFiles>,
+    /// `ssl_password_file`: one passphrase a line.
+    pub password_file: Option<Located<PathBuf>>,
+    /// `ssl_protocols`.
+    pub protocols: TlsProtocols,
+    /// `ssl_ciphers`, an OpenSSL cipher string.
+    pub ciphers: Located<Box<[u8]>>,
+    /// `ssl_prefer_server_ciphers`.
+    pub prefer_server_ciphers: bool,
+    /// `ssl_ecdh_curve`: groups, in order; empty for `auto`.
+    pub ecdh_curves: Vec<Located<Box<[u8]>>>,
+    /// `ssl_dhparam`: checked, not used.
+    pub dhparam: Option<Located<PathBuf>>,
+    /// `ssl_session_cache`.
+    pub session_cache: SessionCache,
+    /// `ssl_session_timeout`.
+    pub session_timeout: Duration,
+    /// `ssl_session_tickets`.
+    pub session_tickets: bool,
+    /// `ssl_session_ticket_key` files.
+    pub ticket_keys: Vec<Located<PathBuf>>,
+    /// `ssl_reject_handshake`.
+    pub reject_handshake: bool,
+    /// `ssl_buffer_size`, bytes: the largest record that we send.
+    pub buffer_size: usize,
+    /// `ssl_verify_client`.
+    pub verify_client: VerifyClient,
+    /// `ssl_verify_depth`.
+    pub verify_depth: u32,
+    /// `ssl_client_certificate`.
+    pub client_certificate: Option<Located<PathBuf>>,
+    /// `ssl_trusted_certificate`.
+    pub trusted_certificate: Option<Located<PathBuf>>,
+    /// `ssl_crl`.
+    pub crl: Option<Located<PathBuf>>,
+}
+
+/// One `ssl_certificate` with its `ssl_certificate_key`.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The chain in PEM, leaf first; relative paths are below the configuration's directory.
+    pub chain: Located<PathBuf>,
+    /// The private key in PEM.
+    pub key: Located<PathBuf>,
+}
+
+/// Protocol versions; those that we do not have are named by `-t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsProtocols {
+    /// TLS 1.2.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+}
+
+/// `ssl_verify_client`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// Not asked for.
+    Off,
+    /// Required.
+    On,
+    /// Verified when sent.
+    Optional,
+    /// Taken when sent, not verified against a CA.
+    OptionalNoCa,
+}
+
 /// Reads the path of a certificate or key, which may not be anything but a file.
 pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let word = &directive.args[0];
@@ -206,60 +285,6 @@ fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
     }
 }
 
-/// Sessions that fit into a mebibyte, by nginx's documentation.
-const SESSIONS_PER_MIB: u64 = 4000;
-/// Sessions of OpenSSL's own cache when no number is given.
-const BUILTIN_SESSIONS: usize = 20 * 1024;
-
-fn session_cache(_: &mut Reading<'_>, directive: &Directive) -> Reads {
-    let mut cache = SessionCache::None;
-    for word in &directive.args {
-        if word.is("off") {
-            cache = SessionCache::Off;
-        } else if word.is("none") {
-            cache = SessionCache::None;
-        } else if let Some(text) = parameter(word, "shared:") {
-            cache = shared_cache(word, text)?;
-        } else if word.is("builtin") || parameter(word, "builtin:").is_some() {
-            let sessions = match parameter(word, "builtin:") {
-                None => BUILTIN_SESSIONS,
-                Some(text) => value::number(text).ok_or_else(|| invalid_cache(word))? as usize,
-            };
-            // `builtin … shared:…` keeps both; what they share is what can be found.
-            if !matches!(cache, SessionCache::Shared { .. }) {
-                cache = SessionCache::Shared { name: Box::default(), sessions };
-            }
-        } else {
-            return Err(invalid_cache(word));
-        }
-    }
-    Ok(Value::new(cache))
-}
-
-fn invalid_cache(word: &Word) -> Diagnostic {
-    Diagnostic::error(format!("invalid session cache \"{word}\""))
-        .at(word.span, "e.g. `shared:SSL:10m`")
-}
-
-fn shared_cache(word: &Word, text: &[u8]) -> Result<SessionCache, Diagnostic> {
-    let colon = text
-        .iter()
-        .position(|&byte| byte == b':')
-        .filter(|&at| at > 0)
-        .ok_or_else(|| invalid_cache(word))?;
-    let (name, size) =
-        (&text[..colon], value::size(&text[colon + 1..]).ok_or_else(|| invalid_cache(word))?);
-    if size < 8 * 4096 {
-        return Err(
-            Diagnostic::error(format!("session cache \"{word}\" is too small")).at(word.span, "")
-        );
-    }
-    Ok(SessionCache::Shared {
-        name: name.into(),
-        sessions: ((size * SESSIONS_PER_MIB) >> 20) as usize,
-    })
-}
-
 fn verify_client(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     let choices = [
         ("off", VerifyClient::Off),
@@ -268,4 +293,74 @@ fn verify_client(_: &mut Reading<'_>, directive: &Directive) -> Reads {
         ("optional_no_ca", VerifyClient::OptionalNoCa),
     ];
     one_of(&directive.args[0], &choices).map(Value::new)
+}
+
+impl Resolver<'_, '_> {
+    pub(crate) fn server_tls(&mut self, scope: &Scope<'_, '_>) -> ServerTls {
+        let chains: Vec<Located<PathBuf>> = scope.all("ssl_certificate");
+        let mut keys: Vec<Located<PathBuf>> = scope.all("ssl_certificate_key");
+        if keys.len() < chains.len() {
+            let chain = &chains[chains.len() - 1];
+            let path = printable(chain.value.as_os_str().as_encoded_bytes());
+            let message =
+                format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
+            self.error(message, chain.span);
+            // Said once is enough: elsewhere the server counts as one that has certificates.
+            keys.extend_from_slice(&chains[keys.len()..]);
+        }
+        let protocols = scope.all::<TlsProtocols>("ssl_protocols");
+        let tls = ServerTls {
+            certificates: chains
+                .into_iter()
+                .zip(keys)
+                .map(|(chain, key)| CertificateFiles { chain, key })
+                .collect(),
+            password_file: scope.maybe("ssl_password_file"),
+            protocols: union(&protocols),
+            ciphers: scope.one("ssl_ciphers"),
+            prefer_server_ciphers: scope.one("ssl_prefer_server_ciphers"),
+            ecdh_curves: scope.one("ssl_ecdh_curve"),
+            dhparam: scope.maybe("ssl_dhparam"),
+            session_cache: scope.one("ssl_session_cache"),
+            session_timeout: scope.one("ssl_session_timeout"),
+            session_tickets: scope.one("ssl_session_tickets"),
+            ticket_keys: scope.all("ssl_session_ticket_key"),
+            reject_handshake: scope.one("ssl_reject_handshake"),
+            buffer_size: scope.count("ssl_buffer_size"),
+            verify_client: scope.one("ssl_verify_client"),
+            verify_depth: scope.small("ssl_verify_depth"),
+            client_certificate: scope.maybe("ssl_client_certificate"),
+            trusted_certificate: scope.maybe("ssl_trusted_certificate"),
+            crl: scope.maybe("ssl_crl"),
+        };
+        self.check_client_verification(&tls, scope);
+        tls
+    }
+
+    /// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.
+    fn check_client_verification(&mut self, tls: &ServerTls, scope: &Scope<'_, '_>) {
+        let speaks = !tls.certificates.is_empty() || tls.reject_handshake;
+        let verifies = matches!(tls.verify_client, VerifyClient::On | VerifyClient::Optional);
+        let knows = tls.client_certificate.is_some() || tls.trusted_certificate.is_some();
+        if speaks && verifies && !knows {
+            let message =
+                "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+            let mut problem = Diagnostic::error(message);
+            let written = scope.nearest(&["ssl_verify_client"]);
+            if let Some(entry) =
+                written.and_then(|found| found.level.named("ssl_verify_client").next())
+            {
+                problem = problem.at(entry.directive.head(), "");
+            }
+            self.reading.report.push(problem);
+        }
+    }
+}
+
+/// Versions of several lines, taken together.
+pub(crate) fn union(lines: &[TlsProtocols]) -> TlsProtocols {
+    TlsProtocols {
+        tls12: lines.iter().any(|line| line.tls12),
+        tls13: lines.iter().any(|line| line.tls13),
+    }
 }

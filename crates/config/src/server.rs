@@ -1,0 +1,225 @@
+//! Virtual servers: their names, and how they read requests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use wssgate_syntax::{Diagnostic, Directive, Span, Word};
+
+use crate::directive::Arity::{AtLeast, Exactly, Flag};
+use crate::directive::{Braces, Context, H, HS, Row, S, Value, works};
+use crate::draft::{Entry, Level};
+use crate::location::{Inherited, LocationId, Locations, Place};
+use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
+use crate::regex::Regex;
+use crate::resolve::Resolver;
+use crate::rewrite::RewriteOp;
+use crate::scope::Scope;
+use crate::tls::ServerTls;
+use crate::value::Located;
+use crate::websocket::TlsRecords;
+
+/// The rows.
+pub(crate) const ROWS: &[Row] = &[
+    works(
+        "client_header_buffer_size",
+        HS,
+        Exactly(1),
+        "1k",
+        "Size of the first buffer of a request head.",
+        size,
+    ),
+    works(
+        "client_header_timeout",
+        HS,
+        Exactly(1),
+        "60s",
+        "Ends a connection whose request head is not complete.",
+        duration,
+    ),
+    works(
+        "ignore_invalid_headers",
+        HS,
+        Flag,
+        "on",
+        "Leaves request fields with invalid names out.",
+        flag,
+    ),
+    works("large_client_header_buffers", HS, Exactly(2), "4 8k", "Bounds request heads.", buffers),
+    works("max_headers", HS, Exactly(1), "1000", "Bounds the number of request fields.", number),
+    works("merge_slashes", HS, Flag, "on", "Takes several slashes of a path as one.", flag),
+    works("server", H, Exactly(0), "", "Holds one virtual server.", present)
+        .block(Braces::Level(Context::Server))
+        .many(),
+    works("server_name", S, AtLeast(1), "", "Names a virtual server.", server_name).many(),
+    works(
+        "underscores_in_headers",
+        HS,
+        Flag,
+        "off",
+        "Takes underscores in field names as valid.",
+        flag,
+    ),
+];
+
+/// Index into [`Http::servers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub usize);
+
+/// One `server` block.
+#[derive(Debug)]
+pub struct Server {
+    /// `server_name`: the first one as written, lower case, for `$server_name`; empty by default.
+    pub name: Box<[u8]>,
+    /// All names as written, for checks and messages.
+    pub names: Vec<Located<Box<[u8]>>>,
+    /// Where `server {` stands.
+    pub span: Span,
+    /// Rewrite directives of the server level.
+    pub rewrite: Vec<RewriteOp>,
+    /// The server's own level as a location, for requests that no location takes.
+    pub location: LocationId,
+    /// The outermost locations.
+    pub locations: Locations,
+    /// `@named` locations, with the `@`.
+    pub named_locations: BTreeMap<Box<[u8]>, LocationId>,
+    /// How request heads are read.
+    pub connection: ConnectionSettings,
+    /// The `ssl_*` directives.
+    pub tls: ServerTls,
+    /// `tls_records`.
+    pub tls_records: TlsRecords,
+}
+
+/// Server-level settings for reading requests.
+#[derive(Clone, Debug)]
+pub struct ConnectionSettings {
+    /// `client_header_timeout`.
+    pub client_header_timeout: Duration,
+    /// `client_header_buffer_size`, bytes.
+    pub client_header_buffer_size: usize,
+    /// `large_client_header_buffers`: how many, and bytes each.
+    pub large_client_header_buffers: (usize, usize),
+    /// `max_headers`: fields in one head.
+    pub max_headers: usize,
+    /// `ignore_invalid_headers`.
+    pub ignore_invalid_headers: bool,
+    /// `underscores_in_headers`.
+    pub underscores_in_headers: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+}
+
+/// One name of `server_name`.
+#[derive(Clone)]
+pub(crate) struct ServerName {
+    /// Lower case unless it is a regular expression; with its `~` as written.
+    pub(crate) text: Located<Box<[u8]>>,
+    /// The expression of `~…`.
+    pub(crate) regex: Option<Regex>,
+}
+
+fn server_name(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+    let names: Result<Vec<ServerName>, _> =
+        directive.args.iter().map(|word| one_name(reading, word)).collect();
+    names.map(Value::new)
+}
+
+fn one_name(reading: &mut Reading<'_>, word: &Word) -> Result<ServerName, Diagnostic> {
+    let text = &word.value;
+    let bad_wildcard = text.first() == Some(&b'*') && (text.len() < 3 || text[1] != b'.');
+    if bad_wildcard || **text == *b"." {
+        return Err(
+            Diagnostic::error(format!("server name \"{word}\" is invalid")).at(word.span, "")
+        );
+    }
+    if text.contains(&b'/') {
+        let message = format!("server name \"{word}\" has suspicious symbols");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+    let located = |value: Box<[u8]>| Located { value, span: word.span };
+    if let Some(pattern) = parameter(word, "~") {
+        if pattern.is_empty() {
+            return Err(Diagnostic::error(format!("empty regex in server name \"{word}\""))
+                .at(word.span, ""));
+        }
+        // Host names come in lower case; only a pattern with capitals would otherwise never match.
+        let caseless = pattern.iter().any(u8::is_ascii_uppercase);
+        let regex = reading.regex(pattern, caseless, word.span)?;
+        return Ok(ServerName { text: located(text.clone()), regex: Some(regex) });
+    }
+    let name = if text.eq_ignore_ascii_case(b"$hostname") { hostname() } else { text.to_vec() };
+    Ok(ServerName { text: located(name.to_ascii_lowercase().into()), regex: None })
+}
+
+/// The name of this machine, as the kernel knows it.
+fn hostname() -> Vec<u8> {
+    let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim_ascii().to_vec()
+}
+
+impl Resolver<'_, '_> {
+    /// Takes in every `server` block.
+    pub(crate) fn server_blocks(&mut self, http: &Level<'_>, scope: &Scope<'_, '_>) {
+        let inherited = self.outermost_inheritance(scope);
+        for entry in http.named("server") {
+            if let Some(level) = &entry.level {
+                let scope = scope.inner(level);
+                let server = self.server(entry, level, &scope, &inherited);
+                self.servers.push(server);
+            }
+        }
+    }
+
+    fn server(
+        &mut self,
+        entry: &Entry<'_>,
+        level: &Level<'_>,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+    ) -> Server {
+        let names = server_names(level);
+        let span = entry.directive.head();
+        let place = Place::server(span);
+        let inherited = self.inheritance(scope, inherited, &place);
+        let rewrite = self.rewrite_ops(scope, &inherited, &place);
+        let mut locations = Locations::default();
+        let mut named_locations = BTreeMap::new();
+        self.nested(scope, &inherited, &place, &mut locations, Some(&mut named_locations));
+        let location = self.location(scope, &inherited, &place, Locations::default(), Vec::new());
+        Server {
+            name: first_name(&names),
+            names: names.iter().map(|name| name.text.clone()).collect(),
+            span,
+            rewrite,
+            location,
+            locations,
+            named_locations,
+            connection: connection_settings(scope),
+            tls: self.server_tls(scope),
+            tls_records: scope.one("tls_records"),
+        }
+    }
+}
+
+/// All names of a server, the empty one when it says none.
+pub(crate) fn server_names(level: &Level<'_>) -> Vec<ServerName> {
+    level.named("server_name").filter_map(Entry::value::<Vec<ServerName>>).flatten().collect()
+}
+
+/// `$server_name`: the first name; `.example.com` loses its dot.
+fn first_name(names: &[ServerName]) -> Box<[u8]> {
+    let first = names.first().map_or(&b""[..], |name| &name.text.value);
+    first.strip_prefix(b".").unwrap_or(first).into()
+}
+
+fn connection_settings(scope: &Scope<'_, '_>) -> ConnectionSettings {
+    ConnectionSettings {
+        client_header_timeout: scope.one("client_header_timeout"),
+        client_header_buffer_size: scope.count("client_header_buffer_size"),
+        large_client_header_buffers: scope.one("large_client_header_buffers"),
+        max_headers: scope.count("max_headers"),
+        ignore_invalid_headers: scope.one("ignore_invalid_headers"),
+        underscores_in_headers: scope.one("underscores_in_headers"),
+        merge_slashes: scope.one("merge_slashes"),
+    }
+}
