@@ -2,20 +2,34 @@
 
 use std::net::IpAddr;
 
-use wssgate_syntax::{Diagnostic, Directive};
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::Exactly;
-use crate::directive::{HSL, Row, Value, X, works};
-use crate::draft::Entry;
+use crate::directive::{AnyDirective, Directive, HSL, X};
 use crate::read::{Reading, Reads, invalid_parameter};
 use crate::scope::Scope;
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("allow", HSL | X, Exactly(1), "", "Lets an address or network in.", rule).many(),
-    works("deny", HSL | X, Exactly(1), "", "Keeps an address or network out.", rule).many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ALLOW, &DENY];
+
+/// `allow`
+pub(crate) static ALLOW: Directive<AccessRule> = Directive {
+    name: "allow",
+    contexts: HSL | X,
+    arity: Exactly(1),
+    doc: "Lets an address or network in.",
+    ..Directive::repeated(rule)
+};
+
+/// `deny`
+pub(crate) static DENY: Directive<AccessRule> = Directive {
+    name: "deny",
+    contexts: HSL | X,
+    arity: Exactly(1),
+    doc: "Keeps an address or network out.",
+    ..Directive::repeated(rule)
+};
 
 /// `allow` or `deny`; the first rule that fits decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +51,7 @@ pub enum AccessFrom {
     Network(IpAddr, u8),
 }
 
-fn rule(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn rule(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AccessRule> {
     let word = &directive.args[0];
     let who = if word.is("all") {
         AccessFrom::All
@@ -52,15 +66,13 @@ fn rule(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         }
         AccessFrom::Network(address, bits)
     };
-    Ok(Value::new(AccessRule { allow: directive.is("allow"), who }))
+    Ok(AccessRule { allow: directive.is("allow"), who })
 }
 
 /// `allow` and `deny` are one list.
 pub(crate) fn access(scope: &Scope<'_, '_>) -> Vec<AccessRule> {
-    let Some(found) = scope.nearest(&["allow", "deny"]) else {
-        return Vec::new();
-    };
-    let entries = found.level.entries().iter();
-    let rules = entries.filter(|entry| matches!(entry.row.name, "allow" | "deny"));
-    rules.filter_map(Entry::value).collect()
+    let rows = [&ALLOW, &DENY];
+    scope.nearest(&rows).map_or_else(Vec::new, |level| {
+        level.lines_of(rows).filter_map(|line| line.value.cloned()).collect()
+    })
 }

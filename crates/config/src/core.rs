@@ -3,95 +3,159 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
-use crate::directive::{Braces, Context, E, H, L, LI, M, Row, S, SI, U, Value, X, works};
+use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
 use crate::draft::{Level, walk};
-use crate::log::{ErrorLog, LogLevel, LogTarget};
+use crate::log::{self, ErrorLog, LogLevel, LogTarget};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,
 };
 use crate::scope::{Scope, default_directives};
-use crate::value;
-use crate::value::Located;
+use crate::value::{self, Located};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("daemon", M, Flag, "on", "Goes to the background after the start.", flag),
-    works("env", M, Exactly(1), "", "Keeps or sets an environment variable.", env).many(),
-    works("events", M, Exactly(0), "", "Holds the settings of connection handling.", present)
-        .block(Braces::Level(Context::Events)),
-    works(
-        "include",
-        EVERYWHERE,
-        Exactly(1),
-        "",
-        "Reads the files that match a mask in its place.",
-        present,
-    )
-    .many(),
-    works(
-        "master_process",
-        M,
-        Flag,
-        "on",
-        "Accepted for nginx's sake: there is one process in any case.",
-        flag,
-    ),
-    works(
-        "pid",
-        M,
-        Exactly(1),
-        "/run/nginx.pid",
-        "Names the file that holds the process number; `off` for none.",
-        pid,
-    ),
-    works(
-        "use",
-        E,
-        Exactly(1),
-        "",
-        "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &DAEMON,
+    &ENV,
+    &EVENTS,
+    &INCLUDE,
+    &MASTER_PROCESS,
+    &PID,
+    &USE,
+    &USER,
+    &WORKER_CONNECTIONS,
+    &WORKER_PROCESSES,
+    &WORKER_RLIMIT_NOFILE,
+    &WORKER_SHUTDOWN_TIMEOUT,
+    &WORKING_DIRECTORY,
+];
+
+/// `daemon`
+pub(crate) static DAEMON: Directive<bool> = Directive {
+    name: "daemon",
+    contexts: M,
+    arity: Flag,
+    default: "on",
+    doc: "Goes to the background after the start.",
+    ..Directive::once(flag)
+};
+
+/// `env`
+pub(crate) static ENV: Directive<Box<[u8]>> = Directive {
+    name: "env",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Keeps or sets an environment variable.",
+    ..Directive::repeated(env)
+};
+
+/// `events`
+pub(crate) static EVENTS: Directive<()> = Directive {
+    name: "events",
+    contexts: M,
+    arity: Exactly(0),
+    doc: "Holds the settings of connection handling.",
+    braces: Braces::Level(Context::Events),
+    ..Directive::once(present)
+};
+
+/// `include`
+pub(crate) static INCLUDE: Directive<()> = Directive {
+    name: "include",
+    contexts: EVERYWHERE,
+    arity: Exactly(1),
+    doc: "Reads the files that match a mask in its place.",
+    ..Directive::repeated(present)
+};
+
+/// `master_process`
+pub(crate) static MASTER_PROCESS: Directive<bool> = Directive {
+    name: "master_process",
+    contexts: M,
+    arity: Flag,
+    default: "on",
+    doc: "Accepted for nginx's sake: there is one process in any case.",
+    ..Directive::once(flag)
+};
+
+/// `pid`
+pub(crate) static PID: Directive<Option<PathBuf>> = Directive {
+    name: "pid",
+    contexts: M,
+    arity: Exactly(1),
+    default: "/run/nginx.pid",
+    doc: "Names the file that holds the process number; `off` for none.",
+    ..Directive::once(pid)
+};
+
+/// `use`
+pub(crate) static USE: Directive<EventMethod> = Directive {
+    name: "use",
+    contexts: E,
+    arity: Exactly(1),
+    doc: "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
          less CPU; `epoll` makes each alone. Without it, and with any other method of nginx's, it is \
          `io_uring` where the kernel lets us, so a `use epoll` that only names the best of Linux can go.",
-        event_method,
-    ),
-    works("user", M, Between(1, 2), "", "Says whom to become when started as root.", user),
-    works(
-        "worker_connections",
-        E,
-        Exactly(1),
-        "512",
-        "Bounds the connections of one worker.",
-        number,
-    ),
-    works(
-        "worker_processes",
-        M,
-        Exactly(1),
-        "1",
-        "Says how many workers there are; `auto` for one per core.",
-        workers,
-    ),
-    works(
-        "worker_rlimit_nofile",
-        M,
-        Exactly(1),
-        "",
-        "Sets the number of descriptors this process may open.",
-        number,
-    ),
-    works(
-        "worker_shutdown_timeout",
-        M,
-        Exactly(1),
-        "",
-        "Ends connections of an old configuration after this long.",
-        duration,
-    ),
-    works("working_directory", M, Exactly(1), "", "Changes to this directory.", prefix_path),
-];
+    ..Directive::once(event_method)
+};
+
+/// `user`
+pub(crate) static USER: Directive<User> = Directive {
+    name: "user",
+    contexts: M,
+    arity: Between(1, 2),
+    doc: "Says whom to become when started as root.",
+    ..Directive::once(user)
+};
+
+/// `worker_connections`
+pub(crate) static WORKER_CONNECTIONS: Directive<u64> = Directive {
+    name: "worker_connections",
+    contexts: E,
+    arity: Exactly(1),
+    default: "512",
+    doc: "Bounds the connections of one worker.",
+    ..Directive::once(number)
+};
+
+/// `worker_processes`
+pub(crate) static WORKER_PROCESSES: Directive<Option<usize>> = Directive {
+    name: "worker_processes",
+    contexts: M,
+    arity: Exactly(1),
+    default: "1",
+    doc: "Says how many workers there are; `auto` for one per core.",
+    ..Directive::once(workers)
+};
+
+/// `worker_rlimit_nofile`
+pub(crate) static WORKER_RLIMIT_NOFILE: Directive<u64> = Directive {
+    name: "worker_rlimit_nofile",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Sets the number of descriptors this process may open.",
+    ..Directive::once(number)
+};
+
+/// `worker_shutdown_timeout`
+pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
+    name: "worker_shutdown_timeout",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Ends connections of an old configuration after this long.",
+    ..Directive::once(duration)
+};
+
+/// `working_directory`
+pub(crate) static WORKING_DIRECTORY: Directive<PathBuf> = Directive {
+    name: "working_directory",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Changes to this directory.",
+    ..Directive::once(prefix_path)
+};
 
 const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
 
@@ -144,16 +208,16 @@ pub struct User {
     pub group: String,
 }
 
-fn env(_: &mut Reading<'_>, directive: &Directive) -> Reads {
-    Ok(Value::new(directive.args[0].value.clone()))
+fn env(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Box<[u8]>> {
+    Ok(directive.args[0].value.clone())
 }
 
-fn pid(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn pid(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<PathBuf>> {
     let word = &directive.args[0];
-    Ok(Value::new((!word.is("off")).then(|| reading.paths.below_prefix(&word.value))))
+    Ok((!word.is("off")).then(|| reading.paths.below_prefix(&word.value)))
 }
 
-fn event_method(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn event_method(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<EventMethod> {
     let word = &directive.args[0];
     let others = ["select", "poll", "kqueue", "/dev/poll", "eventport"];
     let methods = [("epoll", EventMethod::Epoll), ("io_uring", EventMethod::IoUring)];
@@ -161,24 +225,24 @@ fn event_method(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     let known = [&methods[..], &others[..]].concat();
     let found = known.iter().find(|(name, _)| word.is(name));
     let unknown = || Diagnostic::error(format!("invalid event type \"{word}\"")).at(word.span, "");
-    Ok(Value::new(found.ok_or_else(unknown)?.1))
+    Ok(found.ok_or_else(unknown)?.1)
 }
 
-fn user(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn user(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<User> {
     let name = directive.args[0].to_str_lossy().into_owned();
     let group =
         directive.args.get(1).map_or_else(|| name.clone(), |word| word.to_str_lossy().into_owned());
-    Ok(Value::new(User { name, group }))
+    Ok(User { name, group })
 }
 
-fn workers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn workers(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<usize>> {
     let word = &directive.args[0];
     if word.is("auto") {
-        return Ok(Value::new(None::<usize>));
+        return Ok(None);
     }
     let count = value::number(&word.value).filter(|&count| count > 0);
     let count = count.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
-    Ok(Value::new(Some(count as usize)))
+    Ok(Some(count as usize))
 }
 
 pub(crate) fn core(
@@ -194,33 +258,37 @@ pub(crate) fn core(
     let outermost = Scope::outermost(&main_defaults);
     let scope = outermost.inner(main);
     let outer_events = Scope::outermost(&events_defaults);
-    let events = main.named("events").next();
-    let written_events = events.and_then(|entry| entry.level.as_ref());
+    let events = main.lines(&EVENTS).next();
+    let written_events = events.as_ref().and_then(|line| line.level);
     let events_scope = written_events.map_or(outer_events, |level| outer_events.inner(level));
     if events.is_none() {
         let help = "add `events { }`";
         reading.report.push(Diagnostic::error("no \"events\" section in configuration").help(help));
     }
-    let user = main.named("user").next();
+    let user = main.lines(&USER).next();
     let default_log = ErrorLog {
         target: error_log.map_or(LogTarget::Stderr, LogTarget::File),
         level: LogLevel::Error,
     };
-    let error_logs = if main.has("error_log") { scope.all("error_log") } else { vec![default_log] };
+    let error_logs = if main.has(&log::MAIN_ERROR_LOG) {
+        scope.all(&log::MAIN_ERROR_LOG)
+    } else {
+        vec![default_log]
+    };
     Core {
-        daemon: scope.one("daemon"),
-        master_process: scope.one("master_process"),
-        worker_processes: scope.one("worker_processes"),
-        user: user.and_then(|entry| {
-            Some(Located { value: entry.value()?, span: entry.directive.head() })
+        daemon: scope.get(&DAEMON),
+        master_process: scope.get(&MASTER_PROCESS),
+        worker_processes: scope.get(&WORKER_PROCESSES),
+        user: user.and_then(|line| {
+            Some(Located { value: line.value?.clone(), span: line.directive.head() })
         }),
-        pid: scope.one("pid"),
+        pid: scope.get(&PID),
         error_logs,
-        worker_rlimit_nofile: scope.maybe("worker_rlimit_nofile"),
-        worker_connections: events_scope.count("worker_connections"),
-        event_method: events_scope.maybe("use").unwrap_or(EventMethod::Best),
-        worker_shutdown_timeout: scope.maybe("worker_shutdown_timeout"),
-        working_directory: scope.maybe("working_directory"),
-        env: scope.all("env"),
+        worker_rlimit_nofile: scope.maybe(&WORKER_RLIMIT_NOFILE),
+        worker_connections: events_scope.count(&WORKER_CONNECTIONS),
+        event_method: events_scope.maybe(&USE).unwrap_or(EventMethod::Best),
+        worker_shutdown_timeout: scope.maybe(&WORKER_SHUTDOWN_TIMEOUT),
+        working_directory: scope.maybe(&WORKING_DIRECTORY),
+        env: scope.all(&ENV),
     }
 }

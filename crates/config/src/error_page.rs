@@ -1,19 +1,34 @@
 //! Pages that stand for errors.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{AtLeast, Flag};
-use crate::directive::{HSL, HSLI, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HSL, HSLI};
 use crate::read::{Reading, Reads, flag, invalid_value};
 use crate::template::Template;
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("error_page", HSLI, AtLeast(2), "", "Answers errors with another page.", error_page)
-        .many(),
-    works("recursive_error_pages", HSL, Flag, "off", "Lets error pages have error pages.", flag),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ERROR_PAGE, &RECURSIVE_ERROR_PAGES];
+
+/// `error_page`
+pub(crate) static ERROR_PAGE: Directive<ErrorPage> = Directive {
+    name: "error_page",
+    contexts: HSLI,
+    arity: AtLeast(2),
+    doc: "Answers errors with another page.",
+    ..Directive::repeated(error_page)
+};
+
+/// `recursive_error_pages`
+pub(crate) static RECURSIVE_ERROR_PAGES: Directive<bool> = Directive {
+    name: "recursive_error_pages",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Lets error pages have error pages.",
+    ..Directive::once(flag)
+};
 
 /// `error_page`.
 #[derive(Clone, Debug)]
@@ -37,7 +52,7 @@ pub enum ErrorPageStatus {
     Fixed(u16),
 }
 
-fn error_page(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn error_page(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<ErrorPage> {
     let [codes @ .., uri] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
@@ -51,7 +66,7 @@ fn error_page(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         codes => (codes, ErrorPageStatus::Original),
     };
     let statuses: Result<Vec<u16>, _> = codes.iter().map(page_code).collect();
-    Ok(Value::new(ErrorPage { statuses: statuses?, response, uri: reading.template(uri)? }))
+    Ok(ErrorPage { statuses: statuses?, response, uri: reading.template(uri)? })
 }
 
 fn page_status(word: &Word) -> Result<ErrorPageStatus, Diagnostic> {

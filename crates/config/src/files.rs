@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly};
-use crate::directive::{Braces, HSL, HSLI, L, Row, S, Value, works};
-use crate::draft::Entry;
+use crate::directive::{AnyDirective, Braces, Directive, HSL, HSLI, L, S};
 use crate::location::{LocationKind, Place};
 use crate::read::{Reading, Reads, text};
 use crate::resolve::Resolver;
@@ -16,31 +15,66 @@ use crate::template::Template;
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("alias", L, Exactly(1), "", "Replaces the location's prefix by a directory.", root),
-    works(
-        "default_type",
-        HSL,
-        Exactly(1),
-        "text/plain",
-        "The MIME type of files without a known extension.",
-        text,
-    ),
-    works("index", HSL, AtLeast(1), "index.html", "Files that stand for a directory.", index)
-        .many(),
-    works("root", HSLI, Exactly(1), "html", "The directory that paths are looked up in.", root),
-    works("try_files", S | L, AtLeast(2), "", "Takes the first file that exists.", try_files),
-    works(
-        "types",
-        HSL,
-        Exactly(0),
-        "",
-        "MIME types by file name extension; by default those of html, gif and jpeg.",
-        types,
-    )
-    .block(Braces::Entries)
-    .many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&ALIAS, &DEFAULT_TYPE, &INDEX, &ROOT, &TRY_FILES, &TYPES];
+
+/// `alias`
+pub(crate) static ALIAS: Directive<Root> = Directive {
+    name: "alias",
+    contexts: L,
+    arity: Exactly(1),
+    doc: "Replaces the location's prefix by a directory.",
+    ..Directive::once(root)
+};
+
+/// `default_type`
+pub(crate) static DEFAULT_TYPE: Directive<Box<[u8]>> = Directive {
+    name: "default_type",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "text/plain",
+    doc: "The MIME type of files without a known extension.",
+    ..Directive::once(text)
+};
+
+/// `index`
+pub(crate) static INDEX: Directive<Vec<Template>> = Directive {
+    name: "index",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "index.html",
+    doc: "Files that stand for a directory.",
+    ..Directive::repeated(index)
+};
+
+/// `root`
+pub(crate) static ROOT: Directive<Root> = Directive {
+    name: "root",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "html",
+    doc: "The directory that paths are looked up in.",
+    ..Directive::once(root)
+};
+
+/// `try_files`
+pub(crate) static TRY_FILES: Directive<TryFiles> = Directive {
+    name: "try_files",
+    contexts: S | L,
+    arity: AtLeast(2),
+    doc: "Takes the first file that exists.",
+    ..Directive::once(try_files)
+};
+
+/// `types`
+pub(crate) static TYPES: Directive<MimeTypes> = Directive {
+    name: "types",
+    contexts: HSL,
+    arity: Exactly(0),
+    doc: "MIME types by file name extension; by default those of html, gif and jpeg.",
+    braces: Braces::Entries,
+    ..Directive::repeated(types)
+};
 
 /// `root PATH` or `alias PATH`.
 #[derive(Clone, Debug)]
@@ -85,7 +119,7 @@ pub enum TryFallback {
 pub type MimeTypes = HashMap<Box<[u8]>, Box<[u8]>>;
 
 /// `root` and `alias`.
-fn root(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn root(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Root> {
     let word = &directive.args[0];
     for variable in ["document_root", "realpath_root"] {
         let text = word.to_str_lossy();
@@ -109,10 +143,10 @@ fn root(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         reading.path_template(&word)?
     };
     // Where it was written is known when locations are resolved.
-    Ok(Value::new(Root { path, alias, alias_prefix: Box::default() }))
+    Ok(Root { path, alias, alias_prefix: Box::default() })
 }
 
-fn index(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn index(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Template>> {
     let mut files = Vec::new();
     for (at, word) in directive.args.iter().enumerate() {
         let absolute = word.value.first() == Some(&b'/');
@@ -126,10 +160,10 @@ fn index(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         }
         files.push(reading.template(word)?);
     }
-    Ok(Value::new(files))
+    Ok(files)
 }
 
-fn try_files(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn try_files(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<TryFiles> {
     let [paths @ .., last] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
@@ -147,7 +181,7 @@ fn try_files(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     };
     let candidates: Result<Vec<TryFile>, _> =
         paths.iter().map(|word| try_file(reading, word)).collect();
-    Ok(Value::new(TryFiles { candidates: candidates?, fallback }))
+    Ok(TryFiles { candidates: candidates?, fallback })
 }
 
 fn try_file(reading: &mut Reading<'_>, word: &Word) -> Result<TryFile, Diagnostic> {
@@ -156,7 +190,7 @@ fn try_file(reading: &mut Reading<'_>, word: &Word) -> Result<TryFile, Diagnosti
     Ok(TryFile { path: reading.names.template(path, word.span)?, directory })
 }
 
-fn types(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn types(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<MimeTypes> {
     let mut types = MimeTypes::new();
     for entry in directive.block.iter().flat_map(|block| &block.directives) {
         if entry.name.is("include") {
@@ -175,28 +209,27 @@ fn types(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
             }
         }
     }
-    Ok(Value::new(types))
+    Ok(types)
 }
 
 impl Resolver<'_, '_> {
     /// `root` or `alias` of this level.
     pub(crate) fn root(&mut self, scope: &Scope<'_, '_>, place: &Place) -> Option<Root> {
-        let level = scope.level;
-        let mut said =
-            level.entries().iter().filter(|entry| matches!(entry.row.name, "root" | "alias"));
+        let mut said = scope.level.lines_of([&ROOT, &ALIAS]);
         let first = said.next()?;
         if let Some(second) = said.next() {
+            let (second, first) = (second.directive, first.directive);
             let message = format!(
                 "\"{}\" directive is duplicate, \"{}\" directive was specified earlier",
-                second.row.name, first.row.name
+                second.name, first.name
             );
-            self.error(message, second.directive.head());
+            self.error(message, second.head());
         }
-        if first.row.name == "alias" && place.kind == LocationKind::Named {
+        if first.directive.is("alias") && place.kind == LocationKind::Named {
             let message = "the \"alias\" directive cannot be used inside the named location";
             self.error(message, first.directive.head());
         }
-        let mut root: Root = first.value()?;
+        let mut root = first.value?.clone();
         if root.alias && place.kind != LocationKind::Regex {
             root.alias_prefix = place.name.clone();
         }
@@ -206,9 +239,9 @@ impl Resolver<'_, '_> {
 
 /// The `types` blocks of this level together.
 pub(crate) fn types_of_level(scope: &Scope<'_, '_>) -> Option<Arc<MimeTypes>> {
-    if !scope.level.has("types") {
+    if !scope.level.has(&TYPES) {
         return None;
     }
-    let blocks = scope.level.named("types").filter_map(Entry::value::<MimeTypes>);
+    let blocks = scope.level.values(&TYPES);
     Some(Arc::new(blocks.flatten().collect()))
 }

@@ -3,22 +3,29 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use wssgate_syntax::{Diagnostic, Directive, Word, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::Between;
-use crate::directive::{Braces, H, Row, works};
-use crate::map::{MapKind, define, entries, variable_name};
+use crate::directive::{AnyDirective, Braces, Directive, H};
+use crate::map::{MapId, MapKind, define, entries, variable_name};
 use crate::read::{Reading, Reads};
 use crate::template::{Part, Template};
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] =
-    &[works("geo", H, Between(1, 2), "", "Makes a variable of the client's network.", geo)
-        .block(Braces::Entries)
-        .many()];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&GEO];
 
-fn geo(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+/// `geo`
+pub(crate) static GEO: Directive<MapId> = Directive {
+    name: "geo",
+    contexts: H,
+    arity: Between(1, 2),
+    doc: "Makes a variable of the client's network.",
+    braces: Braces::Entries,
+    ..Directive::repeated(geo)
+};
+
+fn geo(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<MapId> {
     let (source, name) = match &directive.args[..] {
         [name] => (reading.names.mention("remote_addr", name.span), name),
         [source, name] => {
@@ -66,7 +73,7 @@ impl Draft {
 fn add_entry(
     reading: &mut Reading<'_>,
     draft: &mut Draft,
-    entry: &Directive,
+    entry: &syntax::Directive,
     index: usize,
 ) -> Result<(), Diagnostic> {
     let key = &entry.name;

@@ -1,45 +1,64 @@
 //! Fields that we add to answers.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{Between, Exactly};
-use crate::directive::{HSLI, Row, Value, works};
-use crate::draft::Entry;
+use crate::directive::{AnyDirective, Directive, HSLI};
 use crate::read::{Reading, Reads, has_variables, invalid_parameter, invalid_value, one_of};
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("add_header", HSLI, Between(2, 3), "", "Adds a field to answers.", add_header).many(),
-    works(
-        "add_header_inherit",
-        HSLI,
-        Exactly(1),
-        "on",
-        "How `add_header` lines of outer levels apply.",
-        inherit,
-    ),
-    works(
-        "add_trailer",
-        HSLI,
-        Between(2, 3),
-        "",
-        "Adds a field behind the body of answers.",
-        add_header,
-    )
-    .many(),
-    works(
-        "add_trailer_inherit",
-        HSLI,
-        Exactly(1),
-        "on",
-        "How `add_trailer` lines of outer levels apply.",
-        inherit,
-    ),
-    works("expires", HSLI, Between(1, 2), "", "Adds `Expires` and `Cache-Control`.", expires),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&ADD_HEADER, &ADD_HEADER_INHERIT, &ADD_TRAILER, &ADD_TRAILER_INHERIT, &EXPIRES];
+
+/// `add_header`
+pub(crate) static ADD_HEADER: Directive<AddHeader> = Directive {
+    name: "add_header",
+    contexts: HSLI,
+    arity: Between(2, 3),
+    doc: "Adds a field to answers.",
+    ..Directive::repeated(add_header)
+};
+
+/// `add_header_inherit`
+pub(crate) static ADD_HEADER_INHERIT: Directive<Inherit> = Directive {
+    name: "add_header_inherit",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "on",
+    doc: "How `add_header` lines of outer levels apply.",
+    ..Directive::once(inherit)
+};
+
+/// `add_trailer`
+pub(crate) static ADD_TRAILER: Directive<AddHeader> = Directive {
+    name: "add_trailer",
+    contexts: HSLI,
+    arity: Between(2, 3),
+    doc: "Adds a field behind the body of answers.",
+    ..Directive::repeated(add_header)
+};
+
+/// `add_trailer_inherit`
+pub(crate) static ADD_TRAILER_INHERIT: Directive<Inherit> = Directive {
+    name: "add_trailer_inherit",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "on",
+    doc: "How `add_trailer` lines of outer levels apply.",
+    ..Directive::once(inherit)
+};
+
+/// `expires`
+pub(crate) static EXPIRES: Directive<Expires> = Directive {
+    name: "expires",
+    contexts: HSLI,
+    arity: Between(1, 2),
+    doc: "Adds `Expires` and `Cache-Control`.",
+    ..Directive::once(expires)
+};
 
 /// `add_header` or `add_trailer`.
 #[derive(Clone, Debug)]
@@ -87,22 +106,22 @@ pub(crate) enum Inherit {
     Merge,
 }
 
-fn inherit(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn inherit(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Inherit> {
     let choices = [("on", Inherit::On), ("off", Inherit::Off), ("merge", Inherit::Merge)];
-    one_of(&directive.args[0], &choices).map(Value::new)
+    one_of(&directive.args[0], &choices)
 }
 
-fn add_header(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn add_header(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AddHeader> {
     let always = match directive.args.get(2) {
         None => false,
         Some(word) if word.is("always") => true,
         Some(word) => return Err(invalid_parameter(word)),
     };
     let name = directive.args[0].value.clone();
-    Ok(Value::new(AddHeader { name, value: reading.template(&directive.args[1])?, always }))
+    Ok(AddHeader { name, value: reading.template(&directive.args[1])?, always })
 }
 
-fn expires(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn expires(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Expires> {
     let (modified, word) = match &directive.args[..] {
         [word] => (false, word),
         [first, word] if first.is("modified") => (true, word),
@@ -110,13 +129,13 @@ fn expires(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         [] => unreachable!("the row asks for an argument"),
     };
     if has_variables(word) {
-        return Ok(Value::new(Expires::Variable { value: reading.template(word)?, modified }));
+        return Ok(Expires::Variable { value: reading.template(word)?, modified });
     }
     let fixed = [("epoch", Expires::Epoch), ("max", Expires::Max), ("off", Expires::Off)];
     if !modified && let Some((_, found)) = fixed.into_iter().find(|(name, _)| word.is(name)) {
-        return Ok(Value::new(found));
+        return Ok(found);
     }
-    expires_time(word, modified).map(Value::new).ok_or_else(|| {
+    expires_time(word, modified).ok_or_else(|| {
         Diagnostic::error("\"expires\" directive invalid value").at(word.span, "a time is expected")
     })
 }
@@ -140,11 +159,11 @@ fn expires_time(word: &Word, modified: bool) -> Option<Expires> {
 pub(crate) fn fields(
     scope: &Scope<'_, '_>,
     outer: &[AddHeader],
-    name: &str,
-    inherit: &str,
+    row: &'static Directive<AddHeader>,
+    inherit: &'static Directive<Inherit>,
 ) -> Vec<AddHeader> {
-    let own: Vec<AddHeader> = scope.level.named(name).filter_map(Entry::value).collect();
-    match scope.one::<Inherit>(inherit) {
+    let own: Vec<AddHeader> = scope.level.values(row).collect();
+    match scope.get(inherit) {
         Inherit::On if own.is_empty() => outer.to_vec(),
         Inherit::Merge => outer.iter().cloned().chain(own).collect(),
         Inherit::On | Inherit::Off => own,

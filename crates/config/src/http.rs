@@ -1,9 +1,9 @@
 //! The `http` block: all that servers, locations and upstreams share.
 
-use wssgate_syntax::Directive;
+use wssgate_syntax as syntax;
 
 use crate::directive::Arity::Exactly;
-use crate::directive::{Braces, Context, M, Row, works};
+use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::draft::{Level, walk};
 use crate::listen::ListenSocket;
 use crate::location::Location;
@@ -17,9 +17,17 @@ use crate::upstream::Upstream;
 use crate::variable::Variables;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] =
-    &[works("http", M, Exactly(0), "", "Holds everything about HTTP.", present)
-        .block(Braces::Level(Context::Http))];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&HTTP];
+
+/// `http`
+pub(crate) static HTTP: Directive<()> = Directive {
+    name: "http",
+    contexts: M,
+    arity: Exactly(0),
+    doc: "Holds everything about HTTP.",
+    braces: Braces::Level(Context::Http),
+    ..Directive::once(present)
+};
 
 /// The `http` block.
 #[derive(Debug)]
@@ -47,7 +55,7 @@ impl Resolver<'_, '_> {
         // What only inner levels know has its default on the outermost level too.
         for context in [Context::Server, Context::Location] {
             let more = default_directives(context, nowhere);
-            let known = |directive: &Directive| {
+            let known = |directive: &syntax::Directive| {
                 defaults.iter().any(|other| other.name.value == directive.name.value)
             };
             let more: Vec<_> = more.into_iter().filter(|directive| !known(directive)).collect();

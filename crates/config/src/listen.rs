@@ -6,21 +6,28 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Span, Word, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
 use crate::directive::Arity::AtLeast;
-use crate::directive::{Row, S, Value, works};
+use crate::directive::{AnyDirective, Directive, S};
 use crate::draft::Level;
 use crate::hosts::{HostPattern, HostTable};
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
 use crate::resolve::Resolver;
-use crate::server::{ServerId, ServerName, server_names};
-use crate::value;
-use crate::value::{Form, Host};
+use crate::server::{self, ServerId, ServerName, server_names};
+use crate::value::{self, Form, Host};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] =
-    &[works("listen", S, AtLeast(1), "", "Accepts connections at an address.", listen).many()];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&LISTEN];
+
+/// `listen`
+pub(crate) static LISTEN: Directive<Listen> = Directive {
+    name: "listen",
+    contexts: S,
+    arity: AtLeast(1),
+    doc: "Accepts connections at an address.",
+    ..Directive::repeated(listen)
+};
 
 /// A place to listen or to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,7 +121,7 @@ pub(crate) struct Listen {
 /// A port for `listen` lines that name none.
 const DEFAULT_PORT: u16 = 80;
 
-fn listen(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Listen> {
     let word = &directive.args[0];
     let mut listen = Listen {
         addresses: listen_addresses(reading, word)?,
@@ -146,7 +153,7 @@ fn listen(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
             }
         }
     }
-    Ok(Value::new(listen))
+    Ok(listen)
 }
 
 fn listen_addresses(reading: &Reading<'_>, word: &Word) -> Result<Vec<ListenAddr>, Diagnostic> {
@@ -260,8 +267,8 @@ impl Resolver<'_, '_> {
     /// The sockets of all servers.
     pub(crate) fn sockets(&mut self, http: &Level<'_>) -> Vec<ListenSocket> {
         let levels: Vec<(&Level<'_>, Span)> = http
-            .named("server")
-            .filter_map(|entry| Some((entry.level.as_ref()?, entry.directive.head())))
+            .lines(&server::SERVER)
+            .filter_map(|line| Some((line.level?, line.directive.head())))
             .collect();
         let mut addresses: Vec<Address> = Vec::new();
         for (index, (level, span)) in levels.iter().enumerate() {
@@ -284,7 +291,7 @@ impl Resolver<'_, '_> {
         level: &Level<'_>,
         span: Span,
     ) {
-        if !level.has("listen") {
+        if !level.has(&LISTEN) {
             let port = if privileged() { 80 } else { 8000 };
             let any = ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)));
             let listen = Listen {
@@ -297,9 +304,9 @@ impl Resolver<'_, '_> {
             };
             self.listen(addresses, server, &listen, span);
         }
-        for entry in level.named("listen") {
-            if let Some(listen) = entry.value::<Listen>() {
-                self.listen(addresses, server, &listen, entry.directive.head());
+        for line in level.lines(&LISTEN) {
+            if let Some(listen) = line.value {
+                self.listen(addresses, server, listen, line.directive.head());
             }
         }
     }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use wssgate_syntax::{Diagnostic, Directive, Span, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{Braces, Context, L, Row, S, Value, works};
-use crate::files::{MimeTypes, Root, types_of_level};
-use crate::headers::{AddHeader, fields};
+use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
+use crate::files::{self, MimeTypes, Root, types_of_level};
+use crate::headers::{
+    ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, fields,
+};
 use crate::proxy::ProxySettings;
-use crate::proxy::pass::ProxyPass;
+use crate::proxy::pass::{PROXY_PASS, ProxyPass};
 use crate::proxy::redirect::Redirects;
 use crate::read::{Reading, Reads, present};
 use crate::regex::Regex;
@@ -20,30 +22,55 @@ use crate::scope::Scope;
 use crate::settings::LocationSettings;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("empty_gif", L, Exactly(0), "", "Answers with a transparent pixel.", present),
-    works(
-        "internal",
-        L,
-        Exactly(0),
-        "",
-        "Answers only requests that were redirected inside.",
-        present,
-    ),
-    works(
-        "limit_except",
-        L,
-        AtLeast(1),
-        "",
-        "Holds what applies to all but these methods.",
-        limit_except,
-    )
-    .block(Braces::Level(Context::LimitExcept)),
-    works("location", S | L, Between(1, 2), "", "Holds what applies to some paths.", location)
-        .block(Braces::Level(Context::Location))
-        .many(),
-    works("stub_status", S | L, Between(0, 1), "", "Answers with a few counters.", present),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&EMPTY_GIF, &INTERNAL, &LIMIT_EXCEPT, &LOCATION, &STUB_STATUS];
+
+/// `empty_gif`
+pub(crate) static EMPTY_GIF: Directive<()> = Directive {
+    name: "empty_gif",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Answers with a transparent pixel.",
+    ..Directive::once(present)
+};
+
+/// `internal`
+pub(crate) static INTERNAL: Directive<()> = Directive {
+    name: "internal",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Answers only requests that were redirected inside.",
+    ..Directive::once(present)
+};
+
+/// `limit_except`
+pub(crate) static LIMIT_EXCEPT: Directive<Vec<Box<[u8]>>> = Directive {
+    name: "limit_except",
+    contexts: L,
+    arity: AtLeast(1),
+    doc: "Holds what applies to all but these methods.",
+    braces: Braces::Level(Context::LimitExcept),
+    ..Directive::once(limit_except)
+};
+
+/// `location`
+pub(crate) static LOCATION: Directive<LocationName> = Directive {
+    name: "location",
+    contexts: S | L,
+    arity: Between(1, 2),
+    doc: "Holds what applies to some paths.",
+    braces: Braces::Level(Context::Location),
+    ..Directive::repeated(location)
+};
+
+/// `stub_status`
+pub(crate) static STUB_STATUS: Directive<()> = Directive {
+    name: "stub_status",
+    contexts: S | L,
+    arity: Between(0, 1),
+    doc: "Answers with a few counters.",
+    ..Directive::once(present)
+};
 
 /// Index into [`Http::locations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,7 +154,7 @@ pub(crate) struct LocationName {
     pub(crate) regex: Option<Regex>,
 }
 
-fn location(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn location(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LocationName> {
     let (modifier, name): (&[u8], &[u8]) = match &directive.args[..] {
         [modifier, name] => (&modifier.value, &name.value),
         [word] => split_modifier(&word.value),
@@ -150,7 +177,7 @@ fn location(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         LocationKind::Regex => Some(reading.regex(name, modifier == b"~*", span)?),
         _ => None,
     };
-    Ok(Value::new(LocationName { kind, name: name.into(), regex }))
+    Ok(LocationName { kind, name: name.into(), regex })
 }
 
 /// `location =/path` and the like: the modifier may stick to the name.
@@ -183,7 +210,7 @@ const METHODS: [&str; 15] = [
     "CONNECT",
 ];
 
-fn limit_except(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Box<[u8]>>> {
     let mut methods: Vec<Box<[u8]>> = Vec::new();
     for word in &directive.args {
         let Some(method) =
@@ -196,7 +223,7 @@ fn limit_except(_: &mut Reading<'_>, directive: &Directive) -> Reads {
             methods.push(b"HEAD".as_slice().into());
         }
     }
-    Ok(Value::new(methods))
+    Ok(methods)
 }
 
 /// Where a level stands among the locations.
@@ -238,10 +265,10 @@ impl Resolver<'_, '_> {
         let types = [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")];
         let types =
             types.map(|(extension, mime)| (extension.as_bytes().into(), mime.as_bytes().into()));
-        let root = http.outer.map(|defaults| defaults.one::<Root>("root"));
+        let root = http.outer.map(|defaults| defaults.get(&files::ROOT));
         let nothing = Inherited {
             types: Arc::new(types.into_iter().collect()),
-            root: root.unwrap_or_else(|| http.one("root")),
+            root: root.unwrap_or_else(|| http.get(&files::ROOT)),
             redirects: Redirects { on: true, rules: None },
             add_headers: Vec::new(),
             add_trailers: Vec::new(),
@@ -261,22 +288,28 @@ impl Resolver<'_, '_> {
             types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
             root: self.root(scope, place).unwrap_or_else(|| outer.root.clone()),
             redirects: self.redirects(scope, &outer.redirects, place),
-            add_headers: fields(scope, &outer.add_headers, "add_header", "add_header_inherit"),
-            add_trailers: fields(scope, &outer.add_trailers, "add_trailer", "add_trailer_inherit"),
+            add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
+            add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
             content: self.content(scope, outer, place),
         }
     }
 
     fn content(&mut self, scope: &Scope<'_, '_>, outer: &Inherited, place: &Place) -> Content {
-        let own = ["proxy_pass", "stub_status", "empty_gif"];
-        let last = scope.level.entries().iter().rev().find(|entry| own.contains(&entry.row.name));
-        match (last.map(|entry| entry.row.name), place.kind == LocationKind::Unnamed) {
-            (Some("stub_status"), _) => Content::StubStatus,
-            (Some("empty_gif"), _) => Content::EmptyGif,
-            (Some(_), _) => self.own_pass(scope, place).map_or(Content::Files, Content::Proxy),
+        for entry in scope.level.entries().iter().rev() {
+            if entry.of(&PROXY_PASS).is_some() {
+                return self.own_pass(scope, place).map_or(Content::Files, Content::Proxy);
+            }
+            if entry.of(&STUB_STATUS).is_some() {
+                return Content::StubStatus;
+            }
+            if entry.of(&EMPTY_GIF).is_some() {
+                return Content::EmptyGif;
+            }
+        }
+        match (&place.kind, &outer.content) {
             // `if` and `limit_except` pass on what the location around them passes on.
-            (None, true) if matches!(outer.content, Content::Proxy(_)) => outer.content.clone(),
-            (None, _) => Content::Files,
+            (LocationKind::Unnamed, passed @ Content::Proxy(_)) => passed.clone(),
+            _ => Content::Files,
         }
     }
 
@@ -290,12 +323,12 @@ impl Resolver<'_, '_> {
         mut named: Option<&mut BTreeMap<Box<[u8]>, LocationId>>,
     ) {
         let mut seen: HashSet<(bool, Box<[u8]>)> = HashSet::new();
-        for entry in scope.level.named("location") {
-            let (Some(name), Some(level)) = (entry.value::<LocationName>(), &entry.level) else {
+        for line in scope.level.lines(&LOCATION) {
+            let (Some(name), Some(level)) = (line.value, line.level) else {
                 continue;
             };
-            let span = entry.directive.head();
-            let LocationName { kind, name, regex } = name;
+            let span = line.directive.head();
+            let LocationName { kind, name, regex } = name.clone();
             if scope.level.context == Context::Location {
                 self.check_nesting(place, &kind, &name, span);
             }
@@ -378,7 +411,7 @@ impl Resolver<'_, '_> {
         rewrite: Vec<RewriteOp>,
     ) -> LocationId {
         let limit_except = self.limit_except(scope, inherited, place);
-        let own_pass = scope.level.has("proxy_pass");
+        let own_pass = scope.level.has(&PROXY_PASS);
         let settings = self.settings(scope, inherited);
         let proxy = self.proxy_settings(scope, &inherited.redirects, &inherited.content);
         let plain = matches!(place.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
@@ -403,9 +436,9 @@ impl Resolver<'_, '_> {
         inherited: &Inherited,
         place: &Place,
     ) -> Option<(Vec<Box<[u8]>>, LocationId)> {
-        let entry = scope.level.named("limit_except").next()?;
-        let level = entry.level.as_ref()?;
-        let place = place.unnamed(entry.directive.head());
-        Some((entry.value()?, self.whole_location(&scope.inner(level), inherited, &place)))
+        let line = scope.level.lines(&LIMIT_EXCEPT).next()?;
+        let level = line.level?;
+        let place = place.unnamed(line.directive.head());
+        Some((line.value?.clone(), self.whole_location(&scope.inner(level), inherited, &place)))
     }
 }

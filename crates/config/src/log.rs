@@ -5,11 +5,11 @@ pub(crate) mod syslog;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Word, closest, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, closest, printable};
 
 use crate::directive::Arity::AtLeast;
-use crate::directive::{H, HSL, HSLI, M, Row, Value, X, works};
-use crate::draft::{Entry, Level};
+use crate::directive::{AnyDirective, Directive, H, HSL, HSLI, M, X};
+use crate::draft::Level;
 use crate::log::syslog::{Syslog, syslog};
 use crate::read::{
     Reading, Reads, has_variables, invalid_parameter, invalid_value, one_of, parameter,
@@ -17,40 +17,49 @@ use crate::read::{
 use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
-use crate::value;
-use crate::value::Located;
+use crate::value::{self, Located};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "access_log",
-        HSLI | X,
-        AtLeast(1),
-        "/var/log/nginx/access.log combined",
-        "Writes a line for each request.",
-        access_log,
-    )
-    .many(),
-    works(
-        "error_log",
-        M,
-        AtLeast(1),
-        "stderr error",
-        "Writes what goes wrong, from this level on.",
-        error_log,
-    )
-    .many(),
-    works(
-        "error_log",
-        HSL,
-        AtLeast(1),
-        "",
-        "Writes what goes wrong, from this level on.",
-        error_log,
-    )
-    .many(),
-    works("log_format", H, AtLeast(2), "", "Names a form of access lines.", log_format).many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&ACCESS_LOG, &MAIN_ERROR_LOG, &ERROR_LOG, &LOG_FORMAT];
+
+/// `access_log`
+pub(crate) static ACCESS_LOG: Directive<AccessLogDraft> = Directive {
+    name: "access_log",
+    contexts: HSLI | X,
+    arity: AtLeast(1),
+    default: "/var/log/nginx/access.log combined",
+    doc: "Writes a line for each request.",
+    ..Directive::repeated(access_log)
+};
+
+/// `error_log`
+pub(crate) static MAIN_ERROR_LOG: Directive<ErrorLog> = Directive {
+    name: "error_log",
+    contexts: M,
+    arity: AtLeast(1),
+    default: "stderr error",
+    doc: "Writes what goes wrong, from this level on.",
+    ..Directive::repeated(error_log)
+};
+
+/// `error_log`
+pub(crate) static ERROR_LOG: Directive<ErrorLog> = Directive {
+    name: "error_log",
+    contexts: HSL,
+    arity: AtLeast(1),
+    doc: "Writes what goes wrong, from this level on.",
+    ..Directive::repeated(error_log)
+};
+
+/// `log_format`
+pub(crate) static LOG_FORMAT: Directive<LogFormatDraft> = Directive {
+    name: "log_format",
+    contexts: H,
+    arity: AtLeast(2),
+    doc: "Names a form of access lines.",
+    ..Directive::repeated(log_format)
+};
 
 /// Where error lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,11 +180,11 @@ pub(crate) struct LogFormatDraft {
     pub(crate) line: Template,
 }
 
-fn access_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn access_log(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AccessLogDraft> {
     let first = &directive.args[0];
     if first.is("off") {
         return match directive.args.get(1) {
-            None => Ok(Value::new(AccessLogDraft::Off)),
+            None => Ok(AccessLogDraft::Off),
             Some(word) => Err(invalid_parameter(word)),
         };
     }
@@ -211,7 +220,7 @@ fn access_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         return Err(Diagnostic::error(message).at(directive.head(), "").help("add `buffer=64k`"));
     }
     let format = format.map(|word| Located { value: word.value.clone(), span: word.span });
-    Ok(Value::new(AccessLogDraft::On { target, format, condition, buffer, flush }))
+    Ok(AccessLogDraft::On { target, format, condition, buffer, flush })
 }
 
 fn invalid_buffer(word: &Word) -> Diagnostic {
@@ -234,7 +243,7 @@ const LEVELS: [(&str, LogLevel); 8] = [
 ];
 
 /// Reads the arguments of `error_log`.
-fn error_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn error_log(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<ErrorLog> {
     let target = log_target(reading, &directive.args[0], 3)?;
     let mut level = None;
     for word in &directive.args[1..] {
@@ -255,7 +264,7 @@ fn error_log(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
             );
         }
     }
-    Ok(Value::new(ErrorLog { target, level: level.unwrap_or(LogLevel::Error) }))
+    Ok(ErrorLog { target, level: level.unwrap_or(LogLevel::Error) })
 }
 
 /// Reads a place for lines; `severity` is that of its syslog messages unless it says otherwise.
@@ -278,7 +287,7 @@ pub(crate) fn log_target(
     }
 }
 
-fn log_format(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn log_format(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LogFormatDraft> {
     let name = &directive.args[0];
     let mut pieces = &directive.args[1..];
     let mut escape = LogEscape::Default;
@@ -299,7 +308,7 @@ fn log_format(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let line: Vec<u8> = pieces.iter().flat_map(|word| word.value.iter().copied()).collect();
     let line = reading.names.template(&line, pieces[0].span.to(last.span))?;
     let name = Located { value: name.value.clone(), span: name.span };
-    Ok(Value::new(LogFormatDraft { name, escape, line }))
+    Ok(LogFormatDraft { name, escape, line })
 }
 
 /// nginx's predefined format.
@@ -314,7 +323,7 @@ impl Resolver<'_, '_> {
         let line = line.expect("the predefined format is valid");
         let name = b"combined".as_slice().into();
         self.add_format(LogFormat { name, escape: LogEscape::Default, line });
-        for draft in http.named("log_format").filter_map(Entry::value::<LogFormatDraft>) {
+        for draft in http.values(&LOG_FORMAT) {
             let Located { value: name, span } = draft.name;
             if self.formats.contains_key(&name) {
                 let message = format!("duplicate \"log_format\" name \"{}\"", printable(&name));
@@ -332,7 +341,7 @@ impl Resolver<'_, '_> {
 
     /// The access logs that apply in `scope`; `off` beside others turns all off.
     pub(crate) fn access_logs(&mut self, scope: &Scope<'_, '_>) -> Vec<AccessLog> {
-        let drafts: Vec<AccessLogDraft> = scope.all("access_log");
+        let drafts: Vec<AccessLogDraft> = scope.all(&ACCESS_LOG);
         if drafts.iter().any(|draft| matches!(draft, AccessLogDraft::Off)) {
             return Vec::new();
         }
@@ -365,8 +374,8 @@ impl Resolver<'_, '_> {
     /// The error logs that apply in `scope`: those of the main level when `http` and below say
     /// nothing.
     pub(crate) fn error_logs(&self, scope: &Scope<'_, '_>) -> Vec<ErrorLog> {
-        match scope.nearest(&["error_log"]) {
-            Some(found) => found.all("error_log"),
+        match scope.nearest(&[&ERROR_LOG]) {
+            Some(level) => level.values(&ERROR_LOG).collect(),
             None => self.error_logs.clone(),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::Exactly;
-use crate::directive::{Braces, H, Row, Value, works};
+use crate::directive::{AnyDirective, Braces, Directive, H};
 use crate::hosts::{HostPattern, HostTable};
 use crate::read::{Reading, Reads, duplicate_variable};
 use crate::template::Template;
@@ -13,21 +13,27 @@ use crate::value;
 use crate::variable::Variable;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("map", H, Exactly(2), "", "Makes a variable of other variables.", map)
-        .block(Braces::Entries)
-        .many(),
-    works(
-        "split_clients",
-        H,
-        Exactly(2),
-        "",
-        "Makes a variable that splits clients into parts.",
-        split_clients,
-    )
-    .block(Braces::Entries)
-    .many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&MAP, &SPLIT_CLIENTS];
+
+/// `map`
+pub(crate) static MAP: Directive<MapId> = Directive {
+    name: "map",
+    contexts: H,
+    arity: Exactly(2),
+    doc: "Makes a variable of other variables.",
+    braces: Braces::Entries,
+    ..Directive::repeated(map)
+};
+
+/// `split_clients`
+pub(crate) static SPLIT_CLIENTS: Directive<MapId> = Directive {
+    name: "split_clients",
+    contexts: H,
+    arity: Exactly(2),
+    doc: "Makes a variable that splits clients into parts.",
+    braces: Braces::Entries,
+    ..Directive::repeated(split_clients)
+};
 
 /// Index into [`Http::maps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,7 +88,7 @@ pub(crate) fn define(
     word: &Word,
     kind: MapKind,
     volatile: bool,
-) -> Reads {
+) -> Reads<MapId> {
     let name = variable_name(word)?;
     let id = MapId(reading.maps.len());
     reading
@@ -90,7 +96,7 @@ pub(crate) fn define(
         .define(&name, Variable::Map(id))
         .map_err(|_| duplicate_variable(&name, word.span))?;
     reading.maps.push(Map { name: name.into(), kind, volatile });
-    Ok(Value::new(id))
+    Ok(id)
 }
 
 /// The name behind a `$`.
@@ -104,7 +110,7 @@ pub(crate) fn variable_name(word: &Word) -> Result<String, Diagnostic> {
 }
 
 /// What stands in the braces, entry by entry.
-pub(crate) fn entries(directive: &Directive) -> &[Directive] {
+pub(crate) fn entries(directive: &syntax::Directive) -> &[syntax::Directive] {
     directive.block.as_ref().map_or(&[], |block| &block.directives)
 }
 
@@ -116,7 +122,7 @@ struct MapDraft {
     table: HostTable<Template>,
 }
 
-fn map(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn map(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<MapId> {
     let source = reading.template(&directive.args[0])?;
     let mut draft = MapDraft::default();
     for entry in entries(directive) {
@@ -132,7 +138,7 @@ fn map(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
 fn map_entry(
     reading: &mut Reading<'_>,
     draft: &mut MapDraft,
-    entry: &Directive,
+    entry: &syntax::Directive,
 ) -> Result<(), Diagnostic> {
     let key = &entry.name;
     if entry.args.is_empty() && (key.is("hostnames") || key.is("volatile")) {
@@ -185,7 +191,7 @@ fn add_key(draft: &mut MapDraft, key: &Word, value: Template) -> Result<(), Diag
     Err(Diagnostic::error(format!("conflicting parameter \"{key}\"")).at(key.span, "given twice"))
 }
 
-fn split_clients(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn split_clients(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<MapId> {
     let source = reading.template(&directive.args[0])?;
     let mut parts: Vec<(u32, Template)> = Vec::new();
     // Hundredths of a per cent, as nginx counts.

@@ -9,13 +9,15 @@ pub(crate) mod tls;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive};
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{HSL, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HSL};
 use crate::location::Content;
 use crate::proxy::cookies::{CookieFlags, CookieRewrite};
-use crate::proxy::next_upstream::{NextUpstream, conditions};
+use crate::proxy::next_upstream::{
+    NextUpstream, PROXY_NEXT_UPSTREAM_TIMEOUT, PROXY_NEXT_UPSTREAM_TRIES, conditions,
+};
 use crate::proxy::pass::uses_tls;
 use crate::proxy::redirect::{ProxyRedirect, Redirects};
 use crate::proxy::tls::ProxyTls;
@@ -27,157 +29,267 @@ use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::settings::limit;
 use crate::template::Template;
+use crate::websocket;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("proxy_bind", HSL, Between(1, 2), "", "The local address of upstream connections.", bind),
-    works(
-        "proxy_buffer_size",
-        HSL,
-        Exactly(1),
-        "4k",
-        "Bounds the head of an upstream answer.",
-        size,
-    ),
-    works("proxy_buffering", HSL, Flag, "on", "Reads upstream answers ahead of the client.", flag),
-    works("proxy_buffers", HSL, Exactly(2), "8 4k", "Bounds what is read ahead.", buffers),
-    works(
-        "proxy_busy_buffers_size",
-        HSL,
-        Exactly(1),
-        "",
-        "Bounds what is being sent to the client.",
-        size,
-    ),
-    works(
-        "proxy_connect_timeout",
-        HSL,
-        Exactly(1),
-        "60s",
-        "How long a connection to an upstream may take.",
-        duration,
-    ),
-    works(
-        "proxy_force_ranges",
-        HSL,
-        Flag,
-        "off",
-        "Serves ranges of answers that do not offer them.",
-        flag,
-    ),
-    works(
-        "proxy_hide_header",
-        HSL,
-        Exactly(1),
-        "",
-        "Hides a field of upstream answers.",
-        field_name,
-    )
-    .many(),
-    works(
-        "proxy_http_version",
-        HSL,
-        Exactly(1),
-        "1.1",
-        "The HTTP version towards upstreams.",
-        http_version,
-    ),
-    works(
-        "proxy_ignore_client_abort",
-        HSL,
-        Flag,
-        "off",
-        "Finishes requests whose client has gone.",
-        flag,
-    ),
-    works(
-        "proxy_ignore_headers",
-        HSL,
-        AtLeast(1),
-        "",
-        "Upstream fields that have no effect on us.",
-        ignore_headers,
-    )
-    .many(),
-    works(
-        "proxy_intercept_errors",
-        HSL,
-        Flag,
-        "off",
-        "Applies `error_page` to upstream answers.",
-        flag,
-    ),
-    works(
-        "proxy_limit_rate",
-        HSL,
-        Exactly(1),
-        "0",
-        "Bytes of an upstream answer per second.",
-        size_template,
-    ),
-    works("proxy_method", HSL, Exactly(1), "", "The method of upstream requests.", template),
-    works(
-        "proxy_pass_header",
-        HSL,
-        Exactly(1),
-        "",
-        "Passes a field that is hidden otherwise.",
-        field_name,
-    )
-    .many(),
-    works("proxy_pass_request_body", HSL, Flag, "on", "Passes the request body.", flag),
-    works("proxy_pass_request_headers", HSL, Flag, "on", "Passes the client's fields.", flag),
-    works(
-        "proxy_pass_trailers",
-        HSL,
-        Flag,
-        "off",
-        "Passes trailer fields of upstream answers.",
-        flag,
-    ),
-    works(
-        "proxy_read_timeout",
-        HSL,
-        Exactly(1),
-        "60s",
-        "Ends an exchange when the upstream is silent for this long.",
-        duration,
-    ),
-    works(
-        "proxy_request_buffering",
-        HSL,
-        Flag,
-        "on",
-        "Reads the request body before an upstream is asked.",
-        flag,
-    ),
-    works(
-        "proxy_send_timeout",
-        HSL,
-        Exactly(1),
-        "60s",
-        "Ends an exchange when the upstream takes nothing for this long.",
-        duration,
-    ),
-    works("proxy_set_body", HSL, Exactly(1), "", "The body of upstream requests.", template),
-    works(
-        "proxy_set_header",
-        HSL,
-        Exactly(2),
-        "",
-        "Sets a field of upstream requests; an empty value removes it.",
-        set_header,
-    )
-    .many(),
-    works(
-        "proxy_socket_keepalive",
-        HSL,
-        Flag,
-        "off",
-        "Lets the kernel probe idle upstream connections.",
-        flag,
-    ),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &PROXY_BIND,
+    &PROXY_BUFFER_SIZE,
+    &PROXY_BUFFERING,
+    &PROXY_BUFFERS,
+    &PROXY_BUSY_BUFFERS_SIZE,
+    &PROXY_CONNECT_TIMEOUT,
+    &PROXY_FORCE_RANGES,
+    &PROXY_HIDE_HEADER,
+    &PROXY_HTTP_VERSION,
+    &PROXY_IGNORE_CLIENT_ABORT,
+    &PROXY_IGNORE_HEADERS,
+    &PROXY_INTERCEPT_ERRORS,
+    &PROXY_LIMIT_RATE,
+    &PROXY_METHOD,
+    &PROXY_PASS_HEADER,
+    &PROXY_PASS_REQUEST_BODY,
+    &PROXY_PASS_REQUEST_HEADERS,
+    &PROXY_PASS_TRAILERS,
+    &PROXY_READ_TIMEOUT,
+    &PROXY_REQUEST_BUFFERING,
+    &PROXY_SEND_TIMEOUT,
+    &PROXY_SET_BODY,
+    &PROXY_SET_HEADER,
+    &PROXY_SOCKET_KEEPALIVE,
 ];
+
+/// `proxy_bind`
+pub(crate) static PROXY_BIND: Directive<Option<Template>> = Directive {
+    name: "proxy_bind",
+    contexts: HSL,
+    arity: Between(1, 2),
+    doc: "The local address of upstream connections.",
+    ..Directive::once(bind)
+};
+
+/// `proxy_buffer_size`
+pub(crate) static PROXY_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "proxy_buffer_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "4k",
+    doc: "Bounds the head of an upstream answer.",
+    ..Directive::once(size)
+};
+
+/// `proxy_buffering`
+pub(crate) static PROXY_BUFFERING: Directive<bool> = Directive {
+    name: "proxy_buffering",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Reads upstream answers ahead of the client.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_buffers`
+pub(crate) static PROXY_BUFFERS: Directive<(usize, usize)> = Directive {
+    name: "proxy_buffers",
+    contexts: HSL,
+    arity: Exactly(2),
+    default: "8 4k",
+    doc: "Bounds what is read ahead.",
+    ..Directive::once(buffers)
+};
+
+/// `proxy_busy_buffers_size`
+pub(crate) static PROXY_BUSY_BUFFERS_SIZE: Directive<u64> = Directive {
+    name: "proxy_busy_buffers_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Bounds what is being sent to the client.",
+    ..Directive::once(size)
+};
+
+/// `proxy_connect_timeout`
+pub(crate) static PROXY_CONNECT_TIMEOUT: Directive<Duration> = Directive {
+    name: "proxy_connect_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "How long a connection to an upstream may take.",
+    ..Directive::once(duration)
+};
+
+/// `proxy_force_ranges`
+pub(crate) static PROXY_FORCE_RANGES: Directive<bool> = Directive {
+    name: "proxy_force_ranges",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Serves ranges of answers that do not offer them.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_hide_header`
+pub(crate) static PROXY_HIDE_HEADER: Directive<Box<[u8]>> = Directive {
+    name: "proxy_hide_header",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Hides a field of upstream answers.",
+    ..Directive::repeated(field_name)
+};
+
+/// `proxy_http_version`
+pub(crate) static PROXY_HTTP_VERSION: Directive<bool> = Directive {
+    name: "proxy_http_version",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1.1",
+    doc: "The HTTP version towards upstreams.",
+    ..Directive::once(http_version)
+};
+
+/// `proxy_ignore_client_abort`
+pub(crate) static PROXY_IGNORE_CLIENT_ABORT: Directive<bool> = Directive {
+    name: "proxy_ignore_client_abort",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Finishes requests whose client has gone.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ignore_headers`
+pub(crate) static PROXY_IGNORE_HEADERS: Directive<Vec<Box<[u8]>>> = Directive {
+    name: "proxy_ignore_headers",
+    contexts: HSL,
+    arity: AtLeast(1),
+    doc: "Upstream fields that have no effect on us.",
+    ..Directive::repeated(ignore_headers)
+};
+
+/// `proxy_intercept_errors`
+pub(crate) static PROXY_INTERCEPT_ERRORS: Directive<bool> = Directive {
+    name: "proxy_intercept_errors",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Applies `error_page` to upstream answers.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_limit_rate`
+pub(crate) static PROXY_LIMIT_RATE: Directive<Template> = Directive {
+    name: "proxy_limit_rate",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "0",
+    doc: "Bytes of an upstream answer per second.",
+    ..Directive::once(size_template)
+};
+
+/// `proxy_method`
+pub(crate) static PROXY_METHOD: Directive<Template> = Directive {
+    name: "proxy_method",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The method of upstream requests.",
+    ..Directive::once(template)
+};
+
+/// `proxy_pass_header`
+pub(crate) static PROXY_PASS_HEADER: Directive<Box<[u8]>> = Directive {
+    name: "proxy_pass_header",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Passes a field that is hidden otherwise.",
+    ..Directive::repeated(field_name)
+};
+
+/// `proxy_pass_request_body`
+pub(crate) static PROXY_PASS_REQUEST_BODY: Directive<bool> = Directive {
+    name: "proxy_pass_request_body",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Passes the request body.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_pass_request_headers`
+pub(crate) static PROXY_PASS_REQUEST_HEADERS: Directive<bool> = Directive {
+    name: "proxy_pass_request_headers",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Passes the client's fields.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_pass_trailers`
+pub(crate) static PROXY_PASS_TRAILERS: Directive<bool> = Directive {
+    name: "proxy_pass_trailers",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Passes trailer fields of upstream answers.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_read_timeout`
+pub(crate) static PROXY_READ_TIMEOUT: Directive<Duration> = Directive {
+    name: "proxy_read_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends an exchange when the upstream is silent for this long.",
+    ..Directive::once(duration)
+};
+
+/// `proxy_request_buffering`
+pub(crate) static PROXY_REQUEST_BUFFERING: Directive<bool> = Directive {
+    name: "proxy_request_buffering",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Reads the request body before an upstream is asked.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_send_timeout`
+pub(crate) static PROXY_SEND_TIMEOUT: Directive<Duration> = Directive {
+    name: "proxy_send_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends an exchange when the upstream takes nothing for this long.",
+    ..Directive::once(duration)
+};
+
+/// `proxy_set_body`
+pub(crate) static PROXY_SET_BODY: Directive<Template> = Directive {
+    name: "proxy_set_body",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The body of upstream requests.",
+    ..Directive::once(template)
+};
+
+/// `proxy_set_header`
+pub(crate) static PROXY_SET_HEADER: Directive<(Box<[u8]>, Template)> = Directive {
+    name: "proxy_set_header",
+    contexts: HSL,
+    arity: Exactly(2),
+    doc: "Sets a field of upstream requests; an empty value removes it.",
+    ..Directive::repeated(set_header)
+};
+
+/// `proxy_socket_keepalive`
+pub(crate) static PROXY_SOCKET_KEEPALIVE: Directive<bool> = Directive {
+    name: "proxy_socket_keepalive",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Lets the kernel probe idle upstream connections.",
+    ..Directive::once(flag)
+};
 
 /// Merged `proxy_*` settings of a location.
 #[derive(Clone, Debug)]
@@ -253,25 +365,28 @@ pub struct ProxySettings {
     pub tls: ProxyTls,
 }
 
-fn set_header(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn set_header(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<(Box<[u8]>, Template)> {
     let [name, value] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
-    Ok(Value::new((name.value.clone(), reading.template(value)?)))
+    Ok((name.value.clone(), reading.template(value)?))
 }
 
-fn http_version(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn http_version(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bool> {
     let word = &directive.args[0];
     if word.is("2") {
         let problem =
             Diagnostic::error("HTTP/2 towards upstreams is not supported").at(word.span, "");
         return Err(problem.help("write `proxy_http_version 1.1`"));
     }
-    one_of(word, &[("1.0", false), ("1.1", true)]).map(Value::new)
+    one_of(word, &[("1.0", false), ("1.1", true)])
 }
 
-fn field_name(_: &mut Reading<'_>, directive: &Directive) -> Reads {
-    Ok(Value::new(Box::<[u8]>::from(directive.args[0].value.to_ascii_lowercase())))
+fn field_name(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Box<[u8]>> {
+    Ok(Box::<[u8]>::from(directive.args[0].value.to_ascii_lowercase()))
 }
 
 const IGNORABLE: [(&str, ()); 9] = [
@@ -286,20 +401,20 @@ const IGNORABLE: [(&str, ()); 9] = [
     ("Vary", ()),
 ];
 
-fn ignore_headers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn ignore_headers(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Box<[u8]>>> {
     let mut names: Vec<Box<[u8]>> = Vec::new();
     for word in &directive.args {
         one_of(word, &IGNORABLE)?;
         names.push(word.value.to_ascii_lowercase().into());
     }
-    Ok(Value::new(names))
+    Ok(names)
 }
 
 /// Reads the local address; `None` for `off`.
-fn bind(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn bind(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Template>> {
     let word = &directive.args[0];
     if directive.args.len() == 1 && word.is("off") {
-        return Ok(Value::new(None::<Template>));
+        return Ok(None);
     }
     if let Some(second) = directive.args.get(1) {
         if !second.is("transparent") {
@@ -318,7 +433,7 @@ fn bind(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
             return Err(Diagnostic::error(format!("invalid address \"{word}\"")).at(word.span, ""));
         }
     }
-    reading.template(word).map(Some).map(Value::new)
+    reading.template(word).map(Some)
 }
 
 impl Resolver<'_, '_> {
@@ -330,51 +445,51 @@ impl Resolver<'_, '_> {
         content: &Content,
     ) -> ProxySettings {
         let (buffer_size, buffers, busy_buffers_size) = self.buffers(scope);
-        let pass_headers: Vec<Box<[u8]>> = scope.all("proxy_pass_header");
+        let pass_headers: Vec<Box<[u8]>> = scope.all(&PROXY_PASS_HEADER);
         ProxySettings {
-            http11: scope.one("proxy_http_version"),
-            websocket: scope.one("websocket"),
-            websocket_tcp_user_timeout: scope.one("websocket_tcp_user_timeout"),
-            set_headers: scope.all("proxy_set_header"),
-            set_body: scope.maybe("proxy_set_body"),
-            method: scope.maybe("proxy_method"),
-            pass_request_headers: scope.one("proxy_pass_request_headers"),
-            pass_request_body: scope.one("proxy_pass_request_body"),
-            connect_timeout: scope.one("proxy_connect_timeout"),
-            read_timeout: scope.one("proxy_read_timeout"),
-            send_timeout: scope.one("proxy_send_timeout"),
+            http11: scope.get(&PROXY_HTTP_VERSION),
+            websocket: scope.get(&websocket::WEBSOCKET),
+            websocket_tcp_user_timeout: scope.get(&websocket::WEBSOCKET_TCP_USER_TIMEOUT),
+            set_headers: scope.all(&PROXY_SET_HEADER),
+            set_body: scope.maybe(&PROXY_SET_BODY),
+            method: scope.maybe(&PROXY_METHOD),
+            pass_request_headers: scope.get(&PROXY_PASS_REQUEST_HEADERS),
+            pass_request_body: scope.get(&PROXY_PASS_REQUEST_BODY),
+            connect_timeout: scope.get(&PROXY_CONNECT_TIMEOUT),
+            read_timeout: scope.get(&PROXY_READ_TIMEOUT),
+            send_timeout: scope.get(&PROXY_SEND_TIMEOUT),
             next_upstream: conditions(scope),
-            next_upstream_timeout: scope.one("proxy_next_upstream_timeout"),
-            next_upstream_tries: scope.small("proxy_next_upstream_tries"),
-            buffering: scope.one("proxy_buffering"),
-            request_buffering: scope.one("proxy_request_buffering"),
+            next_upstream_timeout: scope.get(&PROXY_NEXT_UPSTREAM_TIMEOUT),
+            next_upstream_tries: scope.small(&PROXY_NEXT_UPSTREAM_TRIES),
+            buffering: scope.get(&PROXY_BUFFERING),
+            request_buffering: scope.get(&PROXY_REQUEST_BUFFERING),
             buffer_size,
             buffers,
             busy_buffers_size,
             redirects: redirects.effective(),
             hide_headers: hidden(scope, &pass_headers),
             pass_headers,
-            ignore_headers: scope.all::<Vec<Box<[u8]>>>("proxy_ignore_headers").concat(),
-            intercept_errors: scope.one("proxy_intercept_errors"),
-            ignore_client_abort: scope.one("proxy_ignore_client_abort"),
-            socket_keepalive: scope.one("proxy_socket_keepalive"),
-            bind: scope.maybe::<Option<Template>>("proxy_bind").flatten(),
-            limit_rate: limit(scope.one("proxy_limit_rate")),
-            force_ranges: scope.one("proxy_force_ranges"),
-            pass_trailers: scope.one("proxy_pass_trailers"),
-            cookie_domains: self.cookie_rules(scope, "proxy_cookie_domain"),
-            cookie_paths: self.cookie_rules(scope, "proxy_cookie_path"),
-            cookie_flags: self.cookie_rules(scope, "proxy_cookie_flags"),
+            ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
+            intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
+            ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
+            socket_keepalive: scope.get(&PROXY_SOCKET_KEEPALIVE),
+            bind: scope.maybe(&PROXY_BIND).flatten(),
+            limit_rate: limit(scope.get(&PROXY_LIMIT_RATE)),
+            force_ranges: scope.get(&PROXY_FORCE_RANGES),
+            pass_trailers: scope.get(&PROXY_PASS_TRAILERS),
+            cookie_domains: self.cookie_rules(scope, &cookies::PROXY_COOKIE_DOMAIN),
+            cookie_paths: self.cookie_rules(scope, &cookies::PROXY_COOKIE_PATH),
+            cookie_flags: self.cookie_rules(scope, &cookies::PROXY_COOKIE_FLAGS),
             tls: self.proxy_tls(scope, uses_tls(content)),
         }
     }
 
     /// Buffer sizes, which must fit each other as nginx has it.
     fn buffers(&mut self, scope: &Scope<'_, '_>) -> (usize, (usize, usize), usize) {
-        let size = scope.count("proxy_buffer_size");
-        let (count, each): (usize, usize) = scope.one("proxy_buffers");
+        let size = scope.count(&PROXY_BUFFER_SIZE);
+        let (count, each): (usize, usize) = scope.get(&PROXY_BUFFERS);
         let largest = size.max(each);
-        let busy = scope.maybe::<u64>("proxy_busy_buffers_size");
+        let busy = scope.maybe(&PROXY_BUSY_BUFFERS_SIZE);
         let busy = busy.map_or(largest.saturating_mul(2), |busy| busy as usize);
         let message = if count < 2 {
             "there must be at least 2 \"proxy_buffers\""
@@ -387,14 +502,15 @@ impl Resolver<'_, '_> {
         } else {
             return (size, (count, each), busy);
         };
-        let names = ["proxy_busy_buffers_size", "proxy_buffers", "proxy_buffer_size"];
-        let mut problem = Diagnostic::error(message);
-        for name in names {
-            let written = scope.nearest(&[name]).and_then(|found| found.level.named(name).next());
-            if let Some(entry) = written.filter(|entry| entry.directive.span != self.nowhere) {
-                problem = problem.at(entry.directive.head(), "");
-            }
-        }
+        let written = [
+            scope.written_at(&PROXY_BUSY_BUFFERS_SIZE, self.nowhere),
+            scope.written_at(&PROXY_BUFFERS, self.nowhere),
+            scope.written_at(&PROXY_BUFFER_SIZE, self.nowhere),
+        ];
+        let problem = written
+            .into_iter()
+            .flatten()
+            .fold(Diagnostic::error(message), |problem, span| problem.at(span, ""));
         self.reading.report.push(problem);
         (size, (count, each), busy)
     }
@@ -414,7 +530,7 @@ const HIDDEN: [&str; 8] = [
 
 /// Hidden fields: those of the directive and the built-in ones, without those that are passed.
 fn hidden(scope: &Scope<'_, '_>, passed: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
-    let mut hidden: Vec<Box<[u8]>> = scope.all("proxy_hide_header");
+    let mut hidden: Vec<Box<[u8]>> = scope.all(&PROXY_HIDE_HEADER);
     let builtin = HIDDEN.iter().map(|name| Box::<[u8]>::from(name.as_bytes()));
     for name in builtin {
         if !hidden.contains(&name) && !passed.contains(&name) {

@@ -9,7 +9,7 @@ use wssgate_syntax::{Diagnostic, Span};
 
 use crate::core::{Core, core};
 use crate::draft::Level;
-use crate::http::Http;
+use crate::http::{self, Http};
 use crate::location::Location;
 use crate::log::{ErrorLog, LogFormatId};
 use crate::read::Reading;
@@ -57,7 +57,7 @@ pub(crate) fn resolve(
         formats: HashMap::new(),
         error_logs: core.error_logs.clone(),
     };
-    let http = main.named("http").next().and_then(|entry| entry.level.as_ref());
+    let http = main.lines(&http::HTTP).next().and_then(|line| line.level);
     let http = http.map(|level| resolver.http(level));
     Config { core, http }
 }

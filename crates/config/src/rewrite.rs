@@ -2,14 +2,14 @@
 
 pub(crate) mod condition;
 
-use wssgate_syntax::{Diagnostic, Directive};
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{Braces, Context, L, LI, Row, S, SI, Value, works};
-use crate::draft::Entry;
+use crate::directive::{AnyDirective, Braces, Context, Directive, L, LI, S, SI};
+use crate::draft::Line;
 use crate::location::{Inherited, LocationId, Locations, Place};
 use crate::map::variable_name;
-use crate::read::{Reading, Reads, duplicate_variable, invalid_parameter, present};
+use crate::read::{Reading, Reads, duplicate_variable, invalid_parameter};
 use crate::regex::Regex;
 use crate::resolve::Resolver;
 use crate::rewrite::condition::{Condition, condition};
@@ -18,39 +18,53 @@ use crate::template::{Template, VariableId};
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "break",
-        S | SI | L | LI,
-        Exactly(0),
-        "",
-        "Stops rewriting and stays in this location.",
-        present,
-    )
-    .many(),
-    works("if", S | L, AtLeast(1), "", "Holds what applies when a condition is true.", condition)
-        .block(Braces::If)
-        .many(),
-    works(
-        "return",
-        S | SI | L | LI,
-        Between(1, 2),
-        "",
-        "Answers at once with a status, text or redirect.",
-        return_,
-    )
-    .many(),
-    works(
-        "rewrite",
-        S | SI | L | LI,
-        Between(2, 3),
-        "",
-        "Replaces the path when it matches.",
-        rewrite,
-    )
-    .many(),
-    works("set", S | SI | L | LI, Exactly(2), "", "Gives a variable a value.", set).many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&BREAK, &IF, &RETURN, &REWRITE, &SET];
+
+/// `break`
+pub(crate) static BREAK: Directive<RewriteOp> = Directive {
+    name: "break",
+    contexts: S | SI | L | LI,
+    arity: Exactly(0),
+    doc: "Stops rewriting and stays in this location.",
+    ..Directive::repeated(|_, _| Ok(RewriteOp::Break))
+};
+
+/// `if`
+pub(crate) static IF: Directive<Condition> = Directive {
+    name: "if",
+    contexts: S | L,
+    arity: AtLeast(1),
+    doc: "Holds what applies when a condition is true.",
+    braces: Braces::If,
+    ..Directive::repeated(condition)
+};
+
+/// `return`
+pub(crate) static RETURN: Directive<RewriteOp> = Directive {
+    name: "return",
+    contexts: S | SI | L | LI,
+    arity: Between(1, 2),
+    doc: "Answers at once with a status, text or redirect.",
+    ..Directive::repeated(return_)
+};
+
+/// `rewrite`
+pub(crate) static REWRITE: Directive<RewriteOp> = Directive {
+    name: "rewrite",
+    contexts: S | SI | L | LI,
+    arity: Between(2, 3),
+    doc: "Replaces the path when it matches.",
+    ..Directive::repeated(rewrite)
+};
+
+/// `set`
+pub(crate) static SET: Directive<RewriteOp> = Directive {
+    name: "set",
+    contexts: S | SI | L | LI,
+    arity: Exactly(2),
+    doc: "Gives a variable a value.",
+    ..Directive::repeated(set)
+};
 
 /// One rewrite directive, executed in order.
 #[derive(Clone, Debug)]
@@ -118,14 +132,14 @@ pub struct Return {
     pub text: Option<Template>,
 }
 
-fn set(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn set(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<RewriteOp> {
     let [name, text] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
     let variable = variable_name(name)?;
     let variable =
         reading.names.assign(&variable).map_err(|_| duplicate_variable(&variable, name.span))?;
-    Ok(Value::new(RewriteOp::Set { variable, value: reading.template(text)? }))
+    Ok(RewriteOp::Set { variable, value: reading.template(text)? })
 }
 
 /// A text that begins like this is the target of a redirect, not a path.
@@ -133,7 +147,7 @@ fn is_redirect(text: &[u8]) -> bool {
     [b"http://".as_slice(), b"https://", b"$scheme"].iter().any(|start| text.starts_with(start))
 }
 
-fn return_(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn return_(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<RewriteOp> {
     let first = &directive.args[0];
     let invalid = || {
         Diagnostic::error(format!("invalid return code \"{first}\""))
@@ -146,10 +160,10 @@ fn return_(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         None => return Err(invalid()),
     };
     let text = text.map(|word| reading.template(word)).transpose()?;
-    Ok(Value::new(RewriteOp::Return(Return { status, text })))
+    Ok(RewriteOp::Return(Return { status, text }))
 }
 
-fn rewrite(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn rewrite(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<RewriteOp> {
     let (pattern, replacement) = (&directive.args[0], &directive.args[1]);
     if replacement.value.is_empty() {
         return Err(Diagnostic::error("empty replacement").at(replacement.span, ""));
@@ -179,7 +193,7 @@ fn rewrite(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     let replacement_span = replacement.span;
     let replacement = reading.names.template(path, replacement_span)?;
     let args = args.map(|args| reading.names.template(args, replacement_span)).transpose()?;
-    Ok(Value::new(RewriteOp::Rewrite(Rewrite { regex, replacement, args, append_args, flag })))
+    Ok(RewriteOp::Rewrite(Rewrite { regex, replacement, args, append_args, flag }))
 }
 
 impl Resolver<'_, '_> {
@@ -192,11 +206,11 @@ impl Resolver<'_, '_> {
     ) -> Vec<RewriteOp> {
         let mut ops = Vec::new();
         for entry in scope.level.entries() {
-            match entry.row.name {
-                "break" => ops.push(RewriteOp::Break),
-                "set" | "return" | "rewrite" => ops.extend(entry.value::<RewriteOp>()),
-                "if" => ops.extend(self.if_block(scope, entry, inherited, place)),
-                _ => {}
+            let plain = [&BREAK, &SET, &RETURN, &REWRITE];
+            if let Some(line) = plain.iter().find_map(|row| entry.of(row)) {
+                ops.extend(line.value.cloned());
+            } else if let Some(line) = entry.of(&IF) {
+                ops.extend(self.if_block(scope, &line, inherited, place));
             }
         }
         ops
@@ -205,13 +219,13 @@ impl Resolver<'_, '_> {
     fn if_block(
         &mut self,
         scope: &Scope<'_, '_>,
-        entry: &Entry<'_>,
+        line: &Line<'_, '_, Condition>,
         inherited: &Inherited,
         place: &Place,
     ) -> Option<RewriteOp> {
-        let condition: Condition = entry.value()?;
-        let scope = scope.inner(entry.level.as_ref()?);
-        let place = place.unnamed(entry.directive.head());
+        let condition = line.value?.clone();
+        let scope = scope.inner(line.level?);
+        let place = place.unnamed(line.directive.head());
         let inherited = self.inheritance(&scope, inherited, &place);
         let ops = self.rewrite_ops(&scope, &inherited, &place);
         let location = (scope.level.context == Context::LocationIf)

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Span, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
-use crate::directive::{Braces, Context, H, HS, Row, S, Value, works};
-use crate::draft::{Entry, Level};
+use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
+use crate::draft::Level;
 use crate::location::{Inherited, LocationId, Locations, Place};
 use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
 use crate::regex::Regex;
@@ -16,50 +16,109 @@ use crate::rewrite::RewriteOp;
 use crate::scope::Scope;
 use crate::tls::ServerTls;
 use crate::value::Located;
-use crate::websocket::TlsRecords;
+use crate::websocket::{self, TlsRecords};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "client_header_buffer_size",
-        HS,
-        Exactly(1),
-        "1k",
-        "Size of the first buffer of a request head.",
-        size,
-    ),
-    works(
-        "client_header_timeout",
-        HS,
-        Exactly(1),
-        "60s",
-        "Ends a connection whose request head is not complete.",
-        duration,
-    ),
-    works(
-        "ignore_invalid_headers",
-        HS,
-        Flag,
-        "on",
-        "Leaves request fields with invalid names out.",
-        flag,
-    ),
-    works("large_client_header_buffers", HS, Exactly(2), "4 8k", "Bounds request heads.", buffers),
-    works("max_headers", HS, Exactly(1), "1000", "Bounds the number of request fields.", number),
-    works("merge_slashes", HS, Flag, "on", "Takes several slashes of a path as one.", flag),
-    works("server", H, Exactly(0), "", "Holds one virtual server.", present)
-        .block(Braces::Level(Context::Server))
-        .many(),
-    works("server_name", S, AtLeast(1), "", "Names a virtual server.", server_name).many(),
-    works(
-        "underscores_in_headers",
-        HS,
-        Flag,
-        "off",
-        "Takes underscores in field names as valid.",
-        flag,
-    ),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &CLIENT_HEADER_BUFFER_SIZE,
+    &CLIENT_HEADER_TIMEOUT,
+    &IGNORE_INVALID_HEADERS,
+    &LARGE_CLIENT_HEADER_BUFFERS,
+    &MAX_HEADERS,
+    &MERGE_SLASHES,
+    &SERVER,
+    &SERVER_NAME,
+    &UNDERSCORES_IN_HEADERS,
 ];
+
+/// `client_header_buffer_size`
+pub(crate) static CLIENT_HEADER_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "client_header_buffer_size",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "1k",
+    doc: "Size of the first buffer of a request head.",
+    ..Directive::once(size)
+};
+
+/// `client_header_timeout`
+pub(crate) static CLIENT_HEADER_TIMEOUT: Directive<Duration> = Directive {
+    name: "client_header_timeout",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends a connection whose request head is not complete.",
+    ..Directive::once(duration)
+};
+
+/// `ignore_invalid_headers`
+pub(crate) static IGNORE_INVALID_HEADERS: Directive<bool> = Directive {
+    name: "ignore_invalid_headers",
+    contexts: HS,
+    arity: Flag,
+    default: "on",
+    doc: "Leaves request fields with invalid names out.",
+    ..Directive::once(flag)
+};
+
+/// `large_client_header_buffers`
+pub(crate) static LARGE_CLIENT_HEADER_BUFFERS: Directive<(usize, usize)> = Directive {
+    name: "large_client_header_buffers",
+    contexts: HS,
+    arity: Exactly(2),
+    default: "4 8k",
+    doc: "Bounds request heads.",
+    ..Directive::once(buffers)
+};
+
+/// `max_headers`
+pub(crate) static MAX_HEADERS: Directive<u64> = Directive {
+    name: "max_headers",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "1000",
+    doc: "Bounds the number of request fields.",
+    ..Directive::once(number)
+};
+
+/// `merge_slashes`
+pub(crate) static MERGE_SLASHES: Directive<bool> = Directive {
+    name: "merge_slashes",
+    contexts: HS,
+    arity: Flag,
+    default: "on",
+    doc: "Takes several slashes of a path as one.",
+    ..Directive::once(flag)
+};
+
+/// `server`
+pub(crate) static SERVER: Directive<()> = Directive {
+    name: "server",
+    contexts: H,
+    arity: Exactly(0),
+    doc: "Holds one virtual server.",
+    braces: Braces::Level(Context::Server),
+    ..Directive::repeated(present)
+};
+
+/// `server_name`
+pub(crate) static SERVER_NAME: Directive<Vec<ServerName>> = Directive {
+    name: "server_name",
+    contexts: S,
+    arity: AtLeast(1),
+    doc: "Names a virtual server.",
+    ..Directive::repeated(server_name)
+};
+
+/// `underscores_in_headers`
+pub(crate) static UNDERSCORES_IN_HEADERS: Directive<bool> = Directive {
+    name: "underscores_in_headers",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Takes underscores in field names as valid.",
+    ..Directive::once(flag)
+};
 
 /// Index into [`Http::servers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,10 +177,10 @@ pub(crate) struct ServerName {
     pub(crate) regex: Option<Regex>,
 }
 
-fn server_name(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn server_name(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<ServerName>> {
     let names: Result<Vec<ServerName>, _> =
         directive.args.iter().map(|word| one_name(reading, word)).collect();
-    names.map(Value::new)
+    names
 }
 
 fn one_name(reading: &mut Reading<'_>, word: &Word) -> Result<ServerName, Diagnostic> {
@@ -161,10 +220,10 @@ impl Resolver<'_, '_> {
     /// Takes in every `server` block.
     pub(crate) fn server_blocks(&mut self, http: &Level<'_>, scope: &Scope<'_, '_>) {
         let inherited = self.outermost_inheritance(scope);
-        for entry in http.named("server") {
-            if let Some(level) = &entry.level {
+        for line in http.lines(&SERVER) {
+            if let Some(level) = line.level {
                 let scope = scope.inner(level);
-                let server = self.server(entry, level, &scope, &inherited);
+                let server = self.server(line.directive.head(), level, &scope, &inherited);
                 self.servers.push(server);
             }
         }
@@ -172,13 +231,12 @@ impl Resolver<'_, '_> {
 
     fn server(
         &mut self,
-        entry: &Entry<'_>,
+        span: Span,
         level: &Level<'_>,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
     ) -> Server {
         let names = server_names(level);
-        let span = entry.directive.head();
         let place = Place::server(span);
         let inherited = self.inheritance(scope, inherited, &place);
         let rewrite = self.rewrite_ops(scope, &inherited, &place);
@@ -196,14 +254,14 @@ impl Resolver<'_, '_> {
             named_locations,
             connection: connection_settings(scope),
             tls: self.server_tls(scope),
-            tls_records: scope.one("tls_records"),
+            tls_records: scope.get(&websocket::TLS_RECORDS),
         }
     }
 }
 
 /// All names of a server, the empty one when it says none.
 pub(crate) fn server_names(level: &Level<'_>) -> Vec<ServerName> {
-    level.named("server_name").filter_map(Entry::value::<Vec<ServerName>>).flatten().collect()
+    level.values(&SERVER_NAME).flatten().collect()
 }
 
 /// `$server_name`: the first name; `.example.com` loses its dot.
@@ -214,12 +272,12 @@ fn first_name(names: &[ServerName]) -> Box<[u8]> {
 
 fn connection_settings(scope: &Scope<'_, '_>) -> ConnectionSettings {
     ConnectionSettings {
-        client_header_timeout: scope.one("client_header_timeout"),
-        client_header_buffer_size: scope.count("client_header_buffer_size"),
-        large_client_header_buffers: scope.one("large_client_header_buffers"),
-        max_headers: scope.count("max_headers"),
-        ignore_invalid_headers: scope.one("ignore_invalid_headers"),
-        underscores_in_headers: scope.one("underscores_in_headers"),
-        merge_slashes: scope.one("merge_slashes"),
+        client_header_timeout: scope.get(&CLIENT_HEADER_TIMEOUT),
+        client_header_buffer_size: scope.count(&CLIENT_HEADER_BUFFER_SIZE),
+        large_client_header_buffers: scope.get(&LARGE_CLIENT_HEADER_BUFFERS),
+        max_headers: scope.count(&MAX_HEADERS),
+        ignore_invalid_headers: scope.get(&IGNORE_INVALID_HEADERS),
+        underscores_in_headers: scope.get(&UNDERSCORES_IN_HEADERS),
+        merge_slashes: scope.get(&MERGE_SLASHES),
     }
 }

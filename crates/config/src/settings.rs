@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wssgate_syntax::Directive;
+use wssgate_syntax as syntax;
 
 use crate::access::{AccessRule, access};
 use crate::directive::Arity::{Between, Exactly, Flag};
-use crate::directive::{HSL, HSLI, Row, Value, works};
-use crate::draft::Entry;
-use crate::error_page::ErrorPage;
-use crate::files::{MimeTypes, Root, TryFiles};
-use crate::headers::{AddHeader, Expires};
-use crate::location::Inherited;
+use crate::directive::{AnyDirective, Directive, HSL, HSLI};
+use crate::error_page::{self, ErrorPage};
+use crate::files::{self, MimeTypes, Root, TryFiles};
+use crate::headers::{self, AddHeader, Expires};
+use crate::location::{self, Inherited};
 use crate::log::{AccessLog, ErrorLog};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path, size,
@@ -25,173 +24,283 @@ use crate::template::Template;
 use crate::value;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "absolute_redirect",
-        HSL,
-        Flag,
-        "on",
-        "Makes our own redirects name scheme and host.",
-        flag,
-    ),
-    works(
-        "chunked_transfer_encoding",
-        HSL,
-        Flag,
-        "on",
-        "Allows chunked answers to HTTP/1.1 clients.",
-        flag,
-    ),
-    works(
-        "client_body_buffer_size",
-        HSL,
-        Exactly(1),
-        "16k",
-        "Keeps request bodies up to this size in memory.",
-        size,
-    ),
-    works(
-        "client_body_in_file_only",
-        HSL,
-        Exactly(1),
-        "off",
-        "Puts every request body into a file.",
-        body_in_file,
-    ),
-    works(
-        "client_body_temp_path",
-        HSL,
-        Between(1, 4),
-        "/var/lib/nginx/body",
-        "Names the directory of request bodies; levels of subdirectories are ignored.",
-        body_temp_path,
-    ),
-    works(
-        "client_body_timeout",
-        HSL,
-        Exactly(1),
-        "60s",
-        "Ends a request whose body stops coming.",
-        duration,
-    ),
-    works(
-        "client_max_body_size",
-        HSL,
-        Exactly(1),
-        "1m",
-        "Refuses larger request bodies; 0 accepts all.",
-        offset,
-    ),
-    works("etag", HSL, Flag, "on", "Adds `ETag` to files.", flag),
-    works(
-        "if_modified_since",
-        HSL,
-        Exactly(1),
-        "exact",
-        "How `If-Modified-Since` is compared.",
-        if_modified_since,
-    ),
-    works("keepalive_requests", HSL, Exactly(1), "1000", "Requests on one connection.", number),
-    works(
-        "keepalive_time",
-        HSL,
-        Exactly(1),
-        "1h",
-        "How long one connection takes requests.",
-        duration,
-    ),
-    works(
-        "keepalive_timeout",
-        HSL,
-        Between(1, 2),
-        "75s",
-        "How long an idle connection stays; 0 closes it at once.",
-        keepalive,
-    ),
-    works(
-        "limit_rate",
-        HSLI,
-        Exactly(1),
-        "0",
-        "Bytes of an answer per second; 0 is unlimited.",
-        size_template,
-    ),
-    works(
-        "limit_rate_after",
-        HSLI,
-        Exactly(1),
-        "0",
-        "Bytes that are sent before `limit_rate` begins.",
-        size_template,
-    ),
-    works(
-        "lingering_close",
-        HSL,
-        Exactly(1),
-        "on",
-        "Reads on for a while before a connection is closed.",
-        lingering,
-    ),
-    works(
-        "lingering_time",
-        HSL,
-        Exactly(1),
-        "30s",
-        "How long `lingering_close` reads at most.",
-        duration,
-    ),
-    works(
-        "lingering_timeout",
-        HSL,
-        Exactly(1),
-        "5s",
-        "How long `lingering_close` waits for data.",
-        duration,
-    ),
-    works("log_not_found", HSL, Flag, "on", "Logs files that do not exist.", flag),
-    works("msie_padding", HSL, Flag, "on", "Pads error pages for some browsers.", flag),
-    works("port_in_redirect", HSL, Flag, "on", "Names the port in absolute redirects.", flag),
-    works(
-        "reset_timedout_connection",
-        HSL,
-        Flag,
-        "off",
-        "Resets connections that timed out.",
-        flag,
-    ),
-    works(
-        "send_timeout",
-        HSL,
-        Exactly(1),
-        "60s",
-        "Ends a connection that takes nothing for this long.",
-        duration,
-    ),
-    works(
-        "server_name_in_redirect",
-        HSL,
-        Flag,
-        "off",
-        "Uses the server's first name in absolute redirects.",
-        flag,
-    ),
-    works(
-        "server_tokens",
-        HSL,
-        Exactly(1),
-        "on",
-        "What `Server` and error pages say.",
-        server_tokens,
-    ),
-    works(
-        "tcp_nodelay",
-        HSL,
-        Flag,
-        "on",
-        "Sends small segments at once; `off` is obeyed in tunnels, on both sides.",
-        flag,
-    ),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &ABSOLUTE_REDIRECT,
+    &CHUNKED_TRANSFER_ENCODING,
+    &CLIENT_BODY_BUFFER_SIZE,
+    &CLIENT_BODY_IN_FILE_ONLY,
+    &CLIENT_BODY_TEMP_PATH,
+    &CLIENT_BODY_TIMEOUT,
+    &CLIENT_MAX_BODY_SIZE,
+    &ETAG,
+    &IF_MODIFIED_SINCE,
+    &KEEPALIVE_REQUESTS,
+    &KEEPALIVE_TIME,
+    &KEEPALIVE_TIMEOUT,
+    &LIMIT_RATE,
+    &LIMIT_RATE_AFTER,
+    &LINGERING_CLOSE,
+    &LINGERING_TIME,
+    &LINGERING_TIMEOUT,
+    &LOG_NOT_FOUND,
+    &MSIE_PADDING,
+    &PORT_IN_REDIRECT,
+    &RESET_TIMEDOUT_CONNECTION,
+    &SEND_TIMEOUT,
+    &SERVER_NAME_IN_REDIRECT,
+    &SERVER_TOKENS,
+    &TCP_NODELAY,
 ];
+
+/// `absolute_redirect`
+pub(crate) static ABSOLUTE_REDIRECT: Directive<bool> = Directive {
+    name: "absolute_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Makes our own redirects name scheme and host.",
+    ..Directive::once(flag)
+};
+
+/// `chunked_transfer_encoding`
+pub(crate) static CHUNKED_TRANSFER_ENCODING: Directive<bool> = Directive {
+    name: "chunked_transfer_encoding",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Allows chunked answers to HTTP/1.1 clients.",
+    ..Directive::once(flag)
+};
+
+/// `client_body_buffer_size`
+pub(crate) static CLIENT_BODY_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "client_body_buffer_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "16k",
+    doc: "Keeps request bodies up to this size in memory.",
+    ..Directive::once(size)
+};
+
+/// `client_body_in_file_only`
+pub(crate) static CLIENT_BODY_IN_FILE_ONLY: Directive<BodyInFile> = Directive {
+    name: "client_body_in_file_only",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "off",
+    doc: "Puts every request body into a file.",
+    ..Directive::once(body_in_file)
+};
+
+/// `client_body_temp_path`
+pub(crate) static CLIENT_BODY_TEMP_PATH: Directive<PathBuf> = Directive {
+    name: "client_body_temp_path",
+    contexts: HSL,
+    arity: Between(1, 4),
+    default: "/var/lib/nginx/body",
+    doc: "Names the directory of request bodies; levels of subdirectories are ignored.",
+    ..Directive::once(body_temp_path)
+};
+
+/// `client_body_timeout`
+pub(crate) static CLIENT_BODY_TIMEOUT: Directive<Duration> = Directive {
+    name: "client_body_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends a request whose body stops coming.",
+    ..Directive::once(duration)
+};
+
+/// `client_max_body_size`
+pub(crate) static CLIENT_MAX_BODY_SIZE: Directive<u64> = Directive {
+    name: "client_max_body_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1m",
+    doc: "Refuses larger request bodies; 0 accepts all.",
+    ..Directive::once(offset)
+};
+
+/// `etag`
+pub(crate) static ETAG: Directive<bool> = Directive {
+    name: "etag",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Adds `ETag` to files.",
+    ..Directive::once(flag)
+};
+
+/// `if_modified_since`
+pub(crate) static IF_MODIFIED_SINCE: Directive<IfModifiedSince> = Directive {
+    name: "if_modified_since",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "exact",
+    doc: "How `If-Modified-Since` is compared.",
+    ..Directive::once(if_modified_since)
+};
+
+/// `keepalive_requests`
+pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
+    name: "keepalive_requests",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1000",
+    doc: "Requests on one connection.",
+    ..Directive::once(number)
+};
+
+/// `keepalive_time`
+pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
+    name: "keepalive_time",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1h",
+    doc: "How long one connection takes requests.",
+    ..Directive::once(duration)
+};
+
+/// `keepalive_timeout`
+pub(crate) static KEEPALIVE_TIMEOUT: Directive<Keepalive> = Directive {
+    name: "keepalive_timeout",
+    contexts: HSL,
+    arity: Between(1, 2),
+    default: "75s",
+    doc: "How long an idle connection stays; 0 closes it at once.",
+    ..Directive::once(keepalive)
+};
+
+/// `limit_rate`
+pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
+    name: "limit_rate",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "0",
+    doc: "Bytes of an answer per second; 0 is unlimited.",
+    ..Directive::once(size_template)
+};
+
+/// `limit_rate_after`
+pub(crate) static LIMIT_RATE_AFTER: Directive<Template> = Directive {
+    name: "limit_rate_after",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "0",
+    doc: "Bytes that are sent before `limit_rate` begins.",
+    ..Directive::once(size_template)
+};
+
+/// `lingering_close`
+pub(crate) static LINGERING_CLOSE: Directive<LingeringClose> = Directive {
+    name: "lingering_close",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "on",
+    doc: "Reads on for a while before a connection is closed.",
+    ..Directive::once(lingering)
+};
+
+/// `lingering_time`
+pub(crate) static LINGERING_TIME: Directive<Duration> = Directive {
+    name: "lingering_time",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "30s",
+    doc: "How long `lingering_close` reads at most.",
+    ..Directive::once(duration)
+};
+
+/// `lingering_timeout`
+pub(crate) static LINGERING_TIMEOUT: Directive<Duration> = Directive {
+    name: "lingering_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "5s",
+    doc: "How long `lingering_close` waits for data.",
+    ..Directive::once(duration)
+};
+
+/// `log_not_found`
+pub(crate) static LOG_NOT_FOUND: Directive<bool> = Directive {
+    name: "log_not_found",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Logs files that do not exist.",
+    ..Directive::once(flag)
+};
+
+/// `msie_padding`
+pub(crate) static MSIE_PADDING: Directive<bool> = Directive {
+    name: "msie_padding",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Pads error pages for some browsers.",
+    ..Directive::once(flag)
+};
+
+/// `port_in_redirect`
+pub(crate) static PORT_IN_REDIRECT: Directive<bool> = Directive {
+    name: "port_in_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Names the port in absolute redirects.",
+    ..Directive::once(flag)
+};
+
+/// `reset_timedout_connection`
+pub(crate) static RESET_TIMEDOUT_CONNECTION: Directive<bool> = Directive {
+    name: "reset_timedout_connection",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Resets connections that timed out.",
+    ..Directive::once(flag)
+};
+
+/// `send_timeout`
+pub(crate) static SEND_TIMEOUT: Directive<Duration> = Directive {
+    name: "send_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends a connection that takes nothing for this long.",
+    ..Directive::once(duration)
+};
+
+/// `server_name_in_redirect`
+pub(crate) static SERVER_NAME_IN_REDIRECT: Directive<bool> = Directive {
+    name: "server_name_in_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Uses the server's first name in absolute redirects.",
+    ..Directive::once(flag)
+};
+
+/// `server_tokens`
+pub(crate) static SERVER_TOKENS: Directive<ServerTokens> = Directive {
+    name: "server_tokens",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "on",
+    doc: "What `Server` and error pages say.",
+    ..Directive::once(server_tokens)
+};
+
+/// `tcp_nodelay`
+pub(crate) static TCP_NODELAY: Directive<bool> = Directive {
+    name: "tcp_nodelay",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Sends small segments at once; `off` is obeyed in tunnels, on both sides.",
+    ..Directive::once(flag)
+};
 
 /// Settings of a location that are not about upstreams.
 #[derive(Clone, Debug)]
@@ -329,7 +438,7 @@ pub(crate) struct Keepalive {
     pub(crate) header: Option<Duration>,
 }
 
-fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Keepalive> {
     let invalid = |word| directive_problem(directive, word, "invalid value");
     let timeout =
         value::duration(&directive.args[0].value).ok_or_else(|| invalid(&directive.args[0]))?;
@@ -337,11 +446,11 @@ fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
         None => None,
         Some(word) => Some(value::seconds(&word.value).ok_or_else(|| invalid(word))?),
     };
-    Ok(Value::new(Keepalive { timeout, header }))
+    Ok(Keepalive { timeout, header })
 }
 
 /// Reads a directory; the levels of subdirectories are only checked.
-fn body_temp_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn body_temp_path(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<PathBuf> {
     let mut sum = 0;
     for word in &directive.args[1..] {
         let level = value::number(&word.value).filter(|&level| level > 0 && sum + level <= 10);
@@ -350,37 +459,37 @@ fn body_temp_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
     prefix_path(reading, directive)
 }
 
-fn body_in_file(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn body_in_file(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<BodyInFile> {
     let choices = [("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean)];
-    one_of(&directive.args[0], &choices).map(Value::new)
+    one_of(&directive.args[0], &choices)
 }
 
-fn lingering(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn lingering(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LingeringClose> {
     let choices = [
         ("off", LingeringClose::Off),
         ("on", LingeringClose::On),
         ("always", LingeringClose::Always),
     ];
-    one_of(&directive.args[0], &choices).map(Value::new)
+    one_of(&directive.args[0], &choices)
 }
 
-fn if_modified_since(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn if_modified_since(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<IfModifiedSince> {
     let choices = [
         ("off", IfModifiedSince::Off),
         ("exact", IfModifiedSince::Exact),
         ("before", IfModifiedSince::Before),
     ];
-    one_of(&directive.args[0], &choices).map(Value::new)
+    one_of(&directive.args[0], &choices)
 }
 
 /// As [`ServerTokens`], which is not `Copy`.
-fn server_tokens(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<ServerTokens> {
     let choices = [("on", 0), ("off", 1), ("build", 2)];
-    Ok(Value::new(match one_of(&directive.args[0], &choices)? {
+    Ok(match one_of(&directive.args[0], &choices)? {
         0 => ServerTokens::On,
         1 => ServerTokens::Off,
         _ => ServerTokens::Build,
-    }))
+    })
 }
 
 impl Resolver<'_, '_> {
@@ -389,45 +498,45 @@ impl Resolver<'_, '_> {
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
     ) -> LocationSettings {
-        let keepalive: Keepalive = scope.one("keepalive_timeout");
+        let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
         LocationSettings {
             root: inherited.root.clone(),
-            index: scope.all::<Vec<Template>>("index").concat(),
-            try_files: scope.level.named("try_files").next().and_then(Entry::value),
+            index: scope.all(&files::INDEX).concat(),
+            try_files: scope.level.last(&files::TRY_FILES),
             types: Arc::clone(&inherited.types),
-            default_type: scope.one("default_type"),
-            error_pages: scope.all::<ErrorPage>("error_page"),
-            recursive_error_pages: scope.one("recursive_error_pages"),
-            internal: scope.maybe::<()>("internal").is_some(),
-            client_max_body_size: scope.one("client_max_body_size"),
-            client_body_buffer_size: scope.count("client_body_buffer_size"),
-            client_body_timeout: scope.one("client_body_timeout"),
-            client_body_temp_path: scope.one("client_body_temp_path"),
-            client_body_in_file_only: scope.one("client_body_in_file_only"),
+            default_type: scope.get(&files::DEFAULT_TYPE),
+            error_pages: scope.all(&error_page::ERROR_PAGE),
+            recursive_error_pages: scope.get(&error_page::RECURSIVE_ERROR_PAGES),
+            internal: scope.maybe(&location::INTERNAL).is_some(),
+            client_max_body_size: scope.get(&CLIENT_MAX_BODY_SIZE),
+            client_body_buffer_size: scope.count(&CLIENT_BODY_BUFFER_SIZE),
+            client_body_timeout: scope.get(&CLIENT_BODY_TIMEOUT),
+            client_body_temp_path: scope.get(&CLIENT_BODY_TEMP_PATH),
+            client_body_in_file_only: scope.get(&CLIENT_BODY_IN_FILE_ONLY),
             keepalive_timeout: keepalive.timeout,
             keepalive_header: keepalive.header,
-            keepalive_requests: scope.one("keepalive_requests"),
-            keepalive_time: scope.one("keepalive_time"),
-            send_timeout: scope.one("send_timeout"),
-            lingering_close: scope.one("lingering_close"),
-            lingering_time: scope.one("lingering_time"),
-            lingering_timeout: scope.one("lingering_timeout"),
-            reset_timedout_connection: scope.one("reset_timedout_connection"),
-            tcp_nodelay: scope.one("tcp_nodelay"),
-            server_tokens: scope.one("server_tokens"),
-            etag: scope.one("etag"),
-            if_modified_since: scope.one("if_modified_since"),
-            absolute_redirect: scope.one("absolute_redirect"),
-            port_in_redirect: scope.one("port_in_redirect"),
-            server_name_in_redirect: scope.one("server_name_in_redirect"),
-            log_not_found: scope.one("log_not_found"),
-            chunked_transfer_encoding: scope.one("chunked_transfer_encoding"),
-            msie_padding: scope.one("msie_padding"),
-            limit_rate: limit(scope.one("limit_rate")),
-            limit_rate_after: limit(scope.one("limit_rate_after")),
+            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+            keepalive_time: scope.get(&KEEPALIVE_TIME),
+            send_timeout: scope.get(&SEND_TIMEOUT),
+            lingering_close: scope.get(&LINGERING_CLOSE),
+            lingering_time: scope.get(&LINGERING_TIME),
+            lingering_timeout: scope.get(&LINGERING_TIMEOUT),
+            reset_timedout_connection: scope.get(&RESET_TIMEDOUT_CONNECTION),
+            tcp_nodelay: scope.get(&TCP_NODELAY),
+            server_tokens: scope.get(&SERVER_TOKENS),
+            etag: scope.get(&ETAG),
+            if_modified_since: scope.get(&IF_MODIFIED_SINCE),
+            absolute_redirect: scope.get(&ABSOLUTE_REDIRECT),
+            port_in_redirect: scope.get(&PORT_IN_REDIRECT),
+            server_name_in_redirect: scope.get(&SERVER_NAME_IN_REDIRECT),
+            log_not_found: scope.get(&LOG_NOT_FOUND),
+            chunked_transfer_encoding: scope.get(&CHUNKED_TRANSFER_ENCODING),
+            msie_padding: scope.get(&MSIE_PADDING),
+            limit_rate: limit(scope.get(&LIMIT_RATE)),
+            limit_rate_after: limit(scope.get(&LIMIT_RATE_AFTER)),
             add_headers: inherited.add_headers.clone(),
             add_trailers: inherited.add_trailers.clone(),
-            expires: scope.maybe("expires"),
+            expires: scope.maybe(&headers::EXPIRES),
             access: access(scope),
             access_logs: self.access_logs(scope),
             error_logs: self.error_logs(scope),

@@ -5,10 +5,10 @@ pub(crate) mod session_cache;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Word, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{HS, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HS};
 use crate::read::{
     Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
     seconds, size,
@@ -19,136 +19,209 @@ use crate::tls::session_cache::{SessionCache, session_cache};
 use crate::value::Located;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("ssl_buffer_size", HS, Exactly(1), "16k", "Bounds the TLS records that we send.", size),
-    works(
-        "ssl_certificate",
-        HS,
-        Exactly(1),
-        "",
-        "The certificate chain of a server, in PEM.",
-        key_file,
-    )
-    .many(),
-    works(
-        "ssl_certificate_key",
-        HS,
-        Exactly(1),
-        "",
-        "The private key of a certificate, in PEM.",
-        key_file,
-    )
-    .many(),
-    works(
-        "ssl_ciphers",
-        HS,
-        Exactly(1),
-        "HIGH:!aNULL:!MD5",
-        "Cipher suites in OpenSSL's words.",
-        located_text,
-    ),
-    works(
-        "ssl_client_certificate",
-        HS,
-        Exactly(1),
-        "",
-        "CAs of client certificates; their names are sent.",
-        conf_path,
-    ),
-    works("ssl_crl", HS, Exactly(1), "", "Revoked client certificates.", conf_path),
-    works(
-        "ssl_dhparam",
-        HS,
-        Exactly(1),
-        "",
-        "Checked but not used: there are no DHE cipher suites.",
-        conf_path,
-    ),
-    works(
-        "ssl_ecdh_curve",
-        HS,
-        Exactly(1),
-        "auto",
-        "Key exchange groups, separated by colons.",
-        curves,
-    ),
-    works(
-        "ssl_password_file",
-        HS,
-        Exactly(1),
-        "",
-        "Passphrases of private keys, one a line; each is tried. Keys are PKCS#8 with AES.",
-        conf_path,
-    ),
-    works(
-        "ssl_prefer_server_ciphers",
-        HS,
-        Flag,
-        "off",
-        "Lets our order of cipher suites decide.",
-        flag,
-    ),
-    works("ssl_protocols", HS, AtLeast(1), "TLSv1.2 TLSv1.3", "Protocol versions.", protocols)
-        .many(),
-    works(
-        "ssl_reject_handshake",
-        HS,
-        Flag,
-        "off",
-        "Refuses handshakes with this server's names.",
-        flag,
-    ),
-    works(
-        "ssl_session_cache",
-        HS,
-        Between(1, 2),
-        "none",
-        "Where sessions are kept for resumption.",
-        session_cache,
-    ),
-    works(
-        "ssl_session_ticket_key",
-        HS,
-        Exactly(1),
-        "",
-        "Key of session tickets, for several machines.",
-        conf_path,
-    )
-    .many(),
-    works("ssl_session_tickets", HS, Flag, "on", "Allows resumption with session tickets.", flag),
-    works(
-        "ssl_session_timeout",
-        HS,
-        Exactly(1),
-        "5m",
-        "How long a session may be resumed.",
-        seconds,
-    ),
-    works(
-        "ssl_trusted_certificate",
-        HS,
-        Exactly(1),
-        "",
-        "CAs of client certificates; not sent.",
-        conf_path,
-    ),
-    works(
-        "ssl_verify_client",
-        HS,
-        Exactly(1),
-        "off",
-        "Whether clients must show a certificate.",
-        verify_client,
-    ),
-    works(
-        "ssl_verify_depth",
-        HS,
-        Exactly(1),
-        "1",
-        "Bounds the chain of client certificates.",
-        number,
-    ),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &SSL_BUFFER_SIZE,
+    &SSL_CERTIFICATE,
+    &SSL_CERTIFICATE_KEY,
+    &SSL_CIPHERS,
+    &SSL_CLIENT_CERTIFICATE,
+    &SSL_CRL,
+    &SSL_DHPARAM,
+    &SSL_ECDH_CURVE,
+    &SSL_PASSWORD_FILE,
+    &SSL_PREFER_SERVER_CIPHERS,
+    &SSL_PROTOCOLS,
+    &SSL_REJECT_HANDSHAKE,
+    &SSL_SESSION_CACHE,
+    &SSL_SESSION_TICKET_KEY,
+    &SSL_SESSION_TICKETS,
+    &SSL_SESSION_TIMEOUT,
+    &SSL_TRUSTED_CERTIFICATE,
+    &SSL_VERIFY_CLIENT,
+    &SSL_VERIFY_DEPTH,
 ];
+
+/// `ssl_buffer_size`
+pub(crate) static SSL_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "ssl_buffer_size",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "16k",
+    doc: "Bounds the TLS records that we send.",
+    ..Directive::once(size)
+};
+
+/// `ssl_certificate`
+pub(crate) static SSL_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "The certificate chain of a server, in PEM.",
+    ..Directive::repeated(key_file)
+};
+
+/// `ssl_certificate_key`
+pub(crate) static SSL_CERTIFICATE_KEY: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_certificate_key",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "The private key of a certificate, in PEM.",
+    ..Directive::repeated(key_file)
+};
+
+/// `ssl_ciphers`
+pub(crate) static SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
+    name: "ssl_ciphers",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "HIGH:!aNULL:!MD5",
+    doc: "Cipher suites in OpenSSL's words.",
+    ..Directive::once(located_text)
+};
+
+/// `ssl_client_certificate`
+pub(crate) static SSL_CLIENT_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_client_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "CAs of client certificates; their names are sent.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_crl`
+pub(crate) static SSL_CRL: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_crl",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Revoked client certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_dhparam`
+pub(crate) static SSL_DHPARAM: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_dhparam",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Checked but not used: there are no DHE cipher suites.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_ecdh_curve`
+pub(crate) static SSL_ECDH_CURVE: Directive<Vec<Located<Box<[u8]>>>> = Directive {
+    name: "ssl_ecdh_curve",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "auto",
+    doc: "Key exchange groups, separated by colons.",
+    ..Directive::once(curves)
+};
+
+/// `ssl_password_file`
+pub(crate) static SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_password_file",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Passphrases of private keys, one a line; each is tried. Keys are PKCS#8 with AES.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_prefer_server_ciphers`
+pub(crate) static SSL_PREFER_SERVER_CIPHERS: Directive<bool> = Directive {
+    name: "ssl_prefer_server_ciphers",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Lets our order of cipher suites decide.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_protocols`
+pub(crate) static SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
+    name: "ssl_protocols",
+    contexts: HS,
+    arity: AtLeast(1),
+    default: "TLSv1.2 TLSv1.3",
+    doc: "Protocol versions.",
+    ..Directive::repeated(protocols)
+};
+
+/// `ssl_reject_handshake`
+pub(crate) static SSL_REJECT_HANDSHAKE: Directive<bool> = Directive {
+    name: "ssl_reject_handshake",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Refuses handshakes with this server's names.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_session_cache`
+pub(crate) static SSL_SESSION_CACHE: Directive<SessionCache> = Directive {
+    name: "ssl_session_cache",
+    contexts: HS,
+    arity: Between(1, 2),
+    default: "none",
+    doc: "Where sessions are kept for resumption.",
+    ..Directive::once(session_cache)
+};
+
+/// `ssl_session_ticket_key`
+pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_session_ticket_key",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Key of session tickets, for several machines.",
+    ..Directive::repeated(conf_path)
+};
+
+/// `ssl_session_tickets`
+pub(crate) static SSL_SESSION_TICKETS: Directive<bool> = Directive {
+    name: "ssl_session_tickets",
+    contexts: HS,
+    arity: Flag,
+    default: "on",
+    doc: "Allows resumption with session tickets.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_session_timeout`
+pub(crate) static SSL_SESSION_TIMEOUT: Directive<Duration> = Directive {
+    name: "ssl_session_timeout",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "5m",
+    doc: "How long a session may be resumed.",
+    ..Directive::once(seconds)
+};
+
+/// `ssl_trusted_certificate`
+pub(crate) static SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_trusted_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "CAs of client certificates; not sent.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_verify_client`
+pub(crate) static SSL_VERIFY_CLIENT: Directive<VerifyClient> = Directive {
+    name: "ssl_verify_client",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "off",
+    doc: "Whether clients must show a certificate.",
+    ..Directive::once(verify_client)
+};
+
+/// `ssl_verify_depth`
+pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
+    name: "ssl_verify_depth",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "1",
+    doc: "Bounds the chain of client certificates.",
+    ..Directive::once(number)
+};
 
 /// The `ssl_*` directives of a server.
 #[derive(Clone, Debug)]
@@ -223,7 +296,10 @@ pub enum VerifyClient {
 }
 
 /// Reads the path of a certificate or key, which may not be anything but a file.
-pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn key_file(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Located<PathBuf>> {
     let word = &directive.args[0];
     let refuse = |what: &str, help: &str| {
         let message = format!("{what} in \"{}\" are not supported", directive.name);
@@ -243,19 +319,22 @@ pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &Directive) -> Read
 }
 
 /// Reads the groups of `ssl_ecdh_curve`; none for `auto`.
-fn curves(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn curves(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Located<Box<[u8]>>>> {
     let word = &directive.args[0];
     if word.is("auto") {
-        return Ok(Value::new(Vec::<Located<Box<[u8]>>>::new()));
+        return Ok(Vec::<Located<Box<[u8]>>>::new());
     }
     let names = word.value.split(|&byte| byte == b':').filter(|name| !name.is_empty());
     let names: Vec<_> =
         names.map(|name| Located { value: Box::<[u8]>::from(name), span: word.span }).collect();
-    if names.is_empty() { Err(invalid_value(word)) } else { Ok(Value::new(names)) }
+    if names.is_empty() { Err(invalid_value(word)) } else { Ok(names) }
 }
 
 /// Reads protocol versions; those before TLS 1.2 are not there, which is noted.
-pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn protocols(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<TlsProtocols> {
     let mut protocols = TlsProtocols { tls12: false, tls13: false };
     for word in &directive.args {
         match word.value.to_ascii_lowercase().as_slice() {
@@ -275,7 +354,7 @@ pub(crate) fn protocols(reading: &mut Reading<'_>, directive: &Directive) -> Rea
             .at(directive.head(), "")
             .help("add `TLSv1.2 TLSv1.3`"));
     }
-    Ok(Value::new(protocols))
+    Ok(protocols)
 }
 
 fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
@@ -285,20 +364,20 @@ fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
     }
 }
 
-fn verify_client(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn verify_client(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<VerifyClient> {
     let choices = [
         ("off", VerifyClient::Off),
         ("on", VerifyClient::On),
         ("optional", VerifyClient::Optional),
         ("optional_no_ca", VerifyClient::OptionalNoCa),
     ];
-    one_of(&directive.args[0], &choices).map(Value::new)
+    one_of(&directive.args[0], &choices)
 }
 
 impl Resolver<'_, '_> {
     pub(crate) fn server_tls(&mut self, scope: &Scope<'_, '_>) -> ServerTls {
-        let chains: Vec<Located<PathBuf>> = scope.all("ssl_certificate");
-        let mut keys: Vec<Located<PathBuf>> = scope.all("ssl_certificate_key");
+        let chains: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE);
+        let mut keys: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE_KEY);
         if keys.len() < chains.len() {
             let chain = &chains[chains.len() - 1];
             let path = printable(chain.value.as_os_str().as_encoded_bytes());
@@ -308,30 +387,30 @@ impl Resolver<'_, '_> {
             // Said once is enough: elsewhere the server counts as one that has certificates.
             keys.extend_from_slice(&chains[keys.len()..]);
         }
-        let protocols = scope.all::<TlsProtocols>("ssl_protocols");
+        let protocols = scope.all(&SSL_PROTOCOLS);
         let tls = ServerTls {
             certificates: chains
                 .into_iter()
                 .zip(keys)
                 .map(|(chain, key)| CertificateFiles { chain, key })
                 .collect(),
-            password_file: scope.maybe("ssl_password_file"),
+            password_file: scope.maybe(&SSL_PASSWORD_FILE),
             protocols: union(&protocols),
-            ciphers: scope.one("ssl_ciphers"),
-            prefer_server_ciphers: scope.one("ssl_prefer_server_ciphers"),
-            ecdh_curves: scope.one("ssl_ecdh_curve"),
-            dhparam: scope.maybe("ssl_dhparam"),
-            session_cache: scope.one("ssl_session_cache"),
-            session_timeout: scope.one("ssl_session_timeout"),
-            session_tickets: scope.one("ssl_session_tickets"),
-            ticket_keys: scope.all("ssl_session_ticket_key"),
-            reject_handshake: scope.one("ssl_reject_handshake"),
-            buffer_size: scope.count("ssl_buffer_size"),
-            verify_client: scope.one("ssl_verify_client"),
-            verify_depth: scope.small("ssl_verify_depth"),
-            client_certificate: scope.maybe("ssl_client_certificate"),
-            trusted_certificate: scope.maybe("ssl_trusted_certificate"),
-            crl: scope.maybe("ssl_crl"),
+            ciphers: scope.get(&SSL_CIPHERS),
+            prefer_server_ciphers: scope.get(&SSL_PREFER_SERVER_CIPHERS),
+            ecdh_curves: scope.get(&SSL_ECDH_CURVE),
+            dhparam: scope.maybe(&SSL_DHPARAM),
+            session_cache: scope.get(&SSL_SESSION_CACHE),
+            session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
+            session_tickets: scope.get(&SSL_SESSION_TICKETS),
+            ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
+            reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
+            buffer_size: scope.count(&SSL_BUFFER_SIZE),
+            verify_client: scope.get(&SSL_VERIFY_CLIENT),
+            verify_depth: scope.small(&SSL_VERIFY_DEPTH),
+            client_certificate: scope.maybe(&SSL_CLIENT_CERTIFICATE),
+            trusted_certificate: scope.maybe(&SSL_TRUSTED_CERTIFICATE),
+            crl: scope.maybe(&SSL_CRL),
         };
         self.check_client_verification(&tls, scope);
         tls
@@ -345,14 +424,12 @@ impl Resolver<'_, '_> {
         if speaks && verifies && !knows {
             let message =
                 "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
-            let mut problem = Diagnostic::error(message);
-            let written = scope.nearest(&["ssl_verify_client"]);
-            if let Some(entry) =
-                written.and_then(|found| found.level.named("ssl_verify_client").next())
-            {
-                problem = problem.at(entry.directive.head(), "");
-            }
-            self.reading.report.push(problem);
+            let problem = Diagnostic::error(message);
+            let written = scope.written_at(&SSL_VERIFY_CLIENT, self.nowhere);
+            self.reading.report.push(match written {
+                Some(span) => problem.at(span, ""),
+                None => problem,
+            });
         }
     }
 }

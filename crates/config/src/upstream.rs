@@ -4,70 +4,136 @@ pub(crate) mod server;
 
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Span, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{Braces, Context, H, Row, U, Value, works};
-use crate::draft::{Entry, Level, walk};
-use crate::read::{Reading, Reads, duration, invalid_parameter, number, present, text};
+use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
+use crate::draft::{Level, walk};
+use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
 use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
-use crate::value;
-use crate::value::{Endpoint, Host, Located};
+use crate::value::{self, Endpoint, Host, Located};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works("hash", U, Between(1, 2), "", "Chooses a peer by a key.", hash),
-    works("ip_hash", U, Exactly(0), "", "Chooses a peer by the client's address.", present),
-    works(
-        "keepalive",
-        U,
-        Between(1, 2),
-        "32",
-        "Idle connections that each worker keeps; 0 for none.",
-        keepalive,
-    ),
-    works(
-        "keepalive_requests",
-        U,
-        Exactly(1),
-        "1000",
-        "Requests on one upstream connection.",
-        number,
-    ),
-    works(
-        "keepalive_time",
-        U,
-        Exactly(1),
-        "1h",
-        "How long an upstream connection takes requests.",
-        duration,
-    ),
-    works(
-        "keepalive_timeout",
-        U,
-        Exactly(1),
-        "60s",
-        "How long an idle upstream connection stays.",
-        duration,
-    ),
-    works(
-        "least_conn",
-        U,
-        Exactly(0),
-        "",
-        "Chooses the peer with the fewest connections.",
-        present,
-    ),
-    works("random", U, Between(0, 2), "", "Chooses a peer by chance.", random),
-    works("server", U, AtLeast(1), "", "Adds peers.", server).many(),
-    works("upstream", H, Exactly(1), "", "Holds a group of peers.", text)
-        .block(Braces::Level(Context::Upstream))
-        .many(),
-    works("zone", U, Between(1, 2), "", "Shares the group's state between workers.", zone),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &HASH,
+    &IP_HASH,
+    &KEEPALIVE,
+    &KEEPALIVE_REQUESTS,
+    &KEEPALIVE_TIME,
+    &KEEPALIVE_TIMEOUT,
+    &LEAST_CONN,
+    &RANDOM,
+    &SERVER,
+    &UPSTREAM,
+    &ZONE,
 ];
+
+/// `hash`
+pub(crate) static HASH: Directive<Balance> = Directive {
+    name: "hash",
+    contexts: U,
+    arity: Between(1, 2),
+    doc: "Chooses a peer by a key.",
+    ..Directive::once(hash)
+};
+
+/// `ip_hash`
+pub(crate) static IP_HASH: Directive<Balance> = Directive {
+    name: "ip_hash",
+    contexts: U,
+    arity: Exactly(0),
+    doc: "Chooses a peer by the client's address.",
+    ..Directive::once(|_, _| Ok(Balance::IpHash))
+};
+
+/// `keepalive`
+pub(crate) static KEEPALIVE: Directive<u64> = Directive {
+    name: "keepalive",
+    contexts: U,
+    arity: Between(1, 2),
+    default: "32",
+    doc: "Idle connections that each worker keeps; 0 for none.",
+    ..Directive::once(keepalive)
+};
+
+/// `keepalive_requests`
+pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
+    name: "keepalive_requests",
+    contexts: U,
+    arity: Exactly(1),
+    default: "1000",
+    doc: "Requests on one upstream connection.",
+    ..Directive::once(number)
+};
+
+/// `keepalive_time`
+pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
+    name: "keepalive_time",
+    contexts: U,
+    arity: Exactly(1),
+    default: "1h",
+    doc: "How long an upstream connection takes requests.",
+    ..Directive::once(duration)
+};
+
+/// `keepalive_timeout`
+pub(crate) static KEEPALIVE_TIMEOUT: Directive<Duration> = Directive {
+    name: "keepalive_timeout",
+    contexts: U,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "How long an idle upstream connection stays.",
+    ..Directive::once(duration)
+};
+
+/// `least_conn`
+pub(crate) static LEAST_CONN: Directive<Balance> = Directive {
+    name: "least_conn",
+    contexts: U,
+    arity: Exactly(0),
+    doc: "Chooses the peer with the fewest connections.",
+    ..Directive::once(|_, _| Ok(Balance::LeastConn))
+};
+
+/// `random`
+pub(crate) static RANDOM: Directive<Balance> = Directive {
+    name: "random",
+    contexts: U,
+    arity: Between(0, 2),
+    doc: "Chooses a peer by chance.",
+    ..Directive::once(random)
+};
+
+/// `server`
+pub(crate) static SERVER: Directive<UpstreamServer> = Directive {
+    name: "server",
+    contexts: U,
+    arity: AtLeast(1),
+    doc: "Adds peers.",
+    ..Directive::repeated(server)
+};
+
+/// `upstream`
+pub(crate) static UPSTREAM: Directive<Box<[u8]>> = Directive {
+    name: "upstream",
+    contexts: H,
+    arity: Exactly(1),
+    doc: "Holds a group of peers.",
+    braces: Braces::Level(Context::Upstream),
+    ..Directive::repeated(text)
+};
+
+/// `zone`
+pub(crate) static ZONE: Directive<Zone> = Directive {
+    name: "zone",
+    contexts: U,
+    arity: Between(1, 2),
+    doc: "Shares the group's state between workers.",
+    ..Directive::once(zone)
+};
 
 /// Index into [`Http::upstreams`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +188,7 @@ pub enum Balance {
 }
 
 /// `keepalive N [local]`.
-fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let count = value::number(&word.value).ok_or_else(|| {
         Diagnostic::error(format!("invalid value \"{word}\" in \"keepalive\" directive"))
@@ -130,20 +196,20 @@ fn keepalive(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     })?;
     match directive.args.get(1) {
         Some(word) if !word.is("local") => Err(invalid_parameter(word)),
-        _ => Ok(Value::new(count)),
+        _ => Ok(count),
     }
 }
 
-fn hash(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn hash(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
     let consistent = match directive.args.get(1) {
         None => false,
         Some(word) if word.is("consistent") => true,
         Some(word) => return Err(invalid_parameter(word)),
     };
-    Ok(Value::new(Balance::Hash { key: reading.template(&directive.args[0])?, consistent }))
+    Ok(Balance::Hash { key: reading.template(&directive.args[0])?, consistent })
 }
 
-fn random(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn random(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
     let two = match directive.args.first() {
         None => false,
         Some(word) if word.is("two") => true,
@@ -151,7 +217,7 @@ fn random(_: &mut Reading<'_>, directive: &Directive) -> Reads {
     };
     match directive.args.get(1) {
         Some(word) if !word.is("least_conn") => Err(invalid_parameter(word)),
-        _ => Ok(Value::new(Balance::Random { two })),
+        _ => Ok(Balance::Random { two }),
     }
 }
 
@@ -163,7 +229,7 @@ pub(crate) struct Zone {
     pub(crate) sized: bool,
 }
 
-fn zone(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
     let name = &directive.args[0];
     if name.value.is_empty() {
         return Err(Diagnostic::error(format!("invalid zone name \"{name}\"")).at(name.span, ""));
@@ -180,11 +246,11 @@ fn zone(_: &mut Reading<'_>, directive: &Directive) -> Reads {
         }
     }
     let name = Located { value: name.value.clone(), span: name.span };
-    Ok(Value::new(Zone { name, sized: size.is_some() }))
+    Ok(Zone { name, sized: size.is_some() })
 }
 
 /// The directives that say how peers are chosen.
-const METHODS: [&str; 4] = ["hash", "ip_hash", "least_conn", "random"];
+static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDOM];
 
 impl Resolver<'_, '_> {
     /// Takes in every `upstream` block; they may be used before they stand.
@@ -192,11 +258,11 @@ impl Resolver<'_, '_> {
         let defaults = default_directives(Context::Upstream, self.nowhere);
         let defaults = walk(self.reading, &defaults, Context::Upstream, true);
         let outermost = Scope::outermost(&defaults);
-        for entry in http.named("upstream") {
-            let (Some(name), Some(level)) = (entry.value::<Box<[u8]>>(), &entry.level) else {
+        for line in http.lines(&UPSTREAM) {
+            let (Some(name), Some(level)) = (line.value.cloned(), line.level) else {
                 continue;
             };
-            let span = entry.directive.head();
+            let span = line.directive.head();
             let key = name.to_ascii_lowercase();
             if self.explicit.contains_key(&key) {
                 self.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
@@ -211,9 +277,8 @@ impl Resolver<'_, '_> {
 
     /// Groups may share a zone, but one must say how large it is.
     fn check_zones(&mut self, http: &Level<'_>) {
-        let levels = http.named("upstream").filter_map(|entry| entry.level.as_ref());
-        let zones: Vec<Zone> =
-            levels.flat_map(|level| level.named("zone")).filter_map(Entry::value).collect();
+        let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
+        let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
         for zone in &zones {
             let same = |other: &&Zone| other.name.value == zone.name.value;
             if !zones.iter().filter(same).any(|other| other.sized) {
@@ -232,11 +297,11 @@ impl Resolver<'_, '_> {
         scope: &Scope<'_, '_>,
         span: Span,
     ) -> Upstream {
-        if !level.has("server") {
+        if !level.has(&SERVER) {
             let problem = Diagnostic::error("no servers are inside upstream");
             self.reading.report.push(problem.at(span, "").help("add `server host:port;`"));
         }
-        let servers: Vec<UpstreamServer> = level.named("server").filter_map(Entry::value).collect();
+        let servers: Vec<UpstreamServer> = level.values(&SERVER).collect();
         if !servers.is_empty() && servers.iter().all(|server| server.backup) {
             self.error(format!("no servers in upstream \"{}\"", printable(&name)), span);
         }
@@ -245,33 +310,30 @@ impl Resolver<'_, '_> {
             explicit: true,
             servers,
             balance: self.balance(level),
-            keepalive: scope.count("keepalive"),
-            keepalive_requests: scope.one("keepalive_requests"),
-            keepalive_time: scope.one("keepalive_time"),
-            keepalive_timeout: scope.one("keepalive_timeout"),
-            zone: scope.maybe::<Zone>("zone").map(|zone| zone.name.value),
+            keepalive: scope.count(&KEEPALIVE),
+            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+            keepalive_time: scope.get(&KEEPALIVE_TIME),
+            keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
+            zone: scope.maybe(&ZONE).map(|zone| zone.name.value),
             span,
         }
     }
 
     fn balance(&mut self, level: &Level<'_>) -> Balance {
         let mut balance = Balance::RoundRobin;
-        let mut chosen: Option<&str> = None;
+        let mut chosen = false;
         for entry in level.entries() {
-            let name = entry.row.name;
-            if METHODS.contains(&name) {
-                if chosen.replace(name).is_some() {
+            if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
+                if std::mem::replace(&mut chosen, true) {
                     let problem = Diagnostic::warning("load balancing method redefined");
-                    let problem = problem.at(entry.directive.head(), "this one applies");
+                    let problem = problem.at(line.directive.head(), "this one applies");
                     self.reading.report.push(problem);
                 }
-                balance = match name {
-                    "ip_hash" => Balance::IpHash,
-                    "least_conn" => Balance::LeastConn,
-                    _ => entry.value().unwrap_or(balance),
-                };
-            } else if name == "server" && !matches!(chosen, None | Some("least_conn")) {
-                let backup = entry.directive.args.iter().find(|word| word.is("backup"));
+                balance = line.value.cloned().unwrap_or(balance);
+            } else if let Some(line) = entry.of(&SERVER)
+                && !matches!(balance, Balance::RoundRobin | Balance::LeastConn)
+            {
+                let backup = line.directive.args.iter().find(|word| word.is("backup"));
                 if let Some(word) = backup {
                     let message = "balancing method does not support parameter \"backup\"";
                     self.error(message, word.span);

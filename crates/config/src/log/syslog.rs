@@ -4,8 +4,7 @@ use wssgate_syntax::{Diagnostic, Word};
 
 use crate::listen::ListenAddr;
 use crate::read::Reading;
-use crate::value;
-use crate::value::Form;
+use crate::value::{self, Form};
 
 /// Parameters of a `syslog:` target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

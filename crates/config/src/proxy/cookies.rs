@@ -1,9 +1,9 @@
 //! `proxy_cookie_…`: what becomes of cookies.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::Between;
-use crate::directive::{HSL, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HSL};
 use crate::proxy::redirect::{Pattern, pattern};
 use crate::read::{Reading, Reads, directive_problem, invalid_parameter};
 use crate::resolve::Resolver;
@@ -11,28 +11,35 @@ use crate::scope::Scope;
 use crate::template::Template;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "proxy_cookie_domain",
-        HSL,
-        Between(1, 2),
-        "",
-        "Changes the domain of cookies.",
-        cookie_domain,
-    )
-    .many(),
-    works(
-        "proxy_cookie_flags",
-        HSL,
-        Between(1, 4),
-        "",
-        "Changes the flags of cookies.",
-        cookie_flags,
-    )
-    .many(),
-    works("proxy_cookie_path", HSL, Between(1, 2), "", "Changes the path of cookies.", cookie_path)
-        .many(),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&PROXY_COOKIE_DOMAIN, &PROXY_COOKIE_FLAGS, &PROXY_COOKIE_PATH];
+
+/// `proxy_cookie_domain`
+pub(crate) static PROXY_COOKIE_DOMAIN: Directive<CookieDraft<CookieRewrite>> = Directive {
+    name: "proxy_cookie_domain",
+    contexts: HSL,
+    arity: Between(1, 2),
+    doc: "Changes the domain of cookies.",
+    ..Directive::repeated(cookie_domain)
+};
+
+/// `proxy_cookie_flags`
+pub(crate) static PROXY_COOKIE_FLAGS: Directive<CookieDraft<CookieFlags>> = Directive {
+    name: "proxy_cookie_flags",
+    contexts: HSL,
+    arity: Between(1, 4),
+    doc: "Changes the flags of cookies.",
+    ..Directive::repeated(cookie_flags)
+};
+
+/// `proxy_cookie_path`
+pub(crate) static PROXY_COOKIE_PATH: Directive<CookieDraft<CookieRewrite>> = Directive {
+    name: "proxy_cookie_path",
+    contexts: HSL,
+    arity: Between(1, 2),
+    doc: "Changes the path of cookies.",
+    ..Directive::repeated(cookie_path)
+};
 
 /// One rule of `proxy_cookie_domain` or `proxy_cookie_path`.
 #[derive(Clone, Debug)]
@@ -55,7 +62,7 @@ pub struct CookieFlags {
 /// `proxy_cookie_…`: `None` is `off`.
 pub(crate) type CookieDraft<T> = Option<T>;
 
-fn is_off(directive: &Directive) -> Result<bool, Diagnostic> {
+fn is_off(directive: &syntax::Directive) -> Result<bool, Diagnostic> {
     match &directive.args[..] {
         [word] if word.is("off") => Ok(true),
         [word] => Err(invalid_parameter(word)),
@@ -63,9 +70,12 @@ fn is_off(directive: &Directive) -> Result<bool, Diagnostic> {
     }
 }
 
-fn cookie_domain(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn cookie_domain(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<CookieDraft<CookieRewrite>> {
     if is_off(directive)? {
-        return Ok(Value::new(CookieDraft::<CookieRewrite>::None));
+        return Ok(CookieDraft::<CookieRewrite>::None);
     }
     let [from, to] = &directive.args[..] else {
         return Err(directive_problem(directive, &directive.args[0], "invalid value"));
@@ -80,26 +90,32 @@ fn cookie_domain(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         Pattern::Text(_) => reading.template(&without_dot(to))?,
         Pattern::Regex(_) => reading.template(to)?,
     };
-    Ok(Value::new(Some(CookieRewrite { from, to })))
+    Ok(Some(CookieRewrite { from, to }))
 }
 
-fn cookie_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn cookie_path(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<CookieDraft<CookieRewrite>> {
     if is_off(directive)? {
-        return Ok(Value::new(CookieDraft::<CookieRewrite>::None));
+        return Ok(CookieDraft::<CookieRewrite>::None);
     }
     let from = pattern(reading, &directive.args[0], false)?;
     let to = reading.template(&directive.args[1])?;
-    Ok(Value::new(Some(CookieRewrite { from, to })))
+    Ok(Some(CookieRewrite { from, to }))
 }
 
-fn cookie_flags(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn cookie_flags(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<CookieDraft<CookieFlags>> {
     if is_off(directive)? {
-        return Ok(Value::new(CookieDraft::<CookieFlags>::None));
+        return Ok(CookieDraft::<CookieFlags>::None);
     }
     let cookie = pattern(reading, &directive.args[0], true)?;
     let flags: Result<Vec<Template>, _> =
         directive.args[1..].iter().map(|word| reading.template(word)).collect();
-    Ok(Value::new(Some(CookieFlags { cookie, flags: flags? })))
+    Ok(Some(CookieFlags { cookie, flags: flags? }))
 }
 
 impl Resolver<'_, '_> {
@@ -107,16 +123,16 @@ impl Resolver<'_, '_> {
     pub(crate) fn cookie_rules<T: Clone + 'static>(
         &mut self,
         scope: &Scope<'_, '_>,
-        name: &str,
+        row: &'static Directive<CookieDraft<T>>,
     ) -> Vec<T> {
-        let Some(found) = scope.nearest(&[name]) else {
+        let Some(level) = scope.nearest(&[row]) else {
             return Vec::new();
         };
-        let drafts: Vec<CookieDraft<T>> = found.all(name);
+        let drafts: Vec<CookieDraft<T>> = level.values(row).collect();
         if drafts.len() > 1 && drafts.iter().any(Option::is_none) {
-            let second = found.level.named(name).nth(1);
-            let span = second.map_or(self.nowhere, |entry| entry.directive.head());
-            self.error(format!("\"{name}\" directive is duplicate"), span);
+            let second = level.lines(row).nth(1);
+            let span = second.map_or(self.nowhere, |line| line.directive.head());
+            self.error(format!("\"{}\" directive is duplicate", row.name), span);
         }
         drafts.into_iter().flatten().collect()
     }

@@ -1,40 +1,47 @@
 //! `proxy_next_upstream`: when the next peer is tried.
 
-use wssgate_syntax::{Diagnostic, Directive};
+use std::time::Duration;
+
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Exactly};
-use crate::directive::{HSL, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HSL};
 use crate::read::{Reading, Reads, duration, invalid_value, number};
 use crate::scope::Scope;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "proxy_next_upstream",
-        HSL,
-        AtLeast(1),
-        "error timeout",
-        "When the next peer is tried.",
-        next_upstream,
-    )
-    .many(),
-    works(
-        "proxy_next_upstream_timeout",
-        HSL,
-        Exactly(1),
-        "0",
-        "How long peers are tried; 0 without limit.",
-        duration,
-    ),
-    works(
-        "proxy_next_upstream_tries",
-        HSL,
-        Exactly(1),
-        "0",
-        "How many peers are tried; 0 without limit.",
-        number,
-    ),
-];
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&PROXY_NEXT_UPSTREAM, &PROXY_NEXT_UPSTREAM_TIMEOUT, &PROXY_NEXT_UPSTREAM_TRIES];
+
+/// `proxy_next_upstream`
+pub(crate) static PROXY_NEXT_UPSTREAM: Directive<(NextUpstream, bool)> = Directive {
+    name: "proxy_next_upstream",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "error timeout",
+    doc: "When the next peer is tried.",
+    ..Directive::repeated(next_upstream)
+};
+
+/// `proxy_next_upstream_timeout`
+pub(crate) static PROXY_NEXT_UPSTREAM_TIMEOUT: Directive<Duration> = Directive {
+    name: "proxy_next_upstream_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "0",
+    doc: "How long peers are tried; 0 without limit.",
+    ..Directive::once(duration)
+};
+
+/// `proxy_next_upstream_tries`
+pub(crate) static PROXY_NEXT_UPSTREAM_TRIES: Directive<u64> = Directive {
+    name: "proxy_next_upstream_tries",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "0",
+    doc: "How many peers are tried; 0 without limit.",
+    ..Directive::once(number)
+};
 
 /// When the next peer is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,10 @@ pub struct NextUpstream {
     pub http_504: bool,
 }
 
-fn next_upstream(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn next_upstream(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<(NextUpstream, bool)> {
     let mut next = NO_NEXT;
     let mut off = false;
     for word in &directive.args {
@@ -90,7 +100,7 @@ fn next_upstream(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
                 .push(Diagnostic::warning(format!("duplicate value \"{word}\"")).at(word.span, ""));
         }
     }
-    Ok(Value::new((next, off)))
+    Ok((next, off))
 }
 
 /// `proxy_next_upstream off`.
@@ -110,7 +120,7 @@ pub(crate) const NO_NEXT: NextUpstream = NextUpstream {
 
 /// The conditions of all lines of a level together; `off` turns them all off.
 pub(crate) fn conditions(scope: &Scope<'_, '_>) -> NextUpstream {
-    let lines: Vec<(NextUpstream, bool)> = scope.all("proxy_next_upstream");
+    let lines: Vec<(NextUpstream, bool)> = scope.all(&PROXY_NEXT_UPSTREAM);
     if lines.iter().any(|(_, off)| *off) {
         return NO_NEXT;
     }

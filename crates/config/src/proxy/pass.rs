@@ -1,27 +1,28 @@
 //! `proxy_pass`: where requests go.
 
-use wssgate_syntax::{Diagnostic, Directive, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::directive::Arity::Exactly;
-use crate::directive::{L, LI, Row, Value, X, works};
+use crate::directive::{AnyDirective, Directive, L, LI, X};
 use crate::location::{Content, LocationKind, Place};
 use crate::read::{Reading, Reads, has_variables};
 use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::upstream::UpstreamId;
-use crate::value;
-use crate::value::{Endpoint, Form, Host};
+use crate::value::{self, Endpoint, Form, Host};
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[works(
-    "proxy_pass",
-    L | LI | X,
-    Exactly(1),
-    "",
-    "Passes requests to an upstream.",
-    proxy_pass,
-)];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&PROXY_PASS];
+
+/// `proxy_pass`
+pub(crate) static PROXY_PASS: Directive<PassDraft> = Directive {
+    name: "proxy_pass",
+    contexts: L | LI | X,
+    arity: Exactly(1),
+    doc: "Passes requests to an upstream.",
+    ..Directive::once(proxy_pass)
+};
 
 /// `proxy_pass`.
 #[derive(Clone, Debug)]
@@ -65,10 +66,10 @@ pub(crate) enum PassDraft {
     },
 }
 
-fn proxy_pass(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn proxy_pass(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<PassDraft> {
     let word = &directive.args[0];
     if has_variables(word) {
-        return reading.template(word).map(PassDraft::Variable).map(Value::new);
+        return reading.template(word).map(PassDraft::Variable);
     }
     let (tls, rest) = match split_scheme(&word.value) {
         Some(found) => found,
@@ -82,7 +83,7 @@ fn proxy_pass(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         let rest = wssgate_syntax::printable(rest);
         Diagnostic::error(format!("{error} in upstream \"{rest}\"")).at(word.span, "")
     })?;
-    Ok(Value::new(PassDraft::Fixed { tls, endpoint, url: word.value.clone(), span: word.span }))
+    Ok(PassDraft::Fixed { tls, endpoint, url: word.value.clone(), span: word.span })
 }
 
 /// Whether TLS is asked for, and what follows the scheme.
@@ -99,7 +100,7 @@ fn split_scheme(url: &[u8]) -> Option<(bool, &[u8])> {
 impl Resolver<'_, '_> {
     /// The `proxy_pass` written on this level.
     pub(crate) fn own_pass(&mut self, scope: &Scope<'_, '_>, place: &Place) -> Option<ProxyPass> {
-        match scope.level.named("proxy_pass").next()?.value::<PassDraft>()? {
+        match scope.level.last(&PROXY_PASS)? {
             PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
             PassDraft::Fixed { tls, endpoint, span, .. } => {
                 let upstream = self.upstream_for(&endpoint, default_port(tls), span);

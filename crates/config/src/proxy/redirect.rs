@@ -1,12 +1,11 @@
 //! `proxy_redirect`: what becomes of `Location` and `Refresh`.
 
-use wssgate_syntax::{Diagnostic, Directive, Span, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::Between;
-use crate::directive::{HSL, Row, Value, works};
-use crate::draft::Entry;
+use crate::directive::{AnyDirective, Directive, HSL};
 use crate::location::Place;
-use crate::proxy::pass::PassDraft;
+use crate::proxy::pass::{self, PassDraft};
 use crate::read::{Reading, Reads, invalid_parameter};
 use crate::regex::Regex;
 use crate::resolve::Resolver;
@@ -14,15 +13,16 @@ use crate::scope::Scope;
 use crate::template::Template;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[works(
-    "proxy_redirect",
-    HSL,
-    Between(1, 2),
-    "",
-    "Changes `Location` and `Refresh` of upstream answers.",
-    redirect,
-)
-.many()];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&PROXY_REDIRECT];
+
+/// `proxy_redirect`
+pub(crate) static PROXY_REDIRECT: Directive<RedirectDraft> = Directive {
+    name: "proxy_redirect",
+    contexts: HSL,
+    arity: Between(1, 2),
+    doc: "Changes `Location` and `Refresh` of upstream answers.",
+    ..Directive::repeated(redirect)
+};
 
 /// One `proxy_redirect` rule.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub(crate) enum RedirectDraft {
     Rule(ProxyRedirect),
 }
 
-fn redirect(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn redirect(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<RedirectDraft> {
     let draft = match &directive.args[..] {
         [word] if word.is("off") => RedirectDraft::Off(word.span),
         [word] if word.is("default") => RedirectDraft::Default(word.span),
@@ -75,7 +75,7 @@ fn redirect(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
         }
         _ => unreachable!("the row asks for one or two arguments"),
     };
-    Ok(Value::new(draft))
+    Ok(draft)
 }
 
 /// Text, or a regular expression behind `~` (without case behind `~*`, or always when `caseless`).
@@ -121,20 +121,21 @@ impl Resolver<'_, '_> {
         let default = own_default(scope, place);
         let mut own: Vec<ProxyRedirect> = Vec::new();
         let mut off = false;
-        for entry in scope.level.named("proxy_redirect") {
-            let duplicate = match entry.value::<RedirectDraft>() {
+        for line in scope.level.lines(&PROXY_REDIRECT) {
+            let written = line.directive;
+            let duplicate = match line.value {
                 Some(RedirectDraft::Off(span)) => {
                     let duplicate = off || !own.is_empty();
                     off = true;
-                    duplicate.then_some(span)
+                    duplicate.then_some(*span)
                 }
                 Some(RedirectDraft::Default(span)) => {
-                    own.extend(self.explicit_default(scope, entry, &default, span));
-                    off.then_some(span)
+                    own.extend(self.explicit_default(scope, written, &default, *span));
+                    off.then_some(*span)
                 }
                 Some(RedirectDraft::Rule(rule)) => {
-                    own.push(rule);
-                    off.then(|| entry.directive.head())
+                    own.push(rule.clone());
+                    off.then(|| written.head())
                 }
                 None => None,
             };
@@ -142,7 +143,7 @@ impl Resolver<'_, '_> {
                 self.error("\"proxy_redirect\" directive is duplicate", span);
             }
         }
-        let said = scope.level.has("proxy_redirect");
+        let said = scope.level.has(&PROXY_REDIRECT);
         let on = if said { !off } else { outer.on };
         let mut rules = Some(own).filter(|own| !own.is_empty());
         if on && rules.is_none() {
@@ -154,18 +155,17 @@ impl Resolver<'_, '_> {
     fn explicit_default(
         &mut self,
         scope: &Scope<'_, '_>,
-        entry: &Entry<'_>,
+        written: &syntax::Directive,
         default: &Option<ProxyRedirect>,
         span: Span,
     ) -> Option<ProxyRedirect> {
-        let pass = scope.level.named("proxy_pass").next();
-        let message = match pass.and_then(|pass| Some((pass.value()?, pass.directive.span))) {
+        let pass = scope.level.lines(&pass::PROXY_PASS).next();
+        let message = match pass.and_then(|pass| Some((pass.value?, pass.directive.span))) {
             Some((PassDraft::Variable(_), _)) => {
                 "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables"
             }
             Some((PassDraft::Fixed { .. }, pass_span))
-                if pass_span.file != entry.directive.span.file
-                    || pass_span.start < entry.directive.span.start =>
+                if pass_span.file != written.span.file || pass_span.start < written.span.start =>
             {
                 return default.clone();
             }
@@ -178,7 +178,7 @@ impl Resolver<'_, '_> {
 
 /// What `proxy_redirect default` means on a level that has a `proxy_pass` without variables.
 fn own_default(scope: &Scope<'_, '_>, place: &Place) -> Option<ProxyRedirect> {
-    match scope.level.named("proxy_pass").next()?.value::<PassDraft>()? {
+    match scope.level.last(&pass::PROXY_PASS)? {
         PassDraft::Variable(_) => None,
         PassDraft::Fixed { url, endpoint, .. } if endpoint.uri.is_empty() => {
             let from = [&url[..], b"/"].concat();

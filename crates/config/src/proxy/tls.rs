@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use wssgate_syntax::Directive;
+use wssgate_syntax as syntax;
 
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
-use crate::directive::{HSL, Row, Value, works};
+use crate::directive::{AnyDirective, Directive, HSL};
 use crate::read::{Reading, Reads, conf_path, flag, located_text, number, template};
 use crate::resolve::Resolver;
 use crate::scope::Scope;
@@ -14,84 +14,134 @@ use crate::tls::{TlsProtocols, key_file, protocols, union};
 use crate::value::Located;
 
 /// The rows.
-pub(crate) const ROWS: &[Row] = &[
-    works(
-        "proxy_ssl_certificate",
-        HSL,
-        Exactly(1),
-        "",
-        "Our certificate towards upstreams; empty for none.",
-        own_key_file,
-    ),
-    works(
-        "proxy_ssl_certificate_key",
-        HSL,
-        Exactly(1),
-        "",
-        "The key of that certificate.",
-        own_key_file,
-    ),
-    works(
-        "proxy_ssl_ciphers",
-        HSL,
-        Exactly(1),
-        "DEFAULT",
-        "Cipher suites towards upstreams.",
-        located_text,
-    ),
-    works("proxy_ssl_crl", HSL, Exactly(1), "", "Revoked upstream certificates.", conf_path),
-    works(
-        "proxy_ssl_name",
-        HSL,
-        Exactly(1),
-        "",
-        "The name that upstream certificates must have.",
-        template,
-    ),
-    works(
-        "proxy_ssl_password_file",
-        HSL,
-        Exactly(1),
-        "",
-        "Passphrases of that key, one a line; each is tried.",
-        conf_path,
-    ),
-    works(
-        "proxy_ssl_protocols",
-        HSL,
-        AtLeast(1),
-        "TLSv1.2 TLSv1.3",
-        "Protocol versions towards upstreams.",
-        protocols,
-    )
-    .many(),
-    works(
-        "proxy_ssl_server_name",
-        HSL,
-        Flag,
-        "off",
-        "Sends the upstream's name in the handshake.",
-        flag,
-    ),
-    works("proxy_ssl_session_reuse", HSL, Flag, "on", "Resumes sessions with upstreams.", flag),
-    works(
-        "proxy_ssl_trusted_certificate",
-        HSL,
-        Exactly(1),
-        "",
-        "CAs of upstream certificates.",
-        conf_path,
-    ),
-    works("proxy_ssl_verify", HSL, Flag, "off", "Verifies upstream certificates.", flag),
-    works(
-        "proxy_ssl_verify_depth",
-        HSL,
-        Exactly(1),
-        "1",
-        "Bounds the chain of upstream certificates.",
-        number,
-    ),
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &PROXY_SSL_CERTIFICATE,
+    &PROXY_SSL_CERTIFICATE_KEY,
+    &PROXY_SSL_CIPHERS,
+    &PROXY_SSL_CRL,
+    &PROXY_SSL_NAME,
+    &PROXY_SSL_PASSWORD_FILE,
+    &PROXY_SSL_PROTOCOLS,
+    &PROXY_SSL_SERVER_NAME,
+    &PROXY_SSL_SESSION_REUSE,
+    &PROXY_SSL_TRUSTED_CERTIFICATE,
+    &PROXY_SSL_VERIFY,
+    &PROXY_SSL_VERIFY_DEPTH,
 ];
+
+/// `proxy_ssl_certificate`
+pub(crate) static PROXY_SSL_CERTIFICATE: Directive<Option<Located<PathBuf>>> = Directive {
+    name: "proxy_ssl_certificate",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Our certificate towards upstreams; empty for none.",
+    ..Directive::once(own_key_file)
+};
+
+/// `proxy_ssl_certificate_key`
+pub(crate) static PROXY_SSL_CERTIFICATE_KEY: Directive<Option<Located<PathBuf>>> = Directive {
+    name: "proxy_ssl_certificate_key",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The key of that certificate.",
+    ..Directive::once(own_key_file)
+};
+
+/// `proxy_ssl_ciphers`
+pub(crate) static PROXY_SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
+    name: "proxy_ssl_ciphers",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "DEFAULT",
+    doc: "Cipher suites towards upstreams.",
+    ..Directive::once(located_text)
+};
+
+/// `proxy_ssl_crl`
+pub(crate) static PROXY_SSL_CRL: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_crl",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Revoked upstream certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_name`
+pub(crate) static PROXY_SSL_NAME: Directive<Template> = Directive {
+    name: "proxy_ssl_name",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The name that upstream certificates must have.",
+    ..Directive::once(template)
+};
+
+/// `proxy_ssl_password_file`
+pub(crate) static PROXY_SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_password_file",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Passphrases of that key, one a line; each is tried.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_protocols`
+pub(crate) static PROXY_SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
+    name: "proxy_ssl_protocols",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "TLSv1.2 TLSv1.3",
+    doc: "Protocol versions towards upstreams.",
+    ..Directive::repeated(protocols)
+};
+
+/// `proxy_ssl_server_name`
+pub(crate) static PROXY_SSL_SERVER_NAME: Directive<bool> = Directive {
+    name: "proxy_ssl_server_name",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Sends the upstream's name in the handshake.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_session_reuse`
+pub(crate) static PROXY_SSL_SESSION_REUSE: Directive<bool> = Directive {
+    name: "proxy_ssl_session_reuse",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Resumes sessions with upstreams.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_trusted_certificate`
+pub(crate) static PROXY_SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_trusted_certificate",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "CAs of upstream certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_verify`
+pub(crate) static PROXY_SSL_VERIFY: Directive<bool> = Directive {
+    name: "proxy_ssl_verify",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Verifies upstream certificates.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_verify_depth`
+pub(crate) static PROXY_SSL_VERIFY_DEPTH: Directive<u64> = Directive {
+    name: "proxy_ssl_verify_depth",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1",
+    doc: "Bounds the chain of upstream certificates.",
+    ..Directive::once(number)
+};
 
 /// `proxy_ssl_*`.
 #[derive(Clone, Debug)]
@@ -121,46 +171,45 @@ pub struct ProxyTls {
 }
 
 /// Reads a certificate or key; `None` for the empty text, which undoes what an outer level says.
-fn own_key_file(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+fn own_key_file(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Option<Located<PathBuf>>> {
     if directive.args[0].value.is_empty() {
-        return Ok(Value::new(None::<Located<PathBuf>>));
+        return Ok(None);
     }
-    let file = key_file(reading, directive)?;
-    Ok(Value::new(file.downcast::<Located<PathBuf>>().cloned()))
+    key_file(reading, directive).map(Some)
 }
 
 impl Resolver<'_, '_> {
     pub(crate) fn proxy_tls(&mut self, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
-        let certificate =
-            scope.maybe::<Option<Located<PathBuf>>>("proxy_ssl_certificate").flatten();
-        let key = scope.maybe::<Option<Located<PathBuf>>>("proxy_ssl_certificate_key").flatten();
+        let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
+        let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
         if let (true, Some(certificate), None) = (used, &certificate, &key) {
             let path = certificate.value.display();
             let message =
                 format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
             self.error(message, certificate.span);
         }
-        let verify: bool = scope.one("proxy_ssl_verify");
-        let trusted_certificate = scope.maybe("proxy_ssl_trusted_certificate");
+        let verify: bool = scope.get(&PROXY_SSL_VERIFY);
+        let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
         if used && verify && trusted_certificate.is_none() {
-            let found = scope.nearest(&["proxy_ssl_verify"]);
-            let entry = found.and_then(|found| found.level.named("proxy_ssl_verify").next());
             let message = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
-            let span = entry.map_or(self.nowhere, |entry| entry.directive.head());
-            self.error(message, span);
+            let written = scope.written_at(&PROXY_SSL_VERIFY, self.nowhere);
+            self.error(message, written.unwrap_or(self.nowhere));
         }
         ProxyTls {
-            server_name: scope.one("proxy_ssl_server_name"),
-            name: scope.maybe("proxy_ssl_name"),
+            server_name: scope.get(&PROXY_SSL_SERVER_NAME),
+            name: scope.maybe(&PROXY_SSL_NAME),
             verify,
-            verify_depth: scope.small("proxy_ssl_verify_depth"),
+            verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
             trusted_certificate,
-            crl: scope.maybe("proxy_ssl_crl"),
+            crl: scope.maybe(&PROXY_SSL_CRL),
             certificate: certificate.zip(key),
-            password_file: scope.maybe("proxy_ssl_password_file"),
-            protocols: union(&scope.all::<TlsProtocols>("proxy_ssl_protocols")),
-            ciphers: scope.one("proxy_ssl_ciphers"),
-            session_reuse: scope.one("proxy_ssl_session_reuse"),
+            password_file: scope.maybe(&PROXY_SSL_PASSWORD_FILE),
+            protocols: union(&scope.all(&PROXY_SSL_PROTOCOLS)),
+            ciphers: scope.get(&PROXY_SSL_CIPHERS),
+            session_reuse: scope.get(&PROXY_SSL_SESSION_REUSE),
         }
     }
 }

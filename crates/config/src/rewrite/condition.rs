@@ -1,8 +1,7 @@
 //! The condition of an `if`.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::directive::Value;
 use crate::map::variable_name;
 use crate::read::{Reading, Reads};
 use crate::regex::Regex;
@@ -56,7 +55,10 @@ pub enum FileTest {
 }
 
 /// Reads `( … )`, whose brackets may stick to the words inside.
-pub(crate) fn condition(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn condition(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Condition> {
     let words = inner_words(directive)?;
     let [first, rest @ ..] = &words[..] else {
         return Err(invalid_condition(&directive.args[0]));
@@ -68,7 +70,7 @@ pub(crate) fn condition(reading: &mut Reading<'_>, directive: &Directive) -> Rea
         ([b'-', _] | [b'!', b'-', _], [path]) => file_test(reading, first, path)?,
         _ => return Err(invalid_condition(first)),
     };
-    Ok(Value::new(condition))
+    Ok(condition)
 }
 
 fn invalid_condition(word: &Word) -> Diagnostic {
@@ -77,7 +79,7 @@ fn invalid_condition(word: &Word) -> Diagnostic {
         .help("e.g. `if ($variable = value)`")
 }
 
-fn inner_words(directive: &Directive) -> Result<Vec<Word>, Diagnostic> {
+fn inner_words(directive: &syntax::Directive) -> Result<Vec<Word>, Diagnostic> {
     let mut words = directive.args.clone();
     let first = &mut words[0];
     match first.value.strip_prefix(b"(") {

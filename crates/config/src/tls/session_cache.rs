@@ -1,8 +1,7 @@
 //! `ssl_session_cache`: where sessions are kept for resumption.
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::directive::Value;
 use crate::read::{Reading, Reads, parameter};
 use crate::value;
 
@@ -28,7 +27,10 @@ const SESSIONS_PER_MIB: u64 = 4000;
 /// Sessions of OpenSSL's own cache when no number is given.
 const BUILTIN_SESSIONS: usize = 20 * 1024;
 
-pub(crate) fn session_cache(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn session_cache(
+    _: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<SessionCache> {
     let mut cache = SessionCache::None;
     for word in &directive.args {
         if word.is("off") {
@@ -50,7 +52,7 @@ pub(crate) fn session_cache(_: &mut Reading<'_>, directive: &Directive) -> Reads
             return Err(invalid_cache(word));
         }
     }
-    Ok(Value::new(cache))
+    Ok(cache)
 }
 
 fn invalid_cache(word: &Word) -> Diagnostic {

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::directive::Value;
 use crate::listen::ListenAddr;
 use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
-use crate::value;
-use crate::value::Form;
+use crate::value::{self, Form};
 
 /// A `server` line of an upstream.
 #[derive(Clone, Debug)]
@@ -35,7 +33,10 @@ const DEFAULT_PORT: u16 = 80;
 
 const DEFAULT_FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) fn server(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn server(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<UpstreamServer> {
     let name = &directive.args[0];
     let mut server = UpstreamServer {
         name: name.value.clone(),
@@ -56,7 +57,7 @@ pub(crate) fn server(reading: &mut Reading<'_>, directive: &Directive) -> Reads 
     server.addresses = reading
         .addresses(&endpoint, DEFAULT_PORT)
         .map_err(|error| problem("host not found").note(error.to_string()))?;
-    Ok(Value::new(server))
+    Ok(server)
 }
 
 /// For suggestions.
