@@ -390,6 +390,7 @@ pub fn rows() -> &'static [Row] {
     static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
         let mut rows: Vec<Row> = TABLES.iter().copied().flatten().map(|row| row.row()).collect();
+        rows.extend(crate::foreign::rows());
         rows.extend(crate::refused::rows());
         rows.extend(crate::without_effect::rows());
         rows.sort_by(|left, right| (&left.name, left.contexts).cmp(&(&right.name, right.contexts)));

@@ -9,6 +9,7 @@ pub mod directive;
 mod draft;
 mod error_page;
 mod files;
+mod foreign;
 mod geo;
 mod headers;
 pub mod hosts;

@@ -1,24 +1,21 @@
 //! nginx's directives that are not implemented and cannot be left out: each with what to do instead.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{H, HS, HSL, HSLI, L, LI, M, Row, S, U, X, refused};
+use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, U, X, refused};
 
 const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
 const CHARSET: &str = "put the charset into `default_type` and `types`";
-const CONNECT: &str = "forward proxying with CONNECT is not implemented";
 const COOKIES: &str = "set the cookie in the upstream";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
 const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
 const FILES: &str = "serve files that need this elsewhere";
 const GEO: &str = "use `geo` with a list of networks";
-const GRPC: &str = "gRPC needs HTTP/2, which is not implemented";
 const HTTP_ONLY: &str = "only HTTP is proxied; run it in a server of its own";
 const KEY_FILES: &str = "keep private keys in files";
 const LIMITS: &str = "limits are not implemented yet; remove the line if the upstream limits";
 const LINKS: &str = "let the upstream check the link";
 const LISTINGS: &str = "serve directory listings elsewhere";
 const MEDIA: &str = "serve media elsewhere";
-const MEMCACHED: &str = "ask memcached in the upstream";
 const MIRROR: &str = "copy traffic in the upstream";
 const PAGES: &str = "change the page in the upstream";
 const PASSWORDS: &str =
@@ -29,13 +26,11 @@ const RANGES: &str = "remove the line: one range of a file is served";
 const REAL_IP: &str = "the client address is that of the connection; pass X-Forwarded-For on";
 const REFERER: &str = "compare `$http_referer` in a `map`";
 const SATISFY: &str = "remove the line: all access rules must allow";
-const SPEAK_HTTP: &str = "pass to a server that speaks HTTP, with `proxy_pass`";
 const SSL_FLAG: &str = "nginx has no such directive any more: write `listen 443 ssl;`";
 const STORE: &str = "store answers in the upstream";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
 const UPSTREAM_DECIDES: &str = "let the upstream decide";
 const USER_AGENT: &str = "compare `$http_user_agent` in a `map`";
-const UWSGI: &str = "let uwsgi speak HTTP (`http-socket`) and use `proxy_pass`";
 const WEBDAV: &str = "serve WebDAV elsewhere";
 const WHOLE_PAGE: &str = "let the upstream make the whole page";
 const XSLT: &str = "transform documents in the upstream";
@@ -58,14 +53,12 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("dav_access", HSL, Between(1, 3), WEBDAV),
         refused("dav_methods", HSL, AtLeast(1), WEBDAV).unless("off"),
         refused("disable_symlinks", HSL, Between(1, 2), FILES).unless("off"),
-        refused("fastcgi_pass", L | LI, Exactly(1), SPEAK_HTTP),
         refused("flv", L, Exactly(0), MEDIA),
         refused("geoip_city", H, Between(1, 2), GEO),
         refused("geoip_country", H, Between(1, 2), GEO),
         refused("geoip_org", H, Between(1, 2), GEO),
         refused("geoip_proxy", H, Exactly(1), GEO),
         refused("geoip_proxy_recursive", H, Flag, GEO),
-        refused("grpc_pass", L | LI, Exactly(1), GRPC),
         refused("image_filter", L, Between(1, 3), MEDIA),
         refused("image_filter_buffer", HSL, Exactly(1), MEDIA),
         refused("image_filter_interlace", HSL, Flag, MEDIA),
@@ -80,7 +73,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("limit_req_zone", H, Exactly(3), LIMITS),
         refused("mail", M, Exactly(0), HTTP_ONLY),
         refused("max_ranges", HSL, Exactly(1), RANGES),
-        refused("memcached_pass", L | LI, Exactly(1), MEMCACHED),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
         refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),
         refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
@@ -99,7 +91,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("real_ip_header", HSL, Exactly(1), REAL_IP),
         refused("real_ip_recursive", HSL, Flag, REAL_IP),
         refused("satisfy", HSL, Exactly(1), SATISFY).unless("all"),
-        refused("scgi_pass", L | LI, Exactly(1), SPEAK_HTTP),
         refused("secure_link", HSL, Exactly(1), LINKS),
         refused("secure_link_md5", HSL, Exactly(1), LINKS),
         refused("secure_link_secret", HSL, Exactly(1), LINKS),
@@ -117,9 +108,7 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("sticky", U, AtLeast(2), BALANCERS),
         refused("stream", M, Exactly(0), HTTP_ONLY),
         refused("sub_filter", HSL, Exactly(2), PAGES),
-        refused("tunnel_pass", S | L | LI, Between(0, 1), CONNECT),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
-        refused("uwsgi_pass", L | LI, Exactly(1), UWSGI),
         refused("valid_referers", S | L, AtLeast(1), REFERER),
         refused("xml_entities", HSL, Exactly(1), XSLT),
         refused("xml_external_entities", HSL, Flag, XSLT),
