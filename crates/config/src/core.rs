@@ -43,12 +43,12 @@ pub(crate) static DAEMON: Directive<bool> = Directive {
 };
 
 /// `env`
-pub(crate) static ENV: Directive<Box<[u8]>> = Directive {
+pub(crate) static ENV: Directive<()> = Directive {
     name: "env",
     contexts: M,
     arity: Exactly(1),
-    doc: "Keeps or sets an environment variable.",
-    ..Directive::repeated(env)
+    without_effect: "this process keeps its whole environment, and no variable is added to it",
+    ..Directive::repeated(present)
 };
 
 /// `events`
@@ -75,8 +75,7 @@ pub(crate) static MASTER_PROCESS: Directive<bool> = Directive {
     name: "master_process",
     contexts: M,
     arity: Flag,
-    default: "on",
-    doc: "Accepted for nginx's sake: there is one process in any case.",
+    without_effect: "there is one process in any case",
     ..Directive::once(flag)
 };
 
@@ -164,8 +163,6 @@ const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
 pub struct Core {
     /// `daemon`: go to the background.
     pub daemon: bool,
-    /// `master_process`: accepted; we always run as one process.
-    pub master_process: bool,
     /// `worker_processes`; `None` is `auto`.
     pub worker_processes: Option<usize>,
     /// `user`: whom to become when started as root.
@@ -184,8 +181,6 @@ pub struct Core {
     pub worker_shutdown_timeout: Option<Duration>,
     /// `working_directory`.
     pub working_directory: Option<PathBuf>,
-    /// `env` lines: names to keep and `NAME=value` to set.
-    pub env: Vec<Box<[u8]>>,
 }
 
 /// `use`: how tunnels are served.
@@ -206,10 +201,6 @@ pub struct User {
     pub name: String,
     /// Name of the group; the user's name when not given, as nginx has it.
     pub group: String,
-}
-
-fn env(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Box<[u8]>> {
-    Ok(directive.args[0].value.clone())
 }
 
 fn pid(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<PathBuf>> {
@@ -277,7 +268,6 @@ pub(crate) fn core(
     };
     Core {
         daemon: scope.get(&DAEMON),
-        master_process: scope.get(&MASTER_PROCESS),
         worker_processes: scope.get(&WORKER_PROCESSES),
         user: user.and_then(|line| {
             Some(Located { value: line.value?.clone(), span: line.directive.head() })
@@ -289,6 +279,5 @@ pub(crate) fn core(
         event_method: events_scope.maybe(&USE).unwrap_or(EventMethod::Best),
         worker_shutdown_timeout: scope.maybe(&WORKER_SHUTDOWN_TIMEOUT),
         working_directory: scope.maybe(&WORKING_DIRECTORY),
-        env: scope.all(&ENV),
     }
 }

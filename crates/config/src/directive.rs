@@ -183,6 +183,8 @@ pub(crate) struct Directive<T> {
     pub(crate) repeats: bool,
     /// Its braces.
     pub(crate) braces: Braces,
+    /// Why it has no effect although it is read, so that what it says is checked; empty when it has one.
+    pub(crate) without_effect: &'static str,
     /// Its reader.
     pub(crate) read: Read<T>,
 }
@@ -198,6 +200,7 @@ impl<T: 'static> Directive<T> {
             doc: "",
             repeats: false,
             braces: Braces::None,
+            without_effect: "",
             read,
         }
     }
@@ -248,15 +251,19 @@ pub(crate) trait AnyDirective: Sync {
 
 impl<T: 'static> AnyDirective for Directive<T> {
     fn row(&'static self) -> Row {
+        let (kind, doc) = match self.without_effect {
+            "" => (Kind::Works, self.doc),
+            reason => (Kind::WithoutEffect(reason), reason),
+        };
         Row {
             name: self.name.into(),
             contexts: self.contexts,
             arity: self.arity,
             default: self.default,
-            doc: self.doc,
+            doc,
             repeats: self.repeats,
             braces: self.braces,
-            kind: Kind::Works,
+            kind,
             harmless: "",
             directive: Some(self),
         }
@@ -305,6 +312,11 @@ impl Row {
     pub(crate) fn unless(mut self, value: &'static str) -> Self {
         self.harmless = value;
         self
+    }
+
+    /// Whether what it says is read: of a row without effect only to check it.
+    pub fn is_read(&self) -> bool {
+        self.directive.is_some()
     }
 
     /// Whether it may stand in `context`.
@@ -436,8 +448,9 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_documented() {
-        for table in TABLES {
-            let names: Vec<_> = table.iter().map(|row| row.row().name).collect();
+        let typed = TABLES.iter().map(|table| table.iter().map(|row| row.row()).collect());
+        for table in typed.chain([crate::refused::rows(), crate::without_effect::rows()]) {
+            let names: Vec<_> = Vec::from_iter(table).into_iter().map(|row| row.name).collect();
             assert!(names.is_sorted(), "{names:?}");
         }
         for row in rows() {
@@ -466,7 +479,7 @@ mod tests {
             line.starts_with("pub(crate) static ") && line.contains(": Directive<")
         }
         let written = count(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-        let listed = rows().iter().filter(|row| row.directive.is_some()).count();
+        let listed = rows().iter().filter(|row| row.is_read()).count();
         assert_eq!(listed, written);
     }
 

@@ -133,8 +133,8 @@ pub struct LogFormatId(pub usize);
 /// `log_format`.
 #[derive(Clone, Debug)]
 pub struct LogFormat {
-    /// Its name.
-    pub name: Box<[u8]>,
+    /// Its name, for `access_log` lines.
+    pub(crate) name: Box<[u8]>,
     /// `escape=`.
     pub escape: LogEscape,
     /// The line, without its end.

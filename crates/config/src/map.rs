@@ -42,8 +42,6 @@ pub struct MapId(pub usize);
 /// A `map` block (also what `geo` and `split_clients` become).
 #[derive(Debug)]
 pub struct Map {
-    /// The variable that it defines, without `$`.
-    pub name: Box<str>,
     /// How the value is found.
     pub kind: MapKind,
     /// `volatile`: not cached during a request.
@@ -95,7 +93,7 @@ pub(crate) fn define(
         .names
         .define(&name, Variable::Map(id))
         .map_err(|_| duplicate_variable(&name, word.span))?;
-    reading.maps.push(Map { name: name.into(), kind, volatile });
+    reading.maps.push(Map { kind, volatile });
     Ok(id)
 }
 

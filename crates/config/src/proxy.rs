@@ -103,7 +103,7 @@ pub(crate) static PROXY_BUSY_BUFFERS_SIZE: Directive<u64> = Directive {
     name: "proxy_busy_buffers_size",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Bounds what is being sent to the client.",
+    without_effect: "`proxy_buffers` alone bounds what waits for the client; only whether the sizes fit is checked",
     ..Directive::once(size)
 };
 
@@ -330,15 +330,11 @@ pub struct ProxySettings {
     pub buffer_size: usize,
     /// `proxy_buffers`: how many, and bytes each.
     pub buffers: (usize, usize),
-    /// `proxy_busy_buffers_size`, bytes.
-    pub busy_buffers_size: usize,
     /// `proxy_redirect` rules, in order.
     pub redirects: Vec<ProxyRedirect>,
     /// `proxy_hide_header`, and the fields hidden by default unless `proxy_pass_header` names
     /// them; lower case.
     pub hide_headers: Vec<Box<[u8]>>,
-    /// `proxy_pass_header`, lower case.
-    pub pass_headers: Vec<Box<[u8]>>,
     /// `proxy_ignore_headers`, lower case.
     pub ignore_headers: Vec<Box<[u8]>>,
     /// `proxy_intercept_errors`.
@@ -444,8 +440,7 @@ impl Resolver<'_, '_> {
         redirects: &Redirects,
         content: &Content,
     ) -> ProxySettings {
-        let (buffer_size, buffers, busy_buffers_size) = self.buffers(scope);
-        let pass_headers: Vec<Box<[u8]>> = scope.all(&PROXY_PASS_HEADER);
+        let (buffer_size, buffers) = self.buffers(scope);
         ProxySettings {
             http11: scope.get(&PROXY_HTTP_VERSION),
             websocket: scope.get(&websocket::WEBSOCKET),
@@ -465,10 +460,8 @@ impl Resolver<'_, '_> {
             request_buffering: scope.get(&PROXY_REQUEST_BUFFERING),
             buffer_size,
             buffers,
-            busy_buffers_size,
             redirects: redirects.effective(),
-            hide_headers: hidden(scope, &pass_headers),
-            pass_headers,
+            hide_headers: hidden(scope),
             ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
             intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
             ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
@@ -485,7 +478,7 @@ impl Resolver<'_, '_> {
     }
 
     /// Buffer sizes, which must fit each other as nginx has it.
-    fn buffers(&mut self, scope: &Scope<'_, '_>) -> (usize, (usize, usize), usize) {
+    fn buffers(&mut self, scope: &Scope<'_, '_>) -> (usize, (usize, usize)) {
         let size = scope.count(&PROXY_BUFFER_SIZE);
         let (count, each): (usize, usize) = scope.get(&PROXY_BUFFERS);
         let largest = size.max(each);
@@ -500,7 +493,7 @@ impl Resolver<'_, '_> {
             "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one \
              buffer"
         } else {
-            return (size, (count, each), busy);
+            return (size, (count, each));
         };
         let written = [
             scope.written_at(&PROXY_BUSY_BUFFERS_SIZE, self.nowhere),
@@ -512,7 +505,7 @@ impl Resolver<'_, '_> {
             .flatten()
             .fold(Diagnostic::error(message), |problem, span| problem.at(span, ""));
         self.reading.report.push(problem);
-        (size, (count, each), busy)
+        (size, (count, each))
     }
 }
 
@@ -529,7 +522,8 @@ const HIDDEN: [&str; 8] = [
 ];
 
 /// Hidden fields: those of the directive and the built-in ones, without those that are passed.
-fn hidden(scope: &Scope<'_, '_>, passed: &[Box<[u8]>]) -> Vec<Box<[u8]>> {
+fn hidden(scope: &Scope<'_, '_>) -> Vec<Box<[u8]>> {
+    let passed: Vec<Box<[u8]>> = scope.all(&PROXY_PASS_HEADER);
     let mut hidden: Vec<Box<[u8]>> = scope.all(&PROXY_HIDE_HEADER);
     let builtin = HIDDEN.iter().map(|name| Box::<[u8]>::from(name.as_bytes()));
     for name in builtin {

@@ -131,7 +131,7 @@ pub(crate) static ZONE: Directive<Zone> = Directive {
     name: "zone",
     contexts: U,
     arity: Between(1, 2),
-    doc: "Shares the group's state between workers.",
+    without_effect: "workers share the state of every group",
     ..Directive::once(zone)
 };
 
@@ -158,10 +158,6 @@ pub struct Upstream {
     pub keepalive_time: Duration,
     /// `keepalive_timeout` of an idle upstream connection.
     pub keepalive_timeout: Duration,
-    /// `zone NAME`: state is shared between workers.
-    pub zone: Option<Box<[u8]>>,
-    /// Where it was written.
-    pub span: Span,
 }
 
 /// How a peer is chosen.
@@ -314,8 +310,6 @@ impl Resolver<'_, '_> {
             keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
             keepalive_time: scope.get(&KEEPALIVE_TIME),
             keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
-            zone: scope.maybe(&ZONE).map(|zone| zone.name.value),
-            span,
         }
     }
 
@@ -409,8 +403,6 @@ impl Resolver<'_, '_> {
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(60 * 60),
             keepalive_timeout: Duration::from_secs(60),
-            zone: None,
-            span,
         });
         Some(UpstreamId(self.upstreams.len() - 1))
     }

@@ -439,6 +439,38 @@ fn what_is_refused_may_be_turned_off() {
     );
 }
 
+/// What a row says is checked as before, and `-t` says that nothing more is done with it.
+#[test]
+fn what_has_no_effect_may_be_checked() {
+    let small = "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+        \"proxy_buffer_size\" and one of the \"proxy_buffers\"";
+    check(
+        in_location,
+        &[
+            ("proxy_busy_buffers_size 8k;", &[]),
+            ("proxy_busy_buffers_size 1k;", &[small]),
+            (
+                "proxy_busy_buffers_size x;",
+                &["\"proxy_busy_buffers_size\" directive invalid value"],
+            ),
+        ],
+    );
+    let twice = "upstream u { server localhost; zone z 64k; zone z 64k; }";
+    check(in_http, &[(twice, &["\"zone\" directive is duplicate"])]);
+    let texts = [
+        in_location("proxy_busy_buffers_size 8k;"),
+        in_http("upstream u { server localhost; zone z 64k; }"),
+        in_main("master_process off;"),
+        in_main("env TZ=UTC; env PATH;"),
+    ];
+    for text in texts {
+        let report = report(&text);
+        let notes: Vec<_> = report.iter().map(|diagnostic| &diagnostic.message).collect();
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("directive has no effect: "), "{notes:?}");
+    }
+}
+
 #[test]
 fn what_has_no_effect_is_noted_once() {
     let report = report(&in_server("sendfile on; location / { sendfile off; tcp_nopush on; }"));

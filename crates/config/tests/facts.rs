@@ -440,7 +440,7 @@ fn logs_have_a_format_and_a_place() {
     );
     let settings = &http.locations[http.servers[0].location.0].settings;
     let logs = &settings.access_logs;
-    assert_eq!(&*http.log_formats[logs[0].format.0].name, b"combined");
+    assert_eq!(logs[0].format, LogFormatId(0), "`combined` is the first");
     let own = &http.log_formats[logs[1].format.0];
     assert_eq!((text(&http, &own.line), own.escape), ("${status} ${uri}".into(), LogEscape::Json));
     assert!(logs[1].condition.is_some() && logs[1].buffer == 8192);
