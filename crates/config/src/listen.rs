@@ -47,8 +47,6 @@ pub struct ListenSocket {
     pub options: ListenOptions,
     /// Whether clients speak TLS here.
     pub ssl: bool,
-    /// Whether each connection begins with a PROXY protocol header.
-    pub proxy_protocol: bool,
     /// The virtual servers by local address: a wildcard socket also serves the specific addresses
     /// of the same port. The entry equal to the connection's local address applies, else the one
     /// equal to `address`, which is always the last.
@@ -112,7 +110,6 @@ pub(crate) struct Listen {
     pub(crate) addresses: Vec<ListenAddr>,
     pub(crate) default_server: bool,
     pub(crate) ssl: bool,
-    pub(crate) proxy_protocol: bool,
     /// Whether socket options are given (`bind` too): only one line of an address may do that.
     pub(crate) set: bool,
     pub(crate) options: ListenOptions,
@@ -127,7 +124,6 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
         addresses: listen_addresses(reading, word)?,
         default_server: false,
         ssl: false,
-        proxy_protocol: false,
         set: false,
         options: ListenOptions::default(),
     };
@@ -135,11 +131,19 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
         match &*word.value {
             b"default_server" | b"default" => listen.default_server = true,
             b"ssl" => listen.ssl = true,
-            b"proxy_protocol" => listen.proxy_protocol = true,
             b"http2" => {
                 let message =
                     "the \"http2\" parameter has no effect: only HTTP/1.1 is offered for now";
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
+            }
+            b"proxy_protocol" => {
+                let problem =
+                    Diagnostic::error("the \"proxy_protocol\" parameter is not supported");
+                let help = "turn the PROXY protocol off in the balancer and let it name the client in a field, \
+                            e.g. X-Forwarded-For";
+                return Err(problem
+                    .at(word.span, "its header would be taken for a request")
+                    .help(help));
             }
             b"quic" => {
                 let help = "HTTP/3 is not implemented; remove this line, clients use TLS over TCP";
@@ -183,7 +187,6 @@ const PARAMETERS: &[&str] = &[
     "deferred",
     "fastopen",
     "ipv6only",
-    "proxy_protocol",
     "rcvbuf",
     "reuseport",
     "sndbuf",
@@ -259,7 +262,6 @@ struct Address {
     set: bool,
     options: ListenOptions,
     ssl: bool,
-    proxy_protocol: bool,
     span: Span,
 }
 
@@ -298,7 +300,6 @@ impl Resolver<'_, '_> {
                 addresses: vec![any],
                 default_server: false,
                 ssl: false,
-                proxy_protocol: false,
                 set: false,
                 options: ListenOptions::default(),
             };
@@ -328,7 +329,6 @@ impl Resolver<'_, '_> {
                     set: listen.set,
                     options: listen.options.clone(),
                     ssl: listen.ssl,
-                    proxy_protocol: listen.proxy_protocol,
                     span,
                 }),
             }
@@ -354,7 +354,6 @@ impl Resolver<'_, '_> {
         }
         known.servers.push(server);
         known.ssl |= listen.ssl;
-        known.proxy_protocol |= listen.proxy_protocol;
         if listen.set {
             known.set = true;
             known.options = listen.options.clone();
@@ -467,7 +466,6 @@ fn bind(addresses: Vec<Address>, routes: Vec<AddressRoute>) -> Vec<ListenSocket>
             address: address.address,
             options: address.options,
             ssl: address.ssl,
-            proxy_protocol: address.proxy_protocol,
             routes: vec![route],
             span: address.span,
         });

@@ -144,8 +144,12 @@ impl Names {
             .map(VariableId)
             .filter(|id| !self.undefined.contains(id));
         let defined = defined.map(|id| &*self.variables.slot(id).name);
-        let help =
-            closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"));
+        let help = match name.starts_with("proxy_protocol_") {
+            true => Some("it comes with `listen … proxy_protocol`, which is not supported".into()),
+            false => {
+                closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"))
+            }
+        };
         Diagnostic::error(format!("unknown \"{name}\" variable"))
             .at(span, "nothing defines it")
             .maybe_help(help)

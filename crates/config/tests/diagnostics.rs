@@ -188,6 +188,18 @@ fn variables_must_exist_and_may_be_defined_later() {
     assert_eq!(report.iter().next().unwrap().help.as_deref(), Some("did you mean `$remote_addr`?"));
 }
 
+/// What they hold comes with the PROXY protocol, which nobody reads.
+#[test]
+fn variables_of_the_proxy_protocol_are_refused() {
+    for name in ["addr", "port", "server_addr", "server_port"] {
+        let report = report(&in_location(&format!("return 200 $proxy_protocol_{name};")));
+        let problem = report.iter().next().unwrap();
+        assert_eq!(problem.message, format!("unknown \"proxy_protocol_{name}\" variable"));
+        let help = "it comes with `listen … proxy_protocol`, which is not supported";
+        assert_eq!(problem.help.as_deref(), Some(help));
+    }
+}
+
 #[test]
 fn maps_are_checked() {
     check(
@@ -379,6 +391,7 @@ fn addresses_and_names_are_checked() {
             ("listen 80 so_keepalive=x;", &["invalid so_keepalive value: \"x\""]),
             ("listen 80 backlog=x;", &["invalid backlog \"backlog=x\""]),
             ("listen 80 quic;", &["the \"quic\" parameter is not supported"]),
+            ("listen 80 proxy_protocol;", &["the \"proxy_protocol\" parameter is not supported"]),
             ("server_name *;", &["server name \"*\" is invalid"]),
             ("server_name a/b;", &["warn: server name \"a/b\" has suspicious symbols"]),
             ("server_name ~;", &["empty regex in server name \"~\""]),

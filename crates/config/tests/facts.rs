@@ -272,7 +272,7 @@ fn listens_are_merged_by_address() {
     let http = http(
         "server { listen 80; server_name a; } server { listen *:80 default_server; server_name b .c.d e.*; } \
          server { listen 127.0.0.1:80; server_name f; } server { listen 127.0.0.2:80 backlog=7; } \
-         server { listen [::1]:80; } server { listen unix:/tmp/s proxy_protocol; } \
+         server { listen [::1]:80; } server { listen unix:/tmp/s; } \
          server { listen 90-92; }",
     );
     let addresses: Vec<_> =
@@ -300,7 +300,6 @@ fn listens_are_merged_by_address() {
         [Some(0), Some(1), Some(1), Some(1), None]
     );
     assert_eq!(http.sockets[1].options.backlog, Some(7));
-    assert!(http.sockets[3].proxy_protocol);
 }
 
 #[test]

@@ -90,10 +90,6 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::UpstreamBytesReceived
         | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream),
         B::UpstreamCacheStatus => None,
-        B::ProxyProtocolAddr
-        | B::ProxyProtocolPort
-        | B::ProxyProtocolServerAddr
-        | B::ProxyProtocolServerPort => None,
         B::TcpinfoRtt => None,
         _ => {
             let now = clock::since_epoch(clock::now()).as_secs();
