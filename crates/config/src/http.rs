@@ -68,8 +68,8 @@ impl Resolver<'_, '_> {
         self.upstream_blocks(level);
         self.server_blocks(level, &scope);
         let sockets = self.sockets(level);
-        let unknown = self.reading.names.unknown();
-        self.reading.report.extend(unknown);
+        let problems = self.reading.names.problems();
+        self.reading.report.extend(problems);
         Http {
             variables: std::mem::take(&mut self.reading.names).into_variables(),
             maps: std::mem::take(&mut self.reading.maps),

@@ -485,6 +485,14 @@ fn what_has_no_effect_may_be_checked() {
 }
 
 #[test]
+fn a_variable_that_is_always_empty_is_noted_once() {
+    let report = report(&in_location("return 200 $ssl_session_id$ssl_session_id$ssl_protocol;"));
+    let notes: Vec<_> = report.iter().map(|diagnostic| &diagnostic.message).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("\"ssl_session_id\" variable is always empty: "), "{notes:?}");
+}
+
+#[test]
 fn what_has_no_effect_is_noted_once() {
     let report = report(&in_server("sendfile on; location / { sendfile off; tcp_nopush on; }"));
     let notes: Vec<_> = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
