@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wssgate_proxy::front::NGINX_VERSION;
+use wssgate_proxy::exchange::NGINX_VERSION;
 
 /// Where relative paths begin without `-p`.
 pub(crate) const PREFIX: &str = wssgate_config::load::DEFAULT_PREFIX;
@@ -48,7 +48,8 @@ const ABSENT: [&str; 19] = [
 ];
 
 /// nginx's modules that must be asked for, and that we have.
-const PRESENT: [&str; 2] = ["http_ssl_module", "http_stub_status_module"];
+const PRESENT: [&str; 3] =
+    ["http_auth_request_module", "http_ssl_module", "http_stub_status_module"];
 
 /// The text, with its line ends.
 pub(crate) fn text(detail: Detail) -> String {

@@ -8,23 +8,18 @@ use std::path::Path;
 /// From the bottom to the top. What stands on one line may use each other and all before; the
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
-    &["clock", "metrics", "spare"],
+    &["clock", "metrics"],
     &["log"],
     &["tls"],
-    &["relay"],
     &["listen"],
-    &[
-        "upstream::group",
-        "upstream::groups",
-        "upstream::Group",
-        "upstream::balance",
-        "upstream::crc32",
-    ],
+    &["peers"],
     &["generation"],
-    &["front", "upstream", "tunnel", "worker"],
-    &["connection"],
-    &["listen::accept"],
-    &["worker::thread", "worker::fuzz"],
+    &["site"],
+    &["exchange"],
+    &["tunnel"],
+    &["content"],
+    &["front"],
+    &["worker"],
     &["proxy"],
 ];
 

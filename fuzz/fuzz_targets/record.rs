@@ -5,14 +5,13 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use wssgate_proxy::relay::Side;
-use wssgate_proxy::relay::fuzz::{Forger, Opener};
-use wssgate_proxy::tls::keys::TlsKeys;
-use wssgate_proxy::tls::keys::testing::{SUITES, We, session};
+use wssgate_records::fuzz::{Forger, Opener};
+use wssgate_records::testing::{SUITES, We, session};
+use wssgate_records::{Role, TlsKeys};
 
 /// One connection for every suite and role; its keys are used again and again.
-static KEYS: LazyLock<Vec<(TlsKeys, Side)>> = LazyLock::new(|| {
-    let roles = [(We::AreServer, Side::Client), (We::AreClient, Side::Upstream)];
+static KEYS: LazyLock<Vec<(TlsKeys, Role)>> = LazyLock::new(|| {
+    let roles = [(We::AreServer, Role::Client), (We::AreClient, Role::Server)];
     SUITES
         .into_iter()
         .flat_map(|suite| roles.map(|(we, peer)| (session(suite, we).keys, peer)))

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use rustls::Connection;
 use socket2::SockRef;
-use wssgate_proxy::relay::fuzz::Stepper;
-use wssgate_proxy::relay::{
-    EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals,
-};
-use wssgate_proxy::tls::keys::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::testing::{SUITES, Session, We, connections, session};
+use wssgate_relay::fuzz::Stepper;
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
 use wssgate_ws::{CloseCode, Counts, Extensions};
 
 /// How long the last bytes may take before something counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of the relay's time a step takes.
+const TICK: Duration = Duration::from_millis(2);
 /// A record layer refuses more records without data than 32 in a row; tickets and answers count.
 const MAX_UPDATES: u8 = 20;
 /// What one input may send, so that it stays quick.
@@ -47,7 +47,7 @@ fuzz_target!(|input: ([u8; 5], Vec<(u8, u16)>)| {
     let neighbours = if ahead & 0x80 == 0 { 0 } else { 4 };
     let neighbours = (0..neighbours).map(|_| Neighbour::of(&relay)).collect();
     let mut dialogue = Dialogue { relay, client, upstream, neighbours };
-    dialogue.relay.step(Duration::ZERO).expect("the relay takes them");
+    dialogue.relay.step(Duration::ZERO, TICK).expect("the relay takes them");
 
     let (before, after) = steps.split_at(steps.len().min(usize::from(ahead % 8)));
     before.iter().for_each(|step| dialogue.say(*step));
@@ -119,7 +119,7 @@ impl Dialogue {
     /// One step of the relay, in which the neighbours have something to carry too.
     fn step(&mut self, wait: Duration) {
         self.neighbours.iter_mut().for_each(Neighbour::speak);
-        self.relay.step(wait).expect("the relay goes on");
+        self.relay.step(wait, TICK).expect("the relay goes on");
         self.neighbours.iter_mut().for_each(Neighbour::hear);
     }
 
@@ -165,12 +165,12 @@ impl Dialogue {
 
     /// The relay ends it. What has arrived until then is what was said, and perhaps a Close.
     fn drain(mut self, extensions: Option<Extensions>) {
-        self.relay.step(Duration::ZERO).expect("the relay goes on");
+        self.relay.step(Duration::ZERO, TICK).expect("the relay goes on");
         self.relay.drain();
         let begin = Instant::now();
         while self.relay.ended().is_none() {
             assert!(begin.elapsed() < PATIENCE, "the tunnel does not end");
-            self.relay.step(Duration::from_millis(1)).expect("the relay goes on");
+            self.relay.step(Duration::from_millis(1), TICK).expect("the relay goes on");
         }
         self.hear_the_end(begin);
         for (from, to, masked) in

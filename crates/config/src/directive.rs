@@ -373,6 +373,7 @@ pub(crate) fn refused(
 /// The implemented rows by subject.
 static TABLES: &[&[&dyn AnyDirective]] = &[
     crate::access::ROWS,
+    crate::auth_request::ROWS,
     crate::core::ROWS,
     crate::error_page::ROWS,
     crate::files::ROWS,

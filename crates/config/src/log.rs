@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word, closest, printable};
 
-use crate::directive::Arity::AtLeast;
+use crate::directive::Arity::{AtLeast, Flag};
 use crate::directive::{AnyDirective, Directive, H, HSL, HSLI, M, X};
 use crate::draft::Level;
 use crate::log::syslog::{Syslog, syslog};
 use crate::read::{
-    Reading, Reads, has_variables, invalid_parameter, invalid_value, one_of, parameter,
+    Reading, Reads, flag, has_variables, invalid_parameter, invalid_value, one_of, parameter,
 };
 use crate::resolve::Resolver;
 use crate::scope::Scope;
@@ -21,7 +21,7 @@ use crate::value::{self, Located};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&ACCESS_LOG, &MAIN_ERROR_LOG, &ERROR_LOG, &LOG_FORMAT];
+    &[&ACCESS_LOG, &MAIN_ERROR_LOG, &ERROR_LOG, &LOG_FORMAT, &LOG_SUBREQUEST];
 
 /// `access_log`
 pub(crate) static ACCESS_LOG: Directive<AccessLogDraft> = Directive {
@@ -59,6 +59,16 @@ pub(crate) static LOG_FORMAT: Directive<LogFormatDraft> = Directive {
     arity: AtLeast(2),
     doc: "Names a form of access lines.",
     ..Directive::repeated(log_format)
+};
+
+/// `log_subrequest`
+pub(crate) static LOG_SUBREQUEST: Directive<bool> = Directive {
+    name: "log_subrequest",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Writes access lines for subrequests, such as those of `auth_request`, too.",
+    ..Directive::once(flag)
 };
 
 /// Where error lines go.

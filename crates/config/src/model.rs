@@ -5,6 +5,7 @@
 //! is one value that threads can share.
 
 pub use crate::access::{AccessFrom, AccessRule};
+pub use crate::auth_request::AuthRequest;
 pub use crate::core::{Core, EventMethod, User};
 pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};

@@ -71,7 +71,7 @@ impl Names {
         let id = self.slot(name);
         let changeable = match &self.variables.slot(id).meaning {
             Variable::Builtin(builtin) => matches!(builtin, Builtin::Args | Builtin::LimitRate),
-            Variable::Set | Variable::Map(_) => true,
+            Variable::Set | Variable::SetLater | Variable::Map(_) => true,
             // nginx makes an ordinary variable of `set $http_x`, which then hides the field of that name.
             _ => {
                 self.variables.define(id, Variable::Set);
@@ -80,6 +80,20 @@ impl Names {
         };
         self.undefined.remove(&id);
         if changeable { Ok(id) } else { Err(NotChangeable) }
+    }
+
+    /// The slot of a variable that gets its value from `auth_request_set`, and has none before.
+    ///
+    /// # Errors
+    /// As [`Names::assign`].
+    pub(crate) fn assign_later(&mut self, name: &str) -> Result<VariableId, NotChangeable> {
+        let id = self.slot(name);
+        let new = self.undefined.contains(&id);
+        self.assign(name)?;
+        if new {
+            self.variables.define(id, Variable::SetLater);
+        }
+        Ok(id)
     }
 
     /// Gives a name the meaning of a `map`, `geo` or `split_clients` block.

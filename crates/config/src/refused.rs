@@ -29,7 +29,6 @@ const SATISFY: &str = "remove the line: all access rules must allow";
 const SSL_FLAG: &str = "nginx has no such directive any more: write `listen 443 ssl;`";
 const STORE: &str = "store answers in the upstream";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
-const UPSTREAM_DECIDES: &str = "let the upstream decide";
 const USER_AGENT: &str = "compare `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV elsewhere";
 const WHOLE_PAGE: &str = "let the upstream make the whole page";
@@ -44,8 +43,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
         refused("auth_basic", H | S | L | X, Exactly(1), PASSWORDS).unless("off"),
         refused("auth_basic_user_file", H | S | L | X, Exactly(1), PASSWORDS),
-        refused("auth_request", HSL, Exactly(1), UPSTREAM_DECIDES).unless("off"),
-        refused("auth_request_set", HSL, Exactly(2), UPSTREAM_DECIDES),
         refused("autoindex", HSL, Flag, LISTINGS),
         refused("charset", HSLI, Exactly(1), CHARSET).unless("off"),
         refused("charset_map", H, Exactly(2), CHARSET),

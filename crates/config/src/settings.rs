@@ -7,13 +7,14 @@ use std::time::Duration;
 use wssgate_syntax as syntax;
 
 use crate::access::{AccessRule, access};
+use crate::auth_request::{AuthRequest, auth_request};
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI};
 use crate::error_page::{self, ErrorPage};
 use crate::files::{self, MimeTypes, Root, TryFiles};
 use crate::headers::{self, AddHeader, Expires};
 use crate::location::{self, Inherited};
-use crate::log::{AccessLog, ErrorLog};
+use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path, size,
     size_template,
@@ -373,6 +374,10 @@ pub struct LocationSettings {
     pub limit_rate: Option<Template>,
     /// `limit_rate_after`, bytes.
     pub limit_rate_after: Option<Template>,
+    /// `log_subrequest`.
+    pub log_subrequest: bool,
+    /// `auth_request`.
+    pub auth_request: Option<AuthRequest>,
     /// `add_header` lines.
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer` lines.
@@ -537,6 +542,8 @@ impl Resolver<'_, '_> {
             add_headers: inherited.add_headers.clone(),
             add_trailers: inherited.add_trailers.clone(),
             expires: scope.maybe(&headers::EXPIRES),
+            log_subrequest: scope.get(&LOG_SUBREQUEST),
+            auth_request: auth_request(scope),
             access: access(scope),
             access_logs: self.access_logs(scope),
             error_logs: self.error_logs(scope),

@@ -81,6 +81,8 @@ pub enum Variable {
     Map(MapId),
     /// A variable of `set` or a named group of a regular expression; empty until set.
     Set,
+    /// A variable of `auth_request_set`; none until set.
+    SetLater,
 }
 
 macro_rules! builtins {

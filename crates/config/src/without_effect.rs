@@ -26,7 +26,6 @@ const NO_MIRROR: &str = "there is no `mirror`";
 const NO_MODULES: &str = "there are no modules; directives of theirs are refused";
 const NO_MP4: &str = "there is no `mp4`";
 const NO_STAPLING: &str = "certificates are sent without OCSP answers";
-const NO_SUBREQUESTS: &str = "there are no subrequests";
 const NO_TEMP_FILES: &str = "answers are never written to disk";
 const NO_USERID: &str = "there is no `userid`";
 const OLD_BROWSERS: &str = "it is for browsers that are gone";
@@ -108,7 +107,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("limit_req_status", HSL, Exactly(1), NO_LIMITS),
         idle("load_module", M, Exactly(1), NO_MODULES),
         idle("lock_file", M, Exactly(1), EVENTS),
-        idle("log_subrequest", HSL, Flag, NO_SUBREQUESTS),
         idle("map_hash_bucket_size", H, Exactly(1), TABLE_SIZES),
         idle("map_hash_max_size", H, Exactly(1), TABLE_SIZES),
         idle("mirror_request_body", HSL, Flag, NO_MIRROR),

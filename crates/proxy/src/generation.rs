@@ -20,10 +20,10 @@ use wssgate_sys::privileges::{self, User};
 use crate::clock;
 use crate::errno_text;
 use crate::log::{LogFiles, Logs, RingOnDrop};
+use crate::peers::{Group, groups};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
 use crate::tls::sessions::Sessions;
-use crate::upstream::{Group, groups};
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]

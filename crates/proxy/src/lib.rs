@@ -1,23 +1,23 @@
-//! The engine: listeners, TLS, HTTP front, upstreams and the relay.
+//! The engine: listeners, TLS, HTTP front and upstreams.
 //!
 //! [`Proxy`] is the whole of it, seen from the main thread: prepare, start, reload, drain, stop.
 //! Nothing is bound, opened or spawned until a configuration is complete.
 
 pub mod clock;
-pub mod connection;
+pub mod content;
+pub mod exchange;
 pub mod front;
 pub mod generation;
 pub mod listen;
 pub mod log;
 pub mod metrics;
-pub mod relay;
+pub mod peers;
+pub mod site;
 pub mod tls;
 pub mod tunnel;
-pub mod upstream;
 pub mod worker;
 
 mod proxy;
-mod spare;
 
 use std::io;
 

@@ -4,7 +4,7 @@
 //! kernel spreads connections; everything else is one socket that the workers share. A generation
 //! that still names an address gets the same sockets, so a reload never loses a connection.
 
-mod accept;
+mod client;
 mod stream;
 
 use std::io;
@@ -20,8 +20,9 @@ use thiserror::Error;
 use wssgate_config::model::{KeepaliveOption, ListenAddr, ListenOptions, ListenSocket};
 use wssgate_sys::listen::{self as sys, Binding, Refused, Tuning};
 
-pub(crate) use accept::accept;
+pub use client::ClientStream;
 pub use stream::Stream;
+pub(crate) use stream::unix_path;
 
 /// nginx's `NGX_LISTEN_BACKLOG`.
 const BACKLOG: u32 = 511;

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
+use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::errno_text;
@@ -17,8 +18,8 @@ use crate::generation::{Generation, Life, Surroundings};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
-use crate::relay::{self, EndCause, Selection};
-use crate::worker::{Orders, Phase, Seed, WorkerThread};
+use crate::site::{Orders, Phase};
+use crate::worker::{Seed, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);

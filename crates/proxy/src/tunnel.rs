@@ -4,28 +4,28 @@
 //! no request, only what must be said at the end.
 
 mod conclusion;
+pub(crate) mod table;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::socket;
 
-use crate::front::access_log;
-use crate::front::client::ClientStream;
-use crate::front::request::Request;
-use crate::front::response::Reply;
+use crate::exchange::access_log;
+use crate::exchange::request::Request;
+use crate::exchange::response::Reply;
 use crate::generation::Generation;
-use crate::listen::Stream;
-use crate::relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
+use crate::listen::{ClientStream, Stream};
+use crate::peers::{Connection, Lease, PeerStream};
+use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
-use crate::upstream::{Connection, Lease, PeerStream};
-use crate::worker::{Open, Worker};
 use conclusion::Conclusion;
+use table::Tunnels;
 
 /// An upstream that has switched protocols.
 pub struct Switch {
@@ -54,14 +54,15 @@ pub(crate) async fn begin(
     client: ClientStream,
     input: BytesMut,
     switch: Switch,
-    worker: &Rc<Worker>,
+    tunnels: &Tunnels,
 ) {
     let Switch { connection, lease, protocol, began, .. } = switch;
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
             let handover = handover(&request, legs, protocol);
+            let open = request.site.open();
             let conclusion = Conclusion::new(request, began);
-            worker.carry(handover, Tunnel { conclusion, _lease: lease, _open: worker.open() });
+            tunnels.carry(handover, Tunnel { conclusion, _lease: lease, _open: open });
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use wssgate_config::model::{AccessFrom, AccessRule};
 
-use crate::front::request::Request;
-use crate::front::variables::contains;
+use crate::exchange::request::Request;
+use crate::exchange::variables::contains;
 
 /// Whether the rules of the location let the client in: the first that fits decides.
 pub(crate) fn is_allowed(request: &Request) -> bool {
-    let client = request.connection.client.map(|address| address.ip().to_canonical());
+    let client = request.client.map(|address| address.ip().to_canonical());
     decide(&request.location().settings.access, client)
 }
 

@@ -3,6 +3,10 @@
 //! Between two requests a connection owns no buffer and holds no generation, so that idle
 //! connections are small and a reload lets go of them; each request takes the newest generation.
 
+mod body;
+pub(crate) mod client;
+mod outlet;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,25 +19,32 @@ use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
     ServerId, VerifyClient,
 };
-use wssgate_http1::{HeadError, Limits, Method, RequestHead, RequestParser, Version};
+use wssgate_http1::{Framing, HeadError, Limits, Method, RequestHead, RequestParser};
 
-use crate::clock;
-use crate::front::client::Client;
+use crate::exchange::body::NoBody;
+use crate::exchange::request::Arrival;
+use crate::exchange::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log};
 use crate::front::phases::{self, End};
-use crate::front::request::MAX_URI_CHANGES;
-use crate::front::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, route};
+use crate::front::route;
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
+use crate::site::{Phase, Site};
+use crate::tunnel::table::Tunnels;
 use crate::tunnel::{self, Switch};
-use crate::worker::{Phase, Worker};
+
+use body::WireBody;
+use client::Client;
+use outlet::WireOutlet;
 
 /// How long a final close_notify may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A client connection that speaks HTTP/1.
 pub(crate) struct Link {
-    /// Who serves it.
-    pub(crate) worker: Rc<Worker>,
+    /// What its requests need of the worker.
+    pub(crate) site: Rc<Site>,
+    /// Where it goes when it switches protocols.
+    pub(crate) tunnels: Rc<Tunnels>,
     /// The connection.
     pub(crate) client: Rc<Client>,
     /// The address that accepted it, by which a generation finds its servers.
@@ -63,7 +74,7 @@ enum HeadRead {
 /// Serves the requests of a connection until it ends; `wait` is how long the first may take to
 /// begin. An idle connection ends with the `life` of the generation that it last used.
 pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
-    let mut held = Held::new(&link.worker.metrics, |counters| &counters.waiting);
+    let mut held = Held::new(&link.site.metrics, |counters| &counters.waiting);
     let mut served = 0;
     loop {
         let pipelined = served > 0 && link.client.has_input();
@@ -71,7 +82,7 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             break;
         }
         held.move_to(|counters| &counters.reading);
-        let generation = link.worker.generation();
+        let generation = link.site.generation();
         if generation.socket_at(&link.address).is_none() {
             // A reload took the address away.
             break;
@@ -108,8 +119,8 @@ impl Link {
     async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
         let stopped = async {
             match kept {
-                true => self.worker.reached(Phase::Draining).await,
-                false => self.worker.reached(Phase::Stopping).await,
+                true => self.site.reached(Phase::Draining).await,
+                false => self.site.reached(Phase::Stopping).await,
             }
         };
         tokio::select! {
@@ -132,7 +143,7 @@ impl Link {
         let settings = &generation.http().servers[server.0].connection;
         let mut parser = RequestParser::new();
         let started = Instant::now();
-        self.worker.metrics.requests.increment();
+        self.site.metrics.requests.increment();
         self.info().requests.set(self.info().requests.get() + 1);
         self.info().body_received.set(0);
         let read = self.read_head(&mut parser, settings).await;
@@ -214,75 +225,33 @@ impl Link {
         started: Instant,
         pipelined: bool,
     ) -> Exchange {
-        let http = generation.http();
-        let request = Request {
-            generation: Arc::clone(generation),
-            worker: Rc::clone(&self.worker),
-            connection: Rc::clone(self.info()),
-            server,
-            location: http.servers[server.0].location,
-            head: None,
-            request_line: line,
-            method: Method::Other,
-            method_name: Bytes::new(),
-            version: Version::Http10,
-            path: Bytes::new(),
-            args: Default::default(),
-            raw_uri: Bytes::new(),
-            raw_uri_valid: true.into(),
-            quoted: false,
-            redirect: None,
-            special_fields: Vec::new(),
-            carried_fields: Vec::new(),
-            path_replaced: false,
-            path_after_alias: false,
-            lost_upstream: false,
-            host: Bytes::new(),
-            host_port: None,
-            internal: false,
-            uri_changes: MAX_URI_CHANGES + 1,
-            error_page: false,
-            keepalive: false,
-            lingering: false,
-            pipelined,
-            started,
-            started_at: clock::now(),
-            sent_before: self.info().sent.get(),
-            head_len: 0,
-            buffered_body: None,
-            upstream: Vec::new(),
-            upstream_head: None,
-            upstream_trailers: None,
-            proxy_host: Bytes::new(),
-            proxy_port: Bytes::new(),
-            proxy_scheme: "",
-            proxy_target: Bytes::new(),
-            response: Default::default(),
-            values: vec![Default::default(); http.variables.len()].into(),
-            last_match: Default::default(),
-            limit_rate: Default::default(),
-            depth: 0.into(),
-        };
-        let mut body =
-            RequestBody::new(Rc::clone(&self.client), wssgate_http1::Framing::None, false);
+        let info = self.info();
+        let arrival = Arrival::new(line, started, pipelined, info.sent.get());
+        let (generation, site) = (Arc::clone(generation), Rc::clone(&self.site));
+        let request = Request::new(generation, site, Rc::clone(info), server, arrival);
+        let mut body = RequestBody::new(NoBody);
         body.bound(&request.location().settings);
-        Exchange { request, body, response: Responder::new(Rc::clone(&self.client)) }
+        let response = Responder::new(WireOutlet::new(Rc::clone(&self.client)));
+        Exchange { request, body, response }
     }
 
     /// Answers a request whose head is good.
     async fn work(&self, exchange: &mut Exchange, head: RequestHead, route: &AddressRoute) -> End {
         let request = &mut exchange.request;
-        exchange.body =
-            RequestBody::new(Rc::clone(&self.client), head.framing(), head.expects_continue());
+        if head.framing() != Framing::None || head.expects_continue() {
+            let client = Rc::clone(&self.client);
+            let body = WireBody::new(client, head.framing(), head.expects_continue());
+            exchange.body = RequestBody::new(body);
+        }
         let merge_slashes = request.server().connection.merge_slashes;
         let uri = head.uri(merge_slashes);
         adopt(request, head);
         let refusal = match uri {
             Err(error) => Err((400, format!("{error} while reading client request line"))),
             Ok(uri) => {
-                request.path = uri.path;
-                *request.args.borrow_mut() = uri.args.unwrap_or_default();
-                request.quoted = uri.quoted || uri.plus;
+                request.target.path = uri.path;
+                *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
+                request.target.quoted = uri.quoted || uri.plus;
                 self.choose_server(request, route)
                     .and_then(|()| self.is_acceptable(request))
                     .map_err(|(status, why)| {
@@ -294,9 +263,9 @@ impl Link {
             request.log(LogLevel::Info, why);
             return phases::refuse(exchange, status).await;
         }
-        let head = request.head.as_ref();
-        request.keepalive = head.is_some_and(|head| head.keeps_alive());
-        request.lingering = !exchange.body.is_empty();
+        let head = request.arrival.head.as_ref();
+        request.fate.keepalive = head.is_some_and(|head| head.keeps_alive());
+        request.fate.lingering = !exchange.body.is_empty();
         let life = request.generation.life().clone();
         tokio::select! {
             end = phases::answer(exchange) => end,
@@ -310,7 +279,7 @@ impl Link {
         request: &mut Request,
         route: &AddressRoute,
     ) -> Result<(), (u16, String)> {
-        let host = request.host.clone();
+        let host = request.arrival.host.clone();
         let sni = self.info().tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let sni_server = self.sni_server(route);
         let same_name = sni.is_some_and(|name| name.as_bytes() == &host[..]);
@@ -330,7 +299,7 @@ impl Link {
 
     /// What nginx refuses before any phase.
     fn is_acceptable(&self, request: &Request) -> Result<(), (u16, String)> {
-        match request.method {
+        match request.target.method {
             Method::Connect => return Err((405, "client sent CONNECT method".to_owned())),
             Method::Trace => return Err((405, "client sent TRACE method".to_owned())),
             _ => {}
@@ -354,7 +323,7 @@ impl Link {
     /// connection.
     async fn conclude(&self, mut exchange: Exchange, end: End) -> Next {
         let generation = Arc::clone(&exchange.request.generation);
-        let settings = &generation.http().locations[exchange.request.location.0].settings;
+        let settings = &generation.http().locations[exchange.request.place.location.0].settings;
         if let End::Upgrade(switch) = end {
             return Next::Switch(Box::new((exchange, *switch)));
         }
@@ -365,11 +334,11 @@ impl Link {
             clean = !exchange.body.is_begun() && drain(&mut exchange.body, settings).await;
         }
         access_log::write(&exchange.request);
-        if clean && exchange.request.keepalive && !self.client.at_eof() {
+        if clean && exchange.request.fate.keepalive && !self.client.at_eof() {
             return Next::Keep(settings.keepalive_timeout);
         }
         if answered {
-            let unread = !exchange.body.is_read() && exchange.request.lingering;
+            let unread = !exchange.body.is_read() && exchange.request.fate.lingering;
             self.close(settings, unread).await;
         } else if settings.reset_timedout_connection && is_timeout(&exchange.request, &self.client)
         {
@@ -414,7 +383,7 @@ impl Link {
         // Nobody else uses the connection any more.
         if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
             let (stream, input) = client.into_parts();
-            tunnel::begin(request, stream, input, switch, &self.worker).await;
+            tunnel::begin(request, stream, input, switch, &self.tunnels).await;
         } else {
             access_log::write(&request);
         }
@@ -423,20 +392,20 @@ impl Link {
 
 /// Takes what the head says into the request.
 fn adopt(request: &mut Request, head: RequestHead) {
-    request.method = head.method();
-    request.method_name = Bytes::copy_from_slice(head.method_name());
-    request.version = head.version();
-    request.raw_uri = head.request_uri();
+    request.target.method = head.method();
+    request.target.method_name = Bytes::copy_from_slice(head.method_name());
+    request.arrival.version = head.version();
+    request.arrival.uri = head.request_uri();
     // `http://host` and `http://host?a` have no path to send on as it came.
     let has_path =
-        request.raw_uri.first() == Some(&b'/') && head.target().ends_with(&request.raw_uri);
-    request.raw_uri_valid.set(has_path);
+        request.arrival.uri.first() == Some(&b'/') && head.target().ends_with(&request.arrival.uri);
+    request.target.as_sent.set(has_path);
     if let Some(host) = head.host() {
-        request.host = Bytes::copy_from_slice(host.name());
-        request.host_port = host.port();
+        request.arrival.host = Bytes::copy_from_slice(host.name());
+        request.arrival.port = host.port();
     }
-    request.head_len = head.raw_len() as u64;
-    request.head = Some(head);
+    request.arrival.head_len = head.raw_len() as u64;
+    request.arrival.head = Some(head);
 }
 
 /// Whether a connection without an answer counts as one that timed out; 444 does, as in nginx.
@@ -446,13 +415,13 @@ fn is_timeout(request: &Request, client: &Client) -> bool {
 
 /// The path of a broken head, for the log, when its line has one.
 fn guess_path(request: &mut Request) {
-    let line = request.request_line.clone();
+    let line = request.arrival.line.clone();
     let Some(target) = line.split(|&byte| byte == b' ').nth(1) else { return };
     let merge_slashes = request.server().connection.merge_slashes;
     if let Ok(uri) = wssgate_http1::Uri::parse(&line.slice_ref(target), merge_slashes) {
-        request.raw_uri = uri.raw;
-        request.path = uri.path;
-        *request.args.borrow_mut() = uri.args.unwrap_or_default();
+        request.arrival.uri = uri.raw;
+        request.target.path = uri.path;
+        *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
     }
 }
 

@@ -1,18 +1,16 @@
 //! The phases of a request: rewrite, location, rewrite again, access, try_files, content.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wssgate_config::model::{Content, LocationId, LogLevel, ServerId};
-use wssgate_http1::{Escape, Framing, Method, escape};
+use wssgate_http1::{Escape, Framing, escape};
 
-use crate::front::conditional::{self, Verdict};
+use crate::content::{Outcome, files, pages, proxy, status};
+use crate::exchange::{Exchange, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{
-    Exchange, Outcome, Reply, Request, access, files, pages, rewrite, route, status, try_files,
-};
+use crate::front::{access, auth_request, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +66,11 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
 
 /// Counts one more change of the path; too many are a circle.
 fn count_change(request: &mut Request, doing: &str) -> Result<(), u16> {
-    request.uri_changes = request.uri_changes.saturating_sub(1);
-    if request.uri_changes > 0 {
+    request.place.uri_changes = request.place.uri_changes.saturating_sub(1);
+    if request.place.uri_changes > 0 {
         return Ok(());
     }
-    let path = String::from_utf8_lossy(&request.path).into_owned();
+    let path = String::from_utf8_lossy(&request.target.path).into_owned();
     request.log(
         LogLevel::Error,
         format_args!("rewrite or internal redirection cycle while {doing} \"{path}\""),
@@ -86,12 +84,12 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     if shown.is_empty() {
         return Err(500);
     }
-    request.path = path;
-    *request.args.borrow_mut() = args;
-    request.internal = true;
-    request.raw_uri_valid.set(false);
-    request.path_replaced = false;
-    request.path_after_alias = false;
+    request.target.path = path;
+    *request.target.args.borrow_mut() = args;
+    request.place.internal = true;
+    request.target.as_sent.set(false);
+    request.place.path_replaced = false;
+    request.place.path_after_alias = false;
     begin_again(request);
     enter(request, request.server().location);
     Ok(())
@@ -104,7 +102,7 @@ fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
         request.log(LogLevel::Error, format_args!("could not find named location \"{name}\""));
         return Err(500);
     };
-    request.internal = true;
+    request.place.internal = true;
     begin_again(request);
     enter(request, location);
     Ok(())
@@ -112,8 +110,8 @@ fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
 
 /// What earlier peers did stays in the variables, marked off from what follows.
 fn begin_again(request: &mut Request) {
-    if request.upstream.last().is_some_and(|state| state.address.is_some()) {
-        request.upstream.push(Default::default());
+    if request.upstream.attempts.last().is_some_and(|state| state.address.is_some()) {
+        request.upstream.attempts.push(Default::default());
     }
 }
 
@@ -121,15 +119,15 @@ fn begin_again(request: &mut Request) {
 pub(crate) fn enter(request: &mut Request, location: LocationId) {
     let generation = Arc::clone(&request.generation);
     let locations = &generation.http().locations;
-    request.location = location;
+    request.place.location = location;
     if let Some((exempt, others)) = &locations[location.0].limit_except
-        && !is_exempt(exempt, &request.method_name)
+        && !is_exempt(exempt, &request.target.method_name)
     {
-        request.location = *others;
+        request.place.location = *others;
     }
-    let settings = &locations[request.location.0].settings;
+    let settings = &locations[request.place.location.0].settings;
     let connection = &request.connection;
-    request.keepalive &= !settings.keepalive_timeout.is_zero()
+    request.fate.keepalive &= !settings.keepalive_timeout.is_zero()
         && connection.requests.get() < settings.keepalive_requests
         && connection.accepted.elapsed() <= settings.keepalive_time;
 }
@@ -142,8 +140,8 @@ fn is_exempt(exempt: &[Box<[u8]>], method: &[u8]) -> bool {
 
 /// Uses another virtual server, at its own level.
 pub(crate) fn enter_server(request: &mut Request, server: ServerId) {
-    request.server = server;
-    request.location = request.server().location;
+    request.place.server = server;
+    request.place.location = request.server().location;
 }
 
 /// The phases up to an outcome.
@@ -158,29 +156,29 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
             return Outcome::Status(status);
         }
     }
+    if let Err(status) = let_in(exchange).await {
+        return Outcome::Status(status);
+    }
     let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.location.0];
+    let location = &generation.http().locations[exchange.request.place.location.0];
     exchange.body.bound(&location.settings);
     if let Some(try_files) = &location.settings.try_files
         && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
     {
         return outcome;
     }
-    if exchange.request.lost_upstream {
+    if exchange.request.place.lost_upstream {
         return Outcome::Status(500);
     }
     match &location.content {
         Content::Files => files::serve(exchange, location).await,
-        Content::Proxy(pass) => {
-            let worker = Rc::clone(&exchange.request.worker);
-            crate::upstream::proxy(exchange, pass, &worker).await
-        }
+        Content::Proxy(pass) => proxy::proxy(exchange, pass).await,
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }
 }
 
-/// Everything before the content that needs no waiting: `Ok` with an answer of `return`, `Err`
+/// Rewrites and the choice of the location, which need no waiting: `Ok` with an answer of `return`, `Err`
 /// with a status.
 fn prepare(
     request: &mut Request,
@@ -201,37 +199,47 @@ fn prepare(
             Rewritten::Status(status) => return Err(status),
             Rewritten::Changed => {
                 count_change(request, "processing")?;
-                request.location = request.server().location;
+                request.place.location = request.server().location;
                 find_location(request)?;
             }
         }
     }
-    if !access::is_allowed(request) {
-        request.log(LogLevel::Error, "access forbidden by rule");
+    Ok(None)
+}
+
+/// The access phase, which may wait. Subrequests are not asked who they are: as in nginx, their
+/// parent is.
+async fn let_in(exchange: &mut Exchange) -> Result<(), u16> {
+    if exchange.request.is_subrequest() {
+        return Ok(());
+    }
+    if !access::is_allowed(&exchange.request) {
+        exchange.request.log(LogLevel::Error, "access forbidden by rule");
         return Err(403);
     }
-    Ok(None)
+    auth_request::check(exchange).await
 }
 
 /// Looks for the location of the path and applies what it says at once.
 fn find_location(request: &mut Request) -> Result<(), u16> {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
-    let server = &http.servers[request.server.0];
-    request.lost_upstream = false;
+    let server = &http.servers[request.place.server.0];
+    request.place.lost_upstream = false;
     let found = route::find(request, http, &server.locations);
     let id = match found {
         Found::Location(id) | Found::AddSlash(id) => id,
         Found::Nothing => server.location,
     };
-    if !request.internal && http.locations[id.0].settings.internal {
-        request.location = id;
+    if !request.place.internal && http.locations[id.0].settings.internal {
+        request.place.location = id;
         return Err(404);
     }
     enter(request, id);
     check_length(request)?;
     if let Found::AddSlash(id) = found {
-        request.redirect = Some(with_slash(&http.locations[id.0].name, &request.args.borrow()));
+        request.response.redirect =
+            Some(with_slash(&http.locations[id.0].name, &request.target.args.borrow()));
         return Err(301);
     }
     Ok(())
@@ -240,10 +248,12 @@ fn find_location(request: &mut Request) -> Result<(), u16> {
 /// `client_max_body_size` for bodies that say their length.
 fn check_length(request: &Request) -> Result<(), u16> {
     let max = request.location().settings.client_max_body_size;
-    let Some(Framing::Length(len)) = request.head.as_ref().map(|head| head.framing()) else {
+    let Some(Framing::Length(len)) = request.arrival.head.as_ref().map(|head| head.framing())
+    else {
         return Ok(());
     };
-    if max == 0 || len <= max {
+    // A subrequest has no body, whatever the fields of its parent say.
+    if max == 0 || len <= max || request.is_subrequest() {
         return Ok(());
     }
     request
@@ -259,35 +269,4 @@ fn with_slash(name: &[u8], args: &[u8]) -> Bytes {
         url.extend_from_slice(args);
     }
     url.into()
-}
-
-/// Whether a method may be answered with a file.
-pub(crate) fn reads_files(method: Method) -> bool {
-    matches!(method, Method::Get | Method::Head | Method::Post)
-}
-
-/// An answer of one piece to which the request's conditions apply.
-pub(crate) async fn send_conditional(
-    exchange: &mut Exchange,
-    mut reply: Reply,
-    body: Bytes,
-) -> Outcome {
-    match conditional::judge(&exchange.request, &reply) {
-        Verdict::Failed => return Outcome::Status(412),
-        Verdict::NotModified => conditional::make_not_modified(&mut reply),
-        Verdict::Send => {}
-    }
-    send(exchange, reply, body).await
-}
-
-/// An answer of one piece.
-pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
-    exchange.response.head(&mut exchange.request, reply);
-    if exchange.response.body(body).await.is_err() {
-        return Outcome::Close;
-    }
-    match exchange.response.finish(&mut exchange.request, None).await {
-        Ok(()) => Outcome::Done,
-        Err(_) => Outcome::Close,
-    }
 }

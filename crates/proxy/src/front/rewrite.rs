@@ -10,10 +10,10 @@ use wssgate_config::model::{
 use wssgate_config::template::{Part, Template};
 use wssgate_http1::{Escape, Unescape, escape, unescape};
 
-use crate::front::path::as_path;
+use crate::exchange::path::as_path;
+use crate::exchange::request::Request;
+use crate::exchange::variables;
 use crate::front::phases;
-use crate::front::request::Request;
-use crate::front::variables;
 
 /// How a list of directives ended.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Engine {
                 Flow::Next
             }
             RewriteOp::Break => {
-                request.path_replaced |= std::mem::take(&mut self.changed);
+                request.place.path_replaced |= std::mem::take(&mut self.changed);
                 Flow::Stop
             }
             RewriteOp::Return(answer) => Flow::Return(answer.clone()),
@@ -86,7 +86,7 @@ impl Engine {
                     let proxied = is_proxied(request);
                     phases::enter(request, *location);
                     // As in nginx the upstream stays in charge, but this block has none for it.
-                    request.lost_upstream |= proxied && !is_proxied(request);
+                    request.place.lost_upstream |= proxied && !is_proxied(request);
                 }
                 self.run(request, ops)
             }
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     fn rewrite(&mut self, request: &mut Request, rewrite: &Rewrite) -> Flow {
-        let path = request.path.clone();
+        let path = request.target.path.clone();
         if !request.matches(&rewrite.regex, &path) {
             forget_match(request);
             return Flow::Next;
@@ -106,18 +106,18 @@ impl Engine {
             _ => {}
         }
         self.quote = false;
-        request.internal = true;
-        request.raw_uri_valid.set(false);
+        request.place.internal = true;
+        request.target.as_sent.set(false);
         let new_path = quoted_text(request, &rewrite.replacement, false);
         let args = rewritten_args(request, rewrite);
-        *request.args.borrow_mut() = args;
+        *request.target.args.borrow_mut() = args;
         if new_path.is_empty() {
             request.log(LogLevel::Error, "the rewritten URI has a zero length");
             return Flow::Status(500);
         }
-        request.path = new_path;
+        request.target.path = new_path;
         self.changed = rewrite.flag != RewriteFlag::Break;
-        request.path_replaced |= rewrite.flag == RewriteFlag::Break;
+        request.place.path_replaced |= rewrite.flag == RewriteFlag::Break;
         match rewrite.flag {
             RewriteFlag::None => Flow::Next,
             _ => Flow::Stop,
@@ -131,12 +131,12 @@ fn is_proxied(request: &Request) -> bool {
 
 /// A test that fails leaves no captures behind.
 fn forget_match(request: &Request) {
-    request.last_match.borrow_mut().captures.groups.clear();
+    request.values.last_match.borrow_mut().captures.groups.clear();
 }
 
 /// The arguments after a `rewrite`: those it writes, then the request's own.
 fn rewritten_args(request: &Request, rewrite: &Rewrite) -> Bytes {
-    let own = request.args.borrow().clone();
+    let own = request.target.args.borrow().clone();
     match &rewrite.args {
         None if rewrite.append_args => own,
         None => Bytes::new(),
@@ -159,13 +159,13 @@ fn redirect(request: &mut Request, rewrite: &Rewrite, status: u16) -> Flow {
     }
     let mut url = Vec::with_capacity(target.len());
     unescape(&mut url, &target, Unescape::Redirect);
-    let own = request.args.borrow().clone();
+    let own = request.target.args.borrow().clone();
     if rewrite.append_args && !own.is_empty() {
         let has_args = rewrite.args.is_some() || has_question_mark(&rewrite.replacement);
         url.push(if has_args { b'&' } else { b'?' });
         url.extend_from_slice(&own);
     }
-    request.redirect = Some(url.into());
+    request.response.redirect = Some(url.into());
     Flow::Status(status)
 }
 
@@ -177,7 +177,7 @@ fn has_question_mark(template: &Template) -> bool {
 /// The text of a template, with captures escaped as arguments if `quote` says so and the
 /// request's path had escapes or a plus.
 fn quoted_text(request: &Request, template: &Template, quote: bool) -> Bytes {
-    if !(quote && request.quoted) {
+    if !(quote && request.target.quoted) {
         return request.text(template);
     }
     let mut text = BytesMut::new();
@@ -230,11 +230,11 @@ fn test_file(path: &[u8], test: FileTest) -> bool {
 /// The rewrite directives of the level that `request` is in.
 pub(crate) fn run_location(request: &mut Request) -> Rewritten {
     let generation = Arc::clone(&request.generation);
-    run(request, &generation.http().locations[request.location.0].rewrite)
+    run(request, &generation.http().locations[request.place.location.0].rewrite)
 }
 
 /// The rewrite directives of the server.
 pub(crate) fn run_server(request: &mut Request) -> Rewritten {
     let generation = Arc::clone(&request.generation);
-    run(request, &generation.http().servers[request.server.0].rewrite)
+    run(request, &generation.http().servers[request.place.server.0].rewrite)
 }

@@ -6,7 +6,7 @@ use wssgate_config::model::{
     AddressRoute, Http, ListenAddr, ListenSocket, LocationId, LocationKind, Locations, ServerId,
 };
 
-use crate::front::request::Request;
+use crate::exchange::request::Request;
 
 /// The virtual servers that answer at the local address of a connection.
 pub(crate) fn address_route<'s>(
@@ -71,7 +71,7 @@ enum Search {
 }
 
 fn search(request: &Request, http: &Http, locations: &Locations) -> Search {
-    let path = &request.path;
+    let path = &request.target.path;
     let mut found = find_static(http, locations, path);
     if let Search::Prefix(id) = found {
         let location = &http.locations[id.0];

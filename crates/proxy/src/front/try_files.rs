@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use wssgate_config::model::{Location, LogLevel, TryFallback, TryFiles};
 
-use crate::front::body::blocking;
-use crate::front::pages::split_args;
-use crate::front::path::as_path;
-use crate::front::{Outcome, Request, path};
+use crate::content::Outcome;
+use crate::content::pages::split_args;
+use crate::exchange::body::blocking;
+use crate::exchange::path::as_path;
+use crate::exchange::{Request, path};
 
 /// Looks for the candidates; `None` when one was found and is now the path.
 pub(crate) async fn run(
@@ -64,11 +65,11 @@ fn full_path(request: &Request, name: &[u8]) -> Bytes {
 /// Makes what was found the path.
 fn adopt(request: &mut Request, location: &Location, name: &Bytes, directory: bool) {
     let root = &location.settings.root;
-    request.path = match &root.alias_prefix[..] {
+    request.target.path = match &root.alias_prefix[..] {
         _ if !root.alias => name.clone(),
         [] if directory => return,
         [] => {
-            request.path_after_alias = true;
+            request.place.path_after_alias = true;
             name.clone()
         }
         prefix => [prefix, name].concat().into(),

@@ -82,7 +82,7 @@ impl Stream {
 }
 
 /// A Unix socket's address; most clients have none, which is an empty path.
-pub(super) fn unix_path(address: &unix::SocketAddr) -> ListenAddr {
+pub(crate) fn unix_path(address: &unix::SocketAddr) -> ListenAddr {
     ListenAddr::Unix(address.as_pathname().map_or_else(PathBuf::new, PathBuf::from))
 }
 

@@ -9,9 +9,6 @@
 //! - the secrets are believed only if the extracted keys follow from them.
 
 mod boundary;
-mod schedule;
-#[cfg(any(test, feature = "fuzz"))]
-pub mod testing;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -25,70 +22,10 @@ use rustls::{
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{client, server};
+use wssgate_records::{Aead, DirectionKeys, TlsKeys, TlsVersion};
 use zeroize::Zeroize;
 
 pub use boundary::RecordBoundary;
-
-/// Which TLS the records are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    Tls12,
-    /// RFC 8446.
-    Tls13,
-}
-
-/// The AEAD of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aead {
-    /// AES-128-GCM, in TLS 1.3 with SHA-256.
-    Aes128Gcm,
-    /// AES-256-GCM, in TLS 1.3 with SHA-384.
-    Aes256Gcm,
-    /// ChaCha20-Poly1305, in TLS 1.3 with SHA-256.
-    ChaCha20Poly1305,
-}
-
-/// All that the record layer needs of a TLS connection whose handshake is over.
-#[derive(Debug)]
-pub struct TlsKeys {
-    /// The version.
-    pub version: TlsVersion,
-    /// The AEAD.
-    pub aead: Aead,
-    /// For what we send.
-    pub tx: DirectionKeys,
-    /// For what we receive.
-    pub rx: DirectionKeys,
-}
-
-/// The keys of one direction. Wiped when dropped.
-#[derive(Clone)]
-pub struct DirectionKeys {
-    /// The AEAD key; a shorter one stands at the front.
-    pub key: [u8; 32],
-    /// The static part of the nonce.
-    pub iv: [u8; 12],
-    /// The TLS 1.3 application traffic secret that `key` and `iv` were derived from; a shorter one stands
-    /// at the front. Unused in TLS 1.2.
-    pub secret: [u8; 48],
-    /// The number of the next record.
-    pub sequence: u64,
-}
-
-impl Drop for DirectionKeys {
-    fn drop(&mut self) {
-        self.key.zeroize();
-        self.iv.zeroize();
-        self.secret.zeroize();
-    }
-}
-
-impl fmt::Debug for DirectionKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DirectionKeys").field("sequence", &self.sequence).finish_non_exhaustive()
-    }
-}
 
 /// The first application traffic secrets of a TLS 1.3 connection. Wiped when dropped.
 pub struct TrafficSecrets {
@@ -281,7 +218,7 @@ pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, 
     let extracted = connection.dangerous_extract_secrets().map_err(DetachError::Extract)?;
     let (socket, ciphertext, secrets) = boundary.into_parts().ok_or(DetachError::PartialRecord)?;
     let (ours, theirs) = T::ours_first(&secrets);
-    let keys = Box::new(TlsKeys::new(version, extracted, ours, theirs)?);
+    let keys = Box::new(keys_of(version, &extracted, ours, theirs)?);
     Ok(Detached { socket, keys, plaintext, ciphertext, ended })
 }
 
@@ -316,25 +253,23 @@ fn read_ahead<D: SideData>(
     Ok((plaintext, state.peer_has_closed()))
 }
 
-impl TlsKeys {
-    /// Keys as rustls gives them, with the TLS 1.3 secrets that they follow from.
-    pub(crate) fn new(
-        version: TlsVersion,
-        extracted: ExtractedSecrets,
-        ours: &[u8; 48],
-        theirs: &[u8; 48],
-    ) -> Result<Self, DetachError> {
-        let (aead, mut tx) = direction(&extracted.tx)?;
-        let (rx_aead, mut rx) = direction(&extracted.rx)?;
-        if aead != rx_aead {
-            return Err(DetachError::UnknownAead);
-        }
-        if version == TlsVersion::Tls13 {
-            tx.find_secret(aead, ours)?;
-            rx.find_secret(aead, theirs)?;
-        }
-        Ok(Self { version, aead, tx, rx })
+/// Keys as rustls gives them, with the TLS 1.3 secrets that they follow from.
+fn keys_of(
+    version: TlsVersion,
+    extracted: &ExtractedSecrets,
+    ours: &[u8; 48],
+    theirs: &[u8; 48],
+) -> Result<TlsKeys, DetachError> {
+    let (aead, mut tx) = direction(&extracted.tx)?;
+    let (rx_aead, mut rx) = direction(&extracted.rx)?;
+    if aead != rx_aead {
+        return Err(DetachError::UnknownAead);
     }
+    if version == TlsVersion::Tls13 && !(tx.find_secret(aead, ours) && rx.find_secret(aead, theirs))
+    {
+        return Err(DetachError::SecretsMissing);
+    }
+    Ok(TlsKeys { version, aead, tx, rx })
 }
 
 fn direction(
@@ -346,14 +281,8 @@ fn direction(
         ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Aead::ChaCha20Poly1305, key, iv),
         _ => return Err(DetachError::UnknownAead),
     };
-    let (key, iv) = (key.as_ref(), iv.as_ref());
-    if key.len() != aead.key_len() || iv.len() != 12 {
-        return Err(DetachError::UnknownAead);
-    }
-    let mut keys =
-        DirectionKeys { key: [0; 32], iv: [0; 12], secret: [0; 48], sequence: *sequence };
-    keys.key[..key.len()].copy_from_slice(key);
-    keys.iv.copy_from_slice(iv);
+    let keys = DirectionKeys::new(aead, key.as_ref(), iv.as_ref(), *sequence)
+        .ok_or(DetachError::UnknownAead)?;
     Ok((aead, keys))
 }
 

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use wssgate_config::model::{Http, LocationId, LogLevel, MapKind};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
+use wssgate_relay::{EndCause, TunnelEnd};
 
 use crate::clock;
-use crate::front::access_log::{self, Rendered};
-use crate::front::request::{Request, UpstreamState};
-use crate::front::variables;
+use crate::exchange::access_log::{self, Rendered};
+use crate::exchange::request::{Request, UpstreamState};
+use crate::exchange::variables;
 use crate::generation::Generation;
 use crate::log::AccessSink;
-use crate::relay::{EndCause, TunnelEnd};
 
 /// How deep maps are followed before they are taken for late.
 const MAX_DEPTH: u8 = 10;
@@ -66,7 +66,7 @@ impl Conclusion {
         let context = request.logs(LogLevel::Info).then(|| request.context().into());
         Self {
             generation: Arc::clone(&request.generation),
-            location: request.location,
+            location: request.place.location,
             serial: request.connection.serial,
             began,
             context,
@@ -105,7 +105,7 @@ fn account(request: &mut Request, end: &TunnelEnd, elapsed: Duration) {
     let connection = &request.connection;
     connection.sent.set(connection.sent.get() + end.client.sent);
     connection.received.set(connection.received.get() + end.client.received);
-    add(&mut request.upstream, end, elapsed);
+    add(&mut request.upstream.attempts, end, elapsed);
     request.response.complete = is_complete(end);
 }
 
@@ -135,7 +135,7 @@ fn lines(request: &Request) -> Option<Lines> {
         if !access_log::is_wanted(request, log) {
             continue;
         }
-        let sink = request.generation.logs.access_sink(request.location, index)?;
+        let sink = request.generation.logs.access_sink(request.place.location, index)?;
         let format = &http.log_formats[log.format.0];
         let mut holes = Vec::new();
         let mut rendered = Rendered::new(format.escape);
@@ -153,13 +153,13 @@ fn lines(request: &Request) -> Option<Lines> {
     }
     let of_upstream = |line: &Line| line.holes.iter().any(|(_, hole)| is_of_upstream(*hole));
     let upstream = match lines.iter().any(of_upstream) {
-        true => request.upstream.clone().into(),
+        true => request.upstream.attempts.clone().into(),
         false => Box::default(),
     };
     Some(Lines {
         lines: lines.into(),
         upstream,
-        started: request.started,
+        started: request.arrival.at,
         accepted: request.connection.accepted,
         sent: variables::bytes_sent(request),
         head_len: request.response.head_len,

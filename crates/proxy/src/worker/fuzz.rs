@@ -9,14 +9,15 @@ use arc_swap::ArcSwap;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use wssgate_config::model::ListenAddr;
+use wssgate_relay::{self as relay, Relay, TunnelEnd};
 
-use super::{Orders, Phase, Tunnels, Worker};
-use crate::connection;
+use crate::front::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay, TunnelEnd};
-use crate::upstream::IdlePool;
+use crate::peers::IdlePool;
+use crate::site::{Orders, Phase, Site};
+use crate::tunnel::table::Tunnels;
 
 /// What is left of a worker without its threads and listeners: its relay and its orders.
 pub struct Lone {
@@ -36,6 +37,7 @@ impl Lone {
             let _ = told.send((ticket, end));
         };
         let relay = relay::start("relay", relay::Settings::default(), on_end, |_| {})?;
+        let tunnels = Rc::new(Tunnels::new(relay.handle()));
         let orders = Orders { phase: Phase::Serving, generation: generation.number };
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(generation)),
@@ -43,30 +45,28 @@ impl Lone {
             orders: watch::Sender::new(orders),
             relay,
             ends,
-            tunnels: Rc::default(),
+            tunnels,
         })
     }
 
     /// Serves a connection that came to the first socket of the configuration, to its end. Nothing
     /// is left of it afterwards but counts and logs.
     pub async fn serve(&mut self, stream: UnixStream) {
-        let worker = Rc::new(Worker {
+        let site = Rc::new(Site {
             id: 0,
             metrics: Arc::clone(self.metrics.worker(0)),
             all_metrics: self.metrics.clone(),
             current: Arc::clone(&self.current),
             orders: self.orders.subscribe(),
-            relay: self.relay.handle(),
             idle_upstreams: IdlePool::new(),
-            tunnels: Rc::clone(&self.tunnels),
-            handed_over: Rc::default(),
             live: Rc::default(),
         });
-        let (live, relay) = (Rc::clone(&worker.live), worker.relay.clone());
+        let (live, relay) = (Rc::clone(&site.live), self.relay.handle());
+        let tunnels = Rc::clone(&self.tunnels);
         let generation = self.current.load_full();
         let nobody = ListenAddr::Unix(Default::default());
         let served = async {
-            connection::serve(worker, generation, 0, Stream::Unix(stream), nobody).await;
+            connection::serve(site, tunnels, generation, 0, Stream::Unix(stream), nobody).await;
             // A tunnel goes on by itself, once its relay has heard of it.
             relay.wake();
             live.ended().await;

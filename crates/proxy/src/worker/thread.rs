@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_relay::spare::Trimming;
+use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
 use wssgate_sys::privileges;
 
-use super::{Live, Orders, Phase, Tunnels, Worker};
+use super::accept::accept;
+
 use crate::generation::Generation;
-use crate::listen::{Listener, accept};
+use crate::listen::Listener;
 use crate::log::Attention;
 use crate::metrics::Metrics;
-use crate::relay::{self, Relay, RelayHandle, TunnelEnd};
-use crate::spare::Trimming;
-use crate::upstream::IdlePool;
+use crate::peers::IdlePool;
+use crate::site::{Orders, Phase, Site};
+use crate::tunnel::table::Tunnels;
 
 /// How long the connections of a fast stop have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -112,24 +115,21 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     };
     let relay = relay::start(&format!("relay {id}"), settings, on_end, on_refusal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let worker = Rc::new(Worker {
+    let site = Rc::new(Site {
         id,
         metrics: Arc::clone(seed.metrics.worker(id)),
         all_metrics: seed.metrics,
         current: seed.current,
         orders: seed.orders,
-        relay: relay.handle(),
         idle_upstreams: IdlePool::new(),
-        tunnels: Rc::default(),
-        handed_over: Rc::default(),
         live: Rc::default(),
     });
     let mut front = Front {
-        live: Rc::clone(&worker.live),
         accepting: HashMap::new(),
-        orders: worker.orders.clone(),
+        orders: site.orders.clone(),
         listeners: seed.listeners,
-        worker,
+        tunnels: Rc::new(Tunnels::new(relay.handle())),
+        site,
     };
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
@@ -142,8 +142,8 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
 
 /// The tasks of a worker, seen from the one that directs them.
 struct Front {
-    worker: Rc<Worker>,
-    live: Rc<Live>,
+    site: Rc<Site>,
+    tunnels: Rc<Tunnels>,
     accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
     orders: watch::Receiver<Orders>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
@@ -151,11 +151,9 @@ struct Front {
 
 impl Front {
     async fn work(&mut self, ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, relay: Relay) {
-        let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.worker.tunnels)));
-        tokio::task::spawn_local(wake(
-            Rc::clone(&self.worker.handed_over),
-            self.worker.relay.clone(),
-        ));
+        let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.tunnels)));
+        let tunnels = Rc::clone(&self.tunnels);
+        tokio::task::spawn_local(async move { tunnels.wake_relay().await });
         while self.orders.borrow_and_update().phase == Phase::Serving {
             tokio::select! {
                 () = self.next_order() => {}
@@ -165,13 +163,13 @@ impl Front {
         }
         self.close_listeners();
         tokio::select! {
-            () = self.live.ended() => {}
-            () = self.worker.reached(Phase::Stopping) => {}
+            () = self.site.live.ended() => {}
+            () = self.site.reached(Phase::Stopping) => {}
         }
         // Ends every tunnel that is left, and tells it before the thread is gone.
         let _ = relay.stop();
         let _ = tokio::time::timeout(LAST_WORDS, async {
-            self.live.ended().await;
+            self.site.live.ended().await;
             telling.await
         })
         .await;
@@ -181,7 +179,7 @@ impl Front {
         tokio::select! {
             changed = self.listeners.changed() => match changed {
                 Ok(()) => self.listen(),
-                Err(_) => self.worker.reached(Phase::Draining).await,
+                Err(_) => self.site.reached(Phase::Draining).await,
             },
             _ = self.orders.changed() => {}
         }
@@ -203,15 +201,16 @@ impl Front {
             {
                 let address = crate::listen::address_text(&listener.address);
                 let text = format!("cannot accept on {address} ({})", crate::errno_text(&error));
-                self.worker.generation().logs.main().write(LogLevel::Crit, None, text);
+                self.site.generation().logs.main().write(LogLevel::Crit, None, text);
             }
         }
     }
 
     fn accept_on(&mut self, listener: &Arc<Listener>) -> io::Result<()> {
-        let socket = listener.for_worker(self.worker.id)?;
-        let (worker, live) = (Rc::clone(&self.worker), Rc::clone(&self.live));
-        let task = tokio::task::spawn_local(accept(worker, live, socket, listener.address.clone()));
+        let socket = listener.for_worker(self.site.id)?;
+        let (site, tunnels) = (Rc::clone(&self.site), Rc::clone(&self.tunnels));
+        let task =
+            tokio::task::spawn_local(accept(site, tunnels, socket, listener.address.clone()));
         let entry = (Arc::clone(listener), task.abort_handle());
         self.accepting.insert(listener.address.clone(), entry);
         Ok(())
@@ -221,16 +220,6 @@ impl Front {
         for (_, (_, task)) in self.accepting.drain() {
             task.abort();
         }
-    }
-}
-
-/// Wakes the relay for what was handed over, after everybody who has something to do now had a turn,
-/// for they may hand over too. That is soon, however busy the front is.
-async fn wake(handed_over: Rc<Notify>, relay: RelayHandle) {
-    loop {
-        handed_over.notified().await;
-        tokio::task::yield_now().await;
-        relay.wake();
     }
 }
 
@@ -269,7 +258,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::relay::{Handover, Leg, Protocol, Settings, Timers};
+    use wssgate_relay::{Handover, Leg, Protocol, Settings, Timers};
 
     /// A connected pair on loopback.
     fn pair() -> (TcpStream, TcpStream) {
@@ -297,16 +286,16 @@ mod tests {
         };
         let mut hello = [0; 5];
         LocalSet::new().block_on(&runtime, async {
-            let handed_over = Rc::<Notify>::default();
-            tokio::task::spawn_local(wake(Rc::clone(&handed_over), relay.handle()));
+            let tunnels = Rc::new(Tunnels::new(relay.handle()));
+            let waking = Rc::clone(&tunnels);
+            tokio::task::spawn_local(async move { waking.wake_relay().await });
             for _ in 0..200 {
                 tokio::task::spawn_local(poll_fn(|cx| {
                     cx.waker().wake_by_ref();
                     Poll::<()>::Pending
                 }));
             }
-            relay.handle().hand_over(handover).unwrap();
-            handed_over.notify_one();
+            tunnels.hand_over(handover).unwrap();
             let mut upstream = tokio::net::TcpStream::from_std(upstream).unwrap();
             let read = upstream.read_exact(&mut hello);
             tokio::time::timeout(Duration::from_secs(30), read).await.unwrap().unwrap();

@@ -1,14 +1,18 @@
-use tokio::io::{AsyncReadExt, DuplexStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use std::sync::Arc;
 
-use super::testing::{SUITES, configs, server_name};
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::net::UnixStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use wssgate_records::testing::{SUITES, configs, server_name};
+use wssgate_relay::{Handover, Leg, LegTls, Protocol, Settings, Timers};
+
 use super::*;
 
 type Server = server::TlsStream<RecordBoundary<DuplexStream>>;
 type Client = client::TlsStream<RecordBoundary<DuplexStream>>;
 
 async fn handshake(suite: rustls::CipherSuite) -> (Server, Client) {
-    let (server_config, client_config) = configs(suite);
+    let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
     let (near, far) = tokio::io::duplex(1 << 17);
     let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
     let connect =
@@ -109,11 +113,63 @@ async fn keys_are_followed_through_updates_made_before() {
 
 #[tokio::test]
 async fn without_captured_secrets_tls_13_is_refused() {
-    let (server_config, client_config) = configs(SUITES[0]);
+    let (server_config, client_config) = configs(SUITES[0], Arc::new(SecretLog));
     let (near, far) = tokio::io::duplex(1 << 17);
     let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
     let connect =
         TlsConnector::from(client_config).connect(server_name(), RecordBoundary::new(far));
     let (server, _client) = tokio::try_join!(accept, connect).unwrap();
     assert!(matches!(detach(server).await, Err(DetachError::SecretsMissing)));
+}
+
+/// The whole way of a leg: tokio-rustls shakes hands over a boundary, the keys come out, and the relay
+/// goes on in the middle of a record.
+#[tokio::test]
+async fn a_detached_stream_becomes_a_leg_of_the_relay() {
+    let relay = wssgate_relay::start("test", Settings::default(), |_, _| {}, |_| {}).unwrap();
+    for suite in SUITES {
+        let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
+        let (near, far) = UnixStream::pair().unwrap();
+        let accept = TlsAcceptor::from(server_config).accept(RecordBoundary::new(near));
+        let connect = TlsConnector::from(client_config).connect(server_name(), far);
+        let (mut server, mut client) = tokio::try_join!(capture(accept), connect).unwrap();
+        client.write_all(b"head, then body").await.unwrap();
+        let mut more = Vec::new();
+        client.get_mut().1.writer().write_all(b", then more").unwrap();
+        client.get_mut().1.write_tls(&mut more).unwrap();
+        client.get_mut().0.write_all(&more[..7]).await.unwrap();
+        let mut head = [0; 4];
+        server.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"head");
+        server.write_all(b"101").await.unwrap();
+        let detached = detach(server).await.unwrap();
+        client.get_mut().0.write_all(&more[7..]).await.unwrap();
+
+        let (near, mut upstream) = UnixStream::pair().unwrap();
+        let handover = Handover {
+            ticket: 0,
+            generation: 0,
+            client: Leg {
+                socket: detached.socket.into_std().unwrap().into(),
+                unix: true,
+                tls: LegTls::Keys(detached.keys),
+                plaintext: detached.plaintext,
+                ciphertext: detached.ciphertext,
+                ended: detached.ended,
+            },
+            upstream: Leg { unix: true, ..Leg::plain(near.into_std().unwrap(), Vec::new()) },
+            protocol: Protocol::Other,
+            timers: Timers::default(),
+            buffer_size: 4096,
+        };
+        relay.handle().hand_over(handover).unwrap();
+        relay.handle().wake();
+        let mut carried = [0; 22];
+        upstream.read_exact(&mut carried).await.unwrap();
+        assert_eq!(&carried, b", then body, then more");
+        upstream.write_all(b", and back").await.unwrap();
+        let mut answer = [0; 13];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"101, and back");
+    }
 }

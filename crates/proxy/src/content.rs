@@ -1,0 +1,67 @@
+//! Who answers a request: an upstream, a file, a status page, an answer of the configuration's own.
+
+pub(crate) mod conditional;
+pub(crate) mod files;
+pub(crate) mod pages;
+pub mod proxy;
+pub(crate) mod status;
+
+use bytes::Bytes;
+use wssgate_http1::Method;
+
+use crate::exchange::{Exchange, Reply};
+use crate::tunnel::Switch;
+use conditional::Verdict;
+
+/// How a content handler ended.
+pub enum Outcome {
+    /// This status is to be answered: `error_page` applies, else a built-in page. 444 and 499
+    /// close the connection without an answer.
+    Status(u16),
+    /// The answer was sent and finished.
+    Done,
+    /// Go on with this path and these arguments (index, X-Accel-Redirect).
+    InternalRedirect {
+        /// The normalised path.
+        path: Bytes,
+        /// The arguments.
+        args: Bytes,
+    },
+    /// Go on in a `@named` location.
+    NamedLocation(Bytes),
+    /// The upstream switched protocols: the connection becomes a tunnel.
+    Upgrade(Box<Switch>),
+    /// The connection is to be closed: the answer broke off, or the client has gone.
+    Close,
+}
+
+/// Whether a method may be answered with a file.
+pub(crate) fn reads_files(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Post)
+}
+
+/// An answer of one piece to which the request's conditions apply.
+pub(crate) async fn send_conditional(
+    exchange: &mut Exchange,
+    mut reply: Reply,
+    body: Bytes,
+) -> Outcome {
+    match conditional::judge(&exchange.request, &reply) {
+        Verdict::Failed => return Outcome::Status(412),
+        Verdict::NotModified => conditional::make_not_modified(&mut reply),
+        Verdict::Send => {}
+    }
+    send(exchange, reply, body).await
+}
+
+/// An answer of one piece.
+pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
+    exchange.response.head(&mut exchange.request, reply);
+    if exchange.response.body(body).await.is_err() {
+        return Outcome::Close;
+    }
+    match exchange.response.finish(&mut exchange.request, None).await {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::Close,
+    }
+}

@@ -1,0 +1,207 @@
+//! Conditional requests and ranges (RFC 9110 §13, §14), as nginx answers them.
+
+use bytes::Bytes;
+use wssgate_config::model::IfModifiedSince;
+
+use crate::exchange::date;
+use crate::exchange::{Reply, Request};
+
+/// What the conditions of a request make of a 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Answer as if there were none.
+    Send,
+    /// 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// Judges the conditions against Last-Modified and ETag of the answer.
+pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
+    let modified = reply.last_modified;
+    let etag = reply.field("etag").map(|etag| &etag[..]);
+    if let Some(text) = request.field("if-unmodified-since") {
+        let since = date::parse(text).unwrap_or(-1);
+        if modified.is_none_or(|modified| since < modified) {
+            return Verdict::Failed;
+        }
+    }
+    if let Some(list) = request.field("if-match")
+        && !matches_list(list, etag, false)
+    {
+        return Verdict::Failed;
+    }
+    let since = request.field("if-modified-since");
+    let none = request.field("if-none-match");
+    let rule = request.location().settings.if_modified_since;
+    let changed = since.is_some_and(|text| is_modified(text, modified, rule));
+    let other = none.is_some_and(|list| !matches_list(list, etag, true));
+    match (since.is_some() || none.is_some()) && !changed && !other {
+        true => Verdict::NotModified,
+        false => Verdict::Send,
+    }
+}
+
+fn is_modified(text: &[u8], modified: Option<i64>, rule: IfModifiedSince) -> bool {
+    let Some(modified) = modified else { return true };
+    let since = date::parse(text).unwrap_or(-1);
+    match rule {
+        IfModifiedSince::Off => true,
+        IfModifiedSince::Exact => since != modified,
+        IfModifiedSince::Before => since < modified,
+    }
+}
+
+/// Whether the list of entity tags has this one; `weak` ignores `W/` (RFC 9110 §8.8.3.2).
+fn matches_list(list: &[u8], etag: Option<&[u8]>, weak: bool) -> bool {
+    if list == b"*" {
+        return true;
+    }
+    let plain = |tag: &'_ [u8]| -> Vec<u8> {
+        let tag = tag.trim_ascii();
+        let tag = if weak { tag.strip_prefix(b"W/").unwrap_or(tag) } else { tag };
+        tag.to_vec()
+    };
+    let Some(etag) = etag.map(plain) else { return false };
+    list.split(|&b| b == b',').any(|one| plain(one) == etag)
+}
+
+/// Turns a 200 into a 304.
+pub(crate) fn make_not_modified(reply: &mut Reply) {
+    reply.status = 304;
+    reply.content_type = None;
+    reply.length = None;
+    reply.accept_ranges = false;
+    reply.remove("content-encoding");
+}
+
+/// The part of a body of `len` bytes that `Range` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Range {
+    /// All of it.
+    Whole,
+    /// From and to, the end not included.
+    Part(u64, u64),
+    /// 416.
+    Unsatisfiable,
+}
+
+/// Reads `Range` and `If-Range`. Several ranges at once are answered with the whole.
+pub(crate) fn range(request: &Request, reply: &Reply, len: u64) -> Range {
+    let Some(text) = request.field("range") else { return Range::Whole };
+    if let Some(condition) = request.field("if-range") {
+        let same = match condition {
+            [.., b'"'] => reply.field("etag").is_some_and(|etag| &etag[..] == condition),
+            _ => reply.last_modified.is_some() && date::parse(condition) == reply.last_modified,
+        };
+        if !same {
+            return Range::Whole;
+        }
+    }
+    parse_range(text, len)
+}
+
+fn parse_range(text: &[u8], len: u64) -> Range {
+    let Some((unit, list)) = text.split_at_checked(6) else { return Range::Whole };
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return Range::Whole;
+    }
+    if list.contains(&b',') {
+        return Range::Whole;
+    }
+    let Some(dash) = list.iter().position(|&b| b == b'-') else { return Range::Unsatisfiable };
+    let (first, last) = (number(&list[..dash]), number(&list[dash + 1..]));
+    match (first, last) {
+        (Some(None), Some(Some(suffix))) if suffix > 0 && len > 0 => {
+            Range::Part(len.saturating_sub(suffix), len)
+        }
+        (Some(Some(start)), Some(None)) if start < len => Range::Part(start, len),
+        (Some(Some(start)), Some(Some(end))) if start <= end && start < len => {
+            Range::Part(start, end.saturating_add(1).min(len))
+        }
+        _ => Range::Unsatisfiable,
+    }
+}
+
+/// `Some(None)` for nothing, `None` for what is no number.
+#[allow(clippy::option_option)]
+fn number(text: &[u8]) -> Option<Option<u64>> {
+    let text = text.trim_ascii();
+    match text {
+        [] => Some(None),
+        _ if text.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(text).ok()?.parse().ok().map(Some)
+        }
+        _ => None,
+    }
+}
+
+/// `bytes 0-4/10`.
+pub(crate) fn content_range(start: u64, end: u64, len: u64) -> Bytes {
+    format!("bytes {start}-{}/{len}", end.saturating_sub(1)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_to_the_body() {
+        for (text, expected) in [
+            ("bytes=0-4", Range::Part(0, 5)),
+            ("bytes=5-", Range::Part(5, 10)),
+            ("bytes=-3", Range::Part(7, 10)),
+            ("bytes=-30", Range::Part(0, 10)),
+            ("bytes=8-99", Range::Part(8, 10)),
+            ("Bytes=0-0", Range::Part(0, 1)),
+            ("bytes=10-", Range::Unsatisfiable),
+            ("bytes=5-4", Range::Unsatisfiable),
+            ("bytes=-0", Range::Unsatisfiable),
+            ("bytes=x-1", Range::Unsatisfiable),
+            ("bytes=", Range::Unsatisfiable),
+            ("bytes=0-1,3-4", Range::Whole),
+            ("items=0-1", Range::Whole),
+        ] {
+            assert_eq!(parse_range(text.as_bytes(), 10), expected, "{text}");
+        }
+        assert_eq!(content_range(0, 5, 10), "bytes 0-4/10");
+    }
+
+    #[test]
+    fn entity_tags_are_compared_as_asked() {
+        for (list, etag, weak, expected) in [
+            ("*", None, false, true),
+            ("\"a\"", None, false, false),
+            ("\"a\"", Some("\"a\""), false, true),
+            ("\"b\", \"a\"", Some("\"a\""), false, true),
+            ("W/\"a\"", Some("\"a\""), true, true),
+            ("W/\"a\"", Some("\"a\""), false, false),
+            ("\"a\"", Some("W/\"a\""), true, true),
+            ("\"ab\"", Some("\"a\""), true, false),
+        ] {
+            let found = matches_list(list.as_bytes(), etag.map(str::as_bytes), weak);
+            assert_eq!(found, expected, "{list} {etag:?} {weak}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_compared_as_configured() {
+        use IfModifiedSince::{Before, Exact, Off};
+        let text = date::format(1000);
+        for (modified, rule, expected) in [
+            (Some(1000), Exact, false),
+            (Some(900), Exact, true),
+            (Some(900), Before, false),
+            (Some(1001), Before, true),
+            (Some(1000), Off, true),
+            (None, Exact, true),
+        ] {
+            assert_eq!(
+                is_modified(text.as_bytes(), modified, rule),
+                expected,
+                "{modified:?} {rule:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Files below `root` or `alias`.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wssgate_config::model::{Location, LogLevel};
+use wssgate_http1::{Escape, Method, escape};
+
+use crate::content::conditional::{self, Range, Verdict};
+use crate::content::status::content_type;
+use crate::content::{Outcome, reads_files};
+use crate::errno_text;
+use crate::exchange::body::blocking;
+use crate::exchange::path::{as_path, file};
+use crate::exchange::{Exchange, Reply, Request};
+
+/// How much of a file is read at once.
+const PIECE: u64 = 64 * 1024;
+
+/// Answers with a file, an index, or a redirect to a directory.
+pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outcome {
+    let request = &exchange.request;
+    if !reads_files(request.target.method) {
+        return Outcome::Status(405);
+    }
+    if request.target.path.last() == Some(&b'/') {
+        return index(request, location).await;
+    }
+    let Some(path) = file(request, &request.target.path) else {
+        return Outcome::Status(500);
+    };
+    let opened = blocking({
+        let path = path.clone();
+        move || open(&path)
+    });
+    match opened.await {
+        Err(error) => failed(request, location, &path, &error),
+        Ok(Opened::Directory) => to_directory(exchange),
+        Ok(Opened::Other) => {
+            let path = path.escape_ascii();
+            request.log(LogLevel::Crit, format_args!("\"{path}\" is not a regular file"));
+            Outcome::Status(404)
+        }
+        Ok(Opened::File(_)) if request.target.method == Method::Post => Outcome::Status(405),
+        Ok(Opened::File(found)) => send(exchange, location, found).await,
+    }
+}
+
+/// What a path leads to.
+enum Opened {
+    File(Found),
+    Directory,
+    Other,
+}
+
+/// An open file and the beginning of it.
+struct Found {
+    file: Arc<File>,
+    len: u64,
+    modified: i64,
+    start: Vec<u8>,
+}
+
+/// Opens without waiting for the other end of a pipe.
+fn open(path: &[u8]) -> io::Result<Opened> {
+    const NONBLOCK: i32 = 0o4000;
+    let file = File::options().read(true).custom_flags(NONBLOCK).open(as_path(path))?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(Opened::Directory);
+    }
+    if !metadata.is_file() {
+        return Ok(Opened::Other);
+    }
+    let mut start = Vec::new();
+    (&file).take(PIECE.min(metadata.len())).read_to_end(&mut start)?;
+    Ok(Opened::File(Found {
+        file: Arc::new(file),
+        len: metadata.len(),
+        modified: metadata.mtime(),
+        start,
+    }))
+}
+
+fn failed(request: &Request, location: &Location, path: &[u8], error: &io::Error) -> Outcome {
+    let (status, level) = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            (404, LogLevel::Error)
+        }
+        _ if is_forbidden(error) => (403, LogLevel::Error),
+        _ => (500, LogLevel::Crit),
+    };
+    if status != 404 || location.settings.log_not_found {
+        let path = path.escape_ascii();
+        request.log(level, format_args!("open() \"{path}\" failed ({})", errno_text(error)));
+    }
+    Outcome::Status(status)
+}
+
+fn is_forbidden(error: &io::Error) -> bool {
+    const TOO_MANY_LINKS: i32 = 40;
+    error.kind() == ErrorKind::PermissionDenied || error.raw_os_error() == Some(TOO_MANY_LINKS)
+}
+
+/// 301 to the same path with a slash.
+fn to_directory(exchange: &mut Exchange) -> Outcome {
+    let request = &mut exchange.request;
+    let mut url = Vec::with_capacity(request.target.path.len() + 1);
+    escape(&mut url, &request.target.path, Escape::Uri);
+    url.push(b'/');
+    let args = request.target.args.borrow().clone();
+    if !args.is_empty() {
+        url.push(b'?');
+        url.extend_from_slice(&args);
+    }
+    request.response.redirect = Some(url.into());
+    Outcome::Status(301)
+}
+
+async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Outcome {
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
+    let request = &exchange.request;
+    let mut reply = Reply::new(200);
+    reply.length = Some(found.len);
+    reply.last_modified = Some(found.modified);
+    if location.settings.etag {
+        reply.push("ETag", format!("\"{:x}-{:x}\"", found.modified, found.len));
+    }
+    reply.content_type = content_type(request);
+    reply.accept_ranges = true;
+    let mut part = (0, found.len);
+    match conditional::judge(request, &reply) {
+        Verdict::Failed => return Outcome::Status(412),
+        Verdict::NotModified => {
+            conditional::make_not_modified(&mut reply);
+            part = (0, 0);
+        }
+        Verdict::Send => match conditional::range(request, &reply, found.len) {
+            Range::Whole => {}
+            Range::Unsatisfiable => {
+                let range = format!("bytes */{}", found.len);
+                exchange
+                    .request
+                    .response
+                    .special_fields
+                    .push((Bytes::from_static(b"Content-Range"), range.into()));
+                return Outcome::Status(416);
+            }
+            Range::Part(start, end) => {
+                reply.status = 206;
+                reply.accept_ranges = false;
+                reply.length = Some(end - start);
+                reply.content_range = Some(conditional::content_range(start, end, found.len));
+                part = (start, end);
+            }
+        },
+    }
+    exchange.response.head(&mut exchange.request, reply);
+    match send_body(exchange, found, part).await {
+        Ok(()) => Outcome::Done,
+        Err(()) => Outcome::Close,
+    }
+}
+
+/// Sends the bytes of a file from `part.0` to `part.1`.
+async fn send_body(exchange: &mut Exchange, found: Found, part: (u64, u64)) -> Result<(), ()> {
+    let (mut at, end) = if exchange.response.is_empty() { (0, 0) } else { part };
+    let start = Bytes::from(found.start);
+    while at < end {
+        let piece = match start.len() as u64 {
+            have if at < have => {
+                let from = usize::try_from(at).unwrap_or(usize::MAX);
+                start.slice(from..usize::try_from(have.min(end)).unwrap_or(start.len()))
+            }
+            _ => {
+                let file = Arc::clone(&found.file);
+                let len = PIECE.min(end - at);
+                blocking(move || read_at(&file, at, len)).await.map_err(|_| ())?
+            }
+        };
+        if piece.is_empty() {
+            // The file was cut while it was sent; the length is promised already.
+            return Err(());
+        }
+        at += piece.len() as u64;
+        exchange.response.body(piece).await.map_err(|_| ())?;
+    }
+    exchange.response.finish(&mut exchange.request, None).await.map_err(|_| ())
+}
+
+fn read_at(mut file: &File, at: u64, len: u64) -> io::Result<Bytes> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut piece = Vec::new();
+    file.take(len).read_to_end(&mut piece)?;
+    Ok(piece.into())
+}
+
+/// `index`: an internal redirect to the first that exists.
+async fn index(request: &Request, location: &Location) -> Outcome {
+    let mut directory_seen = false;
+    for template in &location.settings.index {
+        let name = request.text(template);
+        let args = request.target.args.borrow().clone();
+        if name.first() == Some(&b'/') {
+            return Outcome::InternalRedirect { path: name, args };
+        }
+        let Some(directory) = file(request, &request.target.path) else {
+            return Outcome::Status(500);
+        };
+        let full = [&directory[..], &name].concat();
+        let tested = blocking({
+            let full = full.clone();
+            move || std::fs::metadata(as_path(&full)).map(drop)
+        });
+        match tested.await {
+            Ok(()) => {
+                let path = [&request.target.path[..], &name].concat().into();
+                return Outcome::InternalRedirect { path, args };
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if !directory_seen
+                    && let Some(outcome) = test_directory(request, location, &directory).await
+                {
+                    return outcome;
+                }
+                directory_seen = true;
+            }
+            Err(error) => return index_failed(request, location, &full, &error),
+        }
+    }
+    let shown = file(request, &request.target.path).unwrap_or_default();
+    let shown = shown.escape_ascii();
+    request.log(LogLevel::Error, format_args!("directory index of \"{shown}\" is forbidden"));
+    Outcome::Status(403)
+}
+
+/// A missing directory is 404, not a forbidden listing.
+async fn test_directory(
+    request: &Request,
+    location: &Location,
+    directory: &[u8],
+) -> Option<Outcome> {
+    let owned = directory.to_vec();
+    match blocking(move || std::fs::metadata(as_path(&owned))).await {
+        Ok(metadata) if metadata.is_dir() => None,
+        Ok(_) => {
+            let shown = directory.escape_ascii();
+            request.log(LogLevel::Crit, format_args!("\"{shown}\" is not a directory"));
+            Some(Outcome::Status(500))
+        }
+        Err(error) => Some(index_failed(request, location, directory, &error)),
+    }
+}
+
+fn index_failed(request: &Request, location: &Location, path: &[u8], error: &io::Error) -> Outcome {
+    let shown = path.escape_ascii();
+    match error.kind() {
+        _ if is_forbidden(error) => {
+            request.log(
+                LogLevel::Error,
+                format_args!("\"{shown}\" is forbidden ({})", errno_text(error)),
+            );
+            Outcome::Status(403)
+        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            if location.settings.log_not_found {
+                request.log(
+                    LogLevel::Error,
+                    format_args!("\"{shown}\" is not found ({})", errno_text(error)),
+                );
+            }
+            Outcome::Status(404)
+        }
+        _ => {
+            request.log(
+                LogLevel::Crit,
+                format_args!("stat() \"{shown}\" failed ({})", errno_text(error)),
+            );
+            Outcome::Status(500)
+        }
+    }
+}

@@ -1,0 +1,653 @@
+//! Upstreams: which peer, the connection to it, the request to it and its answer.
+//!
+//! [`proxy`] is the content handler of `proxy_pass`. It tries peers until one answers, and then
+//! either carries the answer to the client or, if that is a valid switch of protocols, gives both
+//! sides away as a [`Switch`].
+
+mod accel;
+mod answer;
+mod attempt;
+mod cookie;
+mod destination;
+mod plan;
+mod request;
+mod response;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySettings};
+use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
+use wssgate_relay::Protocol;
+use wssgate_ws::handshake::{SwitchError, Switched};
+
+use answer::{Carrier, End};
+use attempt::{Cause, Ended, Kept, Sender, Trouble};
+use destination::Destination;
+use plan::{Asked, Plan};
+
+use crate::content::Outcome;
+use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
+use crate::exchange::request::{Request, UpstreamState};
+use crate::exchange::{Exchange, Reply, Responder};
+use crate::peers::{
+    Connection, Failure, Group, Key, Lease, Options, PeerStream, Selection, connect,
+};
+use crate::tunnel::Switch;
+
+const CONNECTING: &str = "connecting to upstream";
+
+/// The status of a request whose client has gone.
+const CLIENT_CLOSED: u16 = 499;
+
+/// Passes a request to an upstream and its answer to the client.
+pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
+    match prepared(exchange, pass).await {
+        Ok(outcome) => outcome,
+        Err(status) => Outcome::Status(status),
+    }
+}
+
+async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
+    let Exchange { request, body, response } = exchange;
+    let generation = Arc::clone(&request.generation);
+    let settings = &generation.http().locations[request.place.location.0].proxy;
+    let destination = Destination::of(request, pass)?;
+    request.upstream.host = destination.host.clone();
+    request.upstream.port = destination.port.clone();
+    let unbuffered = is_unbuffered(settings, body);
+    if !unbuffered && body.length() != Length::None {
+        body.buffer(request).await.map_err(|error| body_failed(request, &error))?;
+    }
+    let plan = Plan::of(request, body, &destination, unbuffered)?;
+    request.upstream.scheme = if destination.tls { "https://" } else { "http://" };
+    request.upstream.target = plan.target.clone();
+    let selection =
+        destination.group.selection(&hash_key(request, &destination.group), client_ip(request));
+    let tries = match settings.next_upstream_tries {
+        0 => destination.group.tries(),
+        most => destination.group.tries().min(most),
+    };
+    let mut proxying = Proxying {
+        request,
+        response,
+        settings,
+        destination: &destination,
+        plan: &plan,
+        selection,
+        tries,
+        started: Instant::now(),
+    };
+    Ok(proxying.run(body).await)
+}
+
+/// Whether the body is sent while it is read.
+fn is_unbuffered(settings: &ProxySettings, body: &RequestBody) -> bool {
+    let framed = body.length() != Length::Unknown || settings.http11;
+    !settings.request_buffering
+        && settings.set_body.is_none()
+        && settings.pass_request_body
+        && framed
+}
+
+fn body_failed(request: &Request, error: &BodyError) -> u16 {
+    request.log(error.level(), error);
+    match error {
+        BodyError::Closed => CLIENT_CLOSED,
+        _ => error.status(),
+    }
+}
+
+fn client_ip(request: &Request) -> Option<std::net::IpAddr> {
+    request.client.map(|address| address.ip())
+}
+
+/// The text of a group's `hash` directive.
+fn hash_key(request: &Request, group: &Group) -> Bytes {
+    let model = request.http().upstreams.iter().find(|model| model.name == group.name);
+    match model.map(|model| &model.balance) {
+        Some(Balance::Hash { key, .. }) => request.text(key),
+        _ => Bytes::new(),
+    }
+}
+
+/// One request on its way from peer to peer.
+struct Proxying<'a> {
+    request: &'a mut Request,
+    response: &'a mut Responder,
+    settings: &'a ProxySettings,
+    destination: &'a Destination<'a>,
+    plan: &'a Plan,
+    selection: Selection,
+    /// Peers that may still be tried, the one in work included.
+    tries: u32,
+    started: Instant,
+}
+
+/// What became of one try.
+enum Tried {
+    Over(Outcome),
+    Failed(Failed),
+}
+
+/// A connection in use for one try.
+struct Link {
+    connection: Connection,
+    lease: Lease,
+    key: Key,
+    reused: bool,
+    began: Instant,
+}
+
+impl Link {
+    fn failed(self, trouble: Trouble) -> Tried {
+        Tried::Failed(Failed { trouble, lease: self.lease, reused: self.reused, sent: true })
+    }
+}
+
+/// A try that failed.
+struct Failed {
+    trouble: Trouble,
+    lease: Lease,
+    /// The connection had served before: that it broke says nothing about the peer.
+    reused: bool,
+    /// Whether anything of the request may have reached the peer.
+    sent: bool,
+}
+
+impl Proxying<'_> {
+    async fn run(&mut self, body: &mut RequestBody) -> Outcome {
+        loop {
+            let Some(lease) = self.destination.group.choose(&mut self.selection, Instant::now())
+            else {
+                return self.no_live_upstreams();
+            };
+            let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
+            let state = UpstreamState { address: Some(address), ..UpstreamState::default() };
+            self.request.upstream.attempts.push(state);
+            match self.attempt(lease, body, Instant::now()).await {
+                Tried::Over(outcome) => return outcome,
+                Tried::Failed(failed) => {
+                    if let Some(status) = self.give_up(failed) {
+                        return Outcome::Status(status);
+                    }
+                    body.rewind();
+                }
+            }
+        }
+    }
+
+    fn no_live_upstreams(&mut self) -> Outcome {
+        let address = Bytes::copy_from_slice(&self.destination.group.name);
+        let state = UpstreamState { address: Some(address), status: 502, ..Default::default() };
+        self.request.upstream.attempts.push(state);
+        self.request.log(LogLevel::Error, format_args!("no live upstreams while {CONNECTING}"));
+        Outcome::Status(502)
+    }
+
+    /// Counts a failure; `None`: the next peer is tried, else the status of the answer.
+    fn give_up(&mut self, failed: Failed) -> Option<u16> {
+        let Failed { trouble, lease, reused, sent } = failed;
+        let status = status_of(trouble.cause);
+        self.state().status = match trouble.cause {
+            Cause::Status(status) => status,
+            _ => status,
+        };
+        if !trouble.message.is_empty() {
+            self.request.log(LogLevel::Error, &trouble.message);
+        }
+        // As nginx has it, these two say that a peer lacks something, not that it is ill.
+        let ill = !matches!(trouble.cause, Cause::Status(403 | 404));
+        let single = lease.group().single();
+        if ill && lease.fail(Instant::now()) {
+            self.request.log(
+                LogLevel::Warn,
+                format_args!("upstream server temporarily disabled while {CONNECTING}"),
+            );
+        }
+        self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
+        if reused && trouble.cause == Cause::Error {
+            self.tries += 1;
+        }
+        let again = self.tries > 0 && self.may_try_again(trouble.cause, sent);
+        (!again).then_some(status)
+    }
+
+    fn may_try_again(&self, cause: Cause, sent: bool) -> bool {
+        let allowed = &self.settings.next_upstream;
+        let repeatable =
+            !sent || self.request.target.method.is_idempotent() || allowed.non_idempotent;
+        let limit = self.settings.next_upstream_timeout;
+        let in_time = limit.is_zero() || self.started.elapsed() < limit;
+        let body_there = !(sent && self.plan.unbuffered && self.plan.with_body);
+        allows(allowed, cause) && repeatable && in_time && body_there
+    }
+
+    fn state(&mut self) -> &mut UpstreamState {
+        self.request.upstream.attempts.last_mut().expect("pushed before every try")
+    }
+
+    async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
+        let key = self.key(&lease);
+        let cached = match lease.group().keepalive.connections {
+            0 => None,
+            _ => self.request.site.idle_upstreams.take(&key),
+        };
+        let reused = cached.is_some();
+        let connected = match cached {
+            Some(connection) => Ok(connection),
+            None => self.connect(&lease).await,
+        };
+        let connection = match connected {
+            Ok(connection) => connection,
+            Err(Ended::Upstream(trouble)) => {
+                self.state().response_time = Some(began.elapsed());
+                return Tried::Failed(Failed { trouble, lease, reused, sent: false });
+            }
+            Err(ended) => return Tried::Over(self.broken_off(&ended)),
+        };
+        self.state().connect_time = Some(began.elapsed());
+        let link = Link { connection, lease, key, reused, began };
+        self.converse(link, body).await
+    }
+
+    fn key(&self, lease: &Lease) -> Key {
+        // What a location's settings have made of a connection is only for that location.
+        let own = self.destination.tls || self.settings.bind.is_some();
+        Key {
+            group: lease.group().name.clone(),
+            address: lease.peer().address.clone(),
+            only: own.then_some((self.request.generation.number, self.request.place.location)),
+        }
+    }
+
+    async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
+        let options = Options {
+            timeout: self.settings.connect_timeout,
+            bind: self.bind_address(),
+            keepalive: self.settings.socket_keepalive,
+        };
+        let began = Instant::now();
+        let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
+        let stream = tokio::select! {
+            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
+            () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
+        };
+        if !self.destination.tls {
+            return Ok(Connection::new(PeerStream::Plain(stream)));
+        }
+        let left = options.timeout.saturating_sub(began.elapsed());
+        tokio::select! {
+            secured = self.shake_hands(stream, left) => secured.map(Connection::new),
+            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: crate::listen::Stream,
+        limit: Duration,
+    ) -> Result<PeerStream, Ended> {
+        const SHAKING: &str = "SSL handshaking to upstream";
+        let generation = &self.request.generation;
+        let client =
+            generation.upstream_tls.get(self.request.place.location.0).and_then(Option::as_ref);
+        let Some(client) = client else {
+            let message = format!("no TLS settings for this location while {SHAKING}");
+            return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
+        };
+        let name = match &self.settings.tls.name {
+            Some(template) => self.request.text(template),
+            None => without_port(&self.destination.host),
+        };
+        match tokio::time::timeout(limit, client.connect(stream, &name)).await {
+            Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
+            Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                let failure = Failure::Io("SSL_do_handshake()", error);
+                Err(Ended::Upstream(Trouble::new(&failure, SHAKING)))
+            }
+        }
+    }
+
+    /// `proxy_bind`; a value that is no address binds nothing.
+    fn bind_address(&self) -> Option<SocketAddr> {
+        let text = self.request.text(self.settings.bind.as_ref()?);
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
+            text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 0)))
+        });
+        if parsed.is_none() {
+            let text = text.escape_ascii();
+            self.request.log(LogLevel::Error, format_args!("invalid local address \"{text}\""));
+        }
+        parsed
+    }
+
+    fn watches_client(&self) -> bool {
+        !self.settings.ignore_client_abort
+    }
+
+    /// Sends the request and handles the answer.
+    async fn converse(&mut self, link: Link, body: &mut RequestBody) -> Tried {
+        let (settings, watch) = (self.settings, self.watches_client());
+        let connection = &link.connection;
+        let kept = RefCell::new(Kept::up_to(self.remembered_body()));
+        let mut sender = Sender::new(connection, self.plan, body, settings.send_timeout, &kept);
+        let head = attempt::head(connection, &mut sender, settings, self.response, watch).await;
+        let head = match head {
+            Ok(head) => head,
+            Err(ended) => {
+                drop(sender);
+                record(self.request, connection, None, link.began);
+                return match ended {
+                    Ended::Upstream(trouble) => link.failed(trouble),
+                    ended => Tried::Over(self.broken_off(&ended)),
+                };
+            }
+        };
+        if let Some(memory) = kept.borrow_mut().whole() {
+            let len = memory.len() as u64;
+            let body = BufferedBody { memory, file: None, len };
+            self.request.body = Some(Rc::new(body));
+        }
+        self.state().status = head.status();
+        self.state().header_time = Some(link.began.elapsed());
+        if head.status() == 101 {
+            drop(sender);
+            return self.switch(link, head).await;
+        }
+        if let Some(trouble) = self.failure_in(&head) {
+            drop(sender);
+            record(self.request, connection, Some(&head), link.began);
+            return link.failed(trouble);
+        }
+        // The parser has checked what frames the body already.
+        let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
+        self.request.upstream.head = Some(head.clone());
+        let (outcome, whole) = match self.instead_of(&head) {
+            Some(outcome) => (outcome, matches!(framing, Framing::None | Framing::Length(0))),
+            None => self.answer(&link, &mut sender, &head, framing).await,
+        };
+        record(self.request, connection, Some(&head), link.began);
+        let kept = whole && sender.is_done() && head.keeps_alive(framing) && !self.plan.closes;
+        drop(sender);
+        if kept {
+            self.keep(link);
+        }
+        Tried::Over(outcome)
+    }
+
+    /// How much of an unbuffered body `$request_body` may need; nothing if nobody asks for it.
+    fn remembered_body(&self) -> Option<usize> {
+        let asked = self.request.http().variables.find("request_body").is_some();
+        let limit = self.request.location().settings.client_body_buffer_size;
+        (self.plan.unbuffered && asked).then_some(limit)
+    }
+
+    /// An answer that is as good as none, while others can be asked.
+    fn failure_in(&self, head: &ResponseHead) -> Option<Trouble> {
+        let cause = Cause::Status(head.status());
+        let next = self.tries > 1 && self.may_try_again(cause, true);
+        next.then(|| Trouble { cause, message: String::new() })
+    }
+
+    /// Carries the answer to the client; also says whether it was whole.
+    async fn answer(
+        &mut self,
+        link: &Link,
+        sender: &mut Sender<'_>,
+        head: &ResponseHead,
+        framing: Framing,
+    ) -> (Outcome, bool) {
+        let mut reply = response::reply(self.request, head, framing);
+        reply.trailers = self.settings.pass_trailers && framing == Framing::Chunked;
+        self.response.head(self.request, reply);
+        if self.request.is_subrequest() {
+            return self.without_body(link, framing).await;
+        }
+        let watch_client = self.watches_client();
+        let mut carrier = Carrier {
+            request: self.request,
+            connection: &link.connection,
+            sender,
+            response: self.response,
+            settings: self.settings,
+            watch_client,
+        };
+        let end = carrier.carry(framing).await;
+        record(self.request, &link.connection, Some(head), link.began);
+        let whole = matches!(end, End::Whole(_));
+        (finish(self.request, self.response, self.settings, end).await, whole)
+    }
+
+    /// Ends an answer of which only the head is wanted. Nothing is waited for: if the body came along
+    /// with its head, the connection can be used again.
+    async fn without_body(&mut self, link: &Link, framing: Framing) -> (Outcome, bool) {
+        let mut decoder = BodyDecoder::from(framing);
+        let whole = link.connection.with_input(|input| {
+            loop {
+                match decoder.decode(input) {
+                    Ok(Decoded::Data(_)) => {}
+                    Ok(Decoded::End { .. }) => return true,
+                    Ok(Decoded::NeedMore) | Err(_) => return false,
+                }
+            }
+        });
+        let end = End::Whole(Fields::default());
+        (finish(self.request, self.response, self.settings, end).await, whole)
+    }
+
+    /// Keeps a connection whose answer has been read whole.
+    fn keep(&self, link: Link) {
+        if link.connection.with_input(|input| !input.is_empty()) {
+            let message = "upstream sent more data than specified in \"Content-Length\" header \
+                           while reading upstream";
+            self.request.log(LogLevel::Warn, message);
+        }
+        let rules = link.lease.group().keepalive;
+        self.request.site.idle_upstreams.keep(link.key, link.connection, rules);
+    }
+
+    /// Something else that is to be answered than what the upstream sent.
+    fn instead_of(&mut self, head: &ResponseHead) -> Option<Outcome> {
+        if let Some(rate) = head.fields().first_bytes("x-accel-limit-rate")
+            && !response::ignored(self.settings, "X-Accel-Limit-Rate")
+        {
+            *self.request.values.limit_rate.borrow_mut() = Some(rate);
+        }
+        let status = head.status();
+        if status >= 300 && self.settings.intercept_errors && self.request.has_error_page(status) {
+            if status == 401 {
+                let raw = head.raw();
+                let asked = head.fields().all("www-authenticate");
+                let asked: Vec<_> = asked
+                    .map(|value| (Bytes::from_static(b"WWW-Authenticate"), raw.slice_ref(value)))
+                    .collect();
+                self.request.response.carried_fields.extend(asked);
+            }
+            return Some(Outcome::Status(status));
+        }
+        if response::ignored(self.settings, "X-Accel-Redirect") {
+            return None;
+        }
+        let target = head.fields().first_bytes("x-accel-redirect")?;
+        self.request.response.carried_fields = response::surviving(self.request, head);
+        Some(accelerated(self.request, target))
+    }
+
+    /// A switch of protocols: only if it is the answer to what was asked for.
+    async fn switch(&mut self, link: Link, mut head: ResponseHead) -> Tried {
+        // A tunnel lives long; it must not keep the buffer that its head was read into.
+        head.detach();
+        record(self.request, &link.connection, Some(&head), link.began);
+        self.request.upstream.head = Some(head.clone());
+        match checked(self.plan.offer.as_ref(), head.fields()) {
+            Ok(protocol) => {
+                let reply = response::reply(self.request, &head, Framing::None);
+                let Link { connection, lease, began, .. } = link;
+                let switch = Switch { reply, connection, lease, protocol, began };
+                Tried::Over(Outcome::Upgrade(Box::new(switch)))
+            }
+            // nginx sends no body here either: it waits for one until somebody gives up.
+            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
+                self.request.log(LogLevel::Error, invalid_switch(&error));
+                self.request.fate.keepalive = false;
+                let reply = Reply { length: Some(0), ..Reply::new(502) };
+                self.response.head(self.request, reply);
+                let sent = self.response.finish(self.request, None).await;
+                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
+            }
+            Err(error) => {
+                let message = invalid_switch(&error);
+                link.failed(Trouble { cause: Cause::InvalidHeader, message })
+            }
+        }
+    }
+
+    /// The client has gone, or its body broke off.
+    fn broken_off(&mut self, ended: &Ended) -> Outcome {
+        match ended {
+            Ended::Body(error) => Outcome::Status(body_failed(self.request, error)),
+            Ended::ClientGone | Ended::Upstream(_) => {
+                let message = "client prematurely closed connection, so upstream connection is \
+                               closed too";
+                self.request.log(LogLevel::Info, message);
+                Outcome::Status(CLIENT_CLOSED)
+            }
+        }
+    }
+}
+
+fn invalid_switch(error: &SwitchError) -> String {
+    format!(
+        "upstream sent an invalid switch of protocols: {error} while reading response header from \
+         upstream"
+    )
+}
+
+/// Ends the answer to the client as the body ended.
+async fn finish(
+    request: &mut Request,
+    response: &mut Responder,
+    settings: &ProxySettings,
+    end: End,
+) -> Outcome {
+    match end {
+        End::Whole(trailers) => {
+            request.upstream.trailers = Some(trailers.clone());
+            let passed = visible_trailers(settings, &trailers);
+            match response.finish(request, passed.as_ref()).await {
+                Ok(()) => Outcome::Done,
+                Err(_) => Outcome::Close,
+            }
+        }
+        End::Broken(message) => {
+            answer::log_broken(request, &message);
+            // What was received is passed on, but never looks like a whole answer.
+            let _ = response.flush().await;
+            Outcome::Close
+        }
+        End::ClientGone(gone) => {
+            request.log(LogLevel::Info, format_args!("{gone} while sending to client"));
+            Outcome::Close
+        }
+        End::Body(error) => {
+            request.log(error.level(), error);
+            Outcome::Close
+        }
+    }
+}
+
+fn visible_trailers(settings: &ProxySettings, trailers: &Fields) -> Option<Fields> {
+    let visible = trailers.iter().filter(|(name, _)| !response::hidden(settings, name));
+    settings.pass_trailers.then(|| visible.collect())
+}
+
+/// Goes where `X-Accel-Redirect` says.
+fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
+    if target.first() == Some(&b'@') {
+        return Outcome::NamedLocation(target);
+    }
+    match accel::target(&target) {
+        Some((path, args)) => {
+            if request.target.method != Method::Head {
+                request.target.method = Method::Get;
+                request.target.method_name = Bytes::from_static(b"GET");
+            }
+            Outcome::InternalRedirect { path, args }
+        }
+        None => {
+            let target = target.escape_ascii();
+            request.log(LogLevel::Error, format_args!("unsafe URI \"{target}\" was detected"));
+            Outcome::Status(404)
+        }
+    }
+}
+
+/// What is spoken after a 101 with these fields.
+fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
+    let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
+    match offer.check_answer(fields.iter()) {
+        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
+        Ok(Switched::Other) => Ok(Protocol::Other),
+        // A client without a key wants no proof; it is no WebSocket client, whatever it says.
+        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps what the `$upstream_*` variables tell.
+fn record(
+    request: &mut Request,
+    connection: &Connection,
+    head: Option<&ResponseHead>,
+    began: Instant,
+) {
+    let Some(state) = request.upstream.attempts.last_mut() else { return };
+    state.response_time = Some(began.elapsed());
+    state.bytes_sent = connection.sent.get();
+    state.bytes_received = connection.received.get();
+    if let Some(head) = head {
+        state.response_length = state.bytes_received.saturating_sub(head.raw_len() as u64);
+    }
+}
+
+/// The status of the answer when nobody else is tried.
+fn status_of(cause: Cause) -> u16 {
+    match cause {
+        Cause::Error | Cause::InvalidHeader => 502,
+        Cause::Timeout => 504,
+        Cause::Status(status) => status,
+    }
+}
+
+fn allows(allowed: &NextUpstream, cause: Cause) -> bool {
+    match cause {
+        Cause::Error => allowed.error,
+        Cause::Timeout => allowed.timeout,
+        Cause::InvalidHeader => allowed.invalid_header,
+        Cause::Status(403) => allowed.http_403,
+        Cause::Status(404) => allowed.http_404,
+        Cause::Status(429) => allowed.http_429,
+        Cause::Status(500) => allowed.http_500,
+        Cause::Status(502) => allowed.http_502,
+        Cause::Status(503) => allowed.http_503,
+        Cause::Status(504) => allowed.http_504,
+        Cause::Status(_) => false,
+    }
+}
+
+/// `name:port` without the port.
+fn without_port(host: &Bytes) -> Bytes {
+    match memchr::memrchr(b':', host) {
+        Some(colon) if !host[colon..].contains(&b']') => host.slice(..colon),
+        _ => host.clone(),
+    }
+}

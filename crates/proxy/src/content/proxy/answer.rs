@@ -1,0 +1,198 @@
+//! The way of an answer to the client: its body through a bounded buffer, at the client's pace.
+//!
+//! With `proxy_buffering` up to `proxy_buffers` of an answer wait in memory for a slow client, and
+//! beyond that the upstream has to wait too: nothing is written to temporary files.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wssgate_config::model::{LogLevel, ProxySettings};
+use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
+
+use super::attempt::{Sender, Sending, at};
+use crate::exchange::body::BodyError;
+use crate::exchange::outlet::Gone;
+use crate::exchange::request::Request;
+use crate::exchange::response::Responder;
+use crate::peers::{Connection, Failure, READ_SIZE};
+
+const READING: &str = "reading upstream";
+
+/// How the body of an answer ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Whole; with the trailers of a chunked one.
+    Whole(Fields),
+    /// The upstream broke off, in this way.
+    Broken(String),
+    /// The client has gone.
+    ClientGone(Gone),
+    /// The client's own body broke off.
+    Body(BodyError),
+}
+
+/// What an answer's body is carried with.
+pub(crate) struct Carrier<'a, 's> {
+    pub(crate) request: &'a Request,
+    pub(crate) connection: &'a Connection,
+    pub(crate) sender: &'a mut Sender<'s>,
+    pub(crate) response: &'a mut Responder,
+    pub(crate) settings: &'a ProxySettings,
+    /// Whether the client's going away is to be noticed while waiting.
+    pub(crate) watch_client: bool,
+}
+
+impl Carrier<'_, '_> {
+    /// Carries the whole body. The head is already with the responder.
+    pub(crate) async fn carry(&mut self, framing: Framing) -> End {
+        let mut decoder = BodyDecoder::from(framing);
+        let mut pace = Pace::new(self.request, self.settings);
+        loop {
+            match self.connection.with_input(|input| decoder.decode(input)) {
+                Ok(Decoded::Data(piece)) => {
+                    if let Err(gone) = self.pass(piece).await {
+                        return End::ClientGone(gone);
+                    }
+                }
+                Ok(Decoded::End { trailers }) => return End::Whole(trailers),
+                Ok(Decoded::NeedMore) => match self.more(&mut pace).await {
+                    Ok(0) => return self.ended(&decoder),
+                    Ok(_) => {}
+                    Err(end) => return end,
+                },
+                Err(error) => return End::Broken(format!("upstream sent {error}")),
+            }
+        }
+    }
+
+    async fn pass(&mut self, piece: Bytes) -> Result<(), Gone> {
+        self.response.body(piece).await
+    }
+
+    /// Reads more, while the request body goes on being sent.
+    async fn more(&mut self, pace: &mut Pace) -> Result<usize, End> {
+        self.response.flush().await.map_err(End::ClientGone)?;
+        pace.wait().await;
+        let max = pace.bound(self.buffer_len());
+        let mut timer = Instant::now() + self.settings.read_timeout;
+        loop {
+            let going = matches!(self.sender.state, Sending::Going);
+            tokio::select! {
+                biased;
+                read = self.connection.fill(max) => {
+                    let read = read.map_err(|failure| End::Broken(failure.to_string()))?;
+                    pace.on_read(read);
+                    return Ok(read);
+                }
+                result = self.sender.run(), if going => {
+                    // An answer needs no whole request: only the connection cannot be kept.
+                    result.map_err(End::Body)?;
+                    timer = Instant::now() + self.settings.read_timeout;
+                }
+                () = self.response.closed(), if !going && self.watch_client => {
+                    return Err(End::ClientGone(Gone::Closed));
+                }
+                () = at(Some(timer)), if !going => {
+                    return Err(End::Broken(Failure::Timeout.to_string()));
+                }
+            }
+        }
+    }
+
+    /// How much of the answer may be in memory.
+    fn buffer_len(&self) -> usize {
+        let (count, size) = self.settings.buffers;
+        match self.settings.buffering {
+            true => count.saturating_mul(size).max(self.settings.buffer_size),
+            false => self.settings.buffer_size,
+        }
+    }
+
+    fn ended(&self, decoder: &BodyDecoder) -> End {
+        match decoder {
+            BodyDecoder::UntilClose | BodyDecoder::None => End::Whole(Fields::default()),
+            BodyDecoder::Length(_) | BodyDecoder::Chunked(_) => {
+                End::Broken(Failure::Closed.to_string())
+            }
+        }
+    }
+}
+
+/// Logs why an answer was cut short.
+pub(crate) fn log_broken(request: &Request, message: &str) {
+    request.log(LogLevel::Error, format_args!("{message} while {READING}"));
+}
+
+/// `proxy_limit_rate`: how fast an answer may be read.
+struct Pace {
+    /// Bytes per second.
+    rate: Option<u64>,
+    start: Instant,
+    read: u64,
+}
+
+impl Pace {
+    fn new(request: &Request, settings: &ProxySettings) -> Self {
+        // nginx limits only what it buffers.
+        let text = settings.limit_rate.as_ref().filter(|_| settings.buffering);
+        let rate = text.and_then(|template| parse_rate(&request.text(template)));
+        Self { rate, start: Instant::now(), read: 0 }
+    }
+
+    /// Waits until something may be read.
+    async fn wait(&self) {
+        let Some(rate) = self.rate else { return };
+        let due = Duration::from_millis(self.read.saturating_mul(1000) / rate);
+        at(Some(self.start + due)).await;
+    }
+
+    /// How much may be read now, at most `max`: what a second allows.
+    fn bound(&self, max: usize) -> usize {
+        let second =
+            self.rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX));
+        max.min(second).clamp(1, READ_SIZE)
+    }
+
+    fn on_read(&mut self, len: usize) {
+        self.read += len as u64;
+    }
+}
+
+/// A size with an optional `k` or `m`; nothing for zero or nonsense.
+fn parse_rate(text: &[u8]) -> Option<u64> {
+    let (digits, unit) = match text {
+        [digits @ .., b'k' | b'K'] => (digits, 1 << 10),
+        [digits @ .., b'm' | b'M'] => (digits, 1 << 20),
+        digits => (digits, 1),
+    };
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    number.checked_mul(unit).filter(|rate| *rate > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_sizes() {
+        for (text, rate) in [
+            ("100", Some(100)),
+            ("2k", Some(2048)),
+            ("1M", Some(1 << 20)),
+            ("0", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(parse_rate(text.as_bytes()), rate, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_second_allows_no_more_than_the_rate() {
+        let pace = Pace { rate: Some(100), start: Instant::now(), read: 0 };
+        assert_eq!(pace.bound(4096), 100);
+        let free = Pace { rate: None, start: Instant::now(), read: 0 };
+        assert_eq!(free.bound(4096), 4096);
+        assert_eq!(free.bound(1 << 30), READ_SIZE);
+    }
+}

@@ -1,0 +1,170 @@
+//! What is sent to the upstream, whichever peer it will be: made once for all tries.
+
+use bytes::Bytes;
+use wssgate_config::model::{LogLevel, ProxySettings};
+use wssgate_http1::{Fields, Method, Version};
+use wssgate_ws::handshake::{Offer, check_request};
+
+use super::destination::Destination;
+use super::request::{BodyFraming, Head, Target};
+use crate::exchange::body::{Length, RequestBody};
+use crate::exchange::request::Request;
+
+/// A request ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The head, and the body of `proxy_set_body`.
+    pub(crate) head: Bytes,
+    /// The target in it.
+    pub(crate) target: Bytes,
+    /// Whether it says `Connection: close`. A client that says so must not send another request on
+    /// the connection (RFC 9112 §9.6), whatever the answer says.
+    pub(crate) closes: bool,
+    /// The method sent, as far as it decides about the body of the answer.
+    pub(crate) method: Method,
+    /// What the request offers to switch to.
+    pub(crate) offer: Option<Asked>,
+    /// Whether the client's body follows.
+    pub(crate) with_body: bool,
+    /// Whether it is sent while it is read.
+    pub(crate) unbuffered: bool,
+    /// Whether it is sent in chunks.
+    pub(crate) chunked: bool,
+}
+
+/// An upgrade that was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What was offered.
+    pub(crate) offer: Offer,
+    /// Whether a `Sec-WebSocket-Key` was sent, which the answer must then prove to have read.
+    pub(crate) keyed: bool,
+}
+
+impl Plan {
+    /// Makes the plan. `unbuffered`: the body is sent while it is read.
+    ///
+    /// # Errors
+    /// The status to answer with when the request cannot be written; it was logged.
+    pub(crate) fn of(
+        request: &Request,
+        body: &RequestBody,
+        destination: &Destination<'_>,
+        unbuffered: bool,
+    ) -> Result<Self, u16> {
+        let settings = &request.location().proxy;
+        let method = match &settings.method {
+            Some(template) => request.text(template),
+            None => request.target.method_name.clone(),
+        };
+        let target = target(request, destination);
+        let set_body = settings.set_body.as_ref().map(|template| request.text(template));
+        let framing = framing(body, set_body.as_ref(), unbuffered);
+        let client = request.arrival.head.as_ref().map(|head| head.fields());
+        let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
+        let may_upgrade = !has_body && !request.is_subrequest();
+        let set = set_fields(request, settings, may_upgrade);
+        let head = Head {
+            method: &method,
+            target: &target,
+            http11: settings.http11,
+            proxy_host: &destination.host,
+            set: &set,
+            upgrade: client.filter(|_| may_upgrade).and_then(|fields| own_upgrade(request, fields)),
+            framing,
+            client: client.filter(|_| settings.pass_request_headers),
+        };
+        let mut text = head.write().map_err(|error| {
+            request.log(LogLevel::Error, format_args!("{error} in request to upstream"));
+            500u16
+        })?;
+        let closes = head.closes();
+        let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
+        let offer = if asked { offer(&head) } else { None };
+        let with_body =
+            set_body.is_none() && settings.pass_request_body && body.length() != Length::None;
+        if let Some(set_body) = set_body {
+            text = [text, set_body].concat().into();
+        }
+        let method = match method.eq_ignore_ascii_case(b"HEAD") {
+            true => Method::Head,
+            false => Method::from_name(&method),
+        };
+        let chunked = framing == BodyFraming::Chunked;
+        let target = target.into();
+        Ok(Self { head: text, target, closes, method, offer, with_body, unbuffered, chunked })
+    }
+}
+
+fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
+    let raw = request.target.as_sent.get().then_some(&request.arrival.uri[..]);
+    let args = request.target.args.borrow().clone();
+    Target {
+        part: destination.uri.clone(),
+        raw,
+        path: &request.target.path,
+        args: &args,
+        escape: request.target.quoted || request.place.internal,
+        in_location: !request.place.path_replaced,
+    }
+    .text()
+}
+
+fn framing(body: &RequestBody, set_body: Option<&Bytes>, unbuffered: bool) -> BodyFraming {
+    match (set_body, body.length()) {
+        (Some(text), _) => BodyFraming::Length(text.len() as u64),
+        (None, Length::None) => BodyFraming::None,
+        (None, Length::Unknown) if unbuffered => BodyFraming::Chunked,
+        (None, _) => body.len().map_or(BodyFraming::Chunked, BodyFraming::Length),
+    }
+}
+
+/// The values of `proxy_set_header`. A request with a body cannot switch protocols before its body
+/// has been read, and a proxy cannot tell when that is, so it is passed on without the wish
+/// (RFC 9110 §7.8 lets an intermediary ignore it). A subrequest asks for an answer and never switches.
+fn set_fields<'s>(
+    request: &Request,
+    settings: &'s ProxySettings,
+    may_upgrade: bool,
+) -> Vec<(&'s [u8], Bytes)> {
+    let lines = settings.set_headers.iter().map(|(name, value)| (&name[..], request.text(value)));
+    let mut set: Vec<_> = lines.collect();
+    if !may_upgrade {
+        for (name, value) in &mut set {
+            let wish = name.eq_ignore_ascii_case(b"upgrade")
+                || (name.eq_ignore_ascii_case(b"connection") && names_upgrade(value));
+            if wish {
+                *value = Bytes::new();
+            }
+        }
+    }
+    set
+}
+
+fn names_upgrade(connection: &[u8]) -> bool {
+    connection
+        .split(|byte| *byte == b',')
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// The protocols of a valid WebSocket request, where no line says what to do with them and
+/// `websocket` is on.
+fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
+    let settings = &request.location().proxy;
+    if !settings.websocket {
+        return None;
+    }
+    let said = settings.set_headers.iter().any(|(name, _)| {
+        name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"connection")
+    });
+    let http11 = request.arrival.version == Version::Http11 && settings.http11;
+    let valid = !said && check_request(&request.target.method_name, http11, fields.iter()).is_ok();
+    fields.first("upgrade").filter(|_| valid)
+}
+
+fn offer(head: &Head<'_>) -> Option<Asked> {
+    let fields = head.fields();
+    let pairs = || fields.iter().map(|(name, value)| (*name, &value[..]));
+    let keyed = pairs().any(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-key"));
+    Offer::from_request(pairs()).map(|offer| Asked { offer, keyed })
+}

@@ -1,0 +1,26 @@
+//! A request, its body, and the way to answer it: what content handlers get and give back.
+
+pub(crate) mod access_log;
+pub mod body;
+pub(crate) mod date;
+pub(crate) mod headers;
+pub mod outlet;
+pub(crate) mod path;
+pub mod request;
+pub mod response;
+pub(crate) mod variables;
+
+pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
+pub use outlet::{Gone, Outlet};
+pub use request::{ConnectionInfo, Request, UpstreamState};
+pub use response::{NGINX_VERSION, Reply, Responder};
+
+/// One request in work.
+pub struct Exchange {
+    /// The request.
+    pub request: Request,
+    /// Its body, still on the connection.
+    pub body: RequestBody,
+    /// The way back to the client.
+    pub response: Responder,
+}

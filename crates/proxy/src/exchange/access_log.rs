@@ -1,0 +1,169 @@
+//! Access lines: one at the end of every request and tunnel.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
+use wssgate_config::template::Part;
+
+use crate::exchange::path::{self, as_path};
+use crate::exchange::request::Request;
+use crate::exchange::variables;
+
+/// Writes the lines that the location asks for.
+pub(crate) fn write(request: &Request) {
+    let generation = Arc::clone(&request.generation);
+    let http = generation.http();
+    let logs = &http.locations[request.place.location.0].settings.access_logs;
+    for (index, log) in logs.iter().enumerate() {
+        if !is_wanted(request, log) {
+            continue;
+        }
+        let line = line(request, &http.log_formats[log.format.0]);
+        match &log.target {
+            AccessLogTarget::Fixed(_) => {
+                if let Some(sink) = generation.logs.access_sink(request.place.location, index) {
+                    sink.write_line(&line);
+                }
+            }
+            AccessLogTarget::Variable(path) => append(request, &request.text(path), &line),
+        }
+    }
+}
+
+/// `if=`.
+pub(crate) fn is_wanted(request: &Request, log: &AccessLog) -> bool {
+    let Some(condition) = &log.condition else { return true };
+    let value = request.text(condition);
+    !value.is_empty() && &value[..] != b"0"
+}
+
+/// As in nginx a path with variables is only written to when the root of the request exists, so
+/// that made-up names do not fill the disk.
+fn append(request: &Request, file: &[u8], line: &[u8]) {
+    let root = path::root(request);
+    if !as_path(&root).is_dir() {
+        let root = root.escape_ascii();
+        request.log(
+            LogLevel::Error,
+            format_args!("testing \"{root}\" existence failed while logging request"),
+        );
+        return;
+    }
+    if let Err(error) = request.generation.logs.append(as_path(file), line) {
+        request.log(LogLevel::Crit, format_args!("{error} while logging request"));
+    }
+}
+
+/// The text of a line, without its end.
+fn line(request: &Request, format: &LogFormat) -> Bytes {
+    let mut line = Rendered::new(format.escape);
+    format.line.parts().iter().for_each(|part| line.put(request, part));
+    line.into_text()
+}
+
+/// A line in the making.
+pub(crate) struct Rendered {
+    line: BytesMut,
+    escape: LogEscape,
+}
+
+impl Rendered {
+    /// An empty line whose values are escaped like this.
+    pub(crate) fn new(escape: LogEscape) -> Self {
+        Self { line: BytesMut::new(), escape }
+    }
+
+    /// Adds a part of the format.
+    pub(crate) fn put(&mut self, request: &Request, part: &Part) {
+        match part {
+            Part::Text(text) => self.line.put_slice(text),
+            part => {
+                let value = variables::part_value(request, part);
+                put_value(&mut self.line, self.escape, value);
+            }
+        }
+    }
+
+    /// How long it is by now, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    /// The text.
+    pub(crate) fn into_text(self) -> Bytes {
+        self.line.freeze()
+    }
+}
+
+fn put_value(line: &mut BytesMut, escape: LogEscape, value: Option<Bytes>) {
+    match (escape, value) {
+        (LogEscape::Default, None) => line.put_u8(b'-'),
+        (_, None) => {}
+        (LogEscape::Default, Some(value)) => value.iter().for_each(|&byte| put_default(line, byte)),
+        (LogEscape::Json, Some(value)) => value.iter().for_each(|&byte| put_json(line, byte)),
+        (LogEscape::None, Some(value)) => line.put_slice(&value),
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn put_default(line: &mut BytesMut, byte: u8) {
+    if matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..) {
+        line.put_slice(b"\\x");
+        put_hex(line, byte);
+    } else {
+        line.put_u8(byte);
+    }
+}
+
+fn put_json(line: &mut BytesMut, byte: u8) {
+    match byte {
+        b'"' | b'\\' => line.put_slice(&[b'\\', byte]),
+        b'\n' => line.put_slice(b"\\n"),
+        b'\r' => line.put_slice(b"\\r"),
+        b'\t' => line.put_slice(b"\\t"),
+        8 => line.put_slice(b"\\b"),
+        12 => line.put_slice(b"\\f"),
+        0..=0x1f => {
+            line.put_slice(b"\\u00");
+            put_hex(line, byte);
+        }
+        _ => line.put_u8(byte),
+    }
+}
+
+fn put_hex(line: &mut BytesMut, byte: u8) {
+    line.put_u8(HEX[usize::from(byte >> 4)]);
+    line.put_u8(HEX[usize::from(byte & 15)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped_as_the_format_says() {
+        let text = Bytes::from_static(b"a\"\\\n\x01\xff");
+        for (escape, expected) in [
+            (LogEscape::Default, &b"a\\x22\\x5C\\x0A\\x01\\xFF"[..]),
+            (LogEscape::Json, b"a\\\"\\\\\\n\\u0001\xff"),
+            (LogEscape::None, b"a\"\\\n\x01\xff"),
+        ] {
+            let mut line = BytesMut::new();
+            put_value(&mut line, escape, Some(text.clone()));
+            assert_eq!(line, expected, "{escape:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_default_shows_that_a_value_is_missing() {
+        for (escape, expected) in
+            [(LogEscape::Default, &b"-"[..]), (LogEscape::Json, b""), (LogEscape::None, b"")]
+        {
+            let mut line = BytesMut::new();
+            put_value(&mut line, escape, None);
+            assert_eq!(line, expected, "{escape:?}");
+        }
+    }
+}

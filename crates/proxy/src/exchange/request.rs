@@ -1,0 +1,487 @@
+//! One request and everything that variables can see of it.
+//!
+//! Reading a variable never needs `&mut`: values are computed when first asked for and kept in one
+//! cell per variable, so that templates that live in the configuration can be evaluated while the
+//! request is borrowed.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use wssgate_config::model::{Http, ListenAddr, Location, LocationId, LogLevel, Server, ServerId};
+use wssgate_config::regex::{Captures, Regex};
+use wssgate_config::template::{Template, VariableId};
+use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
+
+use crate::clock;
+use crate::exchange::body::BufferedBody;
+use crate::generation::Generation;
+use crate::site::Site;
+use crate::tls::server::TlsInfo;
+
+/// nginx's bound on internal redirects and rewrite cycles of one request.
+pub const MAX_URI_CHANGES: u8 = 10;
+
+/// What is known of a client connection; shared by its requests.
+pub struct ConnectionInfo {
+    /// `$connection`.
+    pub serial: u64,
+    /// The address at the other end; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// The address that the client connected to.
+    pub local: ListenAddr,
+    /// Index of the listening socket in `http.sockets`.
+    pub socket: usize,
+    /// What the TLS handshake settled; `None` for plain connections.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// When the connection was accepted.
+    pub accepted: Instant,
+    /// `$connection_requests`: requests begun so far.
+    pub requests: Cell<u64>,
+    /// Bytes written to the client so far, TLS not counted.
+    pub sent: Cell<u64>,
+    /// Bytes read from the client so far, TLS not counted.
+    pub received: Cell<u64>,
+    /// Body bytes of the request in work, as framed on the wire.
+    pub body_received: Cell<u64>,
+}
+
+impl ConnectionInfo {
+    /// Whether the client speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// One attempt to have a peer answer, for the `$upstream_*` variables and the log.
+///
+/// Times are counted from the start of the attempt. An entry without an address separates the
+/// attempts before an internal redirect from those after it (` : ` in nginx's variables).
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamState {
+    /// The peer, as `$upstream_addr` shows it; `None` for the separator.
+    pub address: Option<Bytes>,
+    /// Status of the answer; 0 when there was none.
+    pub status: u16,
+    /// Time until the connection stood.
+    pub connect_time: Option<Duration>,
+    /// Time until the response head was complete.
+    pub header_time: Option<Duration>,
+    /// Time until the answer was complete.
+    pub response_time: Option<Duration>,
+    /// Body bytes received.
+    pub response_length: u64,
+    /// Bytes received, head included.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+}
+
+/// What is answered, as far as it is known by now.
+#[derive(Debug, Default)]
+pub struct ResponseState {
+    /// Where a redirect goes (`Location`).
+    pub redirect: Option<Bytes>,
+    /// Fields that a built-in answer shall have besides, such as WWW-Authenticate.
+    pub special_fields: Vec<(Bytes, Bytes)>,
+    /// Fields of an upstream's answer with X-Accel-Redirect that the final answer shall have.
+    pub carried_fields: Vec<(Bytes, Bytes)>,
+    /// `$status` once a head was sent or the request failed; 0 before.
+    pub status: u16,
+    /// Status that `error_page` and special responses decided on; wins over a page's own 200.
+    pub error_status: u16,
+    /// The fields of the head that was sent.
+    pub fields: Vec<(Bytes, Bytes)>,
+    /// What is known of the head while it is being made.
+    pub draft: Draft,
+    /// The trailer fields that were sent.
+    pub trailers: Vec<(Bytes, Bytes)>,
+    /// Bytes of the head that was sent.
+    pub head_len: u64,
+    /// Whether the head was sent.
+    pub head_sent: bool,
+    /// Whether the whole answer was sent (`$request_completion`).
+    pub complete: bool,
+}
+
+/// The parts of an answer's head that are no plain fields.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// `Content-Type`.
+    pub content_type: Option<Bytes>,
+    /// `Content-Length`.
+    pub length: Option<u64>,
+    /// `Last-Modified`, in seconds since 1970.
+    pub last_modified: Option<i64>,
+}
+
+/// The value of a variable as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Value {
+    /// Not asked for yet.
+    #[default]
+    Unknown,
+    /// There is none (nginx: not found).
+    Absent,
+    /// The value; may be empty.
+    Known(Bytes),
+}
+
+/// The groups of the regular expression that matched last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastMatch {
+    pub(crate) subject: Bytes,
+    pub(crate) captures: Captures,
+}
+
+/// What came: fixed once the head was read.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The head as sent; `None` when it could not be parsed.
+    pub head: Option<RequestHead>,
+    /// The request line as far as it could be read (`$request`).
+    pub line: Bytes,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// `$request_uri`: as sent.
+    pub uri: Bytes,
+    /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
+    pub host: Bytes,
+    /// The port that the request names.
+    pub port: Option<u16>,
+    /// Whether the request was already waiting when the previous one ended (`$pipe`).
+    pub pipelined: bool,
+    /// When its first byte came.
+    pub at: Instant,
+    /// The same by the wall clock.
+    pub time: SystemTime,
+    /// `connection.sent` when the request began.
+    pub sent_before: u64,
+    /// Bytes of the request line and head.
+    pub head_len: u64,
+}
+
+impl Arrival {
+    /// A request of which nothing is known but its `line`.
+    pub fn new(line: Bytes, at: Instant, pipelined: bool, sent_before: u64) -> Self {
+        Self {
+            head: None,
+            line,
+            version: Version::Http10,
+            uri: Bytes::new(),
+            host: Bytes::new(),
+            port: None,
+            pipelined,
+            at,
+            time: clock::now(),
+            sent_before,
+            head_len: 0,
+        }
+    }
+}
+
+/// What is asked for by now: rewrites, `error_page` and internal redirects change it.
+#[derive(Debug)]
+pub struct Target {
+    /// The method in force.
+    pub method: Method,
+    /// Its name.
+    pub method_name: Bytes,
+    /// `$uri`: the normalised path.
+    pub path: Bytes,
+    /// `$args`.
+    pub args: RefCell<Bytes>,
+    /// Whether `path` and `args` still say what [`Arrival::uri`] says, so that an upstream without
+    /// a URI part gets that.
+    pub as_sent: Cell<bool>,
+    /// Whether the path as sent had escapes or a plus: where nginx puts captures into a new URI it
+    /// escapes them then.
+    pub quoted: bool,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            method: Method::Other,
+            method_name: Bytes::new(),
+            path: Bytes::new(),
+            args: RefCell::default(),
+            as_sent: Cell::new(true),
+            quoted: false,
+        }
+    }
+}
+
+/// Which part of the configuration applies, and how the request came there: the phases decide.
+#[derive(Debug)]
+pub struct Place {
+    /// The virtual server.
+    pub server: ServerId,
+    /// The location that applies now.
+    pub location: LocationId,
+    /// Whether the request came to its path by an internal redirect, or is a subrequest.
+    pub internal: bool,
+    /// For whom we make this request ourselves; `None` for one that a client makes.
+    pub parent: Option<Parent>,
+    /// Internal redirects and rewrite cycles that are left.
+    pub uri_changes: u8,
+    /// Whether an `error_page` is already in force (and `recursive_error_pages` off).
+    pub error_page: bool,
+    /// Whether `rewrite … break` has replaced the path, so that it no longer stands for the prefix
+    /// of its location.
+    pub path_replaced: bool,
+    /// Whether an `if` without `proxy_pass` was entered behind one that has it.
+    pub lost_upstream: bool,
+    /// Whether an `alias` of a regular expression is followed by the path that `try_files` found.
+    pub path_after_alias: bool,
+}
+
+impl Place {
+    /// At the level of a server, before any location was looked for.
+    pub fn new(server: ServerId, location: LocationId) -> Self {
+        Self {
+            server,
+            location,
+            internal: false,
+            parent: None,
+            uri_changes: MAX_URI_CHANGES + 1,
+            error_page: false,
+            path_replaced: false,
+            lost_upstream: false,
+            path_after_alias: false,
+        }
+    }
+}
+
+/// What a subrequest shows of the request for which it is made.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    /// `$request_method`.
+    pub method_name: Bytes,
+}
+
+/// What becomes of the connection after the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// Whether it may be kept.
+    pub keepalive: bool,
+    /// Whether closing may linger for what the client still sends.
+    pub lingering: bool,
+}
+
+/// What is known of the upstream: `content::proxy` writes it, variables and log lines read it.
+#[derive(Debug, Default)]
+pub struct UpstreamTrace {
+    /// Attempts at peers, for `$upstream_*`.
+    pub attempts: Vec<UpstreamState>,
+    /// The head of the last answer of a peer, for `$upstream_http_*`.
+    pub head: Option<ResponseHead>,
+    /// Trailers of the last answer of a peer.
+    pub trailers: Option<Fields>,
+    /// `$proxy_host` of the `proxy_pass` in work.
+    pub host: Bytes,
+    /// `$proxy_port`.
+    pub port: Bytes,
+    /// `http://` or `https://`, as log lines put it before the peer.
+    pub scheme: &'static str,
+    /// The target that the upstream is asked for.
+    pub target: Bytes,
+}
+
+/// The variables that were given a value, and what evaluating them needs.
+#[derive(Debug, Default)]
+pub struct Values {
+    /// One cell for each variable of the configuration; subrequests share those of their parent.
+    pub(crate) cells: Rc<[RefCell<Value>]>,
+    pub(crate) last_match: RefCell<LastMatch>,
+    /// `limit_rate` set through `$limit_rate`.
+    pub(crate) limit_rate: RefCell<Option<Bytes>>,
+    /// How deep maps that refer to maps are being evaluated.
+    pub(crate) depth: Cell<u8>,
+}
+
+impl Values {
+    /// None of `count` variables has a value.
+    pub(crate) fn none_of(count: usize) -> Self {
+        Self { cells: (0..count).map(|_| RefCell::default()).collect(), ..Self::default() }
+    }
+}
+
+/// One request.
+pub struct Request {
+    /// The configuration that it began with.
+    pub generation: Arc<Generation>,
+    /// What it needs of the worker that serves it.
+    pub site: Rc<Site>,
+    /// Its connection.
+    pub connection: Rc<ConnectionInfo>,
+    /// Who asks; `None` on a Unix socket.
+    pub client: Option<SocketAddr>,
+    /// What came.
+    pub arrival: Arrival,
+    /// What is asked for by now.
+    pub target: Target,
+    /// Which part of the configuration applies.
+    pub place: Place,
+    /// What becomes of the connection.
+    pub fate: Fate,
+    /// What is answered.
+    pub response: ResponseState,
+    /// What is known of the upstream.
+    pub upstream: UpstreamTrace,
+    /// The body, once it was read as a whole.
+    pub body: Option<Rc<BufferedBody>>,
+    /// The values of variables.
+    pub values: Values,
+}
+
+impl Request {
+    /// A request that has just arrived on `connection`, at the level of `server`.
+    pub fn new(
+        generation: Arc<Generation>,
+        site: Rc<Site>,
+        connection: Rc<ConnectionInfo>,
+        server: ServerId,
+        arrival: Arrival,
+    ) -> Self {
+        let http = generation.http();
+        let place = Place::new(server, http.servers[server.0].location);
+        let values = Values::none_of(http.variables.len());
+        Self {
+            generation,
+            site,
+            client: connection.peer,
+            connection,
+            arrival,
+            target: Target::default(),
+            place,
+            fate: Fate::default(),
+            response: ResponseState::default(),
+            upstream: UpstreamTrace::default(),
+            body: None,
+            values,
+        }
+    }
+
+    /// `$remote_addr`: `unix:` for Unix sockets.
+    pub fn client_text(&self) -> String {
+        self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
+    }
+
+    /// Whether we make it ourselves for another request.
+    pub fn is_subrequest(&self) -> bool {
+        self.place.parent.is_some()
+    }
+
+    /// The `http` block.
+    pub fn http(&self) -> &Http {
+        self.generation.http()
+    }
+
+    /// The location that applies now.
+    pub fn location(&self) -> &Location {
+        &self.http().locations[self.place.location.0]
+    }
+
+    /// The virtual server.
+    pub fn server(&self) -> &Server {
+        &self.http().servers[self.place.server.0]
+    }
+
+    /// The fields as sent; none when the head could not be parsed.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.arrival.head.as_ref()?.fields().first(name)
+    }
+
+    /// The value of a variable; `None` when it has none.
+    pub fn variable(&self, id: VariableId) -> Option<Bytes> {
+        crate::exchange::variables::value(self, id)
+    }
+
+    /// The text of a template; variables without a value are empty.
+    pub fn text(&self, template: &Template) -> Bytes {
+        crate::exchange::variables::text(self, template)
+    }
+
+    /// Matches `regex` against `subject`; a match sets `$1`… and the variables of named groups.
+    pub fn matches(&self, regex: &Regex, subject: &Bytes) -> bool {
+        let Some(captures) = regex.captures(subject) else {
+            return false;
+        };
+        self.remember(regex, subject, captures);
+        true
+    }
+
+    /// Takes a match as the last one: sets `$1`… and the variables of named groups.
+    pub(crate) fn remember(&self, regex: &Regex, subject: &Bytes, captures: Captures) {
+        for &(group, id) in regex.names() {
+            let value = captures.groups.get(group).copied().flatten();
+            let (start, end) = value.unwrap_or((0, 0));
+            crate::exchange::variables::set(self, id, subject.slice(start..end));
+        }
+        *self.values.last_match.borrow_mut() = LastMatch { subject: subject.clone(), captures };
+    }
+
+    /// Whether an `error_page` of the location is for `status` and may still be used; an upstream
+    /// answer is intercepted only then.
+    pub fn has_error_page(&self, status: u16) -> bool {
+        !self.place.error_page
+            && self.place.uri_changes > 0
+            && self
+                .location()
+                .settings
+                .error_pages
+                .iter()
+                .any(|page| page.statuses.contains(&status))
+    }
+
+    /// Time since the first byte of the request.
+    pub fn elapsed(&self) -> Duration {
+        self.arrival.at.elapsed()
+    }
+
+    /// Whether a line of `level` would be written anywhere.
+    pub fn logs(&self, level: LogLevel) -> bool {
+        self.generation.logs.error_log(self.place.location).enabled(level)
+    }
+
+    /// Writes an error line with nginx's context: client, server, request, upstream, host.
+    pub fn log(&self, level: LogLevel, message: impl Display) {
+        let log = self.generation.logs.error_log(self.place.location);
+        if log.enabled(level) {
+            let line = format_args!("{message}{}", self.context());
+            log.write(level, Some(self.connection.serial), line);
+        }
+    }
+
+    /// What an error line says of its request: client, server, request, upstream, host.
+    pub(crate) fn context(&self) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut line = format!(", client: {}", self.client_text());
+        line.push_str(&format!(", server: {}", text(&self.server().name)));
+        if !self.arrival.line.is_empty() {
+            line.push_str(&format!(", request: \"{}\"", text(&self.arrival.line)));
+        }
+        if self.is_subrequest() {
+            line.push_str(&format!(", subrequest: \"{}\"", text(&self.target.path)));
+        }
+        if let Some(peer) = self.upstream.attempts.last().and_then(|state| state.address.as_ref()) {
+            // nginx writes `http://unix:/path:/target`.
+            let colon = if peer.starts_with(b"unix:") { ":" } else { "" };
+            let (peer, target) = (text(peer), text(&self.upstream.target));
+            let scheme = self.upstream.scheme;
+            line.push_str(&format!(", upstream: \"{scheme}{peer}{colon}{target}\""));
+        }
+        if let Some(host) = self.field("host") {
+            line.push_str(&format!(", host: \"{}\"", text(host)));
+        }
+        if let Some(referrer) = self.field("referer") {
+            line.push_str(&format!(", referrer: \"{}\"", text(referrer)));
+        }
+        line
+    }
+}

@@ -1,0 +1,264 @@
+//! The variables with a fixed name.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use bytes::{BufMut, Bytes, BytesMut};
+use wssgate_config::model::ListenAddr;
+use wssgate_config::variable::Builtin;
+use wssgate_http1::Version;
+
+use super::{joined, upstream};
+use crate::clock;
+use crate::exchange::request::Request;
+use crate::exchange::response::NGINX_VERSION;
+use crate::exchange::{headers, path};
+
+/// The value of a fixed variable.
+pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
+    use Builtin as B;
+    let connection = &request.connection;
+    match variable {
+        B::Args | B::QueryString => some_text(&request.target.args.borrow()),
+        B::IsArgs => flag(!request.target.args.borrow().is_empty(), "?"),
+        // Empty for a path that was refused, missing when no line was understood.
+        B::Uri | B::DocumentUri if request.arrival.head.is_some() => {
+            Some(request.target.path.clone())
+        }
+        B::Uri | B::DocumentUri => some_text(&request.target.path),
+        B::RequestUri => request.arrival.head.is_some().then(|| request.arrival.uri.clone()),
+        B::Request => some_text(&request.arrival.line),
+        B::RequestMethod => some_text(request_method(request)),
+        B::Host => Some(host(request)),
+        B::RequestPort => {
+            text(request.arrival.port.map(|port| port.to_string()).unwrap_or_default())
+        }
+        B::IsRequestPort => flag(request.arrival.port.is_some(), ":"),
+        B::ServerName => Some(Bytes::copy_from_slice(&request.server().name)),
+        B::ServerProtocol => Some(server_protocol(request)),
+        B::ContentLength => content_length(request),
+        B::ContentType => header(request, "content-type"),
+        B::RemoteUser => remote_user(request),
+        B::DocumentRoot => Some(path::root(request)),
+        B::RealpathRoot => path::real_root(request),
+        B::RequestFilename => path::file(request, &request.target.path),
+        B::RequestBody => request_body(request),
+        B::RequestBodyFile => request_body_file(request),
+        B::RequestCompletion => flag(request.response.complete, "OK"),
+        B::RequestLength => text(request_length(request).to_string()),
+        B::RequestTime => text(seconds(request.elapsed())),
+        B::BytesSent => text(bytes_sent(request).to_string()),
+        B::BodyBytesSent => text(body_bytes_sent(request).to_string()),
+        B::Status => text(format!("{:03}", status(request))),
+        B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
+        B::Pipe => text(if request.arrival.pipelined { "p" } else { "." }),
+        B::RequestId => Some(request_id()),
+        B::RemoteAddr => text(request.client_text()),
+        B::RemotePort => text(request.client.map(|a| a.port().to_string()).unwrap_or_default()),
+        B::BinaryRemoteAddr => Some(binary_address(request.client)),
+        B::ServerAddr => text(local_address(&connection.local)),
+        B::ServerPort => text(local_port(&connection.local)),
+        B::Connection => text(connection.serial.to_string()),
+        B::ConnectionRequests => text(connection.requests.get().to_string()),
+        B::ConnectionTime => text(seconds(connection.accepted.elapsed())),
+        B::ConnectionsActive
+        | B::ConnectionsReading
+        | B::ConnectionsWaiting
+        | B::ConnectionsWriting => text(connections(request, variable).to_string()),
+        B::Scheme => text(if connection.is_tls() { "https" } else { "http" }),
+        B::Https => flag(connection.is_tls(), "on"),
+        B::Http2 | B::Http3 => Some(Bytes::new()),
+        B::Msec => {
+            let now = clock::since_epoch(clock::now());
+            text(seconds(now))
+        }
+        B::TimeIso8601 => text(clock::time_iso8601(clock::now())),
+        B::TimeLocal => text(clock::time_local(clock::now())),
+        B::NginxVersion => text(NGINX_VERSION),
+        B::Hostname => text(hostname()),
+        B::Pid => text(std::process::id().to_string()),
+        B::ProxyAddXForwardedFor => Some(forwarded_for(request)),
+        B::ProxyHost => some_text(&request.upstream.host),
+        B::ProxyPort => (!request.upstream.host.is_empty()).then(|| request.upstream.port.clone()),
+        B::UpstreamAddr => upstream::list(request, upstream::address),
+        B::UpstreamLastAddr => upstream::list_last(request),
+        B::UpstreamStatus => upstream::list(request, upstream::status),
+        B::UpstreamConnectTime => {
+            upstream::list(request, |state| upstream::time(state.connect_time))
+        }
+        B::UpstreamHeaderTime => upstream::list(request, |state| upstream::time(state.header_time)),
+        B::UpstreamResponseTime
+        | B::UpstreamResponseLength
+        | B::UpstreamBytesReceived
+        | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream.attempts),
+        B::UpstreamCacheStatus => None,
+        B::TcpinfoRtt => None,
+        _ => {
+            let now = clock::since_epoch(clock::now()).as_secs();
+            connection.tls.as_ref()?.variable(variable, now.try_into().unwrap_or(i64::MAX))
+        }
+    }
+}
+
+fn text(value: impl Into<Bytes>) -> Option<Bytes> {
+    Some(value.into())
+}
+
+/// The text, or no value at all when it is empty.
+fn some_text(value: &Bytes) -> Option<Bytes> {
+    (!value.is_empty()).then(|| value.clone())
+}
+
+fn flag(set: bool, value: &'static str) -> Option<Bytes> {
+    text(if set { value } else { "" })
+}
+
+/// Seconds with milliseconds.
+pub(crate) fn seconds(time: Duration) -> String {
+    format!("{}.{:03}", time.as_secs(), time.subsec_millis())
+}
+
+fn header(request: &Request, name: &str) -> Option<Bytes> {
+    joined(request.arrival.head.as_ref()?.fields().iter(), name.as_bytes(), b", ")
+}
+
+fn host(request: &Request) -> Bytes {
+    match request.arrival.host.is_empty() {
+        true => Bytes::copy_from_slice(&request.server().name),
+        false => request.arrival.host.clone(),
+    }
+}
+
+/// A subrequest shows the method of the request for which it is made, as in nginx.
+fn request_method(request: &Request) -> &Bytes {
+    let parent = request.place.parent.as_ref();
+    parent.map_or(&request.target.method_name, |parent| &parent.method_name)
+}
+
+fn server_protocol(request: &Request) -> Bytes {
+    match &request.arrival.head {
+        Some(head) => Bytes::copy_from_slice(head.protocol()),
+        None => Bytes::new(),
+    }
+}
+
+fn content_length(request: &Request) -> Option<Bytes> {
+    let sent = header(request, "content-length");
+    sent.or_else(|| {
+        request.body.as_ref().filter(|_| has_body(request)).map(|body| body.len.to_string().into())
+    })
+}
+
+fn has_body(request: &Request) -> bool {
+    request.arrival.head.as_ref().is_some_and(|head| head.framing() != wssgate_http1::Framing::None)
+}
+
+fn request_body(request: &Request) -> Option<Bytes> {
+    let body = request.body.as_ref()?;
+    (body.file.is_none() && !body.memory.is_empty()).then(|| body.memory.clone())
+}
+
+fn request_body_file(request: &Request) -> Option<Bytes> {
+    use std::os::unix::ffi::OsStrExt;
+    let file = request.body.as_ref()?.file.as_ref()?;
+    Some(Bytes::copy_from_slice(file.path().as_os_str().as_bytes()))
+}
+
+/// The user of `Authorization: Basic`; none without a password part, as in nginx.
+fn remote_user(request: &Request) -> Option<Bytes> {
+    let value = request.field("authorization")?;
+    let (scheme, encoded) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let encoded = encoded.trim_ascii_start();
+    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
+    let colon = decoded.iter().position(|&b| b == b':')?;
+    Some(Bytes::copy_from_slice(&decoded[..colon]))
+}
+
+/// Line, head and body as read so far.
+fn request_length(request: &Request) -> u64 {
+    request.arrival.head_len + request.connection.body_received.get()
+}
+
+pub(crate) fn bytes_sent(request: &Request) -> u64 {
+    request.connection.sent.get() - request.arrival.sent_before
+}
+
+fn body_bytes_sent(request: &Request) -> u64 {
+    bytes_sent(request).saturating_sub(request.response.head_len)
+}
+
+/// `$status`: what special responses decided wins.
+pub(crate) fn status(request: &Request) -> u16 {
+    match (request.response.error_status, request.response.status) {
+        (0, 0) if request.arrival.version == Version::Http09 => 9,
+        (0, status) => status,
+        (status, _) => status,
+    }
+}
+
+fn binary_address(client: Option<SocketAddr>) -> Bytes {
+    match client.map(|address| address.ip()) {
+        Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        Some(IpAddr::V6(ip)) => Bytes::copy_from_slice(&ip.octets()),
+        None => Bytes::from_static(b"unix:"),
+    }
+}
+
+fn local_address(local: &ListenAddr) -> String {
+    match local {
+        ListenAddr::Ip(address) => address.ip().to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn local_port(local: &ListenAddr) -> String {
+    match local {
+        ListenAddr::Ip(address) => address.port().to_string(),
+        ListenAddr::Unix(_) => String::new(),
+    }
+}
+
+fn connections(request: &Request, variable: Builtin) -> u64 {
+    request.site.all_metrics.total(|counters| match variable {
+        Builtin::ConnectionsActive => counters.active.value(),
+        Builtin::ConnectionsReading => counters.reading.value(),
+        Builtin::ConnectionsWriting => counters.writing.value(),
+        _ => counters.waiting.value(),
+    })
+}
+
+/// `X-Forwarded-For` with the client's address behind it.
+fn forwarded_for(request: &Request) -> Bytes {
+    let client = request.client_text();
+    match header(request, "x-forwarded-for") {
+        Some(value) => {
+            let mut list = BytesMut::from(&value[..]);
+            list.put_slice(b", ");
+            list.put_slice(client.as_bytes());
+            list.freeze()
+        }
+        None => client.into(),
+    }
+}
+
+/// The name of this machine, read once.
+fn hostname() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| {
+        let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        read.trim().to_ascii_lowercase()
+    })
+}
+
+/// 16 random bytes in hexadecimal.
+pub(super) fn request_id() -> Bytes {
+    let mut bytes = [0; 16];
+    // Without random bytes requests cannot be told apart, which harms nobody's safety.
+    let _ = rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}

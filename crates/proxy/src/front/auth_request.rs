@@ -1,0 +1,62 @@
+//! `auth_request`: a subrequest decides whether a request is let in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wssgate_config::model::LogLevel;
+
+use crate::exchange::{Exchange, Request, variables};
+use crate::front::subrequest;
+
+/// Asks the location's `auth_request`, if it has one.
+///
+/// # Errors
+/// The status to answer with instead of going on: the 401 or 403 of the subrequest, 500 if it gave
+/// neither of these nor a 2xx, 499 if the client went away meanwhile.
+pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), u16> {
+    let generation = Arc::clone(&exchange.request.generation);
+    let location = &generation.http().locations[exchange.request.place.location.0];
+    let Some(asked) = &location.settings.auth_request else { return Ok(()) };
+    let answered = {
+        let Exchange { request, response, .. } = exchange;
+        tokio::select! {
+            answered = subrequest::get(request, Bytes::copy_from_slice(&asked.uri)) => answered,
+            () = response.closed() => {
+                request.log(LogLevel::Info, "client prematurely closed connection");
+                return Err(499);
+            }
+        }
+    };
+    let request = &mut exchange.request;
+    // Also what a refusal says: an error page may show it.
+    for (variable, value) in &asked.set {
+        variables::set(request, *variable, answered.text(value));
+    }
+    match variables::status(&answered) {
+        200..=299 => Ok(()),
+        403 => Err(403),
+        401 => {
+            request.response.special_fields.extend(challenges(&answered));
+            Err(401)
+        }
+        status => {
+            request.log(LogLevel::Error, format_args!("auth request unexpected status: {status}"));
+            Err(500)
+        }
+    }
+}
+
+/// The challenges of a 401 (RFC 9110 §11.6.1): of the answer itself, or of the upstream whose answer
+/// an error page has replaced.
+fn challenges(answered: &Request) -> Vec<(Bytes, Bytes)> {
+    const NAME: &[u8] = b"WWW-Authenticate";
+    let sent = answered.response.fields.iter();
+    let sent: Vec<_> = sent.filter(|(name, _)| name.eq_ignore_ascii_case(NAME)).cloned().collect();
+    if !sent.is_empty() {
+        return sent;
+    }
+    let Some(head) = &answered.upstream.head else { return Vec::new() };
+    let raw = head.raw();
+    let values = head.fields().all("www-authenticate");
+    values.map(|value| (Bytes::from_static(NAME), raw.slice_ref(value))).collect()
+}

@@ -1,0 +1,225 @@
+//! An answer on an HTTP/1 connection: the bytes that nginx would send.
+//!
+//! The order of fields is nginx's: status line, Server, Date, Content-Type, Content-Length,
+//! Last-Modified, an absolute Location, Transfer-Encoding, Connection, Keep-Alive, and then
+//! everything else as it was added.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use wssgate_config::model::{Location, LogLevel};
+use wssgate_http1::{
+    Fields, Version, encode_chunk_head, encode_last_chunk, reason, write_end, write_field,
+    write_status_line,
+};
+
+use super::client::Client;
+use crate::clock;
+use crate::exchange::outlet::{Framing, Gone, Outlet};
+use crate::exchange::response::{is_bodiless, leading_fields, server_name};
+use crate::exchange::{Reply, Request};
+
+/// How much is collected before it is written.
+const COLLECT: usize = 8 * 1024;
+
+/// The way of one answer to the client of a connection.
+pub(crate) struct WireOutlet {
+    client: Rc<Client>,
+    chunked: bool,
+    /// Encoded, not yet written.
+    pending: BytesMut,
+    /// Goes behind `pending`: a piece that was not worth copying.
+    piece: Bytes,
+}
+
+impl WireOutlet {
+    /// Answers on `client`.
+    pub(crate) fn new(client: Rc<Client>) -> Self {
+        Self { client, chunked: false, pending: BytesMut::new(), piece: Bytes::new() }
+    }
+}
+
+impl Outlet for WireOutlet {
+    fn head(&mut self, request: &mut Request, mut reply: Reply) -> Framing {
+        let generation = request.generation.clone();
+        let location = &generation.http().locations[request.place.location.0];
+        let framing = choose_framing(request, &mut reply, location);
+        if request.arrival.version == Version::Http09 {
+            return framing;
+        }
+        self.chunked = framing == Framing::Delimited;
+        let fields = fields(request, &reply, location, self.chunked);
+        request.response.head_len =
+            write_head(&mut self.pending, request, &reply, location, &fields);
+        request.response.fields = fields;
+        framing
+    }
+
+    fn body(&mut self, piece: Bytes) {
+        debug_assert!(!self.is_full(), "the piece before this one is not written");
+        if self.chunked {
+            encode_chunk_head(&mut self.pending, piece.len() as u64);
+        }
+        if self.pending.len() + piece.len() > COLLECT {
+            self.piece = piece;
+            return;
+        }
+        self.pending.put_slice(&piece);
+        self.end_chunk();
+    }
+
+    fn end(&mut self, trailers: &Fields) {
+        if encode_last_chunk(&mut self.pending, trailers).is_err() {
+            self.pending.put_slice(b"0\r\n\r\n");
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        !self.piece.is_empty()
+    }
+
+    fn is_written(&self) -> bool {
+        self.pending.is_empty() && self.piece.is_empty()
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let written = match self.client.poll_write(cx, &self.pending, &self.piece) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Closed)),
+            Poll::Ready(Ok(written)) => written,
+        };
+        let of_pending = written.min(self.pending.len());
+        self.pending.advance(of_pending);
+        let had_piece = self.is_full();
+        self.piece.advance(written - of_pending);
+        if had_piece && !self.is_full() {
+            self.end_chunk();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.client.poll_flush(cx).map_err(|_| Gone::Closed)
+    }
+
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.client.poll_closed(cx)
+    }
+
+    fn on_timeout(&mut self) {
+        self.client.on_timeout();
+    }
+}
+
+impl WireOutlet {
+    fn end_chunk(&mut self) {
+        if self.chunked {
+            self.pending.put_slice(b"\r\n");
+        }
+    }
+}
+
+/// Decides how the body ends, and whether the connection can be kept; nginx's chunked filter.
+fn choose_framing(request: &mut Request, reply: &mut Reply, location: &Location) -> Framing {
+    let version = request.arrival.version;
+    if version == Version::Http09 {
+        request.fate.keepalive = false;
+        return Framing::Plain(reply.length);
+    }
+    if is_bodiless(request, reply) {
+        return Framing::Empty;
+    }
+    let in_chunks = version == Version::Http11 && location.settings.chunked_transfer_encoding;
+    match reply.length {
+        Some(_) if !(reply.trailers && in_chunks) => Framing::Plain(reply.length),
+        _ if in_chunks => {
+            reply.length = None;
+            Framing::Delimited
+        }
+        _ => {
+            request.fate.keepalive = false;
+            Framing::Plain(reply.length)
+        }
+    }
+}
+
+/// All fields but Server and Date, in nginx's order.
+fn fields(
+    request: &Request,
+    reply: &Reply,
+    location: &Location,
+    chunked: bool,
+) -> Vec<(Bytes, Bytes)> {
+    let mut fields = leading_fields(reply);
+    let mut push = |name: &'static str, value: Bytes| {
+        fields.push((Bytes::from_static(name.as_bytes()), value))
+    };
+    if chunked {
+        push("Transfer-Encoding", Bytes::from_static(b"chunked"));
+    }
+    push("Connection", Bytes::from_static(connection(request, reply)));
+    if let Some(timeout) = keepalive_timeout(request, reply, location) {
+        push("Keep-Alive", format!("timeout={}", timeout.as_secs()).into());
+    }
+    fields.extend(reply.fields.iter().cloned());
+    fields
+}
+
+fn connection(request: &Request, reply: &Reply) -> &'static [u8] {
+    match (reply.status, request.fate.keepalive) {
+        (101, _) => b"upgrade",
+        (_, true) => b"keep-alive",
+        (_, false) => b"close",
+    }
+}
+
+fn keepalive_timeout(request: &Request, reply: &Reply, location: &Location) -> Option<Duration> {
+    let kept = request.fate.keepalive && reply.status != 101;
+    location.settings.keepalive_header.filter(|_| kept)
+}
+
+/// Writes a head and gives its length. A value that would break the head is left out.
+fn write_head(
+    out: &mut BytesMut,
+    request: &Request,
+    reply: &Reply,
+    location: &Location,
+    fields: &[(Bytes, Bytes)],
+) -> u64 {
+    let start = out.len();
+    write_status(out, reply);
+    let has = |name: &str| reply.field(name).is_some();
+    let mut put = |name: &[u8], value: &[u8]| {
+        // A line end behind a value written in the configuration is harmless without it.
+        if write_field(out, name, value.trim_ascii_end()).is_err() {
+            let name = name.escape_ascii();
+            request
+                .log(LogLevel::Error, format_args!("invalid response header \"{name}\" left out"));
+        }
+    };
+    if !has("server") {
+        put(b"Server", server_name(&location.settings.server_tokens).as_bytes());
+    }
+    if !has("date") {
+        put(b"Date", clock::http_date(clock::now()).as_bytes());
+    }
+    for (name, value) in fields {
+        put(name, value);
+    }
+    write_end(out);
+    (out.len() - start) as u64
+}
+
+/// The status line; as in nginx a status without a phrase ends in a space.
+fn write_status(out: &mut BytesMut, reply: &Reply) {
+    let text = reply.status_text.as_deref().filter(|text| text.len() >= 3);
+    let phrase = match text {
+        Some(text) => text[3..].strip_prefix(b" ").unwrap_or_default(),
+        None => reason(reply.status).as_bytes(),
+    };
+    if write_status_line(out, reply.status, phrase).is_err() {
+        out.put_slice(format!("HTTP/1.1 {} \r\n", reply.status).as_bytes());
+    }
+}

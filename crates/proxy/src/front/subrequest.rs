@@ -1,0 +1,86 @@
+//! Requests that we make of our own configuration on the way to an answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use wssgate_http1::{Fields, Method};
+
+use crate::exchange::body::NoBody;
+use crate::exchange::outlet::{Framing, Gone, Outlet};
+use crate::exchange::request::Parent;
+use crate::exchange::{Exchange, Reply, Request, RequestBody, Responder, access_log, response};
+use crate::front::phases;
+
+/// Has `path` answered as a plain GET with the fields of `parent` and without its body, and gives
+/// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
+///
+/// The values that variables were given are the same on both sides, as in nginx. No access rules
+/// are asked: the parent has passed them, or is about to.
+pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
+    let mut request = Request::new(
+        Arc::clone(&parent.generation),
+        Rc::clone(&parent.site),
+        Rc::clone(&parent.connection),
+        parent.place.server,
+        parent.arrival.clone(),
+    );
+    request.client = parent.client;
+    request.target.method = Method::Get;
+    request.target.method_name = Bytes::from_static(b"GET");
+    request.target.path = path;
+    request.target.as_sent.set(false);
+    request.place.internal = true;
+    let method_name = parent.target.method_name.clone();
+    request.place.parent = Some(Parent { method_name });
+    request.values.cells = Rc::clone(&parent.values.cells);
+    let mut body = RequestBody::new(NoBody);
+    body.bound(&request.location().settings);
+    let mut exchange = Exchange { request, body, response: Responder::new(HeadOnly) };
+    // Boxed, for the phases of a request contain this. How it ended is told by its status.
+    let _ = Box::pin(phases::answer(&mut exchange)).await;
+    if exchange.request.location().settings.log_subrequest {
+        access_log::write(&exchange.request);
+    }
+    exchange.request
+}
+
+/// Keeps the head of an answer in its request and wants no body.
+struct HeadOnly;
+
+impl Outlet for HeadOnly {
+    fn head(&mut self, request: &mut Request, reply: Reply) -> Framing {
+        let mut fields = response::leading_fields(&reply);
+        fields.extend(reply.fields);
+        request.response.fields = fields;
+        Framing::Empty
+    }
+
+    fn body(&mut self, _: Bytes) {}
+
+    fn end(&mut self, _: &Fields) {}
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn is_written(&self) -> bool {
+        true
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_closed(&self, _: &mut Context<'_>) -> Poll<()> {
+        // Who made the subrequest watches the client.
+        Poll::Pending
+    }
+
+    fn on_timeout(&mut self) {}
+}

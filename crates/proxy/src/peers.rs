@@ -1,0 +1,15 @@
+//! The peers of upstream groups: which one is next, the connection to it, what is known of its health.
+//!
+//! Nothing here knows HTTP.
+
+pub mod balance;
+mod connect;
+mod crc32;
+pub mod group;
+pub mod idle;
+
+pub use balance::Selection;
+pub(crate) use connect::{Connection, Failure, Options, PeerStream, READ_SIZE, connect};
+pub use group::{Group, Keepalive, Lease, Peer, groups};
+pub use idle::IdlePool;
+pub(crate) use idle::Key;

@@ -1,0 +1,152 @@
+//! What requests need of the worker that serves them: the newest generation, how far the end has
+//! come, counters and idle connections.
+//!
+//! It stands below requests and tunnels and knows neither.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::generation::Generation;
+use crate::metrics::{Counters, Gauge, Metrics};
+use crate::peers::IdlePool;
+
+/// How far the end of a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Accepting.
+    Serving,
+    /// Finishing: nothing is accepted, idle connections close, requests are answered with
+    /// `Connection: close`, tunnels live on.
+    Draining,
+    /// Everything closes at once.
+    Stopping,
+}
+
+/// What the main thread wants of all workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// How far to end.
+    pub phase: Phase,
+    /// The number of the newest generation.
+    pub generation: u64,
+}
+
+/// What the requests of one worker share, as an `Rc`.
+#[derive(Debug)]
+pub struct Site {
+    /// Which worker; counted from 0.
+    pub id: usize,
+    /// What this worker counts.
+    pub metrics: Arc<Counters>,
+    /// What all workers count, for `stub_status`.
+    pub all_metrics: Metrics,
+    /// The newest generation.
+    pub current: Arc<ArcSwap<Generation>>,
+    /// What the main thread wants.
+    pub orders: watch::Receiver<Orders>,
+    /// Idle connections to upstreams.
+    pub idle_upstreams: IdlePool,
+    /// The connections and tunnels that are open.
+    pub(crate) live: Rc<Live>,
+}
+
+impl Site {
+    /// The newest generation. Hold it for a request or a tunnel, not for an idle connection: it
+    /// ends when nobody holds it.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// How far the end of this worker has come.
+    pub fn phase(&self) -> Phase {
+        self.orders.borrow().phase
+    }
+
+    /// Resolves once the worker is in `phase` or beyond.
+    pub async fn reached(&self, phase: Phase) {
+        // An error means that the main thread is gone, which is the end as well.
+        let _ = self.orders.clone().wait_for(|orders| orders.phase >= phase).await;
+    }
+
+    /// Resolves once a generation newer than `number` is current.
+    ///
+    /// An idle connection that holds a generation must let go of it then.
+    pub async fn superseded(&self, number: u64) {
+        let _ = self.orders.clone().wait_for(|orders| orders.generation > number).await;
+    }
+
+    /// Counts an open tunnel until the answer is dropped.
+    pub(crate) fn open(&self) -> Open {
+        Open::new(self.live.enter(), &self.metrics)
+    }
+}
+
+/// An open tunnel: as a connection of its worker, and as `stub_status` counts it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    _entered: Entered,
+    counters: Arc<Counters>,
+}
+
+impl Open {
+    fn new(entered: Entered, counters: &Arc<Counters>) -> Self {
+        let open = Self { _entered: entered, counters: Arc::clone(counters) };
+        open.gauges().for_each(Gauge::increment);
+        open
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = &Gauge> {
+        [&self.counters.tunnels, &self.counters.active, &self.counters.writing].into_iter()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauges().for_each(Gauge::decrement);
+    }
+}
+
+/// How many connections of a worker are open.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    count: Cell<usize>,
+    none: Notify,
+}
+
+impl Live {
+    pub(crate) fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Counts one more until the answer is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        self.count.set(self.count.get() + 1);
+        Entered(Rc::clone(self))
+    }
+
+    /// Resolves when there are none.
+    pub(crate) async fn ended(&self) {
+        while self.count.get() > 0 {
+            self.none.notified().await;
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Entered(Rc<Live>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let left = self.0.count.get() - 1;
+        self.0.count.set(left);
+        if left == 0 {
+            // Keeps a permit, so an end between a look and a wait is not missed.
+            self.0.none.notify_one();
+        }
+    }
+}

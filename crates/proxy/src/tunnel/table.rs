@@ -1,0 +1,112 @@
+//! The tunnels that the relay of a worker carries.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::Notify;
+use wssgate_relay::spare;
+use wssgate_relay::{EndCause, Handover, RelayHandle, Selection, Stopped, Totals, TunnelEnd};
+
+use crate::tunnel::Tunnel;
+
+/// What hears of the end of each tunnel; a ticket is free again once its end was told.
+pub(crate) struct Tunnels {
+    relay: RelayHandle,
+    /// Tells that the relay is to be woken for what was handed over.
+    handed_over: Notify,
+    carried: RefCell<Slab<Tunnel>>,
+    /// Removed from it, for [`spare::shrink`].
+    removed: Cell<usize>,
+}
+
+impl std::fmt::Debug for Tunnels {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.carried.try_borrow().map(|carried| carried.len()).ok();
+        formatter.debug_struct("Tunnels").field("count", &count).finish()
+    }
+}
+
+impl Tunnels {
+    /// No tunnels yet; `relay` will carry them.
+    pub(crate) fn new(relay: RelayHandle) -> Self {
+        Self {
+            relay,
+            handed_over: Notify::new(),
+            carried: RefCell::default(),
+            removed: Cell::default(),
+        }
+    }
+
+    /// Gives a tunnel to the relay; `tunnel` hears of its end. The ticket is filled in here.
+    ///
+    /// When its generation expires, the main thread has the relay close it.
+    pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel) {
+        let life = tunnel.generation().life().clone();
+        let ticket = self.enter(tunnel);
+        handover.ticket = ticket;
+        if self.hand_over(handover).is_err() {
+            return self.end(ticket, &stopped());
+        }
+        if life.has_expired() {
+            // The request to close this generation may have come before the tunnel did.
+            let _ = self.relay.close(Selection::Ticket(ticket), EndCause::Drained);
+        }
+    }
+
+    /// Gives sockets to the relay, which [`Tunnels::wake_relay`] then wakes.
+    pub(crate) fn hand_over(&self, handover: Handover) -> Result<(), Stopped> {
+        self.relay.hand_over(handover)?;
+        self.handed_over.notify_one();
+        Ok(())
+    }
+
+    /// Wakes the relay for what was handed over, after everybody who has something to do now had a
+    /// turn, for they may hand over too. That is soon, however busy the front is.
+    pub(crate) async fn wake_relay(&self) {
+        loop {
+            self.handed_over.notified().await;
+            tokio::task::yield_now().await;
+            self.relay.wake();
+        }
+    }
+
+    /// A ticket for a tunnel.
+    fn enter(&self, tunnel: Tunnel) -> u64 {
+        self.carried.borrow_mut().insert(tunnel) as u64
+    }
+
+    /// Tells an end. A ticket that is not in use is none of ours.
+    pub(crate) fn end(&self, ticket: u64, end: &TunnelEnd) {
+        let Ok(key) = usize::try_from(ticket) else { return };
+        // Taken out first: who hears of an end may begin something new.
+        let ended = self.remove(key);
+        if let Some(tunnel) = ended {
+            tunnel.end(end);
+        }
+    }
+
+    fn remove(&self, key: usize) -> Option<Tunnel> {
+        let mut carried = self.carried.borrow_mut();
+        let tunnel = carried.try_remove(key)?;
+        let mut removed = self.removed.get();
+        spare::shrink(&mut carried, &mut removed);
+        self.removed.set(removed);
+        Some(tunnel)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.carried.borrow().len()
+    }
+}
+
+/// The end of a tunnel that the relay could not take.
+fn stopped() -> TunnelEnd {
+    TunnelEnd {
+        cause: EndCause::Stopped,
+        duration: Duration::ZERO,
+        client: Totals::default(),
+        upstream: Totals::default(),
+    }
+}

@@ -1,0 +1,139 @@
+//! Handshake messages that may come after the handshake.
+//!
+//! In TLS 1.3 an upstream may send tickets, which are skipped, and either peer KeyUpdate (RFC 8446
+//! §4.6). In TLS 1.2 a peer may ask to negotiate again, once, and is ignored, which RFC 5246 §7.4.1.1
+//! allows. Everything else is an error.
+
+use crate::{Role, TlsFault, TlsVersion};
+
+const HELLO_REQUEST: u8 = 0;
+const CLIENT_HELLO: u8 = 1;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Type and length.
+const HEADER: usize = 4;
+
+/// The longest ticket that is skipped; its fields (RFC 8446 §4.6.1) can hold no more than two of 2^16.
+const MAX_TICKET: usize = 1 << 17;
+
+/// A KeyUpdate; `request` asks the peer to do the same (RFC 8446 §4.6.3).
+pub(crate) fn key_update(request: bool) -> [u8; HEADER + 1] {
+    [KEY_UPDATE, 0, 0, 1, u8::from(request)]
+}
+
+/// What a fragment said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Nothing,
+    /// The peer has changed its key, and may want us to.
+    KeyUpdate {
+        requested: bool,
+    },
+}
+
+/// Reads messages across the borders of records. Keeps no more than a KeyUpdate.
+#[derive(Debug)]
+pub(crate) struct PostHandshake {
+    version: TlsVersion,
+    peer: Role,
+    /// The front of a message: its header, and for a KeyUpdate its body.
+    front: [u8; HEADER + 1],
+    front_len: u8,
+    /// How much of a ticket is still to be skipped.
+    skip: usize,
+    /// The peer has used its one attempt to negotiate again.
+    renegotiated: bool,
+}
+
+impl PostHandshake {
+    pub(crate) fn new(version: TlsVersion, peer: Role) -> Self {
+        Self { version, peer, front: [0; 5], front_len: 0, skip: 0, renegotiated: false }
+    }
+
+    /// Whether part of a message has come and the rest has not.
+    pub(crate) fn is_split(&self) -> bool {
+        self.front_len > 0 || self.skip > 0
+    }
+
+    /// Reads the content of one record.
+    pub(crate) fn on_fragment(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
+        if fragment.is_empty() {
+            // RFC 8446 §5.1 forbids fragments of zero length.
+            return Err(TlsFault::UnexpectedMessage);
+        }
+        match self.version {
+            TlsVersion::Tls13 => self.on_fragment_13(fragment),
+            TlsVersion::Tls12 => self.on_fragment_12(fragment),
+        }
+    }
+
+    fn on_fragment_13(&mut self, mut rest: &[u8]) -> Result<Said, TlsFault> {
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(rest.len());
+                self.skip -= skipped;
+                rest = &rest[skipped..];
+                continue;
+            }
+            self.front[usize::from(self.front_len)] = byte;
+            self.front_len += 1;
+            rest = after;
+            if usize::from(self.front_len) == HEADER {
+                self.on_header()?;
+            } else if usize::from(self.front_len) == HEADER + 1 {
+                return self.on_key_update(rest);
+            }
+        }
+        Ok(Said::Nothing)
+    }
+
+    fn on_header(&mut self) -> Result<(), TlsFault> {
+        let [kind, len @ .., _] = self.front;
+        let len = len.into_iter().fold(0, |len, byte| len << 8 | usize::from(byte));
+        match kind {
+            KEY_UPDATE if len == 1 => Ok(()),
+            KEY_UPDATE => Err(TlsFault::DecodeError),
+            NEW_SESSION_TICKET if self.peer == Role::Server => {
+                if len > MAX_TICKET {
+                    return Err(TlsFault::DecodeError);
+                }
+                self.skip = len;
+                self.front_len = 0;
+                Ok(())
+            }
+            _ => Err(TlsFault::UnexpectedMessage),
+        }
+    }
+
+    fn on_key_update(&mut self, behind: &[u8]) -> Result<Said, TlsFault> {
+        // RFC 8446 §5.1: what stands before a change of keys ends with its record.
+        if !behind.is_empty() {
+            return Err(TlsFault::UnexpectedMessage);
+        }
+        self.front_len = 0;
+        match self.front[HEADER] {
+            0 => Ok(Said::KeyUpdate { requested: false }),
+            1 => Ok(Said::KeyUpdate { requested: true }),
+            _ => Err(TlsFault::IllegalParameter),
+        }
+    }
+
+    fn on_fragment_12(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
+        let asks = match self.peer {
+            Role::Client => CLIENT_HELLO,
+            Role::Server => HELLO_REQUEST,
+        };
+        let whole = match *fragment {
+            [kind, a, b, c, ref body @ ..] => {
+                kind == asks && body.len() as u32 == u32::from_be_bytes([0, a, b, c])
+            }
+            _ => false,
+        };
+        if !whole || self.renegotiated {
+            return Err(TlsFault::UnexpectedMessage);
+        }
+        self.renegotiated = true;
+        Ok(Said::Nothing)
+    }
+}

@@ -1,0 +1,521 @@
+//! TLS records by keys alone: RFC 8446 §5 and RFC 5246 §6, after the handshake.
+//!
+//! A record is a header, a sealed fragment and, counted by both sides and never sent, its number. The
+//! cryptography is aws-lc's; what is here is framing, numbers, and the few messages that may still come:
+//! close_notify and other alerts, KeyUpdate, tickets to ignore. Both directions work from one buffer
+//! into another, so that nothing is copied but by the cipher.
+
+use std::fmt;
+
+use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
+use thiserror::Error;
+
+use crate::post_handshake::{self, PostHandshake, Said};
+use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
+
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+
+/// Type, version, length (RFC 8446 §5.1).
+const HEADER: usize = 5;
+const TAG: usize = 16;
+/// The part of the nonce that AES-GCM in TLS 1.2 sends along (RFC 5288 §3).
+const EXPLICIT_NONCE: usize = 8;
+/// The most that a record holds of the protocol inside (RFC 8446 §5.1).
+const MAX_PLAIN: usize = 1 << 14;
+/// The longest fragment that is accepted: RFC 8446 §5.2 allows 256 more than the plaintext, RFC 5246
+/// §6.2.3 2048.
+const MAX_SEALED_13: usize = MAX_PLAIN + 256;
+const MAX_SEALED_12: usize = MAX_PLAIN + 2048;
+/// The longest record that can be waiting for its rest.
+pub const MAX_RECORD: usize = HEADER + MAX_SEALED_12;
+/// The most that sealing adds to a record.
+const MAX_OVERHEAD: usize = HEADER + EXPLICIT_NONCE + TAG + 1;
+/// A sealed control message: the longest is a KeyUpdate of five bytes.
+pub const MAX_CONTROL: usize = MAX_OVERHEAD + 5;
+/// How many records in a row may carry no data: peers pad with empty ones, update keys, send tickets;
+/// a peer that does nothing else costs time (rustls allows the same number).
+const MAX_IDLE_RECORDS: u8 = 32;
+/// How many records one AES-GCM key may seal (RFC 8446 §5.5; the bound that rustls uses).
+pub const AES_GCM_RECORDS: u64 = 1 << 24;
+/// How many cipher blocks one AES-GCM key may seal in TLS 1.2, where there is no KeyUpdate: as many as
+/// in [`AES_GCM_RECORDS`] full records. Counting blocks lets small messages live on.
+const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
+/// The least number of records that a KeyUpdate makes room for.
+const MIN_RECORDS: u64 = 2;
+
+/// The types of records.
+pub mod kind {
+    /// RFC 8446 §6.
+    pub const ALERT: u8 = 21;
+    /// RFC 8446 §4.
+    pub const HANDSHAKE: u8 = 22;
+    /// Bytes of the protocol inside.
+    pub const DATA: u8 = 23;
+}
+
+/// How long `plain` bytes can become when they are sealed, with two control messages for each record:
+/// rustls writes the answer to a KeyUpdate and one of its own.
+pub const fn sealed_len(plain: usize) -> usize {
+    plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + 2 * MAX_CONTROL)
+}
+
+/// What is wrong with a peer's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TlsFault {
+    /// A record is longer than any may be.
+    #[error("a record is too long")]
+    RecordOverflow,
+    /// A record was not sealed with the right key and number.
+    #[error("a record is not authentic")]
+    BadRecordMac,
+    /// A record or message of a kind that has no place here, or too many without data.
+    #[error("an unexpected message")]
+    UnexpectedMessage,
+    /// A message that cannot be read.
+    #[error("a message cannot be read")]
+    DecodeError,
+    /// A field with a value that it cannot have.
+    #[error("a field has an impossible value")]
+    IllegalParameter,
+    /// A TLS 1.2 record with another version.
+    #[error("a record has the wrong version")]
+    ProtocolVersion,
+    /// The peer gave up, with this alert.
+    #[error("the peer sent alert {0}")]
+    Alert(u8),
+    /// The keys are worn out and TLS 1.2 has no way to change them.
+    #[error("the keys are worn out")]
+    KeysExhausted,
+}
+
+impl TlsFault {
+    /// The alert to answer with (RFC 8446 §6.2); none to an alert.
+    pub fn alert(self) -> Option<u8> {
+        match self {
+            Self::UnexpectedMessage => Some(10),
+            Self::BadRecordMac => Some(20),
+            Self::RecordOverflow => Some(22),
+            Self::IllegalParameter => Some(47),
+            Self::DecodeError => Some(50),
+            Self::ProtocolVersion => Some(70),
+            Self::Alert(_) | Self::KeysExhausted => None,
+        }
+    }
+}
+
+/// What was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// How many bytes of the wire are done with.
+    pub consumed: usize,
+    /// How many bytes of the protocol inside there are.
+    pub plain: usize,
+    /// Whether the peer's direction ends behind them: with close_notify, or badly.
+    pub end: Option<Result<(), TlsFault>>,
+}
+
+/// The keys of one connection at work.
+pub struct Records {
+    version: TlsVersion,
+    aead: Aead,
+    tx: Half,
+    rx: Half,
+    /// How many records the sending key may seal.
+    tx_limit: u64,
+    /// How many blocks it has sealed, about; TLS 1.2 only.
+    tx_blocks: u64,
+    messages: PostHandshake,
+    /// The peer asked for a KeyUpdate, which stands before our next data (RFC 8446 §4.6.3).
+    owes_update: bool,
+    /// Our direction has ended with an alert; nothing may follow.
+    closed: bool,
+    /// Records in a row without data.
+    idle_records: u8,
+}
+
+/// One direction.
+struct Half {
+    keys: DirectionKeys,
+    /// The expanded key, about 600 bytes of heap, while the connection is in use.
+    cipher: Option<LessSafeKey>,
+}
+
+impl Half {
+    fn cipher(&mut self, aead: Aead) -> &LessSafeKey {
+        self.cipher.get_or_insert_with(|| {
+            let algorithm = match aead {
+                Aead::Aes128Gcm => &aead::AES_128_GCM,
+                Aead::Aes256Gcm => &aead::AES_256_GCM,
+                Aead::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+            };
+            let key = UnboundKey::new(algorithm, &self.keys.key[..aead.key_len()])
+                .expect("the key has the length of its AEAD");
+            LessSafeKey::new(key)
+        })
+    }
+
+    /// The static part with the record's number over its end (RFC 8446 §5.3, RFC 7905 §2).
+    fn nonce(&self) -> [u8; 12] {
+        let mut nonce = self.keys.iv;
+        for (byte, number) in nonce[4..].iter_mut().zip(self.keys.sequence.to_be_bytes()) {
+            *byte ^= number;
+        }
+        nonce
+    }
+
+    fn update(&mut self, aead: Aead) {
+        self.keys.update(aead);
+        self.cipher = None;
+    }
+}
+
+impl Records {
+    /// Goes on where the handshake ended; `peer` is who the other end is to us.
+    pub fn new(keys: &TlsKeys, peer: Role, record_limit: u64) -> Self {
+        let &TlsKeys { version, aead, ref tx, ref rx } = keys;
+        let tx_limit = match aead {
+            Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
+            // RFC 8446 §5.5: the number of records is the only bound.
+            Aead::ChaCha20Poly1305 => u64::MAX - 1,
+        };
+        Self {
+            version,
+            aead,
+            // What was sealed before is counted as if all records had been full.
+            tx_blocks: tx.sequence.saturating_mul(1 << 10),
+            tx: Half { keys: tx.clone(), cipher: None },
+            rx: Half { keys: rx.clone(), cipher: None },
+            tx_limit,
+            messages: PostHandshake::new(version, peer),
+            owes_update: false,
+            closed: false,
+            idle_records: 0,
+        }
+    }
+
+    /// Whether it holds expanded keys.
+    pub fn is_awake(&self) -> bool {
+        self.tx.cipher.is_some() || self.rx.cipher.is_some()
+    }
+
+    /// Drops the expanded keys; the next record makes them anew (about 0.1 µs).
+    pub fn rest(&mut self) {
+        self.tx.cipher = None;
+        self.rx.cipher = None;
+    }
+
+    // Receiving.
+
+    /// Opens the whole records at the front of `wire` into `plain`, which is at least as long.
+    ///
+    /// What is left of `wire` is the front of a record that can still become valid.
+    pub fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
+        let mut opened = Opened { consumed: 0, plain: 0, end: None };
+        while opened.end.is_none() {
+            let wire = &wire[opened.consumed..];
+            let fragment_len = match self.read_header(wire) {
+                Ok(Some(len)) => len,
+                Ok(None) => break,
+                Err(fault) => {
+                    opened.end = Some(Err(fault));
+                    break;
+                }
+            };
+            let record = &wire[..HEADER + fragment_len];
+            opened.consumed += record.len();
+            match self.open_record(record, &mut plain[opened.plain..]) {
+                Ok(Content::Data(len)) => opened.plain += len,
+                Ok(Content::Nothing) => {}
+                Ok(Content::CloseNotify) => opened.end = Some(Ok(())),
+                Err(fault) => opened.end = Some(Err(fault)),
+            }
+        }
+        opened
+    }
+
+    /// The length of the fragment if the whole record is there.
+    fn read_header(&self, wire: &[u8]) -> Result<Option<usize>, TlsFault> {
+        let [kind, major, minor, high, low, ref rest @ ..] = *wire else { return Ok(None) };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let max = match self.version {
+            // RFC 8446 §5.2: everything is disguised as application data; legacy_record_version is
+            // ignored, and authenticated.
+            TlsVersion::Tls13 if kind != kind::DATA => return Err(TlsFault::UnexpectedMessage),
+            TlsVersion::Tls13 => MAX_SEALED_13,
+            TlsVersion::Tls12 if !(kind::ALERT..=kind::DATA).contains(&kind) => {
+                return Err(TlsFault::UnexpectedMessage);
+            }
+            TlsVersion::Tls12 if (major, minor) != (3, 3) => {
+                return Err(TlsFault::ProtocolVersion);
+            }
+            TlsVersion::Tls12 => MAX_SEALED_12,
+        };
+        if len > max {
+            return Err(TlsFault::RecordOverflow);
+        }
+        Ok((rest.len() >= len).then_some(len))
+    }
+
+    fn open_record(&mut self, record: &[u8], plain: &mut [u8]) -> Result<Content, TlsFault> {
+        let (kind, len) = match self.version {
+            TlsVersion::Tls13 => self.open_13(record, plain)?,
+            TlsVersion::Tls12 => self.open_12(record, plain)?,
+        };
+        // The last number is never used; 2^64 records do not happen.
+        self.rx.keys.sequence =
+            self.rx.keys.sequence.checked_add(1).ok_or(TlsFault::KeysExhausted)?;
+        if kind == kind::DATA && len > 0 && !self.messages.is_split() {
+            self.idle_records = 0;
+            return Ok(Content::Data(len));
+        }
+        self.idle_records += 1;
+        if self.idle_records > MAX_IDLE_RECORDS {
+            return Err(TlsFault::UnexpectedMessage);
+        }
+        self.on_control(kind, &plain[..len])
+    }
+
+    /// Opens a record of TLS 1.3 and takes the padding and the inner type off.
+    fn open_13(&mut self, record: &[u8], plain: &mut [u8]) -> Result<(u8, usize), TlsFault> {
+        let (header, fragment) = record.split_at(HEADER);
+        let nonce = self.rx.nonce();
+        let len = self.open_sealed(nonce, header, fragment, plain)?;
+        if len > MAX_PLAIN + 1 {
+            return Err(TlsFault::RecordOverflow);
+        }
+        // RFC 8446 §5.4: the type is the last byte that is not zero.
+        let inner = &plain[..len];
+        let end = inner.iter().rposition(|&byte| byte != 0).ok_or(TlsFault::UnexpectedMessage)?;
+        Ok((inner[end], end))
+    }
+
+    fn open_12(&mut self, record: &[u8], plain: &mut [u8]) -> Result<(u8, usize), TlsFault> {
+        let (header, fragment) = record.split_at(HEADER);
+        let (nonce, sealed) = match self.aead {
+            Aead::ChaCha20Poly1305 => (self.rx.nonce(), fragment),
+            Aead::Aes128Gcm | Aead::Aes256Gcm => {
+                let (explicit, sealed) =
+                    fragment.split_at_checked(EXPLICIT_NONCE).ok_or(TlsFault::BadRecordMac)?;
+                let mut nonce = self.rx.keys.iv;
+                nonce[4..].copy_from_slice(explicit);
+                (nonce, sealed)
+            }
+        };
+        let len = sealed.len().checked_sub(TAG).ok_or(TlsFault::BadRecordMac)?;
+        let aad = aad_12(self.rx.keys.sequence, header[0], len);
+        let len = self.open_sealed(nonce, &aad, sealed, plain)?;
+        if len > MAX_PLAIN {
+            return Err(TlsFault::RecordOverflow);
+        }
+        Ok((header[0], len))
+    }
+
+    fn open_sealed(
+        &mut self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        sealed: &[u8],
+        plain: &mut [u8],
+    ) -> Result<usize, TlsFault> {
+        let len = sealed.len().checked_sub(TAG).ok_or(TlsFault::BadRecordMac)?;
+        let (sealed, tag) = sealed.split_at(len);
+        self.rx
+            .cipher(self.aead)
+            .open_separate_gather(
+                Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(aad),
+                sealed,
+                tag,
+                &mut plain[..len],
+            )
+            .map_err(|_| TlsFault::BadRecordMac)?;
+        Ok(len)
+    }
+
+    fn on_control(&mut self, kind: u8, content: &[u8]) -> Result<Content, TlsFault> {
+        // RFC 8446 §5.1: nothing stands between the parts of a handshake message.
+        if self.messages.is_split() && kind != kind::HANDSHAKE {
+            return Err(TlsFault::UnexpectedMessage);
+        }
+        match kind {
+            kind::DATA => Ok(Content::Nothing),
+            kind::ALERT => self.on_alert(content),
+            kind::HANDSHAKE => {
+                match self.messages.on_fragment(content)? {
+                    Said::Nothing => {}
+                    Said::KeyUpdate { requested } => {
+                        self.rx.update(self.aead);
+                        self.owes_update |= requested;
+                    }
+                }
+                Ok(Content::Nothing)
+            }
+            _ => Err(TlsFault::UnexpectedMessage),
+        }
+    }
+
+    /// RFC 8446 §6, RFC 5246 §7.2.
+    fn on_alert(&self, content: &[u8]) -> Result<Content, TlsFault> {
+        const WARNING: u8 = 1;
+        const FATAL: u8 = 2;
+        const CLOSE_NOTIFY: u8 = 0;
+        const USER_CANCELED: u8 = 90;
+        let &[level, description] = content else { return Err(TlsFault::DecodeError) };
+        match (self.version, level, description) {
+            (_, WARNING | FATAL, CLOSE_NOTIFY) => Ok(Content::CloseNotify),
+            // A warning in TLS 1.2, and this one in both, changes nothing.
+            (TlsVersion::Tls12, WARNING, _) | (_, WARNING, USER_CANCELED) => Ok(Content::Nothing),
+            (_, WARNING | FATAL, _) => Err(TlsFault::Alert(description)),
+            _ => Err(TlsFault::IllegalParameter),
+        }
+    }
+
+    // Sending.
+
+    /// Seals `plain` into `out`, which holds [`sealed_len`] of it; says how much of `out` is used.
+    ///
+    /// With an error nothing was sealed, and only [`Self::close_notify`] may follow.
+    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+        if self.version == TlsVersion::Tls12 && !self.outlasts(plain.len()) {
+            return Err(TlsFault::KeysExhausted);
+        }
+        let mut used = 0;
+        for fragment in plain.chunks(MAX_PLAIN) {
+            used += self.keep_keys_fresh(&mut out[used..]);
+            used += self.seal_record(kind::DATA, fragment, &mut out[used..]);
+        }
+        Ok(used)
+    }
+
+    /// Whether the sending key, which TLS 1.2 cannot change, is good for all of a delivery: its first
+    /// records would use up numbers without arriving.
+    fn outlasts(&self, plain_len: usize) -> bool {
+        let records = plain_len.div_ceil(MAX_PLAIN) as u64;
+        let blocks = (sealed_len(plain_len) as u64).div_ceil(16) + records;
+        let worn = self.aead != Aead::ChaCha20Poly1305
+            && self.tx_blocks.saturating_add(blocks) > AES_GCM_BLOCKS;
+        // Two numbers stay for alerts.
+        !worn && self.tx.keys.sequence.saturating_add(records) <= u64::MAX - 2
+    }
+
+    /// Before the next data in TLS 1.3: the KeyUpdate that the peer asked for, or that our own use
+    /// demands.
+    fn keep_keys_fresh(&mut self, out: &mut [u8]) -> usize {
+        let worn = self.tx.keys.sequence >= self.tx_limit - 1;
+        if self.version == TlsVersion::Tls12 || !worn && !self.owes_update {
+            return 0;
+        }
+        // It asks for none in return: who seals counts (RFC 8446 §5.5), and the answers of a peer that
+        // only listens would be too many records without data.
+        let message = post_handshake::key_update(false);
+        let used = self.seal_record(kind::HANDSHAKE, &message, out);
+        self.tx.update(self.aead);
+        self.owes_update = false;
+        used
+    }
+
+    /// Ends our direction in good order (RFC 8446 §6.1), once.
+    pub fn close_notify(&mut self, out: &mut [u8; MAX_CONTROL]) -> usize {
+        self.seal_alert(1, 0, out)
+    }
+
+    /// Ends it with a fatal alert (RFC 8446 §6.2), unless it has ended.
+    pub fn fatal_alert(&mut self, description: u8, out: &mut [u8; MAX_CONTROL]) -> usize {
+        self.seal_alert(2, description, out)
+    }
+
+    fn seal_alert(&mut self, level: u8, description: u8, out: &mut [u8; MAX_CONTROL]) -> usize {
+        if self.closed || self.tx.keys.sequence == u64::MAX {
+            return 0;
+        }
+        self.closed = true;
+        self.seal_record(kind::ALERT, &[level, description], out)
+    }
+
+    /// Seals one record and counts it.
+    fn seal_record(&mut self, kind: u8, plain: &[u8], out: &mut [u8]) -> usize {
+        let nonce = self.tx.nonce();
+        let used = match self.version {
+            TlsVersion::Tls13 => {
+                let fragment_len = plain.len() + 1 + TAG;
+                let header = header(kind::DATA, fragment_len);
+                out[..HEADER].copy_from_slice(&header);
+                let sealed = &mut out[HEADER..HEADER + fragment_len];
+                self.seal_into(nonce, &header, plain, &[kind], sealed);
+                HEADER + fragment_len
+            }
+            TlsVersion::Tls12 => {
+                let explicit_len =
+                    if self.aead == Aead::ChaCha20Poly1305 { 0 } else { EXPLICIT_NONCE };
+                let fragment_len = explicit_len + plain.len() + TAG;
+                out[..HEADER].copy_from_slice(&header(kind, fragment_len));
+                let fragment = &mut out[HEADER..HEADER + fragment_len];
+                let (explicit, sealed) = fragment.split_at_mut(explicit_len);
+                explicit.copy_from_slice(&nonce[12 - explicit_len..]);
+                let aad = aad_12(self.tx.keys.sequence, kind, plain.len());
+                self.seal_into(nonce, &aad, plain, &[], sealed);
+                HEADER + fragment_len
+            }
+        };
+        self.tx.keys.sequence += 1;
+        self.tx_blocks = self.tx_blocks.saturating_add((used as u64).div_ceil(16));
+        used
+    }
+
+    /// Seals `plain` and then `inner_type` into `sealed`, with the tag at its end.
+    fn seal_into(
+        &mut self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        plain: &[u8],
+        inner_type: &[u8],
+        sealed: &mut [u8],
+    ) {
+        let (text, extra_and_tag) = sealed.split_at_mut(plain.len());
+        self.tx
+            .cipher(self.aead)
+            .seal_out_of_place_scatter(
+                Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(aad),
+                plain,
+                text,
+                inner_type,
+                extra_and_tag,
+            )
+            .expect("a record is shorter than any AEAD's limit");
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("version", &self.version)
+            .field("aead", &self.aead)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an opened record was.
+enum Content {
+    Data(usize),
+    Nothing,
+    CloseNotify,
+}
+
+fn header(kind: u8, fragment_len: usize) -> [u8; HEADER] {
+    let [high, low] = (fragment_len as u16).to_be_bytes();
+    [kind, 3, 3, high, low]
+}
+
+/// What TLS 1.2 authenticates besides the fragment (RFC 5246 §6.2.3.3).
+fn aad_12(sequence: u64, kind: u8, plain_len: usize) -> [u8; 13] {
+    let mut aad = [0; 13];
+    aad[..8].copy_from_slice(&sequence.to_be_bytes());
+    aad[8..].copy_from_slice(&header(kind, plain_len));
+    aad
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,494 @@
+//! Records against rustls at the other end, and against a forger who has the right keys.
+
+use std::io::{Read, Write};
+
+use proptest::prelude::*;
+use rustls::{CipherSuite, Connection};
+
+use super::*;
+use crate::post_handshake::key_update;
+use crate::testing::{SUITES, Session, We, session};
+
+const TLS13: CipherSuite = SUITES[0];
+const TLS12: CipherSuite = SUITES[3];
+
+/// Our records and a peer in rustls; the second is what it had already sent.
+fn pair(suite: CipherSuite, we: We, record_limit: u64) -> (Records, Connection, Vec<u8>) {
+    let Session { keys, peer, tickets } = session(suite, we);
+    (Records::new(&keys, side_of_peer(we), record_limit), peer, tickets)
+}
+
+fn side_of_peer(we: We) -> Role {
+    match we {
+        We::AreServer => Role::Client,
+        We::AreClient => Role::Server,
+    }
+}
+
+fn both_roles() -> impl Iterator<Item = (CipherSuite, We)> {
+    SUITES.into_iter().flat_map(|suite| [(suite, We::AreServer), (suite, We::AreClient)])
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+/// What the peer puts on the wire for `plain`.
+fn peer_seals(peer: &mut Connection, plain: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for part in plain.chunks(1 << 14) {
+        peer.writer().write_all(part).unwrap();
+        while peer.wants_write() {
+            peer.write_tls(&mut wire).unwrap();
+        }
+    }
+    wire
+}
+
+/// What the peer reads from `wire`.
+fn peer_opens(peer: &mut Connection, mut wire: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    while !wire.is_empty() {
+        peer.read_tls(&mut wire).unwrap();
+        let state = peer.process_new_packets().unwrap();
+        let start = plain.len();
+        plain.resize(start + state.plaintext_bytes_to_read(), 0);
+        peer.reader().read_exact(&mut plain[start..]).unwrap();
+    }
+    plain
+}
+
+fn seal(records: &mut Records, plain: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; sealed_len(plain.len())];
+    let used = records.seal(plain, &mut out).unwrap();
+    out.truncate(used);
+    out
+}
+
+/// Opens what comes in pieces that keep their rest, as a leg does.
+fn open_pieces<'a>(
+    records: &mut Records,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<u8>, Option<Result<(), TlsFault>>) {
+    let (mut all, mut waiting) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        waiting.extend_from_slice(piece);
+        let mut plain = vec![0; waiting.len()];
+        let opened = records.open(&waiting, &mut plain);
+        all.extend_from_slice(&plain[..opened.plain]);
+        waiting.drain(..opened.consumed);
+        assert!(waiting.len() < MAX_RECORD);
+        if opened.end.is_some() {
+            return (all, opened.end);
+        }
+    }
+    assert!(waiting.is_empty());
+    (all, None)
+}
+
+fn open_all(records: &mut Records, wire: &[u8]) -> (Vec<u8>, Option<Result<(), TlsFault>>) {
+    open_pieces(records, std::iter::once(wire))
+}
+
+#[test]
+fn rustls_and_we_read_each_other_in_every_suite_and_role() {
+    for (suite, we) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+        assert_eq!(open_all(&mut records, &tickets), (vec![], None), "{suite:?} tickets");
+        for len in [1, 2, 125, 16_383, 16_384, 16_385, 40_000, 1] {
+            let plain = bytes(len);
+            let sealed = seal(&mut records, &plain);
+            assert!(peer_opens(&mut peer, &sealed) == plain, "{suite:?} {we:?} seals {len}");
+            let wire = peer_seals(&mut peer, &plain);
+            assert!(open_all(&mut records, &wire) == (plain, None), "{suite:?} {we:?} opens {len}");
+            records.rest();
+            assert!(!records.is_awake());
+        }
+    }
+}
+
+#[test]
+fn a_record_that_comes_byte_by_byte_is_opened_when_it_is_whole() {
+    for (suite, we) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+        let wire = [tickets, peer_seals(&mut peer, &bytes(700))].concat();
+        assert_eq!(open_pieces(&mut records, wire.chunks(1)), (bytes(700), None));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_goes_in_comes_out_whatever_the_pieces(
+        which in 0..SUITES.len(),
+        server in any::<bool>(),
+        lens in prop::collection::vec(1..20_000_usize, 1..6),
+        piece in 1..30_000_usize,
+        limit in 2..5_u64,
+    ) {
+        let we = if server { We::AreServer } else { We::AreClient };
+        // A low limit puts updates of our own between the records.
+        let (mut records, mut peer, tickets) = pair(SUITES[which], we, limit);
+        let plain: Vec<Vec<u8>> = lens.into_iter().map(bytes).collect();
+        let wire: Vec<u8> = plain.iter().flat_map(|part| peer_seals(&mut peer, part)).collect();
+        let wire = [tickets, wire].concat();
+        let (opened, end) = open_pieces(&mut records, wire.chunks(piece));
+        prop_assert_eq!(end, None);
+        prop_assert!(opened == plain.concat());
+        let sealed: Vec<u8> = plain.iter().flat_map(|part| seal(&mut records, part)).collect();
+        prop_assert!(peer_opens(&mut peer, &sealed) == plain.concat());
+    }
+
+    #[test]
+    fn bytes_of_chance_never_panic(which in 0..SUITES.len(), wire in prop::collection::vec(any::<u8>(), 0..600)) {
+        let (mut records, _, _) = pair(SUITES[which], We::AreServer, AES_GCM_RECORDS);
+        let mut plain = vec![0; wire.len()];
+        let opened = records.open(&wire, &mut plain);
+        prop_assert_eq!(opened.plain, 0);
+    }
+
+    #[test]
+    fn a_sealed_record_with_any_content_never_panics(
+        which in 0..SUITES.len(),
+        kinds in prop::collection::vec(20..25_u8, 1..6),
+        content in prop::collection::vec(0..25_u8, 0..12),
+    ) {
+        let mut forged = Forged::new(SUITES[which], We::AreClient);
+        for kind in kinds {
+            let wire = forged.record(kind, &content);
+            if open_all(&mut forged.records, &wire).1.is_some() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn updates_of_the_peer_are_followed_and_answered() {
+    for (suite, we) in both_roles().filter(|(suite, _)| SUITES[..3].contains(suite)) {
+        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+        open_all(&mut records, &tickets);
+        for round in 0..5 {
+            peer.refresh_traffic_keys().unwrap();
+            let wire = peer_seals(&mut peer, b"after");
+            assert_eq!(open_all(&mut records, &wire), (b"after".to_vec(), None), "{round}");
+            assert_eq!(records.rx.keys.sequence, 1);
+            let before = records.tx.keys.sequence;
+            assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"answer")), b"answer");
+            assert!(
+                records.tx.keys.sequence == 1 && (round > 0 || before >= 1 || we == We::AreClient)
+            );
+            assert!(!records.owes_update);
+        }
+    }
+}
+
+#[test]
+fn our_own_update_comes_before_the_keys_wear_out() {
+    for (suite, we) in both_roles().filter(|(suite, _)| SUITES[..2].contains(suite)) {
+        let (mut records, mut peer, tickets) = pair(suite, we, 5);
+        open_all(&mut records, &tickets);
+        for _ in 0..40 {
+            assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
+            assert!(records.tx.keys.sequence <= 4);
+            let wire = peer_seals(&mut peer, b"tock");
+            assert_eq!(open_all(&mut records, &wire), (b"tock".to_vec(), None));
+        }
+    }
+}
+
+/// Its answers would be records without data, of which a peer that only listens may send so many.
+#[test]
+fn our_own_update_asks_for_none_in_return() {
+    let (mut records, mut peer, _) = pair(TLS13, We::AreServer, 2);
+    for _ in 0..40 {
+        assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
+    }
+    let wire = peer_seals(&mut peer, b"tock");
+    assert_eq!(wire.len(), HEADER + 4 + 1 + TAG, "nothing stands before the data");
+    assert_eq!(open_all(&mut records, &wire), (b"tock".to_vec(), None));
+}
+
+#[test]
+fn worn_out_keys_of_tls_12_seal_nothing_more_but_the_end() {
+    for suite in &SUITES[3..] {
+        let (mut records, mut peer, _) = pair(*suite, We::AreServer, AES_GCM_RECORDS);
+        records.tx_blocks = AES_GCM_BLOCKS + 1;
+        let sealed = records.seal(b"x", &mut [0; 100]);
+        if *suite == SUITES[5] {
+            assert!(sealed.is_ok(), "ChaCha20-Poly1305 does not wear out");
+            continue;
+        }
+        assert_eq!(sealed, Err(TlsFault::KeysExhausted));
+        let mut out = [0; MAX_CONTROL];
+        let used = records.close_notify(&mut out);
+        peer.read_tls(&mut &out[..used]).unwrap();
+        assert!(peer.process_new_packets().unwrap().peer_has_closed());
+    }
+}
+
+/// A first record that was sealed and not sent would make the alert behind it a forgery.
+#[test]
+fn keys_of_tls_12_that_are_worn_out_within_a_delivery_seal_nothing_of_it() {
+    let (mut records, mut peer, _) = pair(TLS12, We::AreServer, AES_GCM_RECORDS);
+    records.tx_blocks = AES_GCM_BLOCKS - 3 * (1 << 10);
+    assert_eq!(peer_opens(&mut peer, &seal(&mut records, &bytes(MAX_PLAIN))), bytes(MAX_PLAIN));
+    let mut out = vec![0; sealed_len(3 * MAX_PLAIN)];
+    assert_eq!(records.seal(&bytes(3 * MAX_PLAIN), &mut out), Err(TlsFault::KeysExhausted));
+    let mut out = [0; MAX_CONTROL];
+    let used = records.close_notify(&mut out);
+    peer.read_tls(&mut &out[..used]).unwrap();
+    assert!(peer.process_new_packets().unwrap().peer_has_closed());
+}
+
+#[test]
+fn close_notify_is_understood_both_ways_and_said_once() {
+    for (suite, we) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+        open_all(&mut records, &tickets);
+        let mut out = [0; MAX_CONTROL];
+        let used = records.close_notify(&mut out);
+        peer.read_tls(&mut &out[..used]).unwrap();
+        assert!(peer.process_new_packets().unwrap().peer_has_closed());
+        assert_eq!(records.close_notify(&mut out), 0);
+        assert_eq!(records.fatal_alert(20, &mut out), 0);
+        let mut wire = peer_seals(&mut peer, b"last");
+        peer.send_close_notify();
+        peer.write_tls(&mut wire).unwrap();
+        wire.extend_from_slice(b"what follows is ignored");
+        assert_eq!(records_open(&mut records, &wire), (b"last".to_vec(), Some(Ok(()))));
+    }
+}
+
+fn records_open(records: &mut Records, wire: &[u8]) -> (Vec<u8>, Option<Result<(), TlsFault>>) {
+    let mut plain = vec![0; wire.len()];
+    let opened = records.open(wire, &mut plain);
+    plain.truncate(opened.plain);
+    (plain, opened.end)
+}
+
+#[test]
+fn a_fatal_alert_is_understood() {
+    for (suite, we) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+        open_all(&mut records, &tickets);
+        let mut out = [0; MAX_CONTROL];
+        let used = records.fatal_alert(20, &mut out);
+        peer.read_tls(&mut &out[..used]).unwrap();
+        assert_eq!(
+            peer.process_new_packets().unwrap_err(),
+            rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac)
+        );
+    }
+}
+
+/// Our records, and someone who seals what he likes with the peer's keys.
+struct Forged {
+    records: Records,
+    forger: Records,
+}
+
+impl Forged {
+    fn new(suite: CipherSuite, we: We) -> Self {
+        let Session { keys, .. } = session(suite, we);
+        let TlsKeys { version, aead, ref tx, ref rx } = keys;
+        let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
+        Self {
+            forger: Records::new(&mirrored, Role::Client, AES_GCM_RECORDS),
+            records: Records::new(&keys, side_of_peer(we), AES_GCM_RECORDS),
+        }
+    }
+
+    fn record(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; content.len() + MAX_OVERHEAD];
+        let used = self.forger.seal_record(kind, content, &mut out);
+        out.truncate(used);
+        out
+    }
+}
+
+/// Sealed records by type and content, and how we end.
+type Case<'a> = (&'static str, &'a [(u8, &'a [u8])], Result<(), TlsFault>);
+
+fn check(suite: CipherSuite, we: We, cases: &[Case]) {
+    for &(name, sealed, expected) in cases {
+        let mut forged = Forged::new(suite, we);
+        let wire: Vec<u8> =
+            sealed.iter().flat_map(|(kind, content)| forged.record(*kind, content)).collect();
+        let (_, end) = open_all(&mut forged.records, &wire);
+        assert_eq!(end.unwrap_or(Ok(())), expected, "{name}");
+    }
+}
+
+const UNEXPECTED: Result<(), TlsFault> = Err(TlsFault::UnexpectedMessage);
+const ZEROS: &[u8] = &[0; MAX_PLAIN + 2];
+const EMPTY: (u8, &[u8]) = (kind::DATA, &[]);
+const UPDATE: (u8, &[u8]) = (kind::HANDSHAKE, &[24, 0, 0, 1, 0]);
+
+#[test]
+fn what_a_peer_may_not_put_into_records_of_tls_13() {
+    check(
+        TLS13,
+        We::AreServer,
+        &[
+            ("no type at all", &[(0, &[])], UNEXPECTED),
+            ("only padding", &[(0, &[0; 100])], UNEXPECTED),
+            ("padding behind data", &[(0, &[7, 7, kind::DATA, 0, 0])], Ok(())),
+            ("change_cipher_spec", &[(20, &[1])], UNEXPECTED),
+            ("heartbeat", &[(24, &[1, 0, 0])], UNEXPECTED),
+            ("unknown type", &[(99, b"x")], UNEXPECTED),
+            ("longest content", &[(kind::DATA, ZEROS.split_at(MAX_PLAIN).0)], Ok(())),
+            ("too long a content", &[(kind::DATA, ZEROS)], Err(TlsFault::RecordOverflow)),
+            ("32 empty records", &[EMPTY; 32], Ok(())),
+            ("33 empty records", &[EMPTY; 33], UNEXPECTED),
+            ("empty alert", &[(21, &[])], Err(TlsFault::DecodeError)),
+            ("short alert", &[(21, &[2])], Err(TlsFault::DecodeError)),
+            ("two alerts", &[(21, &[2, 40, 2, 40])], Err(TlsFault::DecodeError)),
+            ("alert of no level", &[(21, &[3, 40])], Err(TlsFault::IllegalParameter)),
+            ("fatal alert", &[(21, &[2, 40])], Err(TlsFault::Alert(40))),
+            ("fatal alert as warning", &[(21, &[1, 40])], Err(TlsFault::Alert(40))),
+            ("user_canceled", &[(21, &[1, 90])], Ok(())),
+            ("empty handshake", &[(22, &[])], UNEXPECTED),
+            ("update", &[(22, &[24, 0, 0, 1, 1])], Ok(())),
+            ("update in pieces", &[(22, &[24, 0]), (22, &[0, 1]), (22, &[0])], Ok(())),
+            ("piece, then data", &[(22, &[24, 0]), (23, b"x")], UNEXPECTED),
+            ("piece, then empty data", &[(22, &[24, 0]), EMPTY], UNEXPECTED),
+            ("piece, then alert", &[(22, &[24, 0]), (21, &[1, 0])], UNEXPECTED),
+            ("update to 2", &[(22, &[24, 0, 0, 1, 2])], Err(TlsFault::IllegalParameter)),
+            ("long update", &[(22, &[24, 0, 0, 2, 0, 0])], Err(TlsFault::DecodeError)),
+            ("two in a record", &[(22, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0])], UNEXPECTED),
+            ("ticket from a client", &[(22, &[4, 0, 0, 1, 0])], UNEXPECTED),
+            ("Finished", &[(22, &[20, 0, 0, 0])], UNEXPECTED),
+            ("ClientHello", &[(22, &[1, 0, 0, 0])], UNEXPECTED),
+        ],
+    );
+    check(
+        TLS13,
+        We::AreClient,
+        &[
+            ("ticket", &[(22, &[4, 0, 0, 1, 0])], Ok(())),
+            ("ticket in pieces", &[(22, &[4, 0, 0]), (22, &[3, 9]), (22, &[9, 9])], Ok(())),
+            ("ticket and update", &[(22, &[4, 0, 0, 1, 9, 24, 0, 0, 1, 0])], Ok(())),
+            ("huge ticket", &[(22, &[4, 3, 0, 0])], Err(TlsFault::DecodeError)),
+            ("ticket, then data within", &[(22, &[4, 0, 0, 9]), (23, b"x")], UNEXPECTED),
+            ("CertificateRequest", &[(22, &[13, 0, 0, 0])], UNEXPECTED),
+        ],
+    );
+}
+
+#[test]
+fn thirty_three_updates_in_a_row_are_too_many() {
+    for (count, expected) in [(32, None), (33, Some(UNEXPECTED))] {
+        let mut forged = Forged::new(TLS13, We::AreServer);
+        let mut end = None;
+        for _ in 0..count {
+            let wire = forged.record(UPDATE.0, UPDATE.1);
+            forged.forger.tx.update(Aead::Aes128Gcm);
+            end = open_all(&mut forged.records, &wire).1;
+        }
+        assert_eq!(end, expected, "{count}");
+    }
+}
+
+#[test]
+fn what_a_peer_may_not_put_into_records_of_tls_12() {
+    let hello: (u8, &[u8]) = (22, &[1, 0, 0, 1, 0]);
+    check(
+        TLS12,
+        We::AreServer,
+        &[
+            ("longest content", &[(23, ZEROS.split_at(MAX_PLAIN).0)], Ok(())),
+            ("too long a content", &[(23, ZEROS)], Err(TlsFault::RecordOverflow)),
+            ("33 empty records", &[EMPTY; 33], UNEXPECTED),
+            ("change_cipher_spec", &[(20, &[1])], UNEXPECTED),
+            ("warning", &[(21, &[1, 100])], Ok(())),
+            ("fatal alert", &[(21, &[2, 40])], Err(TlsFault::Alert(40))),
+            ("alert of no level", &[(21, &[0, 40])], Err(TlsFault::IllegalParameter)),
+            ("short alert", &[(21, &[2])], Err(TlsFault::DecodeError)),
+            ("renegotiation once", &[hello], Ok(())),
+            ("renegotiation twice", &[hello, hello], UNEXPECTED),
+            ("HelloRequest from a client", &[(22, &[0, 0, 0, 0])], UNEXPECTED),
+            ("KeyUpdate", &[UPDATE], UNEXPECTED),
+            ("empty handshake", &[(22, &[])], UNEXPECTED),
+        ],
+    );
+    check(
+        TLS12,
+        We::AreClient,
+        &[
+            ("HelloRequest", &[(22, &[0, 0, 0, 0])], Ok(())),
+            ("ClientHello from a server", &[hello], UNEXPECTED),
+        ],
+    );
+}
+
+#[test]
+fn what_a_peer_may_not_put_around_records() {
+    let overflow = Err(TlsFault::RecordOverflow);
+    let forged = Err(TlsFault::BadRecordMac);
+    let version = Err(TlsFault::ProtocolVersion);
+    type End = Option<Result<(), TlsFault>>;
+    let cases: &[(CipherSuite, &[u8], End)] = &[
+        // The header alone is enough to refuse, and no less.
+        (TLS13, &[20, 3, 3, 0], None),
+        (TLS13, &[20, 3, 3, 0, 1], Some(UNEXPECTED)),
+        (TLS13, &[21, 3, 3, 0, 2], Some(UNEXPECTED)),
+        (TLS13, &[22, 3, 3, 0, 2], Some(UNEXPECTED)),
+        (TLS13, b"GET / HTTP/1.1", Some(UNEXPECTED)),
+        (TLS13, &[23, 3, 3, 0x41, 0x00], None),
+        (TLS13, &[23, 3, 3, 0x41, 0x01], Some(overflow)),
+        (TLS13, &[23, 3, 3, 0xff, 0xff], Some(overflow)),
+        (TLS13, &[23, 3, 3, 0, 0], Some(forged)),
+        (TLS13, &[23, 3, 3, 0, 3, 1, 2, 3], Some(forged)),
+        (TLS12, &[20, 3, 3, 0, 1], Some(UNEXPECTED)),
+        (TLS12, &[24, 3, 3, 0, 1], Some(UNEXPECTED)),
+        (TLS12, &[23, 3, 1, 0, 1], Some(version)),
+        (TLS12, &[23, 2, 3, 0, 1], Some(version)),
+        (TLS12, &[23, 3, 3, 0x48, 0x00], None),
+        (TLS12, &[23, 3, 3, 0x48, 0x01], Some(overflow)),
+        (TLS12, &[23, 3, 3, 0, 0], Some(forged)),
+        (TLS12, &[23, 3, 3, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9], Some(forged)),
+    ];
+    for (suite, wire, expected) in cases {
+        let (mut records, _, _) = pair(*suite, We::AreServer, AES_GCM_RECORDS);
+        assert_eq!(records_open(&mut records, wire), (vec![], *expected), "{suite:?} {wire:?}");
+    }
+}
+
+#[test]
+fn a_changed_repeated_or_missing_record_is_not_authentic() {
+    for (suite, we) in both_roles() {
+        let mut forged = Forged::new(suite, we);
+        let first = forged.record(kind::DATA, b"first");
+        let second = forged.record(kind::DATA, b"second");
+        let bad = (vec![], Some(Err(TlsFault::BadRecordMac)));
+        assert_eq!(records_open(&mut forged.records, &second), bad, "one is missing");
+        // The header counts from its length on: its kind and version are looked at before.
+        for at in [HEADER, first.len() / 2, first.len() - 1] {
+            let mut changed = first.clone();
+            changed[at] ^= 1;
+            assert_eq!(records_open(&mut forged.records, &changed), bad, "{suite:?} {at}");
+        }
+        assert_eq!(records_open(&mut forged.records, &first), (b"first".to_vec(), None));
+        assert_eq!(records_open(&mut forged.records, &first), bad, "repeated");
+        assert_eq!(records_open(&mut forged.records, &second), (b"second".to_vec(), None));
+    }
+}
+
+#[test]
+fn every_fault_of_a_peer_has_its_alert() {
+    let alerts = [
+        (TlsFault::UnexpectedMessage, Some(10)),
+        (TlsFault::BadRecordMac, Some(20)),
+        (TlsFault::RecordOverflow, Some(22)),
+        (TlsFault::IllegalParameter, Some(47)),
+        (TlsFault::DecodeError, Some(50)),
+        (TlsFault::ProtocolVersion, Some(70)),
+        (TlsFault::Alert(40), None),
+    ];
+    for (fault, alert) in alerts {
+        assert_eq!(fault.alert(), alert, "{fault}");
+    }
+    assert_eq!(key_update(true), [24, 0, 0, 1, 1]);
+}

@@ -1,0 +1,508 @@
+//! What a relay thread does, step by step: note who is ready, read the mail, give turns, end who is due.
+//!
+//! It is given the time, as what has passed since its thread began, and reads no clock.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use slab::Slab;
+use wssgate_sys::batch::Batch;
+use wssgate_sys::epoll::{Epoll, Events};
+
+use crate::deadlines::{self, Deadlines};
+use crate::flow::Buffers;
+use crate::spare;
+use crate::thread::{Mail, Shared};
+use crate::tunnel::{Passage, Tunnel};
+use crate::{EndCause, Handover, Selection, Settings, Side, TunnelEnd};
+
+/// The token of the doorbell, which no leg has.
+const DOORBELL: u64 = u64::MAX;
+
+/// How many events one wait may bring: what it looks at should still be in the processor's cache when
+/// it is read.
+const EVENTS: usize = 64;
+
+/// How many tunnels may take the steps of their turns together.
+const GROUP: usize = 32;
+
+/// How long a tunnel keeps expanded TLS keys after its last bytes. Making them anew costs 0.1 µs, keeping
+/// them 600 bytes each.
+const REST_MS: u64 = 2_000;
+
+/// How long ends wait to be told together after others were told. Waking the listener for each costs
+/// more than the rest of an end.
+const TELL_PAUSE_MS: u64 = 2;
+
+/// Hears of every end, with the ticket.
+pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
+
+/// Hears why io_uring is not used though it was asked for.
+pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
+
+/// A turn that has begun.
+struct Turn {
+    key: usize,
+    /// What its tunnel had received before, from both sides.
+    received: [u64; 2],
+    passage: Passage,
+}
+
+/// The state of a relay thread.
+pub(crate) struct Engine {
+    settings: Settings,
+    epoll: Epoll,
+    events: Events,
+    mail: Receiver<Mail>,
+    shared: Arc<Shared>,
+    on_end: OnEnd,
+    on_refusal: OnRefusal,
+    /// Ends that were not told yet. Bounded by the tunnels of [`TELL_PAUSE_MS`].
+    ended: Vec<(u64, TunnelEnd)>,
+    /// When the next ends may be told.
+    tell_ms: u64,
+    tunnels: Slab<Tunnel>,
+    /// Removed from it, for [`spare::shrink`].
+    removed: usize,
+    /// Keys of tunnels that want a turn, each at most once, in the order in which it begins.
+    ready: VecDeque<usize>,
+    deadlines: Deadlines,
+    /// Keys of tunnels that hold expanded TLS keys. Bounded by the tunnels of [`REST_MS`].
+    awake: Vec<usize>,
+    /// When to look at them again.
+    rest_ms: Option<u64>,
+    buffers: Buffers,
+    /// Makes the socket calls of a group.
+    batch: Batch,
+    /// Turns that are under way together. Empty between two steps.
+    group: Vec<Turn>,
+    /// Which of them send.
+    sending: Vec<usize>,
+    /// Those whose turn comes behind the group: their keys, and what they had received. Empty like it.
+    alone: Vec<(usize, [u64; 2])>,
+    stopping: bool,
+    /// Which tunnels had their turns, and whether in a group.
+    #[cfg(test)]
+    turns: Vec<(usize, bool)>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        settings: Settings,
+        mail: Receiver<Mail>,
+        shared: Arc<Shared>,
+        on_end: OnEnd,
+        on_refusal: OnRefusal,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add_level_readable(shared.bell.as_fd(), DOORBELL)?;
+        let mut engine = Self {
+            settings,
+            epoll,
+            events: Events::with_capacity(EVENTS),
+            mail,
+            shared,
+            on_end,
+            on_refusal,
+            ended: Vec::new(),
+            tell_ms: 0,
+            tunnels: Slab::new(),
+            removed: 0,
+            ready: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            awake: Vec::new(),
+            rest_ms: None,
+            buffers: Buffers::new(),
+            batch: Batch::one_by_one(),
+            group: Vec::with_capacity(GROUP),
+            sending: Vec::with_capacity(GROUP),
+            alone: Vec::new(),
+            stopping: false,
+            #[cfg(test)]
+            turns: Vec::new(),
+        };
+        engine.use_io_uring(settings.io_uring);
+        Ok(engine)
+    }
+
+    /// Makes the socket calls of a group together from now on, or one by one.
+    fn use_io_uring(&mut self, on: bool) {
+        if on == self.batch.is_joint() {
+            return;
+        }
+        self.batch = match on.then(joint_calls) {
+            None => Batch::one_by_one(),
+            Some(Ok(batch)) => batch,
+            Some(Err(error)) => {
+                (self.on_refusal)(&error);
+                Batch::one_by_one()
+            }
+        };
+    }
+
+    /// Whether it was told to stop, or all handles are gone.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Ends everything, also what came behind the word to stop.
+    pub(crate) fn stop(&mut self, now: Duration) {
+        let now_ms = millis(now);
+        self.read_mail(now_ms);
+        self.close(Selection::All, EndCause::Stopped, now_ms);
+        self.tell();
+    }
+
+    /// Waits for something to do, at most `limit`.
+    pub(crate) fn wait(&mut self, now: Duration, limit: Option<Duration>) -> io::Result<()> {
+        let wait = self.next_wait(now, limit);
+        self.epoll.wait(&mut self.events, wait)
+    }
+
+    /// Does what there is to do after a wait.
+    pub(crate) fn step(&mut self, now: Duration) {
+        let now_ms = millis(now);
+        if self.note_events() {
+            self.read_mail(now_ms);
+        }
+        self.give_turns(now_ms);
+        self.end_the_due(now_ms);
+        self.rest(now_ms);
+        if !self.ended.is_empty() && self.tell_ms <= now_ms {
+            self.tell_ms = now_ms + TELL_PAUSE_MS;
+            self.tell();
+        }
+    }
+
+    fn next_wait(&self, now: Duration, limit: Option<Duration>) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
+        let next = [self.deadlines.next(), tell, self.rest_ms].into_iter().flatten().min();
+        let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
+        match (next, limit) {
+            (Some(next), Some(limit)) => Some(next.min(limit)),
+            (next, limit) => next.or(limit),
+        }
+    }
+
+    /// Remembers readiness in the tunnels; says whether the doorbell rang.
+    fn note_events(&mut self) -> bool {
+        let mut rang = false;
+        for event in self.events.iter() {
+            if event.token == DOORBELL {
+                rang = true;
+                continue;
+            }
+            let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
+            let Ok(key) = usize::try_from(event.token >> 1) else { continue };
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.on_event(side, event);
+            if !tunnel.queued {
+                tunnel.queued = true;
+                self.ready.push_back(key);
+            }
+        }
+        rang
+    }
+
+    fn read_mail(&mut self, now_ms: u64) {
+        self.shared.bell.clear();
+        loop {
+            match self.mail.try_recv() {
+                Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
+                Ok(Mail::Close(selection, cause)) => self.close(selection, cause, now_ms),
+                Ok(Mail::IoUring(on)) => self.use_io_uring(on),
+                Ok(Mail::Stop) => self.stopping = true,
+                Err(TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn adopt(&mut self, handover: Handover, now_ms: u64) {
+        let entry = self.tunnels.vacant_entry();
+        let key = entry.key();
+        let limit = self.settings.tls_record_limit;
+        let mut tunnel = Tunnel::new(handover, &mut self.buffers, limit, now_ms);
+        for side in [Side::Client, Side::Upstream] {
+            let leg = tunnel.leg(side);
+            // All calls say themselves that they do not wait, so the socket need not be told.
+            let added = self.epoll.add(leg.fd(), token(key, side), false);
+            if let Err(error) = added {
+                tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
+            }
+        }
+        let [client, upstream] = tunnel.received();
+        count(&self.shared.counters.client_bytes, client);
+        count(&self.shared.counters.upstream_bytes, upstream);
+        tunnel.queued = true;
+        entry.insert(tunnel);
+        self.ready.push_back(key);
+        count(&self.shared.counters.tunnels, 1);
+    }
+
+    /// Gives each tunnel that is ready now its turn, in groups that go through its steps together. Those
+    /// that are not of the kind follow each group.
+    fn give_turns(&mut self, now_ms: u64) {
+        let mut left = self.ready.len();
+        let level = self.buffers.level();
+        while left > 0 {
+            while left > 0 && self.group.len() < GROUP && self.buffers.have_room() {
+                left -= 1;
+                let Some(key) = self.ready.pop_front() else { break };
+                self.begin_turn(key);
+            }
+            self.read_group();
+            self.convert_group();
+            self.send_group();
+            let mut group = std::mem::take(&mut self.group);
+            for Turn { key, received, passage } in group.drain(..) {
+                self.finish_turn(key, received, Some(passage), now_ms);
+            }
+            self.group = group;
+            self.buffers.fall_to(level);
+            let mut alone = std::mem::take(&mut self.alone);
+            for (key, received) in alone.drain(..) {
+                self.finish_turn(key, received, None, now_ms);
+            }
+            self.alone = alone;
+        }
+        if let Some(error) = self.batch.take_failure() {
+            (self.on_refusal)(&error);
+        }
+    }
+
+    /// Puts a tunnel into the group if its turn begins with a passage.
+    fn begin_turn(&mut self, key: usize) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.queued = false;
+        let received = tunnel.received();
+        match tunnel.begin_turn(&mut self.buffers) {
+            Some(passage) => self.group.push(Turn { key, received, passage }),
+            None => self.alone.push((key, received)),
+        }
+    }
+
+    fn read_group(&mut self) {
+        let Self { group, tunnels, buffers, batch, .. } = self;
+        let sockets = group.iter().map(|turn| tunnels[turn.key].leg(turn.passage.source()).fd());
+        let slots = buffers.input.each_mut(group.iter().map(|turn| turn.passage.slot()));
+        let outcomes = batch.recv(sockets.zip(slots));
+        for (turn, outcome) in group.iter_mut().zip(outcomes) {
+            tunnels[turn.key].note_read(&mut turn.passage, outcome.received());
+        }
+    }
+
+    fn convert_group(&mut self) {
+        for turn in &mut self.group {
+            self.tunnels[turn.key].convert(&mut turn.passage, &mut self.buffers);
+        }
+    }
+
+    fn send_group(&mut self) {
+        let Self { group, tunnels, buffers, batch, sending, .. } = self;
+        sending.clear();
+        let calls = (0..).zip(&*group).filter_map(|(number, turn)| {
+            let socket = tunnels[turn.key].destination(&turn.passage)?;
+            sending.push(number);
+            Some((socket, buffers.bytes(turn.passage.sealed())))
+        });
+        let outcomes = batch.send(calls);
+        for (&number, outcome) in sending.iter().zip(outcomes) {
+            group[number].passage.sent = Some(outcome.sent());
+        }
+    }
+
+    fn finish_turn(&mut self, key: usize, before: [u64; 2], begun: Option<Passage>, now_ms: u64) {
+        #[cfg(test)]
+        self.turns.push((key, begun.is_some()));
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.turn(begun, &mut self.buffers, self.settings.turn_bytes, now_ms);
+        let (counters, [client, upstream]) = (&self.shared.counters, tunnel.received());
+        count(&counters.client_bytes, client - before[0]);
+        count(&counters.upstream_bytes, upstream - before[1]);
+        if tunnel.is_over() {
+            return self.remove(key, now_ms);
+        }
+        for side in [Side::Client, Side::Upstream] {
+            let leg = tunnel.leg_mut(side);
+            if let Some(room) = leg.turn_room_watch() {
+                // It fails only for a socket that is not watched; those tunnels are over.
+                self.epoll.set_room(leg.fd(), token(key, side), room).ok();
+            }
+        }
+        if tunnel.wants_turn() {
+            tunnel.queued = true;
+            self.ready.push_back(key);
+        }
+        if !tunnel.awake && tunnel.has_awake_keys() {
+            tunnel.awake = true;
+            self.awake.push(key);
+            self.rest_ms.get_or_insert(now_ms + REST_MS);
+        }
+        self.arm(key);
+    }
+
+    /// Lets the keys of idle tunnels rest.
+    fn rest(&mut self, now_ms: u64) {
+        if self.rest_ms.is_none_or(|at| at > now_ms) {
+            return;
+        }
+        let Self { tunnels, awake, .. } = self;
+        // A key stands here twice if its tunnel ended and another took its place.
+        awake.sort_unstable();
+        awake.dedup();
+        awake.retain(|&key| {
+            let Some(tunnel) = tunnels.get_mut(key) else { return false };
+            tunnel.awake = tunnel.awake && !tunnel.rest_if_idle(now_ms.saturating_sub(REST_MS));
+            tunnel.awake
+        });
+        self.rest_ms = (!self.awake.is_empty()).then_some(now_ms + REST_MS);
+    }
+
+    /// Moves the entry of a tunnel among the deadlines if it would fire too late.
+    fn arm(&mut self, key: usize) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        let calm = tunnel.is_calm();
+        if calm && tunnel.armed_calm {
+            // Traffic has only moved its end away.
+            return;
+        }
+        tunnel.armed_calm = calm;
+        let Some(due) = tunnel.due() else { return };
+        // Compared as rounded: what is armed for this moment already stays as it is.
+        if due.at_ms < tunnel.armed_ms && deadlines::fires(due.at_ms, due.wait_ms) < tunnel.armed_ms
+        {
+            self.deadlines.disarm(key, tunnel.armed_ms);
+            tunnel.armed_ms = self.deadlines.arm(key, due.at_ms, due.wait_ms);
+        }
+    }
+
+    fn end_the_due(&mut self, now_ms: u64) {
+        while let Some(key) = self.deadlines.pop(now_ms) {
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.armed_ms = u64::MAX;
+            tunnel.armed_calm = false;
+            match tunnel.due() {
+                Some(due) if due.at_ms <= now_ms => {
+                    tunnel.close(due.cause, now_ms);
+                    self.remove(key, now_ms);
+                }
+                _ => self.arm(key),
+            }
+        }
+    }
+
+    fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
+        let keys: Vec<usize> = self
+            .tunnels
+            .iter()
+            .filter(|(_, tunnel)| match selection {
+                Selection::All => true,
+                Selection::Generation(generation) => tunnel.generation == generation,
+                Selection::Ticket(ticket) => tunnel.ticket == ticket,
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.tunnels[key].close(cause, now_ms);
+            self.remove(key, now_ms);
+        }
+    }
+
+    fn remove(&mut self, key: usize, now_ms: u64) {
+        let tunnel = self.tunnels.remove(key);
+        spare::shrink(&mut self.tunnels, &mut self.removed);
+        if tunnel.queued {
+            self.ready.retain(|&ready| ready != key);
+        }
+        self.deadlines.disarm(key, tunnel.armed_ms);
+        for side in [Side::Client, Side::Upstream] {
+            // An error means that it was never added.
+            self.epoll.delete(tunnel.leg(side).fd()).ok();
+        }
+        let end = tunnel.end(now_ms);
+        let ticket = tunnel.ticket;
+        drop(tunnel);
+        self.ended.push((ticket, end));
+    }
+
+    fn tell(&mut self) {
+        // A new list, for this one may be as long as there were tunnels.
+        for (ticket, end) in std::mem::take(&mut self.ended) {
+            self.shared.live.fetch_sub(1, Ordering::Relaxed);
+            (self.on_end)(ticket, end);
+        }
+    }
+}
+
+/// What makes the socket calls of a group together, if the kernel lets us.
+pub(crate) fn joint_calls() -> io::Result<Batch> {
+    Batch::new(GROUP as u32)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The token of a leg: twice the key, plus one for the upstream.
+fn token(key: usize, side: Side) -> u64 {
+    2 * key as u64 + u64::from(side == Side::Upstream)
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl Engine {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tunnels.is_empty() && self.ready.is_empty() && self.deadlines.len() == 0
+    }
+
+    /// How many tunnels there is memory for.
+    pub(crate) fn slots(&self) -> usize {
+        self.tunnels.capacity()
+    }
+
+    /// How many events the last step brought.
+    pub(crate) fn events(&self) -> usize {
+        self.events.iter().count()
+    }
+
+    /// Whether socket calls are made together.
+    pub(crate) fn is_joint(&self) -> bool {
+        self.batch.is_joint()
+    }
+
+    /// The tunnels that had a turn since the last time, by their keys, and whether they had it in a group.
+    pub(crate) fn take_turns(&mut self) -> Vec<(usize, bool)> {
+        std::mem::take(&mut self.turns)
+    }
+
+    pub(crate) fn awake_keys(&self) -> usize {
+        self.awake.len()
+    }
+
+    /// How long it would sleep.
+    pub(crate) fn sleep(&self, now: Duration) -> Option<Duration> {
+        self.next_wait(now, None)
+    }
+
+    /// Bytes kept in all tunnels together.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.tunnels.iter().map(|(_, tunnel)| tunnel.kept_bytes()).sum()
+    }
+}
+
+/// Adds to a counter that only this thread writes, so no bus lock is needed.
+fn count(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}

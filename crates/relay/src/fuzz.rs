@@ -1,0 +1,59 @@
+//! The relay as fuzz targets drive it: the engine step by step, on the thread of who steps it.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::thread::Shared;
+use crate::{EndCause, Handover, RelayHandle, Selection, Settings, TunnelEnd};
+
+/// An engine that moves when it is told to.
+pub struct Stepper {
+    engine: Engine,
+    now: Duration,
+    handle: RelayHandle,
+    ends: mpsc::Receiver<TunnelEnd>,
+}
+
+impl Stepper {
+    /// An engine without tunnels.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        let (sender, mail) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        let shared = Arc::new(Shared::new()?);
+        let on_end = Box::new(move |_, end| {
+            // Nobody asks any more once the stepper is gone.
+            let _ = ended.send(end);
+        });
+        let on_refusal = Box::new(|_: &io::Error| {});
+        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
+        Ok(Self { engine, now: Duration::ZERO, handle: RelayHandle::new(sender, shared), ends })
+    }
+
+    /// Gives it a tunnel, which the next step takes.
+    pub fn hand_over(&self, handover: Handover) {
+        // The other end of the mail is in this stepper.
+        let _ = self.handle.hand_over(handover);
+        self.handle.wake();
+    }
+
+    /// Ends every tunnel as a drain does, with the next step.
+    pub fn drain(&self) {
+        let _ = self.handle.close(Selection::All, EndCause::Drained);
+    }
+
+    /// Waits at most `wait` for something to do and does it, when `passed` more has passed of a time that
+    /// only these calls move.
+    pub fn step(&mut self, wait: Duration, passed: Duration) -> io::Result<()> {
+        self.engine.wait(self.now, Some(wait))?;
+        self.now += passed;
+        self.engine.step(self.now);
+        Ok(())
+    }
+
+    /// An end that has not been asked for.
+    pub fn ended(&mut self) -> Option<TunnelEnd> {
+        self.ends.try_recv().ok()
+    }
+}

@@ -1,0 +1,423 @@
+//! One socket of a tunnel: what epoll said of it, its records, and what its peer has not taken yet.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use wssgate_records::{MAX_RECORD, TlsFault};
+use wssgate_sys::epoll::Event;
+use wssgate_sys::socket::{self, Received, Sent};
+
+use crate::flow::{Buffers, Place, Stretch};
+use crate::protection::{Protection, Sealed};
+use crate::{LegTls, Side};
+
+/// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    socket: OwnedFd,
+    readable: bool,
+    writable: bool,
+    /// An end or an error waits behind the bytes: a short read is not the last one.
+    hung_up: bool,
+    /// epoll said that the socket is broken, and nobody has asked how.
+    failed: bool,
+    /// The socket was read to its end.
+    ended: bool,
+    /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
+    unix: bool,
+    /// Whether epoll is asked to tell of room to write.
+    asks_room: bool,
+    protection: Protection,
+    /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
+    /// too. Owns memory only while there is one.
+    unopened: Vec<u8>,
+    unsent: Unsent,
+    /// When the kernel last took bytes, or refused the first of those that are unsent.
+    progress_ms: u64,
+}
+
+/// Bytes of the wire that the kernel did not take. Owns memory only while there are some.
+///
+/// Bounded: a leg is given more only when this is empty, except for the closing records of TLS.
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+/// How the direction from a leg ends.
+#[derive(Debug)]
+pub(crate) enum SourceEnd {
+    /// In good order: FIN, or close_notify with TLS.
+    Orderly,
+    /// FIN without close_notify: with TLS, nobody knows whether this was all (RFC 8446 §6.1).
+    Truncated,
+    /// The socket is broken.
+    Broken(io::Error),
+    /// The records are.
+    Fault(TlsFault),
+}
+
+/// Why bytes could not be sent.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// The socket is broken.
+    Broken(io::Error),
+    /// The keys are worn out.
+    Fault(TlsFault),
+}
+
+impl From<io::Error> for SendError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Leg {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        unix: bool,
+        tls: LegTls,
+        peer: Side,
+        record_limit: u64,
+    ) -> Self {
+        Self {
+            socket,
+            unix,
+            asks_room: false,
+            protection: Protection::new(tls, peer, record_limit),
+            unopened: Vec::new(),
+            readable: false,
+            writable: true,
+            hung_up: false,
+            failed: false,
+            ended: false,
+            unsent: Unsent::default(),
+            progress_ms: 0,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether the watch for room has to begin or to stop now. A socket with room would be told of at
+    /// once, so nobody asks before bytes are unsent; TCP, once asked, may stay asked.
+    pub(crate) fn turn_room_watch(&mut self) -> Option<bool> {
+        let asks = self.blocked() || self.asks_room && !self.unix;
+        (std::mem::replace(&mut self.asks_room, asks) != asks).then_some(asks)
+    }
+
+    pub(crate) fn on_event(&mut self, event: Event) {
+        self.readable |= event.readable;
+        self.writable |= event.writable;
+        self.hung_up |= event.hung_up;
+        self.failed |= event.failed;
+    }
+
+    /// The error that epoll told of, once.
+    pub(crate) fn failure(&mut self) -> Option<io::Error> {
+        if !std::mem::take(&mut self.failed) {
+            return None;
+        }
+        socket::take_error(self.socket.as_fd()).unwrap_or_else(Some)
+    }
+
+    pub(crate) fn readable(&self) -> bool {
+        self.readable
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether bytes wait for the peer to take them.
+    pub(crate) fn blocked(&self) -> bool {
+        !self.unsent.bytes.is_empty()
+    }
+
+    pub(crate) fn unsent_len(&self) -> usize {
+        self.unsent.bytes.len() - self.unsent.start
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.unopened.capacity() + self.unsent.bytes.capacity()
+    }
+
+    pub(crate) fn progress_ms(&self) -> u64 {
+        self.progress_ms
+    }
+
+    /// Whether it holds expanded keys.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.protection.is_awake()
+    }
+
+    /// Drops the expanded keys until they are needed again.
+    pub(crate) fn rest(&mut self) {
+        self.protection.rest();
+    }
+
+    /// How many bytes of the front of a record wait for what is read next.
+    pub(crate) fn waiting(&self) -> usize {
+        self.unopened.len()
+    }
+
+    /// How many bytes that were read before may come to light with what is read next.
+    pub(crate) fn held_inside(&self) -> usize {
+        match self.protection {
+            Protection::None | Protection::Keys(_) => 0,
+            Protection::Rustls(_) => MAX_RECORD,
+        }
+    }
+
+    /// Learns from a read of at most `window` bytes; says how the direction from here ends if it does.
+    ///
+    /// After a short read nothing more is there, unless the peer has hung up.
+    pub(crate) fn note_read(
+        &mut self,
+        window: usize,
+        result: io::Result<Received>,
+    ) -> Option<SourceEnd> {
+        self.readable = matches!(result, Ok(Received::Bytes(n)) if n == window || self.hung_up);
+        let end = match result {
+            Ok(Received::Bytes(_) | Received::Blocked) => return None,
+            Ok(Received::End) => match self.protection {
+                Protection::None => SourceEnd::Orderly,
+                Protection::Keys(_) | Protection::Rustls(_) => SourceEnd::Truncated,
+            },
+            Err(error) => SourceEnd::Broken(error),
+        };
+        self.ended = true;
+        Some(end)
+    }
+
+    /// Opens the records that are whole; `wire` begins with room for what waits.
+    pub(crate) fn open(
+        &mut self,
+        wire: Stretch,
+        buffers: &mut Buffers,
+    ) -> (Stretch, Option<SourceEnd>) {
+        if let Protection::None = self.protection {
+            return (wire, None);
+        }
+        let Buffers { input, plain, .. } = buffers;
+        let wire = input.bytes_mut(wire);
+        wire[..self.unopened.len()].copy_from_slice(&self.unopened);
+        let opened = self.protection.open(wire, plain.free());
+        keep(&mut self.unopened, &wire[opened.consumed..]);
+        let start = plain.fill(opened.plain);
+        let plain = Stretch { place: Place::Plain, start, len: opened.plain };
+        (plain, opened.end.map(source_end))
+    }
+
+    /// Opens what was read before the hand-over; the rest of a record waits.
+    pub(crate) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
+        let mut plain = vec![0; self.protection.opened_before() + wire.len()];
+        let opened = self.protection.open(wire, &mut plain);
+        keep(&mut self.unopened, &wire[opened.consumed..]);
+        plain.truncate(opened.plain);
+        (plain, opened.end.map(source_end))
+    }
+
+    /// Seals bytes of the protocol inside; with a fault none of them are in what goes out.
+    pub(crate) fn seal(
+        &mut self,
+        plain: Stretch,
+        buffers: &mut Buffers,
+    ) -> (Stretch, Option<TlsFault>) {
+        if let Protection::None = self.protection {
+            return (plain, None);
+        }
+        let Buffers { input, plain: opened, output } = buffers;
+        let from = if plain.place == Place::Input { input } else { opened };
+        let Sealed { used, fault } = self.protection.seal(from.bytes(plain), output.free());
+        let start = output.fill(used);
+        (Stretch { place: Place::Output, start, len: used }, fault)
+    }
+
+    /// Whether bytes for the peer need not wait behind others.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        !self.blocked() && self.writable
+    }
+
+    /// Sends what was sealed, or has been sent already with the outcome `tried`; keeps what the kernel
+    /// does not take.
+    pub(crate) fn send(
+        &mut self,
+        sealed: &[u8],
+        tried: Option<io::Result<Sent>>,
+        now_ms: u64,
+    ) -> io::Result<()> {
+        match tried {
+            Some(result) => {
+                let taken = self.note_sent(sealed.len(), result?, now_ms);
+                self.keep_unsent(&sealed[taken..], now_ms);
+                Ok(())
+            }
+            None => self.write(sealed, now_ms),
+        }
+    }
+
+    /// Seals and sends bytes of the protocol inside; keeps what the kernel does not take.
+    pub(crate) fn transmit(
+        &mut self,
+        plain: &[u8],
+        output: &mut [u8],
+        now_ms: u64,
+    ) -> Result<(), SendError> {
+        if let Protection::None = self.protection {
+            return Ok(self.write(plain, now_ms)?);
+        }
+        let Sealed { used, fault } = self.protection.seal(plain, output);
+        self.write(&output[..used], now_ms)?;
+        fault.map_or(Ok(()), |fault| Err(SendError::Fault(fault)))
+    }
+
+    /// Sends close_notify, if there is TLS.
+    pub(crate) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
+        let goodbye = self.protection.close_notify();
+        self.write(&goodbye, now_ms)
+    }
+
+    /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
+    pub(crate) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
+        let alert = self.protection.fatal_alert(fault);
+        // A peer that takes nothing does not hear of it.
+        self.write(&alert, now_ms).ok();
+        self.let_go();
+    }
+
+    /// Sends `bytes` behind those that are unsent; keeps what the kernel does not take.
+    fn write(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<()> {
+        self.flush(now_ms)?;
+        let taken = if self.blocked() { 0 } else { self.offer(bytes, now_ms)? };
+        self.keep_unsent(&bytes[taken..], now_ms);
+        Ok(())
+    }
+
+    fn keep_unsent(&mut self, bytes: &[u8], now_ms: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        if !self.blocked() {
+            self.progress_ms = now_ms;
+        }
+        self.unsent.bytes.extend_from_slice(bytes);
+    }
+
+    /// Sends what is unsent, as far as the kernel takes it.
+    pub(crate) fn flush(&mut self, now_ms: u64) -> io::Result<()> {
+        if !self.blocked() || !self.writable {
+            return Ok(());
+        }
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let offered = self.offer(&unsent.bytes[unsent.start..], now_ms);
+        unsent.start += *offered.as_ref().unwrap_or(&0);
+        // With an error they stay, so that what is lost can be counted.
+        if unsent.start < unsent.bytes.len() {
+            self.unsent = unsent;
+        }
+        offered.map(|_| ())
+    }
+
+    /// One `send`; says how much the kernel took.
+    fn offer(&mut self, bytes: &[u8], now_ms: u64) -> io::Result<usize> {
+        if !self.writable || bytes.is_empty() {
+            return Ok(0);
+        }
+        let sent = socket::send(self.socket.as_fd(), bytes)?;
+        Ok(self.note_sent(bytes.len(), sent, now_ms))
+    }
+
+    /// Learns from a `send` of `len` bytes how much the kernel took. With less it is full until epoll
+    /// says otherwise.
+    fn note_sent(&mut self, len: usize, sent: Sent, now_ms: u64) -> usize {
+        let taken = match sent {
+            Sent::Bytes(n) => n,
+            Sent::Blocked => 0,
+        };
+        self.writable = taken == len;
+        if taken > 0 {
+            self.progress_ms = now_ms;
+        }
+        taken
+    }
+
+    /// Ends our direction on the wire, behind everything that was sent.
+    pub(crate) fn shut_down(&self) {
+        // A socket that is broken already says so when it is read.
+        socket::shutdown_write(self.socket.as_fd()).ok();
+    }
+
+    /// Ends our direction before the socket is closed, and discards what has come and was not read:
+    /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
+    pub(crate) fn let_go(&self) {
+        if self.ended {
+            // Nothing is unread.
+            return;
+        }
+        const AT_ONCE: usize = 8 * 1024;
+        /// A peer that sends without end may have its RST.
+        const AT_MOST: usize = 64 * 1024;
+        self.shut_down();
+        let mut discarded = [0; AT_ONCE];
+        for _ in 0..AT_MOST / AT_ONCE {
+            if !matches!(socket::recv(self.socket.as_fd(), &mut discarded), Ok(Received::Bytes(_)))
+            {
+                return;
+            }
+        }
+    }
+
+    /// The peer's direction has ended: forget the front of a record.
+    pub(crate) fn stop_receiving(&mut self) {
+        self.unopened = Vec::new();
+    }
+
+    /// Nothing can be sent any more: forget what is kept, and read on to find the end. Says how much
+    /// is lost.
+    pub(crate) fn give_up_sending(&mut self) -> usize {
+        let lost = self.unsent_len();
+        self.unsent = Unsent::default();
+        self.readable = true;
+        self.hung_up = true;
+        lost
+    }
+}
+
+fn source_end(end: Result<(), TlsFault>) -> SourceEnd {
+    match end {
+        Ok(()) => SourceEnd::Orderly,
+        Err(fault) => SourceEnd::Fault(fault),
+    }
+}
+
+/// Makes `kept` hold `bytes`, in memory of just that size.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    *kept = if bytes.is_empty() { Vec::new() } else { bytes.to_vec() };
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_a_broken_socket_did_not_take_is_lost_and_counted() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut leg = Leg::new(near.into(), false, LegTls::Plain, Side::Client, u64::MAX);
+        let bytes = vec![7; 1 << 22];
+        leg.transmit(&bytes, &mut [], 0).unwrap();
+        let unsent = leg.unsent_len();
+        assert!(unsent > 0);
+        drop(far);
+        leg.writable = true;
+        assert!(leg.flush(1).is_err());
+        assert_eq!(leg.give_up_sending(), unsent);
+        assert!(!leg.blocked());
+    }
+}

@@ -1,0 +1,208 @@
+//! What others tell a relay, and what it tells them: plain data.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use wssgate_records::{AES_GCM_RECORDS, TlsFault, TlsKeys};
+use wssgate_ws::{CloseCode, Counts, Extensions, FrameError};
+
+/// A finished switch: everything that a tunnel needs.
+#[derive(Debug)]
+pub struct Handover {
+    /// The front's own number for this tunnel; comes back with its [`TunnelEnd`].
+    pub ticket: u64,
+    /// The generation it belongs to, so that a drain can select it.
+    pub generation: u64,
+    /// The side that asked for the upgrade.
+    pub client: Leg,
+    /// The side that granted it.
+    pub upstream: Leg,
+    /// What is spoken after the switch.
+    pub protocol: Protocol,
+    /// How long to wait for what.
+    pub timers: Timers,
+    /// How many bytes are read at once for a peer that did not take all of the last ones: what a
+    /// stalled direction keeps (`proxy_buffer_size`, at most 16 KiB here). A peer that keeps up is given
+    /// up to [`READ_SIZE`] at a time.
+    pub buffer_size: usize,
+}
+
+/// One side of a tunnel: a connected stream socket and what was already read from it.
+#[derive(Debug)]
+pub struct Leg {
+    /// A TCP or Unix stream socket; it may be blocking or not.
+    pub socket: OwnedFd,
+    /// It is a Unix socket: it has no options of TCP, and tells of room to write whenever its peer reads.
+    pub unix: bool,
+    /// What protects its bytes.
+    pub tls: LegTls,
+    /// Application bytes that arrived behind the switch and were already opened; they go first.
+    pub plaintext: Vec<u8>,
+    /// Bytes of the wire that were read and not opened, beginning at a record; they go second.
+    pub ciphertext: Vec<u8>,
+    /// The peer has already ended its direction (FIN or close_notify was seen).
+    pub ended: bool,
+}
+
+impl Leg {
+    /// A leg over TCP without TLS; `read_ahead` is what was read behind the switch.
+    pub fn plain(socket: impl Into<OwnedFd>, read_ahead: Vec<u8>) -> Self {
+        Self {
+            socket: socket.into(),
+            unix: false,
+            tls: LegTls::Plain,
+            plaintext: read_ahead,
+            ciphertext: Vec::new(),
+            ended: false,
+        }
+    }
+}
+
+/// What protects the bytes of a leg.
+#[derive(Debug)]
+pub enum LegTls {
+    /// Nothing.
+    Plain,
+    /// TLS records under these keys; the handshake is over and its connection object gone.
+    Keys(Box<TlsKeys>),
+    /// TLS records by rustls itself, with what it has opened and nobody has read: that goes after
+    /// [`Leg::plaintext`].
+    Rustls(Box<rustls::Connection>),
+}
+
+/// What is spoken in a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// WebSocket frames (RFC 6455 §5) with these extensions, counted as they pass.
+    WebSocket(Extensions),
+    /// Anything else: bytes.
+    Other,
+}
+
+/// How long a tunnel waits for what. Each is measured from the last progress of its own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// `proxy_read_timeout`: no bytes either way, while the upstream's bytes are being waited for.
+    pub read: Duration,
+    /// `proxy_send_timeout`: the upstream takes nothing of what is kept for it.
+    pub upstream_send: Duration,
+    /// `send_timeout`: the client takes nothing of what is kept for it.
+    pub client_send: Duration,
+    /// No bytes, once one direction has ended.
+    pub half_close: Duration,
+}
+
+impl Default for Timers {
+    /// nginx's defaults.
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { read: minute, upstream_send: minute, client_send: minute, half_close: minute }
+    }
+}
+
+/// One of the two ends of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The side that asked for the upgrade.
+    Client,
+    /// The side that granted it.
+    Upstream,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+/// How a tunnel ended, told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelEnd {
+    /// Why; if several things came together, the first that was out of order.
+    pub cause: EndCause,
+    /// From hand-over to end.
+    pub duration: Duration,
+    /// What passed at the client.
+    pub client: Totals,
+    /// What passed at the upstream.
+    pub upstream: Totals,
+}
+
+/// What passed at one side of a tunnel, in bytes of the tunnelled protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes that this side sent us, with those that came along at the hand-over.
+    pub received: u64,
+    /// Bytes that the kernel took from us for this side. With TLS, what was kept at the end is counted
+    /// by its sealed length.
+    pub sent: u64,
+    /// The frames that this side sent; zero in a tunnel of other things.
+    pub frames: Counts,
+    /// The code of the Close that this side sent.
+    pub close: Option<CloseCode>,
+    /// How this side broke the protocol. It is passed on all the same: the other end is to judge.
+    pub broken: Option<FrameError>,
+    /// This side ended TLS without close_notify, so that something may be missing.
+    pub truncated: bool,
+}
+
+/// What ended a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// This side ended its direction first, and the rest was carried in good order.
+    Ended(Side),
+    /// The connection of this side broke, with this `errno`.
+    Broken(Side, i32),
+    /// The TLS records of this side were at fault, or it gave up with an alert.
+    Tls(Side, TlsFault),
+    /// `proxy_read_timeout`: silence.
+    ReadTimeout,
+    /// This side took nothing for its send timeout (`proxy_send_timeout`, `send_timeout`).
+    SendTimeout(Side),
+    /// One direction had ended, and the other was silent.
+    HalfCloseTimeout,
+    /// Closed by a drain; WebSockets hear 1001, where they are between two frames.
+    Drained,
+    /// Closed by an operator.
+    Killed,
+    /// The relay stopped; WebSockets hear it as with a drain.
+    Stopped,
+    /// The kernel refused to watch its sockets, with this `errno`.
+    Refused(i32),
+}
+
+/// How much is read at once for a peer that keeps up.
+pub const READ_SIZE: usize = 64 * 1024;
+
+/// What a relay thread is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many bytes one direction of a tunnel may move before its neighbours have their turn.
+    pub turn_bytes: usize,
+    /// After how many records an AES-GCM key is changed (TLS 1.3). Smaller in tests only.
+    pub tls_record_limit: u64,
+    /// Whether the socket calls of several tunnels are made at once by io_uring, where the kernel has it
+    /// and lets us. Nothing else depends on it.
+    pub io_uring: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { turn_bytes: READ_SIZE, tls_record_limit: AES_GCM_RECORDS, io_uring: true }
+    }
+}
+
+/// Which tunnels a request means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// Every one.
+    All,
+    /// Those of this generation.
+    Generation(u64),
+    /// The one with this ticket.
+    Ticket(u64),
+}

@@ -1,0 +1,387 @@
+//! Tunnels with TLS on one leg or both, rustls at the other ends.
+
+use rustls::CipherSuite;
+use rustls::{AlertDescription, Error};
+use wssgate_records::testing::{
+    SUITES, Session, We, configs, connections, server_name, session, shake_hands,
+};
+
+use super::peer::TlsPeer;
+use super::*;
+
+/// A tunnel with TLS on both legs.
+fn secure(
+    rig: &mut Rig,
+    client_suite: CipherSuite,
+    upstream_suite: CipherSuite,
+    edit: impl FnOnce(&mut Handover, &mut rustls::Connection),
+) -> (TlsPeer, TlsPeer) {
+    let mut client = session(client_suite, We::AreServer);
+    let upstream = session(upstream_suite, We::AreClient);
+    let Session { keys, peer: upstream_tls, tickets } = upstream;
+    let (client_wire, upstream_wire) = rig.hand_over(|handover| {
+        handover.client.tls = LegTls::Keys(Box::new(client.keys));
+        handover.upstream.tls = LegTls::Keys(Box::new(keys));
+        handover.upstream.ciphertext = tickets;
+        edit(handover, &mut client.peer);
+    });
+    (TlsPeer::new(client_wire, client.peer), TlsPeer::new(upstream_wire, upstream_tls))
+}
+
+fn tls_in_front(rig: &mut Rig, suite: CipherSuite) -> (TlsPeer, Peer) {
+    let Session { keys, peer, .. } = session(suite, We::AreServer);
+    let (client, upstream) =
+        rig.hand_over(|handover| handover.client.tls = LegTls::Keys(Box::new(keys)));
+    (TlsPeer::new(client, peer), upstream)
+}
+
+impl Rig {
+    fn expect_tls(&mut self, to: &mut TlsPeer, expected: &[u8]) {
+        self.until("bytes", || {
+            to.poll();
+            to.received.len() >= expected.len() || to.wire.ended || to.error.is_some()
+        });
+        assert_eq!(to.error, None);
+        assert!(to.received == expected, "{} of {}", to.received.len(), expected.len());
+        to.received.clear();
+    }
+
+    fn expect_close_notify(&mut self, of: &mut TlsPeer) {
+        self.until("close_notify", || {
+            of.poll();
+            of.wire.ended
+        });
+        assert!(of.closed && of.error.is_none() && of.received.is_empty());
+    }
+}
+
+#[test]
+fn bytes_pass_both_ways_under_every_pair_of_suites() {
+    for client_suite in SUITES {
+        for upstream_suite in SUITES {
+            let mut rig = Rig::new();
+            let (mut client, mut upstream) =
+                secure(&mut rig, client_suite, upstream_suite, |_, _| {});
+            client.send(b"ping");
+            rig.expect_tls(&mut upstream, b"ping");
+            let answer = noise(100_000);
+            upstream.send(&answer);
+            rig.expect_tls(&mut client, &answer);
+        }
+    }
+}
+
+#[test]
+fn bytes_read_ahead_arrive_first_whether_opened_or_not() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = secure(&mut rig, suite, suite, |handover, tls| {
+            let mut wire = Vec::new();
+            for part in [&b"second "[..], b"third ", b"fourth "] {
+                std::io::Write::write_all(&mut tls.writer(), part).unwrap();
+                tls.write_tls(&mut wire).unwrap();
+            }
+            handover.client.plaintext = b"first ".to_vec();
+            // The last record is cut; its end is still on its way.
+            let rest = wire.split_off(wire.len() - 10);
+            handover.client.ciphertext = wire;
+            LATE.set(rest);
+        });
+        client.wire.send(&LATE.take());
+        client.send(b"fifth");
+        rig.expect_tls(&mut upstream, b"first second third fourth fifth");
+    }
+}
+
+thread_local! {
+    static LATE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
+/// What our record layer promises, rustls in its place keeps as well.
+#[test]
+fn rustls_may_keep_the_records() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (ours, mut theirs) = connections(suite);
+        let mut wire = Vec::new();
+        for part in [&b"second "[..], b"third"] {
+            std::io::Write::write_all(&mut theirs.writer(), part).unwrap();
+            theirs.write_tls(&mut wire).unwrap();
+        }
+        let late = wire.split_off(wire.len() - 10);
+        let (client, mut upstream) = rig.hand_over(|handover| {
+            handover.client.tls = LegTls::Rustls(Box::new(ours));
+            handover.client.plaintext = b"first ".to_vec();
+            handover.client.ciphertext = wire;
+        });
+        let mut client = TlsPeer::new(client, theirs);
+        client.wire.send(&late);
+        rig.expect(&mut upstream, b"first second third");
+        let answer = noise(100_000);
+        upstream.send(&answer);
+        rig.expect_tls(&mut client, &answer);
+        let question = noise(90_000);
+        client.send(&question);
+        rig.expect(&mut upstream, &question);
+        let goodbye = client.close_notify();
+        client.wire.send(&goodbye);
+        rig.expect_end(&mut upstream);
+        upstream.send(b"bye");
+        upstream.end();
+        rig.expect_tls(&mut client, b"bye");
+        rig.expect_close_notify(&mut client);
+        let end = rig.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Client));
+        assert_eq!((end.client.received, end.client.sent), (90_018, 100_003));
+    }
+}
+
+#[test]
+fn rustls_answers_a_bad_record_with_its_alert() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (ours, theirs) = connections(suite);
+        let (client, mut upstream) =
+            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+        let mut client = TlsPeer::new(client, theirs);
+        let mut wire = client.sealed(b"bad");
+        *wire.last_mut().unwrap() ^= 1;
+        client.wire.send(&wire);
+        rig.expect_end(&mut upstream);
+        rig.until("alert", || {
+            client.poll();
+            client.error.is_some()
+        });
+        assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+        assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+    }
+}
+
+/// rustls keeps the answer to a KeyUpdate until there is something to send, which may be the end.
+#[test]
+fn what_rustls_has_to_answer_goes_before_the_end() {
+    for suite in &SUITES[..3] {
+        let mut rig = Rig::new();
+        let (ours, theirs) = connections(*suite);
+        let (client, mut upstream) =
+            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+        let mut client = TlsPeer::new(client, theirs);
+        client.tls.refresh_traffic_keys().unwrap();
+        client.send(b"new keys");
+        rig.expect(&mut upstream, b"new keys");
+        upstream.end();
+        rig.expect_close_notify(&mut client);
+    }
+}
+
+/// A server whose keys are worn out after this many records, and its client.
+fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
+    use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+    let (server_config, client_config) = configs(suite, Arc::new(rustls::NoKeyLog));
+    let provider = server_config.crypto_provider();
+    let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
+        panic!("TLS 1.3 changes its keys");
+    };
+    let common = CipherSuiteCommon { confidentiality_limit: records, ..lasting.common };
+    let short: &'static _ = Box::leak(Box::new(rustls::Tls12CipherSuite { common, ..*lasting }));
+    let provider = CryptoProvider { cipher_suites: vec![short.into()], ..(**provider).clone() };
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&server_config.cert_resolver));
+    let server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+    let client = rustls::ClientConnection::new(client_config, server_name()).unwrap();
+    shake_hands(server, client)
+}
+
+#[test]
+fn worn_out_keys_in_rustls_end_in_good_order_and_count_nothing_as_sent() {
+    for suite in &SUITES[3..5] {
+        for too_much in [1, 30, 16_384, 50_000] {
+            let mut rig = Rig::new();
+            // Finished, what fits, and nothing more.
+            let (ours, theirs) = short_lived(*suite, 2);
+            let (client, mut upstream) =
+                rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
+            let mut client = TlsPeer::new(client, theirs);
+            upstream.send(b"fits");
+            rig.expect_tls(&mut client, b"fits");
+            upstream.send(&noise(too_much));
+            rig.expect_close_notify(&mut client);
+            client.wire.end();
+            let end = rig.end();
+            assert_eq!(end.cause, EndCause::Tls(Side::Client, TlsFault::KeysExhausted));
+            assert_eq!(end.client.sent, 4, "{too_much}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_what_stands_behind_an_end() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let mut wire = client.close_notify();
+    wire.extend_from_slice(&noise(1000));
+    client.wire.send(&wire);
+    rig.expect_end(&mut upstream);
+    assert_eq!((rig.engine.kept_bytes(), rig.handle.live()), (0, 1));
+}
+
+#[test]
+fn a_peer_that_sends_byte_by_byte_is_understood() {
+    for suite in [SUITES[0], SUITES[3]] {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = tls_in_front(&mut rig, suite);
+        for byte in client.sealed(b"slowly") {
+            client.wire.send(&[byte]);
+            rig.step();
+        }
+        rig.expect(&mut upstream, b"slowly");
+    }
+}
+
+#[test]
+fn close_notify_passes_and_leaves_the_other_direction_open() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = secure(&mut rig, suite, suite, |_, _| {});
+        client.send(b"question");
+        let goodbye = client.close_notify();
+        client.wire.send(&goodbye);
+        rig.expect_tls(&mut upstream, b"question");
+        rig.expect_close_notify(&mut upstream);
+        let answer = noise(100_000);
+        upstream.send(&answer);
+        let goodbye = upstream.close_notify();
+        upstream.wire.send(&goodbye);
+        rig.expect_tls(&mut client, &answer);
+        rig.expect_close_notify(&mut client);
+        let end = rig.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Client));
+        assert!(!end.client.truncated && !end.upstream.truncated);
+        assert_eq!((end.client.sent, end.upstream.sent), (100_000, 8));
+    }
+}
+
+#[test]
+fn an_end_without_close_notify_is_noted_as_truncation() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let wire = client.sealed(b"cut");
+    client.wire.send(&wire[..wire.len() - 1]);
+    client.wire.end();
+    rig.expect_end(&mut upstream);
+    upstream.end();
+    rig.expect_close_notify(&mut client);
+    let end = rig.end();
+    assert_eq!(end.cause, EndCause::Ended(Side::Client));
+    assert!(end.client.truncated && !end.upstream.truncated);
+    assert_eq!(end.client.received, 0);
+}
+
+#[test]
+fn a_bad_record_is_answered_with_an_alert_and_what_came_before_arrives() {
+    for suite in SUITES {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = tls_in_front(&mut rig, suite);
+        let mut wire = client.sealed(b"good");
+        let bad = client.sealed(b"bad");
+        wire.extend_from_slice(&bad[..bad.len() - 1]);
+        wire.push(bad[bad.len() - 1] ^ 1);
+        client.wire.send(&wire);
+        rig.expect(&mut upstream, b"good");
+        rig.expect_end(&mut upstream);
+        rig.until("alert", || {
+            client.poll();
+            client.error.is_some()
+        });
+        assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+        assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+    }
+}
+
+#[test]
+fn an_alert_of_a_peer_ends_the_tunnel() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    upstream.send(b"x");
+    // A client that finds our record broken says so.
+    rig.until("record", || {
+        client.wire.poll();
+        client.wire.received.len() > 5
+    });
+    *client.wire.received.last_mut().unwrap() ^= 1;
+    client.poll();
+    assert!(client.error.is_some());
+    let alert = client.sealed(&[]);
+    client.wire.send(&alert);
+    rig.expect_end(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::Alert(20)));
+}
+
+#[test]
+fn keys_are_updated_under_way_by_either_side() {
+    for suite in &SUITES[..2] {
+        let mut rig = Rig::with(Settings { tls_record_limit: 3, ..Settings::default() });
+        let (mut client, mut upstream) = secure(&mut rig, *suite, *suite, |_, _| {});
+        for round in 0..20_u8 {
+            if round % 3 == 0 {
+                client.tls.refresh_traffic_keys().unwrap();
+                upstream.tls.refresh_traffic_keys().unwrap();
+            }
+            client.send(&[round]);
+            rig.expect_tls(&mut upstream, &[round]);
+            upstream.send(&[round, 7]);
+            rig.expect_tls(&mut client, &[round, 7]);
+        }
+    }
+}
+
+#[test]
+fn idle_keys_rest_and_wake_with_the_next_record() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[1]);
+    client.send(b"one");
+    rig.expect(&mut upstream, b"one");
+    assert_eq!(rig.engine.awake_keys(), 1);
+    // A quiet engine wakes up for it, and then for nothing before the tunnel's own deadline.
+    assert!(rig.sleep() <= Duration::from_secs(2));
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.engine.awake_keys(), 0);
+    assert!(rig.sleep() > Duration::from_secs(30));
+    client.send(b"two");
+    upstream.send(b"three");
+    rig.expect(&mut upstream, b"two");
+    rig.expect_tls(&mut client, b"three");
+}
+
+#[test]
+fn a_drain_says_close_notify() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = secure(&mut rig, SUITES[0], SUITES[3], |_, _| {});
+    rig.handle.close(Selection::Generation(0), EndCause::Drained).unwrap();
+    rig.expect_close_notify(&mut client);
+    rig.expect_close_notify(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::Drained);
+}
+
+#[test]
+fn worn_out_keys_of_tls_12_end_in_good_order() {
+    let mut rig = Rig::new();
+    let Session { mut keys, .. } = session(SUITES[3], We::AreServer);
+    // So many full records that the key is worn out at once.
+    keys.tx.sequence = u64::MAX / 2;
+    let (mut client, mut upstream) =
+        rig.hand_over(|handover| handover.client.tls = LegTls::Keys(Box::new(keys)));
+    upstream.send(b"too much");
+    rig.until("end", || {
+        client.poll();
+        client.ended
+    });
+    // An alert and nothing else: its record is 5 + 8 + 2 + 16 bytes.
+    assert_eq!((client.received.len(), client.received[0]), (31, 21));
+    client.end();
+    rig.expect_end(&mut upstream);
+    assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::KeysExhausted));
+}

@@ -1,0 +1,198 @@
+//! The relay's thread, and the way to it from others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Instant;
+use std::{fmt, io, thread};
+
+use thiserror::Error;
+use wssgate_sys::eventfd::EventFd;
+
+use crate::engine::{self, Engine};
+use crate::{EndCause, Handover, Selection, Settings, TunnelEnd};
+
+/// What one relay thread has done so far; each only grows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Tunnels taken over.
+    pub tunnels: AtomicU64,
+    /// Bytes received from clients.
+    pub client_bytes: AtomicU64,
+    /// Bytes received from upstreams.
+    pub upstream_bytes: AtomicU64,
+}
+
+/// The relay has stopped and takes nothing more.
+#[derive(Debug, Error)]
+#[error("the relay has stopped")]
+pub struct Stopped;
+
+/// Whether the kernel lets us use io_uring as a relay does; if not, why.
+pub fn try_io_uring() -> io::Result<()> {
+    engine::joint_calls().map(drop)
+}
+
+/// Starts a relay thread. `on_end` is called on it, once for every tunnel handed over, with the ticket;
+/// `on_refusal`, at once or on it, when io_uring is not used, or no longer, although it was asked for.
+///
+/// They must not wait: all other tunnels stand still meanwhile.
+pub fn start(
+    name: &str,
+    settings: Settings,
+    on_end: impl FnMut(u64, TunnelEnd) + Send + 'static,
+    on_refusal: impl FnMut(&io::Error) + Send + 'static,
+) -> io::Result<Relay> {
+    let (sender, mail) = mpsc::channel();
+    let shared = Arc::new(Shared::new()?);
+    let (on_end, on_refusal) = (Box::new(on_end), Box::new(on_refusal));
+    let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
+    Ok(Relay { handle: RelayHandle::new(sender, shared), thread: Some(thread) })
+}
+
+/// Moves an engine by the clock until it is told to stop.
+fn run(mut engine: Engine) -> io::Result<()> {
+    let began = Instant::now();
+    while !engine.is_stopping() {
+        engine.wait(began.elapsed(), None)?;
+        engine.step(began.elapsed());
+    }
+    engine.stop(began.elapsed());
+    Ok(())
+}
+
+/// A running relay thread. Dropping it stops the thread and waits for it.
+#[derive(Debug)]
+pub struct Relay {
+    handle: RelayHandle,
+    thread: Option<thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Relay {
+    /// A handle for those who hand over and close.
+    pub fn handle(&self) -> RelayHandle {
+        self.handle.clone()
+    }
+
+    /// Ends every tunnel with [`EndCause::Stopped`], then the thread.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.handle.post(Mail::Stop).ok();
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the relay thread panicked")))
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.join().ok();
+    }
+}
+
+/// The way to a relay thread from other threads.
+#[derive(Clone)]
+pub struct RelayHandle {
+    /// Bounded by the sockets of the process, of which every `HandOver` holds two; the others are rare.
+    mail: mpsc::Sender<Mail>,
+    shared: Arc<Shared>,
+}
+
+impl RelayHandle {
+    pub(crate) fn new(mail: mpsc::Sender<Mail>, shared: Arc<Shared>) -> Self {
+        Self { mail, shared }
+    }
+
+    /// Gives a tunnel to the relay, which tells its end in any case unless it has stopped.
+    ///
+    /// The relay may sleep on until the caller says [`Self::wake`], soon and for several tunnels at
+    /// once: to wake a thread for each alone costs more than to take it over. With the tunnel that
+    /// makes them [`UNHEARD`] it is woken at once. Only one thread hands over.
+    pub fn hand_over(&self, handover: Handover) -> Result<(), Stopped> {
+        self.shared.live.fetch_add(1, Ordering::Relaxed);
+        let mail = Mail::HandOver(Box::new(handover));
+        self.mail.send(mail).map_err(|_| Stopped).inspect_err(|_| {
+            self.shared.live.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        if self.shared.unheard.fetch_add(1, Ordering::Relaxed) + 1 >= UNHEARD {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Wakes the relay if it was given tunnels since the last time.
+    pub fn wake(&self) {
+        if self.shared.unheard.swap(0, Ordering::Relaxed) > 0 {
+            self.shared.bell.ring();
+        }
+    }
+
+    /// Ends the selected tunnels now, in good order where their peers take it, with this cause.
+    pub fn close(&self, selection: Selection, cause: EndCause) -> Result<(), Stopped> {
+        self.post(Mail::Close(selection, cause))
+    }
+
+    /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
+    /// before, the kernel is asked again.
+    pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
+        self.post(Mail::IoUring(on))
+    }
+
+    /// How many tunnels were handed over and have not ended.
+    pub fn live(&self) -> usize {
+        self.shared.live.load(Ordering::Relaxed)
+    }
+
+    /// What the thread has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn post(&self, mail: Mail) -> Result<(), Stopped> {
+        self.mail.send(mail).map_err(|_| Stopped)?;
+        self.shared.bell.ring();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RelayHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayHandle").field("live", &self.live()).finish_non_exhaustive()
+    }
+}
+
+/// What other threads tell the relay thread.
+pub(crate) enum Mail {
+    HandOver(Box<Handover>),
+    Close(Selection, EndCause),
+    IoUring(bool),
+    Stop,
+}
+
+/// What the relay thread and its handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) bell: EventFd,
+    pub(crate) live: AtomicUsize,
+    /// Tunnels handed over since the bell was rung for some; only callers touch it.
+    unheard: AtomicUsize,
+    pub(crate) counters: Counters,
+}
+
+/// How many tunnels are not made to wait for a [`RelayHandle::wake`]: a handshake takes the front a
+/// fraction of a millisecond, and the first message of the tunnels before it waits as long.
+pub(crate) const UNHEARD: usize = 8;
+
+impl Shared {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            bell: EventFd::new()?,
+            live: AtomicUsize::new(0),
+            unheard: AtomicUsize::new(0),
+            counters: Counters::default(),
+        })
+    }
+}
