@@ -7,7 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
-use crate::draft::{Level, walk};
+use crate::level::{Level, walk};
 use crate::log::{self, ErrorLog, LogLevel, LogTarget};
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,

@@ -426,7 +426,7 @@ mod tests {
     use wssgate_syntax::{FileId, SourceMap, Span};
 
     use super::*;
-    use crate::draft::walk;
+    use crate::level::walk;
     use crate::paths::Paths;
     use crate::read::system_resolve;
     use crate::scope::default_directives;

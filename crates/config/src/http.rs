@@ -4,7 +4,7 @@ use wssgate_syntax as syntax;
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
-use crate::draft::{Level, walk};
+use crate::level::{Level, walk};
 use crate::listen::ListenSocket;
 use crate::location::Location;
 use crate::log::LogFormat;

@@ -10,8 +10,8 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, S};
-use crate::draft::Level;
 use crate::hosts::{HostPattern, HostTable};
+use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
 use crate::resolve::Resolver;
 use crate::server::{self, ServerId, ServerName, server_names};

@@ -9,7 +9,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word, closest, printable};
 
 use crate::directive::Arity::{AtLeast, Flag};
 use crate::directive::{AnyDirective, Directive, H, HSL, HSLI, M, X};
-use crate::draft::Level;
+use crate::level::Level;
 use crate::log::syslog::{Syslog, syslog};
 use crate::read::{
     Reading, Reads, flag, has_variables, invalid_parameter, invalid_value, one_of, parameter,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use wssgate_syntax::{Diagnostic, Span};
 
 use crate::core::{Core, core};
-use crate::draft::Level;
 use crate::http::{self, Http};
+use crate::level::Level;
 use crate::location::Location;
 use crate::log::{ErrorLog, LogFormatId};
 use crate::read::Reading;

@@ -6,7 +6,7 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, LI, S, SI};
-use crate::draft::Line;
+use crate::level::Line;
 use crate::location::{Inherited, LocationId, Locations, Place};
 use crate::map::variable_name;
 use crate::read::{Reading, Reads, duplicate_variable, invalid_parameter};

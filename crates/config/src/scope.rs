@@ -6,7 +6,7 @@
 use wssgate_syntax::{self as syntax, Span, parse_text};
 
 use crate::directive::{Braces, Context, Directive, Kind, rows};
-use crate::draft::Level;
+use crate::level::Level;
 
 /// A level and what it stands in.
 #[derive(Clone, Copy)]

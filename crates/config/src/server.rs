@@ -7,7 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
-use crate::draft::Level;
+use crate::level::Level;
 use crate::location::{Inherited, LocationId, Locations, Place};
 use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
 use crate::regex::Regex;

@@ -8,7 +8,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
-use crate::draft::{Level, walk};
+use crate::level::{Level, walk};
 use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
 use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
