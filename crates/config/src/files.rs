@@ -7,7 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Braces, Directive, HSL, HSLI, L, S};
-use crate::location::{LocationKind, Place};
+use crate::location::{LocationKind, Position};
 use crate::read::{Reading, Reads, text};
 use crate::resolve::Resolver;
 use crate::scope::Scope;
@@ -214,7 +214,7 @@ fn types(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Mime
 
 impl Resolver<'_, '_> {
     /// `root` or `alias` of this level.
-    pub(crate) fn root(&mut self, scope: &Scope<'_, '_>, place: &Place) -> Option<Root> {
+    pub(crate) fn root(&mut self, scope: &Scope<'_, '_>, position: &Position) -> Option<Root> {
         let mut said = scope.level.lines_of([&ROOT, &ALIAS]);
         let first = said.next()?;
         if let Some(second) = said.next() {
@@ -225,13 +225,13 @@ impl Resolver<'_, '_> {
             );
             self.error(message, second.head());
         }
-        if first.directive.is("alias") && place.kind == LocationKind::Named {
+        if first.directive.is("alias") && position.kind == LocationKind::Named {
             let message = "the \"alias\" directive cannot be used inside the named location";
             self.error(message, first.directive.head());
         }
         let mut root = first.value?.clone();
-        if root.alias && place.kind != LocationKind::Regex {
-            root.alias_prefix = place.name.clone();
+        if root.alias && position.kind != LocationKind::Regex {
+            root.alias_prefix = position.name.clone();
         }
         Some(root)
     }

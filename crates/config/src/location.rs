@@ -228,14 +228,14 @@ fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec
 
 /// Where a level stands among the locations.
 #[derive(Clone)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) kind: LocationKind,
     /// The location's name; that of the enclosing location for `if` and `limit_except`.
     pub(crate) name: Box<[u8]>,
     pub(crate) span: Span,
 }
 
-impl Place {
+impl Position {
     /// The server's own level.
     pub(crate) fn server(span: Span) -> Self {
         Self { kind: LocationKind::Unnamed, name: Box::default(), span }
@@ -274,7 +274,7 @@ impl Resolver<'_, '_> {
             add_trailers: Vec::new(),
             content: Content::Files,
         };
-        self.inheritance(http, &nothing, &Place::server(self.nowhere))
+        self.inheritance(http, &nothing, &Position::server(self.nowhere))
     }
 
     /// What a level hands down, given what it was handed.
@@ -282,22 +282,27 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Inherited,
-        place: &Place,
+        position: &Position,
     ) -> Inherited {
         Inherited {
             types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
-            root: self.root(scope, place).unwrap_or_else(|| outer.root.clone()),
-            redirects: self.redirects(scope, &outer.redirects, place),
+            root: self.root(scope, position).unwrap_or_else(|| outer.root.clone()),
+            redirects: self.redirects(scope, &outer.redirects, position),
             add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
             add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
-            content: self.content(scope, outer, place),
+            content: self.content(scope, outer, position),
         }
     }
 
-    fn content(&mut self, scope: &Scope<'_, '_>, outer: &Inherited, place: &Place) -> Content {
+    fn content(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        outer: &Inherited,
+        position: &Position,
+    ) -> Content {
         for entry in scope.level.entries().iter().rev() {
             if entry.of(&PROXY_PASS).is_some() {
-                return self.own_pass(scope, place).map_or(Content::Files, Content::Proxy);
+                return self.own_pass(scope, position).map_or(Content::Files, Content::Proxy);
             }
             if entry.of(&STUB_STATUS).is_some() {
                 return Content::StubStatus;
@@ -306,7 +311,7 @@ impl Resolver<'_, '_> {
                 return Content::EmptyGif;
             }
         }
-        match (&place.kind, &outer.content) {
+        match (&position.kind, &outer.content) {
             // `if` and `limit_except` pass on what the location around them passes on.
             (LocationKind::Unnamed, passed @ Content::Proxy(_)) => passed.clone(),
             _ => Content::Files,
@@ -318,7 +323,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        place: &Place,
+        position: &Position,
         locations: &mut Locations,
         mut named: Option<&mut BTreeMap<Box<[u8]>, LocationId>>,
     ) {
@@ -330,16 +335,16 @@ impl Resolver<'_, '_> {
             let span = line.directive.head();
             let LocationName { kind, name, regex } = name.clone();
             if scope.level.context == Context::Location {
-                self.check_nesting(place, &kind, &name, span);
+                self.check_nesting(position, &kind, &name, span);
             }
             let exact = kind == LocationKind::Exact;
             if kind != LocationKind::Regex && !seen.insert((exact, name.clone())) {
                 self.duplicate_location(&kind, &name, span);
                 continue;
             }
-            let inner_place = Place { kind: kind.clone(), name: name.clone(), span };
+            let inner_position = Position { kind: kind.clone(), name: name.clone(), span };
             let scope = scope.inner(level);
-            let id = self.whole_location(&scope, inherited, &inner_place);
+            let id = self.whole_location(&scope, inherited, &inner_position);
             match (kind, regex) {
                 (LocationKind::Exact, _) => {
                     locations.exact.insert(name, id);
@@ -366,7 +371,7 @@ impl Resolver<'_, '_> {
         self.reading.report.push(problem);
     }
 
-    fn check_nesting(&mut self, outer: &Place, kind: &LocationKind, name: &[u8], span: Span) {
+    fn check_nesting(&mut self, outer: &Position, kind: &LocationKind, name: &[u8], span: Span) {
         let inside = name.starts_with(&outer.name);
         let (name, outer_name) = (printable(name), printable(&outer.name));
         let message = match (&outer.kind, kind) {
@@ -392,13 +397,13 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Inherited,
-        place: &Place,
+        position: &Position,
     ) -> LocationId {
-        let inherited = self.inheritance(scope, outer, place);
-        let rewrite = self.rewrite_ops(scope, &inherited, place);
+        let inherited = self.inheritance(scope, outer, position);
+        let rewrite = self.rewrite_ops(scope, &inherited, position);
         let mut locations = Locations::default();
-        self.nested(scope, &inherited, place, &mut locations, None);
-        self.location(scope, &inherited, place, locations, rewrite)
+        self.nested(scope, &inherited, position, &mut locations, None);
+        self.location(scope, &inherited, position, locations, rewrite)
     }
 
     /// Builds a location of what applies on its level.
@@ -406,26 +411,26 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        place: &Place,
+        position: &Position,
         locations: Locations,
         rewrite: Vec<RewriteOp>,
     ) -> LocationId {
-        let limit_except = self.limit_except(scope, inherited, place);
+        let limit_except = self.limit_except(scope, inherited, position);
         let own_pass = scope.level.has(&PROXY_PASS);
         let settings = self.settings(scope, inherited);
         let proxy = self.proxy_settings(scope, &inherited.redirects, &inherited.content);
-        let plain = matches!(place.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
+        let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
-            kind: place.kind.clone(),
-            name: place.name.clone(),
-            auto_redirect: own_pass && plain && place.name.ends_with(b"/"),
+            kind: position.kind.clone(),
+            name: position.name.clone(),
+            auto_redirect: own_pass && plain && position.name.ends_with(b"/"),
             locations,
             rewrite,
             content: inherited.content.clone(),
             limit_except,
             settings,
             proxy,
-            span: place.span,
+            span: position.span,
         });
         LocationId(self.locations.len() - 1)
     }
@@ -434,11 +439,11 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        place: &Place,
+        position: &Position,
     ) -> Option<(Vec<Box<[u8]>>, LocationId)> {
         let line = scope.level.lines(&LIMIT_EXCEPT).next()?;
         let level = line.level?;
-        let place = place.unnamed(line.directive.head());
-        Some((line.value?.clone(), self.whole_location(&scope.inner(level), inherited, &place)))
+        let position = position.unnamed(line.directive.head());
+        Some((line.value?.clone(), self.whole_location(&scope.inner(level), inherited, &position)))
     }
 }

@@ -7,7 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, LI, S, SI};
 use crate::level::Line;
-use crate::location::{Inherited, LocationId, Locations, Place};
+use crate::location::{Inherited, LocationId, Locations, Position};
 use crate::map::variable_name;
 use crate::read::{Reading, Reads, duplicate_variable, invalid_parameter};
 use crate::regex::Regex;
@@ -202,7 +202,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        place: &Place,
+        position: &Position,
     ) -> Vec<RewriteOp> {
         let mut ops = Vec::new();
         for entry in scope.level.entries() {
@@ -210,7 +210,7 @@ impl Resolver<'_, '_> {
             if let Some(line) = plain.iter().find_map(|row| entry.of(row)) {
                 ops.extend(line.value.cloned());
             } else if let Some(line) = entry.of(&IF) {
-                ops.extend(self.if_block(scope, &line, inherited, place));
+                ops.extend(self.if_block(scope, &line, inherited, position));
             }
         }
         ops
@@ -221,15 +221,16 @@ impl Resolver<'_, '_> {
         scope: &Scope<'_, '_>,
         line: &Line<'_, '_, Condition>,
         inherited: &Inherited,
-        place: &Place,
+        position: &Position,
     ) -> Option<RewriteOp> {
         let condition = line.value?.clone();
         let scope = scope.inner(line.level?);
-        let place = place.unnamed(line.directive.head());
-        let inherited = self.inheritance(&scope, inherited, &place);
-        let ops = self.rewrite_ops(&scope, &inherited, &place);
-        let location = (scope.level.context == Context::LocationIf)
-            .then(|| self.location(&scope, &inherited, &place, Locations::default(), Vec::new()));
+        let position = position.unnamed(line.directive.head());
+        let inherited = self.inheritance(&scope, inherited, &position);
+        let ops = self.rewrite_ops(&scope, &inherited, &position);
+        let location = (scope.level.context == Context::LocationIf).then(|| {
+            self.location(&scope, &inherited, &position, Locations::default(), Vec::new())
+        });
         Some(RewriteOp::If { condition, ops, location })
     }
 }

@@ -8,7 +8,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
 use crate::level::Level;
-use crate::location::{Inherited, LocationId, Locations, Place};
+use crate::location::{Inherited, LocationId, Locations, Position};
 use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
 use crate::regex::Regex;
 use crate::resolve::Resolver;
@@ -237,13 +237,14 @@ impl Resolver<'_, '_> {
         inherited: &Inherited,
     ) -> Server {
         let names = server_names(level);
-        let place = Place::server(span);
-        let inherited = self.inheritance(scope, inherited, &place);
-        let rewrite = self.rewrite_ops(scope, &inherited, &place);
+        let position = Position::server(span);
+        let inherited = self.inheritance(scope, inherited, &position);
+        let rewrite = self.rewrite_ops(scope, &inherited, &position);
         let mut locations = Locations::default();
         let mut named_locations = BTreeMap::new();
-        self.nested(scope, &inherited, &place, &mut locations, Some(&mut named_locations));
-        let location = self.location(scope, &inherited, &place, Locations::default(), Vec::new());
+        self.nested(scope, &inherited, &position, &mut locations, Some(&mut named_locations));
+        let location =
+            self.location(scope, &inherited, &position, Locations::default(), Vec::new());
         Server {
             name: first_name(&names),
             names: names.iter().map(|name| name.text.clone()).collect(),

@@ -4,7 +4,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, L, LI, X};
-use crate::location::{Content, LocationKind, Place};
+use crate::location::{Content, LocationKind, Position};
 use crate::read::{Reading, Reads, has_variables};
 use crate::resolve::Resolver;
 use crate::scope::Scope;
@@ -99,13 +99,17 @@ fn split_scheme(url: &[u8]) -> Option<(bool, &[u8])> {
 
 impl Resolver<'_, '_> {
     /// The `proxy_pass` written on this level.
-    pub(crate) fn own_pass(&mut self, scope: &Scope<'_, '_>, place: &Place) -> Option<ProxyPass> {
+    pub(crate) fn own_pass(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        position: &Position,
+    ) -> Option<ProxyPass> {
         match scope.level.last(&PROXY_PASS)? {
             PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
             PassDraft::Fixed { tls, endpoint, span, .. } => {
                 let upstream = self.upstream_for(&endpoint, default_port(tls), span);
                 let plain = matches!(
-                    place.kind,
+                    position.kind,
                     LocationKind::Exact | LocationKind::Prefix | LocationKind::PrefixFinal
                 );
                 if !plain && !endpoint.uri.is_empty() {
@@ -123,7 +127,7 @@ impl Resolver<'_, '_> {
                     host: host.into(),
                     port: port.into(),
                     uri: Some(endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
-                    location_prefix: if plain { place.name.clone() } else { Box::default() },
+                    location_prefix: if plain { position.name.clone() } else { Box::default() },
                 }))
             }
         }

@@ -4,7 +4,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::location::Place;
+use crate::location::Position;
 use crate::proxy::pass::{self, PassDraft};
 use crate::read::{Reading, Reads, invalid_parameter};
 use crate::regex::Regex;
@@ -116,9 +116,9 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Redirects,
-        place: &Place,
+        position: &Position,
     ) -> Redirects {
-        let default = own_default(scope, place);
+        let default = own_default(scope, position);
         let mut own: Vec<ProxyRedirect> = Vec::new();
         let mut off = false;
         for line in scope.level.lines(&PROXY_REDIRECT) {
@@ -177,7 +177,7 @@ impl Resolver<'_, '_> {
 }
 
 /// What `proxy_redirect default` means on a level that has a `proxy_pass` without variables.
-fn own_default(scope: &Scope<'_, '_>, place: &Place) -> Option<ProxyRedirect> {
+fn own_default(scope: &Scope<'_, '_>, position: &Position) -> Option<ProxyRedirect> {
     match scope.level.last(&pass::PROXY_PASS)? {
         PassDraft::Variable(_) => None,
         PassDraft::Fixed { url, endpoint, .. } if endpoint.uri.is_empty() => {
@@ -186,7 +186,7 @@ fn own_default(scope: &Scope<'_, '_>, place: &Place) -> Option<ProxyRedirect> {
         }
         PassDraft::Fixed { url, .. } => Some(ProxyRedirect::Prefix {
             from: Template::text(url),
-            to: Template::text(place.name.clone()),
+            to: Template::text(position.name.clone()),
         }),
     }
 }
