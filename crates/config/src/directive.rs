@@ -4,14 +4,18 @@
 //! three kinds. Most are implemented. Some are accepted without effect, because leaving them out changes no answer;
 //! each says why. The others are refused, because ignoring them would change what clients see or who is let in; each
 //! says what to do instead. Nothing is ignored silently.
+//!
+//! An implemented row is a [`Directive<T>`] beside the settings of its subject, which ask for its value by the row
+//! itself: `scope.get(&PROXY_READ_TIMEOUT)` is a `Duration` because that row reads one. The registry sees all rows
+//! without their types, as [`Row`]s.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use wssgate_syntax::{Diagnostic, Directive};
+use wssgate_syntax as syntax;
 
-use crate::directives;
-use crate::read::Reading;
+use crate::read::{Reading, Reads};
 
 /// A kind of block, as a bit of [`Row::contexts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,29 +137,11 @@ impl Arity {
     }
 }
 
-/// What a directive says, in the type that the row's reader gives it.
-pub struct Value(Box<dyn Any>);
-
-impl Value {
-    /// Wraps a value of any type.
-    pub fn new<T: 'static>(value: T) -> Self {
-        Self(Box::new(value))
-    }
-
-    /// The value, when it is a `T`.
-    pub fn downcast<T: 'static>(&self) -> Option<&T> {
-        self.0.downcast_ref()
-    }
-}
-
-/// Reads the arguments of a directive (and, of some, the block).
-pub type Read = fn(&mut Reading<'_>, &Directive) -> Result<Value, Diagnostic>;
-
 /// What a row does.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It is implemented.
-    Works(Read),
+    Works,
     /// It is accepted and does nothing, for this reason.
     WithoutEffect(&'static str),
     /// It is refused, with this advice.
@@ -175,10 +161,132 @@ pub enum Braces {
     Entries,
 }
 
-/// One directive in some contexts.
+/// Reads the arguments of a directive (and, of some, the block).
+pub(crate) type Read<T> = fn(&mut Reading<'_>, &syntax::Directive) -> Reads<T>;
+
+/// One implemented directive in some contexts, whose arguments are read as a `T`.
+///
+/// Rows are statics: a row is recognised by where it lies, so that what it read can only be taken back by itself, with
+/// its own type.
+pub(crate) struct Directive<T> {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// Where it may stand.
+    pub(crate) contexts: Contexts,
+    /// How many arguments it takes.
+    pub(crate) arity: Arity,
+    /// Arguments that mean the same as leaving it out; empty when there are none.
+    pub(crate) default: &'static str,
+    /// One sentence.
+    pub(crate) doc: &'static str,
+    /// Whether it may be repeated on one level.
+    pub(crate) repeats: bool,
+    /// Its braces.
+    pub(crate) braces: Braces,
+    /// Why it has no effect although it is read, so that what it says is checked; empty when it has one.
+    pub(crate) without_effect: &'static str,
+    /// Its reader.
+    pub(crate) read: Read<T>,
+}
+
+impl<T: 'static> Directive<T> {
+    /// What the fields of a row are unless it says otherwise: it has no default and no braces, and stands once on a level.
+    pub(crate) const fn once(read: Read<T>) -> Self {
+        Self {
+            name: "",
+            contexts: 0,
+            arity: Arity::Exactly(0),
+            default: "",
+            doc: "",
+            repeats: false,
+            braces: Braces::None,
+            without_effect: "",
+            read,
+        }
+    }
+
+    /// The same for a row that may be repeated on one level.
+    pub(crate) const fn repeated(read: Read<T>) -> Self {
+        Self { repeats: true, ..Self::once(read) }
+    }
+
+    /// Which row this is.
+    pub(crate) fn id(&'static self) -> RowId {
+        RowId(std::ptr::from_ref(self).addr())
+    }
+
+    /// What this row read; `None` when another row read it.
+    pub(crate) fn of<'v>(&'static self, value: &'v Value) -> Option<&'v T> {
+        let own = value.row == self.id();
+        own.then(|| value.value.downcast_ref().expect("what this row reads is a `T`"))
+    }
+}
+
+/// Which [`Directive`] a row is: its address, which no other static has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RowId(usize);
+
+/// What a directive says, and the row that read it. Only [`AnyDirective::read`] makes one and only [`Directive::of`]
+/// looks inside, both with the type of the same row.
+pub(crate) struct Value {
+    row: RowId,
+    value: Box<dyn Any>,
+}
+
+/// A [`Directive`], whatever it is read as.
+pub(crate) trait AnyDirective: Sync {
+    /// The row for those who need not know its type.
+    fn row(&'static self) -> Row;
+
+    /// Which row this is.
+    fn id(&'static self) -> RowId;
+
+    /// Reads a directive of this row.
+    fn read(
+        &'static self,
+        reading: &mut Reading<'_>,
+        directive: &syntax::Directive,
+    ) -> Reads<Value>;
+}
+
+impl<T: 'static> AnyDirective for Directive<T> {
+    fn row(&'static self) -> Row {
+        let (kind, doc) = match self.without_effect {
+            "" => (Kind::Works, self.doc),
+            reason => (Kind::WithoutEffect(reason), reason),
+        };
+        Row {
+            name: self.name.into(),
+            contexts: self.contexts,
+            arity: self.arity,
+            default: self.default,
+            doc,
+            repeats: self.repeats,
+            braces: self.braces,
+            kind,
+            harmless: "",
+            directive: Some(self),
+        }
+    }
+
+    fn id(&'static self) -> RowId {
+        self.id()
+    }
+
+    fn read(
+        &'static self,
+        reading: &mut Reading<'_>,
+        directive: &syntax::Directive,
+    ) -> Reads<Value> {
+        let value = (self.read)(reading, directive)?;
+        Ok(Value { row: self.id(), value: Box::new(value) })
+    }
+}
+
+/// One directive in some contexts, as the registry lists it.
 pub struct Row {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Where it may stand.
     pub contexts: Contexts,
     /// How many arguments it takes.
@@ -195,25 +303,20 @@ pub struct Row {
     pub kind: Kind,
     /// Of a refused directive: the value that asks for nothing and is accepted; empty when there is none.
     pub harmless: &'static str,
+    /// What reads it, when anything does.
+    pub(crate) directive: Option<&'static dyn AnyDirective>,
 }
 
 impl Row {
     /// Of a refused directive: accepted with this value.
-    pub(crate) const fn unless(mut self, value: &'static str) -> Self {
+    pub(crate) fn unless(mut self, value: &'static str) -> Self {
         self.harmless = value;
         self
     }
 
-    /// May be repeated on one level.
-    pub(crate) const fn many(mut self) -> Self {
-        self.repeats = true;
-        self
-    }
-
-    /// Has braces.
-    pub(crate) const fn block(mut self, braces: Braces) -> Self {
-        self.braces = braces;
-        self
+    /// Whether what it says is read: of a row without effect only to check it.
+    pub fn is_read(&self) -> bool {
+        self.directive.is_some()
     }
 
     /// Whether it may stand in `context`.
@@ -232,37 +335,15 @@ impl Row {
     }
 }
 
-/// An implemented directive.
-pub(crate) const fn works(
-    name: &'static str,
-    contexts: Contexts,
-    arity: Arity,
-    default: &'static str,
-    doc: &'static str,
-    read: Read,
-) -> Row {
-    Row {
-        name,
-        contexts,
-        arity,
-        default,
-        doc,
-        repeats: false,
-        braces: Braces::None,
-        kind: Kind::Works(read),
-        harmless: "",
-    }
-}
-
 /// A directive that is accepted without effect.
-pub(crate) const fn idle(
-    name: &'static str,
+pub(crate) fn idle(
+    name: impl Into<Cow<'static, str>>,
     contexts: Contexts,
     arity: Arity,
     reason: &'static str,
 ) -> Row {
     Row {
-        name,
+        name: name.into(),
         contexts,
         arity,
         default: "",
@@ -271,41 +352,67 @@ pub(crate) const fn idle(
         braces: Braces::None,
         kind: Kind::WithoutEffect(reason),
         harmless: "",
+        directive: None,
     }
 }
 
 /// A directive that is refused.
-pub(crate) const fn refused(
-    name: &'static str,
+pub(crate) fn refused(
+    name: impl Into<Cow<'static, str>>,
     contexts: Contexts,
     arity: Arity,
     advice: &'static str,
 ) -> Row {
     Row {
-        name,
-        contexts,
-        arity,
-        default: "",
-        doc: advice,
-        repeats: true,
-        braces: Braces::None,
         kind: Kind::Refused(advice),
         harmless: if matches!(arity, Arity::Flag) { "off" } else { "" },
+        ..idle(name, contexts, arity, advice)
     }
 }
 
+/// The implemented rows by subject.
+static TABLES: &[&[&dyn AnyDirective]] = &[
+    crate::access::ROWS,
+    crate::auth_request::ROWS,
+    crate::core::ROWS,
+    crate::error_page::ROWS,
+    crate::files::ROWS,
+    crate::geo::ROWS,
+    crate::headers::ROWS,
+    crate::http::ROWS,
+    crate::listen::ROWS,
+    crate::location::ROWS,
+    crate::log::ROWS,
+    crate::map::ROWS,
+    crate::proxy::ROWS,
+    crate::proxy::cookies::ROWS,
+    crate::proxy::next_upstream::ROWS,
+    crate::proxy::pass::ROWS,
+    crate::proxy::redirect::ROWS,
+    crate::proxy::tls::ROWS,
+    crate::rewrite::ROWS,
+    crate::server::ROWS,
+    crate::settings::ROWS,
+    crate::tls::ROWS,
+    crate::upstream::ROWS,
+    crate::websocket::ROWS,
+];
+
 /// Every row, sorted by name; rows of one name have different contexts.
-pub fn rows() -> &'static [&'static Row] {
-    static ROWS: OnceLock<Vec<&'static Row>> = OnceLock::new();
+pub fn rows() -> &'static [Row] {
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        let mut rows: Vec<&Row> = directives::TABLES.iter().copied().flatten().collect();
-        rows.sort_by_key(|row| (row.name, row.contexts));
+        let mut rows: Vec<Row> = TABLES.iter().copied().flatten().map(|row| row.row()).collect();
+        rows.extend(crate::foreign::rows());
+        rows.extend(crate::refused::rows());
+        rows.extend(crate::without_effect::rows());
+        rows.sort_by(|left, right| (&left.name, left.contexts).cmp(&(&right.name, right.contexts)));
         rows
     })
 }
 
 /// The rows of one name.
-pub fn rows_named(name: &[u8]) -> &'static [&'static Row] {
+pub fn rows_named(name: &[u8]) -> &'static [Row] {
     let rows = rows();
     let start = rows.partition_point(|row| row.name.as_bytes() < name);
     let len = rows[start..].iter().take_while(|row| row.name.as_bytes() == name).count();
@@ -319,10 +426,10 @@ mod tests {
     use wssgate_syntax::{FileId, SourceMap, Span};
 
     use super::*;
-    use crate::draft::walk;
+    use crate::level::walk;
     use crate::paths::Paths;
     use crate::read::system_resolve;
-    use crate::resolve::default_directives;
+    use crate::scope::default_directives;
 
     #[test]
     fn a_name_has_one_row_in_each_context() {
@@ -331,7 +438,7 @@ mod tests {
             assert_ne!(row.contexts, 0, "{}", row.name);
             for context in Context::ALL.into_iter().filter(|context| row.allowed_in(*context)) {
                 assert!(
-                    seen.insert((row.name, context)),
+                    seen.insert((&row.name, context)),
                     "{} twice in {}",
                     row.name,
                     context.name()
@@ -342,15 +449,39 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_and_documented() {
-        for table in directives::TABLES {
-            let names: Vec<_> = table.iter().map(|row| row.name).collect();
+        let typed = TABLES.iter().map(|table| table.iter().map(|row| row.row()).collect());
+        for table in typed.chain([crate::refused::rows(), crate::without_effect::rows()]) {
+            let names: Vec<_> = Vec::from_iter(table).into_iter().map(|row| row.name).collect();
             assert!(names.is_sorted(), "{names:?}");
         }
         for row in rows() {
             assert!(row.doc.len() > 10, "{}", row.name);
             let sentence = row.doc.ends_with('.') && row.doc.starts_with(char::is_uppercase);
-            assert!(sentence || !matches!(row.kind, Kind::Works(_)), "{}: {}", row.name, row.doc);
+            assert!(sentence || !matches!(row.kind, Kind::Works), "{}: {}", row.name, row.doc);
         }
+    }
+
+    /// A row that its table forgets would be unknown to everybody but the settings that ask for it.
+    #[test]
+    fn every_row_is_listed() {
+        fn count(directory: &std::path::Path) -> usize {
+            let entries = std::fs::read_dir(directory).expect("the sources are there");
+            let paths = entries.map(|entry| entry.expect("the sources can be read").path());
+            let in_one = |path: std::path::PathBuf| match path.is_dir() {
+                true => count(&path),
+                false => {
+                    let text = std::fs::read_to_string(&path).expect("sources are text");
+                    text.lines().filter(|line| is_row(line)).count()
+                }
+            };
+            paths.map(in_one).sum()
+        }
+        fn is_row(line: &str) -> bool {
+            line.starts_with("pub(crate) static ") && line.contains(": Directive<")
+        }
+        let written = count(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        let listed = rows().iter().filter(|row| row.is_read()).count();
+        assert_eq!(listed, written);
     }
 
     #[test]

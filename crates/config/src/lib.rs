@@ -3,21 +3,43 @@
 //! [`load`](load()) reads a file and everything it includes, checks every directive against its row ([`directive::rows`]), and
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
+mod access;
+mod auth_request;
+mod core;
 pub mod directive;
-mod directives;
-mod draft;
+mod error_page;
+mod files;
+mod foreign;
+mod geo;
+mod headers;
 pub mod hosts;
+mod http;
+mod level;
+mod listen;
 pub mod load;
+mod location;
+mod log;
+mod map;
 pub mod model;
 mod names;
 mod paths;
+mod proxy;
 pub mod read;
 mod reference;
+mod refused;
 pub mod regex;
 mod resolve;
+mod rewrite;
+mod scope;
+mod server;
+mod settings;
 pub mod template;
+mod tls;
+mod upstream;
 pub mod value;
 pub mod variable;
+mod websocket;
+mod without_effect;
 
 pub use load::{Failed, LoadOptions, Loaded, load};
 pub use model::Config;

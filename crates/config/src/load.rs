@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use wssgate_syntax::{Files, Main, Options, Report, SourceMap, Span};
 
 use crate::directive::Context;
-use crate::draft::walk;
+use crate::level::walk;
 use crate::model::Config;
 use crate::paths::Paths;
 use crate::read::{Reading, Resolve, system_resolve};

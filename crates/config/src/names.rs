@@ -14,6 +14,8 @@ pub(crate) struct Names {
     variables: Variables,
     undefined: HashSet<VariableId>,
     mentions: Vec<(VariableId, Span)>,
+    /// One note for each variable that is mentioned and never has a value.
+    notes: Vec<Diagnostic>,
 }
 
 /// What a name cannot become.
@@ -23,11 +25,27 @@ pub(crate) struct NotChangeable;
 impl Names {
     /// The slot of a variable that is mentioned at `span`.
     pub(crate) fn mention(&mut self, name: &str, span: Span) -> VariableId {
+        let known = self.variables.len();
         let id = self.slot(name);
+        if id.0 as usize == known {
+            self.note_emptiness(id, span);
+        }
         if self.undefined.contains(&id) {
             self.mentions.push((id, span));
         }
         id
+    }
+
+    /// Says of a variable that is new here when it has no value: to take one away in silence would mislead who logs
+    /// or hashes it.
+    fn note_emptiness(&mut self, id: VariableId, span: Span) {
+        let slot = self.variables.slot(id);
+        if let Variable::Builtin(builtin) = slot.meaning
+            && let Some(reason) = builtin.always_empty()
+        {
+            let message = format!("\"{}\" variable is always empty: {reason}", slot.name);
+            self.notes.push(Diagnostic::information(message).at(span, ""));
+        }
     }
 
     fn slot(&mut self, name: &str) -> VariableId {
@@ -144,12 +162,14 @@ impl Names {
         Ok((Part::Variable(self.mention(&name, span)), after))
     }
 
-    /// One problem for each mention of a variable that nothing defines.
-    pub(crate) fn unknown(&self) -> Vec<Diagnostic> {
+    /// One problem for each mention of a variable that nothing defines, and notes about those that are always empty.
+    pub(crate) fn problems(&mut self) -> Vec<Diagnostic> {
+        let mut problems = std::mem::take(&mut self.notes);
         let missing = self.mentions.iter().filter(|(id, _)| self.undefined.contains(id));
-        missing
-            .map(|(id, span)| self.unknown_variable(&self.variables.slot(*id).name, *span))
-            .collect()
+        problems.extend(
+            missing.map(|(id, span)| self.unknown_variable(&self.variables.slot(*id).name, *span)),
+        );
+        problems
     }
 
     fn unknown_variable(&self, name: &str, span: Span) -> Diagnostic {
@@ -158,8 +178,12 @@ impl Names {
             .map(VariableId)
             .filter(|id| !self.undefined.contains(id));
         let defined = defined.map(|id| &*self.variables.slot(id).name);
-        let help =
-            closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"));
+        let help = match name.starts_with("proxy_protocol_") {
+            true => Some("it comes with `listen … proxy_protocol`, which is not supported".into()),
+            false => {
+                closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"))
+            }
+        };
         Diagnostic::error(format!("unknown \"{name}\" variable"))
             .at(span, "nothing defines it")
             .maybe_help(help)

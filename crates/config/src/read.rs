@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{Diagnostic, Directive, Report, SourceMap, Span, Word, closest};
+use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
-use crate::directive::Value;
-use crate::model::{ListenAddr, Located, Map};
+use crate::listen::ListenAddr;
+use crate::map::Map;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
 use crate::template::{Part, Template};
-use crate::value::{self, Endpoint, Host};
+use crate::value::{self, Endpoint, Host, Located};
 
 /// Turns a host name and a port into addresses.
 pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
@@ -37,7 +37,7 @@ pub struct Reading<'a> {
 }
 
 /// The result of a reader.
-pub(crate) type Reads = Result<Value, Diagnostic>;
+pub(crate) type Reads<T> = Result<T, Diagnostic>;
 
 impl<'a> Reading<'a> {
     /// Starts with nothing read.
@@ -130,7 +130,11 @@ pub(crate) fn duplicate_variable(name: &str, span: Span) -> Diagnostic {
 }
 
 /// `"NAME" directive WHAT`: how nginx reports what a directive's own setter refuses.
-pub(crate) fn directive_problem(directive: &Directive, word: &Word, what: &str) -> Diagnostic {
+pub(crate) fn directive_problem(
+    directive: &syntax::Directive,
+    word: &Word,
+    what: &str,
+) -> Diagnostic {
     Diagnostic::error(format!("\"{}\" directive {what}", directive.name)).at(word.span, "")
 }
 
@@ -158,7 +162,7 @@ pub(crate) fn has_variables(word: &Word) -> bool {
 }
 
 /// `on` or `off`, in any case.
-pub(crate) fn on_or_off(directive: &Directive, word: &Word) -> Result<bool, Diagnostic> {
+pub(crate) fn on_or_off(directive: &syntax::Directive, word: &Word) -> Result<bool, Diagnostic> {
     if word.value.eq_ignore_ascii_case(b"on") {
         Ok(true)
     } else if word.value.eq_ignore_ascii_case(b"off") {
@@ -173,50 +177,50 @@ pub(crate) fn on_or_off(directive: &Directive, word: &Word) -> Result<bool, Diag
 }
 
 /// Reads a flag as `bool`.
-pub(crate) fn flag(_: &mut Reading<'_>, directive: &Directive) -> Reads {
-    on_or_off(directive, &directive.args[0]).map(Value::new)
+pub(crate) fn flag(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bool> {
+    on_or_off(directive, &directive.args[0])
 }
 
 /// Reads a number as `u64`.
-pub(crate) fn number(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn number(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let value = value::number(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid number"))?;
-    Ok(Value::new(value))
+    Ok(value)
 }
 
 /// Reads a size as `u64`.
-pub(crate) fn size(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn size(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let value = value::size(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
-    Ok(Value::new(value))
+    Ok(value)
 }
 
 /// Reads an offset as `u64`.
-pub(crate) fn offset(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn offset(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let value = value::offset(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
-    Ok(Value::new(value))
+    Ok(value)
 }
 
 /// Reads a time as [`Duration`].
-pub(crate) fn duration(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn duration(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
     let word = &directive.args[0];
     let value: Option<Duration> = value::duration(&word.value);
-    value.map(Value::new).ok_or_else(|| directive_problem(directive, word, "invalid value"))
+    value.ok_or_else(|| directive_problem(directive, word, "invalid value"))
 }
 
 /// Reads whole seconds as [`Duration`].
-pub(crate) fn seconds(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn seconds(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
     let word = &directive.args[0];
     let value: Option<Duration> = value::seconds(&word.value);
-    value.map(Value::new).ok_or_else(|| directive_problem(directive, word, "invalid value"))
+    value.ok_or_else(|| directive_problem(directive, word, "invalid value"))
 }
 
 /// Reads a count and a size as `(usize, usize)`.
-pub(crate) fn buffers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn buffers(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<(usize, usize)> {
     let [count_word, size_word] = &directive.args[..] else {
         unreachable!("the row asks for two arguments");
     };
@@ -226,51 +230,66 @@ pub(crate) fn buffers(_: &mut Reading<'_>, directive: &Directive) -> Reads {
         .ok_or_else(|| invalid(count_word))?;
     let size =
         value::size(&size_word.value).filter(|&size| size > 0).ok_or_else(|| invalid(size_word))?;
-    Ok(Value::new((count as usize, size as usize)))
+    Ok((count as usize, size as usize))
 }
 
 /// Reads text as `Box<[u8]>`.
-pub(crate) fn text(_: &mut Reading<'_>, directive: &Directive) -> Reads {
-    Ok(Value::new(directive.args[0].value.clone()))
+pub(crate) fn text(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Box<[u8]>> {
+    Ok(directive.args[0].value.clone())
 }
 
 /// Reads text as `Located<Box<[u8]>>`.
-pub(crate) fn located_text(_: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn located_text(
+    _: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Located<Box<[u8]>>> {
     let word = &directive.args[0];
-    Ok(Value::new(Located { value: word.value.clone(), span: word.span }))
+    Ok(Located { value: word.value.clone(), span: word.span })
 }
 
 /// Reads a text with variables as [`Template`].
-pub(crate) fn template(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
-    reading.template(&directive.args[0]).map(Value::new)
+pub(crate) fn template(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Template> {
+    reading.template(&directive.args[0])
 }
 
 /// Reads a size that may hold variables as [`Template`] (of digits, when it has none).
-pub(crate) fn size_template(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn size_template(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Template> {
     let word = &directive.args[0];
     if has_variables(word) {
         return template(reading, directive);
     }
     let bytes = value::size(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
-    Ok(Value::new(Template::text(bytes.to_string().into_bytes())))
+    Ok(Template::text(bytes.to_string().into_bytes()))
 }
 
 /// Reads a path below the configuration's directory as `Located<PathBuf>`.
-pub(crate) fn conf_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn conf_path(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Located<PathBuf>> {
     let word = &directive.args[0];
-    Ok(Value::new(Located { value: reading.paths.below_conf(&word.value), span: word.span }))
+    Ok(Located { value: reading.paths.below_conf(&word.value), span: word.span })
 }
 
 /// Reads a path below the prefix as [`PathBuf`].
-pub(crate) fn prefix_path(reading: &mut Reading<'_>, directive: &Directive) -> Reads {
+pub(crate) fn prefix_path(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<PathBuf> {
     let path: PathBuf = reading.paths.below_prefix(&directive.args[0].value);
-    Ok(Value::new(path))
+    Ok(path)
 }
 
 /// Reads a directive that says all by standing there, as `()`.
-pub(crate) fn present(_: &mut Reading<'_>, _: &Directive) -> Reads {
-    Ok(Value::new(()))
+pub(crate) fn present(_: &mut Reading<'_>, _: &syntax::Directive) -> Reads<()> {
+    Ok(())
 }
 
 /// One of a few words.

@@ -29,7 +29,7 @@ const FAMILIES: [(&str, &str); 8] = [
 pub fn reference() -> String {
     let mut out = String::from(HEAD);
     out.push_str("\n## Implemented\n");
-    for row in rows().iter().filter(|row| matches!(row.kind, Kind::Works(_))) {
+    for row in rows().iter().filter(|row| matches!(row.kind, Kind::Works)) {
         let _ = write!(out, "\n### {}\n\n{}\n\n", row.name, row.doc);
         let _ = writeln!(out, "- takes: {}", takes(row));
         if !row.default.is_empty() {
@@ -79,7 +79,7 @@ fn list(out: &mut String, reason: impl Fn(Kind) -> Option<&'static str>) {
                 value => format!(" (`{value}` is accepted)"),
             };
             let _ = writeln!(out, "| `{}` | {reason}{but} |", row.name);
-            last = row.name;
+            last = &row.name;
         }
     }
 }

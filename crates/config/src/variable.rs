@@ -129,10 +129,6 @@ builtins! {
     ProxyAddXForwardedFor "proxy_add_x_forwarded_for" "X-Forwarded-For with the client address appended",
     ProxyHost "proxy_host" "name and port of the upstream as proxy_pass says it",
     ProxyPort "proxy_port" "port of the upstream as proxy_pass says it",
-    ProxyProtocolAddr "proxy_protocol_addr" "client address of the PROXY protocol header",
-    ProxyProtocolPort "proxy_protocol_port" "client port of the PROXY protocol header",
-    ProxyProtocolServerAddr "proxy_protocol_server_addr" "server address of the PROXY protocol header",
-    ProxyProtocolServerPort "proxy_protocol_server_port" "server port of the PROXY protocol header",
     QueryString "query_string" "the same as $args",
     RealpathRoot "realpath_root" "$document_root with symbolic links resolved",
     RemoteAddr "remote_addr" "the client address",
@@ -172,10 +168,10 @@ builtins! {
     SslClientVerify "ssl_client_verify" "SUCCESS, FAILED:reason or NONE",
     SslCurve "ssl_curve" "the key exchange group in use",
     SslCurves "ssl_curves" "the groups that the client offers",
-    SslEarlyData "ssl_early_data" "1 when early data is used",
+    SslEarlyData "ssl_early_data" "always empty: early data is never accepted",
     SslProtocol "ssl_protocol" "TLSv1.2 or TLSv1.3",
     SslServerName "ssl_server_name" "the server name of the ClientHello",
-    SslSessionId "ssl_session_id" "the session identifier",
+    SslSessionId "ssl_session_id" "always empty: sessions have no identifier that we are told",
     SslSessionReused "ssl_session_reused" "r for a resumed session, else .",
     Status "status" "the response status",
     TcpinfoRcvSpace "tcpinfo_rcv_space" "receive space of the client's TCP connection in bytes; a tunnel's line has it as it was at the switch",
@@ -187,7 +183,7 @@ builtins! {
     UpstreamAddr "upstream_addr" "addresses of the peers tried",
     UpstreamBytesReceived "upstream_bytes_received" "bytes received from each peer",
     UpstreamBytesSent "upstream_bytes_sent" "bytes sent to each peer",
-    UpstreamCacheStatus "upstream_cache_status" "empty: there is no cache",
+    UpstreamCacheStatus "upstream_cache_status" "always empty: there is no cache",
     UpstreamConnectTime "upstream_connect_time" "seconds until each peer was connected",
     UpstreamHeaderTime "upstream_header_time" "seconds until each peer's head had arrived",
     UpstreamLastAddr "upstream_last_addr" "address of the last peer tried",
@@ -195,6 +191,14 @@ builtins! {
     UpstreamResponseTime "upstream_response_time" "seconds until each peer's answer was complete",
     UpstreamStatus "upstream_status" "status of each peer's answer",
     Uri "uri" "the normalised path; changes with rewrites",
+}
+
+impl Builtin {
+    /// Why the variable is known but never has a value.
+    pub fn always_empty(self) -> Option<&'static str> {
+        let row = BUILTINS.iter().find(|(_, builtin, _)| *builtin == self);
+        row.and_then(|(_, _, doc)| doc.strip_prefix("always empty: "))
+    }
 }
 
 #[cfg(test)]

@@ -188,6 +188,18 @@ fn variables_must_exist_and_may_be_defined_later() {
     assert_eq!(report.iter().next().unwrap().help.as_deref(), Some("did you mean `$remote_addr`?"));
 }
 
+/// What they hold comes with the PROXY protocol, which nobody reads.
+#[test]
+fn variables_of_the_proxy_protocol_are_refused() {
+    for name in ["addr", "port", "server_addr", "server_port"] {
+        let report = report(&in_location(&format!("return 200 $proxy_protocol_{name};")));
+        let problem = report.iter().next().unwrap();
+        assert_eq!(problem.message, format!("unknown \"proxy_protocol_{name}\" variable"));
+        let help = "it comes with `listen … proxy_protocol`, which is not supported";
+        assert_eq!(problem.help.as_deref(), Some(help));
+    }
+}
+
 #[test]
 fn maps_are_checked() {
     check(
@@ -379,6 +391,7 @@ fn addresses_and_names_are_checked() {
             ("listen 80 so_keepalive=x;", &["invalid so_keepalive value: \"x\""]),
             ("listen 80 backlog=x;", &["invalid backlog \"backlog=x\""]),
             ("listen 80 quic;", &["the \"quic\" parameter is not supported"]),
+            ("listen 80 proxy_protocol;", &["the \"proxy_protocol\" parameter is not supported"]),
             ("server_name *;", &["server name \"*\" is invalid"]),
             ("server_name a/b;", &["warn: server name \"a/b\" has suspicious symbols"]),
             ("server_name ~;", &["empty regex in server name \"~\""]),
@@ -437,6 +450,46 @@ fn what_is_refused_may_be_turned_off() {
             ("fastcgi_pass off;", &["\"fastcgi_pass\" directive is not supported"]),
         ],
     );
+}
+
+/// What a row says is checked as before, and `-t` says that nothing more is done with it.
+#[test]
+fn what_has_no_effect_may_be_checked() {
+    let small = "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+        \"proxy_buffer_size\" and one of the \"proxy_buffers\"";
+    check(
+        in_location,
+        &[
+            ("proxy_busy_buffers_size 8k;", &[]),
+            ("proxy_busy_buffers_size 1k;", &[small]),
+            (
+                "proxy_busy_buffers_size x;",
+                &["\"proxy_busy_buffers_size\" directive invalid value"],
+            ),
+        ],
+    );
+    let twice = "upstream u { server localhost; zone z 64k; zone z 64k; }";
+    check(in_http, &[(twice, &["\"zone\" directive is duplicate"])]);
+    let texts = [
+        in_location("proxy_busy_buffers_size 8k;"),
+        in_http("upstream u { server localhost; zone z 64k; }"),
+        in_main("master_process off;"),
+        in_main("env TZ=UTC; env PATH;"),
+    ];
+    for text in texts {
+        let report = report(&text);
+        let notes: Vec<_> = report.iter().map(|diagnostic| &diagnostic.message).collect();
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("directive has no effect: "), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_always_empty_is_noted_once() {
+    let report = report(&in_location("return 200 $ssl_session_id$ssl_session_id$ssl_protocol;"));
+    let notes: Vec<_> = report.iter().map(|diagnostic| &diagnostic.message).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("\"ssl_session_id\" variable is always empty: "), "{notes:?}");
 }
 
 #[test]

@@ -288,7 +288,6 @@ mod tests {
             address,
             options: ListenOptions::default(),
             ssl: false,
-            proxy_protocol: false,
             routes: Vec::new(),
             span: anywhere(),
         }

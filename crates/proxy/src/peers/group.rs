@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{Balance, Http, ListenAddr, Upstream, UpstreamServer};
-use wssgate_syntax::{FileId, Span};
 
 use super::balance::{self, Ended, Method, Ring, Rules, Selection, State, Tier};
 
@@ -136,8 +135,6 @@ impl Group {
             keepalive_requests: 0,
             keepalive_time: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,
-            zone: None,
-            span: Span::new(FileId(0), 0, 0),
         };
         Self::new(&model, None)
     }

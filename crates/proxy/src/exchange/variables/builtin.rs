@@ -94,10 +94,6 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::UpstreamBytesReceived
         | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream.attempts),
         B::UpstreamCacheStatus => None,
-        B::ProxyProtocolAddr
-        | B::ProxyProtocolPort
-        | B::ProxyProtocolServerAddr
-        | B::ProxyProtocolServerPort => None,
         B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
             tcpinfo::value(connection, variable)
         }

@@ -25,8 +25,6 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         keepalive_requests: 1000,
         keepalive_time: Duration::from_secs(3600),
         keepalive_timeout: Duration::from_secs(60),
-        zone: None,
-        span: wssgate_syntax::Span::new(wssgate_syntax::FileId(0), 0, 0),
     }
 }
 

@@ -1,0 +1,78 @@
+//! Who may come in.
+
+use std::net::IpAddr;
+
+use wssgate_syntax::{self as syntax, Diagnostic};
+
+use crate::directive::Arity::Exactly;
+use crate::directive::{AnyDirective, Directive, HSL, X};
+use crate::read::{Reading, Reads, invalid_parameter};
+use crate::scope::Scope;
+use crate::value;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ALLOW, &DENY];
+
+/// `allow`
+pub(crate) static ALLOW: Directive<AccessRule> = Directive {
+    name: "allow",
+    contexts: HSL | X,
+    arity: Exactly(1),
+    doc: "Lets an address or network in.",
+    ..Directive::repeated(rule)
+};
+
+/// `deny`
+pub(crate) static DENY: Directive<AccessRule> = Directive {
+    name: "deny",
+    contexts: HSL | X,
+    arity: Exactly(1),
+    doc: "Keeps an address or network out.",
+    ..Directive::repeated(rule)
+};
+
+/// `allow` or `deny`; the first rule that fits decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Allow or deny.
+    pub allow: bool,
+    /// Whom.
+    pub who: AccessFrom,
+}
+
+/// The parameter of `allow` and `deny`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessFrom {
+    /// `all`.
+    All,
+    /// `unix:`.
+    Unix,
+    /// An address or network: base address and prefix length.
+    Network(IpAddr, u8),
+}
+
+fn rule(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AccessRule> {
+    let word = &directive.args[0];
+    let who = if word.is("all") {
+        AccessFrom::All
+    } else if word.is("unix:") {
+        AccessFrom::Unix
+    } else {
+        let (address, bits, cut) =
+            value::network(&word.value).ok_or_else(|| invalid_parameter(word))?;
+        if cut {
+            let message = format!("low address bits of \"{word}\" are meaningless");
+            reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+        }
+        AccessFrom::Network(address, bits)
+    };
+    Ok(AccessRule { allow: directive.is("allow"), who })
+}
+
+/// `allow` and `deny` are one list.
+pub(crate) fn access(scope: &Scope<'_, '_>) -> Vec<AccessRule> {
+    let rows = [&ALLOW, &DENY];
+    scope.nearest(&rows).map_or_else(Vec::new, |level| {
+        level.lines_of(rows).filter_map(|line| line.value.cloned()).collect()
+    })
+}

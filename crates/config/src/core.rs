@@ -1,0 +1,283 @@
+//! The main level and `events`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
+
+use crate::directive::Arity::{Between, Exactly, Flag};
+use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
+use crate::level::{Level, walk};
+use crate::log::{self, ErrorLog, LogLevel, LogTarget};
+use crate::read::{
+    Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,
+};
+use crate::scope::{Scope, default_directives};
+use crate::value::{self, Located};
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &DAEMON,
+    &ENV,
+    &EVENTS,
+    &INCLUDE,
+    &MASTER_PROCESS,
+    &PID,
+    &USE,
+    &USER,
+    &WORKER_CONNECTIONS,
+    &WORKER_PROCESSES,
+    &WORKER_RLIMIT_NOFILE,
+    &WORKER_SHUTDOWN_TIMEOUT,
+    &WORKING_DIRECTORY,
+];
+
+/// `daemon`
+pub(crate) static DAEMON: Directive<bool> = Directive {
+    name: "daemon",
+    contexts: M,
+    arity: Flag,
+    default: "on",
+    doc: "Goes to the background after the start.",
+    ..Directive::once(flag)
+};
+
+/// `env`
+pub(crate) static ENV: Directive<()> = Directive {
+    name: "env",
+    contexts: M,
+    arity: Exactly(1),
+    without_effect: "this process keeps its whole environment, and no variable is added to it",
+    ..Directive::repeated(present)
+};
+
+/// `events`
+pub(crate) static EVENTS: Directive<()> = Directive {
+    name: "events",
+    contexts: M,
+    arity: Exactly(0),
+    doc: "Holds the settings of connection handling.",
+    braces: Braces::Level(Context::Events),
+    ..Directive::once(present)
+};
+
+/// `include`
+pub(crate) static INCLUDE: Directive<()> = Directive {
+    name: "include",
+    contexts: EVERYWHERE,
+    arity: Exactly(1),
+    doc: "Reads the files that match a mask in its place.",
+    ..Directive::repeated(present)
+};
+
+/// `master_process`
+pub(crate) static MASTER_PROCESS: Directive<bool> = Directive {
+    name: "master_process",
+    contexts: M,
+    arity: Flag,
+    without_effect: "there is one process in any case",
+    ..Directive::once(flag)
+};
+
+/// `pid`
+pub(crate) static PID: Directive<Option<PathBuf>> = Directive {
+    name: "pid",
+    contexts: M,
+    arity: Exactly(1),
+    default: "/run/nginx.pid",
+    doc: "Names the file that holds the process number; `off` for none.",
+    ..Directive::once(pid)
+};
+
+/// `use`
+pub(crate) static USE: Directive<EventMethod> = Directive {
+    name: "use",
+    contexts: E,
+    arity: Exactly(1),
+    doc: "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
+         less CPU; `epoll` makes each alone. Without it, and with any other method of nginx's, it is \
+         `io_uring` where the kernel lets us, so a `use epoll` that only names the best of Linux can go.",
+    ..Directive::once(event_method)
+};
+
+/// `user`
+pub(crate) static USER: Directive<User> = Directive {
+    name: "user",
+    contexts: M,
+    arity: Between(1, 2),
+    doc: "Says whom to become when started as root.",
+    ..Directive::once(user)
+};
+
+/// `worker_connections`
+pub(crate) static WORKER_CONNECTIONS: Directive<u64> = Directive {
+    name: "worker_connections",
+    contexts: E,
+    arity: Exactly(1),
+    default: "512",
+    doc: "Bounds the connections of one worker.",
+    ..Directive::once(number)
+};
+
+/// `worker_processes`
+pub(crate) static WORKER_PROCESSES: Directive<Option<usize>> = Directive {
+    name: "worker_processes",
+    contexts: M,
+    arity: Exactly(1),
+    default: "1",
+    doc: "Says how many workers there are; `auto` for one per core.",
+    ..Directive::once(workers)
+};
+
+/// `worker_rlimit_nofile`
+pub(crate) static WORKER_RLIMIT_NOFILE: Directive<u64> = Directive {
+    name: "worker_rlimit_nofile",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Sets the number of descriptors this process may open.",
+    ..Directive::once(number)
+};
+
+/// `worker_shutdown_timeout`
+pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
+    name: "worker_shutdown_timeout",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Ends connections of an old configuration after this long.",
+    ..Directive::once(duration)
+};
+
+/// `working_directory`
+pub(crate) static WORKING_DIRECTORY: Directive<PathBuf> = Directive {
+    name: "working_directory",
+    contexts: M,
+    arity: Exactly(1),
+    doc: "Changes to this directory.",
+    ..Directive::once(prefix_path)
+};
+
+const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
+
+/// The main level and `events`.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// `daemon`: go to the background.
+    pub daemon: bool,
+    /// `worker_processes`; `None` is `auto`.
+    pub worker_processes: Option<usize>,
+    /// `user`: whom to become when started as root.
+    pub user: Option<Located<User>>,
+    /// `pid`: the pid file, already relative to the prefix; `None` when `off`.
+    pub pid: Option<PathBuf>,
+    /// `error_log` lines of the main level.
+    pub error_logs: Vec<ErrorLog>,
+    /// `worker_rlimit_nofile`: descriptors this process may open.
+    pub worker_rlimit_nofile: Option<u64>,
+    /// `use`.
+    pub event_method: EventMethod,
+    /// `worker_connections`: connections per worker.
+    pub worker_connections: usize,
+    /// `worker_shutdown_timeout`: how long old connections may live after a reload or QUIT.
+    pub worker_shutdown_timeout: Option<Duration>,
+    /// `working_directory`.
+    pub working_directory: Option<PathBuf>,
+}
+
+/// `use`: how tunnels are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventMethod {
+    /// By the best method that the kernel has and allows.
+    Best,
+    /// epoll tells which sockets are ready, and each is read and written by a system call.
+    Epoll,
+    /// The same, with the calls of several sockets made at once by io_uring.
+    IoUring,
+}
+
+/// `user NAME [GROUP]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name of the user.
+    pub name: String,
+    /// Name of the group; the user's name when not given, as nginx has it.
+    pub group: String,
+}
+
+fn pid(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<PathBuf>> {
+    let word = &directive.args[0];
+    Ok((!word.is("off")).then(|| reading.paths.below_prefix(&word.value)))
+}
+
+fn event_method(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<EventMethod> {
+    let word = &directive.args[0];
+    let others = ["select", "poll", "kqueue", "/dev/poll", "eventport"];
+    let methods = [("epoll", EventMethod::Epoll), ("io_uring", EventMethod::IoUring)];
+    let others = others.map(|name| (name, EventMethod::Best));
+    let known = [&methods[..], &others[..]].concat();
+    let found = known.iter().find(|(name, _)| word.is(name));
+    let unknown = || Diagnostic::error(format!("invalid event type \"{word}\"")).at(word.span, "");
+    Ok(found.ok_or_else(unknown)?.1)
+}
+
+fn user(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<User> {
+    let name = directive.args[0].to_str_lossy().into_owned();
+    let group =
+        directive.args.get(1).map_or_else(|| name.clone(), |word| word.to_str_lossy().into_owned());
+    Ok(User { name, group })
+}
+
+fn workers(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<usize>> {
+    let word = &directive.args[0];
+    if word.is("auto") {
+        return Ok(None);
+    }
+    let count = value::number(&word.value).filter(|&count| count > 0);
+    let count = count.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    Ok(Some(count as usize))
+}
+
+pub(crate) fn core(
+    reading: &mut Reading<'_>,
+    main: &Level<'_>,
+    error_log: Option<PathBuf>,
+    nowhere: Span,
+) -> Core {
+    let main_defaults = default_directives(Context::Main, nowhere);
+    let main_defaults = walk(reading, &main_defaults, Context::Main, true);
+    let events_defaults = default_directives(Context::Events, nowhere);
+    let events_defaults = walk(reading, &events_defaults, Context::Events, true);
+    let outermost = Scope::outermost(&main_defaults);
+    let scope = outermost.inner(main);
+    let outer_events = Scope::outermost(&events_defaults);
+    let events = main.lines(&EVENTS).next();
+    let written_events = events.as_ref().and_then(|line| line.level);
+    let events_scope = written_events.map_or(outer_events, |level| outer_events.inner(level));
+    if events.is_none() {
+        let help = "add `events { }`";
+        reading.report.push(Diagnostic::error("no \"events\" section in configuration").help(help));
+    }
+    let user = main.lines(&USER).next();
+    let default_log = ErrorLog {
+        target: error_log.map_or(LogTarget::Stderr, LogTarget::File),
+        level: LogLevel::Error,
+    };
+    let error_logs = if main.has(&log::MAIN_ERROR_LOG) {
+        scope.all(&log::MAIN_ERROR_LOG)
+    } else {
+        vec![default_log]
+    };
+    Core {
+        daemon: scope.get(&DAEMON),
+        worker_processes: scope.get(&WORKER_PROCESSES),
+        user: user.and_then(|line| {
+            Some(Located { value: line.value?.clone(), span: line.directive.head() })
+        }),
+        pid: scope.get(&PID),
+        error_logs,
+        worker_rlimit_nofile: scope.maybe(&WORKER_RLIMIT_NOFILE),
+        worker_connections: events_scope.count(&WORKER_CONNECTIONS),
+        event_method: events_scope.maybe(&USE).unwrap_or(EventMethod::Best),
+        worker_shutdown_timeout: scope.maybe(&WORKER_SHUTDOWN_TIMEOUT),
+        working_directory: scope.maybe(&WORKING_DIRECTORY),
+    }
+}

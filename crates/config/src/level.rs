@@ -1,0 +1,266 @@
+//! What was written and where: the tree with every directive checked against its row and read, nothing merged.
+
+use std::collections::HashMap;
+
+use wssgate_syntax::{self as syntax, Diagnostic, closest};
+
+use crate::directive::{
+    AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value, rows, rows_named,
+};
+use crate::read::{self, Reading};
+
+/// One block: its directives in order.
+pub(crate) struct Level<'t> {
+    /// What kind of block.
+    pub(crate) context: Context,
+    entries: Vec<Entry<'t>>,
+    by_row: HashMap<RowId, Vec<usize>>,
+}
+
+/// One directive that its row has read.
+pub(crate) struct Entry<'t> {
+    /// What was written.
+    directive: &'t syntax::Directive,
+    /// What the row made of it; `None` when that failed, which is reported.
+    value: Option<Value>,
+    /// The directives in its braces.
+    level: Option<Level<'t>>,
+    row: RowId,
+}
+
+/// One directive of a known row.
+pub(crate) struct Line<'l, 't, T> {
+    /// What was written.
+    pub(crate) directive: &'t syntax::Directive,
+    /// What it says; `None` when it could not be read, which is reported.
+    pub(crate) value: Option<&'l T>,
+    /// The directives in its braces.
+    pub(crate) level: Option<&'l Level<'t>>,
+}
+
+impl<'t> Entry<'t> {
+    /// The entry as a directive of `row`, when it is one.
+    pub(crate) fn of<T: 'static>(&self, row: &'static Directive<T>) -> Option<Line<'_, 't, T>> {
+        let value = self.value.as_ref().and_then(|value| row.of(value));
+        let line = Line { directive: self.directive, value, level: self.level.as_ref() };
+        (self.row == row.id()).then_some(line)
+    }
+}
+
+impl<'t> Level<'t> {
+    /// Every directive of the block.
+    pub(crate) fn entries(&self) -> &[Entry<'t>] {
+        &self.entries
+    }
+
+    /// The directives of one row, in order.
+    pub(crate) fn lines<T: 'static>(
+        &self,
+        row: &'static Directive<T>,
+    ) -> impl DoubleEndedIterator<Item = Line<'_, 't, T>> {
+        self.indices(row.id()).iter().filter_map(|&index| self.entries[index].of(row))
+    }
+
+    /// The directives of several rows, in order.
+    pub(crate) fn lines_of<T: 'static, const N: usize>(
+        &self,
+        rows: [&'static Directive<T>; N],
+    ) -> impl Iterator<Item = Line<'_, 't, T>> {
+        self.entries.iter().filter_map(move |entry| rows.iter().find_map(|row| entry.of(row)))
+    }
+
+    /// What the directives of one row say, in order, without those that could not be read.
+    pub(crate) fn values<T: Clone + 'static>(
+        &self,
+        row: &'static Directive<T>,
+    ) -> impl Iterator<Item = T> {
+        self.lines(row).filter_map(|line| line.value.cloned())
+    }
+
+    /// What the last directive of one row says.
+    pub(crate) fn last<T: Clone + 'static>(&self, row: &'static Directive<T>) -> Option<T> {
+        self.lines(row).next_back()?.value.cloned()
+    }
+
+    /// Whether a directive of this row was written here, well or badly.
+    pub(crate) fn has<T: 'static>(&self, row: &'static Directive<T>) -> bool {
+        !self.indices(row.id()).is_empty()
+    }
+
+    fn indices(&self, row: RowId) -> &[usize] {
+        self.by_row.get(&row).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads the directives of one block. `sure` is false when braces are missing somewhere, so that nothing can be said
+/// about where a directive may stand.
+pub(crate) fn walk<'t>(
+    reading: &mut Reading<'_>,
+    directives: &'t [syntax::Directive],
+    context: Context,
+    sure: bool,
+) -> Level<'t> {
+    let mut level = Level { context, entries: Vec::new(), by_row: HashMap::new() };
+    for directive in directives {
+        match read_directive(reading, directive, &level, sure) {
+            Ok(Some(entry)) => {
+                level.by_row.entry(entry.row).or_default().push(level.entries.len());
+                level.entries.push(entry);
+            }
+            Ok(None) => {}
+            Err(problem) => reading.report.push(problem),
+        }
+    }
+    level
+}
+
+/// Checks one directive against its row and reads it; `None` for what has no effect here.
+fn read_directive<'t>(
+    reading: &mut Reading<'_>,
+    directive: &'t syntax::Directive,
+    level: &Level<'_>,
+    sure: bool,
+) -> Result<Option<Entry<'t>>, Diagnostic> {
+    let Some(row) = row_of(directive, level.context, sure)? else {
+        return Ok(None);
+    };
+    if let Kind::Refused(advice) = row.kind {
+        if is_harmless(directive, row) {
+            return Ok(None);
+        }
+        let message = format!("\"{}\" directive is not supported", row.name);
+        return Err(Diagnostic::error(message).at(directive.head(), "").help(advice));
+    }
+    check_shape(reading, directive, row)?;
+    if let Kind::WithoutEffect(reason) = row.kind {
+        note_absence(reading, directive, row, reason)?;
+    }
+    let Some(typed) = row.directive else {
+        return Ok(None);
+    };
+    check_repetition(directive, level, row, typed.id())?;
+    Ok(Some(read_entry(reading, row, typed, directive, level.context, sure)))
+}
+
+/// The row of a name in a context; `None` when nothing can be said about where the directive stands.
+fn row_of(
+    directive: &syntax::Directive,
+    context: Context,
+    sure: bool,
+) -> Result<Option<&'static Row>, Diagnostic> {
+    let named = rows_named(&directive.name.value);
+    if named.is_empty() {
+        return Err(unknown(directive, context));
+    }
+    match named.iter().find(|row| row.allowed_in(context)) {
+        None if sure => Err(misplaced(directive, context, named)),
+        found => Ok(found),
+    }
+}
+
+/// Whether a refused directive asks for nothing.
+fn is_harmless(directive: &syntax::Directive, row: &Row) -> bool {
+    matches!(&directive.args[..], [word] if !row.harmless.is_empty() && word.is(row.harmless))
+}
+
+/// Says once for each name that it has no effect.
+fn note_absence(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+    row: &'static Row,
+    reason: &str,
+) -> Result<(), Diagnostic> {
+    if row.arity == Arity::Flag {
+        read::on_or_off(directive, &directive.args[0])?;
+    }
+    if reading.noted.insert(&row.name) {
+        let message = format!("\"{}\" directive has no effect: {reason}", row.name);
+        reading.report.push(Diagnostic::information(message).at(directive.head(), ""));
+    }
+    Ok(())
+}
+
+fn check_repetition(
+    directive: &syntax::Directive,
+    level: &Level<'_>,
+    row: &Row,
+    id: RowId,
+) -> Result<(), Diagnostic> {
+    let Some(&first) = level.indices(id).first().filter(|_| !row.repeats) else {
+        return Ok(());
+    };
+    Err(Diagnostic::error(format!("\"{}\" directive is duplicate", row.name))
+        .at(directive.head(), "")
+        .at(level.entries[first].directive.head(), "first given here"))
+}
+
+/// Braces and the number of arguments.
+fn check_shape(
+    reading: &Reading<'_>,
+    directive: &syntax::Directive,
+    row: &Row,
+) -> Result<(), Diagnostic> {
+    let name = &row.name;
+    match (&directive.block, row.braces) {
+        (Some(_), Braces::None) => {
+            let message = format!("directive \"{name}\" is not terminated by \";\"");
+            return Err(Diagnostic::error(message).at(directive.head(), "`;` is missing"));
+        }
+        (None, braces) if braces != Braces::None => {
+            let message = format!("directive \"{name}\" has no opening \"{{\"");
+            return Err(Diagnostic::error(message).at(directive.head(), "`{` is missing"));
+        }
+        _ => {}
+    }
+    if row.arity.allows(directive.args.len()) {
+        return Ok(());
+    }
+    let problem = Diagnostic::error(format!("invalid number of arguments in \"{name}\" directive"))
+        .at(directive.head(), format!("takes {}", row.arity.words()));
+    let swallowed = directive.swallowed(reading.sources, |word| !rows_named(word).is_empty());
+    Err(problem.maybe_help(swallowed.map(|word| format!("is the `;` before `{word}` missing?"))))
+}
+
+fn read_entry<'t>(
+    reading: &mut Reading<'_>,
+    row: &Row,
+    typed: &'static dyn AnyDirective,
+    directive: &'t syntax::Directive,
+    context: Context,
+    sure: bool,
+) -> Entry<'t> {
+    let value = match typed.read(reading, directive) {
+        Ok(value) => Some(value),
+        Err(problem) => {
+            reading.report.push(problem);
+            None
+        }
+    };
+    let inner = match row.braces {
+        Braces::None | Braces::Entries => None,
+        Braces::Level(context) => Some(context),
+        Braces::If if context == Context::Server => Some(Context::ServerIf),
+        Braces::If => Some(Context::LocationIf),
+    };
+    let level = inner
+        .zip(directive.block.as_ref())
+        .map(|(context, block)| walk(reading, &block.directives, context, sure));
+    Entry { directive, value, level, row: typed.id() }
+}
+
+fn unknown(directive: &syntax::Directive, context: Context) -> Diagnostic {
+    let name = directive.name.as_bytes();
+    let here = rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
+    let anywhere = rows().iter().map(|row| &*row.name);
+    let close = closest(name, here).or_else(|| closest(name, anywhere));
+    Diagnostic::error(format!("unknown directive \"{}\"", directive.name))
+        .at(directive.name.span, format!("not known in `{}`", context.name()))
+        .maybe_help(close.map(|close| format!("did you mean `{close}`?")))
+}
+
+fn misplaced(directive: &syntax::Directive, context: Context, named: &[Row]) -> Diagnostic {
+    let places: Vec<_> = named.iter().map(|row| row.context_names()).collect();
+    Diagnostic::error(format!("\"{}\" directive is not allowed here", directive.name))
+        .at(directive.name.span, format!("this is `{}`", context.name()))
+        .help(format!("it may stand in: {}", places.join(", ")))
+}

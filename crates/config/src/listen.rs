@@ -1,0 +1,505 @@
+//! What to bind, and which server answers there.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
+
+use crate::directive::Arity::AtLeast;
+use crate::directive::{AnyDirective, Directive, S};
+use crate::hosts::{HostPattern, HostTable};
+use crate::level::Level;
+use crate::read::{Reading, Reads, parameter, unknown_parameter};
+use crate::resolve::Resolver;
+use crate::server::{self, ServerId, ServerName, server_names};
+use crate::value::{self, Form, Host};
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&LISTEN];
+
+/// `listen`
+pub(crate) static LISTEN: Directive<Listen> = Directive {
+    name: "listen",
+    contexts: S,
+    arity: AtLeast(1),
+    doc: "Accepts connections at an address.",
+    ..Directive::repeated(listen)
+};
+
+/// A place to listen or to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddr {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// One socket to bind.
+#[derive(Debug)]
+pub struct ListenSocket {
+    /// The address.
+    pub address: ListenAddr,
+    /// The options of its `listen` lines, taken together.
+    pub options: ListenOptions,
+    /// Whether clients speak TLS here.
+    pub ssl: bool,
+    /// The virtual servers by local address: a wildcard socket also serves the specific addresses
+    /// of the same port. The entry equal to the connection's local address applies, else the one
+    /// equal to `address`, which is always the last.
+    pub routes: Vec<AddressRoute>,
+    /// Where it was first written.
+    pub span: Span,
+}
+
+/// Socket options of `listen`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// `backlog=N`; the platform's default (511) when absent.
+    pub backlog: Option<u32>,
+    /// `rcvbuf=`, bytes.
+    pub rcvbuf: Option<usize>,
+    /// `sndbuf=`, bytes.
+    pub sndbuf: Option<usize>,
+    /// `ipv6only=`; on when absent.
+    pub ipv6only: Option<bool>,
+    /// `reuseport`: one socket for each worker (we do that anyway when there are several).
+    pub reuseport: bool,
+    /// `deferred`.
+    pub deferred: bool,
+    /// `fastopen=N`.
+    pub fastopen: Option<u32>,
+    /// `so_keepalive=`.
+    pub so_keepalive: Option<KeepaliveOption>,
+}
+
+/// `so_keepalive=on|off|[idle]:[interval]:[count]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeepaliveOption {
+    /// Turned off.
+    Off,
+    /// Turned on, with what the system's defaults do not say.
+    On {
+        /// Idle time before the first probe.
+        idle: Option<Duration>,
+        /// Time between probes.
+        interval: Option<Duration>,
+        /// Unanswered probes until the connection is dropped.
+        count: Option<u32>,
+    },
+}
+
+/// The virtual servers of one address.
+#[derive(Debug)]
+pub struct AddressRoute {
+    /// The address of the `listen` line.
+    pub address: ListenAddr,
+    /// The server for unknown names.
+    pub default_server: ServerId,
+    /// Servers by name; regular expressions in the order of the file.
+    pub names: HostTable<ServerId>,
+}
+
+/// One `listen` line.
+#[derive(Clone)]
+pub(crate) struct Listen {
+    /// Every address that it means: names have several, port ranges too.
+    pub(crate) addresses: Vec<ListenAddr>,
+    pub(crate) default_server: bool,
+    pub(crate) ssl: bool,
+    /// Whether socket options are given (`bind` too): only one line of an address may do that.
+    pub(crate) set: bool,
+    pub(crate) options: ListenOptions,
+}
+
+/// A port for `listen` lines that name none.
+const DEFAULT_PORT: u16 = 80;
+
+fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Listen> {
+    let word = &directive.args[0];
+    let mut listen = Listen {
+        addresses: listen_addresses(reading, word)?,
+        default_server: false,
+        ssl: false,
+        set: false,
+        options: ListenOptions::default(),
+    };
+    for word in &directive.args[1..] {
+        match &*word.value {
+            b"default_server" | b"default" => listen.default_server = true,
+            b"ssl" => listen.ssl = true,
+            b"http2" => {
+                let message =
+                    "the \"http2\" parameter has no effect: only HTTP/1.1 is offered for now";
+                reading.report.push(Diagnostic::information(message).at(word.span, ""));
+            }
+            b"proxy_protocol" => {
+                let problem =
+                    Diagnostic::error("the \"proxy_protocol\" parameter is not supported");
+                let help = "turn the PROXY protocol off in the balancer and let it name the client in a field, \
+                            e.g. X-Forwarded-For";
+                return Err(problem
+                    .at(word.span, "its header would be taken for a request")
+                    .help(help));
+            }
+            b"quic" => {
+                let help = "HTTP/3 is not implemented; remove this line, clients use TLS over TCP";
+                return Err(Diagnostic::error("the \"quic\" parameter is not supported")
+                    .at(word.span, "")
+                    .help(help));
+            }
+            _ => {
+                socket_option(&mut listen.options, word)?;
+                listen.set = true;
+            }
+        }
+    }
+    Ok(listen)
+}
+
+fn listen_addresses(reading: &Reading<'_>, word: &Word) -> Result<Vec<ListenAddr>, Diagnostic> {
+    let problem = |what: &str| {
+        Diagnostic::error(format!("{what} in \"{word}\" of the \"listen\" directive"))
+            .at(word.span, "")
+    };
+    let mut endpoint = value::endpoint(&word.value, Form::Listen).map_err(problem)?;
+    let first = endpoint.port.unwrap_or(DEFAULT_PORT);
+    let mut addresses = Vec::new();
+    for port in first..=endpoint.last_port.unwrap_or(first) {
+        endpoint.port = Some(port);
+        let found = reading.addresses(&endpoint, DEFAULT_PORT);
+        addresses.extend(found.map_err(|_| problem("host not found"))?);
+        if matches!(endpoint.host, Host::Unix(_)) {
+            break;
+        }
+    }
+    Ok(addresses)
+}
+
+/// For suggestions.
+const PARAMETERS: &[&str] = &[
+    "backlog",
+    "bind",
+    "default_server",
+    "deferred",
+    "fastopen",
+    "ipv6only",
+    "rcvbuf",
+    "reuseport",
+    "sndbuf",
+    "so_keepalive",
+    "ssl",
+];
+
+fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnostic> {
+    let invalid =
+        |what: &str| Diagnostic::error(format!("invalid {what} \"{word}\"")).at(word.span, "");
+    let number = |text| value::number(text).and_then(|value| u32::try_from(value).ok());
+    if let Some(text) = parameter(word, "backlog=") {
+        options.backlog =
+            Some(number(text).filter(|&value| value > 0).ok_or_else(|| invalid("backlog"))?);
+    } else if let Some(text) = parameter(word, "rcvbuf=") {
+        options.rcvbuf = Some(value::size(text).ok_or_else(|| invalid("rcvbuf"))? as usize);
+    } else if let Some(text) = parameter(word, "sndbuf=") {
+        options.sndbuf = Some(value::size(text).ok_or_else(|| invalid("sndbuf"))? as usize);
+    } else if let Some(text) = parameter(word, "fastopen=") {
+        options.fastopen = Some(number(text).ok_or_else(|| invalid("fastopen"))?);
+    } else if let Some(text) = parameter(word, "ipv6only=o") {
+        options.ipv6only = Some(match text {
+            b"n" => true,
+            b"ff" => false,
+            _ => return Err(invalid("ipv6only flags")),
+        });
+    } else if let Some(text) = parameter(word, "so_keepalive=") {
+        let option = keepalive(text).ok_or_else(|| {
+            let text = wssgate_syntax::printable(text);
+            Diagnostic::error(format!("invalid so_keepalive value: \"{text}\"")).at(word.span, "")
+        })?;
+        options.so_keepalive = Some(option);
+    } else if word.is("reuseport") {
+        options.reuseport = true;
+    } else if word.is("deferred") {
+        options.deferred = true;
+    } else if !word.is("bind") {
+        return Err(unknown_parameter(word, PARAMETERS));
+    }
+    Ok(())
+}
+
+/// `on`, `off` or `[idle]:[interval]:[count]`, of which at least one is given.
+fn keepalive(text: &[u8]) -> Option<KeepaliveOption> {
+    match text {
+        b"on" => return Some(KeepaliveOption::On { idle: None, interval: None, count: None }),
+        b"off" => return Some(KeepaliveOption::Off),
+        _ => {}
+    }
+    let mut parts = text.splitn(3, |&byte| byte == b':');
+    let mut part = || parts.next().filter(|part| !part.is_empty());
+    let time = |part: Option<&[u8]>| match part {
+        None => Some(None),
+        Some(text) => value::seconds(text).map(Some),
+    };
+    let (idle, interval) = (time(part())?, time(part())?);
+    let count = match part() {
+        None => None,
+        Some(text) => Some(u32::try_from(value::number(text)?).ok()?),
+    };
+    let nothing = idle.is_none_or(|time| time.is_zero())
+        && interval.is_none_or(|time| time.is_zero())
+        && count.is_none_or(|count| count == 0);
+    (!nothing).then_some(KeepaliveOption::On { idle, interval, count })
+}
+
+/// One address with everything that `listen` lines say about it.
+struct Address {
+    address: ListenAddr,
+    servers: Vec<ServerId>,
+    default_server: Option<ServerId>,
+    /// Whether some line gave socket options.
+    set: bool,
+    options: ListenOptions,
+    ssl: bool,
+    span: Span,
+}
+
+impl Resolver<'_, '_> {
+    /// The sockets of all servers.
+    pub(crate) fn sockets(&mut self, http: &Level<'_>) -> Vec<ListenSocket> {
+        let levels: Vec<(&Level<'_>, Span)> = http
+            .lines(&server::SERVER)
+            .filter_map(|line| Some((line.level?, line.directive.head())))
+            .collect();
+        let mut addresses: Vec<Address> = Vec::new();
+        for (index, (level, span)) in levels.iter().enumerate() {
+            self.listens(&mut addresses, ServerId(index), level, *span);
+        }
+        let names: Vec<Vec<ServerName>> =
+            levels.iter().map(|(level, _)| server_names(level)).collect();
+        for address in addresses.iter().filter(|address| address.ssl) {
+            self.check_certificate(address);
+        }
+        let routes: Vec<AddressRoute> =
+            addresses.iter().map(|address| self.route(address, &names)).collect();
+        bind(addresses, routes)
+    }
+
+    fn listens(
+        &mut self,
+        addresses: &mut Vec<Address>,
+        server: ServerId,
+        level: &Level<'_>,
+        span: Span,
+    ) {
+        if !level.has(&LISTEN) {
+            let port = if privileged() { 80 } else { 8000 };
+            let any = ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)));
+            let listen = Listen {
+                addresses: vec![any],
+                default_server: false,
+                ssl: false,
+                set: false,
+                options: ListenOptions::default(),
+            };
+            self.listen(addresses, server, &listen, span);
+        }
+        for line in level.lines(&LISTEN) {
+            if let Some(listen) = line.value {
+                self.listen(addresses, server, listen, line.directive.head());
+            }
+        }
+    }
+
+    fn listen(
+        &mut self,
+        addresses: &mut Vec<Address>,
+        server: ServerId,
+        listen: &Listen,
+        span: Span,
+    ) {
+        for address in &listen.addresses {
+            match addresses.iter_mut().find(|known| known.address == *address) {
+                Some(known) => self.listen_again(known, server, listen, span),
+                None => addresses.push(Address {
+                    address: address.clone(),
+                    servers: vec![server],
+                    default_server: listen.default_server.then_some(server),
+                    set: listen.set,
+                    options: listen.options.clone(),
+                    ssl: listen.ssl,
+                    span,
+                }),
+            }
+        }
+    }
+
+    /// A further `listen` line of an address: another server, and nothing said twice.
+    fn listen_again(&mut self, known: &mut Address, server: ServerId, listen: &Listen, span: Span) {
+        let text = address_text(&known.address);
+        let first = known.span;
+        let mut problem = |message: String| {
+            let problem = Diagnostic::error(message).at(span, "");
+            self.reading.report.push(problem.at(first, "first given here"));
+        };
+        if known.servers.contains(&server) {
+            return problem(format!("a duplicate listen {text}"));
+        }
+        if listen.set && known.set {
+            problem(format!("duplicate listen options for {text}"));
+        }
+        if listen.default_server && known.default_server.is_some() {
+            problem(format!("a duplicate default server for {text}"));
+        }
+        known.servers.push(server);
+        known.ssl |= listen.ssl;
+        if listen.set {
+            known.set = true;
+            known.options = listen.options.clone();
+        }
+        if listen.default_server {
+            known.default_server = Some(server);
+        }
+    }
+
+    /// The default server of a TLS address must be able to speak TLS, or to refuse.
+    fn check_certificate(&mut self, address: &Address) {
+        let default = default_server(address);
+        let lacks = |server: &ServerId| {
+            let tls = &self.servers[server.0].tls;
+            tls.certificates.is_empty() && !tls.reject_handshake
+        };
+        let tls = &self.servers[default.0].tls;
+        let culprit = if tls.certificates.is_empty() && tls.reject_handshake {
+            // Only refusals by default: then every other server must have its own.
+            address.servers.iter().find(|server| lacks(server)).copied()
+        } else {
+            lacks(&default).then_some(default)
+        };
+        if let Some(server) = culprit {
+            let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+            let problem = Diagnostic::error(message).at(self.servers[server.0].span, "");
+            let problem = problem.at(address.span, "TLS is asked for here");
+            let help = "add `ssl_certificate` and `ssl_certificate_key`";
+            self.reading.report.push(problem.help(help));
+        }
+    }
+
+    fn route(&mut self, address: &Address, names: &[Vec<ServerName>]) -> AddressRoute {
+        let mut table = HostTable::default();
+        for server in &address.servers {
+            let mut own: HashSet<&[u8]> = HashSet::new();
+            for name in names[server.0].iter().filter(|name| own.insert(&name.text.value)) {
+                self.add_name(&mut table, address, name, *server);
+            }
+            if names[server.0].is_empty() && !table.add_exact(b"", *server) {
+                let span = self.servers[server.0].span;
+                self.conflict(b"", address, span, "another server without a name is there");
+            }
+        }
+        AddressRoute {
+            address: address.address.clone(),
+            default_server: default_server(address),
+            names: table,
+        }
+    }
+
+    fn add_name(
+        &mut self,
+        table: &mut HostTable<ServerId>,
+        address: &Address,
+        name: &ServerName,
+        server: ServerId,
+    ) {
+        let text = &name.text;
+        match (&name.regex, HostPattern::parse(&text.value)) {
+            (Some(regex), _) => table.add_regex(regex.clone(), server),
+            (None, Some(pattern)) => {
+                if !table.add(pattern, server) {
+                    self.conflict(&text.value, address, text.span, "another server has it already");
+                }
+            }
+            (None, None) => {
+                let on = address_text(&address.address);
+                let shown = printable(&text.value);
+                let message = format!("invalid server name or wildcard \"{shown}\" on {on}");
+                // nginx only looks at names where there is a choice between servers.
+                let problem = match address.servers.len() {
+                    1 => Diagnostic::warning(message),
+                    _ => Diagnostic::error(message),
+                };
+                self.reading.report.push(problem.at(text.span, "matches nothing"));
+            }
+        }
+    }
+
+    fn conflict(&mut self, name: &[u8], address: &Address, span: Span, why: &str) {
+        let (name, on) = (printable(name), address_text(&address.address));
+        let message = format!("conflicting server name \"{name}\" on {on}, ignored");
+        self.reading.report.push(Diagnostic::warning(message).at(span, why));
+    }
+}
+
+fn default_server(address: &Address) -> ServerId {
+    address.default_server.unwrap_or(address.servers[0])
+}
+
+/// Gives each address a socket, or a place on the wildcard socket of its port. nginx binds an address beside its
+/// wildcard only when the address has socket options of its own.
+fn bind(addresses: Vec<Address>, routes: Vec<AddressRoute>) -> Vec<ListenSocket> {
+    let wildcards: Vec<SocketAddr> = addresses
+        .iter()
+        .filter_map(|address| match address.address {
+            ListenAddr::Ip(address) if address.ip().is_unspecified() => Some(address),
+            _ => None,
+        })
+        .collect();
+    let mut sockets: Vec<ListenSocket> = Vec::new();
+    let mut shared: Vec<(SocketAddr, AddressRoute)> = Vec::new();
+    for (address, route) in addresses.into_iter().zip(routes) {
+        if let Some(wildcard) = wildcard_of(&address, &wildcards) {
+            shared.push((wildcard, route));
+            continue;
+        }
+        sockets.push(ListenSocket {
+            address: address.address,
+            options: address.options,
+            ssl: address.ssl,
+            routes: vec![route],
+            span: address.span,
+        });
+    }
+    for (wildcard, route) in shared {
+        let wildcard = ListenAddr::Ip(wildcard);
+        if let Some(socket) = sockets.iter_mut().find(|socket| socket.address == wildcard) {
+            socket.routes.insert(0, route);
+        }
+    }
+    sockets
+}
+
+fn wildcard_of(address: &Address, wildcards: &[SocketAddr]) -> Option<SocketAddr> {
+    let ListenAddr::Ip(own) = address.address else {
+        return None;
+    };
+    if address.set || own.ip().is_unspecified() {
+        return None;
+    }
+    let covers = |wildcard: &&SocketAddr| {
+        wildcard.port() == own.port() && wildcard.is_ipv4() == own.is_ipv4()
+    };
+    wildcards.iter().find(covers).copied()
+}
+
+fn address_text(address: &ListenAddr) -> String {
+    match address {
+        ListenAddr::Ip(address) => address.to_string(),
+        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// Whether this process may bind ports below 1024, as nginx judges it: by being root.
+fn privileged() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}

@@ -1,0 +1,449 @@
+//! Locations: what they match, how they nest, what applies in them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
+
+use crate::directive::Arity::{AtLeast, Between, Exactly};
+use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
+use crate::files::{self, MimeTypes, Root, types_of_level};
+use crate::headers::{
+    ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, fields,
+};
+use crate::proxy::ProxySettings;
+use crate::proxy::pass::{PROXY_PASS, ProxyPass};
+use crate::proxy::redirect::Redirects;
+use crate::read::{Reading, Reads, present};
+use crate::regex::Regex;
+use crate::resolve::Resolver;
+use crate::rewrite::RewriteOp;
+use crate::scope::Scope;
+use crate::settings::LocationSettings;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&EMPTY_GIF, &INTERNAL, &LIMIT_EXCEPT, &LOCATION, &STUB_STATUS];
+
+/// `empty_gif`
+pub(crate) static EMPTY_GIF: Directive<()> = Directive {
+    name: "empty_gif",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Answers with a transparent pixel.",
+    ..Directive::once(present)
+};
+
+/// `internal`
+pub(crate) static INTERNAL: Directive<()> = Directive {
+    name: "internal",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Answers only requests that were redirected inside.",
+    ..Directive::once(present)
+};
+
+/// `limit_except`
+pub(crate) static LIMIT_EXCEPT: Directive<Vec<Box<[u8]>>> = Directive {
+    name: "limit_except",
+    contexts: L,
+    arity: AtLeast(1),
+    doc: "Holds what applies to all but these methods.",
+    braces: Braces::Level(Context::LimitExcept),
+    ..Directive::once(limit_except)
+};
+
+/// `location`
+pub(crate) static LOCATION: Directive<LocationName> = Directive {
+    name: "location",
+    contexts: S | L,
+    arity: Between(1, 2),
+    doc: "Holds what applies to some paths.",
+    braces: Braces::Level(Context::Location),
+    ..Directive::repeated(location)
+};
+
+/// `stub_status`
+pub(crate) static STUB_STATUS: Directive<()> = Directive {
+    name: "stub_status",
+    contexts: S | L,
+    arity: Between(0, 1),
+    doc: "Answers with a few counters.",
+    ..Directive::once(present)
+};
+
+/// Index into [`Http::locations`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocationId(pub usize);
+
+/// One location with everything that applies in it.
+#[derive(Debug)]
+pub struct Location {
+    /// How it is matched.
+    pub kind: LocationKind,
+    /// The path, regular expression or `@name` as written; the enclosing location's for `if`.
+    pub name: Box<[u8]>,
+    /// Whether a request for the name without its final slash is redirected (a prefix ending in
+    /// `/` that is passed to an upstream).
+    pub auto_redirect: bool,
+    /// Nested locations.
+    pub locations: Locations,
+    /// Rewrite directives in order.
+    pub rewrite: Vec<RewriteOp>,
+    /// Who answers.
+    pub content: Content,
+    /// `limit_except`: methods that are exempt (upper case; `GET` includes `HEAD`) and the
+    /// location that applies to all others.
+    pub limit_except: Option<(Vec<Box<[u8]>>, LocationId)>,
+    /// Merged settings.
+    pub settings: LocationSettings,
+    /// Merged `proxy_*` settings.
+    pub proxy: ProxySettings,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// The locations of one level.
+#[derive(Clone, Debug, Default)]
+pub struct Locations {
+    /// `=` locations by path.
+    pub exact: HashMap<Box<[u8]>, LocationId>,
+    /// Prefix and `^~` locations, sorted by path, so that the longest match comes last.
+    pub prefixes: Vec<(Box<[u8]>, LocationId)>,
+    /// `~` and `~*` locations in the order of the file.
+    pub regexes: Vec<(Regex, LocationId)>,
+}
+
+/// What a location's name matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocationKind {
+    /// `location = /path`.
+    Exact,
+    /// `location /path`.
+    Prefix,
+    /// `location ^~ /path`: no regular expressions afterwards.
+    PrefixFinal,
+    /// `location ~ regex` or `~*`.
+    Regex,
+    /// `location @name`.
+    Named,
+    /// An `if` block inside a location, or the server's own level: has no name of its own.
+    Unnamed,
+}
+
+/// Who answers a request in a location.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Files below `root` or `alias`.
+    Files,
+    /// `proxy_pass`.
+    Proxy(ProxyPass),
+    /// `stub_status`.
+    StubStatus,
+    /// `empty_gif`.
+    EmptyGif,
+}
+
+/// The arguments of `location`.
+#[derive(Clone)]
+pub(crate) struct LocationName {
+    pub(crate) kind: LocationKind,
+    /// Without its modifier.
+    pub(crate) name: Box<[u8]>,
+    /// The expression of `~` and `~*`.
+    pub(crate) regex: Option<Regex>,
+}
+
+fn location(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LocationName> {
+    let (modifier, name): (&[u8], &[u8]) = match &directive.args[..] {
+        [modifier, name] => (&modifier.value, &name.value),
+        [word] => split_modifier(&word.value),
+        _ => unreachable!("the row asks for one or two arguments"),
+    };
+    let span = directive.args[directive.args.len() - 1].span;
+    let kind = match modifier {
+        b"" if name.starts_with(b"@") && directive.args.len() == 1 => LocationKind::Named,
+        b"" if directive.args.len() == 1 => LocationKind::Prefix,
+        b"=" => LocationKind::Exact,
+        b"^~" => LocationKind::PrefixFinal,
+        b"~" | b"~*" => LocationKind::Regex,
+        _ => {
+            let word = &directive.args[0];
+            let problem = Diagnostic::error(format!("invalid location modifier \"{word}\""));
+            return Err(problem.at(word.span, "one of `=`, `~`, `~*`, `^~`"));
+        }
+    };
+    let regex = match kind {
+        LocationKind::Regex => Some(reading.regex(name, modifier == b"~*", span)?),
+        _ => None,
+    };
+    Ok(LocationName { kind, name: name.into(), regex })
+}
+
+/// `location =/path` and the like: the modifier may stick to the name.
+fn split_modifier(text: &[u8]) -> (&[u8], &[u8]) {
+    match text {
+        [b'=', name @ ..] => (b"=", name),
+        [b'^', b'~', name @ ..] => (b"^~", name),
+        [b'~', b'*', name @ ..] => (b"~*", name),
+        [b'~', name @ ..] => (b"~", name),
+        name => (b"", name),
+    }
+}
+
+/// The methods that `limit_except` knows.
+const METHODS: [&str; 15] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "OPTIONS",
+    "PROPFIND",
+    "PROPPATCH",
+    "LOCK",
+    "UNLOCK",
+    "PATCH",
+    "CONNECT",
+];
+
+fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Box<[u8]>>> {
+    let mut methods: Vec<Box<[u8]>> = Vec::new();
+    for word in &directive.args {
+        let Some(method) =
+            METHODS.iter().find(|method| word.value.eq_ignore_ascii_case(method.as_bytes()))
+        else {
+            return Err(Diagnostic::error(format!("invalid method \"{word}\"")).at(word.span, ""));
+        };
+        methods.push(method.as_bytes().into());
+        if *method == "GET" {
+            methods.push(b"HEAD".as_slice().into());
+        }
+    }
+    Ok(methods)
+}
+
+/// Where a level stands among the locations.
+#[derive(Clone)]
+pub(crate) struct Position {
+    pub(crate) kind: LocationKind,
+    /// The location's name; that of the enclosing location for `if` and `limit_except`.
+    pub(crate) name: Box<[u8]>,
+    pub(crate) span: Span,
+}
+
+impl Position {
+    /// The server's own level.
+    pub(crate) fn server(span: Span) -> Self {
+        Self { kind: LocationKind::Unnamed, name: Box::default(), span }
+    }
+
+    /// An `if` or `limit_except` here.
+    pub(crate) fn unnamed(&self, span: Span) -> Self {
+        Self { kind: LocationKind::Unnamed, name: self.name.clone(), span }
+    }
+}
+
+/// What a level hands down that is not simply the nearest value.
+#[derive(Clone)]
+pub(crate) struct Inherited {
+    pub(crate) types: Arc<MimeTypes>,
+    pub(crate) root: Root,
+    pub(crate) redirects: Redirects,
+    pub(crate) add_headers: Vec<AddHeader>,
+    pub(crate) add_trailers: Vec<AddHeader>,
+    /// Only `if` and `limit_except` blocks take it over.
+    pub(crate) content: Content,
+}
+
+impl Resolver<'_, '_> {
+    /// What the `http` level hands down.
+    pub(crate) fn outermost_inheritance(&mut self, http: &Scope<'_, '_>) -> Inherited {
+        let types = [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")];
+        let types =
+            types.map(|(extension, mime)| (extension.as_bytes().into(), mime.as_bytes().into()));
+        let root = http.outer.map(|defaults| defaults.get(&files::ROOT));
+        let nothing = Inherited {
+            types: Arc::new(types.into_iter().collect()),
+            root: root.unwrap_or_else(|| http.get(&files::ROOT)),
+            redirects: Redirects { on: true, rules: None },
+            add_headers: Vec::new(),
+            add_trailers: Vec::new(),
+            content: Content::Files,
+        };
+        self.inheritance(http, &nothing, &Position::server(self.nowhere))
+    }
+
+    /// What a level hands down, given what it was handed.
+    pub(crate) fn inheritance(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        outer: &Inherited,
+        position: &Position,
+    ) -> Inherited {
+        Inherited {
+            types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
+            root: self.root(scope, position).unwrap_or_else(|| outer.root.clone()),
+            redirects: self.redirects(scope, &outer.redirects, position),
+            add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
+            add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
+            content: self.content(scope, outer, position),
+        }
+    }
+
+    fn content(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        outer: &Inherited,
+        position: &Position,
+    ) -> Content {
+        for entry in scope.level.entries().iter().rev() {
+            if entry.of(&PROXY_PASS).is_some() {
+                return self.own_pass(scope, position).map_or(Content::Files, Content::Proxy);
+            }
+            if entry.of(&STUB_STATUS).is_some() {
+                return Content::StubStatus;
+            }
+            if entry.of(&EMPTY_GIF).is_some() {
+                return Content::EmptyGif;
+            }
+        }
+        match (&position.kind, &outer.content) {
+            // `if` and `limit_except` pass on what the location around them passes on.
+            (LocationKind::Unnamed, passed @ Content::Proxy(_)) => passed.clone(),
+            _ => Content::Files,
+        }
+    }
+
+    /// Takes in the locations inside a level.
+    pub(crate) fn nested(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+        position: &Position,
+        locations: &mut Locations,
+        mut named: Option<&mut BTreeMap<Box<[u8]>, LocationId>>,
+    ) {
+        let mut seen: HashSet<(bool, Box<[u8]>)> = HashSet::new();
+        for line in scope.level.lines(&LOCATION) {
+            let (Some(name), Some(level)) = (line.value, line.level) else {
+                continue;
+            };
+            let span = line.directive.head();
+            let LocationName { kind, name, regex } = name.clone();
+            if scope.level.context == Context::Location {
+                self.check_nesting(position, &kind, &name, span);
+            }
+            let exact = kind == LocationKind::Exact;
+            if kind != LocationKind::Regex && !seen.insert((exact, name.clone())) {
+                self.duplicate_location(&kind, &name, span);
+                continue;
+            }
+            let inner_position = Position { kind: kind.clone(), name: name.clone(), span };
+            let scope = scope.inner(level);
+            let id = self.whole_location(&scope, inherited, &inner_position);
+            match (kind, regex) {
+                (LocationKind::Exact, _) => {
+                    locations.exact.insert(name, id);
+                }
+                (LocationKind::Named, _) => {
+                    if let Some(named) = named.as_deref_mut() {
+                        named.insert(name, id);
+                    }
+                }
+                (_, Some(regex)) => locations.regexes.push((regex, id)),
+                _ => locations.prefixes.push((name, id)),
+            }
+        }
+        locations.prefixes.sort_by(|left, right| left.0.cmp(&right.0));
+    }
+
+    /// Of two named locations nginx silently takes the first; of others it wants only one.
+    fn duplicate_location(&mut self, kind: &LocationKind, name: &[u8], span: Span) {
+        let message = format!("duplicate location \"{}\"", printable(name));
+        let problem = match kind {
+            LocationKind::Named => Diagnostic::warning(message).at(span, "never used"),
+            _ => Diagnostic::error(message).at(span, ""),
+        };
+        self.reading.report.push(problem);
+    }
+
+    fn check_nesting(&mut self, outer: &Position, kind: &LocationKind, name: &[u8], span: Span) {
+        let inside = name.starts_with(&outer.name);
+        let (name, outer_name) = (printable(name), printable(&outer.name));
+        let message = match (&outer.kind, kind) {
+            (LocationKind::Exact, _) => {
+                format!("location \"{name}\" cannot be inside the exact location \"{outer_name}\"")
+            }
+            (LocationKind::Named, _) => {
+                format!("location \"{name}\" cannot be inside the named location \"{outer_name}\"")
+            }
+            (_, LocationKind::Named) => {
+                format!("named location \"{name}\" can be on the server level only")
+            }
+            (_, LocationKind::Regex) => return,
+            _ if inside => return,
+            _ => format!("location \"{name}\" is outside location \"{outer_name}\""),
+        };
+        let problem = Diagnostic::error(message).at(span, "");
+        self.reading.report.push(problem.at(outer.span, "inside of this"));
+    }
+
+    /// A location with everything inside it.
+    fn whole_location(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        outer: &Inherited,
+        position: &Position,
+    ) -> LocationId {
+        let inherited = self.inheritance(scope, outer, position);
+        let rewrite = self.rewrite_ops(scope, &inherited, position);
+        let mut locations = Locations::default();
+        self.nested(scope, &inherited, position, &mut locations, None);
+        self.location(scope, &inherited, position, locations, rewrite)
+    }
+
+    /// Builds a location of what applies on its level.
+    pub(crate) fn location(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+        position: &Position,
+        locations: Locations,
+        rewrite: Vec<RewriteOp>,
+    ) -> LocationId {
+        let limit_except = self.limit_except(scope, inherited, position);
+        let own_pass = scope.level.has(&PROXY_PASS);
+        let settings = self.settings(scope, inherited);
+        let proxy = self.proxy_settings(scope, &inherited.redirects, &inherited.content);
+        let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
+        self.locations.push(Location {
+            kind: position.kind.clone(),
+            name: position.name.clone(),
+            auto_redirect: own_pass && plain && position.name.ends_with(b"/"),
+            locations,
+            rewrite,
+            content: inherited.content.clone(),
+            limit_except,
+            settings,
+            proxy,
+            span: position.span,
+        });
+        LocationId(self.locations.len() - 1)
+    }
+
+    fn limit_except(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+        position: &Position,
+    ) -> Option<(Vec<Box<[u8]>>, LocationId)> {
+        let line = scope.level.lines(&LIMIT_EXCEPT).next()?;
+        let level = line.level?;
+        let position = position.unnamed(line.directive.head());
+        Some((line.value?.clone(), self.whole_location(&scope.inner(level), inherited, &position)))
+    }
+}

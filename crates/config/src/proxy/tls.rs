@@ -1,0 +1,215 @@
+//! `proxy_ssl_…`: TLS towards upstreams.
+
+use std::path::PathBuf;
+
+use wssgate_syntax as syntax;
+
+use crate::directive::Arity::{AtLeast, Exactly, Flag};
+use crate::directive::{AnyDirective, Directive, HSL};
+use crate::read::{Reading, Reads, conf_path, flag, located_text, number, template};
+use crate::resolve::Resolver;
+use crate::scope::Scope;
+use crate::template::Template;
+use crate::tls::{TlsProtocols, key_file, protocols, union};
+use crate::value::Located;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &PROXY_SSL_CERTIFICATE,
+    &PROXY_SSL_CERTIFICATE_KEY,
+    &PROXY_SSL_CIPHERS,
+    &PROXY_SSL_CRL,
+    &PROXY_SSL_NAME,
+    &PROXY_SSL_PASSWORD_FILE,
+    &PROXY_SSL_PROTOCOLS,
+    &PROXY_SSL_SERVER_NAME,
+    &PROXY_SSL_SESSION_REUSE,
+    &PROXY_SSL_TRUSTED_CERTIFICATE,
+    &PROXY_SSL_VERIFY,
+    &PROXY_SSL_VERIFY_DEPTH,
+];
+
+/// `proxy_ssl_certificate`
+pub(crate) static PROXY_SSL_CERTIFICATE: Directive<Option<Located<PathBuf>>> = Directive {
+    name: "proxy_ssl_certificate",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Our certificate towards upstreams; empty for none.",
+    ..Directive::once(own_key_file)
+};
+
+/// `proxy_ssl_certificate_key`
+pub(crate) static PROXY_SSL_CERTIFICATE_KEY: Directive<Option<Located<PathBuf>>> = Directive {
+    name: "proxy_ssl_certificate_key",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The key of that certificate.",
+    ..Directive::once(own_key_file)
+};
+
+/// `proxy_ssl_ciphers`
+pub(crate) static PROXY_SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
+    name: "proxy_ssl_ciphers",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "DEFAULT",
+    doc: "Cipher suites towards upstreams.",
+    ..Directive::once(located_text)
+};
+
+/// `proxy_ssl_crl`
+pub(crate) static PROXY_SSL_CRL: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_crl",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Revoked upstream certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_name`
+pub(crate) static PROXY_SSL_NAME: Directive<Template> = Directive {
+    name: "proxy_ssl_name",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "The name that upstream certificates must have.",
+    ..Directive::once(template)
+};
+
+/// `proxy_ssl_password_file`
+pub(crate) static PROXY_SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_password_file",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Passphrases of that key, one a line; each is tried.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_protocols`
+pub(crate) static PROXY_SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
+    name: "proxy_ssl_protocols",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "TLSv1.2 TLSv1.3",
+    doc: "Protocol versions towards upstreams.",
+    ..Directive::repeated(protocols)
+};
+
+/// `proxy_ssl_server_name`
+pub(crate) static PROXY_SSL_SERVER_NAME: Directive<bool> = Directive {
+    name: "proxy_ssl_server_name",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Sends the upstream's name in the handshake.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_session_reuse`
+pub(crate) static PROXY_SSL_SESSION_REUSE: Directive<bool> = Directive {
+    name: "proxy_ssl_session_reuse",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Resumes sessions with upstreams.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_trusted_certificate`
+pub(crate) static PROXY_SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "proxy_ssl_trusted_certificate",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "CAs of upstream certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `proxy_ssl_verify`
+pub(crate) static PROXY_SSL_VERIFY: Directive<bool> = Directive {
+    name: "proxy_ssl_verify",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Verifies upstream certificates.",
+    ..Directive::once(flag)
+};
+
+/// `proxy_ssl_verify_depth`
+pub(crate) static PROXY_SSL_VERIFY_DEPTH: Directive<u64> = Directive {
+    name: "proxy_ssl_verify_depth",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1",
+    doc: "How many intermediates may stand between an upstream certificate and a root; six at the most.",
+    ..Directive::once(number)
+};
+
+/// `proxy_ssl_*`.
+#[derive(Clone, Debug)]
+pub struct ProxyTls {
+    /// `proxy_ssl_server_name`: send SNI.
+    pub server_name: bool,
+    /// `proxy_ssl_name`; `$proxy_host` without its port by default.
+    pub name: Option<Template>,
+    /// `proxy_ssl_verify`.
+    pub verify: bool,
+    /// `proxy_ssl_verify_depth`.
+    pub verify_depth: u32,
+    /// `proxy_ssl_trusted_certificate`.
+    pub trusted_certificate: Option<Located<PathBuf>>,
+    /// `proxy_ssl_crl`.
+    pub crl: Option<Located<PathBuf>>,
+    /// `proxy_ssl_certificate` and its key, without variables.
+    pub certificate: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    /// `proxy_ssl_password_file`: one passphrase a line.
+    pub password_file: Option<Located<PathBuf>>,
+    /// `proxy_ssl_protocols`.
+    pub protocols: TlsProtocols,
+    /// `proxy_ssl_ciphers`, an OpenSSL cipher string.
+    pub ciphers: Located<Box<[u8]>>,
+    /// `proxy_ssl_session_reuse`.
+    pub session_reuse: bool,
+}
+
+/// Reads a certificate or key; `None` for the empty text, which undoes what an outer level says.
+fn own_key_file(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Option<Located<PathBuf>>> {
+    if directive.args[0].value.is_empty() {
+        return Ok(None);
+    }
+    key_file(reading, directive).map(Some)
+}
+
+impl Resolver<'_, '_> {
+    pub(crate) fn proxy_tls(&mut self, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
+        let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
+        let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
+        if let (true, Some(certificate), None) = (used, &certificate, &key) {
+            let path = certificate.value.display();
+            let message =
+                format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
+            self.error(message, certificate.span);
+        }
+        let verify: bool = scope.get(&PROXY_SSL_VERIFY);
+        let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
+        if used && verify && trusted_certificate.is_none() {
+            let message = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
+            let written = scope.written_at(&PROXY_SSL_VERIFY, self.nowhere);
+            self.error(message, written.unwrap_or(self.nowhere));
+        }
+        ProxyTls {
+            server_name: scope.get(&PROXY_SSL_SERVER_NAME),
+            name: scope.maybe(&PROXY_SSL_NAME),
+            verify,
+            verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
+            trusted_certificate,
+            crl: scope.maybe(&PROXY_SSL_CRL),
+            certificate: certificate.zip(key),
+            password_file: scope.maybe(&PROXY_SSL_PASSWORD_FILE),
+            protocols: union(&scope.all(&PROXY_SSL_PROTOCOLS)),
+            ciphers: scope.get(&PROXY_SSL_CIPHERS),
+            session_reuse: scope.get(&PROXY_SSL_SESSION_REUSE),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! nginx's directives that are not implemented and cannot be left out: each with what to do instead.
+
+use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
+use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, U, X, refused};
+
+const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
+const CHARSET: &str = "put the charset into `default_type` and `types`";
+const COOKIES: &str = "set the cookie in the upstream";
+const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
+const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
+const FILES: &str = "serve files that need this elsewhere";
+const GEO: &str = "use `geo` with a list of networks";
+const HTTP_ONLY: &str = "only HTTP is proxied; run it in a server of its own";
+const KEY_FILES: &str = "keep private keys in files";
+const LIMITS: &str = "limits are not implemented yet; remove the line if the upstream limits";
+const LINKS: &str = "let the upstream check the link";
+const LISTINGS: &str = "serve directory listings elsewhere";
+const MEDIA: &str = "serve media elsewhere";
+const MIRROR: &str = "copy traffic in the upstream";
+const PAGES: &str = "change the page in the upstream";
+const PASSWORDS: &str =
+    "let the upstream ask for the password, or restrict by `allow` and `ssl_verify_client`";
+const PERL: &str = "do the computation in the upstream";
+const POST_ACTION: &str = "let the upstream do what follows a request";
+const RANGES: &str = "remove the line: one range of a file is served";
+const REAL_IP: &str = "the client address is that of the connection; pass X-Forwarded-For on";
+const REFERER: &str = "compare `$http_referer` in a `map`";
+const SATISFY: &str = "remove the line: all access rules must allow";
+const SSL_FLAG: &str = "nginx has no such directive any more: write `listen 443 ssl;`";
+const STORE: &str = "store answers in the upstream";
+const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
+const USER_AGENT: &str = "compare `$http_user_agent` in a `map`";
+const WEBDAV: &str = "serve WebDAV elsewhere";
+const WHOLE_PAGE: &str = "let the upstream make the whole page";
+const XSLT: &str = "transform documents in the upstream";
+
+/// The rows.
+pub(crate) fn rows() -> Vec<Row> {
+    vec![
+        refused("add_after_body", HSL, Exactly(1), WHOLE_PAGE),
+        refused("add_before_body", HSL, Exactly(1), WHOLE_PAGE),
+        refused("ancient_browser", HSL, AtLeast(1), USER_AGENT),
+        refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
+        refused("auth_basic", H | S | L | X, Exactly(1), PASSWORDS).unless("off"),
+        refused("auth_basic_user_file", H | S | L | X, Exactly(1), PASSWORDS),
+        refused("autoindex", HSL, Flag, LISTINGS),
+        refused("charset", HSLI, Exactly(1), CHARSET).unless("off"),
+        refused("charset_map", H, Exactly(2), CHARSET),
+        refused("create_full_put_path", HSL, Flag, WEBDAV),
+        refused("dav_access", HSL, Between(1, 3), WEBDAV),
+        refused("dav_methods", HSL, AtLeast(1), WEBDAV).unless("off"),
+        refused("disable_symlinks", HSL, Between(1, 2), FILES).unless("off"),
+        refused("flv", L, Exactly(0), MEDIA),
+        refused("geoip_city", H, Between(1, 2), GEO),
+        refused("geoip_country", H, Between(1, 2), GEO),
+        refused("geoip_org", H, Between(1, 2), GEO),
+        refused("geoip_proxy", H, Exactly(1), GEO),
+        refused("geoip_proxy_recursive", H, Flag, GEO),
+        refused("image_filter", L, Between(1, 3), MEDIA),
+        refused("image_filter_buffer", HSL, Exactly(1), MEDIA),
+        refused("image_filter_interlace", HSL, Flag, MEDIA),
+        refused("image_filter_jpeg_quality", HSL, Exactly(1), MEDIA),
+        refused("image_filter_sharpen", HSL, Exactly(1), MEDIA),
+        refused("image_filter_transparency", HSL, Flag, MEDIA),
+        refused("image_filter_webp_quality", HSL, Exactly(1), MEDIA),
+        refused("least_time", U, Between(1, 2), BALANCERS),
+        refused("limit_conn", HSL, Exactly(2), LIMITS),
+        refused("limit_conn_zone", H, Exactly(2), LIMITS),
+        refused("limit_req", HSL, Between(1, 3), LIMITS),
+        refused("limit_req_zone", H, Exactly(3), LIMITS),
+        refused("mail", M, Exactly(0), HTTP_ONLY),
+        refused("max_ranges", HSL, Exactly(1), RANGES),
+        refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
+        refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),
+        refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
+        refused("modern_browser_value", HSL, Exactly(1), USER_AGENT),
+        refused("mp4", L, Exactly(0), MEDIA),
+        refused("override_charset", HSLI, Flag, CHARSET),
+        refused("perl", L | X, Exactly(1), PERL),
+        refused("perl_modules", H, Exactly(1), PERL),
+        refused("perl_require", H, Exactly(1), PERL),
+        refused("perl_set", H, Exactly(2), PERL),
+        refused("post_action", HSLI, Exactly(1), POST_ACTION),
+        refused("proxy_ssl_conf_command", HSL, Exactly(2), TLS_SETTINGS),
+        refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
+        refused("proxy_store_access", HSL, Between(1, 3), STORE),
+        refused("random_index", L, Flag, LISTINGS),
+        refused("real_ip_header", HSL, Exactly(1), REAL_IP),
+        refused("real_ip_recursive", HSL, Flag, REAL_IP),
+        refused("satisfy", HSL, Exactly(1), SATISFY).unless("all"),
+        refused("secure_link", HSL, Exactly(1), LINKS),
+        refused("secure_link_md5", HSL, Exactly(1), LINKS),
+        refused("secure_link_secret", HSL, Exactly(1), LINKS),
+        refused("set_real_ip_from", HSL, Exactly(1), REAL_IP),
+        refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
+        refused("source_charset", HSLI, Exactly(1), CHARSET),
+        refused("ssi", HSLI, Flag, PAGES),
+        refused("ssl", HS, Flag, SSL_FLAG),
+        refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
+        refused("ssl_ech_file", HS, Exactly(1), ECH),
+        refused("ssl_engine", M, Exactly(1), KEY_FILES),
+        refused("ssl_ocsp", HS, Exactly(1), CRL).unless("off"),
+        refused("ssl_ocsp_cache", HS, Exactly(1), CRL),
+        refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
+        refused("sticky", U, AtLeast(2), BALANCERS),
+        refused("stream", M, Exactly(0), HTTP_ONLY),
+        refused("sub_filter", HSL, Exactly(2), PAGES),
+        refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
+        refused("valid_referers", S | L, AtLeast(1), REFERER),
+        refused("xml_entities", HSL, Exactly(1), XSLT),
+        refused("xml_external_entities", HSL, Flag, XSLT),
+        refused("xslt_last_modified", HSL, Flag, XSLT),
+        refused("xslt_param", HSL, Exactly(2), XSLT),
+        refused("xslt_string_param", HSL, Exactly(2), XSLT),
+        refused("xslt_stylesheet", L, AtLeast(1), XSLT),
+        refused("xslt_types", HSL, AtLeast(1), XSLT),
+    ]
+}

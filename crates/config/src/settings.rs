@@ -1,0 +1,557 @@
+//! How connections, requests and answers are handled: what applies in a location beside its upstream.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wssgate_syntax as syntax;
+
+use crate::access::{AccessRule, access};
+use crate::auth_request::{AuthRequest, auth_request};
+use crate::directive::Arity::{Between, Exactly, Flag};
+use crate::directive::{AnyDirective, Directive, HSL, HSLI};
+use crate::error_page::{self, ErrorPage};
+use crate::files::{self, MimeTypes, Root, TryFiles};
+use crate::headers::{self, AddHeader, Expires};
+use crate::location::{self, Inherited};
+use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST};
+use crate::read::{
+    Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path, size,
+    size_template,
+};
+use crate::resolve::Resolver;
+use crate::scope::Scope;
+use crate::template::Template;
+use crate::value;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &ABSOLUTE_REDIRECT,
+    &CHUNKED_TRANSFER_ENCODING,
+    &CLIENT_BODY_BUFFER_SIZE,
+    &CLIENT_BODY_IN_FILE_ONLY,
+    &CLIENT_BODY_TEMP_PATH,
+    &CLIENT_BODY_TIMEOUT,
+    &CLIENT_MAX_BODY_SIZE,
+    &ETAG,
+    &IF_MODIFIED_SINCE,
+    &KEEPALIVE_REQUESTS,
+    &KEEPALIVE_TIME,
+    &KEEPALIVE_TIMEOUT,
+    &LIMIT_RATE,
+    &LIMIT_RATE_AFTER,
+    &LINGERING_CLOSE,
+    &LINGERING_TIME,
+    &LINGERING_TIMEOUT,
+    &LOG_NOT_FOUND,
+    &MSIE_PADDING,
+    &PORT_IN_REDIRECT,
+    &RESET_TIMEDOUT_CONNECTION,
+    &SEND_TIMEOUT,
+    &SERVER_NAME_IN_REDIRECT,
+    &SERVER_TOKENS,
+    &TCP_NODELAY,
+];
+
+/// `absolute_redirect`
+pub(crate) static ABSOLUTE_REDIRECT: Directive<bool> = Directive {
+    name: "absolute_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Makes our own redirects name scheme and host.",
+    ..Directive::once(flag)
+};
+
+/// `chunked_transfer_encoding`
+pub(crate) static CHUNKED_TRANSFER_ENCODING: Directive<bool> = Directive {
+    name: "chunked_transfer_encoding",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Allows chunked answers to HTTP/1.1 clients.",
+    ..Directive::once(flag)
+};
+
+/// `client_body_buffer_size`
+pub(crate) static CLIENT_BODY_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "client_body_buffer_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "16k",
+    doc: "Keeps request bodies up to this size in memory.",
+    ..Directive::once(size)
+};
+
+/// `client_body_in_file_only`
+pub(crate) static CLIENT_BODY_IN_FILE_ONLY: Directive<BodyInFile> = Directive {
+    name: "client_body_in_file_only",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "off",
+    doc: "Puts every request body into a file.",
+    ..Directive::once(body_in_file)
+};
+
+/// `client_body_temp_path`
+pub(crate) static CLIENT_BODY_TEMP_PATH: Directive<PathBuf> = Directive {
+    name: "client_body_temp_path",
+    contexts: HSL,
+    arity: Between(1, 4),
+    default: "/var/lib/nginx/body",
+    doc: "Names the directory of request bodies; levels of subdirectories are ignored.",
+    ..Directive::once(body_temp_path)
+};
+
+/// `client_body_timeout`
+pub(crate) static CLIENT_BODY_TIMEOUT: Directive<Duration> = Directive {
+    name: "client_body_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends a request whose body stops coming.",
+    ..Directive::once(duration)
+};
+
+/// `client_max_body_size`
+pub(crate) static CLIENT_MAX_BODY_SIZE: Directive<u64> = Directive {
+    name: "client_max_body_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1m",
+    doc: "Refuses larger request bodies; 0 accepts all.",
+    ..Directive::once(offset)
+};
+
+/// `etag`
+pub(crate) static ETAG: Directive<bool> = Directive {
+    name: "etag",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Adds `ETag` to files.",
+    ..Directive::once(flag)
+};
+
+/// `if_modified_since`
+pub(crate) static IF_MODIFIED_SINCE: Directive<IfModifiedSince> = Directive {
+    name: "if_modified_since",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "exact",
+    doc: "How `If-Modified-Since` is compared.",
+    ..Directive::once(if_modified_since)
+};
+
+/// `keepalive_requests`
+pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
+    name: "keepalive_requests",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1000",
+    doc: "Requests on one connection.",
+    ..Directive::once(number)
+};
+
+/// `keepalive_time`
+pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
+    name: "keepalive_time",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "1h",
+    doc: "How long one connection takes requests.",
+    ..Directive::once(duration)
+};
+
+/// `keepalive_timeout`
+pub(crate) static KEEPALIVE_TIMEOUT: Directive<Keepalive> = Directive {
+    name: "keepalive_timeout",
+    contexts: HSL,
+    arity: Between(1, 2),
+    default: "75s",
+    doc: "How long an idle connection stays; 0 closes it at once.",
+    ..Directive::once(keepalive)
+};
+
+/// `limit_rate`
+pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
+    name: "limit_rate",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "0",
+    doc: "Bytes of an answer per second; 0 is unlimited.",
+    ..Directive::once(size_template)
+};
+
+/// `limit_rate_after`
+pub(crate) static LIMIT_RATE_AFTER: Directive<Template> = Directive {
+    name: "limit_rate_after",
+    contexts: HSLI,
+    arity: Exactly(1),
+    default: "0",
+    doc: "Bytes that are sent before `limit_rate` begins.",
+    ..Directive::once(size_template)
+};
+
+/// `lingering_close`
+pub(crate) static LINGERING_CLOSE: Directive<LingeringClose> = Directive {
+    name: "lingering_close",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "on",
+    doc: "Reads on for a while before a connection is closed.",
+    ..Directive::once(lingering)
+};
+
+/// `lingering_time`
+pub(crate) static LINGERING_TIME: Directive<Duration> = Directive {
+    name: "lingering_time",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "30s",
+    doc: "How long `lingering_close` reads at most.",
+    ..Directive::once(duration)
+};
+
+/// `lingering_timeout`
+pub(crate) static LINGERING_TIMEOUT: Directive<Duration> = Directive {
+    name: "lingering_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "5s",
+    doc: "How long `lingering_close` waits for data.",
+    ..Directive::once(duration)
+};
+
+/// `log_not_found`
+pub(crate) static LOG_NOT_FOUND: Directive<bool> = Directive {
+    name: "log_not_found",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Logs files that do not exist.",
+    ..Directive::once(flag)
+};
+
+/// `msie_padding`
+pub(crate) static MSIE_PADDING: Directive<bool> = Directive {
+    name: "msie_padding",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Pads error pages for some browsers.",
+    ..Directive::once(flag)
+};
+
+/// `port_in_redirect`
+pub(crate) static PORT_IN_REDIRECT: Directive<bool> = Directive {
+    name: "port_in_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Names the port in absolute redirects.",
+    ..Directive::once(flag)
+};
+
+/// `reset_timedout_connection`
+pub(crate) static RESET_TIMEDOUT_CONNECTION: Directive<bool> = Directive {
+    name: "reset_timedout_connection",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Resets connections that timed out.",
+    ..Directive::once(flag)
+};
+
+/// `send_timeout`
+pub(crate) static SEND_TIMEOUT: Directive<Duration> = Directive {
+    name: "send_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "Ends a connection that takes nothing for this long.",
+    ..Directive::once(duration)
+};
+
+/// `server_name_in_redirect`
+pub(crate) static SERVER_NAME_IN_REDIRECT: Directive<bool> = Directive {
+    name: "server_name_in_redirect",
+    contexts: HSL,
+    arity: Flag,
+    default: "off",
+    doc: "Uses the server's first name in absolute redirects.",
+    ..Directive::once(flag)
+};
+
+/// `server_tokens`
+pub(crate) static SERVER_TOKENS: Directive<ServerTokens> = Directive {
+    name: "server_tokens",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "on",
+    doc: "What `Server` and error pages say.",
+    ..Directive::once(server_tokens)
+};
+
+/// `tcp_nodelay`
+pub(crate) static TCP_NODELAY: Directive<bool> = Directive {
+    name: "tcp_nodelay",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Sends small segments at once; `off` is obeyed in tunnels, on both sides.",
+    ..Directive::once(flag)
+};
+
+/// Settings of a location that are not about upstreams.
+#[derive(Clone, Debug)]
+pub struct LocationSettings {
+    /// `root` or `alias`.
+    pub root: Root,
+    /// `index` files, in order.
+    pub index: Vec<Template>,
+    /// `try_files`: candidates, then the last resort.
+    pub try_files: Option<TryFiles>,
+    /// `types`: extension in lower case to MIME type.
+    pub types: Arc<MimeTypes>,
+    /// `default_type`.
+    pub default_type: Box<[u8]>,
+    /// `error_page` lines.
+    pub error_pages: Vec<ErrorPage>,
+    /// `recursive_error_pages`.
+    pub recursive_error_pages: bool,
+    /// `internal`.
+    pub internal: bool,
+    /// `client_max_body_size`, bytes; 0 is unlimited.
+    pub client_max_body_size: u64,
+    /// `client_body_buffer_size`, bytes.
+    pub client_body_buffer_size: usize,
+    /// `client_body_timeout`, between two reads.
+    pub client_body_timeout: Duration,
+    /// `client_body_temp_path`.
+    pub client_body_temp_path: PathBuf,
+    /// `client_body_in_file_only`.
+    pub client_body_in_file_only: BodyInFile,
+    /// `keepalive_timeout`; zero turns keep-alive off.
+    pub keepalive_timeout: Duration,
+    /// The second parameter of `keepalive_timeout`: the `Keep-Alive: timeout=` field.
+    pub keepalive_header: Option<Duration>,
+    /// `keepalive_requests` per connection.
+    pub keepalive_requests: u64,
+    /// `keepalive_time` of a connection.
+    pub keepalive_time: Duration,
+    /// `send_timeout`, between two writes.
+    pub send_timeout: Duration,
+    /// `lingering_close`.
+    pub lingering_close: LingeringClose,
+    /// `lingering_time`.
+    pub lingering_time: Duration,
+    /// `lingering_timeout`.
+    pub lingering_timeout: Duration,
+    /// `reset_timedout_connection`.
+    pub reset_timedout_connection: bool,
+    /// `tcp_nodelay`.
+    pub tcp_nodelay: bool,
+    /// `server_tokens`.
+    pub server_tokens: ServerTokens,
+    /// `etag`.
+    pub etag: bool,
+    /// `if_modified_since`.
+    pub if_modified_since: IfModifiedSince,
+    /// `absolute_redirect`.
+    pub absolute_redirect: bool,
+    /// `port_in_redirect`.
+    pub port_in_redirect: bool,
+    /// `server_name_in_redirect`.
+    pub server_name_in_redirect: bool,
+    /// `log_not_found`.
+    pub log_not_found: bool,
+    /// `chunked_transfer_encoding`.
+    pub chunked_transfer_encoding: bool,
+    /// `msie_padding`.
+    pub msie_padding: bool,
+    /// `limit_rate`, bytes per second; `None` is unlimited.
+    pub limit_rate: Option<Template>,
+    /// `limit_rate_after`, bytes.
+    pub limit_rate_after: Option<Template>,
+    /// `log_subrequest`.
+    pub log_subrequest: bool,
+    /// `auth_request`.
+    pub auth_request: Option<AuthRequest>,
+    /// `add_header` lines.
+    pub add_headers: Vec<AddHeader>,
+    /// `add_trailer` lines.
+    pub add_trailers: Vec<AddHeader>,
+    /// `expires`.
+    pub expires: Option<Expires>,
+    /// `allow` and `deny` lines.
+    pub access: Vec<AccessRule>,
+    /// `access_log` lines; empty when `off`.
+    pub access_logs: Vec<AccessLog>,
+    /// `error_log` lines.
+    pub error_logs: Vec<ErrorLog>,
+}
+
+/// `client_body_in_file_only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyInFile {
+    /// Only when it does not fit the buffer.
+    Off,
+    /// Always, and kept afterwards.
+    On,
+    /// Always, and removed afterwards.
+    Clean,
+}
+
+/// `lingering_close`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LingeringClose {
+    /// Close at once.
+    Off,
+    /// Linger when the client may still send.
+    On,
+    /// Always linger.
+    Always,
+}
+
+/// `server_tokens`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerTokens {
+    /// `Server: nginx/VERSION`.
+    On,
+    /// `Server: nginx`.
+    Off,
+    /// With the build name.
+    Build,
+}
+
+/// `if_modified_since`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfModifiedSince {
+    /// The field is ignored.
+    Off,
+    /// 304 only for the same time.
+    Exact,
+    /// 304 for the same time or a later one.
+    Before,
+}
+
+/// `keepalive_timeout`.
+#[derive(Clone, Copy)]
+pub(crate) struct Keepalive {
+    pub(crate) timeout: Duration,
+    pub(crate) header: Option<Duration>,
+}
+
+fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Keepalive> {
+    let invalid = |word| directive_problem(directive, word, "invalid value");
+    let timeout =
+        value::duration(&directive.args[0].value).ok_or_else(|| invalid(&directive.args[0]))?;
+    let header = match directive.args.get(1) {
+        None => None,
+        Some(word) => Some(value::seconds(&word.value).ok_or_else(|| invalid(word))?),
+    };
+    Ok(Keepalive { timeout, header })
+}
+
+/// Reads a directory; the levels of subdirectories are only checked.
+fn body_temp_path(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<PathBuf> {
+    let mut sum = 0;
+    for word in &directive.args[1..] {
+        let level = value::number(&word.value).filter(|&level| level > 0 && sum + level <= 10);
+        sum += level.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    }
+    prefix_path(reading, directive)
+}
+
+fn body_in_file(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<BodyInFile> {
+    let choices = [("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean)];
+    one_of(&directive.args[0], &choices)
+}
+
+fn lingering(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LingeringClose> {
+    let choices = [
+        ("off", LingeringClose::Off),
+        ("on", LingeringClose::On),
+        ("always", LingeringClose::Always),
+    ];
+    one_of(&directive.args[0], &choices)
+}
+
+fn if_modified_since(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<IfModifiedSince> {
+    let choices = [
+        ("off", IfModifiedSince::Off),
+        ("exact", IfModifiedSince::Exact),
+        ("before", IfModifiedSince::Before),
+    ];
+    one_of(&directive.args[0], &choices)
+}
+
+/// As [`ServerTokens`], which is not `Copy`.
+fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<ServerTokens> {
+    let choices = [("on", 0), ("off", 1), ("build", 2)];
+    Ok(match one_of(&directive.args[0], &choices)? {
+        0 => ServerTokens::On,
+        1 => ServerTokens::Off,
+        _ => ServerTokens::Build,
+    })
+}
+
+impl Resolver<'_, '_> {
+    pub(crate) fn settings(
+        &mut self,
+        scope: &Scope<'_, '_>,
+        inherited: &Inherited,
+    ) -> LocationSettings {
+        let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
+        LocationSettings {
+            root: inherited.root.clone(),
+            index: scope.all(&files::INDEX).concat(),
+            try_files: scope.level.last(&files::TRY_FILES),
+            types: Arc::clone(&inherited.types),
+            default_type: scope.get(&files::DEFAULT_TYPE),
+            error_pages: scope.all(&error_page::ERROR_PAGE),
+            recursive_error_pages: scope.get(&error_page::RECURSIVE_ERROR_PAGES),
+            internal: scope.maybe(&location::INTERNAL).is_some(),
+            client_max_body_size: scope.get(&CLIENT_MAX_BODY_SIZE),
+            client_body_buffer_size: scope.count(&CLIENT_BODY_BUFFER_SIZE),
+            client_body_timeout: scope.get(&CLIENT_BODY_TIMEOUT),
+            client_body_temp_path: scope.get(&CLIENT_BODY_TEMP_PATH),
+            client_body_in_file_only: scope.get(&CLIENT_BODY_IN_FILE_ONLY),
+            keepalive_timeout: keepalive.timeout,
+            keepalive_header: keepalive.header,
+            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+            keepalive_time: scope.get(&KEEPALIVE_TIME),
+            send_timeout: scope.get(&SEND_TIMEOUT),
+            lingering_close: scope.get(&LINGERING_CLOSE),
+            lingering_time: scope.get(&LINGERING_TIME),
+            lingering_timeout: scope.get(&LINGERING_TIMEOUT),
+            reset_timedout_connection: scope.get(&RESET_TIMEDOUT_CONNECTION),
+            tcp_nodelay: scope.get(&TCP_NODELAY),
+            server_tokens: scope.get(&SERVER_TOKENS),
+            etag: scope.get(&ETAG),
+            if_modified_since: scope.get(&IF_MODIFIED_SINCE),
+            absolute_redirect: scope.get(&ABSOLUTE_REDIRECT),
+            port_in_redirect: scope.get(&PORT_IN_REDIRECT),
+            server_name_in_redirect: scope.get(&SERVER_NAME_IN_REDIRECT),
+            log_not_found: scope.get(&LOG_NOT_FOUND),
+            chunked_transfer_encoding: scope.get(&CHUNKED_TRANSFER_ENCODING),
+            msie_padding: scope.get(&MSIE_PADDING),
+            limit_rate: limit(scope.get(&LIMIT_RATE)),
+            limit_rate_after: limit(scope.get(&LIMIT_RATE_AFTER)),
+            add_headers: inherited.add_headers.clone(),
+            add_trailers: inherited.add_trailers.clone(),
+            expires: scope.maybe(&headers::EXPIRES),
+            log_subrequest: scope.get(&LOG_SUBREQUEST),
+            auth_request: auth_request(scope),
+            access: access(scope),
+            access_logs: self.access_logs(scope),
+            error_logs: self.error_logs(scope),
+        }
+    }
+}
+
+/// A rate; a fixed 0 is none.
+pub(crate) fn limit(rate: Template) -> Option<Template> {
+    Some(rate).filter(|rate| rate.as_text() != Some(b"0"))
+}

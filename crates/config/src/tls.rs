@@ -1,0 +1,443 @@
+//! TLS towards clients.
+
+pub(crate) mod session_cache;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
+
+use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
+use crate::directive::{AnyDirective, Directive, HS};
+use crate::read::{
+    Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
+    seconds, size,
+};
+use crate::resolve::Resolver;
+use crate::scope::Scope;
+use crate::tls::session_cache::{SessionCache, session_cache};
+use crate::value::Located;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &SSL_BUFFER_SIZE,
+    &SSL_CERTIFICATE,
+    &SSL_CERTIFICATE_KEY,
+    &SSL_CIPHERS,
+    &SSL_CLIENT_CERTIFICATE,
+    &SSL_CRL,
+    &SSL_DHPARAM,
+    &SSL_ECDH_CURVE,
+    &SSL_PASSWORD_FILE,
+    &SSL_PREFER_SERVER_CIPHERS,
+    &SSL_PROTOCOLS,
+    &SSL_REJECT_HANDSHAKE,
+    &SSL_SESSION_CACHE,
+    &SSL_SESSION_TICKET_KEY,
+    &SSL_SESSION_TICKETS,
+    &SSL_SESSION_TIMEOUT,
+    &SSL_TRUSTED_CERTIFICATE,
+    &SSL_VERIFY_CLIENT,
+    &SSL_VERIFY_DEPTH,
+];
+
+/// `ssl_buffer_size`
+pub(crate) static SSL_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "ssl_buffer_size",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "16k",
+    doc: "Bounds the TLS records that we send.",
+    ..Directive::once(size)
+};
+
+/// `ssl_certificate`
+pub(crate) static SSL_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "The certificate chain of a server, in PEM.",
+    ..Directive::repeated(key_file)
+};
+
+/// `ssl_certificate_key`
+pub(crate) static SSL_CERTIFICATE_KEY: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_certificate_key",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "The private key of a certificate, in PEM.",
+    ..Directive::repeated(key_file)
+};
+
+/// `ssl_ciphers`
+pub(crate) static SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
+    name: "ssl_ciphers",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "HIGH:!aNULL:!MD5",
+    doc: "Cipher suites in OpenSSL's words.",
+    ..Directive::once(located_text)
+};
+
+/// `ssl_client_certificate`
+pub(crate) static SSL_CLIENT_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_client_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "CAs of client certificates; their names are sent.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_crl`
+pub(crate) static SSL_CRL: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_crl",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Revoked client certificates.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_dhparam`
+pub(crate) static SSL_DHPARAM: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_dhparam",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Checked but not used: there are no DHE cipher suites.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_ecdh_curve`
+pub(crate) static SSL_ECDH_CURVE: Directive<Vec<Located<Box<[u8]>>>> = Directive {
+    name: "ssl_ecdh_curve",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "auto",
+    doc: "Key exchange groups, separated by colons.",
+    ..Directive::once(curves)
+};
+
+/// `ssl_password_file`
+pub(crate) static SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_password_file",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Passphrases of private keys, one a line; each is tried. Keys are PKCS#8 with AES.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_prefer_server_ciphers`
+pub(crate) static SSL_PREFER_SERVER_CIPHERS: Directive<bool> = Directive {
+    name: "ssl_prefer_server_ciphers",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Lets our order of cipher suites decide.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_protocols`
+pub(crate) static SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
+    name: "ssl_protocols",
+    contexts: HS,
+    arity: AtLeast(1),
+    default: "TLSv1.2 TLSv1.3",
+    doc: "Protocol versions.",
+    ..Directive::repeated(protocols)
+};
+
+/// `ssl_reject_handshake`
+pub(crate) static SSL_REJECT_HANDSHAKE: Directive<bool> = Directive {
+    name: "ssl_reject_handshake",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Refuses handshakes with this server's names.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_session_cache`
+pub(crate) static SSL_SESSION_CACHE: Directive<SessionCache> = Directive {
+    name: "ssl_session_cache",
+    contexts: HS,
+    arity: Between(1, 2),
+    default: "none",
+    doc: "Where sessions are kept for resumption.",
+    ..Directive::once(session_cache)
+};
+
+/// `ssl_session_ticket_key`
+pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_session_ticket_key",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Key of session tickets, for several machines.",
+    ..Directive::repeated(conf_path)
+};
+
+/// `ssl_session_tickets`
+pub(crate) static SSL_SESSION_TICKETS: Directive<bool> = Directive {
+    name: "ssl_session_tickets",
+    contexts: HS,
+    arity: Flag,
+    default: "on",
+    doc: "Allows resumption with session tickets.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_session_timeout`
+pub(crate) static SSL_SESSION_TIMEOUT: Directive<Duration> = Directive {
+    name: "ssl_session_timeout",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "5m",
+    doc: "How long a session may be resumed.",
+    ..Directive::once(seconds)
+};
+
+/// `ssl_trusted_certificate`
+pub(crate) static SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_trusted_certificate",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "CAs of client certificates; not sent.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_verify_client`
+pub(crate) static SSL_VERIFY_CLIENT: Directive<VerifyClient> = Directive {
+    name: "ssl_verify_client",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "off",
+    doc: "Whether clients must show a certificate.",
+    ..Directive::once(verify_client)
+};
+
+/// `ssl_verify_depth`
+pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
+    name: "ssl_verify_depth",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "1",
+    doc: "How many intermediates may stand between a client certificate and a root; six at the most.",
+    ..Directive::once(number)
+};
+
+/// The `ssl_*` directives of a server.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Certificate chain and key files, in pairs.
+    pub certificates: Vec<CertificateFiles>,
+    /// `ssl_password_file`: one passphrase a line.
+    pub password_file: Option<Located<PathBuf>>,
+    /// `ssl_protocols`.
+    pub protocols: TlsProtocols,
+    /// `ssl_ciphers`, an OpenSSL cipher string.
+    pub ciphers: Located<Box<[u8]>>,
+    /// `ssl_prefer_server_ciphers`.
+    pub prefer_server_ciphers: bool,
+    /// `ssl_ecdh_curve`: groups, in order; empty for `auto`.
+    pub ecdh_curves: Vec<Located<Box<[u8]>>>,
+    /// `ssl_dhparam`: checked, not used.
+    pub dhparam: Option<Located<PathBuf>>,
+    /// `ssl_session_cache`.
+    pub session_cache: SessionCache,
+    /// `ssl_session_timeout`.
+    pub session_timeout: Duration,
+    /// `ssl_session_tickets`.
+    pub session_tickets: bool,
+    /// `ssl_session_ticket_key` files.
+    pub ticket_keys: Vec<Located<PathBuf>>,
+    /// `ssl_reject_handshake`.
+    pub reject_handshake: bool,
+    /// `ssl_buffer_size`, bytes: the largest record that we send.
+    pub buffer_size: usize,
+    /// `ssl_verify_client`.
+    pub verify_client: VerifyClient,
+    /// `ssl_verify_depth`.
+    pub verify_depth: u32,
+    /// `ssl_client_certificate`.
+    pub client_certificate: Option<Located<PathBuf>>,
+    /// `ssl_trusted_certificate`.
+    pub trusted_certificate: Option<Located<PathBuf>>,
+    /// `ssl_crl`.
+    pub crl: Option<Located<PathBuf>>,
+}
+
+/// One `ssl_certificate` with its `ssl_certificate_key`.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The chain in PEM, leaf first; relative paths are below the configuration's directory.
+    pub chain: Located<PathBuf>,
+    /// The private key in PEM.
+    pub key: Located<PathBuf>,
+}
+
+/// Protocol versions; those that we do not have are named by `-t`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsProtocols {
+    /// TLS 1.2.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+}
+
+/// `ssl_verify_client`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyClient {
+    /// Not asked for.
+    Off,
+    /// Required.
+    On,
+    /// Verified when sent.
+    Optional,
+    /// Taken when sent, not verified against a CA.
+    OptionalNoCa,
+}
+
+/// Reads the path of a certificate or key, which may not be anything but a file.
+pub(crate) fn key_file(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<Located<PathBuf>> {
+    let word = &directive.args[0];
+    let refuse = |what: &str, help: &str| {
+        let message = format!("{what} in \"{}\" are not supported", directive.name);
+        Err(Diagnostic::error(message).at(word.span, "").help(help))
+    };
+    if has_variables(word) {
+        return refuse("variables", "write one `server` with its certificate for each name");
+    }
+    if ["data:", "engine:", "store:"].iter().any(|scheme| word.value.starts_with(scheme.as_bytes()))
+    {
+        return refuse(
+            "keys outside of files",
+            "write the key into a file that only root can read",
+        );
+    }
+    conf_path(reading, directive)
+}
+
+/// Reads the groups of `ssl_ecdh_curve`; none for `auto`.
+fn curves(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Located<Box<[u8]>>>> {
+    let word = &directive.args[0];
+    if word.is("auto") {
+        return Ok(Vec::<Located<Box<[u8]>>>::new());
+    }
+    let names = word.value.split(|&byte| byte == b':').filter(|name| !name.is_empty());
+    let names: Vec<_> =
+        names.map(|name| Located { value: Box::<[u8]>::from(name), span: word.span }).collect();
+    if names.is_empty() { Err(invalid_value(word)) } else { Ok(names) }
+}
+
+/// Reads protocol versions; those before TLS 1.2 are not there, which is noted.
+pub(crate) fn protocols(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<TlsProtocols> {
+    let mut protocols = TlsProtocols { tls12: false, tls13: false };
+    for word in &directive.args {
+        match word.value.to_ascii_lowercase().as_slice() {
+            b"tlsv1.2" => set(reading, &mut protocols.tls12, word),
+            b"tlsv1.3" => set(reading, &mut protocols.tls13, word),
+            b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
+                let message =
+                    format!("{word} is not offered: TLSv1.2 is the oldest version there is");
+                reading.report.push(Diagnostic::information(message).at(word.span, ""));
+            }
+            _ => return Err(invalid_value(word).help("e.g. `TLSv1.2 TLSv1.3`")),
+        }
+    }
+    if !protocols.tls12 && !protocols.tls13 {
+        let message = format!("\"{}\" leaves no protocol that is supported", directive.name);
+        return Err(Diagnostic::error(message)
+            .at(directive.head(), "")
+            .help("add `TLSv1.2 TLSv1.3`"));
+    }
+    Ok(protocols)
+}
+
+fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
+    if std::mem::replace(version, true) {
+        let message = format!("duplicate value \"{word}\"");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+}
+
+fn verify_client(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<VerifyClient> {
+    let choices = [
+        ("off", VerifyClient::Off),
+        ("on", VerifyClient::On),
+        ("optional", VerifyClient::Optional),
+        ("optional_no_ca", VerifyClient::OptionalNoCa),
+    ];
+    one_of(&directive.args[0], &choices)
+}
+
+impl Resolver<'_, '_> {
+    pub(crate) fn server_tls(&mut self, scope: &Scope<'_, '_>) -> ServerTls {
+        let chains: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE);
+        let mut keys: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE_KEY);
+        if keys.len() < chains.len() {
+            let chain = &chains[chains.len() - 1];
+            let path = printable(chain.value.as_os_str().as_encoded_bytes());
+            let message =
+                format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
+            self.error(message, chain.span);
+            // Said once is enough: elsewhere the server counts as one that has certificates.
+            keys.extend_from_slice(&chains[keys.len()..]);
+        }
+        let protocols = scope.all(&SSL_PROTOCOLS);
+        let tls = ServerTls {
+            certificates: chains
+                .into_iter()
+                .zip(keys)
+                .map(|(chain, key)| CertificateFiles { chain, key })
+                .collect(),
+            password_file: scope.maybe(&SSL_PASSWORD_FILE),
+            protocols: union(&protocols),
+            ciphers: scope.get(&SSL_CIPHERS),
+            prefer_server_ciphers: scope.get(&SSL_PREFER_SERVER_CIPHERS),
+            ecdh_curves: scope.get(&SSL_ECDH_CURVE),
+            dhparam: scope.maybe(&SSL_DHPARAM),
+            session_cache: scope.get(&SSL_SESSION_CACHE),
+            session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
+            session_tickets: scope.get(&SSL_SESSION_TICKETS),
+            ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
+            reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
+            buffer_size: scope.count(&SSL_BUFFER_SIZE),
+            verify_client: scope.get(&SSL_VERIFY_CLIENT),
+            verify_depth: scope.small(&SSL_VERIFY_DEPTH),
+            client_certificate: scope.maybe(&SSL_CLIENT_CERTIFICATE),
+            trusted_certificate: scope.maybe(&SSL_TRUSTED_CERTIFICATE),
+            crl: scope.maybe(&SSL_CRL),
+        };
+        self.check_client_verification(&tls, scope);
+        tls
+    }
+
+    /// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.
+    fn check_client_verification(&mut self, tls: &ServerTls, scope: &Scope<'_, '_>) {
+        let speaks = !tls.certificates.is_empty() || tls.reject_handshake;
+        let verifies = matches!(tls.verify_client, VerifyClient::On | VerifyClient::Optional);
+        let knows = tls.client_certificate.is_some() || tls.trusted_certificate.is_some();
+        if speaks && verifies && !knows {
+            let message =
+                "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+            let problem = Diagnostic::error(message);
+            let written = scope.written_at(&SSL_VERIFY_CLIENT, self.nowhere);
+            self.reading.report.push(match written {
+                Some(span) => problem.at(span, ""),
+                None => problem,
+            });
+        }
+    }
+}
+
+/// Versions of several lines, taken together.
+pub(crate) fn union(lines: &[TlsProtocols]) -> TlsProtocols {
+    TlsProtocols {
+        tls12: lines.iter().any(|line| line.tls12),
+        tls13: lines.iter().any(|line| line.tls13),
+    }
+}

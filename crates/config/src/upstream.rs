@@ -1,0 +1,409 @@
+//! Groups of peers: `upstream` blocks, and one group for each other host of a `proxy_pass`.
+
+pub(crate) mod server;
+
+use std::time::Duration;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
+
+use crate::directive::Arity::{AtLeast, Between, Exactly};
+use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
+use crate::level::{Level, walk};
+use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
+use crate::resolve::Resolver;
+use crate::scope::{Scope, default_directives};
+use crate::template::Template;
+use crate::upstream::server::{UpstreamServer, server};
+use crate::value::{self, Endpoint, Host, Located};
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &HASH,
+    &IP_HASH,
+    &KEEPALIVE,
+    &KEEPALIVE_REQUESTS,
+    &KEEPALIVE_TIME,
+    &KEEPALIVE_TIMEOUT,
+    &LEAST_CONN,
+    &RANDOM,
+    &SERVER,
+    &UPSTREAM,
+    &ZONE,
+];
+
+/// `hash`
+pub(crate) static HASH: Directive<Balance> = Directive {
+    name: "hash",
+    contexts: U,
+    arity: Between(1, 2),
+    doc: "Chooses a peer by a key.",
+    ..Directive::once(hash)
+};
+
+/// `ip_hash`
+pub(crate) static IP_HASH: Directive<Balance> = Directive {
+    name: "ip_hash",
+    contexts: U,
+    arity: Exactly(0),
+    doc: "Chooses a peer by the client's address.",
+    ..Directive::once(|_, _| Ok(Balance::IpHash))
+};
+
+/// `keepalive`
+pub(crate) static KEEPALIVE: Directive<u64> = Directive {
+    name: "keepalive",
+    contexts: U,
+    arity: Between(1, 2),
+    default: "32",
+    doc: "Idle connections that each worker keeps; 0 for none.",
+    ..Directive::once(keepalive)
+};
+
+/// `keepalive_requests`
+pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
+    name: "keepalive_requests",
+    contexts: U,
+    arity: Exactly(1),
+    default: "1000",
+    doc: "Requests on one upstream connection.",
+    ..Directive::once(number)
+};
+
+/// `keepalive_time`
+pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
+    name: "keepalive_time",
+    contexts: U,
+    arity: Exactly(1),
+    default: "1h",
+    doc: "How long an upstream connection takes requests.",
+    ..Directive::once(duration)
+};
+
+/// `keepalive_timeout`
+pub(crate) static KEEPALIVE_TIMEOUT: Directive<Duration> = Directive {
+    name: "keepalive_timeout",
+    contexts: U,
+    arity: Exactly(1),
+    default: "60s",
+    doc: "How long an idle upstream connection stays.",
+    ..Directive::once(duration)
+};
+
+/// `least_conn`
+pub(crate) static LEAST_CONN: Directive<Balance> = Directive {
+    name: "least_conn",
+    contexts: U,
+    arity: Exactly(0),
+    doc: "Chooses the peer with the fewest connections.",
+    ..Directive::once(|_, _| Ok(Balance::LeastConn))
+};
+
+/// `random`
+pub(crate) static RANDOM: Directive<Balance> = Directive {
+    name: "random",
+    contexts: U,
+    arity: Between(0, 2),
+    doc: "Chooses a peer by chance.",
+    ..Directive::once(random)
+};
+
+/// `server`
+pub(crate) static SERVER: Directive<UpstreamServer> = Directive {
+    name: "server",
+    contexts: U,
+    arity: AtLeast(1),
+    doc: "Adds peers.",
+    ..Directive::repeated(server)
+};
+
+/// `upstream`
+pub(crate) static UPSTREAM: Directive<Box<[u8]>> = Directive {
+    name: "upstream",
+    contexts: H,
+    arity: Exactly(1),
+    doc: "Holds a group of peers.",
+    braces: Braces::Level(Context::Upstream),
+    ..Directive::repeated(text)
+};
+
+/// `zone`
+pub(crate) static ZONE: Directive<Zone> = Directive {
+    name: "zone",
+    contexts: U,
+    arity: Between(1, 2),
+    without_effect: "workers share the state of every group",
+    ..Directive::once(zone)
+};
+
+/// Index into [`Http::upstreams`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamId(pub usize);
+
+/// A group of peers.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Name of the `upstream` block, or `host:port` of an implicit group.
+    pub name: Box<[u8]>,
+    /// Whether it is an `upstream` block.
+    pub explicit: bool,
+    /// `server` lines in order.
+    pub servers: Vec<UpstreamServer>,
+    /// How a peer is chosen.
+    pub balance: Balance,
+    /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
+    pub keepalive: usize,
+    /// `keepalive_requests` per upstream connection.
+    pub keepalive_requests: u64,
+    /// `keepalive_time` of an upstream connection.
+    pub keepalive_time: Duration,
+    /// `keepalive_timeout` of an idle upstream connection.
+    pub keepalive_timeout: Duration,
+}
+
+/// How a peer is chosen.
+#[derive(Clone, Debug)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// `least_conn`.
+    LeastConn,
+    /// `ip_hash`.
+    IpHash,
+    /// `hash KEY [consistent]`.
+    Hash {
+        /// What is hashed.
+        key: Template,
+        /// The ketama ring.
+        consistent: bool,
+    },
+    /// `random [two [least_conn]]`.
+    Random {
+        /// Draw two, take the one with fewer connections.
+        two: bool,
+    },
+}
+
+/// `keepalive N [local]`.
+fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
+    let word = &directive.args[0];
+    let count = value::number(&word.value).ok_or_else(|| {
+        Diagnostic::error(format!("invalid value \"{word}\" in \"keepalive\" directive"))
+            .at(word.span, "")
+    })?;
+    match directive.args.get(1) {
+        Some(word) if !word.is("local") => Err(invalid_parameter(word)),
+        _ => Ok(count),
+    }
+}
+
+fn hash(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
+    let consistent = match directive.args.get(1) {
+        None => false,
+        Some(word) if word.is("consistent") => true,
+        Some(word) => return Err(invalid_parameter(word)),
+    };
+    Ok(Balance::Hash { key: reading.template(&directive.args[0])?, consistent })
+}
+
+fn random(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
+    let two = match directive.args.first() {
+        None => false,
+        Some(word) if word.is("two") => true,
+        Some(word) => return Err(invalid_parameter(word)),
+    };
+    match directive.args.get(1) {
+        Some(word) if !word.is("least_conn") => Err(invalid_parameter(word)),
+        _ => Ok(Balance::Random { two }),
+    }
+}
+
+/// `zone NAME [SIZE]`.
+#[derive(Clone)]
+pub(crate) struct Zone {
+    pub(crate) name: Located<Box<[u8]>>,
+    /// Whether a size was written; one of the groups that share a zone must give it.
+    pub(crate) sized: bool,
+}
+
+fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
+    let name = &directive.args[0];
+    if name.value.is_empty() {
+        return Err(Diagnostic::error(format!("invalid zone name \"{name}\"")).at(name.span, ""));
+    }
+    let size = directive.args.get(1);
+    if let Some(word) = size {
+        let invalid =
+            || Diagnostic::error(format!("invalid zone size \"{word}\"")).at(word.span, "");
+        let size = value::size(&word.value).filter(|&size| size > 0).ok_or_else(invalid)?;
+        // Eight pages is the least that nginx accepts.
+        if size < 8 * 4096 {
+            let problem = Diagnostic::error(format!("zone \"{name}\" is too small"));
+            return Err(problem.at(word.span, ""));
+        }
+    }
+    let name = Located { value: name.value.clone(), span: name.span };
+    Ok(Zone { name, sized: size.is_some() })
+}
+
+/// The directives that say how peers are chosen.
+static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDOM];
+
+impl Resolver<'_, '_> {
+    /// Takes in every `upstream` block; they may be used before they stand.
+    pub(crate) fn upstream_blocks(&mut self, http: &Level<'_>) {
+        let defaults = default_directives(Context::Upstream, self.nowhere);
+        let defaults = walk(self.reading, &defaults, Context::Upstream, true);
+        let outermost = Scope::outermost(&defaults);
+        for line in http.lines(&UPSTREAM) {
+            let (Some(name), Some(level)) = (line.value.cloned(), line.level) else {
+                continue;
+            };
+            let span = line.directive.head();
+            let key = name.to_ascii_lowercase();
+            if self.explicit.contains_key(&key) {
+                self.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
+                continue;
+            }
+            let upstream = self.upstream(name, level, &outermost.inner(level), span);
+            self.explicit.insert(key, UpstreamId(self.upstreams.len()));
+            self.upstreams.push(upstream);
+        }
+        self.check_zones(http);
+    }
+
+    /// Groups may share a zone, but one must say how large it is.
+    fn check_zones(&mut self, http: &Level<'_>) {
+        let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
+        let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+        for zone in &zones {
+            let same = |other: &&Zone| other.name.value == zone.name.value;
+            if !zones.iter().filter(same).any(|other| other.sized) {
+                let name = printable(&zone.name.value);
+                let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));
+                let help = "add its size, e.g. `64k`";
+                self.reading.report.push(problem.at(zone.name.span, "").help(help));
+            }
+        }
+    }
+
+    fn upstream(
+        &mut self,
+        name: Box<[u8]>,
+        level: &Level<'_>,
+        scope: &Scope<'_, '_>,
+        span: Span,
+    ) -> Upstream {
+        if !level.has(&SERVER) {
+            let problem = Diagnostic::error("no servers are inside upstream");
+            self.reading.report.push(problem.at(span, "").help("add `server host:port;`"));
+        }
+        let servers: Vec<UpstreamServer> = level.values(&SERVER).collect();
+        if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+            self.error(format!("no servers in upstream \"{}\"", printable(&name)), span);
+        }
+        Upstream {
+            name,
+            explicit: true,
+            servers,
+            balance: self.balance(level),
+            keepalive: scope.count(&KEEPALIVE),
+            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+            keepalive_time: scope.get(&KEEPALIVE_TIME),
+            keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
+        }
+    }
+
+    fn balance(&mut self, level: &Level<'_>) -> Balance {
+        let mut balance = Balance::RoundRobin;
+        let mut chosen = false;
+        for entry in level.entries() {
+            if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
+                if std::mem::replace(&mut chosen, true) {
+                    let problem = Diagnostic::warning("load balancing method redefined");
+                    let problem = problem.at(line.directive.head(), "this one applies");
+                    self.reading.report.push(problem);
+                }
+                balance = line.value.cloned().unwrap_or(balance);
+            } else if let Some(line) = entry.of(&SERVER)
+                && !matches!(balance, Balance::RoundRobin | Balance::LeastConn)
+            {
+                let backup = line.directive.args.iter().find(|word| word.is("backup"));
+                if let Some(word) = backup {
+                    let message = "balancing method does not support parameter \"backup\"";
+                    self.error(message, word.span);
+                }
+            }
+        }
+        balance
+    }
+
+    /// The group for the host of a URL.
+    pub(crate) fn upstream_for(
+        &mut self,
+        endpoint: &Endpoint,
+        default_port: u16,
+        span: Span,
+    ) -> Option<UpstreamId> {
+        let port = endpoint.port.unwrap_or(default_port);
+        if let Some(id) = self.explicit.get(&endpoint.host_text.to_ascii_lowercase()) {
+            if endpoint.port.is_some() {
+                let name = printable(&endpoint.host_text);
+                self.error(format!("upstream \"{name}\" may not have port {port}"), span);
+                return None;
+            }
+            return Some(*id);
+        }
+        let name: Vec<u8> = match &endpoint.host {
+            Host::Unix(_) => [b"unix:", endpoint.host_text.as_slice()].concat(),
+            _ => [endpoint.host_text.as_slice(), format!(":{port}").as_bytes()].concat(),
+        };
+        let same =
+            |upstream: &Upstream| !upstream.explicit && upstream.name.eq_ignore_ascii_case(&name);
+        if let Some(index) = self.upstreams.iter().position(same) {
+            return Some(UpstreamId(index));
+        }
+        self.implicit_upstream(name.into(), endpoint, port, span)
+    }
+
+    fn implicit_upstream(
+        &mut self,
+        name: Box<[u8]>,
+        endpoint: &Endpoint,
+        port: u16,
+        span: Span,
+    ) -> Option<UpstreamId> {
+        let addresses = match self.reading.addresses(endpoint, port) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                let host = printable(&endpoint.host_text);
+                let problem = Diagnostic::error(format!("host not found in upstream \"{host}\""));
+                let help = "is the name right, and is there an `upstream` block of this name?";
+                let problem = problem.at(span, "").note(error.to_string()).help(help);
+                self.reading.report.push(problem);
+                return None;
+            }
+        };
+        let server = UpstreamServer {
+            name: name.clone(),
+            addresses,
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            backup: false,
+            down: false,
+        };
+        self.upstreams.push(Upstream {
+            name,
+            explicit: false,
+            servers: vec![server],
+            balance: Balance::RoundRobin,
+            // nginx keeps idle connections of `upstream` blocks only.
+            keepalive: 0,
+            keepalive_requests: 1000,
+            keepalive_time: Duration::from_secs(60 * 60),
+            keepalive_timeout: Duration::from_secs(60),
+        });
+        Some(UpstreamId(self.upstreams.len() - 1))
+    }
+}

@@ -1,0 +1,77 @@
+//! Ours, which nginx does not know: how WebSockets are carried.
+
+use std::time::Duration;
+
+use wssgate_syntax as syntax;
+
+use crate::directive::Arity::{Exactly, Flag};
+use crate::directive::{AnyDirective, Directive, HS, HSL};
+use crate::read::{Reading, Reads, directive_problem, flag, one_of};
+use crate::value;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&TLS_RECORDS, &WEBSOCKET, &WEBSOCKET_TCP_USER_TIMEOUT];
+
+/// `tls_records`
+pub(crate) static TLS_RECORDS: Directive<TlsRecords> = Directive {
+    name: "tls_records",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "keys",
+    doc: "Who seals and opens the TLS records of tunnels: `keys` for our own small record layer, `rustls` for \
+         rustls, which costs more memory and CPU.",
+    ..Directive::once(tls_records)
+};
+
+/// `websocket`
+pub(crate) static WEBSOCKET: Directive<bool> = Directive {
+    name: "websocket",
+    contexts: HSL,
+    arity: Flag,
+    default: "on",
+    doc: "Passes WebSocket upgrades to the upstream without any `proxy_set_header` line. Lines for `Upgrade` or \
+         `Connection` are obeyed instead, with `off` as well.",
+    ..Directive::once(flag)
+};
+
+/// `websocket_tcp_user_timeout`
+pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Directive {
+    name: "websocket_tcp_user_timeout",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "off",
+    doc: "How long bytes that were sent on either TCP connection of a tunnel may stay unacknowledged, or wait \
+         at a closed window, before the kernel gives the peer up (`TCP_USER_TIMEOUT`, RFC 5482). With `off` \
+         the kernel's own patience counts.",
+    ..Directive::once(user_timeout)
+};
+
+/// `tls_records`: who seals and opens the TLS records of a tunnel, on both of its sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRecords {
+    /// We do, with the keys of the finished handshake.
+    Keys,
+    /// rustls keeps doing it.
+    Rustls,
+}
+
+/// The longest that the kernel takes, in milliseconds.
+const USER_TIMEOUT_MAX: u128 = i32::MAX as u128;
+
+fn tls_records(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<TlsRecords> {
+    let word = &directive.args[0];
+    one_of(word, &[("keys", TlsRecords::Keys), ("rustls", TlsRecords::Rustls)])
+}
+
+fn user_timeout(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Duration>> {
+    let word = &directive.args[0];
+    if word.is("off") {
+        return Ok(None);
+    }
+    // To the kernel 0 means that there is none; here that is `off`.
+    let valid = |timeout: &Duration| (1..=USER_TIMEOUT_MAX).contains(&timeout.as_millis());
+    let timeout = value::duration(&word.value).filter(valid);
+    let timeout = timeout.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+    Ok(Some(timeout))
+}
