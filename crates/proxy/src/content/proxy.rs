@@ -25,7 +25,7 @@ use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead}
 use wssgate_relay::Protocol;
 use wssgate_ws::handshake::{SwitchError, Switched};
 
-use answer::{Carrier, End};
+use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
 use plan::{Asked, Plan};
@@ -461,7 +461,7 @@ impl Proxying<'_> {
         };
         let end = carrier.carry(framing).await;
         record(self.request, &link.connection, Some(head), link.began);
-        let whole = matches!(end, End::Whole(_));
+        let whole = matches!(end, BodyEnd::Whole(_));
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 
@@ -478,7 +478,7 @@ impl Proxying<'_> {
                 }
             }
         });
-        let end = End::Whole(Fields::default());
+        let end = BodyEnd::Whole(Fields::default());
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 
@@ -576,10 +576,10 @@ async fn finish(
     request: &mut Request,
     response: &mut Responder,
     settings: &ProxySettings,
-    end: End,
+    end: BodyEnd,
 ) -> Outcome {
     match end {
-        End::Whole(trailers) => {
+        BodyEnd::Whole(trailers) => {
             request.upstream.trailers = Some(trailers.clone());
             let passed = visible_trailers(settings, &trailers);
             match response.finish(request, passed.as_ref()).await {
@@ -587,17 +587,17 @@ async fn finish(
                 Err(_) => Outcome::Close,
             }
         }
-        End::Broken(message) => {
+        BodyEnd::Broken(message) => {
             answer::log_broken(request, &message);
             // What was received is passed on, but never looks like a whole answer.
             let _ = response.flush().await;
             Outcome::Close
         }
-        End::ClientGone(gone) => {
+        BodyEnd::ClientGone(gone) => {
             request.log(LogLevel::Info, format_args!("{gone} while sending to client"));
             Outcome::Close
         }
-        End::Body(error) => {
+        BodyEnd::Body(error) => {
             request.log(error.level(), error);
             Outcome::Close
         }
