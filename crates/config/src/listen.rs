@@ -1,6 +1,7 @@
 //! What to bind, and which server answers there.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -36,6 +37,16 @@ pub enum ListenAddr {
     Ip(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+/// As nginx writes it in messages and variables: `127.0.0.1:80`, `[::1]:80`, `unix:/path`.
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// One socket to bind.
@@ -337,7 +348,7 @@ impl Resolver<'_, '_> {
 
     /// A further `listen` line of an address: another server, and nothing said twice.
     fn listen_again(&mut self, known: &mut Address, server: ServerId, listen: &Listen, span: Span) {
-        let text = address_text(&known.address);
+        let text = known.address.to_string();
         let first = known.span;
         let mut problem = |message: String| {
             let problem = Diagnostic::error(message).at(span, "");
@@ -421,7 +432,7 @@ impl Resolver<'_, '_> {
                 }
             }
             (None, None) => {
-                let on = address_text(&address.address);
+                let on = &address.address;
                 let shown = printable(&text.value);
                 let message = format!("invalid server name or wildcard \"{shown}\" on {on}");
                 // nginx only looks at names where there is a choice between servers.
@@ -435,7 +446,7 @@ impl Resolver<'_, '_> {
     }
 
     fn conflict(&mut self, name: &[u8], address: &Address, span: Span, why: &str) {
-        let (name, on) = (printable(name), address_text(&address.address));
+        let (name, on) = (printable(name), &address.address);
         let message = format!("conflicting server name \"{name}\" on {on}, ignored");
         self.reading.report.push(Diagnostic::warning(message).at(span, why));
     }
@@ -490,13 +501,6 @@ fn wildcard_of(address: &Address, wildcards: &[SocketAddr]) -> Option<SocketAddr
         wildcard.port() == own.port() && wildcard.is_ipv4() == own.is_ipv4()
     };
     wildcards.iter().find(covers).copied()
-}
-
-fn address_text(address: &ListenAddr) -> String {
-    match address {
-        ListenAddr::Ip(address) => address.to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// Whether this process may bind ports below 1024, as nginx judges it: by being root.

@@ -2,11 +2,15 @@
 //!
 //! Everything here is a function from bytes to a value; who asks knows the directive and words the error.
 
+mod url;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wssgate_syntax::Span;
+
+pub use url::{UpstreamUrl, UrlError};
 
 /// A value and the place where the configuration says it.
 #[derive(Clone, Debug)]
@@ -16,6 +20,9 @@ pub struct Located<T> {
     /// Where it was written.
     pub span: Span,
 }
+
+/// The least size of a zone that nginx accepts: eight pages.
+pub(crate) const MIN_ZONE_SIZE: u64 = 8 * 4096;
 
 /// A decimal number without a sign.
 pub fn number(text: &[u8]) -> Option<u64> {
@@ -223,7 +230,10 @@ fn split_uri(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Splits host (with its brackets) and the text after the colon.
-fn split_port(authority: &[u8]) -> Result<(&[u8], Option<&[u8]>), &'static str> {
+///
+/// # Errors
+/// nginx's words for brackets that are not closed, or that something but a port follows.
+pub fn split_port(authority: &[u8]) -> Result<(&[u8], Option<&[u8]>), &'static str> {
     if authority.starts_with(b"[") {
         let end = authority.iter().position(|&byte| byte == b']').ok_or("invalid host")?;
         let (host, rest) = authority.split_at(end + 1);
