@@ -241,7 +241,8 @@ fn invalid_flush(word: &Word) -> Diagnostic {
     Diagnostic::error(format!("invalid flush time \"{word}\"")).at(word.span, "")
 }
 
-const LEVELS: [(&str, LogLevel); 8] = [
+/// The most severe first: the numbers of syslog.
+pub(crate) const LEVELS: [(&str, LogLevel); 8] = [
     ("emerg", LogLevel::Emerg),
     ("alert", LogLevel::Alert),
     ("crit", LogLevel::Crit),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -290,6 +290,24 @@ pub(crate) fn prefix_path(
 /// Reads a directive that says all by standing there, as `()`.
 pub(crate) fn present(_: &mut Reading<'_>, _: &syntax::Directive) -> Reads<()> {
     Ok(())
+}
+
+/// Sets what a word asks for; a word that is given twice is warned of.
+pub(crate) fn set_once(reading: &mut Reading<'_>, flag: &mut bool, word: &Word) {
+    if std::mem::replace(flag, true) {
+        let message = format!("duplicate value \"{word}\"");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+}
+
+/// A network in CIDR form, or an address alone; bits right of the mask are warned of.
+pub(crate) fn network(reading: &mut Reading<'_>, word: &Word) -> Option<(IpAddr, u8)> {
+    let (address, bits, cut) = value::network(&word.value)?;
+    if cut {
+        let message = format!("low address bits of \"{word}\" are meaningless");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+    Some((address, bits))
 }
 
 /// One of a few words.

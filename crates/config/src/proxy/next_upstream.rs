@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic};
+use wssgate_syntax::{self as syntax};
 
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::read::{Reading, Reads, duration, invalid_value, number};
+use crate::read::{Reading, Reads, duration, invalid_value, number, set_once};
 use crate::scope::Scope;
 
 /// The rows.
@@ -94,11 +94,7 @@ fn next_upstream(
             b"updating" => continue,
             _ => return Err(invalid_value(word)),
         };
-        if std::mem::replace(set, true) {
-            reading
-                .report
-                .push(Diagnostic::warning(format!("duplicate value \"{word}\"")).at(word.span, ""));
-        }
+        set_once(reading, set, word);
     }
     Ok((next, off))
 }
