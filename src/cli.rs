@@ -2,15 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 use thiserror::Error;
 
 use crate::demo::DemoArgs;
+use crate::format::Fmt;
+use crate::options::{Action, Options};
 use crate::proxy_command::ProxyArgs;
 use crate::signal::Signal;
-use crate::version::{self, Detail};
+use crate::version::Detail;
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,81 +25,6 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// `wssgate demo`: the whole picture on one machine.
     Demo(DemoArgs),
-}
-
-/// nginx's options.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
-    /// `-v`, `-V`, `-h`, `-?`: say who we are.
-    pub(crate) version: Option<Detail>,
-    /// Test, signal or serve.
-    pub(crate) action: Action,
-    /// `-q`: no good news while testing.
-    pub(crate) quiet: bool,
-    /// `-p`: where relative paths begin.
-    pub(crate) prefix: Option<PathBuf>,
-    /// `-e`: the error log until the configuration names one; empty for standard error.
-    pub(crate) error_log: Option<PathBuf>,
-    /// `-c`: the configuration file, relative to the prefix.
-    pub(crate) conf: Option<PathBuf>,
-    /// `-g`: directives read before the file.
-    pub(crate) globals: Option<Vec<u8>>,
-    /// A configuration of our own making, instead of a file.
-    pub(crate) own: Option<OwnConf>,
-}
-
-/// What a command runs without a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OwnConf {
-    /// The command, as the name of the configuration in messages.
-    pub(crate) name: &'static str,
-    /// The configuration.
-    pub(crate) text: String,
-    /// What a person is told once it runs.
-    pub(crate) greeting: String,
-}
-
-/// What the options ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Nothing special.
-    #[default]
-    Serve,
-    /// `-t`, `-T`.
-    Test {
-        /// Whether the configuration is printed.
-        dump: bool,
-    },
-    /// `-s`.
-    Signal(Signal),
-}
-
-impl Options {
-    /// Where relative paths begin.
-    pub(crate) fn prefix(&self) -> &Path {
-        self.prefix.as_deref().unwrap_or(Path::new(version::PREFIX))
-    }
-
-    /// The configuration file.
-    pub(crate) fn conf_path(&self) -> PathBuf {
-        self.prefix().join(self.conf.as_deref().unwrap_or(Path::new(version::CONF_PATH)))
-    }
-
-    /// Whether the configuration is only tested.
-    pub(crate) fn tests(&self) -> bool {
-        matches!(self.action, Action::Test { .. })
-    }
-}
-
-/// Options of `wssgate fmt`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fmt {
-    /// Say which files would change, and fail if one does.
-    pub(crate) check: bool,
-    /// Write files in place instead of printing them.
-    pub(crate) write: bool,
-    /// The files; `-` is standard input.
-    pub(crate) files: Vec<PathBuf>,
 }
 
 /// An argument that makes no sense, in nginx's words.
@@ -210,7 +137,10 @@ fn error_log(value: OsString) -> PathBuf {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::version;
 
     fn nginx(arguments: &[&str]) -> Result<Options, String> {
         match parse(arguments.iter().map(OsString::from)) {

@@ -11,8 +11,8 @@ use wssgate_proxy::log::{self, ErrorLog};
 use wssgate_syntax::{Level, Report, SourceMap};
 
 use crate::Failed;
-use crate::cli::Options;
 use crate::load::Loaded;
+use crate::options::Options;
 use crate::version;
 
 /// Writes a line to standard error in nginx's name, which scripts look for.

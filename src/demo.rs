@@ -15,8 +15,8 @@ use thiserror::Error;
 use wssgate_sys::signals;
 
 use crate::Own;
-use crate::cli::OwnConf;
 use crate::dev_ca::{DevCa, DevCaError};
+use crate::options::OwnConf;
 use crate::text::quoted;
 
 /// An app server, two hops before it and a page, on this machine

@@ -1,12 +1,22 @@
 //! `wssgate fmt`: lays configuration files out.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io::IsTerminal};
 
-use crate::cli::Fmt;
 use crate::console::say;
+
+/// Options of `wssgate fmt`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fmt {
+    /// Say which files would change, and fail if one does.
+    pub(crate) check: bool,
+    /// Write files in place instead of printing them.
+    pub(crate) write: bool,
+    /// The files; `-` is standard input.
+    pub(crate) files: Vec<PathBuf>,
+}
 
 /// Formats every file. The exit code is 1 if one could not be, or with `--check` if one would
 /// change.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wssgate_config::{Config, LoadOptions};
 use wssgate_syntax::{Main, Report, SourceMap};
 
-use crate::cli::Options;
+use crate::options::Options;
 use crate::version;
 
 /// What was read, good or bad.

@@ -8,9 +8,11 @@ mod demo;
 mod dev_ca;
 mod format;
 mod load;
+mod options;
 mod pid_file;
 mod proxy_command;
 mod run;
+mod send_signal;
 mod signal;
 mod supervise;
 mod text;
@@ -20,9 +22,10 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::{Action, Command, Options, OwnConf};
+use cli::Command;
 use console::Console;
 use load::Loaded;
+use options::{Action, Options, OwnConf};
 use pid_file::PidFile;
 use wssgate_config::model::LogLevel;
 use wssgate_proxy::Proxy;
@@ -86,7 +89,7 @@ fn nginx(options: &Options) -> Result<(), Failed> {
     let loaded = load::load(options);
     match &options.action {
         Action::Serve => run::run(options, console.expect(loaded)?, console),
-        Action::Signal(signal) => signal::send(*signal, &console.expect(loaded)?, &console),
+        Action::Signal(signal) => send_signal::send(*signal, &console.expect(loaded)?, &console),
         Action::Test { dump } => {
             let tested = test(options, loaded, *dump, &mut console);
             if tested.is_err() {

@@ -4,8 +4,8 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::Own;
-use crate::cli::OwnConf;
 use crate::dev_ca::{DevCa, DevCaError};
+use crate::options::OwnConf;
 use crate::text::quoted;
 
 /// Ends TLS for a name and passes to an app server, without a file

@@ -13,8 +13,8 @@ use wssgate_sys::process::{self, Daemonised};
 use wssgate_sys::signals::Signals;
 
 use crate::Failed;
-use crate::cli::Options;
 use crate::console::{Accepted, Console};
+use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::supervise::{self, Server};
 

@@ -1,12 +1,6 @@
-//! Signals as words, received and sent.
+//! Signals as words.
 
-use wssgate_config::model::LogLevel;
-use wssgate_proxy::errno_text;
-use wssgate_sys::{process, signals};
-
-use crate::Failed;
-use crate::console::{Accepted, Console};
-use crate::pid_file;
+use wssgate_sys::signals;
 
 /// What nginx's master process can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +53,8 @@ impl Signal {
         Some((signal, format!("signal {number} ({name}) received{from}{action}")))
     }
 
-    fn number(self) -> i32 {
+    /// Its number on Linux.
+    pub(crate) fn number(self) -> i32 {
         match self {
             Self::Reload => 1,
             Self::Quit => 3,
@@ -69,33 +64,6 @@ impl Signal {
             Self::Winch => 28,
         }
     }
-}
-
-/// `-s`: signals the process of the pid file that the configuration names.
-pub(crate) fn send(signal: Signal, accepted: &Accepted, console: &Console) -> Result<(), Failed> {
-    let fail = |level, message: String| {
-        console.write(level, message);
-        Failed
-    };
-    let Some(path) = &accepted.config.core.pid else {
-        return Err(fail(LogLevel::Error, "there is no pid file: \"pid\" is off".into()));
-    };
-    let text = path.display();
-    let pid = match pid_file::read(path) {
-        Ok(Ok(pid)) => pid,
-        Ok(Err(other)) => {
-            let message = format!("invalid PID number \"{other}\" in \"{text}\"");
-            return Err(fail(LogLevel::Error, message));
-        }
-        Err(error) => {
-            let message = format!("open() \"{text}\" failed ({})", errno_text(&error));
-            return Err(fail(LogLevel::Error, message));
-        }
-    };
-    process::kill(pid, signal.number()).map_err(|error| {
-        let message = format!("kill({pid}, {}) failed ({})", signal.number(), errno_text(&error));
-        fail(LogLevel::Alert, message)
-    })
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_sys::signals::Signals;
 
 use crate::Failed;
-use crate::cli::Options;
 use crate::console;
 use crate::load;
+use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::run;
 use crate::signal::Signal;

@@ -1,7 +1,9 @@
-//! In the engine, modules use those below them: the order of ARCHITECTURE.md, read from the sources.
+//! In the engine, modules use those below them: the order of ARCHITECTURE.md, read from the sources. In
+//! no crate do more than three modules go in a circle.
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -41,6 +43,55 @@ fn modules_of_the_engine_use_those_below_them() {
         wrong.extend(used.map(|used| format!("{module} uses {used}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_circle_has_more_than_three_modules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut crates: Vec<_> =
+        fs::read_dir(root.join("crates")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    crates.push(root.to_owned());
+    assert!(crates.len() > 8, "the crates are elsewhere");
+    for path in crates {
+        let mut files = Vec::new();
+        sources(&path.join("src"), "", &mut files);
+        let wide: Vec<_> = circles(&files).into_iter().filter(|circle| circle.len() > 3).collect();
+        assert!(wide.is_empty(), "in {}: {wide:?}", path.display());
+    }
+}
+
+/// The sets of top-level modules of which each uses all others, directly or not.
+fn circles(files: &[(String, String)]) -> BTreeSet<BTreeSet<String>> {
+    let top = |path: &str| path.split("::").next().unwrap_or_default().to_owned();
+    let mut reached: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, text) in files {
+        let used = uses(module, text).iter().map(|path| top(path)).collect::<BTreeSet<_>>();
+        reached.entry(top(module)).or_default().extend(used);
+    }
+    // As often as there are modules, everybody reaches what those reach that he reaches.
+    for _ in 0..reached.len() {
+        let before = reached.clone();
+        for set in reached.values_mut() {
+            let more = set.iter().filter_map(|one| before.get(one)).flatten().cloned();
+            *set = set.iter().cloned().chain(more.collect::<Vec<_>>()).collect();
+        }
+    }
+    let both = |one: &str, other: &str| {
+        let reaches = |a: &str, b: &str| reached.get(a).is_some_and(|set| set.contains(b));
+        reaches(one, other) && reaches(other, one)
+    };
+    let names = || reached.keys();
+    names()
+        .map(|one| names().filter(|other| *other == one || both(one, other)).cloned().collect())
+        .collect()
+}
+
+#[test]
+fn a_circle_is_found() {
+    let files = [("a", "crate::b::X"), ("b", "crate::c"), ("c::d", "crate::a"), ("e", "crate::a")];
+    let files = files.map(|(module, text)| (module.to_owned(), text.to_owned()));
+    let found: Vec<_> = circles(&files).into_iter().filter(|circle| circle.len() > 1).collect();
+    assert_eq!(found, [["a", "b", "c"].map(str::to_owned).into()]);
 }
 
 /// Where a path belongs; nowhere if it is an item of `lib.rs`.

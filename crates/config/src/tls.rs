@@ -219,7 +219,7 @@ pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1",
-    doc: "Bounds the chain of client certificates.",
+    doc: "How many intermediates may stand between a client certificate and a root; six at the most.",
     ..Directive::once(number)
 };
 

@@ -36,9 +36,23 @@ pub fn time_iso8601(time: SystemTime) -> String {
 
 /// `Date` and other times of HTTP (RFC 9110 §5.6.7): `Sun, 22 Nov 2026 18:27:37 GMT`.
 pub fn http_date(time: SystemTime) -> String {
-    cached(3, time, |timestamp| {
-        timestamp.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-    })
+    cached(3, time, |timestamp| format_http_date(timestamp.as_second()))
+}
+
+/// The last second that fits into a date of HTTP, which has four digits for the year.
+const LAST_HTTP_SECOND: i64 = 253_402_300_799;
+
+/// The date of HTTP for seconds since 1970; those that have none (files may bear any time) are
+/// brought into the range that has.
+pub fn format_http_date(seconds: i64) -> String {
+    let seconds = seconds.clamp(0, LAST_HTTP_SECOND).unsigned_abs();
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Reads a date of HTTP in any of its three forms, as seconds since 1970.
+pub fn parse_http_date(text: &[u8]) -> Option<i64> {
+    let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
+    i64::try_from(since_epoch(time).as_secs()).ok()
 }
 
 /// The time of syslog lines (RFC 3164 §4.1.2): `Nov 22 18:27:37`, local.
@@ -86,6 +100,38 @@ mod tests {
         assert_eq!(time_local(time).len(), "06/Nov/1994:08:49:37 +0000".len());
         assert_eq!(time_iso8601(time).len(), "1994-11-06T08:49:37+00:00".len());
         assert!(syslog_time(time).starts_with("Nov  "), "the day is padded with a space");
+    }
+
+    #[test]
+    fn every_form_of_an_http_date_is_read() {
+        for (text, expected) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
+            ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Thu, 29 Feb 2024 12:00:00 GMT", Some(1_709_208_000)),
+            ("Thu, 29 Feb 2023 12:00:00 GMT", None),
+            ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 24:49:37 GMT", None),
+            ("", None),
+            ("nonsense, with comma", None),
+        ] {
+            assert_eq!(parse_http_date(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn any_time_of_a_file_has_a_date() {
+        for (seconds, expected) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (-1, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (i64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(format_http_date(seconds), expected);
+        }
+        for seconds in (0..4_000_000_000).step_by(86_399 * 97) {
+            assert_eq!(parse_http_date(format_http_date(seconds).as_bytes()), Some(seconds));
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 pub(crate) mod access_log;
 pub mod body;
-pub(crate) mod date;
 pub(crate) mod headers;
 pub mod outlet;
 pub(crate) mod path;

@@ -7,9 +7,12 @@ mod connect;
 mod crc32;
 pub mod group;
 pub mod idle;
+mod shortage;
 
 pub use balance::Selection;
 pub(crate) use connect::{Connection, Failure, Options, PeerStream, READ_SIZE, connect};
 pub use group::{Group, Keepalive, Lease, Peer, groups};
 pub use idle::IdlePool;
 pub(crate) use idle::Key;
+pub(crate) use shortage::Resource;
+pub use shortage::Shortages;

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::generation::Generation;
 use crate::metrics::{Counters, Gauge, Metrics};
-use crate::peers::IdlePool;
+use crate::peers::{IdlePool, Shortages};
 
 /// How far the end of a worker has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +50,8 @@ pub struct Site {
     pub orders: watch::Receiver<Orders>,
     /// Idle connections to upstreams.
     pub idle_upstreams: IdlePool,
+    /// What was short when connections to upstreams were to be made.
+    pub shortages: Shortages,
     /// The connections and tunnels that are open.
     pub(crate) live: Rc<Live>,
 }

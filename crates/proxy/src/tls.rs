@@ -15,6 +15,7 @@ pub mod keys;
 mod proof;
 pub mod server;
 pub mod sessions;
+pub mod trust;
 
 /// The cryptography of this program, with all its suites and groups.
 pub fn provider() -> Arc<CryptoProvider> {

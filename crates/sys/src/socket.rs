@@ -143,6 +143,46 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result
     SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
 }
 
+/// What the kernel measures of a TCP connection, as far as a proxy tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The smoothed round-trip time (RFC 6298), in microseconds.
+    pub rtt_us: u32,
+    /// Its variation, in microseconds.
+    pub rttvar_us: u32,
+    /// The congestion window, in segments.
+    pub snd_cwnd: u32,
+    /// The space for what is received, in bytes.
+    pub rcv_space: u32,
+}
+
+/// Asks the kernel what it measures (`TCP_INFO`); an error for all but TCP.
+pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    // SAFETY: the structure consists of integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of_val(&info)).expect("its size is small");
+    // SAFETY: `info` and `len` are valid for writes during the call, and `len` is the size of `info`.
+    // An old kernel writes less; the rest stays zero.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(TcpInfo {
+        rtt_us: info.tcpi_rtt,
+        rttvar_us: info.tcpi_rttvar,
+        snd_cwnd: info.tcpi_snd_cwnd,
+        rcv_space: info.tcpi_rcv_space,
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -223,5 +263,21 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
         set_nodelay(stream.as_fd(), false).unwrap();
         assert!(!socket.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn the_kernel_measures_tcp_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let before = tcp_info(near.as_fd()).unwrap();
+        assert!(before.snd_cwnd > 0 && before.rcv_space > 0, "{before:?}");
+        far.write_all(b"x").unwrap();
+        (&near).read_exact(&mut [0]).unwrap();
+        let info = tcp_info(far.as_fd()).unwrap();
+        // The handshake alone gives a first value.
+        assert!(info.rtt_us > 0 && info.rttvar_us > 0, "{info:?}");
+        let (near, _far) = UnixStream::pair().unwrap();
+        assert!(tcp_info(near.as_fd()).is_err());
     }
 }

@@ -1,18 +1,19 @@
-//! Certificates: root → intermediate → leaf, as PEM files in a temporary directory.
+//! Certificates: root → intermediates → leaf, as PEM files in a temporary directory.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
+    RevokedCertParams, RsaKeySize, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -33,13 +34,15 @@ pub enum KeyKind {
     RsaPkcs1,
 }
 
-/// A root, an intermediate that signs leaves, and the directory for their files.
+/// A root, intermediates of which the last signs leaves, and the directory for their files.
 pub struct Pki {
     dir: tempfile::TempDir,
     root: Certificate,
-    intermediate: Certificate,
+    /// The one that signs leaves first, as they are sent.
+    intermediates: Vec<Certificate>,
     issuer: Issuer<'static, KeyPair>,
-    leaves: AtomicUsize,
+    /// How many leaves there are; they are numbered from 1.
+    leaves: AtomicU64,
 }
 
 /// A certificate with its key; the files live as long as the [`Pki`].
@@ -47,10 +50,11 @@ pub struct Pki {
 pub struct Leaf {
     /// The leaf alone.
     pub cert: PathBuf,
-    /// The leaf and the intermediate, as `ssl_certificate` wants them.
+    /// The leaf and the intermediates, as `ssl_certificate` wants them.
     pub fullchain: PathBuf,
     /// The key.
     pub key: PathBuf,
+    serial: u64,
     chain: Vec<CertificateDer<'static>>,
     key_der: PrivateKeyDer<'static>,
 }
@@ -59,6 +63,11 @@ impl Pki {
     /// A new root and intermediate. `root.pem` is written at once.
     #[expect(clippy::new_without_default, reason = "it writes files")]
     pub fn new() -> Self {
+        Self::with_intermediates(1)
+    }
+
+    /// A new root and so many intermediates below it, each signed by the one above.
+    pub fn with_intermediates(count: usize) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let root_key = KeyPair::generate().expect("key of the root");
         // Roots of their own names: a chain of another Pki has an unknown issuer.
@@ -66,18 +75,32 @@ impl Pki {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root_params = ca_params(&format!("wssgate test root {number}"));
         let root = root_params.self_signed(&root_key).expect("root");
-        let root_issuer = Issuer::new(root_params, root_key);
-        let key = KeyPair::generate().expect("key of the intermediate");
-        let params = ca_params(&format!("wssgate test intermediate {number}"));
-        let intermediate = params.signed_by(&key, &root_issuer).expect("intermediate");
         fs::write(dir.path().join("root.pem"), root.pem()).expect("root.pem");
-        let issuer = Issuer::new(params, key);
-        Self { dir, root, intermediate, issuer, leaves: AtomicUsize::new(0) }
+        let mut issuer = Issuer::new(root_params, root_key);
+        let mut intermediates = Vec::with_capacity(count);
+        for level in 1..=count {
+            let key = KeyPair::generate().expect("key of an intermediate");
+            let params = ca_params(&format!("wssgate test intermediate {number}.{level}"));
+            intermediates.insert(0, params.signed_by(&key, &issuer).expect("intermediate"));
+            issuer = Issuer::new(params, key);
+        }
+        Self { dir, root, intermediates, issuer, leaves: AtomicU64::new(0) }
     }
 
     /// The file with the root, as `ssl_client_certificate` and the like want it.
     pub fn root_path(&self) -> PathBuf {
         self.dir.path().join("root.pem")
+    }
+
+    /// The DER of the root.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        self.root.der()
+    }
+
+    /// The PEM of the root and all intermediates, as a file of CAs.
+    pub fn authorities_pem(&self) -> String {
+        let all = std::iter::once(&self.root).chain(&self.intermediates);
+        all.map(Certificate::pem).collect()
     }
 
     /// The directory of all files.
@@ -106,20 +129,70 @@ impl Pki {
         self.sign(params, KeyKind::EcdsaPkcs8)
     }
 
-    fn sign(&self, params: CertificateParams, kind: KeyKind) -> Leaf {
+    /// A certificate that signs itself, of a CA or not; it has nothing to do with the root.
+    #[track_caller]
+    pub fn self_signed(&self, names: &[&str], is_ca: bool) -> Leaf {
+        let mut params = leaf_params(names);
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let kind = KeyKind::EcdsaPkcs8;
         let key = generate(kind);
+        let serial = self.leaves.fetch_add(1, Ordering::Relaxed) + 1;
+        params.serial_number = Some(serial.into());
+        let leaf = params.self_signed(&key).expect("leaf");
+        self.write(serial, &leaf, &[], &key, kind)
+    }
+
+    /// The PEM of a list that says which leaves were revoked, or of one that expired in 2021.
+    #[track_caller]
+    pub fn crl_pem(&self, revoked: &[&Leaf], is_expired: bool) -> String {
+        let (from, to) = if is_expired { (2020, 2021) } else { (2025, 2125) };
+        let revoked = revoked.iter().map(|leaf| RevokedCertParams {
+            serial_number: leaf.serial.into(),
+            revocation_time: date_time_ymd(from, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(from, 1, 1),
+            next_update: date_time_ymd(to, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("list").pem().expect("PEM of a list")
+    }
+
+    fn sign(&self, mut params: CertificateParams, kind: KeyKind) -> Leaf {
+        let key = generate(kind);
+        let serial = self.leaves.fetch_add(1, Ordering::Relaxed) + 1;
+        params.serial_number = Some(serial.into());
         let leaf = params.signed_by(&key, &self.issuer).expect("leaf");
-        let number = self.leaves.fetch_add(1, Ordering::Relaxed);
+        self.write(serial, &leaf, &self.intermediates, &key, kind)
+    }
+
+    fn write(
+        &self,
+        serial: u64,
+        leaf: &Certificate,
+        above: &[Certificate],
+        key: &KeyPair,
+        kind: KeyKind,
+    ) -> Leaf {
         let write = |what: &str, text: String| {
-            let path = self.dir.path().join(format!("leaf{number}.{what}.pem"));
+            let path = self.dir.path().join(format!("leaf{serial}.{what}.pem"));
             fs::write(&path, text).expect("file of a leaf");
             path
         };
+        let all = || std::iter::once(leaf).chain(above);
         Leaf {
             cert: write("cert", leaf.pem()),
-            fullchain: write("fullchain", leaf.pem() + &self.intermediate.pem()),
-            key: write("key", key_pem(&key, kind)),
-            chain: vec![leaf.der().clone(), self.intermediate.der().clone()],
+            fullchain: write("fullchain", all().map(Certificate::pem).collect()),
+            key: write("key", key_pem(key, kind)),
+            serial,
+            chain: all().map(|one| one.der().clone()).collect(),
             key_der: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         }
     }
@@ -159,9 +232,17 @@ impl Leaf {
         Arc::new(config.expect("key fits the certificate"))
     }
 
-    /// The DER of the leaf and its intermediate.
+    /// The DER of the leaf and its intermediates.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// The same, but these certificates are sent behind it in a handshake.
+    #[must_use]
+    pub fn sending(mut self, others: &[CertificateDer<'static>]) -> Self {
+        self.chain.truncate(1);
+        self.chain.extend_from_slice(others);
+        self
     }
 }
 

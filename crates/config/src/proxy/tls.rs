@@ -139,7 +139,7 @@ pub(crate) static PROXY_SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1",
-    doc: "Bounds the chain of upstream certificates.",
+    doc: "How many intermediates may stand between an upstream certificate and a root; six at the most.",
     ..Directive::once(number)
 };
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use wssgate_config::model::IfModifiedSince;
 
-use crate::exchange::date;
+use crate::clock;
 use crate::exchange::{Reply, Request};
 
 /// What the conditions of a request make of a 200.
@@ -22,7 +22,7 @@ pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
     let modified = reply.last_modified;
     let etag = reply.field("etag").map(|etag| &etag[..]);
     if let Some(text) = request.field("if-unmodified-since") {
-        let since = date::parse(text).unwrap_or(-1);
+        let since = clock::parse_http_date(text).unwrap_or(-1);
         if modified.is_none_or(|modified| since < modified) {
             return Verdict::Failed;
         }
@@ -45,7 +45,7 @@ pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
 
 fn is_modified(text: &[u8], modified: Option<i64>, rule: IfModifiedSince) -> bool {
     let Some(modified) = modified else { return true };
-    let since = date::parse(text).unwrap_or(-1);
+    let since = clock::parse_http_date(text).unwrap_or(-1);
     match rule {
         IfModifiedSince::Off => true,
         IfModifiedSince::Exact => since != modified,
@@ -93,7 +93,10 @@ pub(crate) fn range(request: &Request, reply: &Reply, len: u64) -> Range {
     if let Some(condition) = request.field("if-range") {
         let same = match condition {
             [.., b'"'] => reply.field("etag").is_some_and(|etag| &etag[..] == condition),
-            _ => reply.last_modified.is_some() && date::parse(condition) == reply.last_modified,
+            _ => {
+                reply.last_modified.is_some()
+                    && clock::parse_http_date(condition) == reply.last_modified
+            }
         };
         if !same {
             return Range::Whole;
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn a_time_is_compared_as_configured() {
         use IfModifiedSince::{Before, Exact, Off};
-        let text = date::format(1000);
+        let text = clock::format_http_date(1000);
         for (modified, rule, expected) in [
             (Some(1000), Exact, false),
             (Some(900), Exact, true),

@@ -27,9 +27,9 @@ pub(crate) async fn special(exchange: &mut Exchange, status: u16) -> Outcome {
         request.fate.lingering = false;
     }
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.place.location.0].settings;
+    let settings = &generation.http().locations[request.route.location.0].settings;
     if request.has_error_page(status) {
-        request.place.error_page = !settings.recursive_error_pages;
+        request.route.error_page = !settings.recursive_error_pages;
         let page = settings.error_pages.iter().find(|page| page.statuses.contains(&status));
         if let Some(page) = page {
             return error_page(exchange, page).await;

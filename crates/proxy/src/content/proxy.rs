@@ -35,7 +35,7 @@ use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::{Exchange, Reply, Responder};
 use crate::peers::{
-    Connection, Failure, Group, Key, Lease, Options, PeerStream, Selection, connect,
+    Connection, Failure, Group, Key, Lease, Options, PeerStream, Resource, Selection, connect,
 };
 use crate::tunnel::Switch;
 
@@ -43,6 +43,11 @@ const CONNECTING: &str = "connecting to upstream";
 
 /// The status of a request whose client has gone.
 const CLIENT_CLOSED: u16 = 499;
+
+/// The status when we lack something ourselves: "currently unable to handle the request due to a
+/// temporary overload" (RFC 9110 §15.6.4). Unlike nginx's 500 it tells a proxy before us that
+/// another gateway may do better.
+const SHORTAGE: u16 = 503;
 
 /// Passes a request to an upstream and its answer to the client.
 pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
@@ -55,7 +60,7 @@ pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
 async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
     let Exchange { request, body, response } = exchange;
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.place.location.0].proxy;
+    let settings = &generation.http().locations[request.route.location.0].proxy;
     let destination = Destination::of(request, pass)?;
     request.upstream.host = destination.host.clone();
     request.upstream.port = destination.port.clone();
@@ -80,6 +85,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
         plan: &plan,
         selection,
         tries,
+        short: false,
         started: Instant::now(),
     };
     Ok(proxying.run(body).await)
@@ -125,6 +131,8 @@ struct Proxying<'a> {
     selection: Selection,
     /// Peers that may still be tried, the one in work included.
     tries: u32,
+    /// A peer was passed over for want of something of ours.
+    short: bool,
     started: Instant,
 }
 
@@ -182,6 +190,10 @@ impl Proxying<'_> {
     }
 
     fn no_live_upstreams(&mut self) -> Outcome {
+        // Some may live; it was told why none could be asked.
+        if self.short {
+            return Outcome::Status(SHORTAGE);
+        }
         let address = Bytes::copy_from_slice(&self.destination.group.name);
         let state = UpstreamState { address: Some(address), status: 502, ..Default::default() };
         self.request.upstream.attempts.push(state);
@@ -192,6 +204,9 @@ impl Proxying<'_> {
     /// Counts a failure; `None`: the next peer is tried, else the status of the answer.
     fn give_up(&mut self, failed: Failed) -> Option<u16> {
         let Failed { trouble, lease, reused, sent } = failed;
+        if let Cause::Shortage(resource) = trouble.cause {
+            return self.do_without(resource, &trouble, lease);
+        }
         let status = status_of(trouble.cause);
         self.state().status = match trouble.cause {
             Cause::Status(status) => status,
@@ -215,6 +230,25 @@ impl Proxying<'_> {
         }
         let again = self.tries > 0 && self.may_try_again(trouble.cause, sent);
         (!again).then_some(status)
+    }
+
+    /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
+    /// tell. Another peer is tried only where it may be of use.
+    fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Option<u16> {
+        let now = Instant::now();
+        self.short = true;
+        if let Some(untold) = self.request.site.shortages.note(resource, now) {
+            let (message, advice) = (&trouble.message, resource.advice());
+            let untold = match untold {
+                0 => String::new(),
+                untold => format!("; not told {untold} times since the last such line"),
+            };
+            self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
+        }
+        self.tries = if lease.group().single() { 0 } else { self.tries.saturating_sub(1) };
+        lease.unused(now);
+        let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
+        (!again).then_some(SHORTAGE)
     }
 
     fn may_try_again(&self, cause: Cause, sent: bool) -> bool {
@@ -261,7 +295,7 @@ impl Proxying<'_> {
         Key {
             group: lease.group().name.clone(),
             address: lease.peer().address.clone(),
-            only: own.then_some((self.request.generation.number, self.request.place.location)),
+            only: own.then_some((self.request.generation.number, self.request.route.location)),
         }
     }
 
@@ -295,7 +329,7 @@ impl Proxying<'_> {
         const SHAKING: &str = "SSL handshaking to upstream";
         let generation = &self.request.generation;
         let client =
-            generation.upstream_tls.get(self.request.place.location.0).and_then(Option::as_ref);
+            generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
         let Some(client) = client else {
             let message = format!("no TLS settings for this location while {SHAKING}");
             return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
@@ -308,8 +342,8 @@ impl Proxying<'_> {
             Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
             Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => {
-                let failure = Failure::Io("SSL_do_handshake()", error);
-                Err(Ended::Upstream(Trouble::new(&failure, SHAKING)))
+                let message = format!("{error} while {SHAKING}");
+                Err(Ended::Upstream(Trouble { cause: Cause::Error, message }))
             }
         }
     }
@@ -335,7 +369,7 @@ impl Proxying<'_> {
     }
 
     /// Sends the request and handles the answer.
-    async fn converse(&mut self, link: Link, body: &mut RequestBody) -> Tried {
+    async fn converse(&mut self, mut link: Link, body: &mut RequestBody) -> Tried {
         let (settings, watch) = (self.settings, self.watches_client());
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
@@ -367,6 +401,10 @@ impl Proxying<'_> {
             drop(sender);
             record(self.request, connection, Some(&head), link.began);
             return link.failed(trouble);
+        }
+        // A status that counts as a failure is one for the last peer that is asked, too.
+        if !allows(&settings.next_upstream, Cause::Status(head.status())) {
+            link.lease.alive();
         }
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
@@ -491,7 +529,8 @@ impl Proxying<'_> {
         match checked(self.plan.offer.as_ref(), head.fields()) {
             Ok(protocol) => {
                 let reply = response::reply(self.request, &head, Framing::None);
-                let Link { connection, lease, began, .. } = link;
+                let Link { connection, mut lease, began, .. } = link;
+                lease.alive();
                 let switch = Switch { reply, connection, lease, protocol, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
@@ -625,6 +664,7 @@ fn status_of(cause: Cause) -> u16 {
         Cause::Error | Cause::InvalidHeader => 502,
         Cause::Timeout => 504,
         Cause::Status(status) => status,
+        Cause::Shortage(_) => SHORTAGE,
     }
 }
 
@@ -641,6 +681,8 @@ fn allows(allowed: &NextUpstream, cause: Cause) -> bool {
         Cause::Status(503) => allowed.http_503,
         Cause::Status(504) => allowed.http_504,
         Cause::Status(_) => false,
+        // The next peer shares what is short, but for ports.
+        Cause::Shortage(resource) => resource.is_of_one_peer() && allowed.error,
     }
 }
 

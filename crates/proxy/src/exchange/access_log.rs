@@ -14,7 +14,7 @@ use crate::exchange::variables;
 pub(crate) fn write(request: &Request) {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
-    let logs = &http.locations[request.place.location.0].settings.access_logs;
+    let logs = &http.locations[request.route.location.0].settings.access_logs;
     for (index, log) in logs.iter().enumerate() {
         if !is_wanted(request, log) {
             continue;
@@ -22,7 +22,7 @@ pub(crate) fn write(request: &Request) {
         let line = line(request, &http.log_formats[log.format.0]);
         match &log.target {
             AccessLogTarget::Fixed(_) => {
-                if let Some(sink) = generation.logs.access_sink(request.place.location, index) {
+                if let Some(sink) = generation.logs.access_sink(request.route.location, index) {
                     sink.write_line(&line);
                 }
             }

@@ -401,7 +401,7 @@ impl RequestBody {
         }
         self.begun = true;
         let generation = Arc::clone(&request.generation);
-        let settings = &generation.http().locations[request.place.location.0].settings;
+        let settings = &generation.http().locations[request.route.location.0].settings;
         let in_file = settings.client_body_in_file_only;
         let room = memory_for(self.length(), settings.client_body_buffer_size);
         let mut memory = BytesMut::new();

@@ -9,7 +9,7 @@ use jiff::{Timestamp, ToSpan};
 use wssgate_config::model::{AddHeader, Expires, Location};
 use wssgate_http1::Fields;
 
-use crate::exchange::date;
+use crate::clock;
 use crate::exchange::request::{Draft, Request};
 use crate::exchange::response::Reply;
 
@@ -82,7 +82,7 @@ fn replace(reply: &mut Reply, name: &[u8], value: Bytes) {
 /// before them.
 pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
     let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.place.location.0].settings;
+    let settings = &generation.http().locations[request.route.location.0].settings;
     let copy = |(name, value): (&[u8], &[u8])| {
         (Bytes::copy_from_slice(name), Bytes::copy_from_slice(value))
     };
@@ -136,7 +136,8 @@ fn set_expires(request: &Request, reply: &mut Reply, expires: &Expires) {
     };
     let Some(expiry) = expiry else { return };
     let now = since_epoch(request.arrival.time) + request.elapsed().as_secs() as i64;
-    let modified = reply.last_modified.or_else(|| date::parse(reply.field("last-modified")?));
+    let modified =
+        reply.last_modified.or_else(|| clock::parse_http_date(reply.field("last-modified")?));
     let (date, control) = expires_fields(expiry, now, modified, next_daily);
     replace(reply, b"Expires", date.into());
     set_cache_control(reply, control.into());
@@ -167,7 +168,9 @@ fn expires_fields(
             let time = daily(second, now);
             (time, time - now, false)
         }
-        Expiry::Access(0) | Expiry::Modified(0) => return (date::format(now), "max-age=0".into()),
+        Expiry::Access(0) | Expiry::Modified(0) => {
+            return (clock::format_http_date(now), "max-age=0".into());
+        }
         Expiry::Access(seconds) => (now + seconds, seconds, seconds < 0),
         Expiry::Modified(seconds) => match last_modified {
             Some(modified) => (modified + seconds, modified + seconds - now, seconds < 0),
@@ -178,7 +181,7 @@ fn expires_fields(
         true => "no-cache".into(),
         false => format!("max-age={max_age}"),
     };
-    (date::format(time), control)
+    (clock::format_http_date(time), control)
 }
 
 /// The next time that the local clock shows `second` after midnight.
@@ -284,12 +287,27 @@ mod tests {
         let at =
             |expiry, modified| expires_fields(expiry, 1000, modified, |second, _| 2000 + second);
         assert_eq!(at(Expiry::Access(60), None).1, "max-age=60");
-        assert_eq!(at(Expiry::Access(-60), None), (date::format(940), "no-cache".into()));
-        assert_eq!(at(Expiry::Access(0), None), (date::format(1000), "max-age=0".into()));
-        assert_eq!(at(Expiry::Modified(60), Some(990)), (date::format(1050), "max-age=50".into()));
-        assert_eq!(at(Expiry::Modified(60), Some(100)), (date::format(160), "no-cache".into()));
+        assert_eq!(
+            at(Expiry::Access(-60), None),
+            (clock::format_http_date(940), "no-cache".into())
+        );
+        assert_eq!(
+            at(Expiry::Access(0), None),
+            (clock::format_http_date(1000), "max-age=0".into())
+        );
+        assert_eq!(
+            at(Expiry::Modified(60), Some(990)),
+            (clock::format_http_date(1050), "max-age=50".into())
+        );
+        assert_eq!(
+            at(Expiry::Modified(60), Some(100)),
+            (clock::format_http_date(160), "no-cache".into())
+        );
         assert_eq!(at(Expiry::Modified(60), None).1, "max-age=60");
-        assert_eq!(at(Expiry::Daily(5), None), (date::format(2005), "max-age=1005".into()));
+        assert_eq!(
+            at(Expiry::Daily(5), None),
+            (clock::format_http_date(2005), "max-age=1005".into())
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn file(request: &Request, path: &[u8]) -> Option<Bytes> {
         return Some([&root[..], path].concat().into());
     }
     let rest = match &location.settings.root.alias_prefix[..] {
-        [] if request.place.path_after_alias => path,
+        [] if request.route.path_after_alias => path,
         // The alias says it all, with captures of the expression.
         [] => b"",
         prefix => path.strip_prefix(prefix)?,

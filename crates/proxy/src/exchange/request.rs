@@ -4,10 +4,10 @@
 //! cell per variable, so that templates that live in the configuration can be evaluated while the
 //! request is borrowed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use wssgate_config::model::{Http, ListenAddr, Location, LocationId, LogLevel, Se
 use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
+use wssgate_sys::socket::TcpInfo;
 
 use crate::clock;
 use crate::exchange::body::BufferedBody;
@@ -48,6 +49,8 @@ pub struct ConnectionInfo {
     pub received: Cell<u64>,
     /// Body bytes of the request in work, as framed on the wire.
     pub body_received: Cell<u64>,
+    /// Who has the socket, until it leaves for a tunnel.
+    pub(crate) holder: OnceCell<Weak<dyn HoldsSocket>>,
 }
 
 impl ConnectionInfo {
@@ -55,6 +58,17 @@ impl ConnectionInfo {
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
+
+    /// What the kernel measures of it; `None` for Unix sockets and when the socket has left.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        self.holder.get()?.upgrade()?.tcp_info()
+    }
+}
+
+/// Who has the socket of a connection.
+pub(crate) trait HoldsSocket {
+    /// What the kernel measures of the connection; `None` when it is not TCP.
+    fn tcp_info(&self) -> Option<TcpInfo>;
 }
 
 /// One attempt to have a peer answer, for the `$upstream_*` variables and the log.
@@ -218,7 +232,7 @@ impl Default for Target {
 
 /// Which part of the configuration applies, and how the request came there: the phases decide.
 #[derive(Debug)]
-pub struct Place {
+pub struct Route {
     /// The virtual server.
     pub server: ServerId,
     /// The location that applies now.
@@ -240,7 +254,7 @@ pub struct Place {
     pub path_after_alias: bool,
 }
 
-impl Place {
+impl Route {
     /// At the level of a server, before any location was looked for.
     pub fn new(server: ServerId, location: LocationId) -> Self {
         Self {
@@ -326,7 +340,7 @@ pub struct Request {
     /// What is asked for by now.
     pub target: Target,
     /// Which part of the configuration applies.
-    pub place: Place,
+    pub route: Route,
     /// What becomes of the connection.
     pub fate: Fate,
     /// What is answered.
@@ -349,7 +363,7 @@ impl Request {
         arrival: Arrival,
     ) -> Self {
         let http = generation.http();
-        let place = Place::new(server, http.servers[server.0].location);
+        let route = Route::new(server, http.servers[server.0].location);
         let values = Values::none_of(http.variables.len());
         Self {
             generation,
@@ -358,7 +372,7 @@ impl Request {
             connection,
             arrival,
             target: Target::default(),
-            place,
+            route,
             fate: Fate::default(),
             response: ResponseState::default(),
             upstream: UpstreamTrace::default(),
@@ -374,7 +388,7 @@ impl Request {
 
     /// Whether we make it ourselves for another request.
     pub fn is_subrequest(&self) -> bool {
-        self.place.parent.is_some()
+        self.route.parent.is_some()
     }
 
     /// The `http` block.
@@ -384,12 +398,12 @@ impl Request {
 
     /// The location that applies now.
     pub fn location(&self) -> &Location {
-        &self.http().locations[self.place.location.0]
+        &self.http().locations[self.route.location.0]
     }
 
     /// The virtual server.
     pub fn server(&self) -> &Server {
-        &self.http().servers[self.place.server.0]
+        &self.http().servers[self.route.server.0]
     }
 
     /// The fields as sent; none when the head could not be parsed.
@@ -429,8 +443,8 @@ impl Request {
     /// Whether an `error_page` of the location is for `status` and may still be used; an upstream
     /// answer is intercepted only then.
     pub fn has_error_page(&self, status: u16) -> bool {
-        !self.place.error_page
-            && self.place.uri_changes > 0
+        !self.route.error_page
+            && self.route.uri_changes > 0
             && self
                 .location()
                 .settings
@@ -446,12 +460,12 @@ impl Request {
 
     /// Whether a line of `level` would be written anywhere.
     pub fn logs(&self, level: LogLevel) -> bool {
-        self.generation.logs.error_log(self.place.location).enabled(level)
+        self.generation.logs.error_log(self.route.location).enabled(level)
     }
 
     /// Writes an error line with nginx's context: client, server, request, upstream, host.
     pub fn log(&self, level: LogLevel, message: impl Display) {
-        let log = self.generation.logs.error_log(self.place.location);
+        let log = self.generation.logs.error_log(self.route.location);
         if log.enabled(level) {
             let line = format_args!("{message}{}", self.context());
             log.write(level, Some(self.connection.serial), line);

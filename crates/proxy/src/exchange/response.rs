@@ -9,9 +9,10 @@ use tokio::time::{sleep_until, timeout};
 use wssgate_config::model::{ListenAddr, Location, ServerTokens};
 use wssgate_http1::{Fields, Method};
 
+use crate::clock;
+use crate::exchange::headers;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
 use crate::exchange::request::Request;
-use crate::exchange::{date, headers};
 use crate::site::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.
@@ -123,7 +124,7 @@ impl Responder {
     pub fn head(&mut self, request: &mut Request, mut reply: Reply) {
         assert!(self.framing.is_none(), "a request has one answer");
         let generation = request.generation.clone();
-        let location = &generation.http().locations[request.place.location.0];
+        let location = &generation.http().locations[request.route.location.0];
         if request.response.error_status != 0 {
             reply.status = request.response.error_status;
             reply.status_text = None;
@@ -300,7 +301,7 @@ pub(crate) fn leading_fields(reply: &Reply) -> Vec<(Bytes, Bytes)> {
         push("Content-Length", length.to_string().into());
     }
     if let Some(time) = reply.last_modified {
-        push("Last-Modified", date::format(time).into());
+        push("Last-Modified", clock::format_http_date(time).into());
     }
     if let Some(location) = &reply.location {
         push("Location", location.clone());

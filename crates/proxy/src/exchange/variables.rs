@@ -6,6 +6,7 @@
 
 mod builtin;
 mod map;
+mod tcpinfo;
 mod upstream;
 
 pub(crate) use builtin::{bytes_sent, seconds, status};
@@ -19,7 +20,7 @@ use wssgate_config::model::LogLevel;
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
-use crate::exchange::date;
+use crate::clock;
 use crate::exchange::request::{Request, Value};
 
 /// How deep variables may refer to each other, as in nginx.
@@ -113,6 +114,18 @@ pub(crate) fn capture(request: &Request, number: u8) -> Option<Bytes> {
     Some(last.subject.slice(start..end))
 }
 
+/// Keeps what is measured of the client's socket, before the socket leaves for a tunnel.
+pub(crate) fn keep_tcpinfo(request: &Request) {
+    let variables = &request.http().variables;
+    for id in (0..variables.len()).filter_map(|index| u32::try_from(index).ok()).map(VariableId) {
+        if let Variable::Builtin(builtin) = variables.slot(id).meaning
+            && tcpinfo::is_measured(builtin)
+        {
+            keep(request, id, tcpinfo::value(&request.connection, builtin));
+        }
+    }
+}
+
 fn keep(request: &Request, id: VariableId, value: Option<Bytes>) -> Option<Bytes> {
     *request.values.cells[id.0 as usize].borrow_mut() = match &value {
         Some(value) => Value::Known(value.clone()),
@@ -141,7 +154,9 @@ fn sent_header(request: &Request, name: &[u8]) -> Option<Bytes> {
         _ if response.head_sent => None,
         b"content-type" => response.draft.content_type.clone(),
         b"content-length" => response.draft.length.map(|length| length.to_string().into()),
-        b"last-modified" => response.draft.last_modified.map(|time| date::format(time).into()),
+        b"last-modified" => {
+            response.draft.last_modified.map(|time| clock::format_http_date(time).into())
+        }
         b"connection" => {
             Some(Bytes::from_static(if request.fate.keepalive { b"keep-alive" } else { b"close" }))
         }

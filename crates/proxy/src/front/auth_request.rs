@@ -15,7 +15,7 @@ use crate::front::subrequest;
 /// neither of these nor a 2xx, 499 if the client went away meanwhile.
 pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), u16> {
     let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.place.location.0];
+    let location = &generation.http().locations[exchange.request.route.location.0];
     let Some(asked) = &location.settings.auth_request else { return Ok(()) };
     let answered = {
         let Exchange { request, response, .. } = exchange;

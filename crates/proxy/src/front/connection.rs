@@ -1,6 +1,6 @@
 //! One client connection: TLS, protocol, its requests one after the other.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub(crate) async fn serve(
     let life = generation.life().clone();
     drop(generation);
     let info = Rc::new(info(serial, &peer, local, socket, opened.tls, accepted));
-    let client = Rc::new(Client::new(info, opened.stream));
+    let client = Client::new(info, opened.stream);
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
     h1::serve(Link { site, tunnels, client, address, misses_tls: opened.misses_tls }, left, life)
         .await;
@@ -164,5 +164,6 @@ fn info(
         sent: Cell::new(0),
         received: Cell::new(0),
         body_received: Cell::new(0),
+        holder: OnceCell::new(),
     }
 }

@@ -23,7 +23,9 @@ use wssgate_http1::{Framing, HeadError, Limits, Method, RequestHead, RequestPars
 
 use crate::exchange::body::NoBody;
 use crate::exchange::request::Arrival;
-use crate::exchange::{ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log};
+use crate::exchange::{
+    ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
+};
 use crate::front::phases::{self, End};
 use crate::front::route;
 use crate::generation::{Generation, Life};
@@ -312,18 +314,14 @@ impl Link {
             .tls
             .as_ref()
             .and_then(|tls| tls.refusal(request.server().tls.verify_client));
-        match refusal {
-            Some(496) => Err((496, "client sent no required SSL certificate".to_owned())),
-            Some(status) => Err((status, "client SSL certificate verify error".to_owned())),
-            None => Ok(()),
-        }
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Ends a request: reads what is left of its body, writes its log line, and decides about the
     /// connection.
     async fn conclude(&self, mut exchange: Exchange, end: End) -> Next {
         let generation = Arc::clone(&exchange.request.generation);
-        let settings = &generation.http().locations[exchange.request.place.location.0].settings;
+        let settings = &generation.http().locations[exchange.request.route.location.0].settings;
         if let End::Upgrade(switch) = end {
             return Next::Switch(Box::new((exchange, *switch)));
         }
@@ -380,6 +378,7 @@ impl Link {
         response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
+        variables::keep_tcpinfo(&request);
         // Nobody else uses the connection any more.
         if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
             let (stream, input) = client.into_parts();

@@ -66,8 +66,8 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
 
 /// Counts one more change of the path; too many are a circle.
 fn count_change(request: &mut Request, doing: &str) -> Result<(), u16> {
-    request.place.uri_changes = request.place.uri_changes.saturating_sub(1);
-    if request.place.uri_changes > 0 {
+    request.route.uri_changes = request.route.uri_changes.saturating_sub(1);
+    if request.route.uri_changes > 0 {
         return Ok(());
     }
     let path = String::from_utf8_lossy(&request.target.path).into_owned();
@@ -86,10 +86,10 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     }
     request.target.path = path;
     *request.target.args.borrow_mut() = args;
-    request.place.internal = true;
+    request.route.internal = true;
     request.target.as_sent.set(false);
-    request.place.path_replaced = false;
-    request.place.path_after_alias = false;
+    request.route.path_replaced = false;
+    request.route.path_after_alias = false;
     begin_again(request);
     enter(request, request.server().location);
     Ok(())
@@ -102,7 +102,7 @@ fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
         request.log(LogLevel::Error, format_args!("could not find named location \"{name}\""));
         return Err(500);
     };
-    request.place.internal = true;
+    request.route.internal = true;
     begin_again(request);
     enter(request, location);
     Ok(())
@@ -119,13 +119,13 @@ fn begin_again(request: &mut Request) {
 pub(crate) fn enter(request: &mut Request, location: LocationId) {
     let generation = Arc::clone(&request.generation);
     let locations = &generation.http().locations;
-    request.place.location = location;
+    request.route.location = location;
     if let Some((exempt, others)) = &locations[location.0].limit_except
         && !is_exempt(exempt, &request.target.method_name)
     {
-        request.place.location = *others;
+        request.route.location = *others;
     }
-    let settings = &locations[request.place.location.0].settings;
+    let settings = &locations[request.route.location.0].settings;
     let connection = &request.connection;
     request.fate.keepalive &= !settings.keepalive_timeout.is_zero()
         && connection.requests.get() < settings.keepalive_requests
@@ -140,8 +140,8 @@ fn is_exempt(exempt: &[Box<[u8]>], method: &[u8]) -> bool {
 
 /// Uses another virtual server, at its own level.
 pub(crate) fn enter_server(request: &mut Request, server: ServerId) {
-    request.place.server = server;
-    request.place.location = request.server().location;
+    request.route.server = server;
+    request.route.location = request.server().location;
 }
 
 /// The phases up to an outcome.
@@ -160,14 +160,14 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         return Outcome::Status(status);
     }
     let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.place.location.0];
+    let location = &generation.http().locations[exchange.request.route.location.0];
     exchange.body.bound(&location.settings);
     if let Some(try_files) = &location.settings.try_files
         && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
     {
         return outcome;
     }
-    if exchange.request.place.lost_upstream {
+    if exchange.request.route.lost_upstream {
         return Outcome::Status(500);
     }
     match &location.content {
@@ -199,7 +199,7 @@ fn prepare(
             Rewritten::Status(status) => return Err(status),
             Rewritten::Changed => {
                 count_change(request, "processing")?;
-                request.place.location = request.server().location;
+                request.route.location = request.server().location;
                 find_location(request)?;
             }
         }
@@ -224,15 +224,15 @@ async fn let_in(exchange: &mut Exchange) -> Result<(), u16> {
 fn find_location(request: &mut Request) -> Result<(), u16> {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
-    let server = &http.servers[request.place.server.0];
-    request.place.lost_upstream = false;
+    let server = &http.servers[request.route.server.0];
+    request.route.lost_upstream = false;
     let found = route::find(request, http, &server.locations);
     let id = match found {
         Found::Location(id) | Found::AddSlash(id) => id,
         Found::Nothing => server.location,
     };
-    if !request.place.internal && http.locations[id.0].settings.internal {
-        request.place.location = id;
+    if !request.route.internal && http.locations[id.0].settings.internal {
+        request.route.location = id;
         return Err(404);
     }
     enter(request, id);

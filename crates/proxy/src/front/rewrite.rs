@@ -74,7 +74,7 @@ impl Engine {
                 Flow::Next
             }
             RewriteOp::Break => {
-                request.place.path_replaced |= std::mem::take(&mut self.changed);
+                request.route.path_replaced |= std::mem::take(&mut self.changed);
                 Flow::Stop
             }
             RewriteOp::Return(answer) => Flow::Return(answer.clone()),
@@ -86,7 +86,7 @@ impl Engine {
                     let proxied = is_proxied(request);
                     phases::enter(request, *location);
                     // As in nginx the upstream stays in charge, but this block has none for it.
-                    request.place.lost_upstream |= proxied && !is_proxied(request);
+                    request.route.lost_upstream |= proxied && !is_proxied(request);
                 }
                 self.run(request, ops)
             }
@@ -106,7 +106,7 @@ impl Engine {
             _ => {}
         }
         self.quote = false;
-        request.place.internal = true;
+        request.route.internal = true;
         request.target.as_sent.set(false);
         let new_path = quoted_text(request, &rewrite.replacement, false);
         let args = rewritten_args(request, rewrite);
@@ -117,7 +117,7 @@ impl Engine {
         }
         request.target.path = new_path;
         self.changed = rewrite.flag != RewriteFlag::Break;
-        request.place.path_replaced |= rewrite.flag == RewriteFlag::Break;
+        request.route.path_replaced |= rewrite.flag == RewriteFlag::Break;
         match rewrite.flag {
             RewriteFlag::None => Flow::Next,
             _ => Flow::Stop,
@@ -230,11 +230,11 @@ fn test_file(path: &[u8], test: FileTest) -> bool {
 /// The rewrite directives of the level that `request` is in.
 pub(crate) fn run_location(request: &mut Request) -> Rewritten {
     let generation = Arc::clone(&request.generation);
-    run(request, &generation.http().locations[request.place.location.0].rewrite)
+    run(request, &generation.http().locations[request.route.location.0].rewrite)
 }
 
 /// The rewrite directives of the server.
 pub(crate) fn run_server(request: &mut Request) -> Rewritten {
     let generation = Arc::clone(&request.generation);
-    run(request, &generation.http().servers[request.place.server.0].rewrite)
+    run(request, &generation.http().servers[request.route.server.0].rewrite)
 }

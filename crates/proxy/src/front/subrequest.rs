@@ -23,7 +23,7 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
         Arc::clone(&parent.generation),
         Rc::clone(&parent.site),
         Rc::clone(&parent.connection),
-        parent.place.server,
+        parent.route.server,
         parent.arrival.clone(),
     );
     request.client = parent.client;
@@ -31,9 +31,9 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
     request.target.method_name = Bytes::from_static(b"GET");
     request.target.path = path;
     request.target.as_sent.set(false);
-    request.place.internal = true;
+    request.route.internal = true;
     let method_name = parent.target.method_name.clone();
-    request.place.parent = Some(Parent { method_name });
+    request.route.parent = Some(Parent { method_name });
     request.values.cells = Rc::clone(&parent.values.cells);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);

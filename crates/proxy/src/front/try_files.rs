@@ -69,7 +69,7 @@ fn adopt(request: &mut Request, location: &Location, name: &Bytes, directory: bo
         _ if !root.alias => name.clone(),
         [] if directory => return,
         [] => {
-            request.place.path_after_alias = true;
+            request.route.path_after_alias = true;
             name.clone()
         }
         prefix => [prefix, name].concat().into(),

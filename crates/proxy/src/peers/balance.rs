@@ -336,24 +336,43 @@ impl Selection {
     }
 }
 
+/// What the end of a connection says of its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The peer has done what it should.
+    Well,
+    /// The peer failed.
+    Failed,
+    /// Nothing, or nothing new.
+    Unjudged,
+}
+
+/// The peer has shown that it is alive. Failures are forgotten if it was given a chance after the
+/// last of them.
+pub(crate) fn alive(state: &mut State) {
+    if state.accessed < state.checked {
+        state.fails = 0;
+    }
+}
+
 /// A connection to a peer has ended. Says whether the peer is now out of use for a while.
 pub(crate) fn release(
     rules: &Rules,
     state: &mut State,
     single: bool,
-    failed: bool,
+    ended: Ended,
     now: Instant,
 ) -> bool {
     state.conns = state.conns.saturating_sub(1);
+    if ended == Ended::Unjudged {
+        return false;
+    }
     if single {
         state.fails = 0;
         return false;
     }
-    if !failed {
-        // It was given a chance after its last failure and has used it.
-        if state.accessed < state.checked {
-            state.fails = 0;
-        }
+    if ended == Ended::Well {
+        alive(state);
         return false;
     }
     state.fails = state.fails.saturating_add(1);

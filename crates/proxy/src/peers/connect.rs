@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
 
+use super::shortage::{Call, Resource};
 use crate::errno_text;
 use crate::listen::Stream;
 use crate::tls::keys::RecordBoundary;
@@ -43,6 +44,9 @@ pub(crate) enum Failure {
     /// A system call failed; with its name.
     #[error("{0} failed ({error})", error = errno_text(.1))]
     Io(&'static str, io::Error),
+    /// A system call failed for want of something of ours.
+    #[error("{0} failed ({error})", error = errno_text(.1))]
+    Shortage(&'static str, io::Error, Resource),
     /// Time ran out.
     #[error("upstream timed out (110: Connection timed out)")]
     Timeout,
@@ -79,32 +83,49 @@ pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<St
     let connecting = async {
         match address {
             ListenAddr::Ip(address) => connect_tcp(*address, options).await.map(Stream::Tcp),
-            ListenAddr::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            ListenAddr::Unix(path) => {
+                let socket = UnixSocket::new_stream().map_err(failed(Call::Socket))?;
+                let call = Call::Connect { from: None, to: None };
+                socket.connect(path).await.map(Stream::Unix).map_err(failed(call))
+            }
         }
     };
-    match timeout(options.timeout, connecting).await {
-        Err(_) => Err(Failure::Timeout),
-        Ok(connected) => connected.map_err(|error| Failure::Io("connect()", error)),
-    }
+    timeout(options.timeout, connecting).await.unwrap_or(Err(Failure::Timeout))
 }
 
-async fn connect_tcp(address: SocketAddr, options: Options) -> io::Result<tokio::net::TcpStream> {
+async fn connect_tcp(address: SocketAddr, options: Options) -> Result<TcpStream, Failure> {
     let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
+    let socket = socket.map_err(failed(Call::Socket))?;
     // An address of the other family cannot be bound; nginx ignores it too.
-    if let Some(local) = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4()) {
-        if local.port() == 0 {
-            SockRef::from(&socket).set_reuse_address(false)?;
+    let local = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4());
+    if let Some(local) = local {
+        let bind = || {
+            if local.port() == 0 {
+                SockRef::from(&socket).set_reuse_address(false)?;
+            }
+            socket.bind(local)
+        };
+        bind().map_err(failed(Call::Bind))?;
+    }
+    let call = Call::Connect { from: local, to: Some(address) };
+    let connect = async {
+        if options.keepalive {
+            socket.set_keepalive(true)?;
         }
-        socket.bind(local)?;
+        socket.set_nodelay(true)?;
+        socket.connect(address).await
+    };
+    connect.await.map_err(failed(call))
+}
+
+fn failed(call: Call) -> impl FnOnce(io::Error) -> Failure {
+    move |error| match Resource::lacking(call, &error) {
+        Some(resource) => Failure::Shortage(call.name(), error, resource),
+        None => Failure::Io(call.name(), error),
     }
-    if options.keepalive {
-        socket.set_keepalive(true)?;
-    }
-    socket.set_nodelay(true)?;
-    socket.connect(address).await
 }
 
 /// A connection to a peer and what was read from it.
@@ -225,7 +246,7 @@ mod tests {
     const OPTIONS: Options =
         Options { timeout: Duration::from_secs(5), bind: None, keepalive: true };
 
-    async fn pair(options: Options) -> (Connection, tokio::net::TcpStream) {
+    async fn pair(options: Options) -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = ListenAddr::Ip(listener.local_addr().unwrap());
         let near = connect(&address, options).await.unwrap();
@@ -266,6 +287,21 @@ mod tests {
         let bind = Some("127.0.0.7:0".parse().unwrap());
         let (_near, far) = pair(Options { bind, ..OPTIONS }).await;
         assert_eq!(far.peer_addr().unwrap().ip().to_string(), "127.0.0.7");
+    }
+
+    #[tokio::test]
+    async fn a_port_of_proxy_bind_that_is_in_use_is_no_failure_of_the_peer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (bind, expected) in [
+            (address, "bind() failed (98: Address already in use)"),
+            ("192.0.2.1:0".parse().unwrap(), "bind() failed (99: Cannot assign requested address)"),
+        ] {
+            let options = Options { bind: Some(bind), ..OPTIONS };
+            let failure = connect(&ListenAddr::Ip(address), options).await.unwrap_err();
+            assert!(matches!(failure, Failure::Shortage(..)), "{failure:?}");
+            assert_eq!(failure.to_string(), expected);
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use wssgate_config::model::{Balance, Http, ListenAddr, Upstream, UpstreamServer};
 
-use super::balance::{self, Method, Ring, Rules, Selection, State, Tier};
+use super::balance::{self, Ended, Method, Ring, Rules, Selection, State, Tier};
 
 /// One upstream group.
 #[derive(Debug)]
@@ -195,6 +195,7 @@ impl Group {
             group: Arc::clone(self),
             backup: selection.backup,
             index: index?,
+            alive: false,
             released: false,
         })
     }
@@ -266,13 +267,15 @@ pub fn groups(http: &Http, previous: &[Arc<Group>]) -> Vec<Arc<Group>> {
     http.upstreams.iter().map(build).collect()
 }
 
-/// A counted connection to a peer. Dropping it gives the count back, and marks a success unless
-/// [`Lease::fail`] was called.
+/// A counted connection to a peer. Dropping it gives the count back, and is a success unless
+/// [`Lease::alive`] or [`Lease::fail`] has said before what there is to say of the peer.
 #[derive(Debug)]
 pub struct Lease {
     group: Arc<Group>,
     backup: bool,
     index: usize,
+    /// Whether [`Lease::alive`] was called.
+    alive: bool,
     released: bool,
 }
 
@@ -287,27 +290,41 @@ impl Lease {
         &self.group
     }
 
+    /// The peer has answered, so it is in use again at once. A tunnel may end only hours later,
+    /// and how it ends then says nothing new.
+    pub fn alive(&mut self) {
+        self.alive = true;
+        let slot = self.peers().rules[self.index].slot;
+        balance::alive(&mut lock(&self.group.table).states[slot]);
+    }
+
     /// The connection failed. Says whether the peer is now out of use for `fail_timeout`.
     pub fn fail(mut self, now: Instant) -> bool {
-        self.release(true, now)
+        self.release(Ended::Failed, now)
+    }
+
+    /// No connection was made, and the peer has nothing to do with that.
+    pub fn unused(mut self, now: Instant) {
+        self.release(Ended::Unjudged, now);
     }
 
     fn peers(&self) -> &Peers {
         if self.backup { &self.group.backup } else { &self.group.primary }
     }
 
-    fn release(&mut self, failed: bool, now: Instant) -> bool {
+    fn release(&mut self, ended: Ended, now: Instant) -> bool {
         self.released = true;
         let rules = &self.peers().rules[self.index];
         let mut table = lock(&self.group.table);
-        balance::release(rules, &mut table.states[rules.slot], self.group.single(), failed, now)
+        balance::release(rules, &mut table.states[rules.slot], self.group.single(), ended, now)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.released {
-            self.release(false, Instant::now());
+            let ended = if self.alive { Ended::Unjudged } else { Ended::Well };
+            self.release(ended, Instant::now());
         }
     }
 }

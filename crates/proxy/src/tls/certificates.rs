@@ -14,7 +14,8 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{Error, InconsistentKeys};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 use wssgate_config::model::{CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
 use zeroize::Zeroizing;
@@ -143,34 +144,35 @@ fn load_key(
     }
 }
 
-/// Reads a file of CA certificates as trust anchors.
-pub fn load_roots(file: &Located<PathBuf>, report: &mut Report) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    for certificate in load_chain(&file.value, file.span, report).unwrap_or_default() {
-        if let Err(error) = roots.add(certificate) {
+/// Reads the certificates of a file of CAs.
+pub fn load_authorities(
+    file: &Located<PathBuf>,
+    report: &mut Report,
+) -> Vec<CertificateDer<'static>> {
+    let authorities = load_chain(&file.value, file.span, report).unwrap_or_default();
+    for authority in &authorities {
+        if let Err(error) = webpki::anchor_from_trusted_cert(authority) {
             report.push(failed("certificate", &file.value, file.span, &error.to_string()));
         }
     }
-    roots
+    authorities
 }
 
 /// Reads the revocation lists of a PEM file.
-pub fn load_crls(
-    file: &Located<PathBuf>,
-    report: &mut Report,
-) -> Vec<CertificateRevocationListDer<'static>> {
-    let lists = read(&file.value).and_then(|text| {
-        let lists: Result<Vec<_>, _> =
-            CertificateRevocationListDer::pem_slice_iter(&text).collect();
-        lists.map_err(|error| format!("not PEM: {error}"))
+pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<CertRevocationList<'static>> {
+    let fail = |why: &str| failed("CRL", &file.value, file.span, why);
+    let lists = read(&file.value).map_err(|why| fail(&why)).and_then(|text| {
+        let lists = CertificateRevocationListDer::pem_slice_iter(&text).map(|list| {
+            let list = list.map_err(|error| fail(&format!("not PEM: {error}")))?;
+            OwnedCertRevocationList::from_der(&list).map(Into::into).map_err(|error| {
+                fail(&format!("a list cannot be read: {error}"))
+                    .help("only version 2 is read; OpenSSL makes it with `crl_extensions`")
+            })
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        if lists.is_empty() { Err(fail("no revocation list in the file")) } else { Ok(lists) }
     });
-    match lists {
-        Ok(lists) => lists,
-        Err(why) => {
-            report.push(failed("CRL", &file.value, file.span, &why));
-            Vec::new()
-        }
-    }
+    lists.map_err(|problem| report.push(problem)).unwrap_or_default()
 }
 
 /// Reads a certificate and key that we show to upstreams; nothing about names is checked.

@@ -4,19 +4,21 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{ClientConfig, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use webpki::EndEntityCert;
 use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 
 use super::certificates::{self, Passphrases};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
+use super::trust::{Fault, Peer, Trust};
+use crate::errno_text;
 
 /// Sessions kept for coming back to upstreams, per set of settings.
 const SESSIONS: usize = 256;
@@ -38,11 +40,12 @@ impl UpstreamTls {
     /// when they cannot be used; the report then has an error.
     pub fn build(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Self> {
         let provider = super::provider_for(&settings.ciphers, settings.protocols, None, report)?;
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&super::versions(settings.protocols))
             .map_err(|error| report.push(unusable(&error, span)))
             .ok()?;
-        let verifier = verifier(settings, provider, span, report)?;
+        let trust = if settings.verify { Some(trust(settings, span, report)?) } else { None };
+        let verifier = Arc::new(Verifier { trust });
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
@@ -73,12 +76,13 @@ impl UpstreamTls {
         &self,
         stream: S,
         name: &[u8],
-    ) -> io::Result<TlsStream<RecordBoundary<S>>>
+    ) -> Result<TlsStream<RecordBoundary<S>>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(name)?;
-        keys::capture(self.connector.connect(name, RecordBoundary::new(stream))).await
+        let connecting = self.connector.connect(name, RecordBoundary::new(stream));
+        keys::capture(connecting).await.map_err(HandshakeError::from_rustls)
     }
 
     fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
@@ -111,16 +115,8 @@ fn unusable(error: &dyn std::fmt::Display, span: Span) -> Diagnostic {
         .at(span, "in this location")
 }
 
-/// With `proxy_ssl_verify` the chain and the name are verified, else only the proof of the key.
-fn verifier(
-    settings: &ProxyTls,
-    provider: Arc<CryptoProvider>,
-    span: Span,
-    report: &mut Report,
-) -> Option<Arc<dyn ServerCertVerifier>> {
-    if !settings.verify {
-        return Some(Arc::new(ProofOnly));
-    }
+/// Whom `proxy_ssl_verify` trusts.
+fn trust(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Trust> {
     let Some(file) = &settings.trusted_certificate else {
         report.push(
             Diagnostic::error("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
@@ -129,29 +125,74 @@ fn verifier(
         );
         return None;
     };
-    let roots = certificates::load_roots(file, report);
+    let authorities = certificates::load_authorities(file, report);
     let crls = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .with_crls(crls.unwrap_or_default())
-        .build()
-        .map_err(|error| report.push(unusable(&error, span)))
-        .ok()
-        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+    Some(Trust::new(Peer::Server, authorities, crls.unwrap_or_default(), settings.verify_depth))
 }
 
-/// Checks that the upstream has the key of the certificate it shows, and nothing else.
-#[derive(Debug)]
-struct ProofOnly;
+/// Why a handshake with an upstream failed; the texts are nginx's.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The connection broke, or one side broke the protocol.
+    #[error("SSL_do_handshake() failed ({error})", error = errno_text(.0))]
+    Io(#[from] io::Error),
+    /// The upstream's certificate does not verify.
+    #[error(transparent)]
+    Distrusted(Distrust),
+}
 
-impl ServerCertVerifier for ProofOnly {
+impl HandshakeError {
+    /// Finds what our own verifier said inside of an error of rustls.
+    fn from_rustls(error: io::Error) -> Self {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) = inner
+            && let Some(distrust) = inner.downcast_ref::<Distrust>()
+        {
+            return Self::Distrusted(distrust.clone());
+        }
+        Self::Io(error)
+    }
+}
+
+/// What is wrong with the certificate of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// Its chain is not trusted.
+    #[error("upstream SSL certificate verify error: ({number}:{0})", number = .0.number())]
+    Chain(Fault),
+    /// It is for other names than this.
+    #[error("upstream SSL certificate does not match \"{0}\"")]
+    Name(Box<str>),
+}
+
+impl From<Distrust> for Error {
+    fn from(distrust: Distrust) -> Self {
+        CertificateError::Other(OtherError(Arc::new(distrust))).into()
+    }
+}
+
+/// Checks that the upstream has the key of the certificate it shows, and with `proxy_ssl_verify`
+/// its chain and its name.
+#[derive(Debug)]
+struct Verifier {
+    trust: Option<Trust>,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _ocsp: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(trust) = &self.trust {
+            trust.verify(leaf, intermediates, now).map_err(Distrust::Chain)?;
+            let named = EndEntityCert::try_from(leaf)
+                .and_then(|leaf| leaf.verify_is_valid_for_subject_name(name));
+            named.map_err(|_| Distrust::Name(name.to_str().into()))?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

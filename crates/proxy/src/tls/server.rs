@@ -346,13 +346,24 @@ impl Offer {
 }
 
 impl TlsInfo {
-    /// The status with which nginx answers every request of this connection: 495 for a client
-    /// certificate that does not verify, 496 for one that is missing.
-    pub fn refusal(&self, mode: VerifyClient) -> Option<u16> {
+    /// The status with which nginx answers every request of this connection, and why: 495 for a
+    /// client certificate that does not verify, 496 for one that is missing.
+    pub fn refusal(&self, mode: VerifyClient) -> Option<(u16, String)> {
         match (mode, &self.client_verify) {
-            (VerifyClient::On, ClientVerify::None) => Some(496),
-            (VerifyClient::On | VerifyClient::Optional, ClientVerify::Failed(_)) => Some(495),
-            _ => None,
+            (VerifyClient::On, ClientVerify::None) => {
+                Some((496, "client sent no required SSL certificate".to_owned()))
+            }
+            (VerifyClient::Off, _) | (_, ClientVerify::None | ClientVerify::Success) => None,
+            (VerifyClient::OptionalNoCa, ClientVerify::Failed(fault))
+                if fault.passes_without_ca() =>
+            {
+                None
+            }
+            (_, ClientVerify::Failed(fault)) => {
+                let number = fault.number();
+                let why = format!("client SSL certificate verify error: ({number}:{fault})");
+                Some((495, why))
+            }
         }
     }
 }

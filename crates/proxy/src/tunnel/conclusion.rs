@@ -66,7 +66,7 @@ impl Conclusion {
         let context = request.logs(LogLevel::Info).then(|| request.context().into());
         Self {
             generation: Arc::clone(&request.generation),
-            location: request.place.location,
+            location: request.route.location,
             serial: request.connection.serial,
             began,
             context,
@@ -135,7 +135,7 @@ fn lines(request: &Request) -> Option<Lines> {
         if !access_log::is_wanted(request, log) {
             continue;
         }
-        let sink = request.generation.logs.access_sink(request.place.location, index)?;
+        let sink = request.generation.logs.access_sink(request.route.location, index)?;
         let format = &http.log_formats[log.format.0];
         let mut holes = Vec::new();
         let mut rendered = Rendered::new(format.escape);

@@ -15,7 +15,7 @@ use crate::front::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::Metrics;
-use crate::peers::IdlePool;
+use crate::peers::{IdlePool, Shortages};
 use crate::site::{Orders, Phase, Site};
 use crate::tunnel::table::Tunnels;
 
@@ -59,6 +59,7 @@ impl Lone {
             current: Arc::clone(&self.current),
             orders: self.orders.subscribe(),
             idle_upstreams: IdlePool::new(),
+            shortages: Shortages::default(),
             live: Rc::default(),
         });
         let (live, relay) = (Rc::clone(&site.live), self.relay.handle());

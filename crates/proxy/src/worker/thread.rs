@@ -21,7 +21,7 @@ use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::log::Attention;
 use crate::metrics::Metrics;
-use crate::peers::IdlePool;
+use crate::peers::{IdlePool, Shortages};
 use crate::site::{Orders, Phase, Site};
 use crate::tunnel::table::Tunnels;
 
@@ -122,6 +122,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         current: seed.current,
         orders: seed.orders,
         idle_upstreams: IdlePool::new(),
+        shortages: Shortages::default(),
         live: Rc::default(),
     });
     let mut front = Front {

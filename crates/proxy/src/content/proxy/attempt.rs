@@ -14,7 +14,7 @@ use wssgate_http1::{ResponseError, ResponseHead, ResponseParser, encode_chunk};
 use super::plan::Plan;
 use crate::exchange::body::{BodyError, RequestBody};
 use crate::exchange::response::Responder;
-use crate::peers::{Connection, Failure, READ_SIZE};
+use crate::peers::{Connection, Failure, READ_SIZE, Resource};
 
 /// Interim answers (1xx) that an upstream may send before the real one.
 const MAX_INTERIM: usize = 16;
@@ -30,6 +30,8 @@ pub(crate) enum Cause {
     InvalidHeader,
     /// An answer with this status.
     Status(u16),
+    /// We lack something to make a connection with.
+    Shortage(Resource),
 }
 
 /// Why a try has failed.
@@ -44,7 +46,11 @@ pub(crate) struct Trouble {
 impl Trouble {
     /// A failure of the connection while doing `action`.
     pub(crate) fn new(failure: &Failure, action: &str) -> Self {
-        let cause = if matches!(failure, Failure::Timeout) { Cause::Timeout } else { Cause::Error };
+        let cause = match failure {
+            Failure::Timeout => Cause::Timeout,
+            Failure::Shortage(_, _, resource) => Cause::Shortage(*resource),
+            Failure::Io(..) | Failure::Closed => Cause::Error,
+        };
         Self { cause, message: format!("{failure} while {action}") }
     }
 

@@ -104,8 +104,8 @@ fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
         raw,
         path: &request.target.path,
         args: &args,
-        escape: request.target.quoted || request.place.internal,
-        in_location: !request.place.path_replaced,
+        escape: request.target.quoted || request.route.internal,
+        in_location: !request.route.path_replaced,
     }
     .text()
 }

@@ -10,7 +10,7 @@ use wssgate_config::model::ListenAddr;
 use wssgate_config::variable::Builtin;
 use wssgate_http1::Version;
 
-use super::{joined, upstream};
+use super::{joined, tcpinfo, upstream};
 use crate::clock;
 use crate::exchange::request::Request;
 use crate::exchange::response::NGINX_VERSION;
@@ -94,7 +94,9 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::UpstreamBytesReceived
         | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream.attempts),
         B::UpstreamCacheStatus => None,
-        B::TcpinfoRtt => None,
+        B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
+            tcpinfo::value(connection, variable)
+        }
         _ => {
             let now = clock::since_epoch(clock::now()).as_secs();
             connection.tls.as_ref()?.variable(variable, now.try_into().unwrap_or(i64::MAX))
@@ -133,7 +135,7 @@ fn host(request: &Request) -> Bytes {
 
 /// A subrequest shows the method of the request for which it is made, as in nginx.
 fn request_method(request: &Request) -> &Bytes {
-    let parent = request.place.parent.as_ref();
+    let parent = request.route.parent.as_ref();
     parent.map_or(&request.target.method_name, |parent| &parent.method_name)
 }
 

@@ -7,13 +7,16 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use tokio::io::ReadBuf;
+use wssgate_sys::socket::{self, TcpInfo};
 
 use crate::exchange::ConnectionInfo;
+use crate::exchange::request::HoldsSocket;
 use crate::listen::ClientStream;
 
 /// How much is read at once.
@@ -43,9 +46,13 @@ struct Io {
 
 impl Client {
     /// A connection of which nothing was read.
-    pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Self {
+    pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Rc<Self> {
         let io = Io { stream, input: BytesMut::new(), eof: false };
-        Self { info, io: RefCell::new(io), timed_out: Cell::new(false) }
+        let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
+        let holder: Rc<dyn HoldsSocket> = client.clone();
+        let first = client.info.holder.set(Rc::downgrade(&holder));
+        debug_assert!(first.is_ok(), "a connection has one socket");
+        client
     }
 
     /// Gives access to what was read and not yet consumed.
@@ -163,5 +170,12 @@ impl Client {
     pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
         let io = self.io.into_inner();
         (io.stream, io.input)
+    }
+}
+
+impl HoldsSocket for Client {
+    fn tcp_info(&self) -> Option<TcpInfo> {
+        let io = self.io.try_borrow().ok()?;
+        socket::tcp_info(io.stream.socket().as_fd()).ok()
     }
 }

@@ -44,7 +44,7 @@ impl WireOutlet {
 impl Outlet for WireOutlet {
     fn head(&mut self, request: &mut Request, mut reply: Reply) -> Framing {
         let generation = request.generation.clone();
-        let location = &generation.http().locations[request.place.location.0];
+        let location = &generation.http().locations[request.route.location.0];
         let framing = choose_framing(request, &mut reply, location);
         if request.arrival.version == Version::Http09 {
             return framing;

@@ -52,7 +52,8 @@ impl Bench {
 
     fn release(&mut self, index: usize, failed: bool) -> bool {
         let single = self.rules.len() == 1;
-        release(&self.rules[index], &mut self.states[index], single, failed, self.now)
+        let ended = if failed { Ended::Failed } else { Ended::Well };
+        release(&self.rules[index], &mut self.states[index], single, ended, self.now)
     }
 
     /// One request that succeeds, and the letter of its peer.

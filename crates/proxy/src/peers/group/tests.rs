@@ -104,3 +104,93 @@ fn the_same_address_twice_is_two_peers() {
     assert_eq!(group.tries(), 2);
     assert_eq!(names(&group, 3).len(), 2);
 }
+
+/// What happens to the first of two peers, with `fail_timeout=10s`, and when.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A request is sent to it; the name of its lease.
+    Open(u64, char),
+    /// It answers.
+    Alive(char),
+    /// The exchange ends well, or as it may after [`Step::Alive`].
+    Drop(char),
+    /// It fails.
+    Fail(u64, char),
+    /// Whether new requests go to it.
+    Used(u64, bool),
+}
+
+#[test]
+fn a_peer_is_alive_from_its_first_answer_on() {
+    use Step::{Alive, Drop, Fail, Open, Used};
+    for (claim, steps) in [
+        (
+            "the first answer after a rest brings it back while its tunnel is open",
+            &[
+                Open(0, 'a'),
+                Fail(0, 'a'),
+                Open(11, 'b'),
+                Used(11, false),
+                Alive('b'),
+                Used(12, true),
+            ][..],
+        ),
+        (
+            "without an answer only the end of an exchange does",
+            &[
+                Open(0, 'a'),
+                Fail(0, 'a'),
+                Open(11, 'b'),
+                Used(12, false),
+                Drop('b'),
+                Used(13, true),
+            ],
+        ),
+        (
+            "an answer to a request from before the failure is no proof",
+            &[Open(0, 'a'), Open(0, 'b'), Fail(1, 'a'), Alive('b'), Used(2, false)],
+        ),
+        (
+            "a failure behind the answer counts",
+            &[Open(0, 'a'), Alive('a'), Fail(2, 'a'), Used(3, false)],
+        ),
+        (
+            "the end of a tunnel is no second proof",
+            &[
+                Open(0, 'a'),
+                Alive('a'),
+                Open(2, 'b'),
+                Fail(2, 'b'),
+                Open(13, 'c'),
+                Drop('a'),
+                Used(14, false),
+                Alive('c'),
+                Used(15, true),
+            ],
+        ),
+    ] {
+        let servers = vec![server("127.0.0.1:1", false), server("127.0.0.1:2", false)];
+        let group = Arc::new(Group::new(&model(servers), None));
+        let began = Instant::now();
+        let mut leases = std::collections::HashMap::new();
+        let open = |at: u64| {
+            let mut selection = group.selection(b"", None);
+            let now = began + Duration::from_secs(at);
+            let mut chosen = std::iter::from_fn(|| group.choose(&mut selection, now));
+            chosen.find(|lease| &*lease.peer().name == "127.0.0.1:1")
+        };
+        for step in steps {
+            match *step {
+                Open(at, name) => drop(leases.insert(name, open(at).expect(claim))),
+                Alive(name) => leases.get_mut(&name).unwrap().alive(),
+                Drop(name) => drop(leases.remove(&name).unwrap()),
+                Fail(at, name) => {
+                    leases.remove(&name).unwrap().fail(began + Duration::from_secs(at));
+                }
+                Used(at, expected) => {
+                    assert_eq!(open(at).is_some(), expected, "{claim}: {step:?}");
+                }
+            }
+        }
+    }
+}

@@ -32,7 +32,7 @@ impl TlsInfo {
             B::SslClientVerify => match &self.client_verify {
                 ClientVerify::None => text("NONE"),
                 ClientVerify::Success => text("SUCCESS"),
-                ClientVerify::Failed(reason) => text(&format!("FAILED:{reason}")),
+                ClientVerify::Failed(fault) => text(&format!("FAILED:{fault}")),
             },
             _ => client(self.client_certificate.as_deref()?, variable, now).map(Bytes::from),
         }

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use webpki::anchor_from_trusted_cert;
 use wssgate_config::model::{ServerTls, VerifyClient};
-use wssgate_syntax::{Diagnostic, Report};
+use wssgate_syntax::Report;
 
 use super::certificates;
 use crate::tls::proof;
+use crate::tls::trust::{Fault, Peer, Trust};
 
 /// `$ssl_client_verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,92 +26,71 @@ pub enum ClientVerify {
     /// The chain leads to a trusted CA.
     Success,
     /// It does not, for this reason.
-    Failed(String),
+    Failed(Fault),
 }
 
-/// How a server treats client certificates.
+/// How a server treats client certificates; `None` when it does not ask for them.
 #[derive(Debug)]
-pub(super) struct Verify {
-    mode: VerifyClient,
-    /// Judges chains; `None` when there is no CA to judge by.
-    judge: Option<Arc<dyn ClientCertVerifier>>,
+pub(super) struct Verify(Option<Asking>);
+
+#[derive(Debug)]
+struct Asking {
+    trust: Trust,
+    /// The CAs whose certificates a client should choose from: those of `ssl_client_certificate`.
+    hints: Arc<[DistinguishedName]>,
 }
 
 impl Verify {
     pub(super) fn build(tls: &ServerTls, report: &mut Report) -> Self {
-        Self { mode: tls.verify_client, judge: judge(tls, report) }
+        Self((tls.verify_client != VerifyClient::Off).then(|| Asking::build(tls, report)))
     }
 
     /// What the handshake asks for; `None` when clients are not asked.
     pub(super) fn verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {
-        match self.mode {
-            VerifyClient::Off => None,
-            _ => Some(Arc::new(ProofOnly { judge: self.judge.clone() })),
-        }
+        let asking = self.0.as_ref()?;
+        Some(Arc::new(ProofOnly { hints: Arc::clone(&asking.hints) }))
     }
 
     pub(super) fn judge(&self, chain: Option<&[CertificateDer<'_>]>) -> ClientVerify {
-        let Some((leaf, intermediates)) = chain.and_then(<[_]>::split_first) else {
+        let shown = chain.and_then(<[_]>::split_first);
+        let (Some(asking), Some((leaf, sent))) = (&self.0, shown) else {
             return ClientVerify::None;
         };
-        let Some(judge) = &self.judge else {
-            return ClientVerify::Failed("unable to verify the first certificate".to_owned());
-        };
-        match judge.verify_client_cert(leaf, intermediates, UnixTime::now()) {
-            Ok(_) => ClientVerify::Success,
-            Err(error) => ClientVerify::Failed(reason(&error)),
+        match asking.trust.verify(leaf, sent, UnixTime::now()) {
+            Ok(()) => ClientVerify::Success,
+            Err(fault) => ClientVerify::Failed(fault),
         }
     }
 }
 
-fn judge(tls: &ServerTls, report: &mut Report) -> Option<Arc<dyn ClientCertVerifier>> {
-    let file = tls.client_certificate.as_ref().or(tls.trusted_certificate.as_ref())?;
-    if tls.verify_client == VerifyClient::Off {
-        return None;
-    }
-    let mut roots = certificates::load_roots(file, report);
-    if let (Some(_), Some(more)) = (&tls.client_certificate, &tls.trusted_certificate) {
-        roots.roots.extend(certificates::load_roots(more, report).roots);
-    }
-    let crls = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::tls::provider())
-            .with_crls(crls.unwrap_or_default())
-            .build();
-    match verifier {
-        Ok(verifier) => Some(verifier),
-        Err(error) => {
-            report.push(
-                Diagnostic::error(format!("client certificates cannot be verified: {error}"))
-                    .at(file.span, "with these CA certificates"),
-            );
-            None
-        }
+impl Asking {
+    fn build(tls: &ServerTls, report: &mut Report) -> Self {
+        let mut load = |file| certificates::load_authorities(file, report);
+        let mut authorities = tls.client_certificate.as_ref().map(&mut load).unwrap_or_default();
+        let hints = names(&authorities);
+        authorities.extend(tls.trusted_certificate.iter().flat_map(load));
+        let crls = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+        let crls = crls.unwrap_or_default();
+        Self { trust: Trust::new(Peer::Client, authorities, crls, tls.verify_depth), hints }
     }
 }
 
-/// OpenSSL's words for the usual reasons.
-fn reason(error: &Error) -> String {
-    let text = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "unable to get local issuer certificate"
+/// The names of CAs, each once.
+fn names(authorities: &[CertificateDer<'_>]) -> Arc<[DistinguishedName]> {
+    let mut names: Vec<DistinguishedName> = Vec::new();
+    for anchor in authorities.iter().filter_map(|one| anchor_from_trusted_cert(one).ok()) {
+        let name = DistinguishedName::in_sequence(&anchor.subject);
+        if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
+            names.push(name);
         }
-        Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "certificate has expired",
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "certificate is not yet valid",
-        Error::InvalidCertificate(CertificateError::Revoked) => "certificate revoked",
-        other => return other.to_string(),
-    };
-    text.to_owned()
+    }
+    names.into()
 }
 
 /// Checks that the client has the key of the certificate it shows, and nothing else.
 #[derive(Debug)]
 struct ProofOnly {
-    judge: Option<Arc<dyn ClientCertVerifier>>,
+    hints: Arc<[DistinguishedName]>,
 }
 
 impl ClientCertVerifier for ProofOnly {
@@ -119,7 +99,7 @@ impl ClientCertVerifier for ProofOnly {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.judge.as_ref().map(|judge| judge.root_hint_subjects()).unwrap_or_default()
+        &self.hints
     }
 
     fn verify_client_cert(

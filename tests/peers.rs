@@ -1,0 +1,118 @@
+//! When a peer is used again, and whose fault it is when none is.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpStream;
+
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, free_addr, text, wait_until};
+
+const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+fn echo(client: &mut Conn, message: &str) {
+    client.send([text(message)]);
+    client.expect([text(message)]);
+}
+
+/// A tunnel ends after hours. Until then its peer must not be taken for one that has still to
+/// prove itself.
+#[test]
+fn servers_that_are_back_are_used_from_their_first_101_on() {
+    let addresses = [free_addr(), free_addr(), free_addr()];
+    let mut setup = Instance::setup(EXE).http(
+        "upstream app { server %%A%% fail_timeout=1s; server %%B%% fail_timeout=1s;
+             server %%C%% fail_timeout=1s; }
+         server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+    );
+    for (name, address) in ["A", "B", "C"].into_iter().zip(addresses) {
+        setup = setup.var(name, address);
+    }
+    let server = setup.start();
+    let handshake = Handshake::to(server.listen(0));
+    assert_eq!(handshake.answer().1.status, 502);
+    assert_eq!(server.error_log().matches("temporarily disabled").count(), 3);
+    assert_eq!(handshake.answer().1.status, 502);
+    server.wait_for_log("no live upstreams");
+
+    let upstreams = addresses.map(|address| Upstream::builder().at(address).echo());
+    let mut first = None;
+    wait_until("fail_timeout", || {
+        let (client, answer) = handshake.answer();
+        first = (answer.status == 101).then_some(client);
+        first.is_some()
+    });
+    let others: Vec<_> = (0..30).map(|_| handshake.answer()).collect();
+    let statuses: Vec<_> = others.iter().map(|(_, answer)| answer.status).collect();
+    assert_eq!(statuses, [101; 30], "one tunnel is open at each server");
+    echo(&mut first.unwrap(), "still the first tunnel");
+    drop(others);
+    for upstream in upstreams {
+        upstream.finish();
+    }
+}
+
+/// Without descriptors no connection can be made to any peer. When there are some again the peers
+/// are used at once, because nothing was wrong with them.
+#[test]
+fn a_shortage_of_descriptors_is_no_failure_of_a_peer() {
+    let upstreams = [Upstream::echo(), Upstream::echo()];
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1; worker_rlimit_nofile 48;",
+            "upstream app { server %%A%%; server %%B%%; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+        )
+        .var("A", upstreams[0].addr())
+        .var("B", upstreams[1].addr())
+        .start();
+    let address = server.listen(0);
+    let mut client = Conn::connect(address);
+    let others: Vec<_> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
+    server.wait_for_log("accept4() failed (24: Too many open files)");
+    const REQUESTS: usize = 50;
+    for _ in 0..REQUESTS {
+        client.send_raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.recv_response().status, 503);
+    }
+    drop(others);
+    server.wait_for_log("accepting again");
+    let handshake = Handshake::to(address);
+    let statuses: Vec<_> = (0..4).map(|_| handshake.answer().1.status).collect();
+    assert_eq!(statuses, [101; 4]);
+    let log = server.error_log();
+    let alerts: Vec<_> = log.lines().filter(|line| line.contains("[alert]")).collect();
+    assert!(alerts[0].contains("socket() failed (24: Too many open files)"), "{}", alerts[0]);
+    assert!(alerts[0].contains("worker_rlimit_nofile"), "{}", alerts[0]);
+    assert!(alerts.len() < REQUESTS / 2, "{alerts:#?}");
+    assert!(!log.contains("temporarily disabled"), "{log}");
+}
+
+/// One port is a small range of ports; it is in use as long as a tunnel is open.
+#[test]
+fn a_port_of_proxy_bind_that_is_in_use_is_no_failure_of_a_peer() {
+    let upstreams = [Upstream::echo(), Upstream::echo()];
+    let server = Instance::setup(EXE)
+        .http(
+            "upstream app { server %%A%%; server %%B%%; }
+             server { listen %%LISTEN_0%%;
+                 location / { proxy_pass http://app; }
+                 location /bound { proxy_pass http://app; proxy_bind %%BIND%%; } }",
+        )
+        .var("A", upstreams[0].addr())
+        .var("B", upstreams[1].addr())
+        .var("BIND", free_addr())
+        .start();
+    let handshake = Handshake::to(server.listen(0));
+    let mut client = handshake.clone().path("/bound").open();
+    for _ in 0..3 {
+        assert_eq!(handshake.clone().path("/bound").answer().1.status, 503);
+    }
+    echo(&mut client, "the tunnel on that port");
+    let tunnels: Vec<_> = (0..4).map(|_| handshake.open()).collect();
+    assert_eq!(upstreams.each_ref().map(Upstream::connections), [3, 2]);
+    drop(tunnels);
+    let log = server.error_log();
+    let alerts: Vec<_> = log.lines().filter(|line| line.contains("[alert]")).collect();
+    assert!(alerts[0].contains("bind() failed (98: Address already in use)"), "{}", alerts[0]);
+    assert!(alerts[0].contains("proxy_bind"), "{}", alerts[0]);
+    assert!(!log.contains("temporarily disabled"), "{log}");
+}
