@@ -136,7 +136,7 @@ pub enum AccessLogTarget {
     Variable(Template),
 }
 
-/// Index into [`Http::log_formats`].
+/// Index into [`Http::log_formats`](crate::model::Http::log_formats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogFormatId(pub usize);
 

@@ -35,7 +35,7 @@ pub(crate) static SPLIT_CLIENTS: Directive<MapId> = Directive {
     ..Directive::repeated(split_clients)
 };
 
-/// Index into [`Http::maps`].
+/// Index into [`Http::maps`](crate::model::Http::maps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub usize);
 

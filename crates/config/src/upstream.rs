@@ -136,7 +136,7 @@ pub(crate) static ZONE: Directive<Zone> = Directive {
     ..Directive::once(zone)
 };
 
-/// Index into [`Http::upstreams`].
+/// Index into [`Http::upstreams`](crate::model::Http::upstreams).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpstreamId(pub usize);
 
