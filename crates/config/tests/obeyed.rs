@@ -1,6 +1,7 @@
 //! What is read and documented is obeyed: the engine reads every field of the model and has a value for every variable.
 //!
-//! Read from the sources as text: of the parts that may use the model, without comments and tests.
+//! Read from the sources as text, without comments and tests. A field can hide behind a field of another type that has
+//! its name and is read; one of a name of its own cannot.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;

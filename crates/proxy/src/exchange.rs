@@ -5,12 +5,14 @@ pub mod body;
 pub(crate) mod headers;
 pub mod outlet;
 pub(crate) mod path;
+pub mod refusal;
 pub mod request;
 pub mod response;
 pub(crate) mod variables;
 
 pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
 pub use outlet::{Gone, Outlet};
+pub use refusal::{Blame, Refusal};
 pub use request::{ConnectionInfo, Request, UpstreamState};
 pub use response::{NGINX_VERSION, Reply, Responder};
 

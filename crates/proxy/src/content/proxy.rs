@@ -33,7 +33,7 @@ use plan::{Asked, Plan};
 use crate::content::Outcome;
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
-use crate::exchange::{Exchange, Reply, Responder};
+use crate::exchange::{Exchange, Refusal, Reply, Responder};
 use crate::peers::{
     Connection, Failure, Group, Key, Lease, Options, PeerStream, Resource, Selection, connect,
 };
@@ -53,11 +53,11 @@ const SHORTAGE: u16 = 503;
 pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
     match prepared(exchange, pass).await {
         Ok(outcome) => outcome,
-        Err(status) => Outcome::Status(status),
+        Err(refusal) => Outcome::Status(exchange.request.refuse(&refusal)),
     }
 }
 
-async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, u16> {
+async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, Refusal> {
     let Exchange { request, body, response } = exchange;
     let generation = Arc::clone(&request.generation);
     let settings = &generation.http().locations[request.route.location.0].proxy;
@@ -66,7 +66,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     request.upstream.port = destination.port.clone();
     let unbuffered = is_unbuffered(settings, body);
     if !unbuffered && body.length() != Length::None {
-        body.buffer(request).await.map_err(|error| body_failed(request, &error))?;
+        body.buffer(request).await.map_err(body_failed)?;
     }
     let plan = Plan::of(request, body, &destination, unbuffered)?;
     request.upstream.scheme = if destination.tls { "https://" } else { "http://" };
@@ -100,11 +100,11 @@ fn is_unbuffered(settings: &ProxySettings, body: &RequestBody) -> bool {
         && framed
 }
 
-fn body_failed(request: &Request, error: &BodyError) -> u16 {
-    request.log(error.level(), error);
+/// To an upstream a client that breaks off its body has gone.
+fn body_failed(error: BodyError) -> Refusal {
     match error {
-        BodyError::Closed => CLIENT_CLOSED,
-        _ => error.status(),
+        BodyError::Closed => Refusal::ClientGone,
+        error => Refusal::Body(error),
     }
 }
 
@@ -282,7 +282,7 @@ impl Proxying<'_> {
                 self.state().response_time = Some(began.elapsed());
                 return Tried::Failed(Failed { trouble, lease, reused, sent: false });
             }
-            Err(ended) => return Tried::Over(self.broken_off(&ended)),
+            Err(ended) => return Tried::Over(self.broken_off(ended)),
         };
         self.state().connect_time = Some(began.elapsed());
         let link = Link { connection, lease, key, reused, began };
@@ -382,7 +382,7 @@ impl Proxying<'_> {
                 record(self.request, connection, None, link.began);
                 return match ended {
                     Ended::Upstream(trouble) => link.failed(trouble),
-                    ended => Tried::Over(self.broken_off(&ended)),
+                    ended => Tried::Over(self.broken_off(ended)),
                 };
             }
         };
@@ -551,9 +551,9 @@ impl Proxying<'_> {
     }
 
     /// The client has gone, or its body broke off.
-    fn broken_off(&mut self, ended: &Ended) -> Outcome {
+    fn broken_off(&mut self, ended: Ended) -> Outcome {
         match ended {
-            Ended::Body(error) => Outcome::Status(body_failed(self.request, error)),
+            Ended::Body(error) => Outcome::Status(self.request.refuse(&body_failed(error))),
             Ended::ClientGone | Ended::Upstream(_) => {
                 let message = "client prematurely closed connection, so upstream connection is \
                                closed too";

@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 use wssgate_config::model::{BodyInFile, LocationSettings, LogLevel};
 
+use crate::exchange::refusal::Blame;
 use crate::exchange::request::Request;
 
 /// How much of a temporary file is read at once.
@@ -51,6 +52,14 @@ impl BodyError {
             Self::Timeout => 408,
             Self::Closed | Self::Invalid(_) => 400,
             Self::File(_) | Self::Directory(..) => 500,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::TooLarge | Self::Timeout | Self::Closed | Self::Invalid(_) => Blame::Client,
+            Self::File(_) | Self::Directory(..) => Blame::Server,
         }
     }
 

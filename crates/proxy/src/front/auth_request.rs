@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::LogLevel;
 
-use crate::exchange::{Exchange, Request, variables};
+use crate::exchange::{Exchange, Refusal, Request, variables};
 use crate::front::subrequest;
 
 /// Asks the location's `auth_request`, if it has one.
 ///
 /// # Errors
-/// The status to answer with instead of going on: the 401 or 403 of the subrequest, 500 if it gave
-/// neither of these nor a 2xx, 499 if the client went away meanwhile.
-pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), u16> {
+/// When the subrequest was not answered with a 2xx, or the client went away meanwhile.
+pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
     let Some(asked) = &location.settings.auth_request else { return Ok(()) };
@@ -21,10 +19,7 @@ pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), u16> {
         let Exchange { request, response, .. } = exchange;
         tokio::select! {
             answered = subrequest::get(request, Bytes::copy_from_slice(&asked.uri)) => answered,
-            () = response.closed() => {
-                request.log(LogLevel::Info, "client prematurely closed connection");
-                return Err(499);
-            }
+            () = response.closed() => return Err(Refusal::ClientGone),
         }
     };
     let request = &mut exchange.request;
@@ -34,15 +29,12 @@ pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), u16> {
     }
     match variables::status(&answered) {
         200..=299 => Ok(()),
-        403 => Err(403),
+        403 => Err(Refusal::Denied(403)),
         401 => {
             request.response.special_fields.extend(challenges(&answered));
-            Err(401)
+            Err(Refusal::Denied(401))
         }
-        status => {
-            request.log(LogLevel::Error, format_args!("auth request unexpected status: {status}"));
-            Err(500)
-        }
+        status => Err(Refusal::AuthRequest(status)),
     }
 }
 

@@ -24,7 +24,7 @@ use wssgate_http1::{Framing, HeadError, Limits, Method, RequestHead, RequestPars
 use crate::exchange::body::NoBody;
 use crate::exchange::request::Arrival;
 use crate::exchange::{
-    ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
+    ConnectionInfo, Exchange, Refusal, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::phases::{self, End};
 use crate::front::route;
@@ -249,20 +249,16 @@ impl Link {
         let uri = head.uri(merge_slashes);
         adopt(request, head);
         let refusal = match uri {
-            Err(error) => Err((400, format!("{error} while reading client request line"))),
+            Err(error) => Err(Refusal::Target(error)),
             Ok(uri) => {
                 request.target.path = uri.path;
                 *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
                 request.target.quoted = uri.quoted || uri.plus;
-                self.choose_server(request, route)
-                    .and_then(|()| self.is_acceptable(request))
-                    .map_err(|(status, why)| {
-                        (status, format!("{why} while reading client request headers"))
-                    })
+                self.choose_server(request, route).and_then(|()| self.accept(request))
             }
         };
-        if let Err((status, why)) = refusal {
-            request.log(LogLevel::Info, why);
+        if let Err(refusal) = refusal {
+            let status = request.refuse(&refusal);
             return phases::refuse(exchange, status).await;
         }
         let head = request.arrival.head.as_ref();
@@ -276,11 +272,7 @@ impl Link {
     }
 
     /// Finds the virtual server by Host.
-    fn choose_server(
-        &self,
-        request: &mut Request,
-        route: &AddressRoute,
-    ) -> Result<(), (u16, String)> {
+    fn choose_server(&self, request: &mut Request, route: &AddressRoute) -> Result<(), Refusal> {
         let host = request.arrival.host.clone();
         let sni = self.info().tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let sni_server = self.sni_server(route);
@@ -289,8 +281,7 @@ impl Link {
         if sni_server.is_some() && !same_name {
             let server = found.unwrap_or(route.default_server);
             if request.http().servers[server.0].tls.verify_client != VerifyClient::Off {
-                let why = "client attempted to request the server name different from the one that was negotiated";
-                return Err((421, why.to_owned()));
+                return Err(Refusal::OtherServerName);
             }
             phases::enter_server(request, server);
         } else if let Some(server) = found {
@@ -299,22 +290,19 @@ impl Link {
         Ok(())
     }
 
-    /// What nginx refuses before any phase.
-    fn is_acceptable(&self, request: &Request) -> Result<(), (u16, String)> {
+    /// Refuses what nginx refuses before any phase.
+    fn accept(&self, request: &Request) -> Result<(), Refusal> {
         match request.target.method {
-            Method::Connect => return Err((405, "client sent CONNECT method".to_owned())),
-            Method::Trace => return Err((405, "client sent TRACE method".to_owned())),
+            Method::Connect => return Err(Refusal::Method("CONNECT")),
+            Method::Trace => return Err(Refusal::Method("TRACE")),
             _ => {}
         }
         if self.misses_tls {
-            return Err((497, "client sent plain HTTP request to HTTPS port".to_owned()));
+            return Err(Refusal::PlainHttp);
         }
-        let refusal = self
-            .info()
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.refusal(request.server().tls.verify_client));
-        refusal.map_or(Ok(()), Err)
+        let tls = self.info().tls.as_ref();
+        let refusal = tls.and_then(|tls| tls.refusal(request.server().tls.verify_client));
+        refusal.map_or(Ok(()), |refusal| Err(Refusal::Certificate(refusal)))
     }
 
     /// Ends a request: reads what is left of its body, writes its log line, and decides about the

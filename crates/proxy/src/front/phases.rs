@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::{Content, LocationId, LogLevel, ServerId};
+use wssgate_config::model::{Content, LocationId, Return, ServerId};
 use wssgate_http1::{Escape, Framing, escape};
 
 use crate::content::{Outcome, files, pages, proxy, status};
-use crate::exchange::{Exchange, Request};
+use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
 use crate::front::{access, auth_request, rewrite, route, try_files};
@@ -53,36 +53,38 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
             Outcome::InternalRedirect { path, args } => {
                 match internal_redirect(&mut exchange.request, path, args) {
                     Ok(()) => run(exchange, Start::Server).await,
-                    Err(status) => Outcome::Status(status),
+                    Err(refusal) => refused(exchange, &refusal),
                 }
             }
             Outcome::NamedLocation(name) => match named_location(&mut exchange.request, &name) {
                 Ok(()) => run(exchange, Start::Location).await,
-                Err(status) => Outcome::Status(status),
+                Err(refusal) => refused(exchange, &refusal),
             },
         };
     }
 }
 
-/// Counts one more change of the path; too many are a circle.
-fn count_change(request: &mut Request, doing: &str) -> Result<(), u16> {
-    request.route.uri_changes = request.route.uri_changes.saturating_sub(1);
-    if request.route.uri_changes > 0 {
-        return Ok(());
+/// Tells the log of a refusal; its status is the answer.
+fn refused(exchange: &mut Exchange, refusal: &Refusal) -> Outcome {
+    if matches!(refusal, Refusal::TooLarge(_)) {
+        exchange.body.forget_continue();
     }
-    let path = String::from_utf8_lossy(&request.target.path).into_owned();
-    request.log(
-        LogLevel::Error,
-        format_args!("rewrite or internal redirection cycle while {doing} \"{path}\""),
-    );
-    Err(500)
+    Outcome::Status(exchange.request.refuse(refusal))
 }
 
-fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<(), u16> {
-    let shown = path.clone();
+/// Counts one more change of the path; too many are a circle.
+fn count_change(request: &mut Request, doing: &'static str) -> Result<(), Refusal> {
+    request.route.uri_changes = request.route.uri_changes.saturating_sub(1);
+    match request.route.uri_changes {
+        0 => Err(Refusal::Cycle { doing, path: request.target.path.clone() }),
+        _ => Ok(()),
+    }
+}
+
+fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<(), Refusal> {
     count_change(request, "internally redirecting to")?;
-    if shown.is_empty() {
-        return Err(500);
+    if path.is_empty() {
+        return Err(Refusal::EmptyPath);
     }
     request.target.path = path;
     *request.target.args.borrow_mut() = args;
@@ -95,12 +97,10 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     Ok(())
 }
 
-fn named_location(request: &mut Request, name: &[u8]) -> Result<(), u16> {
+fn named_location(request: &mut Request, name: &Bytes) -> Result<(), Refusal> {
     count_change(request, "redirect to named location")?;
-    let Some(&location) = request.server().named_locations.get(name) else {
-        let name = String::from_utf8_lossy(name).into_owned();
-        request.log(LogLevel::Error, format_args!("could not find named location \"{name}\""));
-        return Err(500);
+    let Some(&location) = request.server().named_locations.get(&name[..]) else {
+        return Err(Refusal::NoNamedLocation(name.clone()));
     };
     request.route.internal = true;
     begin_again(request);
@@ -147,17 +147,13 @@ pub(crate) fn enter_server(request: &mut Request, server: ServerId) {
 /// The phases up to an outcome.
 async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     match prepare(&mut exchange.request, start) {
-        Ok(None) => {}
-        Ok(Some(answer)) => return status::answer(exchange, &answer).await,
-        Err(status) => {
-            if status == 413 {
-                exchange.body.forget_continue();
-            }
-            return Outcome::Status(status);
-        }
+        Ok(Prepared::Content) => {}
+        Ok(Prepared::Return(answer)) => return status::answer(exchange, &answer).await,
+        Ok(Prepared::Status(status)) => return Outcome::Status(status),
+        Err(refusal) => return refused(exchange, &refusal),
     }
-    if let Err(status) = let_in(exchange).await {
-        return Outcome::Status(status);
+    if let Err(refusal) = let_in(exchange).await {
+        return refused(exchange, &refusal);
     }
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
@@ -178,50 +174,60 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
 }
 
-/// Rewrites and the choice of the location, which need no waiting: `Ok` with an answer of `return`, `Err`
-/// with a status.
-fn prepare(
-    request: &mut Request,
-    start: Start,
-) -> Result<Option<wssgate_config::model::Return>, u16> {
+/// What rewrites and the choice of the location make of a request.
+enum Prepared {
+    /// The content of its location answers.
+    Content,
+    /// `return` does.
+    Return(Return),
+    /// This status does, such as that of a redirect.
+    Status(u16),
+}
+
+/// Rewrites and the choice of the location, which need no waiting.
+fn prepare(request: &mut Request, start: Start) -> Result<Prepared, Refusal> {
     if start == Start::Server {
         match rewrite::run_server(request) {
             Rewritten::Stay | Rewritten::Changed => {}
-            Rewritten::Return(answer) => return Ok(Some(answer)),
-            Rewritten::Status(status) => return Err(status),
+            Rewritten::Return(answer) => return Ok(Prepared::Return(answer)),
+            Rewritten::Status(status) => return Ok(Prepared::Status(status)),
         }
-        find_location(request)?;
+        if let Some(status) = find_location(request)? {
+            return Ok(Prepared::Status(status));
+        }
     }
     loop {
         match rewrite::run_location(request) {
             Rewritten::Stay => break,
-            Rewritten::Return(answer) => return Ok(Some(answer)),
-            Rewritten::Status(status) => return Err(status),
+            Rewritten::Return(answer) => return Ok(Prepared::Return(answer)),
+            Rewritten::Status(status) => return Ok(Prepared::Status(status)),
             Rewritten::Changed => {
                 count_change(request, "processing")?;
                 request.route.location = request.server().location;
-                find_location(request)?;
+                if let Some(status) = find_location(request)? {
+                    return Ok(Prepared::Status(status));
+                }
             }
         }
     }
-    Ok(None)
+    Ok(Prepared::Content)
 }
 
 /// The access phase, which may wait. Subrequests are not asked who they are: as in nginx, their
 /// parent is.
-async fn let_in(exchange: &mut Exchange) -> Result<(), u16> {
+async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
     if exchange.request.is_subrequest() {
         return Ok(());
     }
     if !access::is_allowed(&exchange.request) {
-        exchange.request.log(LogLevel::Error, "access forbidden by rule");
-        return Err(403);
+        return Err(Refusal::Forbidden);
     }
     auth_request::check(exchange).await
 }
 
-/// Looks for the location of the path and applies what it says at once.
-fn find_location(request: &mut Request) -> Result<(), u16> {
+/// Looks for the location of the path and applies what it says at once, which may be a redirect: the
+/// status of the answer then.
+fn find_location(request: &mut Request) -> Result<Option<u16>, Refusal> {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
     let server = &http.servers[request.route.server.0];
@@ -233,20 +239,20 @@ fn find_location(request: &mut Request) -> Result<(), u16> {
     };
     if !request.route.internal && http.locations[id.0].settings.internal {
         request.route.location = id;
-        return Err(404);
+        return Err(Refusal::Internal);
     }
     enter(request, id);
     check_length(request)?;
     if let Found::AddSlash(id) = found {
         request.response.redirect =
             Some(with_slash(&http.locations[id.0].name, &request.target.args.borrow()));
-        return Err(301);
+        return Ok(Some(301));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// `client_max_body_size` for bodies that say their length.
-fn check_length(request: &Request) -> Result<(), u16> {
+fn check_length(request: &Request) -> Result<(), Refusal> {
     let max = request.location().settings.client_max_body_size;
     let Some(Framing::Length(len)) = request.arrival.head.as_ref().map(|head| head.framing())
     else {
@@ -256,9 +262,7 @@ fn check_length(request: &Request) -> Result<(), u16> {
     if max == 0 || len <= max || request.is_subrequest() {
         return Ok(());
     }
-    request
-        .log(LogLevel::Error, format_args!("client intended to send too large body: {len} bytes"));
-    Err(413)
+    Err(Refusal::TooLarge(len))
 }
 
 fn with_slash(name: &[u8], args: &[u8]) -> Bytes {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustls::server::{Acceptor as HelloReader, ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, NamedGroup};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -23,6 +24,7 @@ use super::certificates::{self, Passphrases};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
+use super::trust::Fault;
 
 pub use verify::ClientVerify;
 
@@ -345,25 +347,39 @@ impl Offer {
     }
 }
 
+/// Why a client certificate does not let a request in; the texts are nginx's.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CertificateRefusal {
+    /// None was sent.
+    #[error("client sent no required SSL certificate")]
+    Missing,
+    /// It does not verify.
+    #[error("client SSL certificate verify error: ({number}:{0})", number = .0.number())]
+    Invalid(Fault),
+}
+
+impl CertificateRefusal {
+    /// nginx's status for it, which becomes a 400 unless an `error_page` says otherwise.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Missing => 496,
+            Self::Invalid(_) => 495,
+        }
+    }
+}
+
 impl TlsInfo {
-    /// The status with which nginx answers every request of this connection, and why: 495 for a
-    /// client certificate that does not verify, 496 for one that is missing.
-    pub fn refusal(&self, mode: VerifyClient) -> Option<(u16, String)> {
+    /// Why every request of this connection is refused, if it is.
+    pub fn refusal(&self, mode: VerifyClient) -> Option<CertificateRefusal> {
         match (mode, &self.client_verify) {
-            (VerifyClient::On, ClientVerify::None) => {
-                Some((496, "client sent no required SSL certificate".to_owned()))
-            }
+            (VerifyClient::On, ClientVerify::None) => Some(CertificateRefusal::Missing),
             (VerifyClient::Off, _) | (_, ClientVerify::None | ClientVerify::Success) => None,
             (VerifyClient::OptionalNoCa, ClientVerify::Failed(fault))
                 if fault.passes_without_ca() =>
             {
                 None
             }
-            (_, ClientVerify::Failed(fault)) => {
-                let number = fault.number();
-                let why = format!("client SSL certificate verify error: ({number}:{fault})");
-                Some((495, why))
-            }
+            (_, ClientVerify::Failed(fault)) => Some(CertificateRefusal::Invalid(fault.clone())),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::{FixedPass, ListenAddr, LogLevel, ProxyPass};
+use wssgate_config::model::{FixedPass, ListenAddr, ProxyPass};
 
 use super::request::UriPart;
+use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
 use crate::peers::Group;
 
@@ -28,17 +29,13 @@ impl<'a> Destination<'a> {
     /// Finds the upstream of `pass`.
     ///
     /// # Errors
-    /// The status to answer with, when a URL made of variables leads nowhere; it was logged.
-    pub(crate) fn of(request: &Request, pass: &'a ProxyPass) -> Result<Self, u16> {
+    /// When a URL made of variables leads nowhere.
+    pub(crate) fn of(request: &Request, pass: &'a ProxyPass) -> Result<Self, Refusal> {
         match pass {
             ProxyPass::Fixed(fixed) => Ok(Self::fixed(request, fixed)),
             ProxyPass::Variable(template) => {
                 let text = request.text(template);
-                let url = Url::parse(&text).ok_or_else(|| {
-                    let message = format!("invalid URL prefix in \"{}\"", text.escape_ascii());
-                    request.log(LogLevel::Error, message);
-                    500u16
-                })?;
+                let url = Url::parse(&text).ok_or_else(|| Refusal::Url(text.clone()))?;
                 Self::variable(request, url)
             }
         }
@@ -58,16 +55,8 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn variable(request: &Request, url: Url) -> Result<Self, u16> {
-        let group = match url.group(request) {
-            Some(group) => group,
-            None => {
-                let name = url.host.escape_ascii();
-                let message = format!("no resolver defined to resolve {name}");
-                request.log(LogLevel::Error, message);
-                return Err(502);
-            }
-        };
+    fn variable(request: &Request, url: Url) -> Result<Self, Refusal> {
+        let group = url.group(request).ok_or_else(|| Refusal::NoResolver(url.host.clone()))?;
         let uri = if url.uri.is_empty() { UriPart::None } else { UriPart::Whole(url.uri.clone()) };
         let (host, port) = url.proxy_host_and_port();
         Ok(Self { tls: url.tls, group, host, port, uri })

@@ -1,13 +1,14 @@
 //! What is sent to the upstream, whichever peer it will be: made once for all tries.
 
 use bytes::Bytes;
-use wssgate_config::model::{LogLevel, ProxySettings};
+use wssgate_config::model::ProxySettings;
 use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
 use super::request::{BodyFraming, Head, Target};
 use crate::exchange::body::{Length, RequestBody};
+use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
 
 /// A request ready to be sent.
@@ -45,13 +46,13 @@ impl Plan {
     /// Makes the plan. `unbuffered`: the body is sent while it is read.
     ///
     /// # Errors
-    /// The status to answer with when the request cannot be written; it was logged.
+    /// When the request cannot be written.
     pub(crate) fn of(
         request: &Request,
         body: &RequestBody,
         destination: &Destination<'_>,
         unbuffered: bool,
-    ) -> Result<Self, u16> {
+    ) -> Result<Self, Refusal> {
         let settings = &request.location().proxy;
         let method = match &settings.method {
             Some(template) => request.text(template),
@@ -74,10 +75,7 @@ impl Plan {
             framing,
             client: client.filter(|_| settings.pass_request_headers),
         };
-        let mut text = head.write().map_err(|error| {
-            request.log(LogLevel::Error, format_args!("{error} in request to upstream"));
-            500u16
-        })?;
+        let mut text = head.write().map_err(Refusal::Unwritable)?;
         let closes = head.closes();
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         let offer = if asked { offer(&head) } else { None };

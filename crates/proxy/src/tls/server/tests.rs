@@ -203,7 +203,7 @@ async fn client_certificates_are_judged_after_the_handshake() {
         let info = accepted.unwrap().info;
         assert_eq!(info.client_verify, expected, "{mode}");
         let asked = config.http.as_ref().unwrap().servers[0].tls.verify_client;
-        assert_eq!(info.refusal(asked).map(|(status, _)| status), refusal, "{mode}");
+        assert_eq!(info.refusal(asked).map(|why| why.status()), refusal, "{mode}");
     }
 }
 

@@ -1,0 +1,201 @@
+//! Why a request is answered otherwise than it asks, by whose fault that is.
+//!
+//! The fault decides the status and how loud the log is; a refusal is told and answered in one place,
+//! [`Request::refuse`].
+
+use bytes::Bytes;
+use thiserror::Error;
+use wssgate_config::model::LogLevel;
+use wssgate_http1::{InvalidUri, WriteError};
+
+use crate::exchange::body::BodyError;
+use crate::exchange::request::Request;
+use crate::tls::server::CertificateRefusal;
+
+/// Whose fault something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client asks for what it must not, wrongly, or has gone.
+    Client,
+    /// The configuration leads nowhere, or this host lacks something.
+    Server,
+    /// A server behind us says no, or something that nobody understands.
+    Upstream,
+}
+
+/// Why a request is not answered as it asks. The texts are nginx's, where it has some.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The target is no URI.
+    #[error("{0} while reading client request line")]
+    Target(InvalidUri),
+    /// The Host is that of a server with client certificates, another than the handshake named.
+    #[error(
+        "client attempted to request the server name different from the one that was negotiated \
+         while reading client request headers"
+    )]
+    OtherServerName,
+    /// CONNECT and TRACE.
+    #[error("client sent {0} method while reading client request headers")]
+    Method(&'static str),
+    /// Plain HTTP came to a TLS port.
+    #[error("client sent plain HTTP request to HTTPS port while reading client request headers")]
+    PlainHttp,
+    /// The client certificate is missing or not trusted.
+    #[error("{0} while reading client request headers")]
+    Certificate(CertificateRefusal),
+    /// `deny`.
+    #[error("access forbidden by rule")]
+    Forbidden,
+    /// An `internal` location was asked for from outside; to the client it does not exist.
+    #[error("internal location")]
+    Internal,
+    /// The body is longer, in bytes, than `client_max_body_size`.
+    #[error("client intended to send too large body: {0} bytes")]
+    TooLarge(u64),
+    /// The body could not be read.
+    #[error(transparent)]
+    Body(BodyError),
+    /// The client closed the connection.
+    #[error("client prematurely closed connection")]
+    ClientGone,
+    /// `auth_request` was answered with this status, 401 or 403.
+    #[error("auth request was answered with {0}")]
+    Denied(u16),
+    /// `auth_request` was answered with a status that is neither yes nor no.
+    #[error("auth request unexpected status: {0}")]
+    AuthRequest(u16),
+    /// Rewrites or internal redirects go in a circle.
+    #[error("rewrite or internal redirection cycle while {doing} \"{}\"", path.escape_ascii())]
+    Cycle {
+        /// What was being done.
+        doing: &'static str,
+        /// To which path.
+        path: Bytes,
+    },
+    /// An internal redirect leads to nothing.
+    #[error("the URI of an internal redirect has a zero length")]
+    EmptyPath,
+    /// No location has this name.
+    #[error("could not find named location \"{}\"", .0.escape_ascii())]
+    NoNamedLocation(Bytes),
+    /// A variable has put something into the request to the upstream that would end a line.
+    #[error("{0} in request to upstream")]
+    Unwritable(WriteError),
+    /// `proxy_pass` with variables makes no URL.
+    #[error("invalid URL prefix in \"{}\"", .0.escape_ascii())]
+    Url(Bytes),
+    /// `proxy_pass` with variables names a host that nobody can look up.
+    #[error("no resolver defined to resolve {}", .0.escape_ascii())]
+    NoResolver(Bytes),
+}
+
+impl Refusal {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Target(_)
+            | Self::OtherServerName
+            | Self::Method(_)
+            | Self::PlainHttp
+            | Self::Certificate(_)
+            | Self::Forbidden
+            | Self::Internal
+            | Self::TooLarge(_)
+            | Self::ClientGone => Blame::Client,
+            Self::Body(error) => error.blame(),
+            Self::Denied(_) | Self::AuthRequest(_) => Blame::Upstream,
+            Self::Cycle { .. }
+            | Self::EmptyPath
+            | Self::NoNamedLocation(_)
+            | Self::Unwritable(_)
+            | Self::Url(_)
+            | Self::NoResolver(_) => Blame::Server,
+        }
+    }
+
+    /// The status of the answer; 495 to 497 and 499 are nginx's own.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Target(_) => 400,
+            Self::OtherServerName => 421,
+            Self::Method(_) => 405,
+            Self::PlainHttp => 497,
+            Self::Certificate(refusal) => refusal.status(),
+            Self::Forbidden => 403,
+            Self::Internal => 404,
+            Self::TooLarge(_) => 413,
+            Self::Body(error) => error.status(),
+            Self::ClientGone => 499,
+            Self::Denied(status) => *status,
+            Self::NoResolver(_) => 502,
+            Self::AuthRequest(_)
+            | Self::Cycle { .. }
+            | Self::EmptyPath
+            | Self::NoNamedLocation(_)
+            | Self::Unwritable(_)
+            | Self::Url(_) => 500,
+        }
+    }
+
+    /// How loud the log is about it; `None` where nginx says nothing.
+    pub fn level(&self) -> Option<LogLevel> {
+        match self {
+            Self::Internal | Self::Denied(_) => None,
+            Self::Body(error) => Some(error.level()),
+            // What clients do every day is no error of the site, but where it guards something.
+            Self::Forbidden | Self::TooLarge(_) => Some(LogLevel::Error),
+            other => Some(match other.blame() {
+                Blame::Client => LogLevel::Info,
+                Blame::Server | Blame::Upstream => LogLevel::Error,
+            }),
+        }
+    }
+}
+
+impl Request {
+    /// Tells the log of a refusal; gives the status of the answer.
+    pub fn refuse(&self, refusal: &Refusal) -> u16 {
+        if let Some(level) = refusal.level() {
+            self.log(level, refusal);
+        }
+        refusal.status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fault_decides_status_and_level() {
+        let path = Bytes::from_static(b"/a");
+        for (refusal, blame, status, level) in [
+            (Refusal::Target(InvalidUri), Blame::Client, 400, Some(LogLevel::Info)),
+            (Refusal::Forbidden, Blame::Client, 403, Some(LogLevel::Error)),
+            (Refusal::Internal, Blame::Client, 404, None),
+            (Refusal::Body(BodyError::Timeout), Blame::Client, 408, Some(LogLevel::Info)),
+            (
+                Refusal::Body(BodyError::File(std::io::ErrorKind::StorageFull.into())),
+                Blame::Server,
+                500,
+                Some(LogLevel::Crit),
+            ),
+            (Refusal::Denied(401), Blame::Upstream, 401, None),
+            (Refusal::AuthRequest(404), Blame::Upstream, 500, Some(LogLevel::Error)),
+            (
+                Refusal::Cycle { doing: "processing", path },
+                Blame::Server,
+                500,
+                Some(LogLevel::Error),
+            ),
+            (Refusal::NoResolver(Bytes::new()), Blame::Server, 502, Some(LogLevel::Error)),
+        ] {
+            assert_eq!(
+                (refusal.blame(), refusal.status(), refusal.level()),
+                (blame, status, level),
+                "{refusal}"
+            );
+        }
+    }
+}
