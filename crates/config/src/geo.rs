@@ -7,9 +7,10 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Braces, Directive, H};
-use crate::map::{MapId, MapKind, define, entries, variable_name};
+use crate::map::{define, entries, variable_name};
 use crate::read::{self, Reading, Reads};
 use crate::template::{Part, Template};
+use crate::variable::{MapId, MapKind};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&GEO];

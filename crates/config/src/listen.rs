@@ -1,10 +1,8 @@
 //! What to bind, and which server answers there.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
@@ -16,7 +14,7 @@ use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
 use crate::resolve::Resolver;
 use crate::server::{self, ServerId, ServerName, server_names};
-use crate::value::{self, Form, Host};
+use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&LISTEN];
@@ -29,25 +27,6 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     doc: "Accepts connections at an address.",
     ..Directive::repeated(listen)
 };
-
-/// A place to listen or to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ListenAddr {
-    /// An IP address and port.
-    Ip(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-/// As nginx writes it in messages and variables: `127.0.0.1:80`, `[::1]:80`, `unix:/path`.
-impl fmt::Display for ListenAddr {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(formatter),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
-        }
-    }
-}
 
 /// One socket to bind.
 #[derive(Debug)]

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
-use crate::listen::ListenAddr;
-use crate::map::Map;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
 use crate::template::{Part, Template};
-use crate::value::{self, Endpoint, Host, Located};
+use crate::value::{self, Endpoint, Host, ListenAddr, Located};
+use crate::variable::Map;
 
 /// Turns a host name and a port into addresses.
 pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;

@@ -9,13 +9,12 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
 use crate::level::{Level, walk};
-use crate::listen::ListenAddr;
 use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
 use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
-use crate::value::{self, Located, MIN_ZONE_SIZE, UpstreamUrl};
+use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[

@@ -4,7 +4,8 @@
 
 mod url;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -149,6 +150,25 @@ pub struct Endpoint {
     pub last_port: Option<u16>,
     /// The URI part, from its `/` or `?` on.
     pub uri: Vec<u8>,
+}
+
+/// A place to listen or to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddr {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// As nginx writes it in messages and variables: `127.0.0.1:80`, `[::1]:80`, `unix:/path`.
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Which forms of an [`Endpoint`] are allowed.

@@ -2,10 +2,9 @@
 
 use wssgate_syntax::{Diagnostic, Word};
 
-use crate::listen::ListenAddr;
 use crate::log::LEVELS;
 use crate::read::Reading;
-use crate::value::{self, Form};
+use crate::value::{self, Form, ListenAddr};
 
 /// Parameters of a `syslog:` target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

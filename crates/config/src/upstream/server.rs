@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::listen::ListenAddr;
 use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
-use crate::value::{self, Form};
+use crate::value::{self, Form, ListenAddr};
 
 /// A `server` line of an upstream.
 #[derive(Clone, Debug)]
