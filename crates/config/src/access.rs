@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use wssgate_syntax::{self as syntax, Diagnostic};
+use wssgate_syntax::{self as syntax};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, HSL, X};
-use crate::read::{Reading, Reads, invalid_parameter};
+use crate::read::{Reading, Reads, invalid_parameter, network};
 use crate::scope::Scope;
-use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ALLOW, &DENY];
@@ -58,12 +57,7 @@ fn rule(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Acces
     } else if word.is("unix:") {
         AccessFrom::Unix
     } else {
-        let (address, bits, cut) =
-            value::network(&word.value).ok_or_else(|| invalid_parameter(word))?;
-        if cut {
-            let message = format!("low address bits of \"{word}\" are meaningless");
-            reading.report.push(Diagnostic::warning(message).at(word.span, ""));
-        }
+        let (address, bits) = network(reading, word).ok_or_else(|| invalid_parameter(word))?;
         AccessFrom::Network(address, bits)
     };
     Ok(AccessRule { allow: directive.is("allow"), who })

@@ -5,7 +5,7 @@
 //! each says why. The others are refused, because ignoring them would change what clients see or who is let in; each
 //! says what to do instead. Nothing is ignored silently.
 //!
-//! An implemented row is a [`Directive<T>`] beside the settings of its subject, which ask for its value by the row
+//! An implemented row is a `Directive<T>` beside the settings of its subject, which ask for its value by the row
 //! itself: `scope.get(&PROXY_READ_TIMEOUT)` is a `Duration` because that row reads one. The registry sees all rows
 //! without their types, as [`Row`]s.
 

@@ -7,10 +7,10 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Braces, Directive, H};
-use crate::map::{MapId, MapKind, define, entries, variable_name};
-use crate::read::{Reading, Reads};
+use crate::map::{define, entries, variable_name};
+use crate::read::{self, Reading, Reads};
 use crate::template::{Part, Template};
-use crate::value;
+use crate::variable::{MapId, MapKind};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&GEO];
@@ -138,14 +138,8 @@ fn delete(reading: &mut Reading<'_>, draft: &mut Draft, word: &Word) -> Result<(
 }
 
 fn network(reading: &mut Reading<'_>, word: &Word) -> Result<Network, Diagnostic> {
-    let (address, bits, cut) = value::network(&word.value).ok_or_else(|| {
-        Diagnostic::error(format!("invalid network \"{word}\"")).at(word.span, "")
-    })?;
-    if cut {
-        let message = format!("low address bits of \"{word}\" are meaningless");
-        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
-    }
-    Ok((address, bits))
+    read::network(reading, word)
+        .ok_or_else(|| Diagnostic::error(format!("invalid network \"{word}\"")).at(word.span, ""))
 }
 
 /// Reads `first-last`.

@@ -8,13 +8,12 @@ use crate::level::{Level, walk};
 use crate::listen::ListenSocket;
 use crate::location::Location;
 use crate::log::LogFormat;
-use crate::map::Map;
 use crate::read::present;
 use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
 use crate::server::Server;
 use crate::upstream::Upstream;
-use crate::variable::Variables;
+use crate::variable::{Map, Variables};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&HTTP];

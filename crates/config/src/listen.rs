@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
@@ -15,7 +14,7 @@ use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
 use crate::resolve::Resolver;
 use crate::server::{self, ServerId, ServerName, server_names};
-use crate::value::{self, Form, Host};
+use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&LISTEN];
@@ -28,15 +27,6 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     doc: "Accepts connections at an address.",
     ..Directive::repeated(listen)
 };
-
-/// A place to listen or to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ListenAddr {
-    /// An IP address and port.
-    Ip(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
 
 /// One socket to bind.
 #[derive(Debug)]
@@ -337,7 +327,7 @@ impl Resolver<'_, '_> {
 
     /// A further `listen` line of an address: another server, and nothing said twice.
     fn listen_again(&mut self, known: &mut Address, server: ServerId, listen: &Listen, span: Span) {
-        let text = address_text(&known.address);
+        let text = known.address.to_string();
         let first = known.span;
         let mut problem = |message: String| {
             let problem = Diagnostic::error(message).at(span, "");
@@ -421,7 +411,7 @@ impl Resolver<'_, '_> {
                 }
             }
             (None, None) => {
-                let on = address_text(&address.address);
+                let on = &address.address;
                 let shown = printable(&text.value);
                 let message = format!("invalid server name or wildcard \"{shown}\" on {on}");
                 // nginx only looks at names where there is a choice between servers.
@@ -435,7 +425,7 @@ impl Resolver<'_, '_> {
     }
 
     fn conflict(&mut self, name: &[u8], address: &Address, span: Span, why: &str) {
-        let (name, on) = (printable(name), address_text(&address.address));
+        let (name, on) = (printable(name), &address.address);
         let message = format!("conflicting server name \"{name}\" on {on}, ignored");
         self.reading.report.push(Diagnostic::warning(message).at(span, why));
     }
@@ -490,13 +480,6 @@ fn wildcard_of(address: &Address, wildcards: &[SocketAddr]) -> Option<SocketAddr
         wildcard.port() == own.port() && wildcard.is_ipv4() == own.is_ipv4()
     };
     wildcards.iter().find(covers).copied()
-}
-
-fn address_text(address: &ListenAddr) -> String {
-    match address {
-        ListenAddr::Ip(address) => address.to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// Whether this process may bind ports below 1024, as nginx judges it: by being root.

@@ -72,7 +72,7 @@ pub(crate) static STUB_STATUS: Directive<()> = Directive {
     ..Directive::once(present)
 };
 
-/// Index into [`Http::locations`].
+/// Index into [`Http::locations`](crate::model::Http::locations).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocationId(pub usize);
 

@@ -136,7 +136,7 @@ pub enum AccessLogTarget {
     Variable(Template),
 }
 
-/// Index into [`Http::log_formats`].
+/// Index into [`Http::log_formats`](crate::model::Http::log_formats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogFormatId(pub usize);
 
@@ -241,7 +241,8 @@ fn invalid_flush(word: &Word) -> Diagnostic {
     Diagnostic::error(format!("invalid flush time \"{word}\"")).at(word.span, "")
 }
 
-const LEVELS: [(&str, LogLevel); 8] = [
+/// The most severe first: the numbers of syslog.
+pub(crate) const LEVELS: [(&str, LogLevel); 8] = [
     ("emerg", LogLevel::Emerg),
     ("alert", LogLevel::Alert),
     ("crit", LogLevel::Crit),

@@ -1,7 +1,5 @@
 //! Variables made from others: `map` and `split_clients`.
 
-use std::net::IpAddr;
-
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::Exactly;
@@ -10,7 +8,7 @@ use crate::hosts::{HostPattern, HostTable};
 use crate::read::{Reading, Reads, duplicate_variable};
 use crate::template::Template;
 use crate::value;
-use crate::variable::Variable;
+use crate::variable::{Map, MapId, MapKind, Variable};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&MAP, &SPLIT_CLIENTS];
@@ -34,51 +32,6 @@ pub(crate) static SPLIT_CLIENTS: Directive<MapId> = Directive {
     braces: Braces::Entries,
     ..Directive::repeated(split_clients)
 };
-
-/// Index into [`Http::maps`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MapId(pub usize);
-
-/// A `map` block (also what `geo` and `split_clients` become).
-#[derive(Debug)]
-pub struct Map {
-    /// How the value is found.
-    pub kind: MapKind,
-    /// `volatile`: not cached during a request.
-    pub volatile: bool,
-}
-
-/// The kinds of [`Map`].
-#[derive(Debug)]
-pub enum MapKind {
-    /// `map SOURCE $name { … }`.
-    Map {
-        /// What is looked up.
-        source: Template,
-        /// Whether keys are host names: a final dot of the source is ignored, wildcards work.
-        hostnames: bool,
-        /// Keys; regular expressions in the order of the file.
-        table: HostTable<Template>,
-        /// `default`; empty when not given.
-        default: Template,
-    },
-    /// `split_clients SOURCE $name { … }`: upper bounds of a 32-bit hash, in order.
-    SplitClients {
-        /// What is hashed (MurmurHash2).
-        source: Template,
-        /// Bound and value; the last bound is `u32::MAX` when `*` was given.
-        parts: Vec<(u32, Template)>,
-    },
-    /// `geo [SOURCE] $name { … }`: networks to values, the longest prefix wins.
-    Geo {
-        /// The address; `$remote_addr` when not given.
-        source: Template,
-        /// Networks.
-        networks: Vec<(IpAddr, u8, Box<[u8]>)>,
-        /// `default`.
-        default: Box<[u8]>,
-    },
-}
 
 /// Defines the variable named by `word` and keeps the block under its number.
 pub(crate) fn define(

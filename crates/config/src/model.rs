@@ -11,13 +11,12 @@ pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;
-pub use crate::listen::{AddressRoute, KeepaliveOption, ListenAddr, ListenOptions, ListenSocket};
+pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
 pub use crate::location::{Content, Location, LocationId, LocationKind, Locations};
 pub use crate::log::syslog::Syslog;
 pub use crate::log::{
     AccessLog, AccessLogTarget, ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget,
 };
-pub use crate::map::{Map, MapId, MapKind};
 pub use crate::proxy::ProxySettings;
 pub use crate::proxy::cookies::{CookieFlags, CookieRewrite};
 pub use crate::proxy::next_upstream::NextUpstream;
@@ -35,5 +34,6 @@ pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
 pub use crate::upstream::server::UpstreamServer;
 pub use crate::upstream::{Balance, Upstream, UpstreamId};
-pub use crate::value::Located;
+pub use crate::value::{ListenAddr, Located};
+pub use crate::variable::{Map, MapId, MapKind};
 pub use crate::websocket::TlsRecords;

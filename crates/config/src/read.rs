@@ -2,19 +2,18 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
-use crate::listen::ListenAddr;
-use crate::map::Map;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
 use crate::template::{Part, Template};
-use crate::value::{self, Endpoint, Host, Located};
+use crate::value::{self, Endpoint, Host, ListenAddr, Located};
+use crate::variable::Map;
 
 /// Turns a host name and a port into addresses.
 pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
@@ -290,6 +289,24 @@ pub(crate) fn prefix_path(
 /// Reads a directive that says all by standing there, as `()`.
 pub(crate) fn present(_: &mut Reading<'_>, _: &syntax::Directive) -> Reads<()> {
     Ok(())
+}
+
+/// Sets what a word asks for; a word that is given twice is warned of.
+pub(crate) fn set_once(reading: &mut Reading<'_>, flag: &mut bool, word: &Word) {
+    if std::mem::replace(flag, true) {
+        let message = format!("duplicate value \"{word}\"");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+}
+
+/// A network in CIDR form, or an address alone; bits right of the mask are warned of.
+pub(crate) fn network(reading: &mut Reading<'_>, word: &Word) -> Option<(IpAddr, u8)> {
+    let (address, bits, cut) = value::network(&word.value)?;
+    if cut {
+        let message = format!("low address bits of \"{word}\" are meaningless");
+        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+    }
+    Some((address, bits))
 }
 
 /// One of a few words.

@@ -120,7 +120,7 @@ pub(crate) static UNDERSCORES_IN_HEADERS: Directive<bool> = Directive {
     ..Directive::once(flag)
 };
 
-/// Index into [`Http::servers`].
+/// Index into [`Http::servers`](crate::model::Http::servers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(pub usize);
 

@@ -415,7 +415,7 @@ pub enum LingeringClose {
 }
 
 /// `server_tokens`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerTokens {
     /// `Server: nginx/VERSION`.
     On,
@@ -487,14 +487,10 @@ fn if_modified_since(_: &mut Reading<'_>, directive: &syntax::Directive) -> Read
     one_of(&directive.args[0], &choices)
 }
 
-/// As [`ServerTokens`], which is not `Copy`.
 fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<ServerTokens> {
-    let choices = [("on", 0), ("off", 1), ("build", 2)];
-    Ok(match one_of(&directive.args[0], &choices)? {
-        0 => ServerTokens::On,
-        1 => ServerTokens::Off,
-        _ => ServerTokens::Build,
-    })
+    let choices =
+        [("on", ServerTokens::On), ("off", ServerTokens::Off), ("build", ServerTokens::Build)];
+    one_of(&directive.args[0], &choices)
 }
 
 impl Resolver<'_, '_> {

@@ -5,13 +5,13 @@ pub(crate) mod session_cache;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HS};
 use crate::read::{
     Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
-    seconds, size,
+    seconds, set_once, size,
 };
 use crate::resolve::Resolver;
 use crate::scope::Scope;
@@ -338,8 +338,8 @@ pub(crate) fn protocols(
     let mut protocols = TlsProtocols { tls12: false, tls13: false };
     for word in &directive.args {
         match word.value.to_ascii_lowercase().as_slice() {
-            b"tlsv1.2" => set(reading, &mut protocols.tls12, word),
-            b"tlsv1.3" => set(reading, &mut protocols.tls13, word),
+            b"tlsv1.2" => set_once(reading, &mut protocols.tls12, word),
+            b"tlsv1.3" => set_once(reading, &mut protocols.tls13, word),
             b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
                 let message =
                     format!("{word} is not offered: TLSv1.2 is the oldest version there is");
@@ -355,13 +355,6 @@ pub(crate) fn protocols(
             .help("add `TLSv1.2 TLSv1.3`"));
     }
     Ok(protocols)
-}
-
-fn set(reading: &mut Reading<'_>, version: &mut bool, word: &Word) {
-    if std::mem::replace(version, true) {
-        let message = format!("duplicate value \"{word}\"");
-        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
-    }
 }
 
 fn verify_client(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<VerifyClient> {

@@ -14,7 +14,7 @@ use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
-use crate::value::{self, Endpoint, Host, Located};
+use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -135,7 +135,7 @@ pub(crate) static ZONE: Directive<Zone> = Directive {
     ..Directive::once(zone)
 };
 
-/// Index into [`Http::upstreams`].
+/// Index into [`Http::upstreams`](crate::model::Http::upstreams).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpstreamId(pub usize);
 
@@ -158,6 +158,23 @@ pub struct Upstream {
     pub keepalive_time: Duration,
     /// `keepalive_timeout` of an idle upstream connection.
     pub keepalive_timeout: Duration,
+}
+
+impl Upstream {
+    /// The group of a host without an `upstream` block: one server, with the defaults of its parameters.
+    pub fn implicit(name: Box<[u8]>, addresses: Vec<ListenAddr>) -> Self {
+        Self {
+            name: name.clone(),
+            explicit: false,
+            servers: vec![UpstreamServer::new(name, addresses)],
+            balance: Balance::RoundRobin,
+            // nginx keeps idle connections of `upstream` blocks only, so the bounds of keeping them bound nothing.
+            keepalive: 0,
+            keepalive_requests: 1000,
+            keepalive_time: Duration::from_secs(60 * 60),
+            keepalive_timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 /// How a peer is chosen.
@@ -235,8 +252,7 @@ fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
         let invalid =
             || Diagnostic::error(format!("invalid zone size \"{word}\"")).at(word.span, "");
         let size = value::size(&word.value).filter(|&size| size > 0).ok_or_else(invalid)?;
-        // Eight pages is the least that nginx accepts.
-        if size < 8 * 4096 {
+        if size < MIN_ZONE_SIZE {
             let problem = Diagnostic::error(format!("zone \"{name}\" is too small"));
             return Err(problem.at(word.span, ""));
         }
@@ -338,44 +354,35 @@ impl Resolver<'_, '_> {
     }
 
     /// The group for the host of a URL.
-    pub(crate) fn upstream_for(
-        &mut self,
-        endpoint: &Endpoint,
-        default_port: u16,
-        span: Span,
-    ) -> Option<UpstreamId> {
-        let port = endpoint.port.unwrap_or(default_port);
+    pub(crate) fn upstream_for(&mut self, url: &UpstreamUrl, span: Span) -> Option<UpstreamId> {
+        let endpoint = &url.endpoint;
         if let Some(id) = self.explicit.get(&endpoint.host_text.to_ascii_lowercase()) {
             if endpoint.port.is_some() {
                 let name = printable(&endpoint.host_text);
-                self.error(format!("upstream \"{name}\" may not have port {port}"), span);
+                self.error(format!("upstream \"{name}\" may not have port {}", url.port()), span);
                 return None;
             }
             return Some(*id);
         }
-        let name: Vec<u8> = match &endpoint.host {
-            Host::Unix(_) => [b"unix:", endpoint.host_text.as_slice()].concat(),
-            _ => [endpoint.host_text.as_slice(), format!(":{port}").as_bytes()].concat(),
-        };
+        let name = url.group_name();
         let same =
             |upstream: &Upstream| !upstream.explicit && upstream.name.eq_ignore_ascii_case(&name);
         if let Some(index) = self.upstreams.iter().position(same) {
             return Some(UpstreamId(index));
         }
-        self.implicit_upstream(name.into(), endpoint, port, span)
+        self.implicit_upstream(name.into(), url, span)
     }
 
     fn implicit_upstream(
         &mut self,
         name: Box<[u8]>,
-        endpoint: &Endpoint,
-        port: u16,
+        url: &UpstreamUrl,
         span: Span,
     ) -> Option<UpstreamId> {
-        let addresses = match self.reading.addresses(endpoint, port) {
+        let addresses = match self.reading.addresses(&url.endpoint, url.port()) {
             Ok(addresses) => addresses,
             Err(error) => {
-                let host = printable(&endpoint.host_text);
+                let host = printable(&url.endpoint.host_text);
                 let problem = Diagnostic::error(format!("host not found in upstream \"{host}\""));
                 let help = "is the name right, and is there an `upstream` block of this name?";
                 let problem = problem.at(span, "").note(error.to_string()).help(help);
@@ -383,27 +390,7 @@ impl Resolver<'_, '_> {
                 return None;
             }
         };
-        let server = UpstreamServer {
-            name: name.clone(),
-            addresses,
-            weight: 1,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            backup: false,
-            down: false,
-        };
-        self.upstreams.push(Upstream {
-            name,
-            explicit: false,
-            servers: vec![server],
-            balance: Balance::RoundRobin,
-            // nginx keeps idle connections of `upstream` blocks only.
-            keepalive: 0,
-            keepalive_requests: 1000,
-            keepalive_time: Duration::from_secs(60 * 60),
-            keepalive_timeout: Duration::from_secs(60),
-        });
+        self.upstreams.push(Upstream::implicit(name, addresses));
         Some(UpstreamId(self.upstreams.len() - 1))
     }
 }

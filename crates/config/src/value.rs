@@ -2,11 +2,16 @@
 //!
 //! Everything here is a function from bytes to a value; who asks knows the directive and words the error.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod url;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wssgate_syntax::Span;
+
+pub use url::{UpstreamUrl, UrlError};
 
 /// A value and the place where the configuration says it.
 #[derive(Clone, Debug)]
@@ -16,6 +21,9 @@ pub struct Located<T> {
     /// Where it was written.
     pub span: Span,
 }
+
+/// The least size of a zone that nginx accepts: eight pages.
+pub(crate) const MIN_ZONE_SIZE: u64 = 8 * 4096;
 
 /// A decimal number without a sign.
 pub fn number(text: &[u8]) -> Option<u64> {
@@ -144,6 +152,25 @@ pub struct Endpoint {
     pub uri: Vec<u8>,
 }
 
+/// A place to listen or to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddr {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// As nginx writes it in messages and variables: `127.0.0.1:80`, `[::1]:80`, `unix:/path`.
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// Which forms of an [`Endpoint`] are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -223,7 +250,10 @@ fn split_uri(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Splits host (with its brackets) and the text after the colon.
-fn split_port(authority: &[u8]) -> Result<(&[u8], Option<&[u8]>), &'static str> {
+///
+/// # Errors
+/// nginx's words for brackets that are not closed, or that something but a port follows.
+pub fn split_port(authority: &[u8]) -> Result<(&[u8], Option<&[u8]>), &'static str> {
     if authority.starts_with(b"[") {
         let end = authority.iter().position(|&byte| byte == b']').ok_or("invalid host")?;
         let (host, rest) = authority.split_at(end + 1);

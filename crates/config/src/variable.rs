@@ -1,7 +1,9 @@
 //! What a `$name` can stand for.
 
-use crate::model::MapId;
-use crate::template::VariableId;
+use std::net::IpAddr;
+
+use crate::hosts::HostTable;
+use crate::template::{Template, VariableId};
 
 /// Every variable that a configuration mentions, each in a slot of its own.
 #[derive(Debug, Default)]
@@ -83,6 +85,51 @@ pub enum Variable {
     Set,
     /// A variable of `auth_request_set`; none until set.
     SetLater,
+}
+
+/// Index into [`Http::maps`](crate::model::Http::maps).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MapId(pub usize);
+
+/// A `map` block (also what `geo` and `split_clients` become).
+#[derive(Debug)]
+pub struct Map {
+    /// How the value is found.
+    pub kind: MapKind,
+    /// `volatile`: not cached during a request.
+    pub volatile: bool,
+}
+
+/// The kinds of [`Map`].
+#[derive(Debug)]
+pub enum MapKind {
+    /// `map SOURCE $name { … }`.
+    Map {
+        /// What is looked up.
+        source: Template,
+        /// Whether keys are host names: a final dot of the source is ignored, wildcards work.
+        hostnames: bool,
+        /// Keys; regular expressions in the order of the file.
+        table: HostTable<Template>,
+        /// `default`; empty when not given.
+        default: Template,
+    },
+    /// `split_clients SOURCE $name { … }`: upper bounds of a 32-bit hash, in order.
+    SplitClients {
+        /// What is hashed (MurmurHash2).
+        source: Template,
+        /// Bound and value; the last bound is `u32::MAX` when `*` was given.
+        parts: Vec<(u32, Template)>,
+    },
+    /// `geo [SOURCE] $name { … }`: networks to values, the longest prefix wins.
+    Geo {
+        /// The address; `$remote_addr` when not given.
+        source: Template,
+        /// Networks.
+        networks: Vec<(IpAddr, u8, Box<[u8]>)>,
+        /// `default`.
+        default: Box<[u8]>,
+    },
 }
 
 macro_rules! builtins {

@@ -2,9 +2,9 @@
 
 use wssgate_syntax::{Diagnostic, Word};
 
-use crate::listen::ListenAddr;
+use crate::log::LEVELS;
 use crate::read::Reading;
-use crate::value::{self, Form};
+use crate::value::{self, Form, ListenAddr};
 
 /// Parameters of a `syslog:` target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,9 +26,6 @@ const FACILITIES: [&str; 24] = [
     "ftp", "ntp", "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4",
     "local5", "local6", "local7",
 ];
-
-const SEVERITIES: [&str; 8] =
-    ["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
 
 const SYSLOG_PORT: u16 = 514;
 
@@ -82,7 +79,7 @@ fn syslog_parameter(syslog: &mut Syslog, part: &str) -> Result<(), String> {
                 found.ok_or_else(|| format!("unknown syslog facility \"{name}\""))? as u8;
         }
         Some(("severity", name)) => {
-            let found = SEVERITIES.iter().position(|severity| *severity == name);
+            let found = LEVELS.iter().position(|(level, _)| *level == name);
             syslog.severity =
                 found.ok_or_else(|| format!("unknown syslog severity \"{name}\""))? as u8;
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic};
+use wssgate_syntax::{self as syntax};
 
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::read::{Reading, Reads, duration, invalid_value, number};
+use crate::read::{Reading, Reads, duration, invalid_value, number, set_once};
 use crate::scope::Scope;
 
 /// The rows.
@@ -44,7 +44,7 @@ pub(crate) static PROXY_NEXT_UPSTREAM_TRIES: Directive<u64> = Directive {
 };
 
 /// When the next peer is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextUpstream {
     /// `error`.
     pub error: bool,
@@ -74,7 +74,7 @@ fn next_upstream(
     reading: &mut Reading<'_>,
     directive: &syntax::Directive,
 ) -> Reads<(NextUpstream, bool)> {
-    let mut next = NO_NEXT;
+    let mut next = NextUpstream::default();
     let mut off = false;
     for word in &directive.args {
         let set: &mut bool = match &*word.value.to_ascii_lowercase() {
@@ -94,35 +94,16 @@ fn next_upstream(
             b"updating" => continue,
             _ => return Err(invalid_value(word)),
         };
-        if std::mem::replace(set, true) {
-            reading
-                .report
-                .push(Diagnostic::warning(format!("duplicate value \"{word}\"")).at(word.span, ""));
-        }
+        set_once(reading, set, word);
     }
     Ok((next, off))
 }
-
-/// `proxy_next_upstream off`.
-pub(crate) const NO_NEXT: NextUpstream = NextUpstream {
-    error: false,
-    timeout: false,
-    invalid_header: false,
-    non_idempotent: false,
-    http_403: false,
-    http_404: false,
-    http_429: false,
-    http_500: false,
-    http_502: false,
-    http_503: false,
-    http_504: false,
-};
 
 /// The conditions of all lines of a level together; `off` turns them all off.
 pub(crate) fn conditions(scope: &Scope<'_, '_>) -> NextUpstream {
     let lines: Vec<(NextUpstream, bool)> = scope.all(&PROXY_NEXT_UPSTREAM);
     if lines.iter().any(|(_, off)| *off) {
-        return NO_NEXT;
+        return NextUpstream::default();
     }
     let any = |field: fn(&NextUpstream) -> bool| lines.iter().any(|(line, _)| field(line));
     NextUpstream {

@@ -1,6 +1,6 @@
 //! `proxy_pass`: where requests go.
 
-use wssgate_syntax::{self as syntax, Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, L, LI, X};
@@ -10,7 +10,7 @@ use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::upstream::UpstreamId;
-use crate::value::{self, Endpoint, Form, Host};
+use crate::value::{UpstreamUrl, UrlError};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&PROXY_PASS];
@@ -58,10 +58,9 @@ pub(crate) enum PassDraft {
     Variable(Template),
     /// Without.
     Fixed {
-        tls: bool,
-        endpoint: Endpoint,
+        url: UpstreamUrl,
         /// As written.
-        url: Box<[u8]>,
+        text: Box<[u8]>,
         span: Span,
     },
 }
@@ -71,30 +70,16 @@ fn proxy_pass(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
     if has_variables(word) {
         return reading.template(word).map(PassDraft::Variable);
     }
-    let (tls, rest) = match split_scheme(&word.value) {
-        Some(found) => found,
-        None => {
-            let problem =
-                Diagnostic::error("invalid URL prefix").at(word.span, "must begin with a scheme");
-            return Err(problem.help("write `http://` or `https://` before the host"));
+    let url = UpstreamUrl::parse(&word.value).map_err(|error| match error {
+        UrlError::Scheme => Diagnostic::error("invalid URL prefix")
+            .at(word.span, "must begin with a scheme")
+            .help("write `http://` or `https://` before the host"),
+        UrlError::Endpoint { text, reason } => {
+            let message = format!("{reason} in upstream \"{}\"", printable(text));
+            Diagnostic::error(message).at(word.span, "")
         }
-    };
-    let endpoint = value::endpoint(rest, Form::Url).map_err(|error| {
-        let rest = wssgate_syntax::printable(rest);
-        Diagnostic::error(format!("{error} in upstream \"{rest}\"")).at(word.span, "")
     })?;
-    Ok(PassDraft::Fixed { tls, endpoint, url: word.value.clone(), span: word.span })
-}
-
-/// Whether TLS is asked for, and what follows the scheme.
-fn split_scheme(url: &[u8]) -> Option<(bool, &[u8])> {
-    let after = |scheme: &[u8]| {
-        let (start, rest) = url.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    };
-    after(b"http://")
-        .map(|rest| (false, rest))
-        .or_else(|| after(b"https://").map(|rest| (true, rest)))
+    Ok(PassDraft::Fixed { url, text: word.value.clone(), span: word.span })
 }
 
 impl Resolver<'_, '_> {
@@ -106,13 +91,13 @@ impl Resolver<'_, '_> {
     ) -> Option<ProxyPass> {
         match scope.level.last(&PROXY_PASS)? {
             PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
-            PassDraft::Fixed { tls, endpoint, span, .. } => {
-                let upstream = self.upstream_for(&endpoint, default_port(tls), span);
+            PassDraft::Fixed { url, span, .. } => {
+                let upstream = self.upstream_for(&url, span);
                 let plain = matches!(
                     position.kind,
                     LocationKind::Exact | LocationKind::Prefix | LocationKind::PrefixFinal
                 );
-                if !plain && !endpoint.uri.is_empty() {
+                if !plain && !url.endpoint.uri.is_empty() {
                     let message = "\"proxy_pass\" cannot have URI part in location given by regular \
                         expression, or inside named location, or inside \"if\" statement, or inside \
                         \"limit_except\" block";
@@ -120,13 +105,13 @@ impl Resolver<'_, '_> {
                     let help = "leave out everything from the `/` behind the host on";
                     self.reading.report.push(problem.help(help));
                 }
-                let (host, port) = host_and_port(&endpoint, tls);
+                let (host, port) = url.host_and_port();
                 Some(ProxyPass::Fixed(FixedPass {
-                    tls,
+                    tls: url.tls,
                     upstream: upstream?,
                     host: host.into(),
                     port: port.into(),
-                    uri: Some(endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
+                    uri: Some(url.endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
                     location_prefix: if plain { position.name.clone() } else { Box::default() },
                 }))
             }
@@ -141,21 +126,4 @@ pub(crate) fn uses_tls(content: &Content) -> bool {
         Content::Proxy(ProxyPass::Variable(_)) => true,
         _ => false,
     }
-}
-
-fn default_port(tls: bool) -> u16 {
-    if tls { 443 } else { 80 }
-}
-
-/// `$proxy_host` and `$proxy_port`.
-fn host_and_port(endpoint: &Endpoint, tls: bool) -> (Vec<u8>, Vec<u8>) {
-    if matches!(endpoint.host, Host::Unix(_)) {
-        return (b"localhost".to_vec(), Vec::new());
-    }
-    let port = endpoint.port.unwrap_or(default_port(tls));
-    let mut host = endpoint.host_text.clone();
-    if port != default_port(tls) {
-        host.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    (host, port.to_string().into_bytes())
 }

@@ -180,12 +180,12 @@ impl Resolver<'_, '_> {
 fn own_default(scope: &Scope<'_, '_>, position: &Position) -> Option<ProxyRedirect> {
     match scope.level.last(&pass::PROXY_PASS)? {
         PassDraft::Variable(_) => None,
-        PassDraft::Fixed { url, endpoint, .. } if endpoint.uri.is_empty() => {
-            let from = [&url[..], b"/"].concat();
+        PassDraft::Fixed { url, text, .. } if url.endpoint.uri.is_empty() => {
+            let from = [&text[..], b"/"].concat();
             Some(ProxyRedirect::Prefix { from: Template::text(from), to: Template::text(*b"/") })
         }
-        PassDraft::Fixed { url, .. } => Some(ProxyRedirect::Prefix {
-            from: Template::text(url),
+        PassDraft::Fixed { text, .. } => Some(ProxyRedirect::Prefix {
+            from: Template::text(text),
             to: Template::text(position.name.clone()),
         }),
     }

@@ -3,7 +3,7 @@
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::read::{Reading, Reads, parameter};
-use crate::value;
+use crate::value::{self, MIN_ZONE_SIZE};
 
 /// `ssl_session_cache`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn shared_cache(word: &Word, text: &[u8]) -> Result<SessionCache, Diagnostic> {
         .ok_or_else(|| invalid_cache(word))?;
     let (name, size) =
         (&text[..colon], value::size(&text[colon + 1..]).ok_or_else(|| invalid_cache(word))?);
-    if size < 8 * 4096 {
+    if size < MIN_ZONE_SIZE {
         return Err(
             Diagnostic::error(format!("session cache \"{word}\" is too small")).at(word.span, "")
         );

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::listen::ListenAddr;
 use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
-use crate::value::{self, Form};
+use crate::value::{self, Form, ListenAddr};
 
 /// A `server` line of an upstream.
 #[derive(Clone, Debug)]
@@ -29,6 +28,22 @@ pub struct UpstreamServer {
     pub down: bool,
 }
 
+impl UpstreamServer {
+    /// A server with the defaults of all parameters.
+    pub fn new(name: Box<[u8]>, addresses: Vec<ListenAddr>) -> Self {
+        Self {
+            name,
+            addresses,
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: DEFAULT_FAIL_TIMEOUT,
+            backup: false,
+            down: false,
+        }
+    }
+}
+
 const DEFAULT_PORT: u16 = 80;
 
 const DEFAULT_FAIL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,16 +53,7 @@ pub(crate) fn server(
     directive: &syntax::Directive,
 ) -> Reads<UpstreamServer> {
     let name = &directive.args[0];
-    let mut server = UpstreamServer {
-        name: name.value.clone(),
-        addresses: Vec::new(),
-        weight: 1,
-        max_conns: 0,
-        max_fails: 1,
-        fail_timeout: DEFAULT_FAIL_TIMEOUT,
-        backup: false,
-        down: false,
-    };
+    let mut server = UpstreamServer::new(name.value.clone(), Vec::new());
     for word in &directive.args[1..] {
         server_parameter(&mut server, word)?;
     }
