@@ -4,9 +4,8 @@
 //! once when its destination breaks.
 
 use wssgate_records::{MAX_RECORD, sealed_len};
-use wssgate_ws::Tracker;
 
-use crate::{Protocol, READ_SIZE, Totals};
+use crate::READ_SIZE;
 
 /// One direction.
 #[derive(Debug)]
@@ -14,15 +13,15 @@ pub(crate) struct Flow {
     pub(crate) state: FlowState,
     /// How much is read at once: doubled while reads fill it and the destination takes it all, halved
     /// while turns bring much less, `buffer_size` once the destination did not take it.
-    pub(crate) window: usize,
+    window: u32,
     /// The least that is read at once.
-    least: usize,
-    /// Follows the frames; none in a tunnel of other things.
-    pub(crate) tracker: Option<Tracker>,
-    /// What passed at the source; what was sent to it is the other flow's.
-    pub(crate) totals: Totals,
+    least: u32,
+    /// Bytes that came from the source.
+    pub(crate) received: u64,
     /// Bytes that the destination's leg took, sent or kept.
     pub(crate) passed: u64,
+    /// The source ended TLS without close_notify.
+    pub(crate) truncated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,29 +33,15 @@ pub(crate) enum FlowState {
 }
 
 impl Flow {
-    pub(crate) fn new(protocol: Protocol, from: wssgate_ws::Side, least: usize) -> Self {
-        let tracker = match protocol {
-            Protocol::WebSocket(extensions) => Some(Tracker::new(from, extensions)),
-            Protocol::Other => None,
-        };
-        Self {
-            state: FlowState::Open,
-            window: least,
-            least,
-            tracker,
-            totals: Totals::default(),
-            passed: 0,
-        }
+    pub(crate) fn new(least: usize) -> Self {
+        let least = u32::try_from(least).unwrap_or(u32::MAX);
+        let (state, window) = (FlowState::Open, least);
+        Self { state, window, least, received: 0, passed: 0, truncated: false }
     }
 
-    /// Notes what passes.
-    pub(crate) fn count(&mut self, plain: &[u8]) {
-        self.totals.received += plain.len() as u64;
-        if let Some(tracker) = &mut self.tracker {
-            let progress = tracker.advance(plain, &mut self.totals.frames);
-            self.totals.close = self.totals.close.or(progress.close);
-            self.totals.broken = self.totals.broken.or(progress.broken);
-        }
+    /// How much is read at once.
+    pub(crate) fn window(&self) -> usize {
+        self.window as usize
     }
 
     /// After a read that `filled` the window, and the sending of it.
@@ -64,13 +49,13 @@ impl Flow {
         if blocked {
             self.window = self.least;
         } else if filled {
-            self.window = (self.window * 2).min(READ_SIZE);
+            self.window = (self.window * 2).min(READ_SIZE as u32);
         }
     }
 
     /// After a turn that `moved` so many bytes. The last read of a long message alone says nothing.
     pub(crate) fn ease_window(&mut self, moved: usize) {
-        if 0 < moved && moved < self.window / 4 {
+        if 0 < moved && moved < self.window() / 4 {
             self.window = (self.window / 2).max(self.least);
         }
     }
@@ -210,29 +195,29 @@ mod tests {
 
     #[test]
     fn a_window_grows_while_all_is_taken_and_falls_when_it_is_not() {
-        let mut flow = Flow::new(Protocol::Other, wssgate_ws::Side::Client, 1000);
-        let mut windows = vec![flow.window];
+        let mut flow = Flow::new(1000);
+        let mut windows = vec![flow.window()];
         for (filled, blocked) in [(true, false), (false, false), (true, false), (true, true)] {
             flow.adapt_window(filled, blocked);
-            windows.push(flow.window);
+            windows.push(flow.window());
         }
         assert_eq!(windows, [1000, 2000, 2000, 4000, 1000]);
         for _ in 0..10 {
             flow.adapt_window(true, false);
         }
-        assert_eq!(flow.window, READ_SIZE);
+        assert_eq!(flow.window(), READ_SIZE);
     }
 
     #[test]
     fn a_window_falls_while_turns_bring_little() {
-        let mut flow = Flow::new(Protocol::Other, wssgate_ws::Side::Client, 1500);
+        let mut flow = Flow::new(1500);
         flow.adapt_window(true, false);
         flow.adapt_window(true, false);
         for (moved, window) in
             [(0, 6000), (6000, 6000), (1500, 6000), (1499, 3000), (1, 1500), (1, 1500)]
         {
             flow.ease_window(moved);
-            assert_eq!(flow.window, window, "after {moved}");
+            assert_eq!(flow.window(), window, "after {moved}");
         }
     }
 }
