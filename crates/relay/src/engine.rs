@@ -14,8 +14,8 @@ use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 
+use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines};
-use crate::flow::Buffers;
 use crate::spare;
 use crate::thread::{Mail, Shared};
 use crate::tunnel::{Passage, Tunnel};
