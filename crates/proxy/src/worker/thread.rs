@@ -167,8 +167,9 @@ impl Front {
             () = self.site.live.ended() => {}
             () = self.site.reached(Phase::Stopping) => {}
         }
-        // Ends every tunnel that is left, and tells it before the thread is gone.
-        let _ = relay.stop();
+        // Ends every tunnel that is left, and tells it before the thread is gone. Those that were drained
+        // finish their closing handshake, and nobody's task waits for that.
+        let _ = tokio::task::spawn_blocking(|| relay.stop()).await;
         let _ = tokio::time::timeout(LAST_WORDS, async {
             self.site.live.ended().await;
             telling.await
