@@ -292,10 +292,11 @@ impl Proxying<'_> {
     fn key(&self, lease: &Lease) -> Key {
         // What a location's settings have made of a connection is only for that location.
         let own = self.destination.tls || self.settings.bind.is_some();
+        let location = self.request.route.location.0 as u64;
         Key {
             group: lease.group().name.clone(),
             address: lease.peer().address.clone(),
-            only: own.then_some((self.request.generation.number, self.request.route.location)),
+            tag: own.then_some([self.request.generation.number, location]),
         }
     }
 
