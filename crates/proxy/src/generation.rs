@@ -63,6 +63,8 @@ pub struct Generation {
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
     pub upstreams: Vec<Arc<Group>>,
+    /// How many workers there are; a reload leaves them alone.
+    pub(crate) workers: usize,
     sockets: HashMap<ListenAddr, usize>,
     life: Life,
     /// Tells the main thread that the last one who held this generation is gone.
@@ -99,8 +101,9 @@ impl Generation {
         let (tls, upstream_tls) = tls(&config, &environment.sessions, &mut report);
         let owner = owner(&config.core, previous, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
+        let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
-        let upstreams = config.http.as_ref().map(|http| groups(http, inherited));
+        let upstreams = config.http.as_ref().map(|http| groups(http, inherited, workers));
         let upstreams = upstreams.unwrap_or_default();
         let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {
@@ -116,6 +119,7 @@ impl Generation {
             owner,
             upstreams,
             upstream_tls,
+            workers,
             sockets,
             life,
             _ended: ended,
@@ -138,6 +142,12 @@ impl Generation {
     pub fn life(&self) -> &Life {
         &self.life
     }
+}
+
+/// One worker per core unless the configuration says how many.
+fn workers(core: &Core) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    core.worker_processes.unwrap_or_else(cores).max(1)
 }
 
 /// Certificates and settings of TLS, towards clients and upstreams.

@@ -126,7 +126,7 @@ impl Proxy {
     /// Builds the first generation and binds its sockets.
     pub fn prepare(config: Config, environment: Environment) -> Result<Prepared, Report> {
         let (generation, mut report) = Generation::build(config, None, &environment)?;
-        let workers = worker_count(&generation);
+        let workers = generation.workers;
         match open(&Listeners::default(), &generation, workers) {
             Ok(listeners) => Ok(Prepared { generation, report, listeners, workers, environment }),
             Err(error) => {
@@ -359,12 +359,6 @@ impl Drop for Proxy {
         }
         self.environment.files.flush();
     }
-}
-
-/// One worker per core unless the configuration says how many.
-fn worker_count(generation: &Generation) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    generation.config.core.worker_processes.unwrap_or_else(cores).max(1)
 }
 
 fn sockets(generation: &Generation) -> &[ListenSocket] {

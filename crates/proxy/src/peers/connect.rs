@@ -7,17 +7,18 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
+use wssgate_sys::socket::set_bind_address_no_port;
 
 use super::shortage::{Call, Resource};
 use crate::errno_text;
@@ -102,13 +103,11 @@ async fn connect_tcp(address: SocketAddr, options: Options) -> Result<TcpStream,
     // An address of the other family cannot be bound; nginx ignores it too.
     let local = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4());
     if let Some(local) = local {
-        let bind = || {
-            if local.port() == 0 {
-                SockRef::from(&socket).set_reuse_address(false)?;
-            }
-            socket.bind(local)
-        };
-        bind().map_err(failed(Call::Bind))?;
+        if local.port() == 0 {
+            // Where it is not known there are fewer ports, and nothing else is different.
+            let _ = set_bind_address_no_port(socket.as_fd());
+        }
+        socket.bind(local).map_err(failed(Call::Bind))?;
     }
     let call = Call::Connect { from: local, to: Some(address) };
     let connect = async {
