@@ -106,6 +106,13 @@ impl Client {
         Self { info, io: RefCell::new(io), timed_out: Cell::new(false) }
     }
 
+    /// Takes bytes that were read before.
+    pub(crate) fn with_read(mut self, bytes: Vec<u8>) -> Self {
+        self.info.received.set(self.info.received.get() + bytes.len() as u64);
+        self.io.get_mut().input = BytesMut::from(&bytes[..]);
+        self
+    }
+
     /// Gives access to what was read and not yet consumed.
     pub(crate) fn with_input<R>(&self, work: impl FnOnce(&mut BytesMut) -> R) -> R {
         let mut io = self.io.borrow_mut();
