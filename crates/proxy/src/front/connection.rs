@@ -21,7 +21,8 @@ use crate::front::h1::{self, Link};
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::Stream;
-use crate::site::Site;
+use crate::metrics::Held;
+use crate::site::{Entered, Site};
 use crate::tls::server::{TlsInfo, begins_tls};
 use crate::tunnel::table::Tunnels;
 
@@ -29,7 +30,7 @@ use crate::tunnel::table::Tunnels;
 const FIRST_READ: usize = 2048;
 
 /// Serves one accepted connection, from its first byte to its end; `socket` is its index in
-/// `Http::sockets`.
+/// `Http::sockets`. It is counted as long as this lasts.
 pub(crate) async fn serve(
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
@@ -37,6 +38,7 @@ pub(crate) async fn serve(
     socket: usize,
     stream: Stream,
     peer: ListenAddr,
+    _counted: (Entered, Held),
 ) {
     let accepted = Instant::now();
     let serial = next_serial();
