@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
@@ -25,6 +25,9 @@ use crate::tls::keys::RecordBoundary;
 
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
+
+/// A connection is being made: what a socket that does not wait says when it begins to connect.
+const EINPROGRESS: i32 = 115;
 
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
@@ -88,23 +91,32 @@ pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<St
     }
 }
 
-async fn connect_tcp(address: SocketAddr, options: Options) -> io::Result<tokio::net::TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+async fn connect_tcp(address: SocketAddr, options: Options) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     // An address of the other family cannot be bound; nginx ignores it too.
     if let Some(local) = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4()) {
         if local.port() == 0 {
-            SockRef::from(&socket).set_reuse_address(false)?;
+            socket.set_reuse_address(false)?;
         }
-        socket.bind(local)?;
+        socket.bind(&local.into())?;
     }
     if options.keepalive {
         socket.set_keepalive(true)?;
     }
-    socket.set_nodelay(true)?;
-    socket.connect(address).await
+    socket.set_tcp_nodelay(true)?;
+    if let Err(error) = socket.connect(&address.into())
+        && error.raw_os_error() != Some(EINPROGRESS)
+    {
+        return Err(error);
+    }
+    // On this machine a peer has accepted by now, and there is nothing to wait for.
+    let connected = socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+        stream.take_error()?.map_or(Ok(()), Err)?;
+    }
+    Ok(stream)
 }
 
 /// A connection to a peer and what was read from it.
