@@ -439,12 +439,9 @@ impl Engine {
             self.ready.retain(|&ready| ready != key);
         }
         self.deadlines.disarm(key, tunnel.armed_ms);
-        for side in [Side::Client, Side::Upstream] {
-            // An error means that it was never added.
-            self.epoll.delete(tunnel.leg(side).fd()).ok();
-        }
         let end = tunnel.end(now_ms);
         let ticket = tunnel.ticket;
+        // Closing takes its sockets out of epoll: nobody else holds their descriptors.
         drop(tunnel);
         self.ended.push((ticket, end));
     }

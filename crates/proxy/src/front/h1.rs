@@ -119,6 +119,9 @@ impl Link {
     /// Waits for the first byte of a request. Connections that had one before close when the
     /// worker drains.
     async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
+        if self.client.has_input() {
+            return true;
+        }
         let stopped = async {
             match kept {
                 true => self.site.reached(Phase::Draining).await,
@@ -126,6 +129,8 @@ impl Link {
             }
         };
         tokio::select! {
+            // First, because a request is there more often than not.
+            biased;
             read = self.client.fill() => read.is_ok_and(|read| read > 0),
             () = stopped => false,
             () = life.expired() => false,
