@@ -22,7 +22,6 @@ use wssgate_config::template::Template;
 use super::balance::{Method, Progress, Ring, Tier, View};
 use super::peer::{Peer, State, Taken};
 use super::weights::CurrentWeights;
-use crate::listen::address_text;
 
 /// One upstream group.
 #[derive(Debug)]
@@ -102,7 +101,7 @@ impl Group {
 
     /// A group of one address that a URL of variables named; nothing of it is remembered.
     pub fn of_address(address: ListenAddr) -> Self {
-        let name = address_text(&address).to_string();
+        let name = address.to_string();
         let server = UpstreamServer {
             name: name.into_bytes().into(),
             addresses: vec![address],
