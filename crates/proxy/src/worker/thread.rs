@@ -201,7 +201,7 @@ impl Front {
             if !self.accepting.contains_key(&listener.address)
                 && let Err(error) = self.accept_on(&listener)
             {
-                let address = crate::listen::address_text(&listener.address);
+                let address = &listener.address;
                 let text = format!("cannot accept on {address} ({})", crate::errno_text(&error));
                 self.site.generation().logs.main().write(LogLevel::Crit, None, text);
             }

@@ -209,7 +209,7 @@ fn binary_address(client: Option<SocketAddr>) -> Bytes {
 fn local_address(local: &ListenAddr) -> String {
     match local {
         ListenAddr::Ip(address) => address.ip().to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddr::Unix(_) => local.to_string(),
     }
 }
 
