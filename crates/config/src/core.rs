@@ -242,9 +242,9 @@ pub(crate) fn core(
     error_log: Option<PathBuf>,
     nowhere: Span,
 ) -> Core {
-    let main_defaults = default_directives(Context::Main, nowhere);
+    let main_defaults = default_directives(reading.registry, Context::Main, nowhere);
     let main_defaults = walk(reading, &main_defaults, Context::Main, true);
-    let events_defaults = default_directives(Context::Events, nowhere);
+    let events_defaults = default_directives(reading.registry, Context::Events, nowhere);
     let events_defaults = walk(reading, &events_defaults, Context::Events, true);
     let outermost = Scope::outermost(&main_defaults);
     let scope = outermost.inner(main);

@@ -50,10 +50,10 @@ pub struct Http {
 impl Resolver<'_, '_> {
     pub(crate) fn http(&mut self, level: &Level<'_>) -> Http {
         let nowhere = self.nowhere;
-        let mut defaults = default_directives(Context::Http, nowhere);
+        let mut defaults = default_directives(self.reading.registry, Context::Http, nowhere);
         // What only inner levels know has its default on the outermost level too.
         for context in [Context::Server, Context::Location] {
-            let more = default_directives(context, nowhere);
+            let more = default_directives(self.reading.registry, context, nowhere);
             let known = |directive: &syntax::Directive| {
                 defaults.iter().any(|other| other.name.value == directive.name.value)
             };

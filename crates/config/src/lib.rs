@@ -28,6 +28,7 @@ pub mod read;
 mod reference;
 mod refused;
 pub mod regex;
+pub mod registry;
 mod resolve;
 mod rewrite;
 mod scope;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
+use crate::directive::Registry;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
@@ -20,6 +21,8 @@ pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 /// What readers know and collect.
 pub struct Reading<'a> {
+    /// Every row.
+    pub(crate) registry: &'static Registry,
     /// Variables.
     pub(crate) names: Names,
     /// Problems.
@@ -40,9 +43,14 @@ pub(crate) type Reads<T> = Result<T, Diagnostic>;
 
 impl<'a> Reading<'a> {
     /// Starts with nothing read.
-    pub fn new(paths: &'a Paths, sources: &'a SourceMap, resolve: Resolve) -> Self {
+    pub fn new(
+        registry: &'static Registry,
+        paths: &'a Paths,
+        sources: &'a SourceMap,
+        resolve: Resolve,
+    ) -> Self {
         let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
-        Self { names, report, paths, sources, maps: Vec::new(), noted, resolve }
+        Self { registry, names, report, paths, sources, maps: Vec::new(), noted, resolve }
     }
 
     /// Compiles a word with variables.

@@ -267,7 +267,7 @@ static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDO
 impl Resolver<'_, '_> {
     /// Takes in every `upstream` block; they may be used before they stand.
     pub(crate) fn upstream_blocks(&mut self, http: &Level<'_>) {
-        let defaults = default_directives(Context::Upstream, self.nowhere);
+        let defaults = default_directives(self.reading.registry, Context::Upstream, self.nowhere);
         let defaults = walk(self.reading, &defaults, Context::Upstream, true);
         let outermost = Scope::outermost(&defaults);
         for line in http.lines(&UPSTREAM) {
