@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
@@ -240,8 +240,8 @@ pub(crate) fn core(
     reading: &mut Reading<'_>,
     main: &Level<'_>,
     error_log: Option<PathBuf>,
-    nowhere: Span,
 ) -> Core {
+    let nowhere = reading.nowhere;
     let main_defaults = default_directives(reading.registry, Context::Main, nowhere);
     let main_defaults = walk(reading, &main_defaults, Context::Main, true);
     let events_defaults = default_directives(reading.registry, Context::Events, nowhere);

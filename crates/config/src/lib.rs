@@ -23,6 +23,7 @@ mod map;
 pub mod model;
 mod names;
 mod paths;
+mod position;
 mod proxy;
 pub mod read;
 mod reference;

@@ -23,6 +23,8 @@ pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 pub struct Reading<'a> {
     /// Every row.
     pub(crate) registry: &'static Registry,
+    /// The span of what nobody wrote: the defaults.
+    pub(crate) nowhere: Span,
     /// Variables.
     pub(crate) names: Names,
     /// Problems.
@@ -45,12 +47,18 @@ impl<'a> Reading<'a> {
     /// Starts with nothing read.
     pub fn new(
         registry: &'static Registry,
+        nowhere: Span,
         paths: &'a Paths,
         sources: &'a SourceMap,
         resolve: Resolve,
     ) -> Self {
         let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
-        Self { registry, names, report, paths, sources, maps: Vec::new(), noted, resolve }
+        Self { registry, nowhere, names, report, paths, sources, maps: Vec::new(), noted, resolve }
+    }
+
+    /// Reports an error at one place.
+    pub(crate) fn error(&mut self, message: impl Into<String>, span: Span) {
+        self.report.push(Diagnostic::error(message).at(span, ""));
     }
 
     /// Compiles a word with variables.
@@ -274,6 +282,11 @@ pub(crate) fn size_template(
     let bytes = value::size(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
     Ok(Template::text(bytes.to_string().into_bytes()))
+}
+
+/// A rate that applies; a fixed 0 is none.
+pub(crate) fn rate(rate: Template) -> Option<Template> {
+    Some(rate).filter(|rate| rate.as_text() != Some(b"0"))
 }
 
 /// Reads a path below the configuration's directory as `Located<PathBuf>`.

@@ -126,7 +126,7 @@ mod tests {
         let sources = SourceMap::default();
         let nowhere = Span { file: FileId(0), start: 0, end: 0 };
         for context in Context::ALL {
-            let mut reading = Reading::new(registry(), &paths, &sources, system_resolve);
+            let mut reading = Reading::new(registry(), nowhere, &paths, &sources, system_resolve);
             let directives = default_directives(registry(), context, nowhere);
             let level = walk(&mut reading, &directives, context, true);
             let problems: Vec<_> = reading.report.iter().map(|problem| &problem.message).collect();
