@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use wssgate_config::Config;
 use wssgate_config::model::{self, LogLevel, LogTarget};
-use wssgate_proxy::generation::Surroundings;
+use wssgate_proxy::generation::Environment;
 use wssgate_proxy::log::{self, ErrorLog};
 use wssgate_syntax::{Level, Report, SourceMap};
 
@@ -31,7 +31,7 @@ pub(crate) struct Accepted {
 /// Standard error and the error log of `-e`.
 pub(crate) struct Console {
     /// What the engine is built with; its error log is that of `-e`.
-    pub(crate) surroundings: Surroundings,
+    pub(crate) environment: Environment,
     log: ErrorLog,
     /// Whether notices are told, too: in a test that is not to be quiet.
     notices: bool,
@@ -51,13 +51,13 @@ impl Console {
             LogTarget::File(options.prefix().join(path))
         };
         let lines = [model::ErrorLog { target: target.clone(), level: LogLevel::Notice }];
-        let mut surroundings = Surroundings::new(target)?;
-        let log = ErrorLog::open(&lines, &surroundings.files).unwrap_or_else(|error| {
+        let mut environment = Environment::new(target)?;
+        let log = ErrorLog::open(&lines, &environment.files).unwrap_or_else(|error| {
             say(format_args!("[alert] could not open error log file: {error}"));
-            surroundings.error_log = LogTarget::Stderr;
+            environment.error_log = LogTarget::Stderr;
             ErrorLog::stderr(LogLevel::Notice)
         });
-        Ok(Self { surroundings, log, notices: options.tests() && !options.quiet })
+        Ok(Self { environment, log, notices: options.tests() && !options.quiet })
     }
 
     /// Tells a problem on standard error and in the log.

@@ -116,7 +116,7 @@ fn test(
     if !options.quiet {
         console::say(format_args!("the configuration file {path} syntax is ok"));
     }
-    match Proxy::check(config, &console.surroundings) {
+    match Proxy::check(config, &console.environment) {
         Ok(report) => console.report(&report, &sources),
         Err(report) => {
             console.report(&report, &sources);

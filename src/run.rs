@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Err(message) = set_descriptor_limit(&core) {
         console.write(LogLevel::Alert, message);
     }
-    let prepared = match Proxy::prepare(config, console.surroundings.clone()) {
+    let prepared = match Proxy::prepare(config, console.environment.clone()) {
         Ok(prepared) => prepared,
         Err(report) => {
             console.report(&report, &sources);

@@ -56,7 +56,7 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
 impl Server<'_> {
     fn obey(&mut self) -> std::io::Result<()> {
         self.epoll.add_level_readable(self.signals.as_fd(), 0)?;
-        self.epoll.add_level_readable(self.proxy.bell(), 1)?;
+        self.epoll.add_level_readable(self.proxy.wakeup(), 1)?;
         let mut events = Events::with_capacity(2);
         let mut stop_by = None;
         loop {
@@ -67,7 +67,7 @@ impl Server<'_> {
                 }
             }
             let now = Instant::now();
-            let due = self.proxy.tend(now);
+            let due = self.proxy.maintain(now);
             if self.proxy.is_finished() || stop_by.is_some_and(|by| by <= now) {
                 return Ok(());
             }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, text};
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, close, text};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 const PASS: &str = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
@@ -86,6 +86,33 @@ fn worker_shutdown_timeout_ends_a_quit() {
     server.signal("QUIT");
     client.recv_to_end();
     assert!(server.wait().success());
+    upstream.finish();
+}
+
+/// What is under way when the time is over is finished, and the closing handshake behind it.
+#[test]
+fn worker_shutdown_timeout_cuts_no_frame() {
+    let upstream = Upstream::websocket(|conn| {
+        conn.send_raw(b"\x81\x05he");
+        conn.expect([close(1001, "")]);
+        conn.send_raw(b"llo");
+        conn.send([close(1001, "")]);
+    });
+    for signal in ["QUIT", "HUP"] {
+        let server = Instance::setup(EXE)
+            .main_and_http("worker_shutdown_timeout 50ms;", PASS)
+            .var("UP", upstream.addr())
+            .start();
+        let mut client = Handshake::to(server.listen(0)).open();
+        server.signal(signal);
+        client.expect([text("hello"), close(1001, "")]);
+        client.send([close(1001, "")]);
+        client.recv_to_end();
+        match signal {
+            "QUIT" => assert!(server.wait().success()),
+            _ => drop(server.wait_for_log("generation 1 ended: worker process")),
+        }
+    }
     upstream.finish();
 }
 

@@ -26,7 +26,7 @@ use wssgate_http1::{
     BodyDecoder, BodyError, Decoded, Framing, Limits, Method, RequestParser, ResponseParser,
     Version,
 };
-use wssgate_proxy::generation::{Generation, Surroundings};
+use wssgate_proxy::generation::{Generation, Environment};
 use wssgate_proxy::worker::fuzz::Lone;
 
 /// `%%` is a directory that lives as long as the process.
@@ -128,8 +128,8 @@ fn generation(dir: &Path) -> Generation {
         Ok(loaded) => loaded,
         Err(failed) => panic!("{}", failed.report.render(&failed.sources, false)),
     };
-    let surroundings = Surroundings::new(LogTarget::Stderr).expect("a bell");
-    match Generation::build(loaded.config, None, &surroundings) {
+    let environment = Environment::new(LogTarget::Stderr).expect("a bell");
+    match Generation::build(loaded.config, None, &environment) {
         Ok((generation, _)) => generation,
         Err(report) => panic!("{}", report.render(&loaded.sources, false)),
     }

@@ -1,6 +1,6 @@
 //! Whatever two peers send each other through the relay, however it is cut, sealed and held up: it arrives whole and in
-//! order on the other side, and the relay has counted what a naive reading of the whole stream counts. A drain may cut
-//! it short, and puts a Close nowhere but between two frames.
+//! order on the other side, and the relay has counted what a naive reading of the whole stream counts. A drain cuts it
+//! short between two frames, and puts a Close nowhere else; only who does not go on is cut within one.
 #![no_main]
 
 use std::io::{self, Read, Write};
@@ -56,7 +56,7 @@ fuzz_target!(|input: ([u8; 5], Vec<(u8, u16)>)| {
         dialogue.say(*step);
     }
     if protocol >= 0xc0 {
-        dialogue.drain(extensions);
+        dialogue.drain(extensions, protocol & 0x20 != 0);
     } else {
         dialogue.end(extensions);
     }
@@ -163,22 +163,57 @@ impl Dialogue {
         });
     }
 
-    /// The relay ends it. What has arrived until then is what was said, and perhaps a Close.
-    fn drain(mut self, extensions: Option<Extensions>) {
+    /// The relay ends it. What has arrived until then is what was said, and perhaps a Close; all frames are whole if
+    /// both sides finish what they say.
+    fn drain(mut self, extensions: Option<Extensions>, goes_on: bool) {
         self.relay.step(Duration::ZERO, TICK).expect("the relay goes on");
         self.relay.drain();
+        if goes_on {
+            self.client.say(&[0x88, 0x80, 1, 2, 3, 4]);
+            self.upstream.say(&[0x88, 0]);
+        }
         let begin = Instant::now();
+        let mut quiet = 0;
         while self.relay.ended().is_none() {
             assert!(begin.elapsed() < PATIENCE, "the tunnel does not end");
-            self.relay.step(Duration::from_millis(1), TICK).expect("the relay goes on");
+            quiet = if goes_on && self.go_on() { 0 } else { quiet + 1 };
+            let (wait, passed) = match quiet {
+                0 => (Duration::ZERO, Duration::ZERO),
+                ..20 => (Duration::from_millis(1), TICK),
+                _ => (Duration::ZERO, 50 * TICK),
+            };
+            self.relay.step(wait, passed).expect("the relay goes on");
         }
         self.hear_the_end(begin);
+        let ways = [(&self.client, true), (&self.upstream, false)];
+        if goes_on && let Some(extensions) = extensions {
+            let clear = ways.iter().all(|(peer, masked)| {
+                let read = naive(&peer.sent, *masked, extensions);
+                peer.finished.is_none() && !peer.garbled && read.whole && read.broken == Some(false)
+            });
+            for (to, masked) in [(&self.client, false), (&self.upstream, true)] {
+                let read = naive(&to.received, masked, extensions);
+                assert!(!clear || read.whole && read.close.is_some(), "a frame was cut");
+            }
+        }
         for (from, to, masked) in
             [(&self.client, &self.upstream, true), (&self.upstream, &self.client, false)]
         {
             let whole = from.sent.starts_with(&to.received);
             assert!(whole || is_sent_away(&from.sent, &to.received, masked, extensions));
         }
+    }
+
+    /// Both sides write and read what they can; says whether anything moved.
+    fn go_on(&mut self) -> bool {
+        let mut moved = false;
+        for peer in [&mut self.client, &mut self.upstream] {
+            let before = (peer.pending.len(), peer.received.len());
+            peer.write(usize::MAX);
+            peer.read(usize::MAX);
+            moved |= before != (peer.pending.len(), peer.received.len());
+        }
+        moved
     }
 
     /// The kernel may still have bytes for a TCP peer that was slow.
@@ -198,13 +233,7 @@ impl Dialogue {
         self.upstream.end(true);
         let begin = Instant::now();
         let end = loop {
-            let mut moved = false;
-            for peer in [&mut self.client, &mut self.upstream] {
-                let before = (peer.pending.len(), peer.received.len());
-                peer.write(usize::MAX);
-                peer.read(usize::MAX);
-                moved |= before != (peer.pending.len(), peer.received.len());
-            }
+            let moved = self.go_on();
             if let Some(end) = self.relay.ended() {
                 break end;
             }

@@ -12,6 +12,7 @@ cargo bench --bench peers -- [OPTION]...
   --runs N            interleaved runs of each row (5)
   --peers A[,B]       of wssgate, nginx, haproxy
   --wssgate PATH      another wssgate than the one just built
+  --before PATH       an earlier wssgate, as one more peer
   --out DIR           write peers.md and peers.svg here, even after a partial run
   --list              names of the rows";
 
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) runs: Option<usize>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) wssgate: Option<PathBuf>,
+    /// An earlier build that takes its turns too.
+    pub(crate) before: Option<PathBuf>,
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -37,6 +40,7 @@ impl Default for Options {
             runs: None,
             peers: Peer::PROXIES.to_vec(),
             wssgate: None,
+            before: None,
             out: None,
         }
     }
@@ -59,6 +63,7 @@ impl Options {
                     options.peers = value()?.split(',').map(proxy).collect::<Result<_, _>>()?;
                 }
                 "--wssgate" => options.wssgate = Some(value()?.into()),
+                "--before" => options.before = Some(value()?.into()),
                 "--out" => options.out = Some(value()?.into()),
                 _ => return Err(format!("unknown option {arg}")),
             }
@@ -66,9 +71,11 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the figures are worth keeping: everything was measured, at full size.
+    /// Whether the figures are worth keeping: everything was measured, at full size. An earlier build
+    /// is for those who change something, not for readers of the report.
     pub(crate) fn is_full(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.peers == Peer::PROXIES
+        let whole = self.only.is_empty() && self.peers == Peer::PROXIES;
+        !self.quick && whole && self.before.is_none()
     }
 
     /// Whether a row of this name is wanted.
@@ -109,6 +116,7 @@ mod tests {
         assert_eq!(options.runs, Some(3));
         assert!(options.wants("echo-16k-tls") && !options.wants("echo-1m-tls"));
         assert!(!options.is_full() && !parse("--quick").unwrap().is_full());
+        assert!(!parse("--before old/wssgate").unwrap().is_full());
     }
 
     #[test]

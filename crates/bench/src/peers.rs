@@ -32,6 +32,8 @@ const ADDRESSES: [Ipv4Addr; 4] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Wssgate,
+    /// An earlier wssgate.
+    Before,
     Nginx,
     Haproxy,
     /// Nobody: clients connect to the backend.
@@ -41,15 +43,16 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// Those that are compared.
+    /// Those that are compared unless somebody says otherwise.
     pub(crate) const PROXIES: [Self; 3] = [Self::Wssgate, Self::Nginx, Self::Haproxy];
 
-    /// How many may be up at the same time: those and the bare relay.
-    pub(crate) const MOST_AT_ONCE: usize = Self::PROXIES.len() + 1;
+    /// How many may be up at the same time: those, an earlier wssgate and the bare relay.
+    pub(crate) const MOST_AT_ONCE: usize = Self::PROXIES.len() + 2;
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wssgate => "wssgate",
+            Self::Before => "before",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Direct => "no proxy",
@@ -68,10 +71,10 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    /// Looks for a proxy; `wssgate` is where ours is.
+    /// Looks for a proxy; `wssgate` is where ours is, be it this one or an earlier one.
     pub(crate) fn find(peer: Peer, wssgate: &Path) -> Result<Self, String> {
         let program = match peer {
-            Peer::Wssgate => wssgate.to_path_buf(),
+            Peer::Wssgate | Peer::Before => wssgate.to_path_buf(),
             Peer::Nginx => in_path("nginx").ok_or("nginx is not installed")?,
             Peer::Haproxy => in_path("haproxy").ok_or("HAProxy is not installed")?,
             Peer::Direct => return Ok(Self::direct()),

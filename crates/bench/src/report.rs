@@ -67,6 +67,11 @@ impl Results {
         }
     }
 
+    /// Whether an earlier wssgate took part.
+    fn has_before(&self) -> bool {
+        self.readings.iter().any(|(_, peer, ..)| *peer == Peer::Before)
+    }
+
     fn runs(&self) -> impl Iterator<Item = usize> {
         0..self.readings.iter().map(|(_, _, run, _)| run + 1).max().unwrap_or(0)
     }
@@ -94,8 +99,9 @@ impl Results {
     /// The table of this row alone.
     pub(crate) fn text(&self) -> String {
         let mut out = format!("{}\n", self.row.title);
-        for line in self.lines() {
-            let cells = Column::ALL.iter().zip(&line[1..]);
+        let columns = Column::list(self.has_before());
+        for line in self.lines(&columns) {
+            let cells = columns.iter().zip(&line[1..]);
             let cells = cells.filter(|(_, cell)| !cell.is_empty());
             let cells = cells.map(|(column, cell)| format!("{} {cell}", column.title()));
             let cells: Vec<_> = cells.collect();
@@ -107,11 +113,11 @@ impl Results {
     }
 
     /// The cells of each figure, its name first.
-    fn lines(&self) -> Vec<Vec<String>> {
+    fn lines(&self, columns: &[Column]) -> Vec<Vec<String>> {
         let line = |figure: &Figure| {
             let comma = if figure.unit.is_empty() { "" } else { ", " };
             let name = format!("{}{comma}{}", figure.name, figure.unit);
-            let cells = Column::ALL.iter().map(|column| column.cell(self, figure));
+            let cells = columns.iter().map(|column| column.cell(self, figure));
             std::iter::once(name).chain(cells).collect()
         };
         self.figures().into_iter().map(line).collect()
@@ -125,15 +131,27 @@ enum Column {
 }
 
 impl Column {
-    const ALL: [Self; 7] = [
-        Self::Value(Peer::Wssgate),
-        Self::Value(Peer::Nginx),
-        Self::Value(Peer::Haproxy),
-        Self::Value(Peer::Direct),
-        Self::Value(Peer::Bare),
-        Self::Ratio(Peer::Nginx),
-        Self::Ratio(Peer::Haproxy),
-    ];
+    /// All columns; those of an earlier wssgate only if there was one.
+    fn list(with_before: bool) -> Vec<Self> {
+        let all = [
+            Self::Value(Peer::Wssgate),
+            Self::Value(Peer::Before),
+            Self::Value(Peer::Nginx),
+            Self::Value(Peer::Haproxy),
+            Self::Value(Peer::Direct),
+            Self::Value(Peer::Bare),
+            Self::Ratio(Peer::Before),
+            Self::Ratio(Peer::Nginx),
+            Self::Ratio(Peer::Haproxy),
+        ];
+        all.into_iter().filter(|column| with_before || column.peer() != Peer::Before).collect()
+    }
+
+    fn peer(&self) -> Peer {
+        match self {
+            Self::Value(peer) | Self::Ratio(peer) => *peer,
+        }
+    }
 
     fn title(&self) -> String {
         match self {
@@ -186,12 +204,13 @@ impl Report {
              time or memory, or twice its rate; below 1× wssgate is worse.\n",
             self.runs
         ));
+        let columns = Column::list(self.results.iter().any(Results::has_before));
+        let titles: Vec<_> = columns.iter().map(Column::title).collect();
         for results in &self.results {
             out.push_str(&format!("\n## {}\n\n", results.row.title));
-            let titles: Vec<_> = Column::ALL.iter().map(Column::title).collect();
             out.push_str(&format!("| | {} |\n", titles.join(" | ")));
             out.push_str(&format!("|---|{}\n", "---:|".repeat(titles.len())));
-            for line in results.lines() {
+            for line in results.lines(&columns) {
                 out.push_str(&format!("| {} |\n", line.join(" | ")));
             }
             for text in &results.failures {
@@ -276,6 +295,19 @@ mod tests {
             "| cost, µs | 1.00 (1.00..1.00) | 2.50 (2.50..2.50) |  |  |  | 2.50× (2.50..2.50) |  |"
         );
         assert!(text.contains("Failed: HAProxy, run 1: it does not start"));
+    }
+
+    #[test]
+    fn an_earlier_build_has_a_column_and_a_ratio_where_it_took_part() {
+        let less = figure(Better::Less, false);
+        let mut results = results(&less, &[(Peer::Wssgate, [1.0; 3])]);
+        assert!(!results.text().contains("before"));
+        results.add(0, Peer::Before, vec![(less, 1.25)]);
+        assert!(results.text().contains("before 1.25 (1.25..1.25)"));
+        assert!(results.text().contains("vs. before 1.25× (1.25..1.25)"));
+        let report = Report { machine: "m".into(), peers: vec![], runs: 3, results: vec![results] };
+        let head = "| | wssgate | before | nginx | HAProxy | no proxy | bare relay | vs. before |";
+        assert!(report.markdown().contains(head));
     }
 
     #[test]

@@ -63,7 +63,9 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
 fn installed(options: &Options, wssgate: &Path) -> Vec<Installed> {
     let wssgate = options.wssgate.as_deref().unwrap_or(wssgate);
     let found = options.peers.iter().map(|&peer| Installed::find(peer, wssgate));
+    let before = options.before.iter().map(|path| Installed::find(Peer::Before, path));
     found
+        .chain(before)
         .filter_map(|found| found.inspect_err(|missing| eprintln!("skipped: {missing}")).ok())
         .collect()
 }

@@ -131,7 +131,7 @@ pub(crate) static ZONE: Directive<Zone> = Directive {
     name: "zone",
     contexts: U,
     arity: Between(1, 2),
-    without_effect: "workers share the state of every group",
+    without_effect: "workers share what they know of every peer; each has its own turn in round robin",
     ..Directive::once(zone)
 };
 

@@ -19,7 +19,7 @@ use wssgate_sys::privileges::{self, User};
 
 use crate::clock;
 use crate::errno_text;
-use crate::log::{LogFiles, Logs, RingOnDrop};
+use crate::log::{LogFiles, Logs, NotifyOnDrop};
 use crate::peers::{Group, groups};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
@@ -27,7 +27,7 @@ use crate::tls::sessions::Sessions;
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct Environment {
     /// The open log files.
     pub files: Arc<LogFiles>,
     /// Where errors go when the configuration does not say: `-e`.
@@ -36,7 +36,7 @@ pub struct Surroundings {
     pub sessions: Arc<Sessions>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Nothing opened yet; errors go to `error_log` unless the configuration says otherwise.
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
@@ -63,10 +63,12 @@ pub struct Generation {
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
     pub upstreams: Vec<Arc<Group>>,
+    /// How many workers there are; a reload leaves them alone.
+    pub(crate) workers: usize,
     sockets: HashMap<ListenAddr, usize>,
     life: Life,
     /// Tells the main thread that the last one who held this generation is gone.
-    _ended: RingOnDrop,
+    _ended: NotifyOnDrop,
 }
 
 impl Generation {
@@ -86,23 +88,24 @@ impl Generation {
     pub fn build(
         config: Config,
         previous: Option<&Self>,
-        surroundings: &Surroundings,
+        environment: &Environment,
     ) -> Result<(Self, Report), Report> {
         let mut report = Report::default();
         let number = previous.map_or(1, |previous| previous.number + 1);
         // What else is wrong must be known in the same run, so a failure waits.
-        let logs = Logs::open(&config, &surroundings.files, &surroundings.error_log)
+        let logs = Logs::open(&config, &environment.files, &environment.error_log)
             .map_err(|error| report.push(Diagnostic::error(error.to_string())));
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
-        let (tls, upstream_tls) = tls(&config, &surroundings.sessions, &mut report);
+        let (tls, upstream_tls) = tls(&config, &environment.sessions, &mut report);
         let owner = owner(&config.core, previous, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
+        let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
-        let upstreams = config.http.as_ref().map(|http| groups(http, inherited));
+        let upstreams = config.http.as_ref().map(|http| groups(http, inherited, workers));
         let upstreams = upstreams.unwrap_or_default();
-        let ended = surroundings.files.attention().on_drop();
+        let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {
             Ok(logs) if !report.has_errors() => logs,
             _ => return Err(report),
@@ -116,6 +119,7 @@ impl Generation {
             owner,
             upstreams,
             upstream_tls,
+            workers,
             sockets,
             life,
             _ended: ended,
@@ -138,6 +142,12 @@ impl Generation {
     pub fn life(&self) -> &Life {
         &self.life
     }
+}
+
+/// One worker per core unless the configuration says how many.
+fn workers(core: &Core) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    core.worker_processes.unwrap_or_else(cores).max(1)
 }
 
 /// Certificates and settings of TLS, towards clients and upstreams.

@@ -7,6 +7,7 @@
 mod client;
 mod stream;
 
+use std::fmt::{self, Display};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -54,11 +55,11 @@ impl ListenError {
 }
 
 /// An address as nginx writes it: `0.0.0.0:80`, `[::]:80`, `unix:/path`.
-pub fn address_text(address: &ListenAddr) -> String {
-    match address {
-        ListenAddr::Ip(address) => address.to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-    }
+pub fn address_text(address: &ListenAddr) -> impl Display {
+    fmt::from_fn(move |f| match address {
+        ListenAddr::Ip(address) => address.fmt(f),
+        ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+    })
 }
 
 /// The sockets of one address.

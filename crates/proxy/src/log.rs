@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 pub use access::AccessSink;
 pub use error::{ErrorLog, level_name};
-pub(crate) use file::{Attention, RingOnDrop};
 pub use file::{LogFiles, OpenError};
+pub(crate) use file::{Notifier, NotifyOnDrop};
 use wssgate_config::Config;
 use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarget};
 

@@ -2,17 +2,19 @@
 //!
 //! Nothing here knows HTTP.
 
-pub mod balance;
+mod balance;
 mod connect;
 mod crc32;
 pub mod group;
 pub mod idle;
+mod peer;
 mod shortage;
+mod weights;
 
-pub use balance::Selection;
 pub(crate) use connect::{Connection, Failure, Options, PeerStream, READ_SIZE, connect};
-pub use group::{Group, Keepalive, Lease, Peer, groups};
+pub use group::{Group, Keepalive, Lease, Selection, groups};
 pub use idle::IdlePool;
 pub(crate) use idle::Key;
+pub use peer::Peer;
 pub(crate) use shortage::Resource;
 pub use shortage::Shortages;

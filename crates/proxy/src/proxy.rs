@@ -14,7 +14,7 @@ use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::errno_text;
-use crate::generation::{Generation, Life, Surroundings};
+use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
@@ -32,7 +32,7 @@ pub struct Prepared {
     report: Report,
     listeners: Vec<Arc<Listener>>,
     workers: usize,
-    surroundings: Surroundings,
+    environment: Environment,
 }
 
 impl Prepared {
@@ -60,15 +60,15 @@ impl Prepared {
             orders: ordered,
             listeners: offers,
             io_uring: Arc::new(AtomicBool::new(io_uring)),
-            attention: self.surroundings.files.attention().clone(),
+            notifier: self.environment.files.notifier().clone(),
         };
         let start = |id| WorkerThread::start(id, seed.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
-        let (current, surroundings) = (Arc::clone(&seed.current), self.surroundings);
+        let (current, environment) = (Arc::clone(&seed.current), self.environment);
         Ok(Proxy {
             current,
             seed,
-            surroundings,
+            environment,
             listeners,
             offered,
             orders,
@@ -84,7 +84,7 @@ impl Prepared {
 pub struct Proxy {
     current: Arc<ArcSwap<Generation>>,
     seed: Seed,
-    surroundings: Surroundings,
+    environment: Environment,
     listeners: Listeners,
     offered: watch::Sender<Vec<Arc<Listener>>>,
     orders: watch::Sender<Orders>,
@@ -113,8 +113,8 @@ struct Retired {
 
 impl Proxy {
     /// Whether a configuration could be run: what `-t` does. Sockets are bound and closed again.
-    pub fn check(config: Config, surroundings: &Surroundings) -> Result<Report, Report> {
-        let (generation, mut report) = Generation::build(config, None, surroundings)?;
+    pub fn check(config: Config, environment: &Environment) -> Result<Report, Report> {
+        let (generation, mut report) = Generation::build(config, None, environment)?;
         let wanted = sockets(&generation);
         if let Err(error) = Listeners::default().check(wanted) {
             report.push(refusal(&error, wanted));
@@ -124,11 +124,11 @@ impl Proxy {
     }
 
     /// Builds the first generation and binds its sockets.
-    pub fn prepare(config: Config, surroundings: Surroundings) -> Result<Prepared, Report> {
-        let (generation, mut report) = Generation::build(config, None, &surroundings)?;
-        let workers = worker_count(&generation);
+    pub fn prepare(config: Config, environment: Environment) -> Result<Prepared, Report> {
+        let (generation, mut report) = Generation::build(config, None, &environment)?;
+        let workers = generation.workers;
         match open(&Listeners::default(), &generation, workers) {
-            Ok(listeners) => Ok(Prepared { generation, report, listeners, workers, surroundings }),
+            Ok(listeners) => Ok(Prepared { generation, report, listeners, workers, environment }),
             Err(error) => {
                 report.push(refusal(&error, sockets(&generation)));
                 Err(report)
@@ -137,8 +137,8 @@ impl Proxy {
     }
 
     /// Prepares and starts in one step, for those who neither daemonise nor change the user.
-    pub fn start(config: Config, surroundings: Surroundings) -> Result<Self, Report> {
-        Self::prepare(config, surroundings)?.start().map_err(|error| {
+    pub fn start(config: Config, environment: Environment) -> Result<Self, Report> {
+        Self::prepare(config, environment)?.start().map_err(|error| {
             let mut report = Report::default();
             let text = format!("cannot start workers ({})", errno_text(&error));
             report.push(Diagnostic::error(text));
@@ -171,7 +171,7 @@ impl Proxy {
     pub fn reload(&mut self, config: Config) -> Result<Report, Report> {
         let previous = self.current.load_full();
         let (generation, mut report) =
-            Generation::build(config, Some(&previous), &self.surroundings)?;
+            Generation::build(config, Some(&previous), &self.environment)?;
         let listeners = match open(&self.listeners, &generation, self.workers.len()) {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -206,14 +206,14 @@ impl Proxy {
     pub fn reopen(&self) {
         let generation = self.generation();
         let owner = generation.owner.as_ref().map(|owner| owner.uid);
-        for failure in self.surroundings.files.reopen(owner) {
+        for failure in self.environment.files.reopen(owner) {
             generation.logs.main().write(LogLevel::Emerg, None, failure);
         }
     }
 
     /// Writes out every log buffer; a proxy that is dropped does so itself.
     pub fn flush_logs(&self) {
-        self.surroundings.files.flush();
+        self.environment.files.flush();
     }
 
     /// Accepts nothing more and ends when the last connection does, or when
@@ -250,23 +250,23 @@ impl Proxy {
         self.workers.iter().all(WorkerThread::is_finished)
     }
 
-    /// Readable when [`Proxy::tend`] has something to do.
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.surroundings.files.bell()
+    /// Readable when [`Proxy::maintain`] has something to do.
+    pub fn wakeup(&self) -> BorrowedFd<'_> {
+        self.environment.files.wakeup()
     }
 
     /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The
-    /// answer is when it must be called again, if the bell does not ring before.
-    pub fn tend(&mut self, now: Instant) -> Option<Instant> {
-        self.surroundings.files.silence();
-        for (path, lost) in self.surroundings.files.losses() {
+    /// answer is when it must be called again, if the wake-up does not come before.
+    pub fn maintain(&mut self, now: Instant) -> Option<Instant> {
+        self.environment.files.clear_wakeup();
+        for (path, lost) in self.environment.files.losses() {
             let text = format!("{lost} writes to log \"{}\" were lost", path.display());
             self.log(LogLevel::Error, text);
         }
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
         self.tell_ended();
-        let flush = self.surroundings.files.flush_due(now);
+        let flush = self.environment.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
         flush.into_iter().chain(expiry).chain(replacement).min()
     }
@@ -357,14 +357,8 @@ impl Drop for Proxy {
                 self.current.load().logs.main().write(LogLevel::Alert, None, "a worker panicked");
             }
         }
-        self.surroundings.files.flush();
+        self.environment.files.flush();
     }
-}
-
-/// One worker per core unless the configuration says how many.
-fn worker_count(generation: &Generation) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    generation.config.core.worker_processes.unwrap_or_else(cores).max(1)
 }
 
 fn sockets(generation: &Generation) -> &[ListenSocket] {
@@ -410,7 +404,7 @@ mod tests {
 
     fn start(directory: &tempfile::TempDir, text: &str) -> Proxy {
         let log = LogTarget::File(directory.path().join("error.log"));
-        Proxy::start(config(text), Surroundings::new(log).unwrap()).unwrap()
+        Proxy::start(config(text), Environment::new(log).unwrap()).unwrap()
     }
 
     #[test]
@@ -420,13 +414,13 @@ mod tests {
         let mut proxy = start(&directory, &format!("server {{ listen unix:{}; }}", path.display()));
         proxy.workers[0] = WorkerThread::panicked();
         let now = Instant::now();
-        assert_eq!(proxy.tend(now), None);
+        assert_eq!(proxy.maintain(now), None);
         assert!(!proxy.workers[0].is_finished());
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
         proxy.workers[0] = WorkerThread::panicked();
-        let next = proxy.tend(now).unwrap();
+        let next = proxy.maintain(now).unwrap();
         assert!(next > now && proxy.workers[0].is_finished(), "not twice in a second");
-        proxy.tend(next);
+        proxy.maintain(next);
         assert!(!proxy.workers[0].is_finished());
     }
 
@@ -447,7 +441,7 @@ mod tests {
         let mut proxy = start(&directory, "");
         assert!(proxy.reload(config("")).is_ok());
         assert_eq!(proxy.generation().number, 2);
-        proxy.tend(Instant::now());
+        proxy.maintain(Instant::now());
         assert!(proxy.retired.is_empty());
     }
 
@@ -462,12 +456,12 @@ mod tests {
         let second = proxy.generation();
         assert!(proxy.reload(config("")).is_ok());
         let now = Instant::now();
-        let due = proxy.tend(now).unwrap();
+        let due = proxy.maintain(now).unwrap();
         assert!(due > now && !second.life().has_expired());
-        assert_eq!(proxy.tend(due), None);
+        assert_eq!(proxy.maintain(due), None);
         assert!(second.life().has_expired() && !first.life().has_expired());
         drop((first, second));
-        proxy.tend(due);
+        proxy.maintain(due);
         assert!(proxy.retired.is_empty());
     }
 }

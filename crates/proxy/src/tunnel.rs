@@ -102,12 +102,12 @@ async fn legs(
     let (stream, read, ended) = connection.into_parts();
     let mut upstream = match stream {
         PeerStream::Plain(stream) => plain_leg(stream, read)?,
-        PeerStream::Tls(stream) => tls_leg(*stream, read, records).await?,
+        PeerStream::Tls(stream) => tls_leg(stream, read, records).await?,
     };
     upstream.ended |= ended;
     let client = match client {
         ClientStream::Plain(stream) => plain_leg(stream, input)?,
-        ClientStream::Tls(stream) => tls_leg(*stream, input, records).await?,
+        ClientStream::Tls(stream) => tls_leg(stream, input, records).await?,
     };
     let location = request.location();
     for leg in [&client, &upstream] {

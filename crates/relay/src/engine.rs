@@ -14,8 +14,8 @@ use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 
+use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines};
-use crate::flow::Buffers;
 use crate::spare;
 use crate::thread::{Mail, Shared};
 use crate::tunnel::{Passage, Tunnel};
@@ -145,12 +145,12 @@ impl Engine {
         };
     }
 
-    /// Whether it was told to stop, or all handles are gone.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping
+    /// Whether it was told to stop, or all handles are gone, and no tunnel has time left to end in.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.stopping && self.tunnels.is_empty()
     }
 
-    /// Ends everything, also what came behind the word to stop.
+    /// Ends what came behind the word to stop, and tells the last ends.
     pub(crate) fn stop(&mut self, now: Duration) {
         let now_ms = millis(now);
         self.read_mail(now_ms);
@@ -169,6 +169,9 @@ impl Engine {
         let now_ms = millis(now);
         if self.note_events() {
             self.read_mail(now_ms);
+        }
+        if self.stopping {
+            self.end_those(now_ms, EndCause::Stopped, |tunnel| !tunnel.is_closing());
         }
         self.give_turns(now_ms);
         self.end_the_due(now_ms);
@@ -331,6 +334,12 @@ impl Engine {
         let (counters, [client, upstream]) = (&self.shared.counters, tunnel.received());
         count(&counters.client_bytes, client - before[0]);
         count(&counters.upstream_bytes, upstream - before[1]);
+        self.settle(key, now_ms);
+    }
+
+    /// What follows when a tunnel was touched: it is removed, or waits for what comes.
+    fn settle(&mut self, key: usize, now_ms: u64) {
+        let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         if tunnel.is_over() {
             return self.remove(key, now_ms);
         }
@@ -341,7 +350,7 @@ impl Engine {
                 self.epoll.set_room(leg.fd(), token(key, side), room).ok();
             }
         }
-        if tunnel.wants_turn() {
+        if tunnel.wants_turn() && !tunnel.queued {
             tunnel.queued = true;
             self.ready.push_back(key);
         }
@@ -404,19 +413,22 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        let keys: Vec<usize> = self
-            .tunnels
-            .iter()
-            .filter(|(_, tunnel)| match selection {
-                Selection::All => true,
-                Selection::Generation(generation) => tunnel.generation == generation,
-                Selection::Ticket(ticket) => tunnel.ticket == ticket,
-            })
-            .map(|(key, _)| key)
-            .collect();
-        for key in keys {
-            self.tunnels[key].close(cause, now_ms);
-            self.remove(key, now_ms);
+        self.end_those(now_ms, cause, |tunnel| match selection {
+            Selection::All => true,
+            Selection::Generation(generation) => tunnel.generation == generation,
+            Selection::Ticket(ticket) => tunnel.ticket == ticket,
+        });
+    }
+
+    /// Ends some tunnels now, but those that are drained in their time.
+    fn end_those(&mut self, now_ms: u64, cause: EndCause, selected: impl Fn(&Tunnel) -> bool) {
+        let tunnels = self.tunnels.iter().filter(|(_, tunnel)| selected(tunnel));
+        for key in tunnels.map(|(key, _)| key).collect::<Vec<_>>() {
+            match cause {
+                EndCause::Drained => self.tunnels[key].drain(now_ms),
+                _ => self.tunnels[key].close(cause, now_ms),
+            }
+            self.settle(key, now_ms);
         }
     }
 
@@ -427,12 +439,9 @@ impl Engine {
             self.ready.retain(|&ready| ready != key);
         }
         self.deadlines.disarm(key, tunnel.armed_ms);
-        for side in [Side::Client, Side::Upstream] {
-            // An error means that it was never added.
-            self.epoll.delete(tunnel.leg(side).fd()).ok();
-        }
         let end = tunnel.end(now_ms);
         let ticket = tunnel.ticket;
+        // Closing takes its sockets out of epoll: nobody else holds their descriptors.
         drop(tunnel);
         self.ended.push((ticket, end));
     }

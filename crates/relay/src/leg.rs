@@ -7,7 +7,7 @@ use wssgate_records::{MAX_RECORD, TlsFault};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
-use crate::flow::{Buffers, Place, Stretch};
+use crate::buffers::{Buffers, Place, Stretch};
 use crate::protection::{Protection, Sealed};
 use crate::{LegTls, Side};
 

@@ -13,6 +13,7 @@
 //! at once is kept by its leg, and nothing more is read for it until that is gone; one thread touches a
 //! tunnel, ever; bytes of a peer end at most its own tunnel.
 
+mod buffers;
 mod deadlines;
 mod engine;
 mod flow;

@@ -109,6 +109,15 @@ pub enum Side {
     Upstream,
 }
 
+impl From<Side> for wssgate_ws::Side {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Client => Self::Client,
+            Side::Upstream => Self::Server,
+        }
+    }
+}
+
 impl Side {
     /// The other one.
     pub fn other(self) -> Self {
@@ -165,11 +174,12 @@ pub enum EndCause {
     SendTimeout(Side),
     /// One direction had ended, and the other was silent.
     HalfCloseTimeout,
-    /// Closed by a drain; WebSockets hear 1001, where they are between two frames.
+    /// Closed by a drain. The sides of a WebSocket hear 1001 as soon as no frame is under way to them, and
+    /// have [`wssgate_ws::conversation::CLOSING_MS`] in all to answer; what was under way longer is cut.
     Drained,
     /// Closed by an operator.
     Killed,
-    /// The relay stopped; WebSockets hear it as with a drain.
+    /// The relay stopped. It waits for nobody: WebSockets hear 1001 where no frame is under way.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
     Refused(i32),

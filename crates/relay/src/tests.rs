@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod closing;
 mod crowd;
 mod peer;
 mod plain;

@@ -54,7 +54,7 @@ pub fn start(
 /// Moves an engine by the clock until it is told to stop.
 fn run(mut engine: Engine) -> io::Result<()> {
     let began = Instant::now();
-    while !engine.is_stopping() {
+    while !engine.is_finished() {
         engine.wait(began.elapsed(), None)?;
         engine.step(began.elapsed());
     }
@@ -75,7 +75,8 @@ impl Relay {
         self.handle.clone()
     }
 
-    /// Ends every tunnel with [`EndCause::Stopped`], then the thread.
+    /// Ends every tunnel with [`EndCause::Stopped`], but leaves those that are drained already the rest of
+    /// their time; then ends the thread.
     pub fn stop(mut self) -> io::Result<()> {
         self.join()
     }
@@ -130,7 +131,8 @@ impl RelayHandle {
         }
     }
 
-    /// Ends the selected tunnels now, in good order where their peers take it, with this cause.
+    /// Ends the selected tunnels with this cause: now, in good order where their peers take it, or for
+    /// [`EndCause::Drained`] in its time.
     pub fn close(&self, selection: Selection, cause: EndCause) -> Result<(), Stopped> {
         self.post(Mail::Close(selection, cause))
     }

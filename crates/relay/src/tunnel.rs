@@ -3,17 +3,20 @@
 //! Every way of ending is made of the ends of flows: a tunnel is over when both are closed. So whatever
 //! a side sent before it ended or broke still arrives, and half-close needs no case of its own.
 
+mod ending;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use wssgate_records::{TlsFault, sealed_len};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
-use wssgate_ws::{CloseCode, ControlFrame, Opcode, Tracker};
+use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
-use crate::flow::{Buffers, Flow, FlowState, INPUT_SIZE, Place, Stretch};
+use crate::buffers::{Buffers, INPUT_SIZE, Place, Stretch};
+use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
-use crate::{EndCause, Handover, Side, Timers, Totals, TunnelEnd};
+use crate::{EndCause, Handover, Protocol, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Tunnel {
     up: Flow,
     /// From the upstream to the client.
     down: Flow,
+    /// What is said in a WebSocket; none in a tunnel of other things.
+    conversation: Option<Conversation>,
     timers: TimersMs,
     began_ms: u64,
     /// When bytes last moved, in either direction, or a direction ended.
@@ -49,10 +54,6 @@ struct TimersMs {
     half_close: u64,
 }
 
-/// How long the second side may take to end after both have sent a Close and one has ended
-/// (RFC 6455 §7.1.1 has the server end first, and the client soon after).
-const GOODBYE_MS: u64 = 3_000;
-
 impl From<Timers> for TimersMs {
     fn from(timers: Timers) -> Self {
         let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -63,21 +64,6 @@ impl From<Timers> for TimersMs {
             half_close: ms(timers.half_close),
         }
     }
-}
-
-/// When a wait that began at `stamp_ms` is over for certain: stamps are whole milliseconds, rounded
-/// down, and a wait must not end early.
-fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
-    stamp_ms.saturating_add(wait_ms).saturating_add(1)
-}
-
-/// A moment at which a tunnel ends if nothing moves until then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Due {
-    pub(crate) at_ms: u64,
-    /// The whole wait, which says how exact the moment must be.
-    pub(crate) wait_ms: u64,
-    pub(crate) cause: EndCause,
 }
 
 /// Windows up to this share the buffers with those of other tunnels.
@@ -98,9 +84,11 @@ pub(crate) struct Passage {
     moved: usize,
     /// How the direction ends behind it, if it does.
     end: Option<SourceEnd>,
-    /// How many bytes of the protocol inside it were.
+    /// What becomes of the bytes of the protocol inside.
+    verdict: Verdict,
+    /// How many of them go out as they are.
     text: usize,
-    /// Those, as they go out.
+    /// Those, sealed; with a frame of our own among them all, not sealed yet.
     sealed: Stretch,
     /// What came of sending them, if that was tried.
     pub(crate) sent: Option<io::Result<Sent>>,
@@ -141,8 +129,12 @@ impl Tunnel {
             generation: handover.generation,
             client: leg(client.socket, client.unix, client.tls, Side::Client),
             upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
-            up: Flow::new(protocol, wssgate_ws::Side::Client, buffer_size),
-            down: Flow::new(protocol, wssgate_ws::Side::Server, buffer_size),
+            up: Flow::new(buffer_size),
+            down: Flow::new(buffer_size),
+            conversation: match protocol {
+                Protocol::WebSocket(extensions) => Some(Conversation::new(extensions)),
+                Protocol::Other => None,
+            },
             timers: handover.timers.into(),
             began_ms: now_ms,
             active_ms: now_ms,
@@ -204,7 +196,7 @@ impl Tunnel {
     pub(crate) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Passage> {
         let source =
             [Side::Client, Side::Upstream].into_iter().find(|&side| self.may_read(side))?;
-        (self.flow_from(source).window <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
+        (self.flow_from(source).window() <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
     }
 
     /// Carries up to `budget` bytes in each direction, first those of the passage that has begun: they
@@ -227,11 +219,12 @@ impl Tunnel {
         for side in [Side::Client, Side::Upstream] {
             self.notice_failure(side, now_ms);
         }
+        self.end_if_answered(now_ms);
     }
 
     /// A side that is not read, for now or any more, can only be seen to break.
     fn notice_failure(&mut self, side: Side, now_ms: u64) {
-        if self.flow_from(side).state == FlowState::Open && !self.leg(side.other()).blocked() {
+        if self.reads(side) {
             return;
         }
         if let Some(error) = self.leg_mut(side).failure() {
@@ -244,8 +237,8 @@ impl Tunnel {
         [Side::Client, Side::Upstream].into_iter().any(|source| {
             let (from, to) = (self.leg(source), self.leg(source.other()));
             match self.flow_from(source).state {
-                FlowState::Open if to.blocked() => to.writable(),
-                FlowState::Open => from.readable(),
+                FlowState::Open if !to.blocked() => from.readable(),
+                FlowState::Open => to.writable() || self.withholds(source) && from.readable(),
                 FlowState::Draining => !to.blocked() || to.writable(),
                 FlowState::Closed => false,
             }
@@ -277,9 +270,17 @@ impl Tunnel {
     }
 
     fn may_read(&self, source: Side) -> bool {
+        self.reads(source) && self.leg(source).readable()
+    }
+
+    /// Whether bytes of this side are wanted: there is room for them, or they go nowhere.
+    fn reads(&self, source: Side) -> bool {
         self.flow_from(source).state == FlowState::Open
-            && !self.leg(source.other()).blocked()
-            && self.leg(source).readable()
+            && (!self.leg(source.other()).blocked() || self.withholds(source))
+    }
+
+    fn withholds(&self, source: Side) -> bool {
+        self.conversation.as_ref().is_some_and(|talk| talk.withholds(source.into()))
     }
 
     /// A whole passage; says how many bytes came.
@@ -297,7 +298,7 @@ impl Tunnel {
 
     /// The first step of a passage: where bytes may go.
     fn begin(&mut self, source: Side, buffers: &mut Buffers) -> Passage {
-        let window = self.flow_from(source).window;
+        let window = self.flow_from(source).window();
         let leg = self.leg(source);
         let waiting = leg.waiting();
         // What rustls holds is not there, and yet what is opened must find room, as everything from here.
@@ -309,6 +310,7 @@ impl Tunnel {
             wire,
             moved: 0,
             end: None,
+            verdict: Verdict::Pass,
             text: 0,
             sealed: wire,
             sent: None,
@@ -333,10 +335,23 @@ impl Tunnel {
         let source = passage.source;
         let (plain, end) = self.leg_mut(source).open(passage.wire, buffers);
         passage.end = end;
-        passage.text = plain.len;
-        self.flow_from_mut(source).count(buffers.bytes(plain));
-        if plain.len > 0 {
-            (passage.sealed, passage.fault) = self.leg_mut(source.other()).seal(plain, buffers);
+        passage.verdict = self.judge(source, buffers.bytes(plain));
+        match passage.verdict {
+            Verdict::Pass if plain.len > 0 => {
+                passage.text = plain.len;
+                (passage.sealed, passage.fault) = self.leg_mut(source.other()).seal(plain, buffers);
+            }
+            Verdict::Pass | Verdict::Withhold => {}
+            Verdict::Inject { .. } => passage.sealed = plain,
+        }
+    }
+
+    /// Notes bytes of one side; says what becomes of them.
+    fn judge(&mut self, source: Side, plain: &[u8]) -> Verdict {
+        self.flow_from_mut(source).received += plain.len() as u64;
+        match &mut self.conversation {
+            Some(talk) => talk.on_bytes(source.into(), plain),
+            None => Verdict::Pass,
         }
     }
 
@@ -347,8 +362,9 @@ impl Tunnel {
     }
 
     /// The last: send what was not sent yet, and what follows from all. Says how many bytes came.
-    fn complete(&mut self, passage: Passage, buffers: &Buffers, now_ms: u64) -> usize {
-        let Passage { source, window, moved, end, text, sealed, sent, fault, .. } = passage;
+    fn complete(&mut self, passage: Passage, buffers: &mut Buffers, now_ms: u64) -> usize {
+        let Passage { source, window, moved, end, verdict, text, sealed, sent, fault, .. } =
+            passage;
         if moved > 0 {
             self.active_ms = now_ms;
         }
@@ -360,6 +376,11 @@ impl Tunnel {
                 (Err(error), _) => self.on_unwritable(source.other(), &error, now_ms),
             }
         }
+        if let Verdict::Inject { .. } = verdict {
+            let Buffers { input, plain, output } = buffers;
+            let from = if sealed.place == Place::Input { input } else { plain };
+            self.send_on(source, from.bytes(sealed), verdict, output.free(), now_ms);
+        }
         if let Some(end) = end {
             self.on_source_end(source, end, now_ms);
         }
@@ -370,7 +391,34 @@ impl Tunnel {
 
     /// Sends bytes of one side on to the other.
     fn deliver(&mut self, source: Side, plain: &[u8], output: &mut [u8], now_ms: u64) {
-        self.flow_from_mut(source).count(plain);
+        let verdict = self.judge(source, plain);
+        self.send_on(source, plain, verdict, output, now_ms);
+    }
+
+    /// Sends of these bytes what passes, and a frame of our own where it belongs.
+    fn send_on(
+        &mut self,
+        source: Side,
+        plain: &[u8],
+        verdict: Verdict,
+        output: &mut [u8],
+        now_ms: u64,
+    ) {
+        match verdict {
+            Verdict::Pass => self.transmit(source, plain, output, now_ms),
+            Verdict::Withhold => {}
+            Verdict::Inject { at, frame } => {
+                self.transmit(source, &plain[..at], output, now_ms);
+                self.send_frame(source.other(), frame, now_ms);
+                if !self.withholds(source) {
+                    self.transmit(source, &plain[at..], output, now_ms);
+                }
+            }
+        }
+    }
+
+    /// Sends bytes that go from one side to the other.
+    fn transmit(&mut self, source: Side, plain: &[u8], output: &mut [u8], now_ms: u64) {
         // More than a turn's worth comes only with a hand-over.
         for part in plain.chunks(INPUT_SIZE) {
             if self.flow_from(source).state != FlowState::Open {
@@ -384,172 +432,9 @@ impl Tunnel {
         }
     }
 
-    fn flush(&mut self, side: Side, now_ms: u64) {
-        let leg = self.leg_mut(side);
-        let before = leg.unsent_len();
-        match leg.flush(now_ms) {
-            Ok(()) if leg.unsent_len() < before => self.active_ms = now_ms,
-            Ok(()) => {}
-            Err(error) => self.on_unwritable(side, &error, now_ms),
-        }
-    }
-
-    /// A drained flow ends its destination's direction.
-    fn finish(&mut self, source: Side) {
-        let to = self.leg(source.other());
-        if self.flow_from(source).state == FlowState::Draining && !to.blocked() {
-            // The last direction ends with its socket, which is closed at once; bytes that nobody reads
-            // any more must not turn that into a reset.
-            match self.flow_from(source.other()).state {
-                FlowState::Closed => to.let_go(),
-                FlowState::Open | FlowState::Draining => to.shut_down(),
-            }
-            self.flow_from_mut(source).state = FlowState::Closed;
-        }
-    }
-
-    /// A direction ends. What it brought is still carried; after that its destination hears the end.
-    fn on_source_end(&mut self, source: Side, end: SourceEnd, now_ms: u64) {
-        let cause = match &end {
-            SourceEnd::Orderly | SourceEnd::Truncated => EndCause::Ended(source),
-            SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
-            SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
-        };
-        self.note(cause);
-        self.active_ms = now_ms;
-        self.leg_mut(source).stop_receiving();
-        match end {
-            SourceEnd::Orderly => {}
-            SourceEnd::Truncated => self.flow_from_mut(source).totals.truncated = true,
-            // A socket or a record layer is broken both ways: nothing more reaches this side.
-            SourceEnd::Broken(_) => self.stop_sending(source),
-            SourceEnd::Fault(fault) => {
-                self.leg_mut(source).complain(fault, now_ms);
-                self.stop_sending(source);
-            }
-        }
-        if self.flow_from(source).state == FlowState::Open {
-            self.flow_from_mut(source).state = FlowState::Draining;
-            if let Err(error) = self.leg_mut(source.other()).say_goodbye(now_ms) {
-                self.on_unwritable(source.other(), &error, now_ms);
-            }
-        }
-    }
-
-    /// The first cause is the one that counts, unless it was an end in good order that came to nothing.
-    /// A side that ends and then breaks has only closed its socket at once.
-    fn note(&mut self, cause: EndCause) {
-        let replace = match (self.cause, cause) {
-            (None, _) => true,
-            (Some(EndCause::Ended(ended)), EndCause::Broken(broken, _)) => ended != broken,
-            (Some(EndCause::Ended(_)), EndCause::Ended(_)) => false,
-            (Some(EndCause::Ended(_)), _) => true,
-            (Some(_), _) => false,
-        };
-        if replace {
-            self.cause = Some(cause);
-        }
-    }
-
-    /// The keys towards this side are worn out: it hears the end, and so ends the other direction.
-    fn on_worn_out(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
-        self.note(EndCause::Tls(side, fault));
-        self.flow_from_mut(side.other()).state = FlowState::Draining;
-        if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
-            self.on_unwritable(side, &error, now_ms);
-        }
-    }
-
-    fn stop_sending(&mut self, side: Side) {
-        let lost = self.leg_mut(side).give_up_sending() as u64;
-        let flow = self.flow_from_mut(side.other());
-        flow.passed = flow.passed.saturating_sub(lost);
-        flow.state = FlowState::Closed;
-    }
-
-    /// Nothing more reaches this side; what it sent before may still be there to read.
-    fn on_unwritable(&mut self, side: Side, error: &io::Error, now_ms: u64) {
-        self.note(EndCause::Broken(side, errno(error)));
-        self.active_ms = now_ms;
-        self.stop_sending(side);
-    }
-
-    /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte moves
-    /// that end away.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.up.state == FlowState::Open
-            && self.down.state == FlowState::Open
-            && !self.client.blocked()
-            && !self.upstream.blocked()
-    }
-
-    /// When this tunnel must end if nothing moves.
-    pub(crate) fn due(&self) -> Option<Due> {
-        let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
-        let waits = [
-            // While the client takes nothing, the upstream is not read, so its silence says nothing.
-            (!self.client.blocked()).then(|| {
-                let all_sent = !self.upstream.blocked();
-                let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
-                    (self.timers.half_close.min(GOODBYE_MS), self.half_closed_by())
-                } else if half_closed {
-                    (self.timers.half_close, EndCause::HalfCloseTimeout)
-                } else {
-                    (self.timers.read, EndCause::ReadTimeout)
-                };
-                Due { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
-            }),
-            self.send_due(Side::Client, self.timers.client_send),
-            self.send_due(Side::Upstream, self.timers.upstream_send),
-        ];
-        waits.into_iter().flatten().min_by_key(|due| due.at_ms)
-    }
-
-    /// Whether both sides have sent a Close, so that nothing more can follow (RFC 6455 §5.5.1).
-    fn is_closed_by_frames(&self) -> bool {
-        self.up.totals.close.is_some() && self.down.totals.close.is_some()
-    }
-
-    /// The orderly end of a tunnel of which one side has ended.
-    fn half_closed_by(&self) -> EndCause {
-        let client = self.up.state != FlowState::Open;
-        EndCause::Ended(if client { Side::Client } else { Side::Upstream })
-    }
-
-    fn send_due(&self, side: Side, wait_ms: u64) -> Option<Due> {
-        let leg = self.leg(side);
-        leg.blocked().then(|| Due {
-            at_ms: end_of(leg.progress_ms(), wait_ms),
-            wait_ms,
-            cause: EndCause::SendTimeout(side),
-        })
-    }
-
-    /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
-    pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
-        self.note(cause);
-        for source in [Side::Client, Side::Upstream] {
-            if self.flow_from(source).state == FlowState::Open {
-                if matches!(cause, EndCause::Drained | EndCause::Stopped) {
-                    self.send_away(source.other(), now_ms);
-                }
-                self.leg_mut(source.other()).say_goodbye(now_ms).ok();
-            }
-            self.flow_from_mut(source).state = FlowState::Closed;
-        }
-        self.client.let_go();
-        self.upstream.let_go();
-    }
-
-    /// Puts a Close with "going away" between the frames that go to this side (RFC 6455 §7.4.1), if
-    /// that is where its bytes stand and no Close is among them.
-    fn send_away(&mut self, side: Side, now_ms: u64) {
-        let flow = self.flow_from(side.other());
-        let between = flow.tracker.as_ref().is_some_and(Tracker::is_at_boundary);
-        if !between || flow.totals.close.is_some() {
-            return;
-        }
-        let mask = match side {
+    /// Sends a frame of our own.
+    fn send_frame(&mut self, to: Side, frame: OwnFrame, now_ms: u64) {
+        let mask = match to {
             Side::Client => None,
             Side::Upstream => {
                 let mut mask = [0; 4];
@@ -559,11 +444,27 @@ impl Tunnel {
                 Some(mask)
             }
         };
-        let code = CloseCode::GOING_AWAY.0.to_be_bytes();
-        let frame = ControlFrame::new(Opcode::Close, &code, mask);
         let mut output = [0; sealed_len(size_of::<ControlFrame>())];
-        if self.leg_mut(side).transmit(&frame, &mut output, now_ms).is_ok() {
-            self.flow_from_mut(side.other()).passed += frame.len() as u64;
+        self.transmit(to.other(), &frame.encode(mask), &mut output, now_ms);
+    }
+
+    /// Sends the frames of our own that need not wait.
+    fn send_frames(&mut self, now_ms: u64) {
+        for to in [Side::Client, Side::Upstream] {
+            let Some(talk) = &mut self.conversation else { return };
+            if let Some(frame) = talk.poll_frame(to.into()) {
+                self.send_frame(to, frame, now_ms);
+            }
+        }
+    }
+
+    fn flush(&mut self, side: Side, now_ms: u64) {
+        let leg = self.leg_mut(side);
+        let before = leg.unsent_len();
+        match leg.flush(now_ms) {
+            Ok(()) if leg.unsent_len() < before => self.active_ms = now_ms,
+            Ok(()) => {}
+            Err(error) => self.on_unwritable(side, &error, now_ms),
         }
     }
 
@@ -594,7 +495,7 @@ impl Tunnel {
 
     /// How many bytes the client and the upstream have sent us.
     pub(crate) fn received(&self) -> [u64; 2] {
-        [&self.up, &self.down].map(|flow| flow.totals.received)
+        [&self.up, &self.down].map(|flow| flow.received)
     }
 
     #[cfg(test)]
@@ -603,12 +504,23 @@ impl Tunnel {
     }
 
     fn totals(&self, side: Side) -> Totals {
+        let flow = self.flow_from(side);
         let passed = self.flow_from(side.other()).passed;
         let unsent = self.leg(side).unsent_len() as u64;
-        Totals { sent: passed.saturating_sub(unsent), ..self.flow_from(side).totals }
+        let totals = Totals {
+            received: flow.received,
+            sent: passed.saturating_sub(unsent),
+            truncated: flow.truncated,
+            ..Totals::default()
+        };
+        match &self.conversation {
+            Some(talk) => Totals {
+                frames: talk.counts(side.into()),
+                close: talk.close_code(side.into()),
+                broken: talk.broken(side.into()),
+                ..totals
+            },
+            None => totals,
+        }
     }
-}
-
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(0)
 }

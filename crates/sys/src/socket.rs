@@ -143,6 +143,23 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result
     SockRef::from(&socket).set_tcp_user_timeout(Some(timeout))
 }
 
+/// Leaves the choice of a port to `connect`, when only an address is bound. The same port may then
+/// be used for connections to several peers; otherwise an address has one connection for each.
+pub fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is valid for reads during the call, and has the length that is said.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            libc::socklen_t::try_from(size_of_val(&on)).expect("its size is small"),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What the kernel measures of a TCP connection, as far as a proxy tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpInfo {
@@ -244,6 +261,22 @@ mod tests {
         let error = take_error(near.as_fd()).unwrap().unwrap();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert!(take_error(near.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_port_is_chosen_when_connecting() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let loopback: std::net::SocketAddr = loopback.parse().unwrap();
+            let Ok(listener) = TcpListener::bind(loopback) else { continue };
+            let domain = Domain::for_address(loopback);
+            let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+            set_bind_address_no_port(socket.as_fd()).unwrap();
+            socket.bind(&loopback.into()).unwrap();
+            let port = || socket.local_addr().unwrap().as_socket().unwrap().port();
+            assert_eq!(port(), 0);
+            socket.connect(&listener.local_addr().unwrap().into()).unwrap();
+            assert_ne!(port(), 0);
+        }
     }
 
     #[test]

@@ -2,18 +2,19 @@
 //!
 //! A proxy has three questions. Is this exchange of heads really a switch to WebSocket
 //! ([`handshake`])? Where do frames end in the bytes that pass by ([`tracker`], on top of
-//! [`frame`])? How far has the closing handshake come ([`closing`])? Everything here is a function
-//! of bytes and time that others supply: no socket, no timer, no random numbers.
+//! [`frame`])? What becomes of the bytes of both sides, how far has their closing handshake come, and
+//! where may a frame of our own stand ([`conversation`])? Everything here is a function of bytes and
+//! time that others supply: no socket, no timer, no random numbers.
 
 pub mod close;
-pub mod closing;
+pub mod conversation;
 pub mod frame;
 pub mod handshake;
 pub mod mask;
 pub mod tracker;
 
 pub use close::CloseCode;
-pub use closing::Closing;
+pub use conversation::{Conversation, Ending, OwnFrame, Verdict};
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
 pub use handshake::{Extensions, Offer, RequestError, SwitchError, Switched, accept_key};
 pub use tracker::{Counts, Progress, Tracker};

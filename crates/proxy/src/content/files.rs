@@ -38,19 +38,19 @@ pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outco
     });
     match opened.await {
         Err(error) => failed(request, location, &path, &error),
-        Ok(Opened::Directory) => to_directory(exchange),
-        Ok(Opened::Other) => {
+        Ok(Entry::Directory) => to_directory(exchange),
+        Ok(Entry::Other) => {
             let path = path.escape_ascii();
             request.log(LogLevel::Crit, format_args!("\"{path}\" is not a regular file"));
             Outcome::Status(404)
         }
-        Ok(Opened::File(_)) if request.target.method == Method::Post => Outcome::Status(405),
-        Ok(Opened::File(found)) => send(exchange, location, found).await,
+        Ok(Entry::File(_)) if request.target.method == Method::Post => Outcome::Status(405),
+        Ok(Entry::File(found)) => send(exchange, location, found).await,
     }
 }
 
 /// What a path leads to.
-enum Opened {
+enum Entry {
     File(Found),
     Directory,
     Other,
@@ -65,19 +65,19 @@ struct Found {
 }
 
 /// Opens without waiting for the other end of a pipe.
-fn open(path: &[u8]) -> io::Result<Opened> {
+fn open(path: &[u8]) -> io::Result<Entry> {
     const NONBLOCK: i32 = 0o4000;
     let file = File::options().read(true).custom_flags(NONBLOCK).open(as_path(path))?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Ok(Opened::Directory);
+        return Ok(Entry::Directory);
     }
     if !metadata.is_file() {
-        return Ok(Opened::Other);
+        return Ok(Entry::Other);
     }
     let mut start = Vec::new();
     (&file).take(PIECE.min(metadata.len())).read_to_end(&mut start)?;
-    Ok(Opened::File(Found {
+    Ok(Entry::File(Found {
         file: Arc::new(file),
         len: metadata.len(),
         modified: metadata.mtime(),

@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wssgate_config::model::{Balance, LogLevel, NextUpstream, ProxyPass, ProxySettings};
+use wssgate_config::model::{LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
 use wssgate_relay::Protocol;
 use wssgate_ws::handshake::{SwitchError, Switched};
 
-use answer::{Carrier, End};
+use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
 use plan::{Asked, Plan};
@@ -35,7 +35,7 @@ use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::{Exchange, Refusal, Reply, Responder};
 use crate::peers::{
-    Connection, Failure, Group, Key, Lease, Options, PeerStream, Resource, Selection, connect,
+    Connection, Failure, Key, Lease, Options, PeerStream, Resource, Selection, connect,
 };
 use crate::tunnel::Switch;
 
@@ -71,11 +71,12 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     let plan = Plan::of(request, body, &destination, unbuffered)?;
     request.upstream.scheme = if destination.tls { "https://" } else { "http://" };
     request.upstream.target = plan.target.clone();
-    let selection =
-        destination.group.selection(&hash_key(request, &destination.group), client_ip(request));
+    let group = &destination.group;
+    let hash_key = group.hash_key().map_or_else(Bytes::new, |key| request.text(key));
+    let selection = group.selection(&hash_key, client_ip(request), request.site.id);
     let tries = match settings.next_upstream_tries {
-        0 => destination.group.tries(),
-        most => destination.group.tries().min(most),
+        0 => group.tries(),
+        most => group.tries().min(most),
     };
     let mut proxying = Proxying {
         request,
@@ -110,15 +111,6 @@ fn body_failed(error: BodyError) -> Refusal {
 
 fn client_ip(request: &Request) -> Option<std::net::IpAddr> {
     request.client.map(|address| address.ip())
-}
-
-/// The text of a group's `hash` directive.
-fn hash_key(request: &Request, group: &Group) -> Bytes {
-    let model = request.http().upstreams.iter().find(|model| model.name == group.name);
-    match model.map(|model| &model.balance) {
-        Some(Balance::Hash { key, .. }) => request.text(key),
-        _ => Bytes::new(),
-    }
 }
 
 /// One request on its way from peer to peer.
@@ -217,7 +209,7 @@ impl Proxying<'_> {
         }
         // As nginx has it, these two say that a peer lacks something, not that it is ill.
         let ill = !matches!(trouble.cause, Cause::Status(403 | 404));
-        let single = lease.group().single();
+        let single = lease.single();
         if ill && lease.fail(Instant::now()) {
             self.request.log(
                 LogLevel::Warn,
@@ -235,9 +227,8 @@ impl Proxying<'_> {
     /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
     /// tell. Another peer is tried only where it may be of use.
     fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Option<u16> {
-        let now = Instant::now();
         self.short = true;
-        if let Some(untold) = self.request.site.shortages.note(resource, now) {
+        if let Some(untold) = self.request.site.shortages.note(resource, Instant::now()) {
             let (message, advice) = (&trouble.message, resource.advice());
             let untold = match untold {
                 0 => String::new(),
@@ -245,8 +236,8 @@ impl Proxying<'_> {
             };
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
-        self.tries = if lease.group().single() { 0 } else { self.tries.saturating_sub(1) };
-        lease.unused(now);
+        self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
+        lease.unused();
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
         (!again).then_some(SHORTAGE)
     }
@@ -267,7 +258,7 @@ impl Proxying<'_> {
 
     async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
         let key = self.key(&lease);
-        let cached = match lease.group().keepalive.connections {
+        let cached = match self.destination.group.keepalive.connections {
             0 => None,
             _ => self.request.site.idle_upstreams.take(&key),
         };
@@ -292,10 +283,11 @@ impl Proxying<'_> {
     fn key(&self, lease: &Lease) -> Key {
         // What a location's settings have made of a connection is only for that location.
         let own = self.destination.tls || self.settings.bind.is_some();
+        let location = self.request.route.location.0 as u64;
         Key {
-            group: lease.group().name.clone(),
+            group: self.destination.group.name.clone(),
             address: lease.peer().address.clone(),
-            only: own.then_some((self.request.generation.number, self.request.route.location)),
+            tag: own.then_some([self.request.generation.number, location]),
         }
     }
 
@@ -461,7 +453,7 @@ impl Proxying<'_> {
         };
         let end = carrier.carry(framing).await;
         record(self.request, &link.connection, Some(head), link.began);
-        let whole = matches!(end, End::Whole(_));
+        let whole = matches!(end, BodyEnd::Whole(_));
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 
@@ -478,7 +470,7 @@ impl Proxying<'_> {
                 }
             }
         });
-        let end = End::Whole(Fields::default());
+        let end = BodyEnd::Whole(Fields::default());
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 
@@ -489,7 +481,7 @@ impl Proxying<'_> {
                            while reading upstream";
             self.request.log(LogLevel::Warn, message);
         }
-        let rules = link.lease.group().keepalive;
+        let rules = self.destination.group.keepalive;
         self.request.site.idle_upstreams.keep(link.key, link.connection, rules);
     }
 
@@ -576,10 +568,10 @@ async fn finish(
     request: &mut Request,
     response: &mut Responder,
     settings: &ProxySettings,
-    end: End,
+    end: BodyEnd,
 ) -> Outcome {
     match end {
-        End::Whole(trailers) => {
+        BodyEnd::Whole(trailers) => {
             request.upstream.trailers = Some(trailers.clone());
             let passed = visible_trailers(settings, &trailers);
             match response.finish(request, passed.as_ref()).await {
@@ -587,17 +579,17 @@ async fn finish(
                 Err(_) => Outcome::Close,
             }
         }
-        End::Broken(message) => {
+        BodyEnd::Broken(message) => {
             answer::log_broken(request, &message);
             // What was received is passed on, but never looks like a whole answer.
             let _ = response.flush().await;
             Outcome::Close
         }
-        End::ClientGone(gone) => {
+        BodyEnd::ClientGone(gone) => {
             request.log(LogLevel::Info, format_args!("{gone} while sending to client"));
             Outcome::Close
         }
-        End::Body(error) => {
+        BodyEnd::Body(error) => {
             request.log(error.level(), error);
             Outcome::Close
         }

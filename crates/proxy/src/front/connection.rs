@@ -1,12 +1,17 @@
 //! One client connection: TLS, protocol, its requests one after the other.
 
 use std::cell::{Cell, OnceCell};
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::ready;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
 use wssgate_config::model::{ListenAddr, LogLevel};
 
@@ -16,15 +21,16 @@ use crate::front::h1::{self, Link};
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
-use crate::site::Site;
+use crate::metrics::Held;
+use crate::site::{Entered, Site};
 use crate::tls::server::{TlsInfo, begins_tls};
 use crate::tunnel::table::Tunnels;
 
-/// The first byte of a TLS handshake record (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 22;
+/// How much of a connection is read to see whether it is TLS: more than most ClientHellos have.
+const FIRST_READ: usize = 2048;
 
 /// Serves one accepted connection, from its first byte to its end; `socket` is its index in
-/// `Http::sockets`.
+/// `Http::sockets`. It is counted as long as this lasts.
 pub(crate) async fn serve(
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
@@ -32,6 +38,7 @@ pub(crate) async fn serve(
     socket: usize,
     stream: Stream,
     peer: ListenAddr,
+    _counted: (Entered, Held),
 ) {
     let accepted = Instant::now();
     let serial = next_serial();
@@ -41,7 +48,12 @@ pub(crate) async fn serve(
     let Some(route) = route::address_route(listening, &local) else { return };
     let wait = generation.http().servers[route.default_server.0].connection.client_header_timeout;
     let opened = match listening.ssl {
-        false => Some(Opened { stream: ClientStream::Plain(stream), tls: None, misses_tls: false }),
+        false => Some(Opened {
+            stream: ClientStream::Plain(stream),
+            read: Vec::new(),
+            tls: None,
+            misses_tls: false,
+        }),
         true => {
             match timeout(wait, Box::pin(shake_hands(&generation, socket, &local, stream))).await {
                 Ok(Ok(opened)) => Some(opened),
@@ -65,7 +77,7 @@ pub(crate) async fn serve(
     let life = generation.life().clone();
     drop(generation);
     let info = Rc::new(info(serial, &peer, local, socket, opened.tls, accepted));
-    let client = Client::new(info, opened.stream);
+    let client = Client::new(info, opened.stream, opened.read);
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
     h1::serve(Link { site, tunnels, client, address, misses_tls: opened.misses_tls }, left, life)
         .await;
@@ -74,6 +86,8 @@ pub(crate) async fn serve(
 /// A connection that is ready for its first request.
 struct Opened {
     stream: ClientStream,
+    /// What was read of the request to see that it is no TLS.
+    read: Vec<u8>,
     tls: Option<Rc<TlsInfo>>,
     misses_tls: bool,
 }
@@ -83,20 +97,27 @@ async fn shake_hands(
     generation: &Generation,
     socket: usize,
     local: &ListenAddr,
-    stream: Stream,
+    mut stream: Stream,
 ) -> io::Result<Opened> {
-    if !begins_tls(first_byte(&stream).await?) {
-        return Ok(Opened { stream: ClientStream::Plain(stream), tls: None, misses_tls: true });
+    let read = first_bytes(&mut stream).await?;
+    if !read.first().is_none_or(|&byte| begins_tls(byte)) {
+        return Ok(Opened {
+            stream: ClientStream::Plain(stream),
+            read,
+            tls: None,
+            misses_tls: true,
+        });
     }
     let listening = &generation.http().sockets[socket];
     let route = route::address_route(listening, local).ok_or(io::ErrorKind::NotFound)?;
     let accepted = generation
         .tls
-        .accept(stream, route)
+        .accept(stream, read, route)
         .await
         .map_err(|error| io::Error::other(error.to_string()))?;
     let stream = ClientStream::Tls(Box::new(accepted.stream));
-    Ok(Opened { stream, tls: Some(Rc::new(accepted.info)), misses_tls: false })
+    let tls = Some(Rc::new(accepted.info));
+    Ok(Opened { stream, read: Vec::new(), tls, misses_tls: false })
 }
 
 /// The address that the client has connected to; the system is asked where `listening` does not say.
@@ -107,15 +128,23 @@ fn local_address(stream: &Stream, listening: &ListenAddr) -> ListenAddr {
     }
 }
 
-/// Looks at the first byte and leaves it where it is. On a Unix socket, which cannot be peeked
-/// into, TLS is taken for granted.
-async fn first_byte(stream: &Stream) -> io::Result<u8> {
-    let Stream::Tcp(stream) = stream else { return Ok(TLS_HANDSHAKE) };
-    let mut byte = [0];
-    match stream.peek(&mut byte).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(byte[0]),
+/// Reads once. On a Unix socket TLS is taken for granted, and nothing is read.
+async fn first_bytes(stream: &mut Stream) -> io::Result<Vec<u8>> {
+    if stream.is_unix() {
+        return Ok(Vec::new());
     }
+    poll_fn(|cx| {
+        // On the stack, so that a connection that waits owns no buffer.
+        let mut space = [MaybeUninit::uninit(); FIRST_READ];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        match buffer.filled() {
+            [] => Err(io::ErrorKind::UnexpectedEof.into()),
+            bytes => Ok(bytes.to_vec()),
+        }
+        .into()
+    })
+    .await
 }
 
 /// Connections are numbered through all workers.

@@ -26,7 +26,7 @@ use crate::exchange::request::Arrival;
 use crate::exchange::{
     ConnectionInfo, Exchange, Refusal, Request, RequestBody, Responder, access_log, variables,
 };
-use crate::front::phases::{self, End};
+use crate::front::phases::{self, Finish};
 use crate::front::route;
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
@@ -119,6 +119,9 @@ impl Link {
     /// Waits for the first byte of a request. Connections that had one before close when the
     /// worker drains.
     async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
+        if self.client.has_input() {
+            return true;
+        }
         let stopped = async {
             match kept {
                 true => self.site.reached(Phase::Draining).await,
@@ -126,6 +129,8 @@ impl Link {
             }
         };
         tokio::select! {
+            // First, because a request is there more often than not.
+            biased;
             read = self.client.fill() => read.is_ok_and(|read| read > 0),
             () = stopped => false,
             () = life.expired() => false,
@@ -172,14 +177,14 @@ impl Link {
             HeadRead::Closed => {
                 exchange.request.response.status = 400;
                 exchange.request.log(LogLevel::Info, "client prematurely closed connection");
-                End::Close
+                Finish::Close
             }
             HeadRead::Timeout => {
                 exchange.request.response.status = 408;
                 exchange
                     .request
                     .log(LogLevel::Info, "client timed out (110: Connection timed out)");
-                End::Close
+                Finish::Close
             }
         };
         self.conclude(exchange, end).await
@@ -238,7 +243,12 @@ impl Link {
     }
 
     /// Answers a request whose head is good.
-    async fn work(&self, exchange: &mut Exchange, head: RequestHead, route: &AddressRoute) -> End {
+    async fn work(
+        &self,
+        exchange: &mut Exchange,
+        head: RequestHead,
+        route: &AddressRoute,
+    ) -> Finish {
         let request = &mut exchange.request;
         if head.framing() != Framing::None || head.expects_continue() {
             let client = Rc::clone(&self.client);
@@ -267,7 +277,7 @@ impl Link {
         let life = request.generation.life().clone();
         tokio::select! {
             end = phases::answer(exchange) => end,
-            () = life.expired() => End::Close,
+            () = life.expired() => Finish::Close,
         }
     }
 
@@ -307,13 +317,13 @@ impl Link {
 
     /// Ends a request: reads what is left of its body, writes its log line, and decides about the
     /// connection.
-    async fn conclude(&self, mut exchange: Exchange, end: End) -> Next {
+    async fn conclude(&self, mut exchange: Exchange, end: Finish) -> Next {
         let generation = Arc::clone(&exchange.request.generation);
         let settings = &generation.http().locations[exchange.request.route.location.0].settings;
-        if let End::Upgrade(switch) = end {
+        if let Finish::Upgrade(switch) = end {
             return Next::Switch(Box::new((exchange, *switch)));
         }
-        let answered = matches!(end, End::Done);
+        let answered = matches!(end, Finish::Done);
         let mut clean = answered;
         if answered && !exchange.body.is_read() {
             // The upstream answered before the body was through: nobody knows what follows.

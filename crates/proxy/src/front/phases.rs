@@ -22,7 +22,7 @@ enum Start {
 }
 
 /// How a request ended.
-pub(crate) enum End {
+pub(crate) enum Finish {
     /// The answer was sent.
     Done,
     /// Nothing more can be said to the client.
@@ -32,23 +32,23 @@ pub(crate) enum End {
 }
 
 /// Answers a request whose head was read.
-pub(crate) async fn answer(exchange: &mut Exchange) -> End {
+pub(crate) async fn answer(exchange: &mut Exchange) -> Finish {
     let outcome = run(exchange, Start::Server).await;
     conclude(exchange, outcome).await
 }
 
 /// Answers a request that cannot be worked on, such as one whose head is broken.
-pub(crate) async fn refuse(exchange: &mut Exchange, status: u16) -> End {
+pub(crate) async fn refuse(exchange: &mut Exchange, status: u16) -> Finish {
     conclude(exchange, Outcome::Status(status)).await
 }
 
 /// Follows redirects within the server until something was answered.
-async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> End {
+async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> Finish {
     loop {
         outcome = match outcome {
-            Outcome::Done => return End::Done,
-            Outcome::Close => return End::Close,
-            Outcome::Upgrade(switch) => return End::Upgrade(switch),
+            Outcome::Done => return Finish::Done,
+            Outcome::Close => return Finish::Close,
+            Outcome::Upgrade(switch) => return Finish::Upgrade(switch),
             Outcome::Status(status) => pages::special(exchange, status).await,
             Outcome::InternalRedirect { path, args } => {
                 match internal_redirect(&mut exchange.request, path, args) {

@@ -4,18 +4,18 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::file::{Attention, LogFile};
+use super::file::{LogFile, Notifier};
 use super::syslog::SyslogSink;
 
 /// One target of access lines.
 #[derive(Debug)]
 pub struct AccessSink {
-    place: Place,
+    output: Output,
     buffer: Option<Buffer>,
 }
 
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Output {
     File(Arc<LogFile>),
     Stderr,
     Syslog(SyslogSink),
@@ -28,7 +28,7 @@ struct Buffer {
     capacity: usize,
     flush: Option<Duration>,
     lines: Mutex<Lines>,
-    attention: Attention,
+    notifier: Notifier,
 }
 
 #[derive(Debug, Default)]
@@ -39,42 +39,42 @@ struct Lines {
 
 impl AccessSink {
     pub(super) fn new(
-        place: Place,
+        output: Output,
         capacity: usize,
         flush: Option<Duration>,
-        attention: &Attention,
+        notifier: &Notifier,
     ) -> Self {
         // Datagrams hold one line each.
-        let buffered = capacity > 0 && !matches!(place, Place::Syslog(_));
+        let buffered = capacity > 0 && !matches!(output, Output::Syslog(_));
         let buffer = buffered.then(|| Buffer {
             capacity,
             flush,
             lines: Mutex::default(),
-            attention: attention.clone(),
+            notifier: notifier.clone(),
         });
-        Self { place, buffer }
+        Self { output, buffer }
     }
 
     /// Writes a line, given without its end.
     pub fn write_line(&self, line: &[u8]) {
         let Some(buffer) = &self.buffer else {
-            return self.place.write(&[line, b"\n"]);
+            return self.output.write(&[line, b"\n"]);
         };
         let mut lines = buffer.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.bytes.len() + line.len() + 1 > buffer.capacity {
-            self.place.write(&[&lines.bytes]);
+            self.output.write(&[&lines.bytes]);
             lines.bytes.clear();
             lines.first_at = None;
         }
         if line.len() + 1 > buffer.capacity {
-            return self.place.write(&[line, b"\n"]);
+            return self.output.write(&[line, b"\n"]);
         }
         lines.bytes.extend_from_slice(line);
         lines.bytes.push(b'\n');
         if lines.first_at.is_none() {
             lines.first_at = Some(Instant::now());
             if buffer.flush.is_some() {
-                buffer.attention.ask();
+                buffer.notifier.notify();
             }
         }
     }
@@ -83,7 +83,7 @@ impl AccessSink {
     pub fn flush(&self) {
         let Some(buffer) = &self.buffer else { return };
         let mut lines = buffer.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        self.place.write(&[&lines.bytes]);
+        self.output.write(&[&lines.bytes]);
         lines.bytes.clear();
         lines.first_at = None;
     }
@@ -108,7 +108,7 @@ impl Drop for AccessSink {
     }
 }
 
-impl Place {
+impl Output {
     fn write(&self, parts: &[&[u8]]) {
         if parts.iter().all(|part| part.is_empty()) {
             return;

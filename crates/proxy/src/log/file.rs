@@ -15,7 +15,7 @@ use wssgate_config::model::LogTarget;
 use wssgate_sys::eventfd::EventFd;
 use wssgate_sys::files;
 
-use super::access::{AccessSink, Place};
+use super::access::{AccessSink, Output};
 use super::syslog::SyslogSink;
 
 /// A log that could not be opened; in nginx's words.
@@ -30,26 +30,26 @@ pub struct OpenError {
 
 /// Calls the main thread when something needs it.
 #[derive(Clone, Debug)]
-pub(crate) struct Attention(Arc<EventFd>);
+pub(crate) struct Notifier(Arc<EventFd>);
 
-impl Attention {
-    pub(crate) fn ask(&self) {
+impl Notifier {
+    pub(crate) fn notify(&self) {
         self.0.ring();
     }
 
     /// Something whose end the main thread wants to hear of.
-    pub(crate) fn on_drop(&self) -> RingOnDrop {
-        RingOnDrop(self.clone())
+    pub(crate) fn notify_on_drop(&self) -> NotifyOnDrop {
+        NotifyOnDrop(self.clone())
     }
 }
 
 /// Calls the main thread when it goes.
 #[derive(Debug)]
-pub(crate) struct RingOnDrop(Attention);
+pub(crate) struct NotifyOnDrop(Notifier);
 
-impl Drop for RingOnDrop {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
-        self.0.ask();
+        self.0.notify();
     }
 }
 
@@ -60,17 +60,17 @@ pub(super) struct LogFile {
     file: ArcSwap<File>,
     lost: AtomicU64,
     recovered: AtomicBool,
-    attention: Attention,
+    notifier: Notifier,
 }
 
 impl LogFile {
-    fn open(path: &Path, attention: &Attention) -> io::Result<Self> {
+    fn open(path: &Path, notifier: &Notifier) -> io::Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
             file: ArcSwap::from_pointee(files::open_log(path)?),
             lost: AtomicU64::new(0),
             recovered: AtomicBool::new(false),
-            attention: attention.clone(),
+            notifier: notifier.clone(),
         })
     }
 
@@ -87,7 +87,7 @@ impl LogFile {
         if !written.is_ok_and(|count| count == len) {
             self.lost.fetch_add(1, Relaxed);
         } else if self.lost.load(Relaxed) > 0 && !self.recovered.swap(true, Relaxed) {
-            self.attention.ask();
+            self.notifier.notify();
         }
     }
 
@@ -105,7 +105,7 @@ impl LogFile {
 pub struct LogFiles {
     files: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     sinks: Mutex<Vec<Weak<AccessSink>>>,
-    attention: Attention,
+    notifier: Notifier,
 }
 
 impl LogFiles {
@@ -114,22 +114,22 @@ impl LogFiles {
         Ok(Self {
             files: Mutex::default(),
             sinks: Mutex::default(),
-            attention: Attention(Arc::new(EventFd::new()?)),
+            notifier: Notifier(Arc::new(EventFd::new()?)),
         })
     }
 
     /// Readable when the main thread should call [`LogFiles::flush_due`] and [`LogFiles::losses`].
-    pub fn bell(&self) -> BorrowedFd<'_> {
-        self.attention.0.as_fd()
+    pub fn wakeup(&self) -> BorrowedFd<'_> {
+        self.notifier.0.as_fd()
     }
 
-    pub(crate) fn attention(&self) -> &Attention {
-        &self.attention
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
-    /// Silences the bell; do it before looking.
-    pub fn silence(&self) {
-        self.attention.0.clear();
+    /// Clears the wake-up; do it before looking.
+    pub fn clear_wakeup(&self) {
+        self.notifier.0.clear();
     }
 
     pub(super) fn open(&self, path: &Path) -> Result<Arc<LogFile>, OpenError> {
@@ -137,7 +137,7 @@ impl LogFiles {
         if let Some(file) = files.get(path).and_then(Weak::upgrade) {
             return Ok(file);
         }
-        let file = LogFile::open(path, &self.attention)
+        let file = LogFile::open(path, &self.notifier)
             .map_err(|source| OpenError { path: path.to_path_buf(), source })?;
         let file = Arc::new(file);
         files.retain(|_, file| file.strong_count() > 0);
@@ -152,12 +152,12 @@ impl LogFiles {
         capacity: usize,
         flush: Option<Duration>,
     ) -> Result<Arc<AccessSink>, OpenError> {
-        let place = match target {
-            LogTarget::File(path) => Place::File(self.open(path)?),
-            LogTarget::Stderr => Place::Stderr,
-            LogTarget::Syslog(syslog) => Place::Syslog(SyslogSink::new(syslog)),
+        let output = match target {
+            LogTarget::File(path) => Output::File(self.open(path)?),
+            LogTarget::Stderr => Output::Stderr,
+            LogTarget::Syslog(syslog) => Output::Syslog(SyslogSink::new(syslog)),
         };
-        let sink = Arc::new(AccessSink::new(place, capacity, flush, &self.attention));
+        let sink = Arc::new(AccessSink::new(output, capacity, flush, &self.notifier));
         let mut sinks = lock(&self.sinks);
         sinks.retain(|sink| sink.strong_count() > 0);
         sinks.push(Arc::downgrade(&sink));

@@ -5,109 +5,49 @@
 //! The other methods look for a peer in their own way and come back to round robin when they do
 //! not find one within [`MAX_DRAWS`].
 //!
-//! A [`Selection`] is what one request remembers: which peers it has tried, in which tier.
+//! [`Progress`] is what one request remembers: which peers it has tried, in which tier.
 
 use std::cmp::Ordering;
-use std::time::{Duration, Instant};
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::crc32::Crc32;
+use super::peer::{Peer, Taken};
+use super::weights::{CurrentWeights, WorkerWeights};
 
 /// Draws of a hashing or random method before round robin decides, as nginx has it.
 const MAX_DRAWS: u32 = 20;
 
-/// What the configuration says of a peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) weight: i64,
-    pub(crate) max_conns: u32,
-    pub(crate) max_fails: u32,
-    pub(crate) fail_timeout: Duration,
-    pub(crate) down: bool,
-    /// Where its state is.
-    pub(crate) slot: usize,
-    /// The `server` line that it comes from; addresses of one line share a place on the ring.
-    pub(crate) line: usize,
-}
-
-/// What changes of a peer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct State {
-    pub(crate) conns: u32,
-    weight: i64,
-    fails: u32,
-    /// When it last failed.
-    accessed: Option<Instant>,
-    /// When it last failed or was given another chance.
-    checked: Option<Instant>,
-    current_weight: i64,
-    effective_weight: i64,
-}
-
-impl State {
-    /// Starts round robin anew if a new configuration has another weight.
-    pub(crate) fn set_weight(&mut self, weight: i64) {
-        if self.weight != weight {
-            (self.weight, self.current_weight, self.effective_weight) = (weight, 0, weight);
-        }
-    }
-}
-
 /// The peers of one tier (the ordinary or the backup servers), in the order of the configuration.
-pub(crate) struct Tier<'a> {
-    pub(crate) rules: &'a [Rules],
-    /// States of these peers and of others; [`Rules::slot`] is the index.
-    pub(crate) states: &'a mut [State],
-    /// Only one peer in the whole group: it is used whatever its failures.
-    pub(crate) single: bool,
-    pub(crate) total_weight: i64,
+#[derive(Debug, Default)]
+pub(super) struct Tier {
+    pub(super) peers: Vec<Arc<Peer>>,
+    pub(super) total_weight: i64,
+    pub(super) current_weights: CurrentWeights,
 }
 
-impl Tier<'_> {
-    fn state(&self, index: usize) -> &State {
-        &self.states[self.rules[index].slot]
-    }
+/// A tier as one worker sees it now.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) peers: &'a [Arc<Peer>],
+    pub(super) total_weight: i64,
+    pub(super) current_weights: WorkerWeights<'a>,
+    /// Only one peer in the whole group: it is used whatever its failures.
+    pub(super) single: bool,
+    pub(super) now: Instant,
+}
 
-    fn state_mut(&mut self, index: usize) -> &mut State {
-        &mut self.states[self.rules[index].slot]
-    }
-
-    fn usable(&self, index: usize, now: Instant) -> bool {
-        let (rules, state) = (&self.rules[index], self.state(index));
-        let failing = rules.max_fails > 0 && state.fails >= rules.max_fails;
-        !rules.down && !self.full(index) && (!failing || self.rested(index, now))
-    }
-
-    fn full(&self, index: usize) -> bool {
-        let max_conns = self.rules[index].max_conns;
-        max_conns > 0 && self.state(index).conns >= max_conns
-    }
-
-    /// Whether `fail_timeout` has passed since it was last checked.
-    fn rested(&self, index: usize, now: Instant) -> bool {
-        let fail_timeout = self.rules[index].fail_timeout;
-        self.state(index)
-            .checked
-            .is_none_or(|checked| now.saturating_duration_since(checked) > fail_timeout)
-    }
-
-    /// It was chosen: a peer that has rested gets a chance to prove itself.
-    fn check(&mut self, index: usize, now: Instant) {
-        if self.rested(index, now) {
-            self.state_mut(index).checked = Some(now);
-        }
-    }
-
-    /// Compares connections per weight of two peers.
-    fn compare_load(&self, one: usize, other: usize) -> Ordering {
-        let load = |a: usize, b: usize| i64::from(self.state(a).conns) * self.rules[b].weight;
-        load(one, other).cmp(&load(other, one))
+impl View<'_> {
+    fn usable(&self, index: usize) -> bool {
+        self.peers[index].usable(self.now)
     }
 
     /// The peer to which `place` belongs when peers lie side by side, each as long as its weight.
     fn owner(&self, place: u64) -> Option<usize> {
         let mut left = i64::try_from(place).ok()?;
-        self.rules.iter().position(|rules| {
-            left -= rules.weight;
+        self.peers.iter().position(|peer| {
+            left -= peer.weight;
             left < 0
         })
     }
@@ -115,10 +55,10 @@ impl Tier<'_> {
 
 /// How peers are chosen.
 #[derive(Clone, Debug)]
-pub(crate) enum Method {
+pub(super) enum Method {
     RoundRobin,
     LeastConn,
-    /// `ip_hash` and `hash` differ in [`Selection::new`]'s key only by how it is hashed.
+    /// `ip_hash` and `hash` differ in [`Progress::new`]'s key only by how it is hashed.
     IpHash,
     Hash,
     Consistent(Ring),
@@ -129,121 +69,119 @@ pub(crate) enum Method {
 
 /// What one request remembers from try to try.
 #[derive(Clone, Debug)]
-pub struct Selection {
+pub(super) struct Progress {
     tried: Tried,
-    pub(crate) backup: bool,
+    pub(super) backup: bool,
     draws: u32,
     rehash: u32,
     hash: u64,
     key: Box<[u8]>,
 }
 
-impl Selection {
+impl Progress {
     /// `key` is the hashed text, or for `ip_hash` the bytes of the address that count.
-    pub(crate) fn new(method: &Method, key: &[u8]) -> Self {
+    pub(super) fn new(method: &Method, key: Box<[u8]>) -> Self {
         let hash = match method {
             Method::IpHash => 89,
-            Method::Consistent(ring) => ring.position(Crc32::of(key)),
+            Method::Consistent(ring) => ring.position(Crc32::of(&key)),
             _ => 0,
         };
-        Self { tried: Tried::default(), backup: false, draws: 0, rehash: 0, hash, key: key.into() }
+        Self { tried: Tried::default(), backup: false, draws: 0, rehash: 0, hash, key }
+    }
+
+    /// Begins again, with other peers.
+    pub(super) fn restart(&mut self, method: &Method) {
+        *self = Self::new(method, mem::take(&mut self.key));
     }
 
     /// Goes over to the backup servers.
-    pub(crate) fn use_backup(&mut self) {
+    pub(super) fn use_backup(&mut self) {
         self.backup = true;
         self.tried = Tried::default();
     }
 
     /// Chooses a peer of `tier` and counts a connection for it; `random` gives a number for each
     /// draw.
-    pub(crate) fn choose(
+    pub(super) fn choose(
         &mut self,
         method: &Method,
-        tier: &mut Tier<'_>,
-        now: Instant,
+        tier: View<'_>,
         random: &mut dyn FnMut() -> u64,
-    ) -> Option<usize> {
-        let chosen = self.chosen(method, tier, now, random)?;
-        tier.state_mut(chosen).conns += 1;
-        Some(chosen)
+    ) -> Option<(usize, Taken)> {
+        if tier.single {
+            let taken = tier.peers.first().filter(|peer| !peer.down)?.take_anyway()?;
+            return Some((0, taken));
+        }
+        // Another worker may be faster; but a peer is tried only once, so this ends.
+        loop {
+            let index = self.next(method, tier, random)?;
+            if let Some(taken) = tier.peers[index].take(tier.now) {
+                return Some((index, taken));
+            }
+        }
     }
 
-    fn chosen(
+    fn next(
         &mut self,
         method: &Method,
-        tier: &mut Tier<'_>,
-        now: Instant,
+        tier: View<'_>,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<usize> {
-        if tier.single {
-            return (!tier.rules.first()?.down && !tier.full(0)).then_some(0);
-        }
-        if tier.rules.len() < 2 || tier.total_weight == 0 {
-            return self.round_robin(tier, now, |_, _| true);
+        if tier.peers.len() < 2 || tier.total_weight == 0 {
+            return self.round_robin(tier, |_| true);
         }
         let found = match method {
             Method::RoundRobin => None,
-            Method::LeastConn => return self.least_conn(tier, now),
-            Method::IpHash => self.draw(tier, now, Self::next_ip_hash),
+            Method::LeastConn => return self.least_conn(tier),
+            Method::IpHash => self.draw(tier, Self::next_ip_hash),
             Method::Hash if self.key.is_empty() => None,
-            Method::Hash => self.draw(tier, now, Self::next_hash),
+            Method::Hash => self.draw(tier, Self::next_hash),
             Method::Consistent(_) if self.key.is_empty() => None,
-            Method::Consistent(ring) => return self.consistent(ring, tier, now),
+            Method::Consistent(ring) => return self.consistent(ring, tier),
             Method::Random { two: false } => {
-                self.draw(tier, now, |_, total_weight| random() % total_weight)
+                self.draw(tier, |_, total_weight| random() % total_weight)
             }
-            Method::Random { two: true } => self.lighter_of_two(tier, now, random),
+            Method::Random { two: true } => self.lighter_of_two(tier, random),
         };
         match found {
             Some(index) => {
-                tier.check(index, now);
                 self.tried.insert(index);
                 Some(index)
             }
-            None => self.round_robin(tier, now, |_, _| true),
+            None => self.round_robin(tier, |_| true),
         }
     }
 
     /// Smooth weighted round robin among the peers that `fits` lets pass.
-    fn round_robin(
-        &mut self,
-        tier: &mut Tier<'_>,
-        now: Instant,
-        fits: impl Fn(&Tier<'_>, usize) -> bool,
-    ) -> Option<usize> {
+    fn round_robin(&mut self, tier: View<'_>, fits: impl Fn(&Peer) -> bool) -> Option<usize> {
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
-        for (index, rules) in tier.rules.iter().enumerate() {
-            if self.tried.contains(index) || !tier.usable(index, now) || !fits(tier, index) {
+        for (index, peer) in tier.peers.iter().enumerate() {
+            if self.tried.contains(index) || !peer.usable(tier.now) || !fits(peer) {
                 continue;
             }
-            let state = tier.state_mut(index);
-            state.current_weight += state.effective_weight;
-            total += state.effective_weight;
-            if state.effective_weight < rules.weight {
-                state.effective_weight += 1;
-            }
-            if best.is_none_or(|(_, weight)| state.current_weight > weight) {
-                best = Some((index, state.current_weight));
+            let gained = peer.gain();
+            total += gained;
+            let current = tier.current_weights.add(index, gained);
+            if best.is_none_or(|(_, most)| current > most) {
+                best = Some((index, current));
             }
         }
         let (index, _) = best?;
-        tier.state_mut(index).current_weight -= total;
-        tier.check(index, now);
+        tier.current_weights.add(index, -total);
         self.tried.insert(index);
         Some(index)
     }
 
     /// The fewest connections for its weight; round robin among equals.
-    fn least_conn(&mut self, tier: &mut Tier<'_>, now: Instant) -> Option<usize> {
+    fn least_conn(&mut self, tier: View<'_>) -> Option<usize> {
         let mut best: Option<usize> = None;
         let mut many = false;
-        for index in 0..tier.rules.len() {
-            if self.tried.contains(index) || !tier.usable(index, now) {
+        for (index, peer) in tier.peers.iter().enumerate() {
+            if self.tried.contains(index) || !peer.usable(tier.now) {
                 continue;
             }
-            match best.map(|best| tier.compare_load(index, best)) {
+            match best.map(|best| peer.compare_load(&tier.peers[best])) {
                 Some(Ordering::Greater) => {}
                 Some(Ordering::Equal) => many = true,
                 Some(Ordering::Less) | None => (best, many) = (Some(index), false),
@@ -251,10 +189,13 @@ impl Selection {
         }
         let best = best?;
         if many {
-            return self
-                .round_robin(tier, now, |tier, index| tier.compare_load(index, best).is_eq());
+            let lightest = &tier.peers[best];
+            let found = self.round_robin(tier, |peer| peer.compare_load(lightest).is_eq());
+            // All of them have become busier meanwhile, and the lightest is as good as any.
+            if found.is_some() {
+                return found;
+            }
         }
-        tier.check(best, now);
         self.tried.insert(best);
         Some(best)
     }
@@ -262,14 +203,13 @@ impl Selection {
     /// Draws places on the line of all weights until one belongs to a peer that can be used.
     fn draw(
         &mut self,
-        tier: &Tier<'_>,
-        now: Instant,
+        tier: View<'_>,
         mut next: impl FnMut(&mut Self, u64) -> u64,
     ) -> Option<usize> {
         while self.draws <= MAX_DRAWS {
             let place = next(self, tier.total_weight.unsigned_abs());
             let index = tier.owner(place)?;
-            if !self.tried.contains(index) && tier.usable(index, now) {
+            if !self.tried.contains(index) && tier.usable(index) {
                 return Some(index);
             }
             self.draws += 1;
@@ -298,36 +238,29 @@ impl Selection {
     }
 
     /// The next place of the ring whose server has a peer that can be used.
-    fn consistent(&mut self, ring: &Ring, tier: &mut Tier<'_>, now: Instant) -> Option<usize> {
+    fn consistent(&mut self, ring: &Ring, tier: View<'_>) -> Option<usize> {
         // The ring knows the ordinary servers; backup servers are reached by round robin.
         while self.draws <= MAX_DRAWS && !self.backup {
             let Some(line) = ring.line_at(self.hash) else { break };
-            if let Some(index) =
-                self.round_robin(tier, now, |tier, index| tier.rules[index].line == line)
-            {
+            if let Some(index) = self.round_robin(tier, |peer| peer.line == line) {
                 return Some(index);
             }
             self.hash += 1;
             self.draws += 1;
         }
-        self.round_robin(tier, now, |_, _| true)
+        self.round_robin(tier, |_| true)
     }
 
     /// Draws two different peers and takes the one with fewer connections for its weight.
-    fn lighter_of_two(
-        &mut self,
-        tier: &Tier<'_>,
-        now: Instant,
-        random: &mut dyn FnMut() -> u64,
-    ) -> Option<usize> {
+    fn lighter_of_two(&mut self, tier: View<'_>, random: &mut dyn FnMut() -> u64) -> Option<usize> {
         let total_weight = tier.total_weight.unsigned_abs();
         let mut first: Option<usize> = None;
         while self.draws <= MAX_DRAWS {
             let index = tier.owner(random() % total_weight)?;
             let other = first != Some(index);
-            if other && !self.tried.contains(index) && tier.usable(index, now) {
+            if other && !self.tried.contains(index) && tier.usable(index) {
                 let Some(first) = first.replace(index) else { continue };
-                let heavier = tier.compare_load(index, first).is_gt();
+                let heavier = tier.peers[index].compare_load(&tier.peers[first]).is_gt();
                 return Some(if heavier { first } else { index });
             }
             self.draws += 1;
@@ -336,66 +269,17 @@ impl Selection {
     }
 }
 
-/// What the end of a connection says of its peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// The peer has done what it should.
-    Well,
-    /// The peer failed.
-    Failed,
-    /// Nothing, or nothing new.
-    Unjudged,
-}
-
-/// The peer has shown that it is alive. Failures are forgotten if it was given a chance after the
-/// last of them.
-pub(crate) fn alive(state: &mut State) {
-    if state.accessed < state.checked {
-        state.fails = 0;
-    }
-}
-
-/// A connection to a peer has ended. Says whether the peer is now out of use for a while.
-pub(crate) fn release(
-    rules: &Rules,
-    state: &mut State,
-    single: bool,
-    ended: Ended,
-    now: Instant,
-) -> bool {
-    state.conns = state.conns.saturating_sub(1);
-    if ended == Ended::Unjudged {
-        return false;
-    }
-    if single {
-        state.fails = 0;
-        return false;
-    }
-    if ended == Ended::Well {
-        alive(state);
-        return false;
-    }
-    state.fails = state.fails.saturating_add(1);
-    (state.accessed, state.checked) = (Some(now), Some(now));
-    if rules.max_fails == 0 {
-        return false;
-    }
-    let lost = rules.weight / i64::from(rules.max_fails);
-    state.effective_weight = (state.effective_weight - lost).max(0);
-    state.fails >= rules.max_fails
-}
-
 /// The ring of `hash … consistent`: 160 points for each unit of weight of each server, the same
 /// as those of Cache::Memcached::Fast.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ring {
+pub(super) struct Ring {
     /// Hash and `server` line, sorted by hash.
     points: Box<[(u32, usize)]>,
 }
 
 impl Ring {
     /// Makes the ring of peers given by the text of their `server` line, its number and weight.
-    pub(crate) fn new<'a>(peers: impl IntoIterator<Item = (&'a [u8], usize, i64)>) -> Self {
+    pub(super) fn new<'a>(peers: impl IntoIterator<Item = (&'a [u8], usize, i64)>) -> Self {
         let mut points = Vec::new();
         for (server, line, weight) in peers {
             let (host, port) = host_and_port(server);

@@ -7,17 +7,19 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream, UnixSocket};
+use tokio::net::{TcpStream, UnixSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
+use wssgate_sys::socket::set_bind_address_no_port;
 
 use super::shortage::{Call, Resource};
 use crate::errno_text;
@@ -26,6 +28,9 @@ use crate::tls::keys::RecordBoundary;
 
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
+
+/// A connection is being made: what a socket that does not wait says when it begins to connect.
+const EINPROGRESS: i32 = 115;
 
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
@@ -94,29 +99,40 @@ pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<St
 }
 
 async fn connect_tcp(address: SocketAddr, options: Options) -> Result<TcpStream, Failure> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None);
     let socket = socket.map_err(failed(Call::Socket))?;
     // An address of the other family cannot be bound; nginx ignores it too.
     let local = options.bind.filter(|local| local.is_ipv4() == address.is_ipv4());
     if let Some(local) = local {
-        let bind = || {
-            if local.port() == 0 {
-                SockRef::from(&socket).set_reuse_address(false)?;
-            }
-            socket.bind(local)
-        };
-        bind().map_err(failed(Call::Bind))?;
+        if local.port() == 0 {
+            // Where it is not known there are fewer ports, and nothing else is different.
+            let _ = set_bind_address_no_port(socket.as_fd());
+        }
+        socket.bind(&local.into()).map_err(failed(Call::Bind))?;
     }
     let call = Call::Connect { from: local, to: Some(address) };
     let connect = async {
         if options.keepalive {
             socket.set_keepalive(true)?;
         }
-        socket.set_nodelay(true)?;
-        socket.connect(address).await
+        socket.set_tcp_nodelay(true)?;
+        // We speak first, and at once: the last packet of the handshake goes along with what we say,
+        // and the peer is not woken twice. From then on acknowledgements are as prompt as they
+        // always are.
+        socket.set_tcp_quickack(false)?;
+        if let Err(error) = socket.connect(&address.into())
+            && error.raw_os_error() != Some(EINPROGRESS)
+        {
+            return Err(error);
+        }
+        // On this machine a peer has accepted by now, and there is nothing to wait for.
+        let connected = socket.peer_addr().is_ok();
+        let stream = TcpStream::from_std(socket.into())?;
+        if !connected {
+            stream.writable().await?;
+            stream.take_error()?.map_or(Ok(()), Err)?;
+        }
+        Ok(stream)
     };
     connect.await.map_err(failed(call))
 }
@@ -238,6 +254,7 @@ impl Connection {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use socket2::SockRef;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -301,6 +318,32 @@ mod tests {
             let failure = connect(&ListenAddr::Ip(address), options).await.unwrap_err();
             assert!(matches!(failure, Failure::Shortage(..)), "{failure:?}");
             assert_eq!(failure.to_string(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_reaches_the_peer_together_with_the_request() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = ListenAddr::Ip(listener.local_addr().unwrap());
+        loop {
+            let began = Instant::now();
+            let near = connect(&address, OPTIONS).await.unwrap();
+            let early = listener.accept();
+            if began.elapsed() > Duration::from_millis(100) {
+                // The kernel may have lost its patience with us.
+                continue;
+            }
+            assert_eq!(early.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            let Stream::Tcp(socket) = &near else { unreachable!("it is TCP") };
+            assert!(SockRef::from(socket).tcp_quickack().unwrap());
+            let near = Connection::new(PeerStream::Plain(near));
+            near.write(Bytes::from_static(b"GET"), OPTIONS.timeout).await.unwrap();
+            let (mut far, _) = listener.accept().unwrap();
+            let mut request = [0; 3];
+            io::Read::read_exact(&mut far, &mut request).unwrap();
+            assert_eq!(&request, b"GET");
+            return;
         }
     }
 

@@ -1,18 +1,28 @@
-//! The peers of one upstream group and what is known of them.
+//! The peers of one upstream group.
 //!
-//! A [`Group`] belongs to one configuration; what it knows of its peers lives in a table that the
-//! next configuration's group of the same name goes on using, so that a reload forgets neither a
-//! failing peer nor the connections of tunnels that live on. The table's lock is held once for each
-//! try and once for each release, never while waiting.
+//! A group's peers are a set that is never changed and can be replaced while the group lives. Each
+//! choice looks at the newest set, and a [`Lease`] holds its peer, so nothing changes under either;
+//! neither waits for anybody. What is known of a peer lives as long as any set or lease has the peer:
+//! a peer of the same address in the next set of the group, or in the group of the same name that
+//! the next configuration has, goes on with it. So a reload forgets neither a failing peer nor the
+//! connections of tunnels that live on.
 
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use wssgate_config::model::{Balance, Http, ListenAddr, Upstream, UpstreamServer};
+use wssgate_config::template::Template;
 
-use super::balance::{self, Ended, Method, Ring, Rules, Selection, State, Tier};
+use super::balance::{Method, Progress, Ring, Tier, View};
+use super::peer::{Peer, State, Taken};
+use super::weights::CurrentWeights;
+use crate::listen::address_text;
 
 /// One upstream group.
 #[derive(Debug)]
@@ -21,18 +31,23 @@ pub struct Group {
     pub name: Box<[u8]>,
     /// How many idle connections are kept and for how long.
     pub keepalive: Keepalive,
-    primary: Peers,
-    backup: Peers,
-    method: Method,
-    table: Arc<Mutex<Table>>,
+    balance: Balance,
+    workers: usize,
+    peers: ArcSwap<PeerSet>,
+    tries: AtomicU32,
+    known: Arc<Mutex<Known>>,
 }
 
-/// The ordinary or the backup peers; the two lists run in parallel.
-#[derive(Debug, Default)]
-struct Peers {
-    peers: Vec<Peer>,
-    rules: Vec<Rules>,
-    total_weight: i64,
+/// The peers of a group at one time.
+#[derive(Debug)]
+struct PeerSet {
+    /// Counted from 0; the next set of the group has the next number.
+    number: u64,
+    primary: Tier,
+    backup: Tier,
+    method: Method,
+    /// What the next random number is made of.
+    seed: AtomicU64,
 }
 
 /// The `keepalive*` directives of a group.
@@ -48,76 +63,48 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
-/// One address of one `server` line.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// Where to connect.
-    pub address: ListenAddr,
-    /// The address as text, for `$upstream_addr` and messages.
-    pub name: Arc<str>,
-}
-
-/// State of the peers of all generations that have a group of this name.
+/// The states of all peers that a set or a lease still has, of all generations of a group. It is
+/// looked at only when a set is made.
 #[derive(Debug, Default)]
-struct Table {
-    /// A slot may be given to another address when no group owns it and no connection is left.
-    addresses: Vec<ListenAddr>,
-    owners: Vec<u32>,
-    states: Vec<State>,
-    seed: u64,
-}
-
-impl Table {
-    /// The slot of a peer with this address; `taken` are those of the group that asks.
-    fn slot(&mut self, address: &ListenAddr, taken: &[usize]) -> usize {
-        let free = |slot: &usize| !taken.contains(slot);
-        let known =
-            (0..self.addresses.len()).filter(free).find(|slot| self.addresses[*slot] == *address);
-        if let Some(slot) = known {
-            return slot;
-        }
-        let unused = (0..self.addresses.len())
-            .filter(free)
-            .find(|slot| self.owners[*slot] == 0 && self.states[*slot].conns == 0);
-        match unused {
-            Some(slot) => {
-                self.addresses[slot] = address.clone();
-                self.states[slot] = State::default();
-                slot
-            }
-            None => {
-                self.addresses.push(address.clone());
-                self.owners.push(0);
-                self.states.push(State::default());
-                self.addresses.len() - 1
-            }
-        }
-    }
+struct Known {
+    states: Vec<(ListenAddr, Weak<State>)>,
 }
 
 impl Group {
-    /// Builds the group of `model`. `previous` is the group of the same name in the generation
-    /// before, whose knowledge of peers is taken over.
-    pub fn new(model: &Upstream, previous: Option<&Group>) -> Self {
-        let table = previous.map_or_else(
-            || Arc::new(Mutex::new(Table { seed: random_seed(), ..Table::default() })),
-            |previous| Arc::clone(&previous.table),
+    /// Builds the group of `model`, for so many workers. `previous` is the group of the same name
+    /// in the generation before, whose knowledge of peers is taken over.
+    pub fn new(model: &Upstream, previous: Option<&Self>, workers: usize) -> Self {
+        let known = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.known));
+        let before = previous.map(|previous| previous.peers.load_full());
+        let peers = PeerSet::new(
+            &model.servers,
+            &model.balance,
+            before.as_deref(),
+            workers,
+            &mut lock(&known),
         );
-        let (primary, backup) = Peers::of(model, &mut lock(&table));
-        let method = Self::method(model, &primary);
         let keepalive = Keepalive {
             connections: model.keepalive,
             requests: model.keepalive_requests,
             time: model.keepalive_time,
             timeout: model.keepalive_timeout,
         };
-        Self { name: model.name.clone(), keepalive, primary, backup, method, table }
+        Self {
+            name: model.name.clone(),
+            keepalive,
+            balance: model.balance.clone(),
+            workers,
+            tries: AtomicU32::new(peers.tries()),
+            peers: ArcSwap::from_pointee(peers),
+            known,
+        }
     }
 
     /// A group of one address that a URL of variables named; nothing of it is remembered.
     pub fn of_address(address: ListenAddr) -> Self {
+        let name = address_text(&address).to_string();
         let server = UpstreamServer {
-            name: text_of(&address).into_bytes().into(),
+            name: name.into_bytes().into(),
             addresses: vec![address],
             weight: 1,
             max_conns: 0,
@@ -136,220 +123,276 @@ impl Group {
             keepalive_time: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,
         };
-        Self::new(&model, None)
+        Self::new(&model, None, 1)
     }
 
-    fn method(model: &Upstream, primary: &Peers) -> Method {
-        match &model.balance {
-            Balance::RoundRobin => Method::RoundRobin,
-            Balance::LeastConn => Method::LeastConn,
-            Balance::IpHash => Method::IpHash,
-            Balance::Hash { consistent: false, .. } => Method::Hash,
-            Balance::Hash { consistent: true, .. } => Method::Consistent(Ring::new(
-                primary
-                    .rules
-                    .iter()
-                    .map(|rules| (&*model.servers[rules.line].name, rules.line, rules.weight)),
-            )),
-            Balance::Random { two } => Method::Random { two: *two },
+    /// Replaces the peers by those of `servers`. A request that has one of the old ones may use
+    /// it to its end; if it fails there, it begins again with the new ones.
+    pub fn replace(&self, servers: &[UpstreamServer]) {
+        // Held until the new set is there, so that of two callers each builds on the other's.
+        let mut known = lock(&self.known);
+        let before = self.peers.load_full();
+        let peers = PeerSet::new(servers, &self.balance, Some(&before), self.workers, &mut known);
+        self.tries.store(peers.tries(), Relaxed);
+        self.peers.store(Arc::new(peers));
+    }
+
+    /// The text of the `hash` directive, which whoever asks for a [`Selection`] has to fill in.
+    pub fn hash_key(&self) -> Option<&Template> {
+        match &self.balance {
+            Balance::Hash { key, .. } => Some(key),
+            _ => None,
         }
+    }
+
+    /// Begins the choice for one request of a worker. `key` is [`Group::hash_key`] filled in,
+    /// `client` the address for `ip_hash`; other methods look at neither.
+    pub fn selection(&self, key: &[u8], client: Option<IpAddr>, worker: usize) -> Selection {
+        let key = match (&self.balance, client) {
+            (Balance::IpHash, Some(IpAddr::V4(address))) => address.octets()[..3].into(),
+            (Balance::IpHash, Some(IpAddr::V6(address))) => address.octets().into(),
+            // What nginx takes for a client on a Unix socket.
+            (Balance::IpHash, None) => [0, 0, 0].into(),
+            _ => key.into(),
+        };
+        Selection { set: None, progress: Progress::new(&Method::RoundRobin, key), worker }
     }
 
     /// How many peers a request may try: those that are not `down`.
     pub fn tries(&self) -> u32 {
-        let up = self.primary.rules.iter().chain(&self.backup.rules).filter(|rules| !rules.down);
-        u32::try_from(up.count()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether the group is one peer, which is used whatever its failures and never tried twice.
-    pub fn single(&self) -> bool {
-        self.primary.peers.len() == 1 && self.backup.peers.is_empty()
-    }
-
-    /// Begins the choice for one request. `key` is the text of the `hash` directive, `client` the
-    /// address for `ip_hash`; other methods look at neither.
-    pub fn selection(&self, key: &[u8], client: Option<IpAddr>) -> Selection {
-        match (&self.method, client) {
-            (Method::IpHash, Some(IpAddr::V4(address))) => {
-                Selection::new(&self.method, &address.octets()[..3])
-            }
-            (Method::IpHash, Some(IpAddr::V6(address))) => {
-                Selection::new(&self.method, &address.octets())
-            }
-            // What nginx takes for a client on a Unix socket.
-            (Method::IpHash, None) => Selection::new(&self.method, &[0, 0, 0]),
-            _ => Selection::new(&self.method, key),
-        }
+        self.tries.load(Relaxed)
     }
 
     /// Chooses a peer and counts a connection for it, which the [`Lease`] gives back. `None`: no
     /// live upstreams.
-    pub fn choose(self: &Arc<Self>, selection: &mut Selection, now: Instant) -> Option<Lease> {
-        let mut table = lock(&self.table);
-        let mut index = self.choose_in(&mut table, selection, now);
-        if index.is_none() && !selection.backup && !self.backup.peers.is_empty() {
-            selection.use_backup();
-            index = self.choose_in(&mut table, selection, now);
+    pub fn choose(&self, selection: &mut Selection, now: Instant) -> Option<Lease> {
+        let peers = self.peers.load();
+        if selection.set != Some(peers.number) {
+            selection.set = Some(peers.number);
+            selection.progress.restart(&peers.method);
         }
-        Some(Lease {
-            group: Arc::clone(self),
-            backup: selection.backup,
-            index: index?,
-            alive: false,
-            released: false,
-        })
-    }
-
-    fn choose_in(
-        &self,
-        table: &mut Table,
-        selection: &mut Selection,
-        now: Instant,
-    ) -> Option<usize> {
-        let Table { states, seed, .. } = table;
-        let peers = if selection.backup { &self.backup } else { &self.primary };
-        let mut tier = Tier {
-            rules: &peers.rules,
-            states,
-            single: self.single(),
-            total_weight: peers.total_weight,
-        };
-        selection.choose(&self.method, &mut tier, now, &mut || split_mix(seed))
+        if let Some(lease) = peers.choose(selection, now) {
+            return Some(lease);
+        }
+        if selection.progress.backup || peers.backup.peers.is_empty() {
+            return None;
+        }
+        selection.progress.use_backup();
+        peers.choose(selection, now)
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        let mut table = lock(&self.table);
-        for rules in self.primary.rules.iter().chain(&self.backup.rules) {
-            table.owners[rules.slot] -= 1;
-        }
-    }
-}
-
-impl Peers {
-    /// The ordinary and the backup peers of `model`, with a slot of `table` for each.
-    fn of(model: &Upstream, table: &mut Table) -> (Self, Self) {
-        let (mut primary, mut backup) = (Self::default(), Self::default());
-        let mut taken = Vec::new();
-        for (line, server) in model.servers.iter().enumerate() {
+impl PeerSet {
+    /// The peers of `servers`, going on with what is `known` of them and with the round robin of
+    /// the set `before`.
+    fn new(
+        servers: &[UpstreamServer],
+        balance: &Balance,
+        before: Option<&Self>,
+        workers: usize,
+        known: &mut Known,
+    ) -> Self {
+        let (mut primary, mut backup) = (Vec::new(), Vec::new());
+        let mut states = known.take();
+        for (line, server) in servers.iter().enumerate() {
             for address in &server.addresses {
-                let slot = table.slot(address, &taken);
-                let weight = i64::from(server.weight);
-                table.states[slot].set_weight(weight);
-                table.owners[slot] += 1;
-                taken.push(slot);
-                let peers = if server.backup { &mut backup } else { &mut primary };
-                peers.peers.push(Peer { address: address.clone(), name: text_of(address).into() });
-                peers.rules.push(Rules {
-                    weight,
-                    max_conns: server.max_conns,
-                    max_fails: server.max_fails,
-                    fail_timeout: server.fail_timeout,
-                    down: server.down,
-                    slot,
-                    line,
-                });
-                peers.total_weight += weight;
+                let state = states.get_mut(address).and_then(VecDeque::pop_front);
+                let state = state.unwrap_or_default();
+                known.states.push((address.clone(), Arc::downgrade(&state)));
+                let peer = Arc::new(Peer::new(server, line, address, state));
+                if server.backup { backup.push(peer) } else { primary.push(peer) }
             }
         }
-        (primary, backup)
+        known.put_back(states);
+        Self {
+            number: before.map_or(0, |before| before.number + 1),
+            method: method(balance, servers, &primary),
+            primary: tier(primary, before.map(|before| &before.primary), workers),
+            backup: tier(backup, before.map(|before| &before.backup), workers),
+            seed: AtomicU64::new(RandomState::new().hash_one(0)),
+        }
+    }
+
+    /// Whether it is one peer, which is used whatever its failures and never tried twice.
+    fn single(&self) -> bool {
+        self.primary.peers.len() == 1 && self.backup.peers.is_empty()
+    }
+
+    fn tries(&self) -> u32 {
+        let peers = self.primary.peers.iter().chain(&self.backup.peers);
+        u32::try_from(peers.filter(|peer| !peer.down).count()).unwrap_or(u32::MAX)
+    }
+
+    fn choose(&self, selection: &mut Selection, now: Instant) -> Option<Lease> {
+        let Selection { progress, worker, .. } = selection;
+        let tier = if progress.backup { &self.backup } else { &self.primary };
+        let view = View {
+            peers: &tier.peers,
+            total_weight: tier.total_weight,
+            current_weights: tier.current_weights.of_worker(*worker),
+            single: self.single(),
+            now,
+        };
+        let mut random = || split_mix(&self.seed);
+        let (index, taken) = progress.choose(&self.method, view, &mut random)?;
+        let peer = Arc::clone(&tier.peers[index]);
+        Some(Lease { peer, single: view.single, taken, stage: Stage::Chosen })
     }
 }
 
-/// The groups of a configuration, by [`UpstreamId`](wssgate_config::model::UpstreamId);
-/// `previous` are those of the generation before.
-pub fn groups(http: &Http, previous: &[Arc<Group>]) -> Vec<Arc<Group>> {
+/// How one of the ordinary peers is chosen; backup servers have no place on the ring.
+fn method(balance: &Balance, servers: &[UpstreamServer], primary: &[Arc<Peer>]) -> Method {
+    match balance {
+        Balance::RoundRobin => Method::RoundRobin,
+        Balance::LeastConn => Method::LeastConn,
+        Balance::IpHash => Method::IpHash,
+        Balance::Hash { consistent: false, .. } => Method::Hash,
+        Balance::Hash { consistent: true, .. } => {
+            let points = |peer: &Arc<Peer>| (&*servers[peer.line].name, peer.line, peer.weight);
+            Method::Consistent(Ring::new(primary.iter().map(points)))
+        }
+        Balance::Random { two } => Method::Random { two: *two },
+    }
+}
+
+fn tier(peers: Vec<Arc<Peer>>, before: Option<&Tier>, workers: usize) -> Tier {
+    let weights: Vec<_> =
+        peers.iter().map(|peer| if peer.down { 0 } else { peer.weight }).collect();
+    let fresh = || CurrentWeights::new(&weights, workers);
+    let carried_over = |before: &Tier| {
+        let places = before.peers.iter().enumerate();
+        let places: HashMap<_, _> =
+            places.map(|(index, peer)| ((Arc::as_ptr(&peer.state), peer.weight), index)).collect();
+        let origin =
+            |peer: &Arc<Peer>| places.get(&(Arc::as_ptr(&peer.state), peer.weight)).copied();
+        let origin: Vec<_> = peers.iter().map(origin).collect();
+        let known = origin.iter().any(Option::is_some);
+        known.then(|| before.current_weights.carried_over(&origin, workers))
+    };
+    let current_weights = before.and_then(carried_over).unwrap_or_else(fresh);
+    let total_weight = peers.iter().map(|peer| peer.weight).sum();
+    Tier { peers, total_weight, current_weights }
+}
+
+impl Known {
+    /// Takes out what is still in use, by address; those of the newest set come first.
+    fn take(&mut self) -> HashMap<ListenAddr, VecDeque<Arc<State>>> {
+        let mut states = HashMap::<_, VecDeque<_>>::new();
+        for (address, state) in self.states.drain(..) {
+            if let Some(state) = state.upgrade() {
+                states.entry(address).or_default().push_back(state);
+            }
+        }
+        states
+    }
+
+    /// Remembers those that no peer of the new set has gone on with; their leases still count.
+    fn put_back(&mut self, states: HashMap<ListenAddr, VecDeque<Arc<State>>>) {
+        for (address, states) in states {
+            let states = states.iter().map(|state| (address.clone(), Arc::downgrade(state)));
+            self.states.extend(states);
+        }
+    }
+}
+
+/// The groups of a configuration, by [`UpstreamId`](wssgate_config::model::UpstreamId), for so many
+/// workers; `previous` are those of the generation before.
+pub fn groups(http: &Http, previous: &[Arc<Group>], workers: usize) -> Vec<Arc<Group>> {
     let build = |model: &Upstream| {
         let previous = previous.iter().find(|group| group.name == model.name);
-        Arc::new(Group::new(model, previous.map(|group| &**group)))
+        Arc::new(Group::new(model, previous.map(|group| &**group), workers))
     };
     http.upstreams.iter().map(build).collect()
 }
 
+/// What one request remembers from choice to choice.
+#[derive(Debug)]
+pub struct Selection {
+    /// The set that the progress belongs to.
+    set: Option<u64>,
+    progress: Progress,
+    worker: usize,
+}
+
 /// A counted connection to a peer. Dropping it gives the count back, and is a success unless
-/// [`Lease::alive`] or [`Lease::fail`] has said before what there is to say of the peer.
+/// something else was said of the peer before.
 #[derive(Debug)]
 pub struct Lease {
-    group: Arc<Group>,
-    backup: bool,
-    index: usize,
-    /// Whether [`Lease::alive`] was called.
-    alive: bool,
-    released: bool,
+    peer: Arc<Peer>,
+    /// Whether it is the only peer of its group.
+    single: bool,
+    taken: Taken,
+    stage: Stage,
+}
+
+/// How far a [`Lease`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was said of the peer yet.
+    Chosen,
+    /// The peer has answered.
+    Alive,
+    /// The count was given back.
+    Ended,
 }
 
 impl Lease {
     /// The peer.
     pub fn peer(&self) -> &Peer {
-        &self.peers().peers[self.index]
+        &self.peer
     }
 
-    /// The group it belongs to.
-    pub fn group(&self) -> &Arc<Group> {
-        &self.group
+    /// Whether it is the only peer of its group, so that trying another one is of no use.
+    pub fn single(&self) -> bool {
+        self.single
     }
 
     /// The peer has answered, so it is in use again at once. A tunnel may end only hours later,
     /// and how it ends then says nothing new.
     pub fn alive(&mut self) {
-        self.alive = true;
-        let slot = self.peers().rules[self.index].slot;
-        balance::alive(&mut lock(&self.group.table).states[slot]);
+        self.stage = Stage::Alive;
+        if self.single {
+            self.peer.forget_failures();
+        } else {
+            self.peer.alive();
+        }
     }
 
     /// The connection failed. Says whether the peer is now out of use for `fail_timeout`.
     pub fn fail(mut self, now: Instant) -> bool {
-        self.release(Ended::Failed, now)
+        self.stage = Stage::Ended;
+        self.peer.give_back();
+        !self.single && self.peer.fail(now)
     }
 
-    /// No connection was made, and the peer has nothing to do with that.
-    pub fn unused(mut self, now: Instant) {
-        self.release(Ended::Unjudged, now);
-    }
-
-    fn peers(&self) -> &Peers {
-        if self.backup { &self.group.backup } else { &self.group.primary }
-    }
-
-    fn release(&mut self, ended: Ended, now: Instant) -> bool {
-        self.released = true;
-        let rules = &self.peers().rules[self.index];
-        let mut table = lock(&self.group.table);
-        balance::release(rules, &mut table.states[rules.slot], self.group.single(), ended, now)
+    /// No connection was made, and the peer has nothing to do with that. If it was given a chance
+    /// to show whether it is back, the next request has it.
+    pub fn unused(mut self) {
+        self.stage = Stage::Ended;
+        self.peer.give_back_unused(self.taken);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.released {
-            let ended = if self.alive { Ended::Unjudged } else { Ended::Well };
-            self.release(ended, Instant::now());
+        if self.stage == Stage::Chosen {
+            self.alive();
+        }
+        if self.stage != Stage::Ended {
+            self.peer.give_back();
         }
     }
 }
 
-/// A poisoned lock only means that some thread panicked; the numbers in it are still whole.
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An address as nginx writes it.
-pub fn text_of(address: &ListenAddr) -> String {
-    match address {
-        ListenAddr::Ip(address) => address.to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
-fn random_seed() -> u64 {
-    RandomState::new().hash_one(0)
+/// A poisoned lock only means that some thread panicked; what it holds is still whole.
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// SplitMix64: spreads load, protects nothing.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
+fn split_mix(state: &AtomicU64) -> u64 {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut mixed = state.fetch_add(STEP, Relaxed).wrapping_add(STEP);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

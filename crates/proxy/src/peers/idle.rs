@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::time::sleep_until;
-use wssgate_config::model::{ListenAddr, LocationId};
+use wssgate_config::model::ListenAddr;
 
 use super::connect::Connection;
 use super::group::Keepalive;
@@ -23,9 +23,8 @@ pub(crate) struct Key {
     pub(crate) group: Box<[u8]>,
     /// The peer.
     pub(crate) address: ListenAddr,
-    /// The configuration and location, when its settings made the connection what it is
-    /// (`proxy_ssl_*`, `proxy_bind`).
-    pub(crate) only: Option<(u64, LocationId)>,
+    /// What else must be the same, where settings of the caller made the connection what it is.
+    pub(crate) tag: Option<[u64; 2]>,
 }
 
 /// The idle connections of one worker.
@@ -172,7 +171,7 @@ mod tests {
 
     fn key(group: &str) -> Key {
         let address = ListenAddr::Unix("peer".into());
-        Key { group: group.as_bytes().into(), address, only: None }
+        Key { group: group.as_bytes().into(), address, tag: None }
     }
 
     async fn pair() -> (Connection, TcpStream) {

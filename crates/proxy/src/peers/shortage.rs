@@ -111,8 +111,9 @@ fn has_source(from: Option<SocketAddr>, to: SocketAddr) -> bool {
     };
     let from = SocketAddr::new(from.map_or(any, |from| from.ip()), 0);
     // UDP has ports of its own, and connecting sends nothing. What else fails now, such as a lack
-    // of descriptors, is no proof.
-    UdpSocket::bind(from).and_then(|socket| socket.connect(to)).is_ok()
+    // of descriptors, says nothing of the peer.
+    let probe = UdpSocket::bind(from).and_then(|socket| socket.connect(to));
+    !probe.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// The shortages that one worker has told of.

@@ -166,6 +166,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for client::TlsStream<RecordBo
     }
 }
 
+/// Large, so it is handed from one to the next in its box.
+impl<T: TlsStream> TlsStream for Box<T> {
+    type Socket = T::Socket;
+    type Side = T::Side;
+
+    fn parts_mut(&mut self) -> (&mut RecordBoundary<T::Socket>, &mut ConnectionCommon<T::Side>) {
+        (**self).parts_mut()
+    }
+
+    fn into_parts(self) -> (RecordBoundary<T::Socket>, Connection) {
+        (*self).into_parts()
+    }
+
+    fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
+        T::ours_first(secrets)
+    }
+}
+
 /// A TLS stream without rustls: the socket, the keys, and what had been read ahead.
 #[derive(Debug)]
 pub struct Detached<S> {

@@ -125,7 +125,8 @@ impl Acceptor {
         Self { contexts: contexts.collect() }
     }
 
-    /// Shakes hands with a client that connected to the address of `route`.
+    /// Shakes hands with a client that connected to the address of `route`. `read` is what was read of
+    /// its bytes already.
     ///
     /// The caller bounds the time.
     ///
@@ -134,12 +135,13 @@ impl Acceptor {
     pub async fn accept<S>(
         &self,
         stream: S,
+        read: Vec<u8>,
         route: &AddressRoute,
     ) -> Result<Accepted<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let io = RecordBoundary::new(stream).with_late_tickets();
+        let io = RecordBoundary::new(stream).with_late_tickets().with_read(read);
         let mut start = LazyConfigAcceptor::new(HelloReader::default(), io)
             .await
             .map_err(HandshakeError::Io)?;

@@ -118,10 +118,9 @@ fn serve(
         socket,
         stream,
         peer,
+        held,
     );
     drop(generation);
-    tokio::task::spawn_local(async move {
-        connection.await;
-        drop(held);
-    });
+    // As it is: a block around it would have room for it twice.
+    tokio::task::spawn_local(connection);
 }

@@ -14,7 +14,7 @@ use wssgate_relay::{self as relay, Relay, TunnelEnd};
 use crate::front::connection;
 use crate::generation::Generation;
 use crate::listen::Stream;
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use crate::peers::{IdlePool, Shortages};
 use crate::site::{Orders, Phase, Site};
 use crate::tunnel::table::Tunnels;
@@ -66,8 +66,10 @@ impl Lone {
         let tunnels = Rc::clone(&self.tunnels);
         let generation = self.current.load_full();
         let nobody = ListenAddr::Unix(Default::default());
+        let counted = (live.enter(), Held::new(&site.metrics, |counters| &counters.active));
+        let stream = Stream::Unix(stream);
         let served = async {
-            connection::serve(site, tunnels, generation, 0, Stream::Unix(stream), nobody).await;
+            connection::serve(site, tunnels, generation, 0, stream, nobody, counted).await;
             // A tunnel goes on by itself, once its relay has heard of it.
             relay.wake();
             live.ended().await;

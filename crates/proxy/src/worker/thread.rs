@@ -19,7 +19,7 @@ use super::accept::accept;
 
 use crate::generation::Generation;
 use crate::listen::Listener;
-use crate::log::Attention;
+use crate::log::Notifier;
 use crate::metrics::Metrics;
 use crate::peers::{IdlePool, Shortages};
 use crate::site::{Orders, Phase, Site};
@@ -38,7 +38,7 @@ pub(crate) struct Seed {
     /// Whether relays use io_uring: it is wanted, and the kernel lets us.
     pub(crate) io_uring: Arc<AtomicBool>,
     /// Rung when the thread ends.
-    pub(crate) attention: Attention,
+    pub(crate) notifier: Notifier,
 }
 
 /// A running worker thread, as the main thread knows it.
@@ -53,13 +53,13 @@ pub(crate) struct WorkerThread {
 /// itself is still there for a moment, so asking it could be too early.
 struct Finish {
     finished: Arc<AtomicBool>,
-    attention: Attention,
+    notifier: Notifier,
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
         self.finished.store(true, Ordering::Release);
-        self.attention.ask();
+        self.notifier.notify();
     }
 }
 
@@ -68,7 +68,7 @@ impl WorkerThread {
     pub(crate) fn start(id: usize, seed: Seed) -> io::Result<Self> {
         let (ready, started) = std_mpsc::channel();
         let finished = Arc::<AtomicBool>::default();
-        let finish = Finish { finished: Arc::clone(&finished), attention: seed.attention.clone() };
+        let finish = Finish { finished: Arc::clone(&finished), notifier: seed.notifier.clone() };
         let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
             let _finish = finish;
             if let Err(error) = run(id, seed, &ready) {
@@ -167,8 +167,9 @@ impl Front {
             () = self.site.live.ended() => {}
             () = self.site.reached(Phase::Stopping) => {}
         }
-        // Ends every tunnel that is left, and tells it before the thread is gone.
-        let _ = relay.stop();
+        // Ends every tunnel that is left, and tells it before the thread is gone. Those that were drained
+        // finish their closing handshake, and nobody's task waits for that.
+        let _ = tokio::task::spawn_blocking(|| relay.stop()).await;
         let _ = tokio::time::timeout(LAST_WORDS, async {
             self.site.live.ended().await;
             telling.await

@@ -1,4 +1,4 @@
-//! Tunnels without TLS.
+//! Bytes of tunnels without TLS, and their thread.
 
 use super::*;
 
@@ -64,56 +64,6 @@ fn an_upstream_that_ends_still_hears_the_client_out() {
 }
 
 #[test]
-fn a_drained_websocket_hears_going_away_between_its_frames() {
-    let mut rig = Rig::new();
-    let (mut client, mut upstream) =
-        rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
-    upstream.send(b"\x81\x02hi");
-    rig.expect(&mut client, b"\x81\x02hi");
-    rig.handle.close(Selection::All, EndCause::Drained).unwrap();
-    rig.expect(&mut client, b"\x88\x02\x03\xe9");
-    rig.expect_end(&mut client);
-    rig.until("end", || {
-        upstream.poll();
-        upstream.ended
-    });
-    let &[0x88, 0x82, a, b, _, _, x, y] = &upstream.received[..] else {
-        panic!("no masked Close but {:?}", upstream.received);
-    };
-    assert_eq!([a ^ x, b ^ y], [0x03, 0xe9]);
-    let end = rig.end();
-    assert_eq!((end.cause, end.client.sent, end.upstream.sent), (EndCause::Drained, 8, 8));
-}
-
-/// Linux answers the close of a socket with unread bytes by RST, and throws away what was written.
-#[test]
-fn a_drain_is_heard_by_a_client_whose_bytes_were_not_read() {
-    let mut rig = Rig::new();
-    let (mut client, _upstream) =
-        rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
-    client.send(&noise(20_000));
-    rig.handle.close(Selection::All, EndCause::Drained).unwrap();
-    assert_eq!(rig.end().client.received, 0, "the drain was to come first");
-    rig.expect(&mut client, b"\x88\x02\x03\xe9");
-    rig.expect_end(&mut client);
-    assert!(!client.reset);
-}
-
-#[test]
-fn nothing_is_put_into_a_frame_or_behind_a_close() {
-    let cases: [&[u8]; 3] = [b"\x81\x05he", b"\x88\x02\x03\xe8", b"\xff\xff"];
-    for sent in cases {
-        let mut rig = Rig::new();
-        let (mut client, mut upstream) =
-            rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
-        upstream.send(sent);
-        rig.expect(&mut client, sent);
-        rig.handle.close(Selection::All, EndCause::Drained).unwrap();
-        rig.expect_end(&mut client);
-    }
-}
-
-#[test]
 fn a_relay_thread_carries_ends_and_stops() {
     let (ended, ends) = mpsc::channel();
     let on_end = move |ticket, end| {
@@ -139,6 +89,43 @@ fn a_relay_thread_carries_ends_and_stops() {
     assert_eq!((ticket, end.cause), (2, EndCause::Stopped));
     assert_eq!(handle.live(), 0);
     assert!(handle.close(Selection::All, EndCause::Killed).is_err());
+}
+
+/// A stop that comes behind a drain leaves it its time, and nobody else.
+#[test]
+fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
+    use std::io::{Read, Write};
+
+    let (ended, ends) = mpsc::channel();
+    let on_end = move |ticket, end| ended.send((ticket, end)).unwrap();
+    let relay = start("relay", Settings::default(), on_end, |_| {}).unwrap();
+    let mut peers = Vec::new();
+    for ticket in 1..=2 {
+        let (client, mut upstream, mut handover) = said_hello(ticket);
+        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        handover.client.plaintext = b"\x82\x85\0\0\0\0hel".to_vec();
+        relay.handle().hand_over(handover).unwrap();
+        relay.handle().wake();
+        upstream.read_exact(&mut [0; 9]).unwrap();
+        peers.push((client, upstream));
+    }
+    relay.handle().close(Selection::Ticket(1), EndCause::Drained).unwrap();
+    let stopping = std::thread::spawn(move || relay.stop());
+    let (ticket, end) = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ticket, end.cause), (2, EndCause::Stopped));
+    let (client, upstream) = &mut peers[0];
+    client.write_all(b"lo").unwrap();
+    let mut heard = [0; 10];
+    upstream.read_exact(&mut heard).unwrap();
+    assert!(heard.starts_with(b"lo\x88\x82"));
+    client.write_all(b"\x88\x80\0\0\0\0").unwrap();
+    upstream.write_all(b"\x88\x00").unwrap();
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"\x88\x02\x03\xe9");
+    let (ticket, end) = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ticket, end.cause), (1, EndCause::Drained));
+    stopping.join().unwrap().unwrap();
 }
 
 /// A front that is never idle must not keep its tunnels waiting.

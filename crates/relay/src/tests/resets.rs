@@ -333,7 +333,7 @@ fn a_reset_during_a_drain_changes_nothing() {
                 let (resetting, _other) = that_side_first(by, client, upstream);
                 rig.handle.close(Selection::Generation(0), EndCause::Drained).unwrap();
                 resetting.reset();
-                let end = rig.end();
+                let end = rig.pass_until_end();
                 assert_eq!(end.cause, EndCause::Drained, "{wire:?}, {state:?}, {by:?}");
                 assert_eq!((rig.engine.kept_bytes(), rig.handle.live()), (0, 1));
                 neighbour.send(b"still here");

@@ -5,14 +5,14 @@ use super::*;
 
 /// What is known once `at` bytes have passed.
 #[derive(Debug, PartialEq)]
-enum Fact {
+pub(crate) enum Fact {
     Close { at: usize, code: u16 },
     FrameEnd { at: usize, opcode: u8, fin: bool },
     Broken { at: usize, error: FrameError },
 }
 
 impl Fact {
-    fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         match self {
             Self::Close { at, .. } | Self::FrameEnd { at, .. } | Self::Broken { at, .. } => *at,
         }
@@ -20,7 +20,7 @@ impl Fact {
 }
 
 /// Holds the whole stream and reads it frame by frame.
-fn facts(stream: &[u8], from: Side, extensions: Extensions) -> Vec<Fact> {
+pub(crate) fn facts(stream: &[u8], from: Side, extensions: Extensions) -> Vec<Fact> {
     let mut facts = Vec::new();
     let mut in_message = false;
     let mut start = 0;

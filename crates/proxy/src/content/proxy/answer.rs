@@ -20,7 +20,7 @@ const READING: &str = "reading upstream";
 
 /// How the body of an answer ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum BodyEnd {
     /// Whole; with the trailers of a chunked one.
     Whole(Fields),
     /// The upstream broke off, in this way.
@@ -44,23 +44,23 @@ pub(crate) struct Carrier<'a, 's> {
 
 impl Carrier<'_, '_> {
     /// Carries the whole body. The head is already with the responder.
-    pub(crate) async fn carry(&mut self, framing: Framing) -> End {
+    pub(crate) async fn carry(&mut self, framing: Framing) -> BodyEnd {
         let mut decoder = BodyDecoder::from(framing);
         let mut pace = Pace::new(self.request, self.settings);
         loop {
             match self.connection.with_input(|input| decoder.decode(input)) {
                 Ok(Decoded::Data(piece)) => {
                     if let Err(gone) = self.pass(piece).await {
-                        return End::ClientGone(gone);
+                        return BodyEnd::ClientGone(gone);
                     }
                 }
-                Ok(Decoded::End { trailers }) => return End::Whole(trailers),
+                Ok(Decoded::End { trailers }) => return BodyEnd::Whole(trailers),
                 Ok(Decoded::NeedMore) => match self.more(&mut pace).await {
                     Ok(0) => return self.ended(&decoder),
                     Ok(_) => {}
                     Err(end) => return end,
                 },
-                Err(error) => return End::Broken(format!("upstream sent {error}")),
+                Err(error) => return BodyEnd::Broken(format!("upstream sent {error}")),
             }
         }
     }
@@ -70,8 +70,8 @@ impl Carrier<'_, '_> {
     }
 
     /// Reads more, while the request body goes on being sent.
-    async fn more(&mut self, pace: &mut Pace) -> Result<usize, End> {
-        self.response.flush().await.map_err(End::ClientGone)?;
+    async fn more(&mut self, pace: &mut Pace) -> Result<usize, BodyEnd> {
+        self.response.flush().await.map_err(BodyEnd::ClientGone)?;
         pace.wait().await;
         let max = pace.bound(self.buffer_len());
         let mut timer = Instant::now() + self.settings.read_timeout;
@@ -80,20 +80,20 @@ impl Carrier<'_, '_> {
             tokio::select! {
                 biased;
                 read = self.connection.fill(max) => {
-                    let read = read.map_err(|failure| End::Broken(failure.to_string()))?;
+                    let read = read.map_err(|failure| BodyEnd::Broken(failure.to_string()))?;
                     pace.on_read(read);
                     return Ok(read);
                 }
                 result = self.sender.run(), if going => {
                     // An answer needs no whole request: only the connection cannot be kept.
-                    result.map_err(End::Body)?;
+                    result.map_err(BodyEnd::Body)?;
                     timer = Instant::now() + self.settings.read_timeout;
                 }
                 () = self.response.closed(), if !going && self.watch_client => {
-                    return Err(End::ClientGone(Gone::Closed));
+                    return Err(BodyEnd::ClientGone(Gone::Closed));
                 }
                 () = at(Some(timer)), if !going => {
-                    return Err(End::Broken(Failure::Timeout.to_string()));
+                    return Err(BodyEnd::Broken(Failure::Timeout.to_string()));
                 }
             }
         }
@@ -108,11 +108,11 @@ impl Carrier<'_, '_> {
         }
     }
 
-    fn ended(&self, decoder: &BodyDecoder) -> End {
+    fn ended(&self, decoder: &BodyDecoder) -> BodyEnd {
         match decoder {
-            BodyDecoder::UntilClose | BodyDecoder::None => End::Whole(Fields::default()),
+            BodyDecoder::UntilClose | BodyDecoder::None => BodyEnd::Whole(Fields::default()),
             BodyDecoder::Length(_) | BodyDecoder::Chunked(_) => {
-                End::Broken(Failure::Closed.to_string())
+                BodyEnd::Broken(Failure::Closed.to_string())
             }
         }
     }

@@ -6,7 +6,7 @@ use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
-use super::request::{BodyFraming, Head, Target};
+use super::request::{BodyFraming, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
@@ -65,7 +65,7 @@ impl Plan {
         let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         let may_upgrade = !has_body && !request.is_subrequest();
         let set = set_fields(request, settings, may_upgrade);
-        let head = Head {
+        let head = UpstreamRequest {
             method: &method,
             target: &target,
             http11: settings.http11,
@@ -160,7 +160,7 @@ fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
     fields.first("upgrade").filter(|_| valid)
 }
 
-fn offer(head: &Head<'_>) -> Option<Asked> {
+fn offer(head: &UpstreamRequest<'_>) -> Option<Asked> {
     let fields = head.fields();
     let pairs = || fields.iter().map(|(name, value)| (*name, &value[..]));
     let keyed = pairs().any(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-key"));

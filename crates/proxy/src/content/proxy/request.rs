@@ -99,7 +99,7 @@ pub(crate) enum BodyFraming {
 
 /// What a request head is made of.
 #[derive(Debug)]
-pub(crate) struct Head<'a> {
+pub(crate) struct UpstreamRequest<'a> {
     /// The method.
     pub(crate) method: &'a [u8],
     /// The target.
@@ -118,7 +118,7 @@ pub(crate) struct Head<'a> {
     pub(crate) client: Option<&'a Fields>,
 }
 
-impl Head<'_> {
+impl UpstreamRequest<'_> {
     /// Writes the head.
     ///
     /// # Errors
@@ -257,8 +257,8 @@ mod tests {
         }
     }
 
-    fn head<'a>(set: &'a [(&'a [u8], Bytes)], client: &'a Fields) -> Head<'a> {
-        Head {
+    fn head<'a>(set: &'a [(&'a [u8], Bytes)], client: &'a Fields) -> UpstreamRequest<'a> {
+        UpstreamRequest {
             method: b"GET",
             target: b"/",
             http11: true,
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    fn written(head: &Head<'_>) -> String {
+    fn written(head: &UpstreamRequest<'_>) -> String {
         String::from_utf8(head.write().unwrap().to_vec()).unwrap()
     }
 

@@ -45,9 +45,10 @@ struct Io {
 }
 
 impl Client {
-    /// A connection of which nothing was read.
-    pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream) -> Rc<Self> {
-        let io = Io { stream, input: BytesMut::new(), eof: false };
+    /// A connection of which these bytes were `read` before.
+    pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream, read: Vec<u8>) -> Rc<Self> {
+        info.received.set(info.received.get() + read.len() as u64);
+        let io = Io { stream, input: BytesMut::from(&read[..]), eof: false };
         let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
         let holder: Rc<dyn HoldsSocket> = client.clone();
         let first = client.info.holder.set(Rc::downgrade(&holder));

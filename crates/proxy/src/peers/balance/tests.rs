@@ -1,59 +1,73 @@
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use wssgate_config::model::{ListenAddr, UpstreamServer};
+
 use super::*;
 
-/// Peers called `a`, `b`, `c`, … and their state, with a clock of their own.
+/// Peers called `a`, `b`, `c`, … with a clock of their own.
 struct Bench {
-    rules: Vec<Rules>,
-    states: Vec<State>,
+    tier: Tier,
     method: Method,
     now: Instant,
     numbers: Vec<u64>,
 }
 
 impl Bench {
-    fn new(method: Method, weights: &[i64]) -> Self {
-        let rules = weights.iter().enumerate().map(|(slot, &weight)| Rules {
-            weight,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            down: false,
-            slot,
-            line: slot,
+    fn new(method: Method, weights: &[u32]) -> Self {
+        let peers = weights.iter().enumerate().map(|(line, &weight)| {
+            let address = ListenAddr::Unix(format!("{line}").into());
+            let server = UpstreamServer {
+                name: b"peer".as_slice().into(),
+                addresses: Vec::new(),
+                weight,
+                max_conns: 0,
+                max_fails: 1,
+                fail_timeout: Duration::from_secs(10),
+                backup: false,
+                down: false,
+            };
+            Arc::new(Peer::new(&server, line, &address, Arc::default()))
         });
-        let states = weights.iter().map(|&weight| {
-            let mut state = State::default();
-            state.set_weight(weight);
-            state
-        });
-        Self {
-            rules: rules.collect(),
-            states: states.collect(),
-            method,
-            now: Instant::now(),
-            numbers: Vec::new(),
-        }
+        let weights: Vec<_> = weights.iter().map(|&weight| i64::from(weight)).collect();
+        let tier = Tier {
+            peers: peers.collect(),
+            total_weight: weights.iter().sum(),
+            current_weights: CurrentWeights::new(&weights, 1),
+        };
+        Self { tier, method, now: Instant::now(), numbers: Vec::new() }
     }
 
-    fn selection(&self, key: &str) -> Selection {
-        Selection::new(&self.method, key.as_bytes())
+    /// A peer, to change what the configuration says of it.
+    fn peer(&mut self, index: usize) -> &mut Peer {
+        Arc::get_mut(&mut self.tier.peers[index]).expect("nobody else has it")
     }
 
-    fn choose(&mut self, selection: &mut Selection) -> Option<usize> {
-        let mut tier = Tier {
-            rules: &self.rules,
-            states: &mut self.states,
-            single: self.rules.len() == 1,
-            total_weight: self.rules.iter().map(|rules| rules.weight).sum(),
+    fn selection(&self, key: &str) -> Progress {
+        Progress::new(&self.method, key.as_bytes().into())
+    }
+
+    fn choose(&mut self, selection: &mut Progress) -> Option<usize> {
+        let tier = View {
+            peers: &self.tier.peers,
+            total_weight: self.tier.total_weight,
+            current_weights: self.tier.current_weights.of_worker(0),
+            single: self.tier.peers.len() == 1,
+            now: self.now,
         };
         let numbers = &mut self.numbers;
         let mut random = || if numbers.is_empty() { 0 } else { numbers.remove(0) };
-        selection.choose(&self.method, &mut tier, self.now, &mut random)
+        selection.choose(&self.method, tier, &mut random).map(|(index, _)| index)
     }
 
     fn release(&mut self, index: usize, failed: bool) -> bool {
-        let single = self.rules.len() == 1;
-        let ended = if failed { Ended::Failed } else { Ended::Well };
-        release(&self.rules[index], &mut self.states[index], single, ended, self.now)
+        let peer = &self.tier.peers[index];
+        peer.give_back();
+        if failed {
+            return peer.fail(self.now);
+        }
+        peer.alive();
+        false
     }
 
     /// One request that succeeds, and the letter of its peer.
@@ -105,7 +119,7 @@ fn a_failing_peer_rests_and_comes_back_with_little_weight() {
 #[test]
 fn failures_are_forgotten_only_after_a_rest() {
     let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
-    bench.rules[0].max_fails = 2;
+    bench.peer(0).max_fails = 2;
     let fail = |bench: &mut Bench| {
         let mut selection = bench.selection("");
         while bench.choose(&mut selection) != Some(0) {
@@ -121,7 +135,7 @@ fn failures_are_forgotten_only_after_a_rest() {
 #[test]
 fn no_count_of_failures_with_max_fails_0() {
     let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
-    bench.rules[0].max_fails = 0;
+    bench.peer(0).max_fails = 0;
     let mut selection = bench.selection("");
     assert_eq!(bench.choose(&mut selection), Some(0));
     assert!(!bench.release(0, true));
@@ -136,7 +150,7 @@ fn the_only_peer_is_used_whatever_its_failures() {
         assert_eq!(bench.choose(&mut selection), Some(0));
         bench.release(0, true);
     }
-    bench.rules[0].down = true;
+    bench.peer(0).down = true;
     assert_eq!(bench.requests(1), "-");
 }
 
@@ -144,7 +158,7 @@ fn the_only_peer_is_used_whatever_its_failures() {
 fn a_full_peer_is_passed_over() {
     for method in [Method::RoundRobin, Method::LeastConn] {
         let mut bench = Bench::new(method, &[1, 1]);
-        bench.rules[0].max_conns = 1;
+        bench.peer(0).max_conns = 1;
         let mut selection = bench.selection("");
         assert_eq!(bench.choose(&mut selection), Some(0));
         assert_eq!(bench.requests(3), "bbb");
@@ -152,7 +166,7 @@ fn a_full_peer_is_passed_over() {
         assert_eq!(bench.requests(2), "ba");
     }
     let mut bench = Bench::new(Method::RoundRobin, &[1]);
-    bench.rules[0].max_conns = 1;
+    bench.peer(0).max_conns = 1;
     let mut selection = bench.selection("");
     assert_eq!(bench.choose(&mut selection), Some(0));
     assert_eq!(bench.requests(1), "-");
@@ -161,7 +175,7 @@ fn a_full_peer_is_passed_over() {
 #[test]
 fn a_down_peer_is_never_chosen() {
     let mut bench = Bench::new(Method::RoundRobin, &[9, 1, 1]);
-    bench.rules[0].down = true;
+    bench.peer(0).down = true;
     assert_eq!(bench.requests(4), "bcbc");
 }
 
@@ -194,7 +208,7 @@ fn ip_hash_keeps_a_client_at_its_peer() {
     for address in [[127, 0, 0], [10, 1, 2], [192, 168, 7], [8, 8, 8]] {
         let mut bench = Bench::new(Method::IpHash, &[1, 1, 1]);
         for _ in 0..3 {
-            let mut selection = Selection::new(&bench.method, &address);
+            let mut selection = Progress::new(&bench.method, address.into());
             let chosen = bench.choose(&mut selection);
             assert_eq!(chosen.map(|index| index as u64), Some(expected(&address)), "{address:?}");
         }
@@ -240,7 +254,7 @@ fn the_ring_moves_only_the_keys_of_a_lost_server() {
         let share = before.iter().filter(|chosen| **chosen == peer).count();
         assert!((60..140).contains(&share), "{peer} has {share} of 300");
     }
-    bench.rules[1].down = true;
+    bench.peer(1).down = true;
     for (key, chosen) in keys.iter().zip(&before) {
         let after = bench.request(key);
         assert!(after != 'b' && (after == *chosen || *chosen == 'b'), "{key}");
@@ -268,8 +282,8 @@ fn random_draws_by_weight_and_two_takes_the_lighter() {
     assert_eq!(bench.requests(5), "abbba");
 
     let mut bench = Bench::new(Method::Random { two: true }, &[1, 1, 1]);
-    bench.states[0].conns = 2;
-    bench.states[1].conns = 1;
+    bench.tier.peers[0].state.conns.store(2, Relaxed);
+    bench.tier.peers[1].state.conns.store(1, Relaxed);
     bench.numbers = vec![0, 0, 1, 1, 2];
     assert_eq!(bench.requests(2), "bc", "the same number twice draws again");
 }

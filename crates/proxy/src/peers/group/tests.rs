@@ -1,5 +1,3 @@
-use wssgate_config::model::UpstreamServer;
-
 use super::*;
 
 fn server(address: &str, backup: bool) -> UpstreamServer {
@@ -29,7 +27,7 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
 }
 
 fn names(group: &Arc<Group>, count: usize) -> Vec<String> {
-    let mut selection = group.selection(b"", None);
+    let mut selection = group.selection(b"", None, 0);
     (0..count)
         .filter_map(|_| group.choose(&mut selection, Instant::now()))
         .map(|lease| lease.peer().name.to_string())
@@ -45,8 +43,8 @@ fn backup_servers_take_over_when_no_other_is_left() {
             server("127.0.0.1:3", true),
         ]),
         None,
+        1,
     ));
-    assert!(!group.single());
     assert_eq!(group.tries(), 3);
     assert_eq!(names(&group, 4), ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]);
 }
@@ -55,44 +53,44 @@ fn backup_servers_take_over_when_no_other_is_left() {
 fn a_lease_counts_until_it_is_dropped_in_every_generation() {
     let mut first = model(vec![server("127.0.0.1:1", false), server("127.0.0.1:2", false)]);
     first.balance = Balance::LeastConn;
-    let old = Arc::new(Group::new(&first, None));
-    let tunnel = old.choose(&mut old.selection(b"", None), Instant::now()).unwrap();
+    let old = Arc::new(Group::new(&first, None, 1));
+    let tunnel = old.choose(&mut old.selection(b"", None, 0), Instant::now()).unwrap();
     assert_eq!(&*tunnel.peer().name, "127.0.0.1:1");
 
     first.servers.insert(0, server("127.0.0.1:3", false));
-    let new = Arc::new(Group::new(&first, Some(&old)));
+    let new = Arc::new(Group::new(&first, Some(&old), 1));
     drop(old);
     let mut chosen: Vec<_> = (0..2)
-        .map(|_| new.choose(&mut new.selection(b"", None), Instant::now()).unwrap())
+        .map(|_| new.choose(&mut new.selection(b"", None, 0), Instant::now()).unwrap())
         .collect();
     let taken: Vec<_> = chosen.iter().map(|lease| lease.peer().name.to_string()).collect();
     assert_eq!(taken, ["127.0.0.1:2", "127.0.0.1:3"], "the tunnel of the old generation counts");
     drop(tunnel);
-    chosen.extend(new.choose(&mut new.selection(b"", None), Instant::now()));
+    chosen.extend(new.choose(&mut new.selection(b"", None, 0), Instant::now()));
     assert_eq!(&*chosen[2].peer().name, "127.0.0.1:1");
 }
 
 #[test]
 fn a_failure_is_remembered_by_the_next_generation() {
     let model = model(vec![server("127.0.0.1:1", false), server("127.0.0.1:2", false)]);
-    let old = Arc::new(Group::new(&model, None));
+    let old = Arc::new(Group::new(&model, None, 1));
     let now = Instant::now();
-    let lease = old.choose(&mut old.selection(b"", None), now).unwrap();
+    let lease = old.choose(&mut old.selection(b"", None, 0), now).unwrap();
     assert!(lease.fail(now));
-    let new = Arc::new(Group::new(&model, Some(&old)));
+    let new = Arc::new(Group::new(&model, Some(&old), 1));
     for _ in 0..3 {
         assert_eq!(names(&new, 1), ["127.0.0.1:2"]);
     }
 }
 
 #[test]
-fn slots_of_addresses_that_nobody_uses_are_given_away() {
-    let mut group = Arc::new(Group::new(&model(vec![server("127.0.0.1:1", false)]), None));
+fn addresses_that_nobody_uses_are_forgotten() {
+    let mut group = Arc::new(Group::new(&model(vec![server("127.0.0.1:1", false)]), None, 1));
     for port in 2..50 {
         let address = format!("127.0.0.1:{port}");
-        group = Arc::new(Group::new(&model(vec![server(&address, false)]), Some(&group)));
+        group = Arc::new(Group::new(&model(vec![server(&address, false)]), Some(&group), 1));
     }
-    assert!(lock(&group.table).states.len() <= 2);
+    assert!(lock(&group.known).states.len() <= 2);
 }
 
 #[test]
@@ -100,6 +98,7 @@ fn the_same_address_twice_is_two_peers() {
     let group = Arc::new(Group::new(
         &model(vec![server("127.0.0.1:1", false), server("127.0.0.1:1", false)]),
         None,
+        1,
     ));
     assert_eq!(group.tries(), 2);
     assert_eq!(names(&group, 3).len(), 2);
@@ -170,11 +169,11 @@ fn a_peer_is_alive_from_its_first_answer_on() {
         ),
     ] {
         let servers = vec![server("127.0.0.1:1", false), server("127.0.0.1:2", false)];
-        let group = Arc::new(Group::new(&model(servers), None));
+        let group = Arc::new(Group::new(&model(servers), None, 1));
         let began = Instant::now();
         let mut leases = std::collections::HashMap::new();
         let open = |at: u64| {
-            let mut selection = group.selection(b"", None);
+            let mut selection = group.selection(b"", None, 0);
             let now = began + Duration::from_secs(at);
             let mut chosen = std::iter::from_fn(|| group.choose(&mut selection, now));
             chosen.find(|lease| &*lease.peer().name == "127.0.0.1:1")
@@ -193,4 +192,210 @@ fn a_peer_is_alive_from_its_first_answer_on() {
             }
         }
     }
+}
+
+fn choose(group: &Group, now: Instant) -> Option<Lease> {
+    group.choose(&mut group.selection(b"", None, 0), now)
+}
+
+fn chosen(group: &Group) -> String {
+    let lease = choose(group, Instant::now());
+    lease.map_or_else(|| "none".into(), |lease| lease.peer().name.to_string())
+}
+
+#[test]
+fn peers_that_stay_in_a_new_set_are_the_same_peers() {
+    let now = Instant::now();
+    let mut a = server("127.0.0.1:1", false);
+    a.max_conns = 1;
+    let (b, c) = (server("127.0.0.1:2", false), server("127.0.0.1:3", false));
+    let group = Group::new(&model(vec![a.clone(), b.clone()]), None, 1);
+    let tunnel = choose(&group, now).unwrap();
+    assert_eq!(&*tunnel.peer().name, "127.0.0.1:1");
+    assert!(choose(&group, now).unwrap().fail(now));
+    assert_eq!(chosen(&group), "none", "the one is full, the other failing");
+    group.replace(&[c, b, a]);
+    assert_eq!(group.tries(), 3);
+    for _ in 0..3 {
+        assert_eq!(chosen(&group), "127.0.0.1:3", "as full and as failing as before");
+    }
+    drop(tunnel);
+    let names: Vec<_> = (0..4).map(|_| chosen(&group)).collect();
+    assert_eq!(names.iter().filter(|name| *name == "127.0.0.1:1").count(), 2, "{names:?}");
+}
+
+#[test]
+fn a_lease_outlives_its_peer_and_counts_again_when_it_returns() {
+    let now = Instant::now();
+    let mut a = server("127.0.0.1:1", false);
+    a.max_conns = 1;
+    let (b, c) = (server("127.0.0.1:2", false), server("127.0.0.1:3", false));
+    let group = Group::new(&model(vec![a.clone(), b.clone()]), None, 1);
+    let tunnel = choose(&group, now).unwrap();
+    group.replace(&[c.clone(), b.clone()]);
+    assert_eq!(&*tunnel.peer().name, "127.0.0.1:1");
+    let mut both: Vec<_> = (0..2).map(|_| chosen(&group)).collect();
+    both.sort();
+    assert_eq!(both, ["127.0.0.1:2", "127.0.0.1:3"], "it counts for neither");
+    group.replace(&[a.clone()]);
+    assert_eq!(chosen(&group), "none");
+    drop(tunnel);
+    assert_eq!(chosen(&group), "127.0.0.1:1");
+    let failing = choose(&group, now).unwrap();
+    group.replace(&[b, c]);
+    failing.fail(now);
+    group.replace(&[a]);
+    assert_eq!(chosen(&group), "127.0.0.1:1", "what nobody had is forgotten");
+}
+
+#[test]
+fn a_request_begins_again_when_the_peers_are_replaced() {
+    let now = Instant::now();
+    let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
+    let mut consistent = model(servers.to_vec());
+    let key = Template::text(*b"key");
+    consistent.balance = Balance::Hash { key: key.clone(), consistent: true };
+    let group = Group::new(&consistent, None, 1);
+    assert_eq!(group.hash_key(), Some(&key));
+    let mut selection = group.selection(b"key", None, 0);
+    let tried: Vec<_> = (0..2).map(|_| group.choose(&mut selection, now).unwrap()).collect();
+    assert!(group.choose(&mut selection, now).is_none(), "both were tried");
+    group.replace(&[server("127.0.0.1:3", false), server("127.0.0.1:4", false)]);
+    let next = group.choose(&mut selection, now).unwrap();
+    let expected = group.choose(&mut group.selection(b"key", None, 0), now).unwrap();
+    assert_eq!(next.peer().name, expected.peer().name, "the key has its place on the new ring");
+    assert!(tried.iter().all(|lease| lease.peer().name != next.peer().name));
+}
+
+#[test]
+fn round_robin_goes_on_in_a_new_set() {
+    let servers = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
+    let servers = servers.map(|address| server(address, false));
+    let group = Group::new(&model(servers.to_vec()), None, 1);
+    assert_eq!(chosen(&group), "127.0.0.1:1");
+    group.replace(&servers);
+    assert_eq!(chosen(&group), "127.0.0.1:2");
+    let next = Group::new(&model(servers.to_vec()), Some(&group), 1);
+    assert_eq!(chosen(&next), "127.0.0.1:3");
+}
+
+#[test]
+fn the_first_connections_of_many_workers_are_spread() {
+    let mut servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
+    servers[0].weight = 3;
+    let group = Group::new(&model(servers.to_vec()), None, 8);
+    let first = |worker| {
+        let lease = group.choose(&mut group.selection(b"", None, worker), Instant::now());
+        lease.unwrap().peer().name.ends_with(":1")
+    };
+    let firsts: Vec<_> = (0..8).map(first).collect();
+    assert_eq!(firsts, [true, true, false, true, true, true, false, true]);
+}
+
+#[test]
+fn an_unused_lease_leaves_the_chance_to_the_next_request() {
+    let began = Instant::now();
+    let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
+    let group = Group::new(&model(servers.to_vec()), None, 1);
+    let first = |now| {
+        let mut selection = group.selection(b"", None, 0);
+        let mut chosen = std::iter::from_fn(|| group.choose(&mut selection, now));
+        chosen.find(|lease| lease.peer().name.ends_with(":1"))
+    };
+    first(began).unwrap().fail(began);
+    let rested = began + Duration::from_secs(11);
+    for _ in 0..3 {
+        first(rested).expect("a chance").unused();
+    }
+    let probe = first(rested).expect("a chance");
+    assert!(first(rested).is_none(), "it has been given");
+    drop(probe);
+    assert!(first(rested).is_some());
+}
+
+/// As many workers as there are threads, all at the same group, while its peers are replaced.
+#[test]
+fn workers_at_once_never_exceed_max_conns() {
+    use std::sync::atomic::Ordering::SeqCst;
+    const WORKERS: usize = 4;
+    let mut servers = [1, 2, 3].map(|port| server(&format!("127.0.0.1:{port}"), false));
+    servers[0].max_conns = 1;
+    servers[1].max_conns = 2;
+    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Random { two: true }] {
+        let model = Upstream { balance, ..model(servers.to_vec()) };
+        let group = Group::new(&model, None, WORKERS);
+        let open = [0; 3].map(AtomicU32::new);
+        let peer = |lease: &Lease| usize::from(lease.peer().name.as_bytes()[10] - b'1');
+        let work = &|worker: usize| {
+            for round in 0..3000 {
+                let mut selection = group.selection(b"", None, worker);
+                let mut leases = Vec::new();
+                for _ in 0..2 {
+                    let Some(lease) = group.choose(&mut selection, Instant::now()) else { break };
+                    let most = servers[peer(&lease)].max_conns;
+                    let count = open[peer(&lease)].fetch_add(1, SeqCst) + 1;
+                    assert!(most == 0 || count <= most, "{count} of {most}");
+                    leases.push(lease);
+                }
+                for (number, lease) in leases.into_iter().enumerate() {
+                    open[peer(&lease)].fetch_sub(1, SeqCst);
+                    match (round + number) % 7 {
+                        0 => lease.unused(),
+                        _ => drop(lease),
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                scope.spawn(move || work(worker));
+            }
+            for round in 0..300 {
+                let mut servers = servers.clone();
+                servers.rotate_left(round % 3);
+                group.replace(&servers);
+            }
+        });
+        for peer in &group.peers.load().primary.peers {
+            assert_eq!(peer.state.conns.load(SeqCst), 0, "{}", peer.name);
+        }
+    }
+}
+
+#[test]
+fn of_all_workers_one_is_given_the_chance_of_a_rested_peer() {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+    const ROUNDS: usize = 3000;
+    let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
+    let group = Group::new(&model(servers.to_vec()), None, 2);
+    let began = Instant::now();
+    let time_of = |round| began + Duration::from_secs(11) * u32::try_from(round).unwrap();
+    choose(&group, began).unwrap().fail(began);
+    let (ready, probes) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // Both leave this together, as closely as can be.
+    let wait_for = |count| {
+        ready.fetch_add(1, SeqCst);
+        for spins in 0.. {
+            if ready.load(SeqCst) >= count {
+                break;
+            }
+            if spins > 1000 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    };
+    let work = &|worker| {
+        for round in 1..=ROUNDS {
+            let now = time_of(round);
+            let mut selection = group.selection(b"", None, worker);
+            wait_for(round * 4 - 2);
+            let leases: Vec<_> = std::iter::from_fn(|| group.choose(&mut selection, now)).collect();
+            for lease in leases.into_iter().filter(|lease| lease.peer().name.ends_with(":1")) {
+                probes.fetch_add(1, SeqCst);
+                lease.fail(now);
+            }
+            wait_for(round * 4);
+        }
+    };
+    std::thread::scope(|scope| (0..2).for_each(|worker| drop(scope.spawn(move || work(worker)))));
+    assert_eq!(probes.load(SeqCst), ROUNDS);
 }

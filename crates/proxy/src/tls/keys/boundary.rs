@@ -76,6 +76,15 @@ impl<S> RecordBoundary<S> {
         Self { tickets: Tickets::Written, ..self }
     }
 
+    /// Takes bytes of the peer that were read from `inner` before, if there are any.
+    pub fn with_read(self, bytes: Vec<u8>) -> Self {
+        let tickets = match self.tickets {
+            Tickets::Written if !bytes.is_empty() => Tickets::Read,
+            tickets => tickets,
+        };
+        Self { held: bytes, tickets, ..self }
+    }
+
     /// The socket.
     pub fn inner(&self) -> &S {
         &self.inner

@@ -55,7 +55,7 @@ async fn shake(
         Ok(shown)
     };
     let accepting = async {
-        let mut accepted = acceptor.accept(far, route).await?;
+        let mut accepted = acceptor.accept(far, Vec::new(), route).await?;
         accepted.stream.shutdown().await.map_err(HandshakeError::Io)?;
         Ok(accepted)
     };

@@ -1,0 +1,234 @@
+//! How a tunnel ends: by its sides, by time, by an order.
+
+use std::io;
+
+use wssgate_records::TlsFault;
+use wssgate_ws::conversation::{CLOSING_MS, LINGER_MS};
+use wssgate_ws::{CloseCode, Conversation};
+
+use super::Tunnel;
+use crate::flow::FlowState;
+use crate::leg::SourceEnd;
+use crate::{EndCause, Side};
+
+/// When a wait that began at `stamp_ms` is over for certain: stamps are whole milliseconds, rounded
+/// down, and a wait must not end early.
+fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
+    stamp_ms.saturating_add(wait_ms).saturating_add(1)
+}
+
+/// A moment at which a tunnel ends if nothing moves until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) at_ms: u64,
+    /// The whole wait, which says how exact the moment must be.
+    pub(crate) wait_ms: u64,
+    pub(crate) cause: EndCause,
+}
+
+impl Tunnel {
+    /// A drained flow ends its destination's direction.
+    pub(super) fn finish(&mut self, source: Side) {
+        let to = self.leg(source.other());
+        if self.flow_from(source).state == FlowState::Draining && !to.blocked() {
+            // The last direction ends with its socket, which is closed at once; bytes that nobody reads
+            // any more must not turn that into a reset.
+            match self.flow_from(source.other()).state {
+                FlowState::Closed => to.let_go(),
+                FlowState::Open | FlowState::Draining => to.shut_down(),
+            }
+            self.flow_from_mut(source).state = FlowState::Closed;
+        }
+    }
+
+    /// Nothing more of this side passes, as soon as what has come is sent or, `Closed`, at once.
+    fn end_flow(&mut self, source: Side, state: FlowState) {
+        self.flow_from_mut(source).state = state;
+        if let Some(talk) = &mut self.conversation {
+            talk.on_end(source.into());
+        }
+    }
+
+    /// A direction ends. What it brought is still carried; after that its destination hears the end.
+    pub(super) fn on_source_end(&mut self, source: Side, end: SourceEnd, now_ms: u64) {
+        let cause = match &end {
+            SourceEnd::Orderly | SourceEnd::Truncated => EndCause::Ended(source),
+            SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
+            SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
+        };
+        self.note(cause);
+        self.active_ms = now_ms;
+        self.leg_mut(source).stop_receiving();
+        match end {
+            SourceEnd::Orderly => {}
+            SourceEnd::Truncated => self.flow_from_mut(source).truncated = true,
+            // A socket or a record layer is broken both ways: nothing more reaches this side.
+            SourceEnd::Broken(_) => self.stop_sending(source),
+            SourceEnd::Fault(fault) => {
+                self.leg_mut(source).complain(fault, now_ms);
+                self.stop_sending(source);
+            }
+        }
+        if self.flow_from(source).state == FlowState::Open {
+            self.end_flow(source, FlowState::Draining);
+            if let Err(error) = self.leg_mut(source.other()).say_goodbye(now_ms) {
+                self.on_unwritable(source.other(), &error, now_ms);
+            }
+        }
+    }
+
+    /// The first cause is the one that counts, unless it was an end in good order that came to nothing.
+    /// A side that ends and then breaks has only closed its socket at once.
+    fn note(&mut self, cause: EndCause) {
+        let replace = match (self.cause, cause) {
+            (None, _) => true,
+            (Some(EndCause::Ended(ended)), EndCause::Broken(broken, _)) => ended != broken,
+            (Some(EndCause::Ended(_)), EndCause::Ended(_)) => false,
+            (Some(EndCause::Ended(_)), _) => true,
+            (Some(_), _) => false,
+        };
+        if replace {
+            self.cause = Some(cause);
+        }
+    }
+
+    /// The keys towards this side are worn out: it hears the end, and so ends the other direction.
+    pub(super) fn on_worn_out(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
+        self.note(EndCause::Tls(side, fault));
+        self.end_flow(side.other(), FlowState::Draining);
+        if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
+            self.on_unwritable(side, &error, now_ms);
+        }
+    }
+
+    fn stop_sending(&mut self, side: Side) {
+        let lost = self.leg_mut(side).give_up_sending() as u64;
+        let flow = self.flow_from_mut(side.other());
+        flow.passed = flow.passed.saturating_sub(lost);
+        self.end_flow(side.other(), FlowState::Closed);
+    }
+
+    /// Nothing more reaches this side; what it sent before may still be there to read.
+    pub(super) fn on_unwritable(&mut self, side: Side, error: &io::Error, now_ms: u64) {
+        self.note(EndCause::Broken(side, errno(error)));
+        self.active_ms = now_ms;
+        self.stop_sending(side);
+    }
+
+    /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte moves
+    /// that end away.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.up.state == FlowState::Open
+            && self.down.state == FlowState::Open
+            && !self.client.blocked()
+            && !self.upstream.blocked()
+            && !self.is_closing()
+    }
+
+    /// Whether we have begun to end it, and its sides have their time to answer.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing_deadline_ms().is_some()
+    }
+
+    fn closing_deadline_ms(&self) -> Option<u64> {
+        self.conversation.as_ref().and_then(Conversation::deadline_ms)
+    }
+
+    /// When this tunnel must end if nothing moves.
+    pub(crate) fn due(&self) -> Option<Due> {
+        let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
+        let waits = [
+            // While the client takes nothing, the upstream is not read, so its silence says nothing.
+            (!self.client.blocked()).then(|| {
+                let all_sent = !self.upstream.blocked();
+                let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
+                    (self.timers.half_close.min(LINGER_MS), self.half_closed_by())
+                } else if half_closed {
+                    (self.timers.half_close, EndCause::HalfCloseTimeout)
+                } else {
+                    (self.timers.read, EndCause::ReadTimeout)
+                };
+                Due { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
+            }),
+            self.send_due(Side::Client, self.timers.client_send),
+            self.send_due(Side::Upstream, self.timers.upstream_send),
+            self.closing_deadline_ms().map(|at_ms| Due {
+                at_ms: end_of(at_ms, 0),
+                wait_ms: CLOSING_MS,
+                cause: EndCause::Drained,
+            }),
+        ];
+        waits.into_iter().flatten().min_by_key(|due| due.at_ms)
+    }
+
+    fn is_closed_by_frames(&self) -> bool {
+        self.conversation.as_ref().is_some_and(Conversation::is_closed)
+    }
+
+    /// The orderly end of a tunnel of which one side has ended.
+    fn half_closed_by(&self) -> EndCause {
+        let client = self.up.state != FlowState::Open;
+        EndCause::Ended(if client { Side::Client } else { Side::Upstream })
+    }
+
+    fn send_due(&self, side: Side, wait_ms: u64) -> Option<Due> {
+        let leg = self.leg(side);
+        leg.blocked().then(|| Due {
+            at_ms: end_of(leg.progress_ms(), wait_ms),
+            wait_ms,
+            cause: EndCause::SendTimeout(side),
+        })
+    }
+
+    /// Ends it for a drain: a WebSocket once its sides have answered our Close, or had their time; anything
+    /// else now.
+    pub(crate) fn drain(&mut self, now_ms: u64) {
+        if self.conversation.is_none() {
+            return self.close(EndCause::Drained, now_ms);
+        }
+        self.note(EndCause::Drained);
+        self.close_conversation(now_ms);
+        self.end_if_answered(now_ms);
+    }
+
+    /// Has both sides of a WebSocket hear that we go away (RFC 6455 §7.4.1), now where no frame is under
+    /// way.
+    fn close_conversation(&mut self, now_ms: u64) {
+        if let Some(talk) = &mut self.conversation {
+            talk.close(CloseCode::GOING_AWAY, now_ms);
+            self.send_frames(now_ms);
+        }
+    }
+
+    /// Ends it once our closing handshake is over and everything is sent.
+    pub(super) fn end_if_answered(&mut self, now_ms: u64) {
+        let Some(talk) = self.conversation.as_ref().filter(|talk| talk.deadline_ms().is_some())
+        else {
+            return;
+        };
+        let over = talk.poll_end(now_ms).is_some();
+        if over && !self.is_over() && !self.client.blocked() && !self.upstream.blocked() {
+            self.close(EndCause::Drained, now_ms);
+        }
+    }
+
+    /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
+    pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
+        self.note(cause);
+        if matches!(cause, EndCause::Drained | EndCause::Stopped) {
+            self.close_conversation(now_ms);
+        }
+        for source in [Side::Client, Side::Upstream] {
+            if self.flow_from(source).state == FlowState::Open {
+                self.leg_mut(source.other()).say_goodbye(now_ms).ok();
+            }
+            self.flow_from_mut(source).state = FlowState::Closed;
+        }
+        self.client.let_go();
+        self.upstream.let_go();
+    }
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}

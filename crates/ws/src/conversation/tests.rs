@@ -1,0 +1,231 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::walk::{Step, walk};
+use super::*;
+use crate::FrameHeader;
+use crate::frame::must_mask;
+
+const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY);
+
+fn frame(from: Side, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut header = FrameHeader::whole(opcode, payload.len() as u64);
+    header.mask = must_mask(from).then_some([0; 4]);
+    [&header.encode()[..], payload].concat()
+}
+
+fn closing(from: Side) -> Vec<u8> {
+    frame(from, Opcode::Close, &[0x03, 0xe8])
+}
+
+fn open() -> Conversation {
+    Conversation::new(Extensions::NONE)
+}
+
+/// A conversation that we have begun to close at 100, between two frames of both sides.
+fn closed_by_us() -> Conversation {
+    let mut conversation = open();
+    conversation.close(CloseCode::GOING_AWAY, 100);
+    for side in [Side::Client, Side::Server] {
+        assert_eq!(conversation.poll_frame(side), Some(AWAY));
+        assert_eq!(conversation.poll_frame(side), None);
+    }
+    conversation
+}
+
+#[test]
+fn a_conversation_is_small() {
+    assert!(size_of::<Conversation>() <= 192, "{}", size_of::<Conversation>());
+}
+
+#[test]
+fn left_alone_everything_passes_and_is_counted() {
+    let mut conversation = open();
+    let said = [frame(Side::Server, Opcode::Text, b"hi"), b"\xff\xff".to_vec()].concat();
+    assert_eq!(conversation.on_bytes(Side::Server, &said), Verdict::Pass);
+    assert_eq!(conversation.on_bytes(Side::Server, b"whatever"), Verdict::Pass);
+    assert_eq!(conversation.counts(Side::Server).messages, 1);
+    assert_eq!(conversation.broken(Side::Server), Some(FrameError::ReservedOpcode(15)));
+    assert_eq!(conversation.counts(Side::Client), Counts::default());
+    assert_eq!((conversation.deadline_ms(), conversation.poll_end(u64::MAX)), (None, None));
+}
+
+#[test]
+fn the_closes_of_both_sides_pass_and_are_known() {
+    let mut conversation = open();
+    for (side, both) in [(Side::Client, false), (Side::Server, true)] {
+        assert_eq!(conversation.on_bytes(side, &closing(side)), Verdict::Pass);
+        assert_eq!(conversation.close_code(side), Some(CloseCode::NORMAL));
+        assert_eq!(conversation.is_closed(), both);
+    }
+}
+
+/// What follows in a chunk with the end of a frame, and where the Close comes to stand.
+#[test]
+fn a_close_waits_for_the_end_of_the_frame_under_way() {
+    let whole = frame(Side::Server, Opcode::Text, b"hello");
+    let close = closing(Side::Server);
+    let cases: &[(&[u8], Verdict)] = &[
+        (b"", Verdict::Pass),
+        (&whole[3..6], Verdict::Pass),
+        (&whole[3..], Verdict::Inject { at: 4, frame: AWAY }),
+        (&[&whole[3..], &whole[..]].concat(), Verdict::Inject { at: 11, frame: AWAY }),
+        (&[&whole[3..], &whole[..1]].concat(), Verdict::Inject { at: 4, frame: AWAY }),
+        // Its own is the last word, and one begun is not known yet.
+        (&[&whole[3..], &close[..]].concat(), Verdict::Pass),
+        (&[&whole[3..], &close[..3]].concat(), Verdict::Inject { at: 4, frame: AWAY }),
+        // Behind a broken rule no boundary is known, before it there is one.
+        (&[&whole[3..], b"\xff"].concat(), Verdict::Inject { at: 4, frame: AWAY }),
+    ];
+    for (then, verdict) in cases {
+        let mut conversation = open();
+        assert_eq!(conversation.on_bytes(Side::Server, &whole[..3]), Verdict::Pass);
+        conversation.close(CloseCode::GOING_AWAY, 0);
+        assert_eq!(conversation.poll_frame(Side::Client), None, "a frame is under way");
+        assert_eq!(conversation.on_bytes(Side::Server, then), *verdict, "{then:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_side_passes_behind_our_close_but_its_own_is_heard() {
+    let mut conversation = closed_by_us();
+    let late = frame(Side::Client, Opcode::Text, b"late");
+    assert_eq!(conversation.on_bytes(Side::Client, &late), Verdict::Withhold);
+    assert_eq!(conversation.close_code(Side::Client), None);
+    assert_eq!(conversation.on_bytes(Side::Client, &closing(Side::Client)), Verdict::Withhold);
+    assert_eq!(conversation.close_code(Side::Client), Some(CloseCode::NORMAL));
+}
+
+#[test]
+fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
+    let mut conversation = closed_by_us();
+    assert_eq!(conversation.deadline_ms(), Some(100 + CLOSING_MS));
+    assert_eq!(conversation.poll_end(100 + CLOSING_MS - 1), None);
+    assert_eq!(conversation.poll_end(100 + CLOSING_MS), Some(Ending::Unanswered));
+    let _ = conversation.on_bytes(Side::Client, &closing(Side::Client));
+    assert_eq!(conversation.poll_end(100), None);
+    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[..3]);
+    assert_eq!(conversation.poll_end(100), None, "its code is not known");
+    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[3..]);
+    assert_eq!(conversation.poll_end(100), Some(Ending::Answered));
+}
+
+#[test]
+fn a_second_order_changes_nothing() {
+    let mut conversation = closed_by_us();
+    conversation.close(CloseCode::SERVICE_RESTART, 500);
+    assert_eq!(conversation.deadline_ms(), Some(100 + CLOSING_MS));
+    assert_eq!(conversation.poll_frame(Side::Client), None);
+}
+
+/// The side that has closed already has its answer from us or from the other, whoever is first.
+#[test]
+fn a_handshake_that_a_side_has_begun_is_finished() {
+    let close = [closing(Side::Client), closing(Side::Server)];
+    let mut conversation = open();
+    let _ = conversation.on_bytes(Side::Client, &close[0][..7]);
+    conversation.close(CloseCode::GOING_AWAY, 0);
+    assert_eq!(conversation.poll_frame(Side::Server), None, "in the middle of the client's own");
+    assert_eq!(conversation.poll_frame(Side::Client), Some(AWAY));
+    assert_eq!(conversation.on_bytes(Side::Client, &close[0][7..]), Verdict::Pass);
+    assert_eq!(conversation.poll_frame(Side::Server), None, "it has heard the client's");
+    assert_eq!(conversation.poll_end(0), None);
+    assert_eq!(conversation.on_bytes(Side::Server, &close[1]), Verdict::Withhold);
+    assert_eq!(conversation.poll_end(0), Some(Ending::Answered));
+}
+
+#[test]
+fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
+    // The client is gone before or after, or cannot be understood: only the server is waited for, and
+    // not if the way to it is the one that is broken.
+    let mut gone = closed_by_us();
+    gone.on_end(Side::Client);
+    assert_eq!(gone.poll_end(100), None);
+    let _ = gone.on_bytes(Side::Server, &closing(Side::Server));
+    assert_eq!(gone.poll_end(100), Some(Ending::Answered));
+
+    for broken in [false, true] {
+        let mut conversation = open();
+        match broken {
+            true => assert_eq!(conversation.on_bytes(Side::Client, b"\xff"), Verdict::Pass),
+            false => conversation.on_end(Side::Client),
+        }
+        let _ = conversation.on_bytes(Side::Server, b"\x81\x01");
+        conversation.close(CloseCode::GOING_AWAY, 100);
+        assert_eq!(conversation.poll_frame(Side::Server), None);
+        assert_eq!(conversation.poll_end(100), None, "a frame is under way");
+        let verdict = conversation.on_bytes(Side::Server, b"x");
+        assert_eq!(verdict, Verdict::Inject { at: 1, frame: AWAY });
+        assert_eq!(conversation.poll_end(100), Some(Ending::Answered));
+    }
+}
+
+#[test]
+fn a_ping_goes_between_two_frames_and_the_rest_behind_it() {
+    let mut conversation = open();
+    let ping = OwnFrame::Ping([1, 2, 3, 4]);
+    let whole = frame(Side::Client, Opcode::Binary, b"data");
+    let _ = conversation.on_bytes(Side::Client, &whole[..2]);
+    conversation.inject(Side::Server, ping);
+    let then = [&whole[2..], &whole[..4]].concat();
+    let verdict = conversation.on_bytes(Side::Client, &then);
+    assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: ping });
+    assert_eq!(conversation.on_bytes(Side::Client, &whole[4..]), Verdict::Pass);
+    // A Close takes the place of a ping that waits, and is the last.
+    let _ = conversation.on_bytes(Side::Client, &whole[..2]);
+    conversation.inject(Side::Server, ping);
+    conversation.close(CloseCode::GOING_AWAY, 0);
+    conversation.inject(Side::Server, ping);
+    let verdict = conversation.on_bytes(Side::Client, &whole[2..]);
+    assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: AWAY });
+    conversation.inject(Side::Server, ping);
+    assert_eq!(conversation.poll_frame(Side::Server), None);
+}
+
+#[test]
+fn own_frames_are_masked_towards_a_server_only() {
+    assert_eq!(AWAY.encode(None)[..], *b"\x88\x02\x03\xe9");
+    assert_eq!(AWAY.encode(Some([1, 2, 3, 4]))[..], *b"\x88\x82\x01\x02\x03\x04\x02\xeb");
+    assert_eq!(OwnFrame::Ping(*b"abcd").encode(None)[..], *b"\x89\x04abcd");
+}
+
+fn any_side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Client), Just(Side::Server)]
+}
+
+fn any_stream(from: Side) -> impl Strategy<Value = Vec<u8>> {
+    let opcode = prop_oneof![
+        4 => Just(Opcode::Text),
+        2 => Just(Opcode::Binary),
+        2 => Just(Opcode::Ping),
+        1 => Just(Opcode::Close),
+    ];
+    let whole = (opcode, prop::collection::vec(any::<u8>(), 2..12))
+        .prop_map(move |(opcode, payload)| frame(from, opcode, &payload));
+    let piece = prop_oneof![12 => whole, 1 => prop::collection::vec(any::<u8>(), 1..3)];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (any_side(), 0..20_usize).prop_map(|(side, len)| Step::Bytes(side, len)),
+        1 => any_side().prop_map(Step::End),
+        2 => any_side().prop_map(Step::Ping),
+        1 => Just(Step::Close),
+        2 => (0..CLOSING_MS).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_walk_decides_as_a_naive_reading_of_all_that_was_said(
+        from_client in any_stream(Side::Client),
+        from_server in any_stream(Side::Server),
+        steps in prop::collection::vec(any_step(), 0..40),
+    ) {
+        walk(from_client, from_server, Extensions::NONE, &steps);
+    }
+}

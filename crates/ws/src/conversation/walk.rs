@@ -1,0 +1,194 @@
+//! Walks through a conversation, for tests and fuzzing, beside a naive reading of all that was said.
+
+use super::*;
+use crate::tracker::reference::{Fact, facts};
+
+/// One event or order.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// The next so many bytes of this side come.
+    Bytes(Side, usize),
+    /// Nothing more passes from this side.
+    End(Side),
+    /// A ping is to go to this side.
+    Ping(Side),
+    /// We close.
+    Close,
+    /// So many milliseconds pass.
+    Wait(u64),
+}
+
+/// One direction as the walker knows it.
+struct Line {
+    from: Side,
+    extensions: Extensions,
+    /// All that its source has to say, and how much of it has come.
+    stream: Vec<u8>,
+    came: usize,
+    /// How much of it has gone on.
+    passed: usize,
+    waiting: Option<OwnFrame>,
+    closed: bool,
+    ended: bool,
+}
+
+impl Line {
+    fn new(from: Side, extensions: Extensions, stream: Vec<u8>) -> Self {
+        let (came, passed, waiting) = (0, 0, None);
+        Self { from, extensions, stream, came, passed, waiting, closed: false, ended: false }
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        facts(&self.stream[..self.came], self.from, self.extensions)
+    }
+
+    fn close(&self) -> Option<CloseCode> {
+        self.facts().iter().find_map(|fact| match *fact {
+            Fact::Close { code, .. } => Some(CloseCode(code)),
+            _ => None,
+        })
+    }
+
+    fn broken(&self) -> Option<FrameError> {
+        self.facts().iter().find_map(|fact| match *fact {
+            Fact::Broken { error, .. } => Some(error),
+            _ => None,
+        })
+    }
+
+    /// Where in the stream no frame is under way, as far as that is known.
+    fn boundaries(&self) -> impl Iterator<Item = usize> {
+        let ends = self.facts().into_iter().filter_map(|fact| match fact {
+            Fact::FrameEnd { at, .. } => Some(at),
+            _ => None,
+        });
+        ends.chain([0])
+    }
+
+    /// The last boundary from `start` on.
+    fn boundary(&self, start: usize) -> Option<usize> {
+        self.boundaries().filter(|&at| at >= start).max()
+    }
+
+    fn is_at_boundary(&self) -> bool {
+        self.broken().is_none() && self.boundary(self.came).is_some()
+    }
+
+    fn order(&mut self, frame: OwnFrame) {
+        let displaces = self.waiting.is_none() || matches!(frame, OwnFrame::Close(_));
+        if displaces && !self.closed && !self.ended && self.close().is_none() {
+            self.waiting = Some(frame);
+        }
+    }
+
+    /// What is expected of a frame that is put in at `at`.
+    fn put_in(&mut self, at: usize) -> OwnFrame {
+        assert!(!self.closed, "nothing stands behind a Close");
+        assert_eq!(self.passed, at, "all before it has gone on, and nothing else");
+        let frame = self.waiting.take().expect("somebody asked for it");
+        self.closed = matches!(frame, OwnFrame::Close(_));
+        frame
+    }
+
+    fn on_bytes(&mut self, conversation: &mut Conversation, len: usize) {
+        let start = self.came;
+        if self.ended {
+            return;
+        }
+        self.came = self.stream.len().min(start + len);
+        let verdict = conversation.on_bytes(self.from, &self.stream[start..self.came]);
+        if self.close().is_some() {
+            self.waiting = None;
+        }
+        let place = self.waiting.and_then(|_| self.boundary(start));
+        match verdict {
+            Verdict::Pass => {
+                assert!(!self.closed && place.is_none());
+                self.passed = self.came;
+            }
+            Verdict::Withhold => assert!(self.closed),
+            Verdict::Inject { at, frame } => {
+                assert_eq!(Some(start + at), place);
+                self.passed += at;
+                assert_eq!(frame, self.put_in(start + at));
+                if !self.closed {
+                    self.passed = self.came;
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, conversation: &mut Conversation) {
+        let due = self.waiting.is_some() && self.is_at_boundary() && !self.ended;
+        let frame = conversation.poll_frame(self.from.other());
+        assert_eq!(frame.is_some(), due);
+        if let Some(frame) = frame {
+            assert_eq!(frame, self.put_in(self.came));
+        }
+    }
+
+    fn check(&self, conversation: &Conversation) {
+        assert_eq!(conversation.close_code(self.from), self.close());
+        assert_eq!(conversation.broken(self.from), self.broken());
+        assert_eq!(conversation.withholds(self.from), self.closed);
+        assert_eq!(conversation.counts(self.from).bytes, self.came as u64);
+        assert!(self.closed || self.passed == self.came, "all goes on until we close");
+    }
+
+    /// When a handshake was answered, no frame was cut that its source has finished or could finish.
+    fn check_whole(&self) {
+        if !self.ended && self.broken().is_none() {
+            assert!(self.boundaries().any(|at| at == self.passed), "a frame was cut");
+            assert!(self.closed || self.close().is_some(), "its destination knows");
+        }
+    }
+}
+
+/// Takes the steps in a conversation whose sides have these streams to send.
+///
+/// # Panics
+///
+/// If it decides otherwise than the naive reading, or an order is not obeyed in time.
+pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, steps: &[Step]) {
+    let mut conversation = Conversation::new(extensions);
+    let mut lines = [
+        Line::new(Side::Client, extensions, from_client),
+        Line::new(Side::Server, extensions, from_server),
+    ];
+    let index = |from: Side| usize::from(from == Side::Server);
+    let (mut now_ms, mut deadline_ms) = (7, None);
+    for &step in steps {
+        match step {
+            Step::Bytes(from, len) => lines[index(from)].on_bytes(&mut conversation, len),
+            Step::End(from) => {
+                conversation.on_end(from);
+                lines[index(from)].ended = true;
+            }
+            Step::Ping(to) => {
+                let ping = OwnFrame::Ping(*b"ping");
+                conversation.inject(to, ping);
+                lines[index(to.other())].order(ping);
+            }
+            Step::Close => {
+                conversation.close(CloseCode::GOING_AWAY, now_ms);
+                if deadline_ms.is_none() {
+                    deadline_ms = Some(now_ms + CLOSING_MS);
+                    lines.iter_mut().for_each(|l| l.order(OwnFrame::Close(CloseCode::GOING_AWAY)));
+                }
+            }
+            Step::Wait(ms) => now_ms += ms,
+        }
+        for line in &mut lines {
+            line.poll(&mut conversation);
+            line.check(&conversation);
+        }
+        assert_eq!(conversation.deadline_ms(), deadline_ms);
+        match (conversation.poll_end(now_ms), deadline_ms) {
+            (None, None) => {}
+            (None, Some(deadline_ms)) => assert!(now_ms < deadline_ms),
+            (Some(Ending::Unanswered), Some(deadline_ms)) => assert!(now_ms >= deadline_ms),
+            (Some(Ending::Answered), Some(_)) => return lines.iter().for_each(Line::check_whole),
+            (Some(_), None) => panic!("nobody has asked for the end"),
+        }
+    }
+}
