@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
@@ -240,11 +240,11 @@ pub(crate) fn core(
     reading: &mut Reading<'_>,
     main: &Level<'_>,
     error_log: Option<PathBuf>,
-    nowhere: Span,
 ) -> Core {
-    let main_defaults = default_directives(Context::Main, nowhere);
+    let nowhere = reading.nowhere;
+    let main_defaults = default_directives(reading.registry, Context::Main, nowhere);
     let main_defaults = walk(reading, &main_defaults, Context::Main, true);
-    let events_defaults = default_directives(Context::Events, nowhere);
+    let events_defaults = default_directives(reading.registry, Context::Events, nowhere);
     let events_defaults = walk(reading, &events_defaults, Context::Events, true);
     let outermost = Scope::outermost(&main_defaults);
     let scope = outermost.inner(main);

@@ -11,7 +11,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
 use wssgate_syntax as syntax;
 
@@ -370,156 +369,25 @@ pub(crate) fn refused(
     }
 }
 
-/// The implemented rows by subject.
-static TABLES: &[&[&dyn AnyDirective]] = &[
-    crate::access::ROWS,
-    crate::auth_request::ROWS,
-    crate::core::ROWS,
-    crate::error_page::ROWS,
-    crate::files::ROWS,
-    crate::geo::ROWS,
-    crate::headers::ROWS,
-    crate::http::ROWS,
-    crate::listen::ROWS,
-    crate::location::ROWS,
-    crate::log::ROWS,
-    crate::map::ROWS,
-    crate::proxy::ROWS,
-    crate::proxy::cookies::ROWS,
-    crate::proxy::next_upstream::ROWS,
-    crate::proxy::pass::ROWS,
-    crate::proxy::redirect::ROWS,
-    crate::proxy::tls::ROWS,
-    crate::rewrite::ROWS,
-    crate::server::ROWS,
-    crate::settings::ROWS,
-    crate::tls::ROWS,
-    crate::upstream::ROWS,
-    crate::websocket::ROWS,
-];
-
 /// Every row, sorted by name; rows of one name have different contexts.
-pub fn rows() -> &'static [Row] {
-    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
-    ROWS.get_or_init(|| {
-        let mut rows: Vec<Row> = TABLES.iter().copied().flatten().map(|row| row.row()).collect();
-        rows.extend(crate::foreign::rows());
-        rows.extend(crate::refused::rows());
-        rows.extend(crate::without_effect::rows());
+pub struct Registry(Vec<Row>);
+
+impl Registry {
+    /// Puts rows in order.
+    pub(crate) fn new(mut rows: Vec<Row>) -> Self {
         rows.sort_by(|left, right| (&left.name, left.contexts).cmp(&(&right.name, right.contexts)));
-        rows
-    })
-}
-
-/// The rows of one name.
-pub fn rows_named(name: &[u8]) -> &'static [Row] {
-    let rows = rows();
-    let start = rows.partition_point(|row| row.name.as_bytes() < name);
-    let len = rows[start..].iter().take_while(|row| row.name.as_bytes() == name).count();
-    &rows[start..start + len]
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use wssgate_syntax::{FileId, SourceMap, Span};
-
-    use super::*;
-    use crate::level::walk;
-    use crate::paths::Paths;
-    use crate::read::system_resolve;
-    use crate::scope::default_directives;
-
-    #[test]
-    fn a_name_has_one_row_in_each_context() {
-        let mut seen = HashSet::new();
-        for row in rows() {
-            assert_ne!(row.contexts, 0, "{}", row.name);
-            for context in Context::ALL.into_iter().filter(|context| row.allowed_in(*context)) {
-                assert!(
-                    seen.insert((&row.name, context)),
-                    "{} twice in {}",
-                    row.name,
-                    context.name()
-                );
-            }
-        }
+        Self(rows)
     }
 
-    #[test]
-    fn tables_are_sorted_and_documented() {
-        let typed = TABLES.iter().map(|table| table.iter().map(|row| row.row()).collect());
-        for table in typed.chain([crate::refused::rows(), crate::without_effect::rows()]) {
-            let names: Vec<_> = Vec::from_iter(table).into_iter().map(|row| row.name).collect();
-            assert!(names.is_sorted(), "{names:?}");
-        }
-        for row in rows() {
-            assert!(row.doc.len() > 10, "{}", row.name);
-            let sentence = row.doc.ends_with('.') && row.doc.starts_with(char::is_uppercase);
-            assert!(sentence || !matches!(row.kind, Kind::Works), "{}: {}", row.name, row.doc);
-        }
+    /// All rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.0
     }
 
-    /// A row that its table forgets would be unknown to everybody but the settings that ask for it.
-    #[test]
-    fn every_row_is_listed() {
-        fn count(directory: &std::path::Path) -> usize {
-            let entries = std::fs::read_dir(directory).expect("the sources are there");
-            let paths = entries.map(|entry| entry.expect("the sources can be read").path());
-            let in_one = |path: std::path::PathBuf| match path.is_dir() {
-                true => count(&path),
-                false => {
-                    let text = std::fs::read_to_string(&path).expect("sources are text");
-                    text.lines().filter(|line| is_row(line)).count()
-                }
-            };
-            paths.map(in_one).sum()
-        }
-        fn is_row(line: &str) -> bool {
-            line.starts_with("pub(crate) static ") && line.contains(": Directive<")
-        }
-        let written = count(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-        let listed = rows().iter().filter(|row| row.is_read()).count();
-        assert_eq!(listed, written);
-    }
-
-    #[test]
-    fn every_default_is_accepted_by_its_own_row() {
-        let paths = Paths { prefix: "/p".into(), conf_dir: "/c".into() };
-        let sources = SourceMap::default();
-        let nowhere = Span { file: FileId(0), start: 0, end: 0 };
-        for context in Context::ALL {
-            let mut reading = Reading::new(&paths, &sources, system_resolve);
-            let directives = default_directives(context, nowhere);
-            let level = walk(&mut reading, &directives, context, true);
-            let problems: Vec<_> = reading.report.iter().map(|problem| &problem.message).collect();
-            assert!(problems.is_empty(), "{}: {problems:?}", context.name());
-            assert_eq!(level.entries().len(), directives.len());
-        }
-    }
-
-    #[test]
-    fn what_decides_about_access_is_never_without_effect() {
-        let guards = [
-            "allow",
-            "deny",
-            "auth_basic",
-            "auth_request",
-            "satisfy",
-            "limit_req",
-            "limit_conn",
-            "set_real_ip_from",
-            "ssl_verify_client",
-            "ssl_crl",
-            "ssl_ocsp",
-            "proxy_ssl_verify",
-            "internal",
-        ];
-        for guard in guards {
-            let rows = rows_named(guard.as_bytes());
-            assert!(!rows.is_empty(), "{guard}");
-            assert!(rows.iter().all(|row| !matches!(row.kind, Kind::WithoutEffect(_))), "{guard}");
-        }
+    /// The rows of one name.
+    pub fn named(&self, name: &[u8]) -> &[Row] {
+        let start = self.0.partition_point(|row| row.name.as_bytes() < name);
+        let len = self.0[start..].iter().take_while(|row| row.name.as_bytes() == name).count();
+        &self.0[start..start + len]
     }
 }

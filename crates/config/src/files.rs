@@ -7,9 +7,8 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Braces, Directive, HSL, HSLI, L, S};
-use crate::location::{LocationKind, Position};
+use crate::position::{LocationKind, Position};
 use crate::read::{Reading, Reads, text};
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::value;
@@ -212,29 +211,31 @@ fn types(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Mime
     Ok(types)
 }
 
-impl Resolver<'_, '_> {
-    /// `root` or `alias` of this level.
-    pub(crate) fn root(&mut self, scope: &Scope<'_, '_>, position: &Position) -> Option<Root> {
-        let mut said = scope.level.lines_of([&ROOT, &ALIAS]);
-        let first = said.next()?;
-        if let Some(second) = said.next() {
-            let (second, first) = (second.directive, first.directive);
-            let message = format!(
-                "\"{}\" directive is duplicate, \"{}\" directive was specified earlier",
-                second.name, first.name
-            );
-            self.error(message, second.head());
-        }
-        if first.directive.is("alias") && position.kind == LocationKind::Named {
-            let message = "the \"alias\" directive cannot be used inside the named location";
-            self.error(message, first.directive.head());
-        }
-        let mut root = first.value?.clone();
-        if root.alias && position.kind != LocationKind::Regex {
-            root.alias_prefix = position.name.clone();
-        }
-        Some(root)
+/// `root` or `alias` of this level.
+pub(crate) fn own_root(
+    reading: &mut Reading<'_>,
+    scope: &Scope<'_, '_>,
+    position: &Position,
+) -> Option<Root> {
+    let mut said = scope.level.lines_of([&ROOT, &ALIAS]);
+    let first = said.next()?;
+    if let Some(second) = said.next() {
+        let (second, first) = (second.directive, first.directive);
+        let message = format!(
+            "\"{}\" directive is duplicate, \"{}\" directive was specified earlier",
+            second.name, first.name
+        );
+        reading.error(message, second.head());
     }
+    if first.directive.is("alias") && position.kind == LocationKind::Named {
+        let message = "the \"alias\" directive cannot be used inside the named location";
+        reading.error(message, first.directive.head());
+    }
+    let mut root = first.value?.clone();
+    if root.alias && position.kind != LocationKind::Regex {
+        root.alias_prefix = position.name.clone();
+    }
+    Some(root)
 }
 
 /// The `types` blocks of this level together.

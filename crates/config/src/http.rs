@@ -5,14 +5,13 @@ use wssgate_syntax as syntax;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::level::{Level, walk};
-use crate::listen::ListenSocket;
-use crate::location::Location;
-use crate::log::LogFormat;
-use crate::read::present;
-use crate::resolve::Resolver;
+use crate::listen::{ListenSocket, sockets};
+use crate::location::{Location, Resolver};
+use crate::log::{ErrorLog, LogFormat, Logs};
+use crate::read::{Reading, present};
 use crate::scope::{Scope, default_directives};
-use crate::server::Server;
-use crate::upstream::Upstream;
+use crate::server::{Server, servers};
+use crate::upstream::{Groups, Upstream};
 use crate::variable::{Map, Variables};
 
 /// The rows.
@@ -47,36 +46,44 @@ pub struct Http {
     pub log_formats: Vec<LogFormat>,
 }
 
-impl Resolver<'_, '_> {
-    pub(crate) fn http(&mut self, level: &Level<'_>) -> Http {
-        let nowhere = self.nowhere;
-        let mut defaults = default_directives(Context::Http, nowhere);
-        // What only inner levels know has its default on the outermost level too.
-        for context in [Context::Server, Context::Location] {
-            let more = default_directives(context, nowhere);
-            let known = |directive: &syntax::Directive| {
-                defaults.iter().any(|other| other.name.value == directive.name.value)
-            };
-            let more: Vec<_> = more.into_iter().filter(|directive| !known(directive)).collect();
-            defaults.extend(more);
-        }
-        let defaults = walk(self.reading, &defaults, Context::Http, true);
-        let outermost = Scope::outermost(&defaults);
-        let scope = outermost.inner(level);
-        self.log_formats(level);
-        self.upstream_blocks(level);
-        self.server_blocks(level, &scope);
-        let sockets = self.sockets(level);
-        let problems = self.reading.names.problems();
-        self.reading.report.extend(problems);
-        Http {
-            variables: std::mem::take(&mut self.reading.names).into_variables(),
-            maps: std::mem::take(&mut self.reading.maps),
-            upstreams: std::mem::take(&mut self.upstreams),
-            servers: std::mem::take(&mut self.servers),
-            locations: std::mem::take(&mut self.locations),
-            sockets,
-            log_formats: std::mem::take(&mut self.log_formats),
-        }
+/// Builds the `http` block; `error_logs` are those of the main level.
+pub(crate) fn http(
+    reading: &mut Reading<'_>,
+    error_logs: Vec<ErrorLog>,
+    level: &Level<'_>,
+) -> Http {
+    let defaults = defaults(reading);
+    let defaults = walk(reading, &defaults, Context::Http, true);
+    let outermost = Scope::outermost(&defaults);
+    let logs = Logs::new(reading, level, error_logs);
+    let groups = Groups::new(reading, level);
+    let mut resolver = Resolver { reading, groups, logs, locations: Vec::new() };
+    let servers = servers(&mut resolver, level, &outermost.inner(level));
+    let Resolver { reading, groups, logs, locations } = resolver;
+    let sockets = sockets(reading, &servers, level);
+    let problems = reading.names.problems();
+    reading.report.extend(problems);
+    Http {
+        variables: std::mem::take(&mut reading.names).into_variables(),
+        maps: std::mem::take(&mut reading.maps),
+        upstreams: groups.into_upstreams(),
+        servers,
+        locations,
+        sockets,
+        log_formats: logs.into_formats(),
     }
+}
+
+/// The defaults of this level, and of inner ones: what only those know has its default on the outermost level too.
+fn defaults(reading: &Reading<'_>) -> Vec<syntax::Directive> {
+    let mut defaults = default_directives(reading.registry, Context::Http, reading.nowhere);
+    for context in [Context::Server, Context::Location] {
+        let more = default_directives(reading.registry, context, reading.nowhere);
+        let known = |directive: &syntax::Directive| {
+            defaults.iter().any(|other| other.name.value == directive.name.value)
+        };
+        let more: Vec<_> = more.into_iter().filter(|directive| !known(directive)).collect();
+        defaults.extend(more);
+    }
+    defaults
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use wssgate_syntax::{self as syntax, Diagnostic, closest};
 
 use crate::directive::{
-    AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value, rows, rows_named,
+    AnyDirective, Arity, Braces, Context, Directive, Kind, Registry, Row, RowId, Value,
 };
 use crate::read::{self, Reading};
 
@@ -121,7 +121,7 @@ fn read_directive<'t>(
     level: &Level<'_>,
     sure: bool,
 ) -> Result<Option<Entry<'t>>, Diagnostic> {
-    let Some(row) = row_of(directive, level.context, sure)? else {
+    let Some(row) = row_of(reading.registry, directive, level.context, sure)? else {
         return Ok(None);
     };
     if let Kind::Refused(advice) = row.kind {
@@ -144,13 +144,14 @@ fn read_directive<'t>(
 
 /// The row of a name in a context; `None` when nothing can be said about where the directive stands.
 fn row_of(
+    registry: &'static Registry,
     directive: &syntax::Directive,
     context: Context,
     sure: bool,
 ) -> Result<Option<&'static Row>, Diagnostic> {
-    let named = rows_named(&directive.name.value);
+    let named = registry.named(&directive.name.value);
     if named.is_empty() {
-        return Err(unknown(directive, context));
+        return Err(unknown(registry, directive, context));
     }
     match named.iter().find(|row| row.allowed_in(context)) {
         None if sure => Err(misplaced(directive, context, named)),
@@ -217,7 +218,8 @@ fn check_shape(
     }
     let problem = Diagnostic::error(format!("invalid number of arguments in \"{name}\" directive"))
         .at(directive.head(), format!("takes {}", row.arity.words()));
-    let swallowed = directive.swallowed(reading.sources, |word| !rows_named(word).is_empty());
+    let swallowed =
+        directive.swallowed(reading.sources, |word| !reading.registry.named(word).is_empty());
     Err(problem.maybe_help(swallowed.map(|word| format!("is the `;` before `{word}` missing?"))))
 }
 
@@ -248,10 +250,14 @@ fn read_entry<'t>(
     Entry { directive, value, level, row: typed.id() }
 }
 
-fn unknown(directive: &syntax::Directive, context: Context) -> Diagnostic {
+fn unknown(
+    registry: &'static Registry,
+    directive: &syntax::Directive,
+    context: Context,
+) -> Diagnostic {
     let name = directive.name.as_bytes();
-    let here = rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
-    let anywhere = rows().iter().map(|row| &*row.name);
+    let here = registry.rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
+    let anywhere = registry.rows().iter().map(|row| &*row.name);
     let close = closest(name, here).or_else(|| closest(name, anywhere));
     Diagnostic::error(format!("unknown directive \"{}\"", directive.name))
         .at(directive.name.span, format!("not known in `{}`", context.name()))

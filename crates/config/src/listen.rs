@@ -12,8 +12,7 @@ use crate::directive::{AnyDirective, Directive, S};
 use crate::hosts::{HostPattern, HostTable};
 use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
-use crate::resolve::Resolver;
-use crate::server::{self, ServerId, ServerName, server_names};
+use crate::server::{self, Server, ServerId, ServerName, server_names};
 use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.
@@ -255,9 +254,23 @@ struct Address {
     span: Span,
 }
 
-impl Resolver<'_, '_> {
-    /// The sockets of all servers.
-    pub(crate) fn sockets(&mut self, http: &Level<'_>) -> Vec<ListenSocket> {
+/// The sockets of all servers.
+pub(crate) fn sockets(
+    reading: &mut Reading<'_>,
+    servers: &[Server],
+    http: &Level<'_>,
+) -> Vec<ListenSocket> {
+    Sockets { reading, servers }.all(http)
+}
+
+/// What is known while sockets are made of `listen` lines.
+struct Sockets<'r, 'a> {
+    reading: &'r mut Reading<'a>,
+    servers: &'r [Server],
+}
+
+impl Sockets<'_, '_> {
+    fn all(&mut self, http: &Level<'_>) -> Vec<ListenSocket> {
         let levels: Vec<(&Level<'_>, Span)> = http
             .lines(&server::SERVER)
             .filter_map(|line| Some((line.level?, line.directive.head())))

@@ -6,10 +6,10 @@ use wssgate_syntax::{Files, Main, Options, Report, SourceMap, Span};
 
 use crate::directive::Context;
 use crate::level::walk;
-use crate::model::Config;
 use crate::paths::Paths;
 use crate::read::{Reading, Resolve, system_resolve};
-use crate::resolve::resolve;
+use crate::registry::registry;
+use crate::resolve::{Config, resolve};
 
 /// Where the configuration is looked for when nothing is said.
 pub const DEFAULT_CONF: &str = "/etc/nginx/nginx.conf";
@@ -96,9 +96,10 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Box<Failed>> {
     let paths = Paths { prefix: options.prefix.clone(), conf_dir: conf_dir(options) };
     let error_log = options.error_log.as_deref().filter(|path| *path != Path::new("stderr"));
     let error_log = error_log.map(|path| options.prefix.join(path));
-    let mut reading = Reading::new(&paths, &sources, options.resolve);
+    let nowhere = Span { file: first, start: 0, end: 0 };
+    let mut reading = Reading::new(registry(), nowhere, &paths, &sources, options.resolve);
     let main = walk(&mut reading, &parsed.directives, Context::Main, parsed.balanced);
-    let config = resolve(&mut reading, &main, error_log, Span { file: first, start: 0, end: 0 });
+    let config = resolve(&mut reading, &main, error_log);
     report.extend(reading.report);
     drop(main);
     if report.has_errors() {

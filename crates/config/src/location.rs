@@ -1,29 +1,26 @@
 //! Locations: what they match, how they nest, what applies in them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
-use crate::files::{self, MimeTypes, Root, types_of_level};
-use crate::headers::{
-    ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, fields,
-};
-use crate::proxy::ProxySettings;
-use crate::proxy::pass::{PROXY_PASS, ProxyPass};
-use crate::proxy::redirect::Redirects;
+use crate::log::Logs;
+use crate::position::{LocationKind, Position};
+use crate::proxy::pass::{PROXY_PASS, ProxyPass, own_pass};
+use crate::proxy::redirect::{Redirects, redirects};
+use crate::proxy::{ProxySettings, proxy_settings};
 use crate::read::{Reading, Reads, present};
 use crate::regex::Regex;
-use crate::resolve::Resolver;
 use crate::rewrite::RewriteOp;
 use crate::scope::Scope;
-use crate::settings::LocationSettings;
+use crate::settings::{InheritedSettings, LocationSettings, settings};
+use crate::upstream::Groups;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&EMPTY_GIF, &INTERNAL, &LIMIT_EXCEPT, &LOCATION, &STUB_STATUS];
+    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &STUB_STATUS];
 
 /// `empty_gif`
 pub(crate) static EMPTY_GIF: Directive<()> = Directive {
@@ -31,15 +28,6 @@ pub(crate) static EMPTY_GIF: Directive<()> = Directive {
     contexts: L,
     arity: Exactly(0),
     doc: "Answers with a transparent pixel.",
-    ..Directive::once(present)
-};
-
-/// `internal`
-pub(crate) static INTERNAL: Directive<()> = Directive {
-    name: "internal",
-    contexts: L,
-    arity: Exactly(0),
-    doc: "Answers only requests that were redirected inside.",
     ..Directive::once(present)
 };
 
@@ -112,23 +100,6 @@ pub struct Locations {
     pub prefixes: Vec<(Box<[u8]>, LocationId)>,
     /// `~` and `~*` locations in the order of the file.
     pub regexes: Vec<(Regex, LocationId)>,
-}
-
-/// What a location's name matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LocationKind {
-    /// `location = /path`.
-    Exact,
-    /// `location /path`.
-    Prefix,
-    /// `location ^~ /path`: no regular expressions afterwards.
-    PrefixFinal,
-    /// `location ~ regex` or `~*`.
-    Regex,
-    /// `location @name`.
-    Named,
-    /// An `if` block inside a location, or the server's own level: has no name of its own.
-    Unnamed,
 }
 
 /// Who answers a request in a location.
@@ -226,55 +197,32 @@ fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec
     Ok(methods)
 }
 
-/// Where a level stands among the locations.
-#[derive(Clone)]
-pub(crate) struct Position {
-    pub(crate) kind: LocationKind,
-    /// The location's name; that of the enclosing location for `if` and `limit_except`.
-    pub(crate) name: Box<[u8]>,
-    pub(crate) span: Span,
-}
-
-impl Position {
-    /// The server's own level.
-    pub(crate) fn server(span: Span) -> Self {
-        Self { kind: LocationKind::Unnamed, name: Box::default(), span }
-    }
-
-    /// An `if` or `limit_except` here.
-    pub(crate) fn unnamed(&self, span: Span) -> Self {
-        Self { kind: LocationKind::Unnamed, name: self.name.clone(), span }
-    }
-}
-
 /// What a level hands down that is not simply the nearest value.
 #[derive(Clone)]
 pub(crate) struct Inherited {
-    pub(crate) types: Arc<MimeTypes>,
-    pub(crate) root: Root,
-    pub(crate) redirects: Redirects,
-    pub(crate) add_headers: Vec<AddHeader>,
-    pub(crate) add_trailers: Vec<AddHeader>,
+    settings: InheritedSettings,
+    redirects: Redirects,
     /// Only `if` and `limit_except` blocks take it over.
-    pub(crate) content: Content,
+    content: Content,
+}
+
+/// What is known while locations are built.
+pub(crate) struct Resolver<'r, 'a> {
+    pub(crate) reading: &'r mut Reading<'a>,
+    pub(crate) groups: Groups,
+    pub(crate) logs: Logs,
+    pub(crate) locations: Vec<Location>,
 }
 
 impl Resolver<'_, '_> {
     /// What the `http` level hands down.
     pub(crate) fn outermost_inheritance(&mut self, http: &Scope<'_, '_>) -> Inherited {
-        let types = [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")];
-        let types =
-            types.map(|(extension, mime)| (extension.as_bytes().into(), mime.as_bytes().into()));
-        let root = http.outer.map(|defaults| defaults.get(&files::ROOT));
         let nothing = Inherited {
-            types: Arc::new(types.into_iter().collect()),
-            root: root.unwrap_or_else(|| http.get(&files::ROOT)),
+            settings: InheritedSettings::outermost(http),
             redirects: Redirects { on: true, rules: None },
-            add_headers: Vec::new(),
-            add_trailers: Vec::new(),
             content: Content::Files,
         };
-        self.inheritance(http, &nothing, &Position::server(self.nowhere))
+        self.inheritance(http, &nothing, &Position::server(self.reading.nowhere))
     }
 
     /// What a level hands down, given what it was handed.
@@ -285,11 +233,8 @@ impl Resolver<'_, '_> {
         position: &Position,
     ) -> Inherited {
         Inherited {
-            types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
-            root: self.root(scope, position).unwrap_or_else(|| outer.root.clone()),
-            redirects: self.redirects(scope, &outer.redirects, position),
-            add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
-            add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
+            settings: outer.settings.inner(self.reading, scope, position),
+            redirects: redirects(self.reading, scope, &outer.redirects, &position.name),
             content: self.content(scope, outer, position),
         }
     }
@@ -302,7 +247,9 @@ impl Resolver<'_, '_> {
     ) -> Content {
         for entry in scope.level.entries().iter().rev() {
             if entry.of(&PROXY_PASS).is_some() {
-                return self.own_pass(scope, position).map_or(Content::Files, Content::Proxy);
+                let prefix = position.prefix();
+                let pass = own_pass(self.reading, &mut self.groups, scope, prefix);
+                return pass.map_or(Content::Files, Content::Proxy);
             }
             if entry.of(&STUB_STATUS).is_some() {
                 return Content::StubStatus;
@@ -417,8 +364,12 @@ impl Resolver<'_, '_> {
     ) -> LocationId {
         let limit_except = self.limit_except(scope, inherited, position);
         let own_pass = scope.level.has(&PROXY_PASS);
-        let settings = self.settings(scope, inherited);
-        let proxy = self.proxy_settings(scope, &inherited.redirects, &inherited.content);
+        let settings = settings(self.reading, &self.logs, scope, &inherited.settings);
+        let pass = match &inherited.content {
+            Content::Proxy(pass) => Some(pass),
+            _ => None,
+        };
+        let proxy = proxy_settings(self.reading, scope, &inherited.redirects, pass);
         let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
             kind: position.kind.clone(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod syslog;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use crate::log::syslog::{Syslog, syslog};
 use crate::read::{
     Reading, Reads, flag, has_variables, invalid_parameter, invalid_value, one_of, parameter,
 };
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::value::{self, Located};
@@ -327,58 +327,80 @@ const COMBINED: &[u8] =
     b"$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
     \"$http_referer\" \"$http_user_agent\"";
 
-impl Resolver<'_, '_> {
+/// The formats of all access logs, and the error logs of the main level.
+pub(crate) struct Logs {
+    formats: Vec<LogFormat>,
+    by_name: HashMap<Box<[u8]>, LogFormatId>,
+    main: Vec<ErrorLog>,
+}
+
+impl Logs {
     /// Takes in `combined` and all `log_format` lines.
-    pub(crate) fn log_formats(&mut self, http: &Level<'_>) {
-        let line = self.reading.names.template(COMBINED, self.nowhere);
+    pub(crate) fn new(reading: &mut Reading<'_>, http: &Level<'_>, main: Vec<ErrorLog>) -> Self {
+        let mut logs = Self { formats: Vec::new(), by_name: HashMap::new(), main };
+        let line = reading.names.template(COMBINED, reading.nowhere);
         let line = line.expect("the predefined format is valid");
         let name = b"combined".as_slice().into();
-        self.add_format(LogFormat { name, escape: LogEscape::Default, line });
+        logs.add_format(LogFormat { name, escape: LogEscape::Default, line });
         for draft in http.values(&LOG_FORMAT) {
             let Located { value: name, span } = draft.name;
-            if self.formats.contains_key(&name) {
+            if logs.by_name.contains_key(&name) {
                 let message = format!("duplicate \"log_format\" name \"{}\"", printable(&name));
-                self.error(message, span);
+                reading.error(message, span);
                 continue;
             }
-            self.add_format(LogFormat { name, escape: draft.escape, line: draft.line });
+            logs.add_format(LogFormat { name, escape: draft.escape, line: draft.line });
         }
+        logs
+    }
+
+    /// The formats, by number.
+    pub(crate) fn into_formats(self) -> Vec<LogFormat> {
+        self.formats
     }
 
     fn add_format(&mut self, format: LogFormat) {
-        self.formats.insert(format.name.clone(), LogFormatId(self.log_formats.len()));
-        self.log_formats.push(format);
+        self.by_name.insert(format.name.clone(), LogFormatId(self.formats.len()));
+        self.formats.push(format);
     }
 
     /// The access logs that apply in `scope`; `off` beside others turns all off.
-    pub(crate) fn access_logs(&mut self, scope: &Scope<'_, '_>) -> Vec<AccessLog> {
+    pub(crate) fn access_logs(
+        &self,
+        reading: &mut Reading<'_>,
+        scope: &Scope<'_, '_>,
+    ) -> Vec<AccessLog> {
         let drafts: Vec<AccessLogDraft> = scope.all(&ACCESS_LOG);
         if drafts.iter().any(|draft| matches!(draft, AccessLogDraft::Off)) {
             return Vec::new();
         }
-        drafts.into_iter().filter_map(|draft| self.access_log(draft)).collect()
+        drafts.into_iter().filter_map(|draft| self.access_log(reading, draft)).collect()
     }
 
-    fn access_log(&mut self, draft: AccessLogDraft) -> Option<AccessLog> {
+    fn access_log(&self, reading: &mut Reading<'_>, draft: AccessLogDraft) -> Option<AccessLog> {
         let AccessLogDraft::On { target, format, condition, buffer, flush } = draft else {
             return None;
         };
         let format = match format {
             None => LogFormatId(0),
-            Some(name) => self.format_named(&name)?,
+            Some(name) => self.format_named(reading, &name)?,
         };
         Some(AccessLog { target, format, condition, buffer, flush })
     }
 
-    fn format_named(&mut self, name: &Located<Box<[u8]>>) -> Option<LogFormatId> {
-        if let Some(format) = self.formats.get(&name.value) {
+    fn format_named(
+        &self,
+        reading: &mut Reading<'_>,
+        name: &Located<Box<[u8]>>,
+    ) -> Option<LogFormatId> {
+        if let Some(format) = self.by_name.get(&name.value) {
             return Some(*format);
         }
-        let known = self.log_formats.iter();
+        let known = self.formats.iter();
         let known = known.filter_map(|format| std::str::from_utf8(&format.name).ok());
         let help = closest(&name.value, known).map(|close| format!("did you mean `{close}`?"));
         let message = format!("unknown log format \"{}\"", printable(&name.value));
-        self.reading.report.push(Diagnostic::error(message).at(name.span, "").maybe_help(help));
+        reading.report.push(Diagnostic::error(message).at(name.span, "").maybe_help(help));
         None
     }
 
@@ -387,7 +409,7 @@ impl Resolver<'_, '_> {
     pub(crate) fn error_logs(&self, scope: &Scope<'_, '_>) -> Vec<ErrorLog> {
         match scope.nearest(&[&ERROR_LOG]) {
             Some(level) => level.values(&ERROR_LOG).collect(),
-            None => self.error_logs.clone(),
+            None => self.main.clone(),
         }
     }
 }

@@ -12,11 +12,12 @@ pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
-pub use crate::location::{Content, Location, LocationId, LocationKind, Locations};
+pub use crate::location::{Content, Location, LocationId, Locations};
 pub use crate::log::syslog::Syslog;
 pub use crate::log::{
     AccessLog, AccessLogTarget, ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget,
 };
+pub use crate::position::LocationKind;
 pub use crate::proxy::ProxySettings;
 pub use crate::proxy::cookies::{CookieFlags, CookieRewrite};
 pub use crate::proxy::next_upstream::NextUpstream;

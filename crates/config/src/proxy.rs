@@ -13,21 +13,18 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::location::Content;
-use crate::proxy::cookies::{CookieFlags, CookieRewrite};
+use crate::proxy::cookies::{CookieFlags, CookieRewrite, cookie_rules};
 use crate::proxy::next_upstream::{
     NextUpstream, PROXY_NEXT_UPSTREAM_TIMEOUT, PROXY_NEXT_UPSTREAM_TRIES, conditions,
 };
-use crate::proxy::pass::uses_tls;
+use crate::proxy::pass::{ProxyPass, uses_tls};
 use crate::proxy::redirect::{ProxyRedirect, Redirects};
-use crate::proxy::tls::ProxyTls;
+use crate::proxy::tls::{ProxyTls, proxy_tls};
 use crate::read::{
-    Reading, Reads, buffers, duration, flag, has_variables, invalid_parameter, one_of, size,
+    Reading, Reads, buffers, duration, flag, has_variables, invalid_parameter, one_of, rate, size,
     size_template, template,
 };
-use crate::resolve::Resolver;
 use crate::scope::Scope;
-use crate::settings::limit;
 use crate::template::Template;
 use crate::websocket;
 
@@ -432,81 +429,79 @@ fn bind(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Optio
     reading.template(word).map(Some)
 }
 
-impl Resolver<'_, '_> {
-    /// Everything else about passing requests on.
-    pub(crate) fn proxy_settings(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        redirects: &Redirects,
-        content: &Content,
-    ) -> ProxySettings {
-        let (buffer_size, buffers) = self.buffers(scope);
-        ProxySettings {
-            http11: scope.get(&PROXY_HTTP_VERSION),
-            websocket: scope.get(&websocket::WEBSOCKET),
-            websocket_tcp_user_timeout: scope.get(&websocket::WEBSOCKET_TCP_USER_TIMEOUT),
-            set_headers: scope.all(&PROXY_SET_HEADER),
-            set_body: scope.maybe(&PROXY_SET_BODY),
-            method: scope.maybe(&PROXY_METHOD),
-            pass_request_headers: scope.get(&PROXY_PASS_REQUEST_HEADERS),
-            pass_request_body: scope.get(&PROXY_PASS_REQUEST_BODY),
-            connect_timeout: scope.get(&PROXY_CONNECT_TIMEOUT),
-            read_timeout: scope.get(&PROXY_READ_TIMEOUT),
-            send_timeout: scope.get(&PROXY_SEND_TIMEOUT),
-            next_upstream: conditions(scope),
-            next_upstream_timeout: scope.get(&PROXY_NEXT_UPSTREAM_TIMEOUT),
-            next_upstream_tries: scope.small(&PROXY_NEXT_UPSTREAM_TRIES),
-            buffering: scope.get(&PROXY_BUFFERING),
-            request_buffering: scope.get(&PROXY_REQUEST_BUFFERING),
-            buffer_size,
-            buffers,
-            redirects: redirects.effective(),
-            hide_headers: hidden(scope),
-            ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
-            intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
-            ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
-            socket_keepalive: scope.get(&PROXY_SOCKET_KEEPALIVE),
-            bind: scope.maybe(&PROXY_BIND).flatten(),
-            limit_rate: limit(scope.get(&PROXY_LIMIT_RATE)),
-            force_ranges: scope.get(&PROXY_FORCE_RANGES),
-            pass_trailers: scope.get(&PROXY_PASS_TRAILERS),
-            cookie_domains: self.cookie_rules(scope, &cookies::PROXY_COOKIE_DOMAIN),
-            cookie_paths: self.cookie_rules(scope, &cookies::PROXY_COOKIE_PATH),
-            cookie_flags: self.cookie_rules(scope, &cookies::PROXY_COOKIE_FLAGS),
-            tls: self.proxy_tls(scope, uses_tls(content)),
-        }
+/// Everything else about passing requests on.
+pub(crate) fn proxy_settings(
+    reading: &mut Reading<'_>,
+    scope: &Scope<'_, '_>,
+    redirects: &Redirects,
+    pass: Option<&ProxyPass>,
+) -> ProxySettings {
+    let (buffer_size, buffers) = fitting_buffers(reading, scope);
+    ProxySettings {
+        http11: scope.get(&PROXY_HTTP_VERSION),
+        websocket: scope.get(&websocket::WEBSOCKET),
+        websocket_tcp_user_timeout: scope.get(&websocket::WEBSOCKET_TCP_USER_TIMEOUT),
+        set_headers: scope.all(&PROXY_SET_HEADER),
+        set_body: scope.maybe(&PROXY_SET_BODY),
+        method: scope.maybe(&PROXY_METHOD),
+        pass_request_headers: scope.get(&PROXY_PASS_REQUEST_HEADERS),
+        pass_request_body: scope.get(&PROXY_PASS_REQUEST_BODY),
+        connect_timeout: scope.get(&PROXY_CONNECT_TIMEOUT),
+        read_timeout: scope.get(&PROXY_READ_TIMEOUT),
+        send_timeout: scope.get(&PROXY_SEND_TIMEOUT),
+        next_upstream: conditions(scope),
+        next_upstream_timeout: scope.get(&PROXY_NEXT_UPSTREAM_TIMEOUT),
+        next_upstream_tries: scope.small(&PROXY_NEXT_UPSTREAM_TRIES),
+        buffering: scope.get(&PROXY_BUFFERING),
+        request_buffering: scope.get(&PROXY_REQUEST_BUFFERING),
+        buffer_size,
+        buffers,
+        redirects: redirects.effective(),
+        hide_headers: hidden(scope),
+        ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
+        intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
+        ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
+        socket_keepalive: scope.get(&PROXY_SOCKET_KEEPALIVE),
+        bind: scope.maybe(&PROXY_BIND).flatten(),
+        limit_rate: rate(scope.get(&PROXY_LIMIT_RATE)),
+        force_ranges: scope.get(&PROXY_FORCE_RANGES),
+        pass_trailers: scope.get(&PROXY_PASS_TRAILERS),
+        cookie_domains: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_DOMAIN),
+        cookie_paths: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_PATH),
+        cookie_flags: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_FLAGS),
+        tls: proxy_tls(reading, scope, uses_tls(pass)),
     }
+}
 
-    /// Buffer sizes, which must fit each other as nginx has it.
-    fn buffers(&mut self, scope: &Scope<'_, '_>) -> (usize, (usize, usize)) {
-        let size = scope.count(&PROXY_BUFFER_SIZE);
-        let (count, each): (usize, usize) = scope.get(&PROXY_BUFFERS);
-        let largest = size.max(each);
-        let busy = scope.maybe(&PROXY_BUSY_BUFFERS_SIZE);
-        let busy = busy.map_or(largest.saturating_mul(2), |busy| busy as usize);
-        let message = if count < 2 {
-            "there must be at least 2 \"proxy_buffers\""
-        } else if busy < largest {
-            "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
-             \"proxy_buffer_size\" and one of the \"proxy_buffers\""
-        } else if busy > (count - 1).saturating_mul(each) {
-            "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one \
-             buffer"
-        } else {
-            return (size, (count, each));
-        };
-        let written = [
-            scope.written_at(&PROXY_BUSY_BUFFERS_SIZE, self.nowhere),
-            scope.written_at(&PROXY_BUFFERS, self.nowhere),
-            scope.written_at(&PROXY_BUFFER_SIZE, self.nowhere),
-        ];
-        let problem = written
-            .into_iter()
-            .flatten()
-            .fold(Diagnostic::error(message), |problem, span| problem.at(span, ""));
-        self.reading.report.push(problem);
-        (size, (count, each))
-    }
+/// Buffer sizes, which must fit each other as nginx has it.
+fn fitting_buffers(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> (usize, (usize, usize)) {
+    let size = scope.count(&PROXY_BUFFER_SIZE);
+    let (count, each): (usize, usize) = scope.get(&PROXY_BUFFERS);
+    let largest = size.max(each);
+    let busy = scope.maybe(&PROXY_BUSY_BUFFERS_SIZE);
+    let busy = busy.map_or(largest.saturating_mul(2), |busy| busy as usize);
+    let message = if count < 2 {
+        "there must be at least 2 \"proxy_buffers\""
+    } else if busy < largest {
+        "\"proxy_busy_buffers_size\" must be equal to or greater than the maximum of the value of \
+         \"proxy_buffer_size\" and one of the \"proxy_buffers\""
+    } else if busy > (count - 1).saturating_mul(each) {
+        "\"proxy_busy_buffers_size\" must be less than the size of all \"proxy_buffers\" minus one \
+         buffer"
+    } else {
+        return (size, (count, each));
+    };
+    let written = [
+        scope.written_at(&PROXY_BUSY_BUFFERS_SIZE, reading.nowhere),
+        scope.written_at(&PROXY_BUFFERS, reading.nowhere),
+        scope.written_at(&PROXY_BUFFER_SIZE, reading.nowhere),
+    ];
+    let problem = written
+        .into_iter()
+        .flatten()
+        .fold(Diagnostic::error(message), |problem, span| problem.at(span, ""));
+    reading.report.push(problem);
+    (size, (count, each))
 }
 
 /// The fields of upstream answers that clients never see, unless `proxy_pass_header` names them.

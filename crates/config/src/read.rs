@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
+use crate::directive::Registry;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
@@ -20,6 +21,10 @@ pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 /// What readers know and collect.
 pub struct Reading<'a> {
+    /// Every row.
+    pub(crate) registry: &'static Registry,
+    /// The span of what nobody wrote: the defaults.
+    pub(crate) nowhere: Span,
     /// Variables.
     pub(crate) names: Names,
     /// Problems.
@@ -40,9 +45,20 @@ pub(crate) type Reads<T> = Result<T, Diagnostic>;
 
 impl<'a> Reading<'a> {
     /// Starts with nothing read.
-    pub fn new(paths: &'a Paths, sources: &'a SourceMap, resolve: Resolve) -> Self {
+    pub fn new(
+        registry: &'static Registry,
+        nowhere: Span,
+        paths: &'a Paths,
+        sources: &'a SourceMap,
+        resolve: Resolve,
+    ) -> Self {
         let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
-        Self { names, report, paths, sources, maps: Vec::new(), noted, resolve }
+        Self { registry, nowhere, names, report, paths, sources, maps: Vec::new(), noted, resolve }
+    }
+
+    /// Reports an error at one place.
+    pub(crate) fn error(&mut self, message: impl Into<String>, span: Span) {
+        self.report.push(Diagnostic::error(message).at(span, ""));
     }
 
     /// Compiles a word with variables.
@@ -266,6 +282,11 @@ pub(crate) fn size_template(
     let bytes = value::size(&word.value)
         .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
     Ok(Template::text(bytes.to_string().into_bytes()))
+}
+
+/// A rate that applies; a fixed 0 is none.
+pub(crate) fn rate(rate: Template) -> Option<Template> {
+    Some(rate).filter(|rate| rate.as_text() != Some(b"0"))
 }
 
 /// Reads a path below the configuration's directory as `Located<PathBuf>`.

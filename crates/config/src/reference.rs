@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::directive::{Arity, Kind, Row, rows};
+use crate::directive::{Arity, Kind, Row};
+use crate::registry::rows;
 use crate::variable::BUILTINS;
 
 const HEAD: &str = "\

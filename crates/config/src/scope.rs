@@ -5,7 +5,7 @@
 
 use wssgate_syntax::{self as syntax, Span, parse_text};
 
-use crate::directive::{Braces, Context, Directive, Kind, rows};
+use crate::directive::{Braces, Context, Directive, Kind, Registry};
 use crate::level::Level;
 
 /// A level and what it stands in.
@@ -89,9 +89,15 @@ impl<'s, 't> Scope<'s, 't> {
 }
 
 /// The tree of all defaults that rows of `context` have. Its spans lead to `nowhere`, since nobody wrote them.
-pub(crate) fn default_directives(context: Context, nowhere: Span) -> Vec<syntax::Directive> {
+pub(crate) fn default_directives(
+    registry: &Registry,
+    context: Context,
+    nowhere: Span,
+) -> Vec<syntax::Directive> {
     let mut text = String::new();
-    for row in rows().iter().filter(|row| row.allowed_in(context) && !row.default.is_empty()) {
+    for row in
+        registry.rows().iter().filter(|row| row.allowed_in(context) && !row.default.is_empty())
+    {
         debug_assert!(row.braces == Braces::None && row.kind == Kind::Works);
         text.push_str(&format!("{} {};\n", row.name, row.default));
     }

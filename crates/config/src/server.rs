@@ -8,13 +8,13 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
 use crate::level::Level;
-use crate::location::{Inherited, LocationId, Locations, Position};
+use crate::location::{Inherited, LocationId, Locations, Resolver};
+use crate::position::Position;
 use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
 use crate::regex::Regex;
-use crate::resolve::Resolver;
 use crate::rewrite::RewriteOp;
 use crate::scope::Scope;
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, server_tls};
 use crate::value::Located;
 use crate::websocket::{self, TlsRecords};
 
@@ -216,47 +216,50 @@ fn hostname() -> Vec<u8> {
     name.trim_ascii().to_vec()
 }
 
-impl Resolver<'_, '_> {
-    /// Takes in every `server` block.
-    pub(crate) fn server_blocks(&mut self, http: &Level<'_>, scope: &Scope<'_, '_>) {
-        let inherited = self.outermost_inheritance(scope);
-        for line in http.lines(&SERVER) {
-            if let Some(level) = line.level {
-                let scope = scope.inner(level);
-                let server = self.server(line.directive.head(), level, &scope, &inherited);
-                self.servers.push(server);
-            }
+/// Builds every `server` block.
+pub(crate) fn servers(
+    resolver: &mut Resolver<'_, '_>,
+    http: &Level<'_>,
+    scope: &Scope<'_, '_>,
+) -> Vec<Server> {
+    let mut servers = Vec::new();
+    let inherited = resolver.outermost_inheritance(scope);
+    for line in http.lines(&SERVER) {
+        if let Some(level) = line.level {
+            let scope = scope.inner(level);
+            servers.push(server(resolver, line.directive.head(), level, &scope, &inherited));
         }
     }
+    servers
+}
 
-    fn server(
-        &mut self,
-        span: Span,
-        level: &Level<'_>,
-        scope: &Scope<'_, '_>,
-        inherited: &Inherited,
-    ) -> Server {
-        let names = server_names(level);
-        let position = Position::server(span);
-        let inherited = self.inheritance(scope, inherited, &position);
-        let rewrite = self.rewrite_ops(scope, &inherited, &position);
-        let mut locations = Locations::default();
-        let mut named_locations = BTreeMap::new();
-        self.nested(scope, &inherited, &position, &mut locations, Some(&mut named_locations));
-        let location =
-            self.location(scope, &inherited, &position, Locations::default(), Vec::new());
-        Server {
-            name: first_name(&names),
-            names: names.iter().map(|name| name.text.clone()).collect(),
-            span,
-            rewrite,
-            location,
-            locations,
-            named_locations,
-            connection: connection_settings(scope),
-            tls: self.server_tls(scope),
-            tls_records: scope.get(&websocket::TLS_RECORDS),
-        }
+fn server(
+    resolver: &mut Resolver<'_, '_>,
+    span: Span,
+    level: &Level<'_>,
+    scope: &Scope<'_, '_>,
+    inherited: &Inherited,
+) -> Server {
+    let names = server_names(level);
+    let position = Position::server(span);
+    let inherited = resolver.inheritance(scope, inherited, &position);
+    let rewrite = resolver.rewrite_ops(scope, &inherited, &position);
+    let mut locations = Locations::default();
+    let mut named_locations = BTreeMap::new();
+    resolver.nested(scope, &inherited, &position, &mut locations, Some(&mut named_locations));
+    let location =
+        resolver.location(scope, &inherited, &position, Locations::default(), Vec::new());
+    Server {
+        name: first_name(&names),
+        names: names.iter().map(|name| name.text.clone()).collect(),
+        span,
+        rewrite,
+        location,
+        locations,
+        named_locations,
+        connection: connection_settings(scope),
+        tls: server_tls(resolver.reading, scope),
+        tls_records: scope.get(&websocket::TLS_RECORDS),
     }
 }
 

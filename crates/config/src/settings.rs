@@ -9,17 +9,19 @@ use wssgate_syntax as syntax;
 use crate::access::{AccessRule, access};
 use crate::auth_request::{AuthRequest, auth_request};
 use crate::directive::Arity::{Between, Exactly, Flag};
-use crate::directive::{AnyDirective, Directive, HSL, HSLI};
+use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
 use crate::error_page::{self, ErrorPage};
-use crate::files::{self, MimeTypes, Root, TryFiles};
-use crate::headers::{self, AddHeader, Expires};
-use crate::location::{self, Inherited};
-use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST};
-use crate::read::{
-    Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path, size,
-    size_template,
+use crate::files::{self, MimeTypes, Root, TryFiles, own_root, types_of_level};
+use crate::headers::{
+    self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
+    fields,
 };
-use crate::resolve::Resolver;
+use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST, Logs};
+use crate::position::Position;
+use crate::read::{
+    Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
+    present, rate, size, size_template,
+};
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::value;
@@ -35,6 +37,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &CLIENT_MAX_BODY_SIZE,
     &ETAG,
     &IF_MODIFIED_SINCE,
+    &INTERNAL,
     &KEEPALIVE_REQUESTS,
     &KEEPALIVE_TIME,
     &KEEPALIVE_TIMEOUT,
@@ -141,6 +144,15 @@ pub(crate) static IF_MODIFIED_SINCE: Directive<IfModifiedSince> = Directive {
     default: "exact",
     doc: "How `If-Modified-Since` is compared.",
     ..Directive::once(if_modified_since)
+};
+
+/// `internal`
+pub(crate) static INTERNAL: Directive<()> = Directive {
+    name: "internal",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Answers only requests that were redirected inside.",
+    ..Directive::once(present)
 };
 
 /// `keepalive_requests`
@@ -493,61 +505,97 @@ fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Se
     one_of(&directive.args[0], &choices)
 }
 
-impl Resolver<'_, '_> {
-    pub(crate) fn settings(
-        &mut self,
+/// What a level hands down that is not simply the nearest value.
+#[derive(Clone)]
+pub(crate) struct InheritedSettings {
+    types: Arc<MimeTypes>,
+    root: Root,
+    add_headers: Vec<AddHeader>,
+    add_trailers: Vec<AddHeader>,
+}
+
+impl InheritedSettings {
+    /// What the `http` level is handed.
+    pub(crate) fn outermost(http: &Scope<'_, '_>) -> Self {
+        let types = [("html", "text/html"), ("gif", "image/gif"), ("jpg", "image/jpeg")];
+        let types =
+            types.map(|(extension, mime)| (extension.as_bytes().into(), mime.as_bytes().into()));
+        let root = http.outer.map(|defaults| defaults.get(&files::ROOT));
+        Self {
+            types: Arc::new(types.into_iter().collect()),
+            root: root.unwrap_or_else(|| http.get(&files::ROOT)),
+            add_headers: Vec::new(),
+            add_trailers: Vec::new(),
+        }
+    }
+
+    /// What a level inside hands down.
+    pub(crate) fn inner(
+        &self,
+        reading: &mut Reading<'_>,
         scope: &Scope<'_, '_>,
-        inherited: &Inherited,
-    ) -> LocationSettings {
-        let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
-        LocationSettings {
-            root: inherited.root.clone(),
-            index: scope.all(&files::INDEX).concat(),
-            try_files: scope.level.last(&files::TRY_FILES),
-            types: Arc::clone(&inherited.types),
-            default_type: scope.get(&files::DEFAULT_TYPE),
-            error_pages: scope.all(&error_page::ERROR_PAGE),
-            recursive_error_pages: scope.get(&error_page::RECURSIVE_ERROR_PAGES),
-            internal: scope.maybe(&location::INTERNAL).is_some(),
-            client_max_body_size: scope.get(&CLIENT_MAX_BODY_SIZE),
-            client_body_buffer_size: scope.count(&CLIENT_BODY_BUFFER_SIZE),
-            client_body_timeout: scope.get(&CLIENT_BODY_TIMEOUT),
-            client_body_temp_path: scope.get(&CLIENT_BODY_TEMP_PATH),
-            client_body_in_file_only: scope.get(&CLIENT_BODY_IN_FILE_ONLY),
-            keepalive_timeout: keepalive.timeout,
-            keepalive_header: keepalive.header,
-            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
-            keepalive_time: scope.get(&KEEPALIVE_TIME),
-            send_timeout: scope.get(&SEND_TIMEOUT),
-            lingering_close: scope.get(&LINGERING_CLOSE),
-            lingering_time: scope.get(&LINGERING_TIME),
-            lingering_timeout: scope.get(&LINGERING_TIMEOUT),
-            reset_timedout_connection: scope.get(&RESET_TIMEDOUT_CONNECTION),
-            tcp_nodelay: scope.get(&TCP_NODELAY),
-            server_tokens: scope.get(&SERVER_TOKENS),
-            etag: scope.get(&ETAG),
-            if_modified_since: scope.get(&IF_MODIFIED_SINCE),
-            absolute_redirect: scope.get(&ABSOLUTE_REDIRECT),
-            port_in_redirect: scope.get(&PORT_IN_REDIRECT),
-            server_name_in_redirect: scope.get(&SERVER_NAME_IN_REDIRECT),
-            log_not_found: scope.get(&LOG_NOT_FOUND),
-            chunked_transfer_encoding: scope.get(&CHUNKED_TRANSFER_ENCODING),
-            msie_padding: scope.get(&MSIE_PADDING),
-            limit_rate: limit(scope.get(&LIMIT_RATE)),
-            limit_rate_after: limit(scope.get(&LIMIT_RATE_AFTER)),
-            add_headers: inherited.add_headers.clone(),
-            add_trailers: inherited.add_trailers.clone(),
-            expires: scope.maybe(&headers::EXPIRES),
-            log_subrequest: scope.get(&LOG_SUBREQUEST),
-            auth_request: auth_request(scope),
-            access: access(scope),
-            access_logs: self.access_logs(scope),
-            error_logs: self.error_logs(scope),
+        position: &Position,
+    ) -> Self {
+        let outer = self;
+        Self {
+            types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
+            root: own_root(reading, scope, position).unwrap_or_else(|| outer.root.clone()),
+            add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
+            add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
         }
     }
 }
 
-/// A rate; a fixed 0 is none.
-pub(crate) fn limit(rate: Template) -> Option<Template> {
-    Some(rate).filter(|rate| rate.as_text() != Some(b"0"))
+/// Merges what applies in a location.
+pub(crate) fn settings(
+    reading: &mut Reading<'_>,
+    logs: &Logs,
+    scope: &Scope<'_, '_>,
+    inherited: &InheritedSettings,
+) -> LocationSettings {
+    let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
+    LocationSettings {
+        root: inherited.root.clone(),
+        index: scope.all(&files::INDEX).concat(),
+        try_files: scope.level.last(&files::TRY_FILES),
+        types: Arc::clone(&inherited.types),
+        default_type: scope.get(&files::DEFAULT_TYPE),
+        error_pages: scope.all(&error_page::ERROR_PAGE),
+        recursive_error_pages: scope.get(&error_page::RECURSIVE_ERROR_PAGES),
+        internal: scope.maybe(&INTERNAL).is_some(),
+        client_max_body_size: scope.get(&CLIENT_MAX_BODY_SIZE),
+        client_body_buffer_size: scope.count(&CLIENT_BODY_BUFFER_SIZE),
+        client_body_timeout: scope.get(&CLIENT_BODY_TIMEOUT),
+        client_body_temp_path: scope.get(&CLIENT_BODY_TEMP_PATH),
+        client_body_in_file_only: scope.get(&CLIENT_BODY_IN_FILE_ONLY),
+        keepalive_timeout: keepalive.timeout,
+        keepalive_header: keepalive.header,
+        keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+        keepalive_time: scope.get(&KEEPALIVE_TIME),
+        send_timeout: scope.get(&SEND_TIMEOUT),
+        lingering_close: scope.get(&LINGERING_CLOSE),
+        lingering_time: scope.get(&LINGERING_TIME),
+        lingering_timeout: scope.get(&LINGERING_TIMEOUT),
+        reset_timedout_connection: scope.get(&RESET_TIMEDOUT_CONNECTION),
+        tcp_nodelay: scope.get(&TCP_NODELAY),
+        server_tokens: scope.get(&SERVER_TOKENS),
+        etag: scope.get(&ETAG),
+        if_modified_since: scope.get(&IF_MODIFIED_SINCE),
+        absolute_redirect: scope.get(&ABSOLUTE_REDIRECT),
+        port_in_redirect: scope.get(&PORT_IN_REDIRECT),
+        server_name_in_redirect: scope.get(&SERVER_NAME_IN_REDIRECT),
+        log_not_found: scope.get(&LOG_NOT_FOUND),
+        chunked_transfer_encoding: scope.get(&CHUNKED_TRANSFER_ENCODING),
+        msie_padding: scope.get(&MSIE_PADDING),
+        limit_rate: rate(scope.get(&LIMIT_RATE)),
+        limit_rate_after: rate(scope.get(&LIMIT_RATE_AFTER)),
+        add_headers: inherited.add_headers.clone(),
+        add_trailers: inherited.add_trailers.clone(),
+        expires: scope.maybe(&headers::EXPIRES),
+        log_subrequest: scope.get(&LOG_SUBREQUEST),
+        auth_request: auth_request(scope),
+        access: access(scope),
+        access_logs: logs.access_logs(reading, scope),
+        error_logs: logs.error_logs(scope),
+    }
 }

@@ -13,7 +13,6 @@ use crate::read::{
     Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
     seconds, set_once, size,
 };
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::tls::session_cache::{SessionCache, session_cache};
 use crate::value::Located;
@@ -367,63 +366,59 @@ fn verify_client(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Ve
     one_of(&directive.args[0], &choices)
 }
 
-impl Resolver<'_, '_> {
-    pub(crate) fn server_tls(&mut self, scope: &Scope<'_, '_>) -> ServerTls {
-        let chains: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE);
-        let mut keys: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE_KEY);
-        if keys.len() < chains.len() {
-            let chain = &chains[chains.len() - 1];
-            let path = printable(chain.value.as_os_str().as_encoded_bytes());
-            let message =
-                format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
-            self.error(message, chain.span);
-            // Said once is enough: elsewhere the server counts as one that has certificates.
-            keys.extend_from_slice(&chains[keys.len()..]);
-        }
-        let protocols = scope.all(&SSL_PROTOCOLS);
-        let tls = ServerTls {
-            certificates: chains
-                .into_iter()
-                .zip(keys)
-                .map(|(chain, key)| CertificateFiles { chain, key })
-                .collect(),
-            password_file: scope.maybe(&SSL_PASSWORD_FILE),
-            protocols: union(&protocols),
-            ciphers: scope.get(&SSL_CIPHERS),
-            prefer_server_ciphers: scope.get(&SSL_PREFER_SERVER_CIPHERS),
-            ecdh_curves: scope.get(&SSL_ECDH_CURVE),
-            dhparam: scope.maybe(&SSL_DHPARAM),
-            session_cache: scope.get(&SSL_SESSION_CACHE),
-            session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
-            session_tickets: scope.get(&SSL_SESSION_TICKETS),
-            ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
-            reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
-            buffer_size: scope.count(&SSL_BUFFER_SIZE),
-            verify_client: scope.get(&SSL_VERIFY_CLIENT),
-            verify_depth: scope.small(&SSL_VERIFY_DEPTH),
-            client_certificate: scope.maybe(&SSL_CLIENT_CERTIFICATE),
-            trusted_certificate: scope.maybe(&SSL_TRUSTED_CERTIFICATE),
-            crl: scope.maybe(&SSL_CRL),
-        };
-        self.check_client_verification(&tls, scope);
-        tls
+pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> ServerTls {
+    let chains: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE);
+    let mut keys: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE_KEY);
+    if keys.len() < chains.len() {
+        let chain = &chains[chains.len() - 1];
+        let path = printable(chain.value.as_os_str().as_encoded_bytes());
+        let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
+        reading.error(message, chain.span);
+        // Said once is enough: elsewhere the server counts as one that has certificates.
+        keys.extend_from_slice(&chains[keys.len()..]);
     }
+    let protocols = scope.all(&SSL_PROTOCOLS);
+    let tls = ServerTls {
+        certificates: chains
+            .into_iter()
+            .zip(keys)
+            .map(|(chain, key)| CertificateFiles { chain, key })
+            .collect(),
+        password_file: scope.maybe(&SSL_PASSWORD_FILE),
+        protocols: union(&protocols),
+        ciphers: scope.get(&SSL_CIPHERS),
+        prefer_server_ciphers: scope.get(&SSL_PREFER_SERVER_CIPHERS),
+        ecdh_curves: scope.get(&SSL_ECDH_CURVE),
+        dhparam: scope.maybe(&SSL_DHPARAM),
+        session_cache: scope.get(&SSL_SESSION_CACHE),
+        session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
+        session_tickets: scope.get(&SSL_SESSION_TICKETS),
+        ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
+        reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
+        buffer_size: scope.count(&SSL_BUFFER_SIZE),
+        verify_client: scope.get(&SSL_VERIFY_CLIENT),
+        verify_depth: scope.small(&SSL_VERIFY_DEPTH),
+        client_certificate: scope.maybe(&SSL_CLIENT_CERTIFICATE),
+        trusted_certificate: scope.maybe(&SSL_TRUSTED_CERTIFICATE),
+        crl: scope.maybe(&SSL_CRL),
+    };
+    check_client_verification(reading, &tls, scope);
+    tls
+}
 
-    /// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.
-    fn check_client_verification(&mut self, tls: &ServerTls, scope: &Scope<'_, '_>) {
-        let speaks = !tls.certificates.is_empty() || tls.reject_handshake;
-        let verifies = matches!(tls.verify_client, VerifyClient::On | VerifyClient::Optional);
-        let knows = tls.client_certificate.is_some() || tls.trusted_certificate.is_some();
-        if speaks && verifies && !knows {
-            let message =
-                "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
-            let problem = Diagnostic::error(message);
-            let written = scope.written_at(&SSL_VERIFY_CLIENT, self.nowhere);
-            self.reading.report.push(match written {
-                Some(span) => problem.at(span, ""),
-                None => problem,
-            });
-        }
+/// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.
+fn check_client_verification(reading: &mut Reading<'_>, tls: &ServerTls, scope: &Scope<'_, '_>) {
+    let speaks = !tls.certificates.is_empty() || tls.reject_handshake;
+    let verifies = matches!(tls.verify_client, VerifyClient::On | VerifyClient::Optional);
+    let knows = tls.client_certificate.is_some() || tls.trusted_certificate.is_some();
+    if speaks && verifies && !knows {
+        let message = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+        let problem = Diagnostic::error(message);
+        let written = scope.written_at(&SSL_VERIFY_CLIENT, reading.nowhere);
+        reading.report.push(match written {
+            Some(span) => problem.at(span, ""),
+            None => problem,
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod server;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
@@ -10,7 +11,6 @@ use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
 use crate::level::{Level, walk};
 use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
-use crate::resolve::Resolver;
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
@@ -264,11 +264,20 @@ fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
 /// The directives that say how peers are chosen.
 static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDOM];
 
-impl Resolver<'_, '_> {
+/// The groups of all peers that are known so far.
+#[derive(Default)]
+pub(crate) struct Groups {
+    groups: Vec<Upstream>,
+    /// Those of `upstream` blocks by name, in lower case.
+    explicit: HashMap<Vec<u8>, UpstreamId>,
+}
+
+impl Groups {
     /// Takes in every `upstream` block; they may be used before they stand.
-    pub(crate) fn upstream_blocks(&mut self, http: &Level<'_>) {
-        let defaults = default_directives(Context::Upstream, self.nowhere);
-        let defaults = walk(self.reading, &defaults, Context::Upstream, true);
+    pub(crate) fn new(reading: &mut Reading<'_>, http: &Level<'_>) -> Self {
+        let mut groups = Self::default();
+        let defaults = default_directives(reading.registry, Context::Upstream, reading.nowhere);
+        let defaults = walk(reading, &defaults, Context::Upstream, true);
         let outermost = Scope::outermost(&defaults);
         for line in http.lines(&UPSTREAM) {
             let (Some(name), Some(level)) = (line.value.cloned(), line.level) else {
@@ -276,90 +285,36 @@ impl Resolver<'_, '_> {
             };
             let span = line.directive.head();
             let key = name.to_ascii_lowercase();
-            if self.explicit.contains_key(&key) {
-                self.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
+            if groups.explicit.contains_key(&key) {
+                reading.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
                 continue;
             }
-            let upstream = self.upstream(name, level, &outermost.inner(level), span);
-            self.explicit.insert(key, UpstreamId(self.upstreams.len()));
-            self.upstreams.push(upstream);
+            let upstream = upstream(reading, name, level, &outermost.inner(level), span);
+            groups.explicit.insert(key, UpstreamId(groups.groups.len()));
+            groups.groups.push(upstream);
         }
-        self.check_zones(http);
+        check_zones(reading, http);
+        groups
     }
 
-    /// Groups may share a zone, but one must say how large it is.
-    fn check_zones(&mut self, http: &Level<'_>) {
-        let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
-        let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
-        for zone in &zones {
-            let same = |other: &&Zone| other.name.value == zone.name.value;
-            if !zones.iter().filter(same).any(|other| other.sized) {
-                let name = printable(&zone.name.value);
-                let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));
-                let help = "add its size, e.g. `64k`";
-                self.reading.report.push(problem.at(zone.name.span, "").help(help));
-            }
-        }
-    }
-
-    fn upstream(
-        &mut self,
-        name: Box<[u8]>,
-        level: &Level<'_>,
-        scope: &Scope<'_, '_>,
-        span: Span,
-    ) -> Upstream {
-        if !level.has(&SERVER) {
-            let problem = Diagnostic::error("no servers are inside upstream");
-            self.reading.report.push(problem.at(span, "").help("add `server host:port;`"));
-        }
-        let servers: Vec<UpstreamServer> = level.values(&SERVER).collect();
-        if !servers.is_empty() && servers.iter().all(|server| server.backup) {
-            self.error(format!("no servers in upstream \"{}\"", printable(&name)), span);
-        }
-        Upstream {
-            name,
-            explicit: true,
-            servers,
-            balance: self.balance(level),
-            keepalive: scope.count(&KEEPALIVE),
-            keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
-            keepalive_time: scope.get(&KEEPALIVE_TIME),
-            keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
-        }
-    }
-
-    fn balance(&mut self, level: &Level<'_>) -> Balance {
-        let mut balance = Balance::RoundRobin;
-        let mut chosen = false;
-        for entry in level.entries() {
-            if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
-                if std::mem::replace(&mut chosen, true) {
-                    let problem = Diagnostic::warning("load balancing method redefined");
-                    let problem = problem.at(line.directive.head(), "this one applies");
-                    self.reading.report.push(problem);
-                }
-                balance = line.value.cloned().unwrap_or(balance);
-            } else if let Some(line) = entry.of(&SERVER)
-                && !matches!(balance, Balance::RoundRobin | Balance::LeastConn)
-            {
-                let backup = line.directive.args.iter().find(|word| word.is("backup"));
-                if let Some(word) = backup {
-                    let message = "balancing method does not support parameter \"backup\"";
-                    self.error(message, word.span);
-                }
-            }
-        }
-        balance
+    /// All groups, by number.
+    pub(crate) fn into_upstreams(self) -> Vec<Upstream> {
+        self.groups
     }
 
     /// The group for the host of a URL.
-    pub(crate) fn upstream_for(&mut self, url: &UpstreamUrl, span: Span) -> Option<UpstreamId> {
+    pub(crate) fn group_for(
+        &mut self,
+        reading: &mut Reading<'_>,
+        url: &UpstreamUrl,
+        span: Span,
+    ) -> Option<UpstreamId> {
         let endpoint = &url.endpoint;
         if let Some(id) = self.explicit.get(&endpoint.host_text.to_ascii_lowercase()) {
             if endpoint.port.is_some() {
                 let name = printable(&endpoint.host_text);
-                self.error(format!("upstream \"{name}\" may not have port {}", url.port()), span);
+                reading
+                    .error(format!("upstream \"{name}\" may not have port {}", url.port()), span);
                 return None;
             }
             return Some(*id);
@@ -367,30 +322,97 @@ impl Resolver<'_, '_> {
         let name = url.group_name();
         let same =
             |upstream: &Upstream| !upstream.explicit && upstream.name.eq_ignore_ascii_case(&name);
-        if let Some(index) = self.upstreams.iter().position(same) {
+        if let Some(index) = self.groups.iter().position(same) {
             return Some(UpstreamId(index));
         }
-        self.implicit_upstream(name.into(), url, span)
+        self.add_implicit(reading, name.into(), url, span)
     }
 
-    fn implicit_upstream(
+    fn add_implicit(
         &mut self,
+        reading: &mut Reading<'_>,
         name: Box<[u8]>,
         url: &UpstreamUrl,
         span: Span,
     ) -> Option<UpstreamId> {
-        let addresses = match self.reading.addresses(&url.endpoint, url.port()) {
+        let addresses = match reading.addresses(&url.endpoint, url.port()) {
             Ok(addresses) => addresses,
             Err(error) => {
                 let host = printable(&url.endpoint.host_text);
                 let problem = Diagnostic::error(format!("host not found in upstream \"{host}\""));
                 let help = "is the name right, and is there an `upstream` block of this name?";
                 let problem = problem.at(span, "").note(error.to_string()).help(help);
-                self.reading.report.push(problem);
+                reading.report.push(problem);
                 return None;
             }
         };
-        self.upstreams.push(Upstream::implicit(name, addresses));
-        Some(UpstreamId(self.upstreams.len() - 1))
+        self.groups.push(Upstream::implicit(name, addresses));
+        Some(UpstreamId(self.groups.len() - 1))
     }
+}
+
+/// Groups may share a zone, but one must say how large it is.
+fn check_zones(reading: &mut Reading<'_>, http: &Level<'_>) {
+    let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
+    let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+    for zone in &zones {
+        let same = |other: &&Zone| other.name.value == zone.name.value;
+        if !zones.iter().filter(same).any(|other| other.sized) {
+            let name = printable(&zone.name.value);
+            let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));
+            let help = "add its size, e.g. `64k`";
+            reading.report.push(problem.at(zone.name.span, "").help(help));
+        }
+    }
+}
+
+fn upstream(
+    reading: &mut Reading<'_>,
+    name: Box<[u8]>,
+    level: &Level<'_>,
+    scope: &Scope<'_, '_>,
+    span: Span,
+) -> Upstream {
+    if !level.has(&SERVER) {
+        let problem = Diagnostic::error("no servers are inside upstream");
+        reading.report.push(problem.at(span, "").help("add `server host:port;`"));
+    }
+    let servers: Vec<UpstreamServer> = level.values(&SERVER).collect();
+    if !servers.is_empty() && servers.iter().all(|server| server.backup) {
+        reading.error(format!("no servers in upstream \"{}\"", printable(&name)), span);
+    }
+    Upstream {
+        name,
+        explicit: true,
+        servers,
+        balance: balance(reading, level),
+        keepalive: scope.count(&KEEPALIVE),
+        keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
+        keepalive_time: scope.get(&KEEPALIVE_TIME),
+        keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
+    }
+}
+
+fn balance(reading: &mut Reading<'_>, level: &Level<'_>) -> Balance {
+    let mut balance = Balance::RoundRobin;
+    let mut chosen = false;
+    for entry in level.entries() {
+        if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
+            if std::mem::replace(&mut chosen, true) {
+                let problem = Diagnostic::warning("load balancing method redefined");
+                let problem = problem.at(line.directive.head(), "this one applies");
+                reading.report.push(problem);
+            }
+            balance = line.value.cloned().unwrap_or(balance);
+        } else if let Some(line) = entry.of(&SERVER)
+            && !matches!(balance, Balance::RoundRobin | Balance::LeastConn)
+        {
+            let backup = line.directive.args.iter().find(|word| word.is("backup"));
+            if let Some(word) = backup {
+                let message = "balancing method does not support parameter \"backup\"";
+                reading.error(message, word.span);
+            }
+        }
+    }
+    balance
 }

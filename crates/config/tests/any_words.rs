@@ -3,9 +3,10 @@
 
 use std::io;
 
-use wssgate_config::directive::{Arity, Braces, Context, Row, rows};
+use wssgate_config::directive::{Arity, Braces, Context, Row};
 use wssgate_config::load;
 use wssgate_config::load::LoadOptions;
+use wssgate_config::registry::rows;
 
 const WORDS: &[&str] = &[
     "on",

@@ -6,7 +6,6 @@ use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::proxy::redirect::{Pattern, pattern};
 use crate::read::{Reading, Reads, directive_problem, invalid_parameter};
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 
@@ -118,22 +117,20 @@ fn cookie_flags(
     Ok(Some(CookieFlags { cookie, flags: flags? }))
 }
 
-impl Resolver<'_, '_> {
-    /// The rules of a `proxy_cookie_…` directive, which `off` must be the only one of.
-    pub(crate) fn cookie_rules<T: Clone + 'static>(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        row: &'static Directive<CookieDraft<T>>,
-    ) -> Vec<T> {
-        let Some(level) = scope.nearest(&[row]) else {
-            return Vec::new();
-        };
-        let drafts: Vec<CookieDraft<T>> = level.values(row).collect();
-        if drafts.len() > 1 && drafts.iter().any(Option::is_none) {
-            let second = level.lines(row).nth(1);
-            let span = second.map_or(self.nowhere, |line| line.directive.head());
-            self.error(format!("\"{}\" directive is duplicate", row.name), span);
-        }
-        drafts.into_iter().flatten().collect()
+/// The rules of a `proxy_cookie_…` directive, which `off` must be the only one of.
+pub(crate) fn cookie_rules<T: Clone + 'static>(
+    reading: &mut Reading<'_>,
+    scope: &Scope<'_, '_>,
+    row: &'static Directive<CookieDraft<T>>,
+) -> Vec<T> {
+    let Some(level) = scope.nearest(&[row]) else {
+        return Vec::new();
+    };
+    let drafts: Vec<CookieDraft<T>> = level.values(row).collect();
+    if drafts.len() > 1 && drafts.iter().any(Option::is_none) {
+        let second = level.lines(row).nth(1);
+        let span = second.map_or(reading.nowhere, |line| line.directive.head());
+        reading.error(format!("\"{}\" directive is duplicate", row.name), span);
     }
+    drafts.into_iter().flatten().collect()
 }

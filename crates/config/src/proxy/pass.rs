@@ -4,12 +4,10 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, L, LI, X};
-use crate::location::{Content, LocationKind, Position};
 use crate::read::{Reading, Reads, has_variables};
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
-use crate::upstream::UpstreamId;
+use crate::upstream::{Groups, UpstreamId};
 use crate::value::{UpstreamUrl, UrlError};
 
 /// The rows.
@@ -82,48 +80,44 @@ fn proxy_pass(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
     Ok(PassDraft::Fixed { url, text: word.value.clone(), span: word.span })
 }
 
-impl Resolver<'_, '_> {
-    /// The `proxy_pass` written on this level.
-    pub(crate) fn own_pass(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        position: &Position,
-    ) -> Option<ProxyPass> {
-        match scope.level.last(&PROXY_PASS)? {
-            PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
-            PassDraft::Fixed { url, span, .. } => {
-                let upstream = self.upstream_for(&url, span);
-                let plain = matches!(
-                    position.kind,
-                    LocationKind::Exact | LocationKind::Prefix | LocationKind::PrefixFinal
-                );
-                if !plain && !url.endpoint.uri.is_empty() {
-                    let message = "\"proxy_pass\" cannot have URI part in location given by regular \
-                        expression, or inside named location, or inside \"if\" statement, or inside \
-                        \"limit_except\" block";
-                    let problem = Diagnostic::error(message).at(span, "");
-                    let help = "leave out everything from the `/` behind the host on";
-                    self.reading.report.push(problem.help(help));
-                }
-                let (host, port) = url.host_and_port();
-                Some(ProxyPass::Fixed(FixedPass {
-                    tls: url.tls,
-                    upstream: upstream?,
-                    host: host.into(),
-                    port: port.into(),
-                    uri: Some(url.endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
-                    location_prefix: if plain { position.name.clone() } else { Box::default() },
-                }))
+/// The `proxy_pass` written on this level. `prefix` is what the location's name matches as a path; a location of any
+/// other kind has none.
+pub(crate) fn own_pass(
+    reading: &mut Reading<'_>,
+    groups: &mut Groups,
+    scope: &Scope<'_, '_>,
+    prefix: Option<&[u8]>,
+) -> Option<ProxyPass> {
+    match scope.level.last(&PROXY_PASS)? {
+        PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
+        PassDraft::Fixed { url, span, .. } => {
+            let upstream = groups.group_for(reading, &url, span);
+            if prefix.is_none() && !url.endpoint.uri.is_empty() {
+                let message = "\"proxy_pass\" cannot have URI part in location given by regular \
+                    expression, or inside named location, or inside \"if\" statement, or inside \
+                    \"limit_except\" block";
+                let problem = Diagnostic::error(message).at(span, "");
+                let help = "leave out everything from the `/` behind the host on";
+                reading.report.push(problem.help(help));
             }
+            let (host, port) = url.host_and_port();
+            Some(ProxyPass::Fixed(FixedPass {
+                tls: url.tls,
+                upstream: upstream?,
+                host: host.into(),
+                port: port.into(),
+                uri: Some(url.endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
+                location_prefix: prefix.unwrap_or_default().into(),
+            }))
         }
     }
 }
 
 /// Whether TLS may be spoken to the upstream.
-pub(crate) fn uses_tls(content: &Content) -> bool {
-    match content {
-        Content::Proxy(ProxyPass::Fixed(pass)) => pass.tls,
-        Content::Proxy(ProxyPass::Variable(_)) => true,
-        _ => false,
+pub(crate) fn uses_tls(pass: Option<&ProxyPass>) -> bool {
+    match pass {
+        Some(ProxyPass::Fixed(pass)) => pass.tls,
+        Some(ProxyPass::Variable(_)) => true,
+        None => false,
     }
 }

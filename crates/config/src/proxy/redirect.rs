@@ -4,11 +4,9 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::location::Position;
 use crate::proxy::pass::{self, PassDraft};
 use crate::read::{Reading, Reads, invalid_parameter};
 use crate::regex::Regex;
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 
@@ -110,83 +108,80 @@ impl Redirects {
     }
 }
 
-impl Resolver<'_, '_> {
-    /// The `proxy_redirect` rules that apply on a level, given those of the outer one.
-    pub(crate) fn redirects(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        outer: &Redirects,
-        position: &Position,
-    ) -> Redirects {
-        let default = own_default(scope, position);
-        let mut own: Vec<ProxyRedirect> = Vec::new();
-        let mut off = false;
-        for line in scope.level.lines(&PROXY_REDIRECT) {
-            let written = line.directive;
-            let duplicate = match line.value {
-                Some(RedirectDraft::Off(span)) => {
-                    let duplicate = off || !own.is_empty();
-                    off = true;
-                    duplicate.then_some(*span)
-                }
-                Some(RedirectDraft::Default(span)) => {
-                    own.extend(self.explicit_default(scope, written, &default, *span));
-                    off.then_some(*span)
-                }
-                Some(RedirectDraft::Rule(rule)) => {
-                    own.push(rule.clone());
-                    off.then(|| written.head())
-                }
-                None => None,
-            };
-            if let Some(span) = duplicate {
-                self.error("\"proxy_redirect\" directive is duplicate", span);
+/// The `proxy_redirect` rules that apply on a level, given those of the outer one; `name` is the location's.
+pub(crate) fn redirects(
+    reading: &mut Reading<'_>,
+    scope: &Scope<'_, '_>,
+    outer: &Redirects,
+    name: &[u8],
+) -> Redirects {
+    let default = own_default(scope, name);
+    let mut own: Vec<ProxyRedirect> = Vec::new();
+    let mut off = false;
+    for line in scope.level.lines(&PROXY_REDIRECT) {
+        let written = line.directive;
+        let duplicate = match line.value {
+            Some(RedirectDraft::Off(span)) => {
+                let duplicate = off || !own.is_empty();
+                off = true;
+                duplicate.then_some(*span)
             }
-        }
-        let said = scope.level.has(&PROXY_REDIRECT);
-        let on = if said { !off } else { outer.on };
-        let mut rules = Some(own).filter(|own| !own.is_empty());
-        if on && rules.is_none() {
-            rules = outer.rules.clone().or_else(|| default.map(|rule| vec![rule]));
-        }
-        Redirects { on, rules }
-    }
-
-    fn explicit_default(
-        &mut self,
-        scope: &Scope<'_, '_>,
-        written: &syntax::Directive,
-        default: &Option<ProxyRedirect>,
-        span: Span,
-    ) -> Option<ProxyRedirect> {
-        let pass = scope.level.lines(&pass::PROXY_PASS).next();
-        let message = match pass.and_then(|pass| Some((pass.value?, pass.directive.span))) {
-            Some((PassDraft::Variable(_), _)) => {
-                "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables"
+            Some(RedirectDraft::Default(span)) => {
+                own.extend(explicit_default(reading, scope, written, &default, *span));
+                off.then_some(*span)
             }
-            Some((PassDraft::Fixed { .. }, pass_span))
-                if pass_span.file != written.span.file || pass_span.start < written.span.start =>
-            {
-                return default.clone();
+            Some(RedirectDraft::Rule(rule)) => {
+                own.push(rule.clone());
+                off.then(|| written.head())
             }
-            _ => "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
+            None => None,
         };
-        self.error(message, span);
-        None
+        if let Some(span) = duplicate {
+            reading.error("\"proxy_redirect\" directive is duplicate", span);
+        }
     }
+    let said = scope.level.has(&PROXY_REDIRECT);
+    let on = if said { !off } else { outer.on };
+    let mut rules = Some(own).filter(|own| !own.is_empty());
+    if on && rules.is_none() {
+        rules = outer.rules.clone().or_else(|| default.map(|rule| vec![rule]));
+    }
+    Redirects { on, rules }
+}
+
+fn explicit_default(
+    reading: &mut Reading<'_>,
+    scope: &Scope<'_, '_>,
+    written: &syntax::Directive,
+    default: &Option<ProxyRedirect>,
+    span: Span,
+) -> Option<ProxyRedirect> {
+    let pass = scope.level.lines(&pass::PROXY_PASS).next();
+    let message = match pass.and_then(|pass| Some((pass.value?, pass.directive.span))) {
+        Some((PassDraft::Variable(_), _)) => {
+            "\"proxy_redirect default\" cannot be used with \"proxy_pass\" directive with variables"
+        }
+        Some((PassDraft::Fixed { .. }, pass_span))
+            if pass_span.file != written.span.file || pass_span.start < written.span.start =>
+        {
+            return default.clone();
+        }
+        _ => "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
+    };
+    reading.error(message, span);
+    None
 }
 
 /// What `proxy_redirect default` means on a level that has a `proxy_pass` without variables.
-fn own_default(scope: &Scope<'_, '_>, position: &Position) -> Option<ProxyRedirect> {
+fn own_default(scope: &Scope<'_, '_>, name: &[u8]) -> Option<ProxyRedirect> {
     match scope.level.last(&pass::PROXY_PASS)? {
         PassDraft::Variable(_) => None,
         PassDraft::Fixed { url, text, .. } if url.endpoint.uri.is_empty() => {
             let from = [&text[..], b"/"].concat();
             Some(ProxyRedirect::Prefix { from: Template::text(from), to: Template::text(*b"/") })
         }
-        PassDraft::Fixed { text, .. } => Some(ProxyRedirect::Prefix {
-            from: Template::text(text),
-            to: Template::text(position.name.clone()),
-        }),
+        PassDraft::Fixed { text, .. } => {
+            Some(ProxyRedirect::Prefix { from: Template::text(text), to: Template::text(name) })
+        }
     }
 }

@@ -7,7 +7,6 @@ use wssgate_syntax as syntax;
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::read::{Reading, Reads, conf_path, flag, located_text, number, template};
-use crate::resolve::Resolver;
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::tls::{TlsProtocols, key_file, protocols, union};
@@ -181,35 +180,33 @@ fn own_key_file(
     key_file(reading, directive).map(Some)
 }
 
-impl Resolver<'_, '_> {
-    pub(crate) fn proxy_tls(&mut self, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
-        let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
-        let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
-        if let (true, Some(certificate), None) = (used, &certificate, &key) {
-            let path = certificate.value.display();
-            let message =
-                format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
-            self.error(message, certificate.span);
-        }
-        let verify: bool = scope.get(&PROXY_SSL_VERIFY);
-        let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
-        if used && verify && trusted_certificate.is_none() {
-            let message = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
-            let written = scope.written_at(&PROXY_SSL_VERIFY, self.nowhere);
-            self.error(message, written.unwrap_or(self.nowhere));
-        }
-        ProxyTls {
-            server_name: scope.get(&PROXY_SSL_SERVER_NAME),
-            name: scope.maybe(&PROXY_SSL_NAME),
-            verify,
-            verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
-            trusted_certificate,
-            crl: scope.maybe(&PROXY_SSL_CRL),
-            certificate: certificate.zip(key),
-            password_file: scope.maybe(&PROXY_SSL_PASSWORD_FILE),
-            protocols: union(&scope.all(&PROXY_SSL_PROTOCOLS)),
-            ciphers: scope.get(&PROXY_SSL_CIPHERS),
-            session_reuse: scope.get(&PROXY_SSL_SESSION_REUSE),
-        }
+pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
+    let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
+    let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
+    if let (true, Some(certificate), None) = (used, &certificate, &key) {
+        let path = certificate.value.display();
+        let message =
+            format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
+        reading.error(message, certificate.span);
+    }
+    let verify: bool = scope.get(&PROXY_SSL_VERIFY);
+    let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
+    if used && verify && trusted_certificate.is_none() {
+        let message = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
+        let written = scope.written_at(&PROXY_SSL_VERIFY, reading.nowhere);
+        reading.error(message, written.unwrap_or(reading.nowhere));
+    }
+    ProxyTls {
+        server_name: scope.get(&PROXY_SSL_SERVER_NAME),
+        name: scope.maybe(&PROXY_SSL_NAME),
+        verify,
+        verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
+        trusted_certificate,
+        crl: scope.maybe(&PROXY_SSL_CRL),
+        certificate: certificate.zip(key),
+        password_file: scope.maybe(&PROXY_SSL_PASSWORD_FILE),
+        protocols: union(&scope.all(&PROXY_SSL_PROTOCOLS)),
+        ciphers: scope.get(&PROXY_SSL_CIPHERS),
+        session_reuse: scope.get(&PROXY_SSL_SESSION_REUSE),
     }
 }
