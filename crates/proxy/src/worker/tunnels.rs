@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use slab::Slab;
-use wssgate_relay::{EndCause, Totals, TunnelEnd, spare};
+use wssgate_relay::{EndCause, Totals, TunnelEnd, reclaim};
 
 use crate::tunnel::Tunnel;
 
@@ -12,7 +12,7 @@ use crate::tunnel::Tunnel;
 #[derive(Default)]
 pub(super) struct Tunnels {
     carried: RefCell<Slab<Tunnel>>,
-    /// Removed from it, for [`spare::shrink`].
+    /// Removed from it, for [`reclaim::shrink`].
     removed: Cell<usize>,
 }
 
@@ -43,7 +43,7 @@ impl Tunnels {
         let mut carried = self.carried.borrow_mut();
         let tunnel = carried.try_remove(key)?;
         let mut removed = self.removed.get();
-        spare::shrink(&mut carried, &mut removed);
+        reclaim::shrink(&mut carried, &mut removed);
         self.removed.set(removed);
         Some(tunnel)
     }

@@ -1,6 +1,7 @@
 //! What a drain and a stop leave of a WebSocket.
 
-use wssgate_records::testing::{SUITES, Session, We, session};
+use wssgate_records::Role;
+use wssgate_records::testing::{SUITES, Session, session};
 use wssgate_ws::conversation::CLOSING_MS;
 
 use super::bounds::narrow;
@@ -149,7 +150,7 @@ fn a_drain_waits_for_what_is_unsent() {
 fn a_drain_is_heard_inside_of_tls() {
     for suite in [SUITES[0], SUITES[3]] {
         let mut rig = Rig::new();
-        let Session { keys, peer, .. } = session(suite, We::AreServer);
+        let Session { keys, peer, .. } = session(suite, Role::Server);
         let (client, mut upstream) = rig.hand_over(|handover| {
             handover.protocol = Protocol::WebSocket(Extensions::NONE);
             handover.client.tls = LegTls::Keys(Box::new(keys));
