@@ -60,7 +60,7 @@ fuzz_target!(|input: (u8, u8, Vec<(u8, u16, &[u8])>)| {
             break;
         }
         if cut % 2 == 1 {
-            opener.rest();
+            opener.compact();
         }
     }
     assert!(opened == stream.honest, "{} opened, {} honest", opened.len(), stream.honest.len());

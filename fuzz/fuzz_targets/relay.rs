@@ -168,7 +168,7 @@ impl Dialogue {
     /// both sides finish what they say.
     fn drain(mut self, extensions: Option<Extensions>, goes_on: bool) {
         self.relay.step(Duration::ZERO, TICK).expect("the relay goes on");
-        self.relay.drain();
+        self.relay.drain(TICKET);
         if goes_on {
             self.client.say(&[0x88, 0x80, 1, 2, 3, 4]);
             self.upstream.say(&[0x88, 0]);

@@ -200,7 +200,7 @@ impl Records {
     }
 
     /// Drops the expanded keys; the next record makes them anew (about 0.1 µs).
-    pub fn rest(&mut self) {
+    pub fn compact(&mut self) {
         self.tx.cipher = None;
         self.rx.cipher = None;
     }

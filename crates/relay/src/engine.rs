@@ -155,7 +155,7 @@ impl Engine {
         let now_ms = millis(now);
         self.read_commands(now_ms);
         self.close(Selection::All, EndCause::Stopped, now_ms);
-        self.tell();
+        self.report();
     }
 
     /// Waits for something to do, at most `limit`.
@@ -178,7 +178,7 @@ impl Engine {
         self.compact(now_ms);
         if !self.ended.is_empty() && self.report_at_ms <= now_ms {
             self.report_at_ms = now_ms + REPORT_PAUSE_MS;
-            self.tell();
+            self.report();
         }
     }
 
@@ -456,7 +456,7 @@ impl Engine {
         self.ended.push((ticket, end));
     }
 
-    fn tell(&mut self) {
+    fn report(&mut self) {
         // A new list, for this one may be as long as there were tunnels.
         for (ticket, end) in std::mem::take(&mut self.ended) {
             self.shared.live.fetch_sub(1, Ordering::Relaxed);

@@ -38,9 +38,9 @@ impl Stepper {
         self.handle.wake();
     }
 
-    /// Ends every tunnel as a drain does, with the next step.
-    pub fn drain(&self) {
-        let _ = self.handle.close(Selection::All, EndCause::Drained);
+    /// Drains the tunnel with this ticket from the next step on.
+    pub fn drain(&self, ticket: u64) {
+        let _ = self.handle.close(Selection::Ticket(ticket), EndCause::Drained);
     }
 
     /// Waits at most `wait` for something to do and does it, when `passed` more has passed of a time that

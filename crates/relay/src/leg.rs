@@ -155,8 +155,8 @@ impl Leg {
     }
 
     /// Drops the expanded keys until they are needed again.
-    pub(crate) fn rest(&mut self) {
-        self.protection.rest();
+    pub(crate) fn compact(&mut self) {
+        self.protection.compact();
     }
 
     /// How many bytes of the front of a record wait for what is read next.

@@ -108,15 +108,15 @@ impl Protection {
         }
     }
 
-    /// Whether expanded keys are held that [`Self::rest`] would drop.
+    /// Whether expanded keys are held that [`Self::compact`] would drop.
     pub(crate) fn has_expanded_keys(&self) -> bool {
         matches!(self, Self::Keys(records) if records.has_expanded_keys())
     }
 
     /// Drops expanded keys until they are needed again.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn compact(&mut self) {
         if let Self::Keys(records) = self {
-            records.rest();
+            records.compact();
         }
     }
 }

@@ -481,8 +481,8 @@ impl Tunnel {
     pub(crate) fn compact_if_idle(&mut self, before_ms: u64) -> bool {
         let idle = self.active_ms <= before_ms;
         if idle {
-            self.client.rest();
-            self.upstream.rest();
+            self.client.compact();
+            self.upstream.compact();
         }
         idle
     }
