@@ -85,7 +85,8 @@ pub(crate) const ROWS: &[Row] = &[
         M,
         Exactly(1),
         "",
-        "Ends connections of an old configuration after this long.",
+        "Ends connections of an old configuration after this long; a WebSocket is closed with 1001 \
+         between two frames and has a second to answer.",
         duration,
     ),
     works("working_directory", M, Exactly(1), "", "Changes to this directory.", prefix_path),
