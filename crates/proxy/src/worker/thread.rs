@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
-use wssgate_relay::spare::Trimming;
+use wssgate_relay::reclaim::Trimming;
 use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
 use wssgate_sys::privileges;
 
