@@ -6,7 +6,9 @@ use bytes::BytesMut;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use wssgate_http1::{Limits, RequestParser, ResponseParser};
-use wssgate_ws::{Counts, Extensions, FrameHeader, Opcode, Side, Tracker, mask};
+use wssgate_ws::{
+    Conversation, Counts, Extensions, FrameHeader, Opcode, Side, Tracker, Verdict, mask,
+};
 
 fn main() {
     divan::main();
@@ -38,6 +40,21 @@ fn track_frames(bencher: Bencher<'_, '_>, payload_len: usize) {
         }
     });
     assert_eq!(tracker.broken(), None);
+}
+
+/// The same, as a tunnel has them judged.
+#[divan::bench(args = [125, 4 << 10, 1 << 20])]
+fn follow_conversation(bencher: Bencher<'_, '_>, payload_len: usize) {
+    const MESSAGES: usize = 64;
+    let stream = frame(payload_len).repeat(MESSAGES);
+    let mut conversation = Conversation::new(Extensions::default());
+    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+        for read in black_box(&stream).chunks(64 << 10) {
+            let verdict = black_box(conversation.on_bytes(Side::Client, read));
+            assert_eq!(verdict, Verdict::Pass);
+        }
+    });
+    assert_eq!(conversation.broken(Side::Client), None);
 }
 
 #[divan::bench(args = [125, 16 << 10])]

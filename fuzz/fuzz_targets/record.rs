@@ -6,12 +6,12 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use wssgate_records::fuzz::{Forger, Opener};
-use wssgate_records::testing::{SUITES, We, session};
+use wssgate_records::testing::{SUITES, session};
 use wssgate_records::{Role, TlsKeys};
 
 /// One connection for every suite and role; its keys are used again and again.
 static KEYS: LazyLock<Vec<(TlsKeys, Role)>> = LazyLock::new(|| {
-    let roles = [(We::AreServer, Role::Client), (We::AreClient, Role::Server)];
+    let roles = [(Role::Server, Role::Client), (Role::Client, Role::Server)];
     SUITES
         .into_iter()
         .flat_map(|suite| roles.map(|(we, peer)| (session(suite, we).keys, peer)))
@@ -60,7 +60,7 @@ fuzz_target!(|input: (u8, u8, Vec<(u8, u16, &[u8])>)| {
             break;
         }
         if cut % 2 == 1 {
-            opener.rest();
+            opener.compact();
         }
     }
     assert!(opened == stream.honest, "{} opened, {} honest", opened.len(), stream.honest.len());

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use rustls::Connection;
 use socket2::SockRef;
-use wssgate_records::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::Role;
+use wssgate_records::testing::{SUITES, Session, connections, session};
 use wssgate_relay::fuzz::Stepper;
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
 use wssgate_ws::{CloseCode, Counts, Extensions};
@@ -167,7 +168,7 @@ impl Dialogue {
     /// both sides finish what they say.
     fn drain(mut self, extensions: Option<Extensions>, goes_on: bool) {
         self.relay.step(Duration::ZERO, TICK).expect("the relay goes on");
-        self.relay.drain();
+        self.relay.drain(TICKET);
         if goes_on {
             self.client.say(&[0x88, 0x80, 1, 2, 3, 4]);
             self.upstream.say(&[0x88, 0]);
@@ -284,17 +285,17 @@ impl Peer {
     fn new(choice: u8, side: Side) -> (Self, Leg) {
         let (socket, near) = socket_pair(choice & 0xc0 == 0xc0, choice & 0xc0 == 0x80);
         let suite = SUITES[usize::from(choice % 64 / 3) % SUITES.len()];
-        let we = if side == Side::Client { We::AreServer } else { We::AreClient };
+        let ours = if side == Side::Client { Role::Server } else { Role::Client };
         let (protection, tls, pending) = match choice % 3 {
             0 => (LegTls::Plain, None, Vec::new()),
             1 => {
-                let Session { keys, peer, tickets } = session(suite, we);
+                let Session { keys, peer, tickets } = session(suite, ours);
                 (LegTls::Keys(Box::new(keys)), Some(peer), tickets)
             }
             _ => {
                 let (server, client) = connections(suite);
                 let (ours, theirs) =
-                    if we == We::AreServer { (server, client) } else { (client, server) };
+                    if ours == Role::Server { (server, client) } else { (client, server) };
                 (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
             }
         };

@@ -143,7 +143,8 @@ pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
     name: "worker_shutdown_timeout",
     contexts: M,
     arity: Exactly(1),
-    doc: "Ends connections of an old configuration after this long.",
+    doc: "Ends connections of an old configuration after this long; a WebSocket is closed with 1001 \
+          between two frames and has a second to answer.",
     ..Directive::once(duration)
 };
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod access_log;
 pub mod body;
+pub mod ending;
 pub(crate) mod headers;
 pub mod outlet;
 pub(crate) mod path;

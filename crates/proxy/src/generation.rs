@@ -103,7 +103,8 @@ impl Generation {
         body_directories(&config, owner.as_ref(), &mut report);
         let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
-        let upstreams = config.http.as_ref().map(|http| groups(http, inherited, workers));
+        let upstreams =
+            config.http.as_ref().map(|http| groups(&http.upstreams, inherited, workers));
         let upstreams = upstreams.unwrap_or_default();
         let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {

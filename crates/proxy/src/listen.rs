@@ -7,7 +7,6 @@
 mod client;
 mod stream;
 
-use std::fmt::{self, Display};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -35,7 +34,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 /// An address that could not be listened on, in nginx's words.
 #[derive(Debug, Error)]
-#[error("{} {} failed ({})", call_to(refused.call), address_text(address), crate::errno_text(&refused.source))]
+#[error("{} {address} failed ({})", call_to(refused.call), crate::errno_text(&refused.source))]
 pub struct ListenError {
     /// Where.
     pub address: ListenAddr,
@@ -52,14 +51,6 @@ impl ListenError {
     pub fn in_use(&self) -> bool {
         self.refused.source.kind() == io::ErrorKind::AddrInUse
     }
-}
-
-/// An address as nginx writes it: `0.0.0.0:80`, `[::]:80`, `unix:/path`.
-pub fn address_text(address: &ListenAddr) -> impl Display {
-    fmt::from_fn(move |f| match address {
-        ListenAddr::Ip(address) => address.fmt(f),
-        ListenAddr::Unix(path) => write!(f, "unix:{}", path.display()),
-    })
 }
 
 /// The sockets of one address.

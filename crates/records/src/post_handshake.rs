@@ -22,9 +22,9 @@ pub(crate) fn key_update(request: bool) -> [u8; HEADER + 1] {
     [KEY_UPDATE, 0, 0, 1, u8::from(request)]
 }
 
-/// What a fragment said.
+/// What a fragment has completed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Message {
     Nothing,
     /// The peer has changed its key, and may want us to.
     KeyUpdate {
@@ -57,7 +57,7 @@ impl PostHandshake {
     }
 
     /// Reads the content of one record.
-    pub(crate) fn on_fragment(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
+    pub(crate) fn on_fragment(&mut self, fragment: &[u8]) -> Result<Message, TlsFault> {
         if fragment.is_empty() {
             // RFC 8446 §5.1 forbids fragments of zero length.
             return Err(TlsFault::UnexpectedMessage);
@@ -68,7 +68,7 @@ impl PostHandshake {
         }
     }
 
-    fn on_fragment_13(&mut self, mut rest: &[u8]) -> Result<Said, TlsFault> {
+    fn on_fragment_13(&mut self, mut rest: &[u8]) -> Result<Message, TlsFault> {
         while let Some((&byte, after)) = rest.split_first() {
             if self.skip > 0 {
                 let skipped = self.skip.min(rest.len());
@@ -85,7 +85,7 @@ impl PostHandshake {
                 return self.on_key_update(rest);
             }
         }
-        Ok(Said::Nothing)
+        Ok(Message::Nothing)
     }
 
     fn on_header(&mut self) -> Result<(), TlsFault> {
@@ -106,20 +106,20 @@ impl PostHandshake {
         }
     }
 
-    fn on_key_update(&mut self, behind: &[u8]) -> Result<Said, TlsFault> {
+    fn on_key_update(&mut self, behind: &[u8]) -> Result<Message, TlsFault> {
         // RFC 8446 §5.1: what stands before a change of keys ends with its record.
         if !behind.is_empty() {
             return Err(TlsFault::UnexpectedMessage);
         }
         self.front_len = 0;
         match self.front[HEADER] {
-            0 => Ok(Said::KeyUpdate { requested: false }),
-            1 => Ok(Said::KeyUpdate { requested: true }),
+            0 => Ok(Message::KeyUpdate { requested: false }),
+            1 => Ok(Message::KeyUpdate { requested: true }),
             _ => Err(TlsFault::IllegalParameter),
         }
     }
 
-    fn on_fragment_12(&mut self, fragment: &[u8]) -> Result<Said, TlsFault> {
+    fn on_fragment_12(&mut self, fragment: &[u8]) -> Result<Message, TlsFault> {
         let asks = match self.peer {
             Role::Client => CLIENT_HELLO,
             Role::Server => HELLO_REQUEST,
@@ -134,6 +134,6 @@ impl PostHandshake {
             return Err(TlsFault::UnexpectedMessage);
         }
         self.renegotiated = true;
-        Ok(Said::Nothing)
+        Ok(Message::Nothing)
     }
 }

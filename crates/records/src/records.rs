@@ -10,7 +10,7 @@ use std::fmt;
 use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
-use crate::post_handshake::{self, PostHandshake, Said};
+use crate::post_handshake::{self, Message, PostHandshake};
 use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 
 #[cfg(feature = "fuzz")]
@@ -84,8 +84,8 @@ pub enum TlsFault {
     /// The peer gave up, with this alert.
     #[error("the peer sent alert {0}")]
     Alert(u8),
-    /// The keys are worn out and TLS 1.2 has no way to change them.
-    #[error("the keys are worn out")]
+    /// The keys are exhausted and TLS 1.2 has no way to change them.
+    #[error("the keys are exhausted")]
     KeysExhausted,
 }
 
@@ -119,15 +119,15 @@ pub struct Opened {
 pub struct Records {
     version: TlsVersion,
     aead: Aead,
-    tx: Half,
-    rx: Half,
+    tx: Direction,
+    rx: Direction,
     /// How many records the sending key may seal.
     tx_limit: u64,
     /// How many blocks it has sealed, about; TLS 1.2 only.
     tx_blocks: u64,
     messages: PostHandshake,
     /// The peer asked for a KeyUpdate, which stands before our next data (RFC 8446 §4.6.3).
-    owes_update: bool,
+    update_requested: bool,
     /// Our direction has ended with an alert; nothing may follow.
     closed: bool,
     /// Records in a row without data.
@@ -135,13 +135,13 @@ pub struct Records {
 }
 
 /// One direction.
-struct Half {
+struct Direction {
     keys: DirectionKeys,
     /// The expanded key, about 600 bytes of heap, while the connection is in use.
     cipher: Option<LessSafeKey>,
 }
 
-impl Half {
+impl Direction {
     fn cipher(&mut self, aead: Aead) -> &LessSafeKey {
         self.cipher.get_or_insert_with(|| {
             let algorithm = match aead {
@@ -184,23 +184,23 @@ impl Records {
             aead,
             // What was sealed before is counted as if all records had been full.
             tx_blocks: tx.sequence.saturating_mul(1 << 10),
-            tx: Half { keys: tx.clone(), cipher: None },
-            rx: Half { keys: rx.clone(), cipher: None },
+            tx: Direction { keys: tx.clone(), cipher: None },
+            rx: Direction { keys: rx.clone(), cipher: None },
             tx_limit,
             messages: PostHandshake::new(version, peer),
-            owes_update: false,
+            update_requested: false,
             closed: false,
             idle_records: 0,
         }
     }
 
     /// Whether it holds expanded keys.
-    pub fn is_awake(&self) -> bool {
+    pub fn has_expanded_keys(&self) -> bool {
         self.tx.cipher.is_some() || self.rx.cipher.is_some()
     }
 
     /// Drops the expanded keys; the next record makes them anew (about 0.1 µs).
-    pub fn rest(&mut self) {
+    pub fn compact(&mut self) {
         self.tx.cipher = None;
         self.rx.cipher = None;
     }
@@ -343,10 +343,10 @@ impl Records {
             kind::ALERT => self.on_alert(content),
             kind::HANDSHAKE => {
                 match self.messages.on_fragment(content)? {
-                    Said::Nothing => {}
-                    Said::KeyUpdate { requested } => {
+                    Message::Nothing => {}
+                    Message::KeyUpdate { requested } => {
                         self.rx.update(self.aead);
-                        self.owes_update |= requested;
+                        self.update_requested |= requested;
                     }
                 }
                 Ok(Content::Nothing)
@@ -377,33 +377,33 @@ impl Records {
     ///
     /// With an error nothing was sealed, and only [`Self::close_notify`] may follow.
     pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
-        if self.version == TlsVersion::Tls12 && !self.outlasts(plain.len()) {
+        if self.version == TlsVersion::Tls12 && !self.can_seal(plain.len()) {
             return Err(TlsFault::KeysExhausted);
         }
         let mut used = 0;
         for fragment in plain.chunks(MAX_PLAIN) {
-            used += self.keep_keys_fresh(&mut out[used..]);
+            used += self.update_keys_if_due(&mut out[used..]);
             used += self.seal_record(kind::DATA, fragment, &mut out[used..]);
         }
         Ok(used)
     }
 
-    /// Whether the sending key, which TLS 1.2 cannot change, is good for all of a delivery: its first
+    /// Whether the sending key, which TLS 1.2 cannot change, is good for all of these bytes: the first
     /// records would use up numbers without arriving.
-    fn outlasts(&self, plain_len: usize) -> bool {
+    fn can_seal(&self, plain_len: usize) -> bool {
         let records = plain_len.div_ceil(MAX_PLAIN) as u64;
         let blocks = (sealed_len(plain_len) as u64).div_ceil(16) + records;
-        let worn = self.aead != Aead::ChaCha20Poly1305
+        let exhausted = self.aead != Aead::ChaCha20Poly1305
             && self.tx_blocks.saturating_add(blocks) > AES_GCM_BLOCKS;
         // Two numbers stay for alerts.
-        !worn && self.tx.keys.sequence.saturating_add(records) <= u64::MAX - 2
+        !exhausted && self.tx.keys.sequence.saturating_add(records) <= u64::MAX - 2
     }
 
     /// Before the next data in TLS 1.3: the KeyUpdate that the peer asked for, or that our own use
     /// demands.
-    fn keep_keys_fresh(&mut self, out: &mut [u8]) -> usize {
-        let worn = self.tx.keys.sequence >= self.tx_limit - 1;
-        if self.version == TlsVersion::Tls12 || !worn && !self.owes_update {
+    fn update_keys_if_due(&mut self, out: &mut [u8]) -> usize {
+        let exhausted = self.tx.keys.sequence >= self.tx_limit - 1;
+        if self.version == TlsVersion::Tls12 || !exhausted && !self.update_requested {
             return 0;
         }
         // It asks for none in return: who seals counts (RFC 8446 §5.5), and the answers of a peer that
@@ -411,7 +411,7 @@ impl Records {
         let message = post_handshake::key_update(false);
         let used = self.seal_record(kind::HANDSHAKE, &message, out);
         self.tx.update(self.aead);
-        self.owes_update = false;
+        self.update_requested = false;
         used
     }
 

@@ -76,7 +76,7 @@ fn expand<const N: usize>(aead: Aead, secret: &[u8; 48], label: &[u8], len: usiz
     out
 }
 
-/// The length of the output, as the library wants to hear it.
+/// The length of the output, as the library wants it.
 struct Length(usize);
 
 impl KeyType for Length {

@@ -11,7 +11,7 @@ use rustls::{
     SideData, SupportedCipherSuite,
 };
 
-use crate::{Aead, DirectionKeys, TlsKeys, TlsVersion};
+use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 
 /// Every version with every AEAD.
 pub const SUITES: [CipherSuite; 6] = [
@@ -75,15 +75,6 @@ pub fn configs(
     (Arc::new(server), Arc::new(client))
 }
 
-/// Which end gives its keys away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum We {
-    /// The peer is a client.
-    AreServer,
-    /// The peer is a server.
-    AreClient,
-}
-
 /// One end by keys alone, the other still in rustls.
 pub struct Session {
     /// Ours.
@@ -94,8 +85,8 @@ pub struct Session {
     pub tickets: Vec<u8>,
 }
 
-/// Shakes hands in memory.
-pub fn session(suite: CipherSuite, we: We) -> Session {
+/// Shakes hands in memory; `ours` is the end that gives its keys away.
+pub fn session(suite: CipherSuite, ours: Role) -> Session {
     let secrets = Arc::new(Secrets::default());
     let (server_config, client_config) = configs(suite, Arc::clone(&secrets) as Arc<dyn KeyLog>);
     let mut server = ServerConnection::new(server_config).unwrap();
@@ -119,24 +110,22 @@ pub fn session(suite: CipherSuite, we: We) -> Session {
         Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
         _ => TlsVersion::Tls12,
     };
-    let (ours, theirs) = match we {
-        We::AreServer => (server_secret, client_secret),
-        We::AreClient => (client_secret, server_secret),
+    let (our_secret, their_secret) = match ours {
+        Role::Server => (server_secret, client_secret),
+        Role::Client => (client_secret, server_secret),
     };
-    let (extracted, peer, tickets) = match we {
-        We::AreServer => {
+    let (extracted, peer, tickets) = match ours {
+        Role::Server => {
             feed(&mut client, &to_client);
             (server.dangerous_extract_secrets(), Connection::Client(client), Vec::new())
         }
-        We::AreClient => {
-            (client.dangerous_extract_secrets(), Connection::Server(server), to_client)
-        }
+        Role::Client => (client.dangerous_extract_secrets(), Connection::Server(server), to_client),
     };
     let extracted = extracted.unwrap();
     let (aead, mut tx) = direction(&extracted.tx);
     let (_, mut rx) = direction(&extracted.rx);
     if version == TlsVersion::Tls13 {
-        assert!(tx.find_secret(aead, &ours) && rx.find_secret(aead, &theirs));
+        assert!(tx.find_secret(aead, &our_secret) && rx.find_secret(aead, &their_secret));
     }
     Session { keys: TlsKeys { version, aead, tx, rx }, peer, tickets }
 }

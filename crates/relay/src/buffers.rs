@@ -4,7 +4,7 @@ use wssgate_records::{MAX_RECORD, sealed_len};
 
 use crate::READ_SIZE;
 
-/// Working memory of the relay thread. What stands in it belongs to passages that are under way.
+/// Working memory of the relay thread. What stands in it belongs to transfers that are under way.
 pub(crate) struct Buffers {
     /// Bytes as they came from the wire, behind the front of a record.
     pub(crate) input: Arena,
@@ -14,7 +14,7 @@ pub(crate) struct Buffers {
     pub(crate) output: Arena,
 }
 
-/// Memory that is filled from its front, and emptied down to a level.
+/// Memory that is given out from its front, and taken back down to a [`Mark`].
 pub(crate) struct Arena {
     bytes: Box<[u8]>,
     used: usize,
@@ -22,23 +22,23 @@ pub(crate) struct Arena {
 
 /// Bytes in one of the [`Buffers`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stretch {
-    pub(crate) place: Place,
+pub(crate) struct BufferRange {
+    pub(crate) buffer: Buffer,
     pub(crate) start: usize,
     pub(crate) len: usize,
 }
 
 /// Which of the [`Buffers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Buffer {
     Input,
     Plain,
     Output,
 }
 
-/// How full the [`Buffers`] are.
+/// How full the [`Buffers`] are, to come back to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Level {
+pub(crate) struct Mark {
     input: usize,
     plain: usize,
     output: usize,
@@ -47,17 +47,17 @@ pub(crate) struct Level {
 /// The most that one read and the record before it can bring.
 pub(crate) const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
 
-/// How much of the input passages that are under way together may ask for: 32 times the usual window.
-const TOGETHER: usize = 32 * (4096 + LINE);
+/// How much of the input transfers that are under way together may ask for: 32 times the usual window.
+const GROUP_INPUT: usize = 32 * (4096 + CACHE_LINE);
 
 /// Processors move memory in lines of this many bytes.
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 
 impl Buffers {
     pub(crate) fn new() -> Self {
         // The last of those that are under way together may begin when they are full, and beside all of
         // them one that is under way alone.
-        let size = TOGETHER + 2 * INPUT_SIZE;
+        let size = GROUP_INPUT + 2 * INPUT_SIZE;
         Self {
             input: Arena::new(size),
             plain: Arena::new(size),
@@ -65,28 +65,28 @@ impl Buffers {
         }
     }
 
-    /// Whether one more passage may begin beside those that are under way together.
+    /// Whether one more transfer may begin beside those that are under way together.
     pub(crate) fn have_room(&self) -> bool {
-        self.input.used < TOGETHER && self.plain.used < TOGETHER
+        self.input.used < GROUP_INPUT && self.plain.used < GROUP_INPUT
     }
 
-    pub(crate) fn bytes(&self, stretch: Stretch) -> &[u8] {
-        match stretch.place {
-            Place::Input => self.input.bytes(stretch),
-            Place::Plain => self.plain.bytes(stretch),
-            Place::Output => self.output.bytes(stretch),
+    pub(crate) fn bytes(&self, range: BufferRange) -> &[u8] {
+        match range.buffer {
+            Buffer::Input => self.input.bytes(range),
+            Buffer::Plain => self.plain.bytes(range),
+            Buffer::Output => self.output.bytes(range),
         }
     }
 
-    pub(crate) fn level(&self) -> Level {
-        Level { input: self.input.used, plain: self.plain.used, output: self.output.used }
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { input: self.input.used, plain: self.plain.used, output: self.output.used }
     }
 
-    /// Forgets what came after `level` was taken.
-    pub(crate) fn fall_to(&mut self, level: Level) {
-        self.input.used = level.input;
-        self.plain.used = level.plain;
-        self.output.used = level.output;
+    /// Forgets what came after `mark` was taken.
+    pub(crate) fn release(&mut self, mark: Mark) {
+        self.input.used = mark.input;
+        self.plain.used = mark.plain;
+        self.output.used = mark.output;
     }
 }
 
@@ -100,33 +100,33 @@ impl Arena {
         &mut self.bytes[self.used..]
     }
 
-    /// Fills the front of what is free; says where that begins.
-    pub(crate) fn fill(&mut self, len: usize) -> usize {
+    /// Takes the front of what is free; says where that begins.
+    pub(crate) fn alloc(&mut self, len: usize) -> usize {
         let start = self.used;
         // A line stays between two: at distances of whole pages they would fall into the same set of
         // the processor's cache.
-        self.used = ((start + len).next_multiple_of(LINE) + LINE).min(self.bytes.len());
+        self.used = ((start + len).next_multiple_of(CACHE_LINE) + CACHE_LINE).min(self.bytes.len());
         start
     }
 
-    pub(crate) fn bytes(&self, stretch: Stretch) -> &[u8] {
-        &self.bytes[stretch.start..stretch.start + stretch.len]
+    pub(crate) fn bytes(&self, range: BufferRange) -> &[u8] {
+        &self.bytes[range.start..range.start + range.len]
     }
 
-    pub(crate) fn bytes_mut(&mut self, stretch: Stretch) -> &mut [u8] {
-        &mut self.bytes[stretch.start..stretch.start + stretch.len]
+    pub(crate) fn bytes_mut(&mut self, range: BufferRange) -> &mut [u8] {
+        &mut self.bytes[range.start..range.start + range.len]
     }
 
-    /// The bytes of stretches that stand one behind the other.
+    /// The bytes of ranges that stand one behind the other.
     pub(crate) fn each_mut(
         &mut self,
-        stretches: impl Iterator<Item = Stretch>,
+        ranges: impl Iterator<Item = BufferRange>,
     ) -> impl Iterator<Item = &mut [u8]> {
         let (mut rest, mut at) = (&mut self.bytes[..], 0);
-        stretches.map(move |stretch| {
-            let (_, behind) = std::mem::take(&mut rest).split_at_mut(stretch.start - at);
-            let (bytes, behind) = behind.split_at_mut(stretch.len);
-            (rest, at) = (behind, stretch.start + stretch.len);
+        ranges.map(move |range| {
+            let (_, behind) = std::mem::take(&mut rest).split_at_mut(range.start - at);
+            let (bytes, behind) = behind.split_at_mut(range.len);
+            (rest, at) = (behind, range.start + range.len);
             bytes
         })
     }

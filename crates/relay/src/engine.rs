@@ -1,4 +1,4 @@
-//! What a relay thread does, step by step: note who is ready, read the mail, give turns, end who is due.
+//! What a relay thread does, step by step: note who is ready, read commands, give turns, end who is due.
 //!
 //! It is given the time, as what has passed since its thread began, and reads no clock.
 
@@ -16,13 +16,13 @@ use wssgate_sys::epoll::{Epoll, Events};
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines};
-use crate::spare;
-use crate::thread::{Mail, Shared};
-use crate::tunnel::{Passage, Tunnel};
+use crate::reclaim;
+use crate::thread::{Command, Shared};
+use crate::tunnel::{Transfer, Tunnel};
 use crate::{EndCause, Handover, Selection, Settings, Side, TunnelEnd};
 
-/// The token of the doorbell, which no leg has.
-const DOORBELL: u64 = u64::MAX;
+/// The token of the eventfd by which other threads wake this one; no leg has it.
+const WAKEUP: u64 = u64::MAX;
 
 /// How many events one wait may bring: what it looks at should still be in the processor's cache when
 /// it is read.
@@ -31,13 +31,13 @@ const EVENTS: usize = 64;
 /// How many tunnels may take the steps of their turns together.
 const GROUP: usize = 32;
 
-/// How long a tunnel keeps expanded TLS keys after its last bytes. Making them anew costs 0.1 µs, keeping
+/// How long a tunnel keeps expanded TLS keys after its last bytes. Expanding them anew costs 0.1 µs, keeping
 /// them 600 bytes each.
-const REST_MS: u64 = 2_000;
+const KEYS_IDLE_MS: u64 = 2_000;
 
-/// How long ends wait to be told together after others were told. Waking the listener for each costs
-/// more than the rest of an end.
-const TELL_PAUSE_MS: u64 = 2;
+/// How long ends wait to be reported together after others were. Waking the listener for each costs more
+/// than the rest of an end.
+const REPORT_PAUSE_MS: u64 = 2;
 
 /// Hears of every end, with the ticket.
 pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
@@ -45,12 +45,12 @@ pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
 /// Hears why io_uring is not used though it was asked for.
 pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
 
-/// A turn that has begun.
+/// A turn that has started.
 struct Turn {
     key: usize,
     /// What its tunnel had received before, from both sides.
     received: [u64; 2],
-    passage: Passage,
+    transfer: Transfer,
 }
 
 /// The state of a relay thread.
@@ -58,24 +58,24 @@ pub(crate) struct Engine {
     settings: Settings,
     epoll: Epoll,
     events: Events,
-    mail: Receiver<Mail>,
+    commands: Receiver<Command>,
     shared: Arc<Shared>,
     on_end: OnEnd,
     on_refusal: OnRefusal,
-    /// Ends that were not told yet. Bounded by the tunnels of [`TELL_PAUSE_MS`].
+    /// Ends that were not reported yet. Bounded by the tunnels of [`REPORT_PAUSE_MS`].
     ended: Vec<(u64, TunnelEnd)>,
-    /// When the next ends may be told.
-    tell_ms: u64,
+    /// When the next ends may be reported.
+    report_at_ms: u64,
     tunnels: Slab<Tunnel>,
-    /// Removed from it, for [`spare::shrink`].
+    /// Removed from it, for [`reclaim::shrink`].
     removed: usize,
     /// Keys of tunnels that want a turn, each at most once, in the order in which it begins.
     ready: VecDeque<usize>,
     deadlines: Deadlines,
-    /// Keys of tunnels that hold expanded TLS keys. Bounded by the tunnels of [`REST_MS`].
-    awake: Vec<usize>,
+    /// Keys of tunnels that hold expanded TLS keys. Bounded by the tunnels of [`KEYS_IDLE_MS`].
+    expanded: Vec<usize>,
     /// When to look at them again.
-    rest_ms: Option<u64>,
+    compact_at_ms: Option<u64>,
     buffers: Buffers,
     /// Makes the socket calls of a group.
     batch: Batch,
@@ -94,29 +94,29 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(
         settings: Settings,
-        mail: Receiver<Mail>,
+        commands: Receiver<Command>,
         shared: Arc<Shared>,
         on_end: OnEnd,
         on_refusal: OnRefusal,
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        epoll.add_level_readable(shared.bell.as_fd(), DOORBELL)?;
+        epoll.add_level_readable(shared.wakeup.as_fd(), WAKEUP)?;
         let mut engine = Self {
             settings,
             epoll,
             events: Events::with_capacity(EVENTS),
-            mail,
+            commands,
             shared,
             on_end,
             on_refusal,
             ended: Vec::new(),
-            tell_ms: 0,
+            report_at_ms: 0,
             tunnels: Slab::new(),
             removed: 0,
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
-            awake: Vec::new(),
-            rest_ms: None,
+            expanded: Vec::new(),
+            compact_at_ms: None,
             buffers: Buffers::new(),
             batch: Batch::one_by_one(),
             group: Vec::with_capacity(GROUP),
@@ -150,12 +150,12 @@ impl Engine {
         self.stopping && self.tunnels.is_empty()
     }
 
-    /// Ends what came behind the word to stop, and tells the last ends.
+    /// Ends what came behind the word to stop, and reports the last ends.
     pub(crate) fn stop(&mut self, now: Duration) {
         let now_ms = millis(now);
-        self.read_mail(now_ms);
+        self.read_commands(now_ms);
         self.close(Selection::All, EndCause::Stopped, now_ms);
-        self.tell();
+        self.report();
     }
 
     /// Waits for something to do, at most `limit`.
@@ -167,18 +167,18 @@ impl Engine {
     /// Does what there is to do after a wait.
     pub(crate) fn step(&mut self, now: Duration) {
         let now_ms = millis(now);
-        if self.note_events() {
-            self.read_mail(now_ms);
+        if self.on_events() {
+            self.read_commands(now_ms);
         }
         if self.stopping {
-            self.end_those(now_ms, EndCause::Stopped, |tunnel| !tunnel.is_closing());
+            self.end_selected(now_ms, EndCause::Stopped, |tunnel| !tunnel.is_closing());
         }
         self.give_turns(now_ms);
-        self.end_the_due(now_ms);
-        self.rest(now_ms);
-        if !self.ended.is_empty() && self.tell_ms <= now_ms {
-            self.tell_ms = now_ms + TELL_PAUSE_MS;
-            self.tell();
+        self.fire_deadlines(now_ms);
+        self.compact(now_ms);
+        if !self.ended.is_empty() && self.report_at_ms <= now_ms {
+            self.report_at_ms = now_ms + REPORT_PAUSE_MS;
+            self.report();
         }
     }
 
@@ -186,8 +186,8 @@ impl Engine {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let tell = (!self.ended.is_empty()).then_some(self.tell_ms);
-        let next = [self.deadlines.next(), tell, self.rest_ms].into_iter().flatten().min();
+        let report = (!self.ended.is_empty()).then_some(self.report_at_ms);
+        let next = [self.deadlines.next(), report, self.compact_at_ms].into_iter().flatten().min();
         let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
             (Some(next), Some(limit)) => Some(next.min(limit)),
@@ -195,12 +195,12 @@ impl Engine {
         }
     }
 
-    /// Remembers readiness in the tunnels; says whether the doorbell rang.
-    fn note_events(&mut self) -> bool {
-        let mut rang = false;
+    /// Remembers readiness in the tunnels; says whether other threads have woken us.
+    fn on_events(&mut self) -> bool {
+        let mut woken = false;
         for event in self.events.iter() {
-            if event.token == DOORBELL {
-                rang = true;
+            if event.token == WAKEUP {
+                woken = true;
                 continue;
             }
             let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
@@ -212,17 +212,17 @@ impl Engine {
                 self.ready.push_back(key);
             }
         }
-        rang
+        woken
     }
 
-    fn read_mail(&mut self, now_ms: u64) {
-        self.shared.bell.clear();
+    fn read_commands(&mut self, now_ms: u64) {
+        self.shared.wakeup.clear();
         loop {
-            match self.mail.try_recv() {
-                Ok(Mail::HandOver(handover)) => self.adopt(*handover, now_ms),
-                Ok(Mail::Close(selection, cause)) => self.close(selection, cause, now_ms),
-                Ok(Mail::IoUring(on)) => self.use_io_uring(on),
-                Ok(Mail::Stop) => self.stopping = true,
+            match self.commands.try_recv() {
+                Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
+                Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
+                Ok(Command::IoUring(on)) => self.use_io_uring(on),
+                Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
                     return;
@@ -232,7 +232,7 @@ impl Engine {
         }
     }
 
-    fn adopt(&mut self, handover: Handover, now_ms: u64) {
+    fn take_over(&mut self, handover: Handover, now_ms: u64) {
         let entry = self.tunnels.vacant_entry();
         let key = entry.key();
         let limit = self.settings.tls_record_limit;
@@ -258,7 +258,7 @@ impl Engine {
     /// that are not of the kind follow each group.
     fn give_turns(&mut self, now_ms: u64) {
         let mut left = self.ready.len();
-        let level = self.buffers.level();
+        let mark = self.buffers.mark();
         while left > 0 {
             while left > 0 && self.group.len() < GROUP && self.buffers.have_room() {
                 left -= 1;
@@ -269,11 +269,11 @@ impl Engine {
             self.convert_group();
             self.send_group();
             let mut group = std::mem::take(&mut self.group);
-            for Turn { key, received, passage } in group.drain(..) {
-                self.finish_turn(key, received, Some(passage), now_ms);
+            for Turn { key, received, transfer } in group.drain(..) {
+                self.finish_turn(key, received, Some(transfer), now_ms);
             }
             self.group = group;
-            self.buffers.fall_to(level);
+            self.buffers.release(mark);
             let mut alone = std::mem::take(&mut self.alone);
             for (key, received) in alone.drain(..) {
                 self.finish_turn(key, received, None, now_ms);
@@ -285,30 +285,30 @@ impl Engine {
         }
     }
 
-    /// Puts a tunnel into the group if its turn begins with a passage.
+    /// Puts a tunnel into the group if its turn begins with a transfer.
     fn begin_turn(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.queued = false;
         let received = tunnel.received();
         match tunnel.begin_turn(&mut self.buffers) {
-            Some(passage) => self.group.push(Turn { key, received, passage }),
+            Some(transfer) => self.group.push(Turn { key, received, transfer }),
             None => self.alone.push((key, received)),
         }
     }
 
     fn read_group(&mut self) {
         let Self { group, tunnels, buffers, batch, .. } = self;
-        let sockets = group.iter().map(|turn| tunnels[turn.key].leg(turn.passage.source()).fd());
-        let slots = buffers.input.each_mut(group.iter().map(|turn| turn.passage.slot()));
+        let sockets = group.iter().map(|turn| tunnels[turn.key].leg(turn.transfer.source()).fd());
+        let slots = buffers.input.each_mut(group.iter().map(|turn| turn.transfer.slot()));
         let outcomes = batch.recv(sockets.zip(slots));
         for (turn, outcome) in group.iter_mut().zip(outcomes) {
-            tunnels[turn.key].note_read(&mut turn.passage, outcome.received());
+            tunnels[turn.key].on_read(&mut turn.transfer, outcome.received());
         }
     }
 
     fn convert_group(&mut self) {
         for turn in &mut self.group {
-            self.tunnels[turn.key].convert(&mut turn.passage, &mut self.buffers);
+            self.tunnels[turn.key].convert(&mut turn.transfer, &mut self.buffers);
         }
     }
 
@@ -316,21 +316,27 @@ impl Engine {
         let Self { group, tunnels, buffers, batch, sending, .. } = self;
         sending.clear();
         let calls = (0..).zip(&*group).filter_map(|(number, turn)| {
-            let socket = tunnels[turn.key].destination(&turn.passage)?;
+            let socket = tunnels[turn.key].destination(&turn.transfer)?;
             sending.push(number);
-            Some((socket, buffers.bytes(turn.passage.sealed())))
+            Some((socket, buffers.bytes(turn.transfer.sealed())))
         });
         let outcomes = batch.send(calls);
         for (&number, outcome) in sending.iter().zip(outcomes) {
-            group[number].passage.sent = Some(outcome.sent());
+            group[number].transfer.sent = Some(outcome.sent());
         }
     }
 
-    fn finish_turn(&mut self, key: usize, before: [u64; 2], begun: Option<Passage>, now_ms: u64) {
+    fn finish_turn(
+        &mut self,
+        key: usize,
+        before: [u64; 2],
+        started: Option<Transfer>,
+        now_ms: u64,
+    ) {
         #[cfg(test)]
-        self.turns.push((key, begun.is_some()));
+        self.turns.push((key, started.is_some()));
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        tunnel.turn(begun, &mut self.buffers, self.settings.turn_bytes, now_ms);
+        tunnel.turn(started, &mut self.buffers, self.settings.turn_bytes, now_ms);
         let (counters, [client, upstream]) = (&self.shared.counters, tunnel.received());
         count(&counters.client_bytes, client - before[0]);
         count(&counters.upstream_bytes, upstream - before[1]);
@@ -345,7 +351,7 @@ impl Engine {
         }
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg_mut(side);
-            if let Some(room) = leg.turn_room_watch() {
+            if let Some(room) = leg.take_interest_change() {
                 // It fails only for a socket that is not watched; those tunnels are over.
                 self.epoll.set_room(leg.fd(), token(key, side), room).ok();
             }
@@ -354,41 +360,42 @@ impl Engine {
             tunnel.queued = true;
             self.ready.push_back(key);
         }
-        if !tunnel.awake && tunnel.has_awake_keys() {
-            tunnel.awake = true;
-            self.awake.push(key);
-            self.rest_ms.get_or_insert(now_ms + REST_MS);
+        if !tunnel.expanded && tunnel.has_expanded_keys() {
+            tunnel.expanded = true;
+            self.expanded.push(key);
+            self.compact_at_ms.get_or_insert(now_ms + KEYS_IDLE_MS);
         }
         self.arm(key);
     }
 
-    /// Lets the keys of idle tunnels rest.
-    fn rest(&mut self, now_ms: u64) {
-        if self.rest_ms.is_none_or(|at| at > now_ms) {
+    /// Drops the expanded keys of idle tunnels.
+    fn compact(&mut self, now_ms: u64) {
+        if self.compact_at_ms.is_none_or(|at| at > now_ms) {
             return;
         }
-        let Self { tunnels, awake, .. } = self;
+        let Self { tunnels, expanded, .. } = self;
         // A key stands here twice if its tunnel ended and another took its place.
-        awake.sort_unstable();
-        awake.dedup();
-        awake.retain(|&key| {
+        expanded.sort_unstable();
+        expanded.dedup();
+        expanded.retain(|&key| {
             let Some(tunnel) = tunnels.get_mut(key) else { return false };
-            tunnel.awake = tunnel.awake && !tunnel.rest_if_idle(now_ms.saturating_sub(REST_MS));
-            tunnel.awake
+            tunnel.expanded =
+                tunnel.expanded && !tunnel.compact_if_idle(now_ms.saturating_sub(KEYS_IDLE_MS));
+            tunnel.expanded
         });
-        self.rest_ms = (!self.awake.is_empty()).then_some(now_ms + REST_MS);
+        self.compact_at_ms = (!self.expanded.is_empty()).then_some(now_ms + KEYS_IDLE_MS);
     }
 
     /// Moves the entry of a tunnel among the deadlines if it would fire too late.
     fn arm(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
-        let calm = tunnel.is_calm();
-        if calm && tunnel.armed_calm {
+        let quiescent = tunnel.is_quiescent();
+        if quiescent && tunnel.armed_quiescent {
             // Traffic has only moved its end away.
             return;
         }
-        tunnel.armed_calm = calm;
-        let Some(due) = tunnel.due() else { return };
+        tunnel.armed_quiescent = quiescent;
+        let Some(due) = tunnel.next_deadline() else { return };
         // Compared as rounded: what is armed for this moment already stays as it is.
         if due.at_ms < tunnel.armed_ms && deadlines::fires(due.at_ms, due.wait_ms) < tunnel.armed_ms
         {
@@ -397,12 +404,12 @@ impl Engine {
         }
     }
 
-    fn end_the_due(&mut self, now_ms: u64) {
+    fn fire_deadlines(&mut self, now_ms: u64) {
         while let Some(key) = self.deadlines.pop(now_ms) {
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
             tunnel.armed_ms = u64::MAX;
-            tunnel.armed_calm = false;
-            match tunnel.due() {
+            tunnel.armed_quiescent = false;
+            match tunnel.next_deadline() {
                 Some(due) if due.at_ms <= now_ms => {
                     tunnel.close(due.cause, now_ms);
                     self.remove(key, now_ms);
@@ -413,7 +420,7 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        self.end_those(now_ms, cause, |tunnel| match selection {
+        self.end_selected(now_ms, cause, |tunnel| match selection {
             Selection::All => true,
             Selection::Generation(generation) => tunnel.generation == generation,
             Selection::Ticket(ticket) => tunnel.ticket == ticket,
@@ -421,7 +428,7 @@ impl Engine {
     }
 
     /// Ends some tunnels now, but those that are drained in their time.
-    fn end_those(&mut self, now_ms: u64, cause: EndCause, selected: impl Fn(&Tunnel) -> bool) {
+    fn end_selected(&mut self, now_ms: u64, cause: EndCause, selected: impl Fn(&Tunnel) -> bool) {
         let tunnels = self.tunnels.iter().filter(|(_, tunnel)| selected(tunnel));
         for key in tunnels.map(|(key, _)| key).collect::<Vec<_>>() {
             match cause {
@@ -434,7 +441,7 @@ impl Engine {
 
     fn remove(&mut self, key: usize, now_ms: u64) {
         let tunnel = self.tunnels.remove(key);
-        spare::shrink(&mut self.tunnels, &mut self.removed);
+        reclaim::shrink(&mut self.tunnels, &mut self.removed);
         if tunnel.queued {
             self.ready.retain(|&ready| ready != key);
         }
@@ -446,7 +453,7 @@ impl Engine {
         self.ended.push((ticket, end));
     }
 
-    fn tell(&mut self) {
+    fn report(&mut self) {
         // A new list, for this one may be as long as there were tunnels.
         for (ticket, end) in std::mem::take(&mut self.ended) {
             self.shared.live.fetch_sub(1, Ordering::Relaxed);
@@ -496,8 +503,8 @@ impl Engine {
         std::mem::take(&mut self.turns)
     }
 
-    pub(crate) fn awake_keys(&self) -> usize {
-        self.awake.len()
+    pub(crate) fn expanded_keys(&self) -> usize {
+        self.expanded.len()
     }
 
     /// How long it would sleep.

@@ -52,7 +52,7 @@ impl Flow {
     }
 
     /// After a turn that `moved` so many bytes. The last read of a long message alone says nothing.
-    pub(crate) fn ease_window(&mut self, moved: usize) {
+    pub(crate) fn decay_window(&mut self, moved: usize) {
         if 0 < moved && moved < self.window() / 4 {
             self.window = (self.window / 2).max(self.least);
         }
@@ -86,7 +86,7 @@ mod tests {
         for (moved, window) in
             [(0, 6000), (6000, 6000), (1500, 6000), (1499, 3000), (1, 1500), (1, 1500)]
         {
-            flow.ease_window(moved);
+            flow.decay_window(moved);
             assert_eq!(flow.window(), window, "after {moved}");
         }
     }

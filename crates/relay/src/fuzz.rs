@@ -19,7 +19,7 @@ pub struct Stepper {
 impl Stepper {
     /// An engine without tunnels.
     pub fn new(settings: Settings) -> io::Result<Self> {
-        let (sender, mail) = mpsc::channel();
+        let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
         let shared = Arc::new(Shared::new()?);
         let on_end = Box::new(move |_, end| {
@@ -27,20 +27,20 @@ impl Stepper {
             let _ = ended.send(end);
         });
         let on_refusal = Box::new(|_: &io::Error| {});
-        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
+        let engine = Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal)?;
         Ok(Self { engine, now: Duration::ZERO, handle: RelayHandle::new(sender, shared), ends })
     }
 
     /// Gives it a tunnel, which the next step takes.
     pub fn hand_over(&self, handover: Handover) {
-        // The other end of the mail is in this stepper.
+        // The other end of the commands is in this stepper.
         let _ = self.handle.hand_over(handover);
         self.handle.wake();
     }
 
-    /// Ends every tunnel as a drain does, with the next step.
-    pub fn drain(&self) {
-        let _ = self.handle.close(Selection::All, EndCause::Drained);
+    /// Drains the tunnel with this ticket from the next step on.
+    pub fn drain(&self, ticket: u64) {
+        let _ = self.handle.close(Selection::Ticket(ticket), EndCause::Drained);
     }
 
     /// Waits at most `wait` for something to do and does it, when `passed` more has passed of a time that

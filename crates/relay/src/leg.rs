@@ -7,7 +7,7 @@ use wssgate_records::{MAX_RECORD, TlsFault};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
-use crate::buffers::{Buffers, Place, Stretch};
+use crate::buffers::{Buffer, BufferRange, Buffers};
 use crate::protection::{Protection, Sealed};
 use crate::{LegTls, Side};
 
@@ -25,8 +25,8 @@ pub(crate) struct Leg {
     ended: bool,
     /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
     unix: bool,
-    /// Whether epoll is asked to tell of room to write.
-    asks_room: bool,
+    /// Whether epoll is asked for EPOLLOUT.
+    wants_writable: bool,
     protection: Protection,
     /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
     /// too. Owns memory only while there is one.
@@ -63,7 +63,7 @@ pub(crate) enum SourceEnd {
 pub(crate) enum SendError {
     /// The socket is broken.
     Broken(io::Error),
-    /// The keys are worn out.
+    /// The keys are exhausted.
     Fault(TlsFault),
 }
 
@@ -84,7 +84,7 @@ impl Leg {
         Self {
             socket,
             unix,
-            asks_room: false,
+            wants_writable: false,
             protection: Protection::new(tls, peer, record_limit),
             unopened: Vec::new(),
             readable: false,
@@ -101,11 +101,11 @@ impl Leg {
         self.socket.as_fd()
     }
 
-    /// Whether the watch for room has to begin or to stop now. A socket with room would be told of at
-    /// once, so nobody asks before bytes are unsent; TCP, once asked, may stay asked.
-    pub(crate) fn turn_room_watch(&mut self) -> Option<bool> {
-        let asks = self.blocked() || self.asks_room && !self.unix;
-        (std::mem::replace(&mut self.asks_room, asks) != asks).then_some(asks)
+    /// Whether EPOLLOUT has to be asked for, or no longer, if that changes. A socket with room would be told
+    /// of at once, so nobody asks before bytes are unsent; TCP, once asked, may stay asked.
+    pub(crate) fn take_interest_change(&mut self) -> Option<bool> {
+        let wants = self.blocked() || self.wants_writable && !self.unix;
+        (std::mem::replace(&mut self.wants_writable, wants) != wants).then_some(wants)
     }
 
     pub(crate) fn on_event(&mut self, event: Event) {
@@ -150,22 +150,22 @@ impl Leg {
     }
 
     /// Whether it holds expanded keys.
-    pub(crate) fn is_awake(&self) -> bool {
-        self.protection.is_awake()
+    pub(crate) fn has_expanded_keys(&self) -> bool {
+        self.protection.has_expanded_keys()
     }
 
     /// Drops the expanded keys until they are needed again.
-    pub(crate) fn rest(&mut self) {
-        self.protection.rest();
+    pub(crate) fn compact(&mut self) {
+        self.protection.compact();
     }
 
     /// How many bytes of the front of a record wait for what is read next.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn unopened_len(&self) -> usize {
         self.unopened.len()
     }
 
     /// How many bytes that were read before may come to light with what is read next.
-    pub(crate) fn held_inside(&self) -> usize {
+    pub(crate) fn buffered_in_rustls(&self) -> usize {
         match self.protection {
             Protection::None | Protection::Keys(_) => 0,
             Protection::Rustls(_) => MAX_RECORD,
@@ -175,7 +175,7 @@ impl Leg {
     /// Learns from a read of at most `window` bytes; says how the direction from here ends if it does.
     ///
     /// After a short read nothing more is there, unless the peer has hung up.
-    pub(crate) fn note_read(
+    pub(crate) fn on_read(
         &mut self,
         window: usize,
         result: io::Result<Received>,
@@ -196,9 +196,9 @@ impl Leg {
     /// Opens the records that are whole; `wire` begins with room for what waits.
     pub(crate) fn open(
         &mut self,
-        wire: Stretch,
+        wire: BufferRange,
         buffers: &mut Buffers,
-    ) -> (Stretch, Option<SourceEnd>) {
+    ) -> (BufferRange, Option<SourceEnd>) {
         if let Protection::None = self.protection {
             return (wire, None);
         }
@@ -207,8 +207,8 @@ impl Leg {
         wire[..self.unopened.len()].copy_from_slice(&self.unopened);
         let opened = self.protection.open(wire, plain.free());
         keep(&mut self.unopened, &wire[opened.consumed..]);
-        let start = plain.fill(opened.plain);
-        let plain = Stretch { place: Place::Plain, start, len: opened.plain };
+        let start = plain.alloc(opened.plain);
+        let plain = BufferRange { buffer: Buffer::Plain, start, len: opened.plain };
         (plain, opened.end.map(source_end))
     }
 
@@ -224,17 +224,17 @@ impl Leg {
     /// Seals bytes of the protocol inside; with a fault none of them are in what goes out.
     pub(crate) fn seal(
         &mut self,
-        plain: Stretch,
+        plain: BufferRange,
         buffers: &mut Buffers,
-    ) -> (Stretch, Option<TlsFault>) {
+    ) -> (BufferRange, Option<TlsFault>) {
         if let Protection::None = self.protection {
             return (plain, None);
         }
         let Buffers { input, plain: opened, output } = buffers;
-        let from = if plain.place == Place::Input { input } else { opened };
+        let from = if plain.buffer == Buffer::Input { input } else { opened };
         let Sealed { used, fault } = self.protection.seal(from.bytes(plain), output.free());
-        let start = output.fill(used);
-        (Stretch { place: Place::Output, start, len: used }, fault)
+        let start = output.alloc(used);
+        (BufferRange { buffer: Buffer::Output, start, len: used }, fault)
     }
 
     /// Whether bytes for the peer need not wait behind others.
@@ -252,7 +252,7 @@ impl Leg {
     ) -> io::Result<()> {
         match tried {
             Some(result) => {
-                let taken = self.note_sent(sealed.len(), result?, now_ms);
+                let taken = self.on_sent(sealed.len(), result?, now_ms);
                 self.keep_unsent(&sealed[taken..], now_ms);
                 Ok(())
             }
@@ -276,17 +276,17 @@ impl Leg {
     }
 
     /// Sends close_notify, if there is TLS.
-    pub(crate) fn say_goodbye(&mut self, now_ms: u64) -> io::Result<()> {
-        let goodbye = self.protection.close_notify();
-        self.write(&goodbye, now_ms)
+    pub(crate) fn send_close_notify(&mut self, now_ms: u64) -> io::Result<()> {
+        let alert = self.protection.close_notify();
+        self.write(&alert, now_ms)
     }
 
     /// Tells the peer what was wrong with its records, if it can be told, and ends our direction.
-    pub(crate) fn complain(&mut self, fault: TlsFault, now_ms: u64) {
+    pub(crate) fn send_alert(&mut self, fault: TlsFault, now_ms: u64) {
         let alert = self.protection.fatal_alert(fault);
-        // A peer that takes nothing does not hear of it.
+        // A peer that takes nothing is not told.
         self.write(&alert, now_ms).ok();
-        self.let_go();
+        self.linger();
     }
 
     /// Sends `bytes` behind those that are unsent; keeps what the kernel does not take.
@@ -328,12 +328,12 @@ impl Leg {
             return Ok(0);
         }
         let sent = socket::send(self.socket.as_fd(), bytes)?;
-        Ok(self.note_sent(bytes.len(), sent, now_ms))
+        Ok(self.on_sent(bytes.len(), sent, now_ms))
     }
 
     /// Learns from a `send` of `len` bytes how much the kernel took. With less it is full until epoll
     /// says otherwise.
-    fn note_sent(&mut self, len: usize, sent: Sent, now_ms: u64) -> usize {
+    fn on_sent(&mut self, len: usize, sent: Sent, now_ms: u64) -> usize {
         let taken = match sent {
             Sent::Bytes(n) => n,
             Sent::Blocked => 0,
@@ -346,14 +346,14 @@ impl Leg {
     }
 
     /// Ends our direction on the wire, behind everything that was sent.
-    pub(crate) fn shut_down(&self) {
+    pub(crate) fn shutdown_write(&self) {
         // A socket that is broken already says so when it is read.
         socket::shutdown_write(self.socket.as_fd()).ok();
     }
 
     /// Ends our direction before the socket is closed, and discards what has come and was not read:
     /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn linger(&self) {
         if self.ended {
             // Nothing is unread.
             return;
@@ -361,7 +361,7 @@ impl Leg {
         const AT_ONCE: usize = 8 * 1024;
         /// A peer that sends without end may have its RST.
         const AT_MOST: usize = 64 * 1024;
-        self.shut_down();
+        self.shutdown_write();
         let mut discarded = [0; AT_ONCE];
         for _ in 0..AT_MOST / AT_ONCE {
             if !matches!(socket::recv(self.socket.as_fd(), &mut discarded), Ok(Received::Bytes(_)))
@@ -372,13 +372,13 @@ impl Leg {
     }
 
     /// The peer's direction has ended: forget the front of a record.
-    pub(crate) fn stop_receiving(&mut self) {
+    pub(crate) fn discard_unopened(&mut self) {
         self.unopened = Vec::new();
     }
 
     /// Nothing can be sent any more: forget what is kept, and read on to find the end. Says how much
     /// is lost.
-    pub(crate) fn give_up_sending(&mut self) -> usize {
+    pub(crate) fn discard_unsent(&mut self) -> usize {
         let lost = self.unsent_len();
         self.unsent = Unsent::default();
         self.readable = true;
@@ -417,7 +417,7 @@ mod tests {
         drop(far);
         leg.writable = true;
         assert!(leg.flush(1).is_err());
-        assert_eq!(leg.give_up_sending(), unsent);
+        assert_eq!(leg.discard_unsent(), unsent);
         assert!(!leg.blocked());
     }
 }

@@ -1,13 +1,16 @@
-//! The relay thread: owns every established HTTP/1.1 tunnel.
+//! Tunnels and their thread, which owns every established HTTP/1.1 tunnel.
 //!
-//! After the switch there is nothing left to decide, only bytes to carry. So a tunnel leaves the front
-//! and becomes a plain struct of a thread that has an epoll loop of its own. The front gives it away
-//! with [`RelayHandle::hand_over`] and hears of its end once, through the function given to [`start`].
+//! After the switch no request is left, only bytes to move. So a tunnel leaves the front and becomes a
+//! plain struct of a thread that has an epoll loop of its own. The front gives it away with
+//! [`RelayHandle::hand_over`] and is told its end once, through the function given to [`start`].
 //!
 //! ```text
-//! client leg ──recv──▶ open records ──▶ count frames ──▶ seal records ──send──▶ upstream leg   (up)
-//!            ◀─send─── seal records ◀── count frames ◀── open records ◀──recv──                (down)
+//! client leg ──recv──▶ open records ──▶ conversation ──▶ seal records ──send──▶ upstream leg   (up)
+//!            ◀─send─── seal records ◀── conversation ◀── open records ◀──recv──                (down)
 //! ```
+//!
+//! [`Handover`] and [`TunnelEnd`] are plain data. The engine is given the time; only the thread around it
+//! reads a clock. What is said in a WebSocket is the conversation's to judge ([`wssgate_ws::Conversation`]).
 //!
 //! What must stay true: buffers belong to the thread and not to the tunnel; what a peer does not take
 //! at once is kept by its leg, and nothing more is read for it until that is gone; one thread touches a
@@ -22,7 +25,7 @@ pub mod fuzz;
 mod leg;
 mod model;
 mod protection;
-pub mod spare;
+pub mod reclaim;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -174,12 +174,12 @@ pub enum EndCause {
     SendTimeout(Side),
     /// One direction had ended, and the other was silent.
     HalfCloseTimeout,
-    /// Closed by a drain. The sides of a WebSocket hear 1001 as soon as no frame is under way to them, and
+    /// Closed by a drain. The sides of a WebSocket are sent 1001 as soon as no frame is under way to them, and
     /// have [`wssgate_ws::conversation::CLOSING_MS`] in all to answer; what was under way longer is cut.
     Drained,
     /// Closed by an operator.
     Killed,
-    /// The relay stopped. It waits for nobody: WebSockets hear 1001 where no frame is under way.
+    /// The relay stopped. It waits for nobody: WebSockets are sent 1001 where no frame is under way.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
     Refused(i32),

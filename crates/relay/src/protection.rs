@@ -108,15 +108,15 @@ impl Protection {
         }
     }
 
-    /// Whether expanded keys are held that [`Self::rest`] would drop.
-    pub(crate) fn is_awake(&self) -> bool {
-        matches!(self, Self::Keys(records) if records.is_awake())
+    /// Whether expanded keys are held that [`Self::compact`] would drop.
+    pub(crate) fn has_expanded_keys(&self) -> bool {
+        matches!(self, Self::Keys(records) if records.has_expanded_keys())
     }
 
     /// Drops expanded keys until they are needed again.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn compact(&mut self) {
         if let Self::Keys(records) = self {
-            records.rest();
+            records.compact();
         }
     }
 }
@@ -152,7 +152,7 @@ fn seal_by_rustls(connection: &mut Connection, plain: &[u8], out: &mut [u8]) -> 
     let accepted = connection.writer().write(plain).unwrap_or(0);
     let used = before + write_out(connection, &mut out[before..]);
     // TLS 1.3 disguises all as data and changes its keys in time. In TLS 1.2 rustls looks at all of a
-    // write first; if its keys are worn out it accepts the bytes, drops them and says close_notify.
+    // write first; if its keys are exhausted it accepts the bytes, drops them and says close_notify.
     let is_data = out[before..used].first() == Some(&kind::DATA);
     let fault = (accepted < plain.len() || !is_data).then_some(TlsFault::KeysExhausted);
     Sealed { used, fault }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use wssgate_ws::{CloseCode, Extensions};
 
 use super::engine::Engine;
-use super::thread::{Shared, UNHEARD};
+use super::thread::{MAX_UNWOKEN, Shared};
 use super::*;
 use peer::Peer;
 
@@ -43,14 +43,15 @@ impl Rig {
     }
 
     fn with(settings: Settings) -> Self {
-        let (sender, mail) = mpsc::channel();
+        let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
         let shared = Arc::new(Shared::new().unwrap());
         let on_end = Box::new(move |ticket, end| ended.send((ticket, end)).unwrap());
         let (refused, refusals) = mpsc::channel();
         let on_refusal =
             Box::new(move |error: &std::io::Error| refused.send(error.kind()).unwrap());
-        let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal).unwrap();
+        let engine =
+            Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal).unwrap();
         let handle = RelayHandle::new(sender, shared);
         Self { engine, now: Duration::ZERO, handle, ends, refusals, next_ticket: 0 }
     }

@@ -43,10 +43,10 @@ pub fn start(
     on_end: impl FnMut(u64, TunnelEnd) + Send + 'static,
     on_refusal: impl FnMut(&io::Error) + Send + 'static,
 ) -> io::Result<Relay> {
-    let (sender, mail) = mpsc::channel();
+    let (sender, commands) = mpsc::channel();
     let shared = Arc::new(Shared::new()?);
     let (on_end, on_refusal) = (Box::new(on_end), Box::new(on_refusal));
-    let engine = Engine::new(settings, mail, Arc::clone(&shared), on_end, on_refusal)?;
+    let engine = Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal)?;
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
     Ok(Relay { handle: RelayHandle::new(sender, shared), thread: Some(thread) })
 }
@@ -83,7 +83,7 @@ impl Relay {
 
     fn join(&mut self) -> io::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        self.handle.post(Mail::Stop).ok();
+        self.handle.send(Command::Stop).ok();
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the relay thread panicked")))
     }
 }
@@ -98,27 +98,27 @@ impl Drop for Relay {
 #[derive(Clone)]
 pub struct RelayHandle {
     /// Bounded by the sockets of the process, of which every `HandOver` holds two; the others are rare.
-    mail: mpsc::Sender<Mail>,
+    commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
 }
 
 impl RelayHandle {
-    pub(crate) fn new(mail: mpsc::Sender<Mail>, shared: Arc<Shared>) -> Self {
-        Self { mail, shared }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
     }
 
     /// Gives a tunnel to the relay, which tells its end in any case unless it has stopped.
     ///
     /// The relay may sleep on until the caller says [`Self::wake`], soon and for several tunnels at
     /// once: to wake a thread for each alone costs more than to take it over. With the tunnel that
-    /// makes them [`UNHEARD`] it is woken at once. Only one thread hands over.
+    /// makes them [`MAX_UNWOKEN`] it is woken at once. Only one thread hands over.
     pub fn hand_over(&self, handover: Handover) -> Result<(), Stopped> {
         self.shared.live.fetch_add(1, Ordering::Relaxed);
-        let mail = Mail::HandOver(Box::new(handover));
-        self.mail.send(mail).map_err(|_| Stopped).inspect_err(|_| {
+        let command = Command::HandOver(Box::new(handover));
+        self.commands.send(command).map_err(|_| Stopped).inspect_err(|_| {
             self.shared.live.fetch_sub(1, Ordering::Relaxed);
         })?;
-        if self.shared.unheard.fetch_add(1, Ordering::Relaxed) + 1 >= UNHEARD {
+        if self.shared.unwoken.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_UNWOKEN {
             self.wake();
         }
         Ok(())
@@ -126,21 +126,21 @@ impl RelayHandle {
 
     /// Wakes the relay if it was given tunnels since the last time.
     pub fn wake(&self) {
-        if self.shared.unheard.swap(0, Ordering::Relaxed) > 0 {
-            self.shared.bell.ring();
+        if self.shared.unwoken.swap(0, Ordering::Relaxed) > 0 {
+            self.shared.wakeup.ring();
         }
     }
 
     /// Ends the selected tunnels with this cause: now, in good order where their peers take it, or for
     /// [`EndCause::Drained`] in its time.
     pub fn close(&self, selection: Selection, cause: EndCause) -> Result<(), Stopped> {
-        self.post(Mail::Close(selection, cause))
+        self.send(Command::Close(selection, cause))
     }
 
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
-        self.post(Mail::IoUring(on))
+        self.send(Command::IoUring(on))
     }
 
     /// How many tunnels were handed over and have not ended.
@@ -153,9 +153,9 @@ impl RelayHandle {
         &self.shared.counters
     }
 
-    fn post(&self, mail: Mail) -> Result<(), Stopped> {
-        self.mail.send(mail).map_err(|_| Stopped)?;
-        self.shared.bell.ring();
+    fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).map_err(|_| Stopped)?;
+        self.shared.wakeup.ring();
         Ok(())
     }
 }
@@ -166,8 +166,8 @@ impl fmt::Debug for RelayHandle {
     }
 }
 
-/// What other threads tell the relay thread.
-pub(crate) enum Mail {
+/// What other threads have the relay thread do.
+pub(crate) enum Command {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
     IoUring(bool),
@@ -177,23 +177,23 @@ pub(crate) enum Mail {
 /// What the relay thread and its handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) bell: EventFd,
+    pub(crate) wakeup: EventFd,
     pub(crate) live: AtomicUsize,
-    /// Tunnels handed over since the bell was rung for some; only callers touch it.
-    unheard: AtomicUsize,
+    /// Tunnels handed over since the thread was last woken for some; only callers touch it.
+    unwoken: AtomicUsize,
     pub(crate) counters: Counters,
 }
 
 /// How many tunnels are not made to wait for a [`RelayHandle::wake`]: a handshake takes the front a
 /// fraction of a millisecond, and the first message of the tunnels before it waits as long.
-pub(crate) const UNHEARD: usize = 8;
+pub(crate) const MAX_UNWOKEN: usize = 8;
 
 impl Shared {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            bell: EventFd::new()?,
+            wakeup: EventFd::new()?,
             live: AtomicUsize::new(0),
-            unheard: AtomicUsize::new(0),
+            unwoken: AtomicUsize::new(0),
             counters: Counters::default(),
         })
     }

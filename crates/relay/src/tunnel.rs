@@ -13,7 +13,7 @@ use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
-use crate::buffers::{Buffers, INPUT_SIZE, Place, Stretch};
+use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
 use crate::{EndCause, Handover, Protocol, Side, Timers, Totals, TunnelEnd};
@@ -38,12 +38,12 @@ pub(crate) struct Tunnel {
     cause: Option<EndCause>,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
-    /// It stands in the list of those with expanded keys.
-    pub(crate) awake: bool,
+    /// It is in the list of those with expanded keys.
+    pub(crate) expanded: bool,
     /// When its entry among the deadlines fires.
     pub(crate) armed_ms: u64,
-    /// That entry was made or looked at while the tunnel was calm.
-    pub(crate) armed_calm: bool,
+    /// That entry was made or looked at while the tunnel was quiescent.
+    pub(crate) armed_quiescent: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,19 +67,19 @@ impl From<Timers> for TimersMs {
 }
 
 /// Windows up to this share the buffers with those of other tunnels.
-const WINDOW_TOGETHER: usize = 16 * 1024;
+const GROUP_WINDOW: usize = 16 * 1024;
 
 /// What one read brings, on its way through a tunnel.
 ///
 /// The steps are apart so that those of many tunnels can be taken together: that spares ways into the
 /// kernel, and the code of each step stays in the processor's cache.
 #[derive(Debug)]
-pub(crate) struct Passage {
+pub(crate) struct Transfer {
     source: Side,
     /// How much is asked for.
     window: usize,
     /// Where it comes to stand, behind room for the front of a record.
-    wire: Stretch,
+    wire: BufferRange,
     /// How much came.
     moved: usize,
     /// How the direction ends behind it, if it does.
@@ -87,27 +87,27 @@ pub(crate) struct Passage {
     /// What becomes of the bytes of the protocol inside.
     verdict: Verdict,
     /// How many of them go out as they are.
-    text: usize,
+    plain_len: usize,
     /// Those, sealed; with a frame of our own among them all, not sealed yet.
-    sealed: Stretch,
+    sealed: BufferRange,
     /// What came of sending them, if that was tried.
     pub(crate) sent: Option<io::Result<Sent>>,
     /// Why they are not among what goes out.
     fault: Option<TlsFault>,
 }
 
-impl Passage {
+impl Transfer {
     pub(crate) fn source(&self) -> Side {
         self.source
     }
 
     /// Where bytes are to be read to.
-    pub(crate) fn slot(&self) -> Stretch {
-        Stretch { start: self.wire.start + self.wire.len, len: self.window, ..self.wire }
+    pub(crate) fn slot(&self) -> BufferRange {
+        BufferRange { start: self.wire.start + self.wire.len, len: self.window, ..self.wire }
     }
 
     /// What goes out.
-    pub(crate) fn sealed(&self) -> Stretch {
+    pub(crate) fn sealed(&self) -> BufferRange {
         self.sealed
     }
 }
@@ -121,8 +121,8 @@ impl Tunnel {
         now_ms: u64,
     ) -> Self {
         let Handover { client, upstream, protocol, .. } = handover;
-        // Not so large that every passage would be alone.
-        let buffer_size = handover.buffer_size.clamp(1, WINDOW_TOGETHER);
+        // Not so large that every transfer would be alone.
+        let buffer_size = handover.buffer_size.clamp(1, GROUP_WINDOW);
         let leg = |socket, unix, tls, side| Leg::new(socket, unix, tls, side, record_limit);
         let mut tunnel = Self {
             ticket: handover.ticket,
@@ -140,17 +140,17 @@ impl Tunnel {
             active_ms: now_ms,
             cause: None,
             queued: false,
-            awake: false,
+            expanded: false,
             armed_ms: u64::MAX,
-            armed_calm: false,
+            armed_quiescent: false,
         };
         for (side, plaintext, ciphertext, ended) in [
             (Side::Client, client.plaintext, client.ciphertext, client.ended),
             (Side::Upstream, upstream.plaintext, upstream.ciphertext, upstream.ended),
         ] {
-            tunnel.deliver(side, &plaintext, buffers.output.free(), now_ms);
+            tunnel.send_ahead(side, &plaintext, buffers.output.free(), now_ms);
             let (opened, end) = tunnel.leg_mut(side).open_ahead(&ciphertext);
-            tunnel.deliver(side, &opened, buffers.output.free(), now_ms);
+            tunnel.send_ahead(side, &opened, buffers.output.free(), now_ms);
             let end = if ended { Some(SourceEnd::Orderly) } else { end };
             if let Some(end) = end {
                 tunnel.on_source_end(side, end, now_ms);
@@ -191,39 +191,39 @@ impl Tunnel {
         self.leg_mut(side).on_event(event);
     }
 
-    /// Begins a turn with a passage, if there is something to read and not so much that its bytes alone
+    /// Begins a turn with a transfer, if there is something to read and not so much that its bytes alone
     /// fill the processor's cache.
-    pub(crate) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Passage> {
+    pub(crate) fn begin_turn(&mut self, buffers: &mut Buffers) -> Option<Transfer> {
         let source =
             [Side::Client, Side::Upstream].into_iter().find(|&side| self.may_read(side))?;
-        (self.flow_from(source).window() <= WINDOW_TOGETHER).then(|| self.begin(source, buffers))
+        (self.flow_from(source).window() <= GROUP_WINDOW).then(|| self.begin(source, buffers))
     }
 
-    /// Carries up to `budget` bytes in each direction, first those of the passage that has begun: they
+    /// Carries up to `budget` bytes in each direction, first those of the transfer that has started: they
     /// may be on the wire already, so nothing may come before the rest of them.
     pub(crate) fn turn(
         &mut self,
-        begun: Option<Passage>,
+        started: Option<Transfer>,
         buffers: &mut Buffers,
         budget: usize,
         now_ms: u64,
     ) {
-        let begun = begun.map(|passage| {
-            let source = passage.source;
-            (source, self.complete(passage, buffers, now_ms))
+        let started = started.map(|transfer| {
+            let source = transfer.source;
+            (source, self.complete(transfer, buffers, now_ms))
         });
         for source in [Side::Client, Side::Upstream] {
-            let moved = begun.filter(|&(side, _)| side == source).map_or(0, |(_, moved)| moved);
-            self.carry(source, moved, buffers, budget, now_ms);
+            let moved = started.filter(|&(side, _)| side == source).map_or(0, |(_, moved)| moved);
+            self.pump(source, moved, buffers, budget, now_ms);
         }
         for side in [Side::Client, Side::Upstream] {
-            self.notice_failure(side, now_ms);
+            self.check_failure(side, now_ms);
         }
         self.end_if_answered(now_ms);
     }
 
     /// A side that is not read, for now or any more, can only be seen to break.
-    fn notice_failure(&mut self, side: Side, now_ms: u64) {
+    fn check_failure(&mut self, side: Side, now_ms: u64) {
         if self.reads(side) {
             return;
         }
@@ -250,7 +250,7 @@ impl Tunnel {
         self.up.state == FlowState::Closed && self.down.state == FlowState::Closed
     }
 
-    fn carry(
+    fn pump(
         &mut self,
         source: Side,
         mut moved: usize,
@@ -263,9 +263,9 @@ impl Tunnel {
         }
         self.flush(source.other(), now_ms);
         while moved < budget && self.may_read(source) {
-            moved += self.pass_alone(source, buffers, now_ms);
+            moved += self.transfer_alone(source, buffers, now_ms);
         }
-        self.flow_from_mut(source).ease_window(moved);
+        self.flow_from_mut(source).decay_window(moved);
         self.finish(source);
     }
 
@@ -280,38 +280,38 @@ impl Tunnel {
     }
 
     fn withholds(&self, source: Side) -> bool {
-        self.conversation.as_ref().is_some_and(|talk| talk.withholds(source.into()))
+        self.conversation.as_ref().is_some_and(|conversation| conversation.withholds(source.into()))
     }
 
-    /// A whole passage; says how many bytes came.
-    fn pass_alone(&mut self, source: Side, buffers: &mut Buffers, now_ms: u64) -> usize {
-        let level = buffers.level();
-        let mut passage = self.begin(source, buffers);
+    /// A whole transfer; says how many bytes came.
+    fn transfer_alone(&mut self, source: Side, buffers: &mut Buffers, now_ms: u64) -> usize {
+        let mark = buffers.mark();
+        let mut transfer = self.begin(source, buffers);
         let socket = self.leg(source).fd();
-        let received = socket::recv(socket, buffers.input.bytes_mut(passage.slot()));
-        self.note_read(&mut passage, received);
-        self.convert(&mut passage, buffers);
-        let moved = self.complete(passage, buffers, now_ms);
-        buffers.fall_to(level);
+        let received = socket::recv(socket, buffers.input.bytes_mut(transfer.slot()));
+        self.on_read(&mut transfer, received);
+        self.convert(&mut transfer, buffers);
+        let moved = self.complete(transfer, buffers, now_ms);
+        buffers.release(mark);
         moved
     }
 
-    /// The first step of a passage: where bytes may go.
-    fn begin(&mut self, source: Side, buffers: &mut Buffers) -> Passage {
+    /// The first step of a transfer: where bytes may go.
+    fn begin(&mut self, source: Side, buffers: &mut Buffers) -> Transfer {
         let window = self.flow_from(source).window();
         let leg = self.leg(source);
-        let waiting = leg.waiting();
+        let waiting = leg.unopened_len();
         // What rustls holds is not there, and yet what is opened must find room, as everything from here.
-        let start = buffers.input.fill(waiting + window + leg.held_inside());
-        let wire = Stretch { place: Place::Input, start, len: waiting };
-        Passage {
+        let start = buffers.input.alloc(waiting + window + leg.buffered_in_rustls());
+        let wire = BufferRange { buffer: Buffer::Input, start, len: waiting };
+        Transfer {
             source,
             window,
             wire,
             moved: 0,
             end: None,
             verdict: Verdict::Pass,
-            text: 0,
+            plain_len: 0,
             sealed: wire,
             sent: None,
             fault: None,
@@ -319,66 +319,68 @@ impl Tunnel {
     }
 
     /// The second: what a `recv` into its slot brought.
-    pub(crate) fn note_read(&mut self, passage: &mut Passage, received: io::Result<Received>) {
+    pub(crate) fn on_read(&mut self, transfer: &mut Transfer, received: io::Result<Received>) {
         if let Ok(Received::Bytes(n)) = received {
-            passage.moved = n;
-            passage.wire.len += n;
+            transfer.moved = n;
+            transfer.wire.len += n;
         }
-        passage.end = self.leg_mut(passage.source).note_read(passage.window, received);
+        transfer.end = self.leg_mut(transfer.source).on_read(transfer.window, received);
     }
 
     /// The third: open, count, seal.
-    pub(crate) fn convert(&mut self, passage: &mut Passage, buffers: &mut Buffers) {
-        if passage.moved == 0 {
+    pub(crate) fn convert(&mut self, transfer: &mut Transfer, buffers: &mut Buffers) {
+        if transfer.moved == 0 {
             return;
         }
-        let source = passage.source;
-        let (plain, end) = self.leg_mut(source).open(passage.wire, buffers);
-        passage.end = end;
-        passage.verdict = self.judge(source, buffers.bytes(plain));
-        match passage.verdict {
+        let source = transfer.source;
+        let (plain, end) = self.leg_mut(source).open(transfer.wire, buffers);
+        transfer.end = end;
+        transfer.verdict = self.inspect(source, buffers.bytes(plain));
+        match transfer.verdict {
             Verdict::Pass if plain.len > 0 => {
-                passage.text = plain.len;
-                (passage.sealed, passage.fault) = self.leg_mut(source.other()).seal(plain, buffers);
+                transfer.plain_len = plain.len;
+                (transfer.sealed, transfer.fault) =
+                    self.leg_mut(source.other()).seal(plain, buffers);
             }
             Verdict::Pass | Verdict::Withhold => {}
-            Verdict::Inject { .. } => passage.sealed = plain,
+            Verdict::Inject { .. } => transfer.sealed = plain,
         }
     }
 
     /// Notes bytes of one side; says what becomes of them.
-    fn judge(&mut self, source: Side, plain: &[u8]) -> Verdict {
+    fn inspect(&mut self, source: Side, plain: &[u8]) -> Verdict {
         self.flow_from_mut(source).received += plain.len() as u64;
         match &mut self.conversation {
-            Some(talk) => talk.on_bytes(source.into(), plain),
+            Some(conversation) => conversation.on_bytes(source.into(), plain),
             None => Verdict::Pass,
         }
     }
 
-    /// The socket that takes the bytes of a passage, if they can go at once.
-    pub(crate) fn destination(&self, passage: &Passage) -> Option<BorrowedFd<'_>> {
-        let to = self.leg(passage.source.other());
-        (passage.text > 0 && passage.sealed.len > 0 && to.takes_bytes()).then(|| to.fd())
+    /// The socket that takes the bytes of a transfer, if they can go at once.
+    pub(crate) fn destination(&self, transfer: &Transfer) -> Option<BorrowedFd<'_>> {
+        let to = self.leg(transfer.source.other());
+        (transfer.plain_len > 0 && transfer.sealed.len > 0 && to.takes_bytes()).then(|| to.fd())
     }
 
     /// The last: send what was not sent yet, and what follows from all. Says how many bytes came.
-    fn complete(&mut self, passage: Passage, buffers: &mut Buffers, now_ms: u64) -> usize {
-        let Passage { source, window, moved, end, verdict, text, sealed, sent, fault, .. } =
-            passage;
+    fn complete(&mut self, transfer: Transfer, buffers: &mut Buffers, now_ms: u64) -> usize {
+        let Transfer {
+            source, window, moved, end, verdict, plain_len, sealed, sent, fault, ..
+        } = transfer;
         if moved > 0 {
             self.active_ms = now_ms;
         }
-        if text > 0 {
+        if plain_len > 0 {
             let sent = self.leg_mut(source.other()).send(buffers.bytes(sealed), sent, now_ms);
             match (sent, fault) {
-                (Ok(()), None) => self.flow_from_mut(source).passed += text as u64,
-                (Ok(()), Some(fault)) => self.on_worn_out(source.other(), fault, now_ms),
+                (Ok(()), None) => self.flow_from_mut(source).passed += plain_len as u64,
+                (Ok(()), Some(fault)) => self.on_exhausted_keys(source.other(), fault, now_ms),
                 (Err(error), _) => self.on_unwritable(source.other(), &error, now_ms),
             }
         }
         if let Verdict::Inject { .. } = verdict {
             let Buffers { input, plain, output } = buffers;
-            let from = if sealed.place == Place::Input { input } else { plain };
+            let from = if sealed.buffer == Buffer::Input { input } else { plain };
             self.send_on(source, from.bytes(sealed), verdict, output.free(), now_ms);
         }
         if let Some(end) = end {
@@ -390,8 +392,8 @@ impl Tunnel {
     }
 
     /// Sends bytes of one side on to the other.
-    fn deliver(&mut self, source: Side, plain: &[u8], output: &mut [u8], now_ms: u64) {
-        let verdict = self.judge(source, plain);
+    fn send_ahead(&mut self, source: Side, plain: &[u8], output: &mut [u8], now_ms: u64) {
+        let verdict = self.inspect(source, plain);
         self.send_on(source, plain, verdict, output, now_ms);
     }
 
@@ -427,7 +429,9 @@ impl Tunnel {
             match self.leg_mut(source.other()).transmit(part, output, now_ms) {
                 Ok(()) => self.flow_from_mut(source).passed += part.len() as u64,
                 Err(SendError::Broken(error)) => self.on_unwritable(source.other(), &error, now_ms),
-                Err(SendError::Fault(fault)) => self.on_worn_out(source.other(), fault, now_ms),
+                Err(SendError::Fault(fault)) => {
+                    self.on_exhausted_keys(source.other(), fault, now_ms)
+                }
             }
         }
     }
@@ -451,8 +455,8 @@ impl Tunnel {
     /// Sends the frames of our own that need not wait.
     fn send_frames(&mut self, now_ms: u64) {
         for to in [Side::Client, Side::Upstream] {
-            let Some(talk) = &mut self.conversation else { return };
-            if let Some(frame) = talk.poll_frame(to.into()) {
+            let Some(conversation) = &mut self.conversation else { return };
+            if let Some(frame) = conversation.poll_frame(to.into()) {
                 self.send_frame(to, frame, now_ms);
             }
         }
@@ -469,16 +473,16 @@ impl Tunnel {
     }
 
     /// Whether it holds expanded keys.
-    pub(crate) fn has_awake_keys(&self) -> bool {
-        self.client.is_awake() || self.upstream.is_awake()
+    pub(crate) fn has_expanded_keys(&self) -> bool {
+        self.client.has_expanded_keys() || self.upstream.has_expanded_keys()
     }
 
     /// Drops expanded keys if nothing has moved since `before_ms`; says whether it did.
-    pub(crate) fn rest_if_idle(&mut self, before_ms: u64) -> bool {
+    pub(crate) fn compact_if_idle(&mut self, before_ms: u64) -> bool {
         let idle = self.active_ms <= before_ms;
         if idle {
-            self.client.rest();
-            self.upstream.rest();
+            self.client.compact();
+            self.upstream.compact();
         }
         idle
     }
@@ -514,10 +518,10 @@ impl Tunnel {
             ..Totals::default()
         };
         match &self.conversation {
-            Some(talk) => Totals {
-                frames: talk.counts(side.into()),
-                close: talk.close_code(side.into()),
-                broken: talk.broken(side.into()),
+            Some(conversation) => Totals {
+                frames: conversation.counts(side.into()),
+                close: conversation.close_code(side.into()),
+                broken: conversation.broken(side.into()),
                 ..totals
             },
             None => totals,

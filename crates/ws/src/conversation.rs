@@ -1,7 +1,7 @@
 //! Both directions of one WebSocket, as they pass through a proxy: bytes and time in, decisions out.
 //!
 //! The two ends talk to each other and the conversation follows. Whoever carries it shows it the bytes of
-//! each side before they go on, and hears what becomes of them; it is also where a frame of the
+//! each side before they go on, and is told what becomes of them; it is also where a frame of the
 //! proxy's own gets its place. A frame may stand only between two others (RFC 6455 §5.4 allows control
 //! frames within a message, never within a frame), so it waits for the end of the one under way:
 //!
@@ -146,7 +146,7 @@ impl Conversation {
         self.direction_mut(to.other()).inject(frame);
     }
 
-    /// Begins the closing handshake with both sides; who has closed already hears nothing more.
+    /// Begins the closing handshake with both sides; who has a Close from the other one already gets no second.
     pub fn close(&mut self, code: CloseCode, now_ms: u64) {
         if self.closing == Closing::Open {
             self.closing = Closing::Ours { deadline_ms: now_ms.saturating_add(CLOSING_MS) };
@@ -297,8 +297,8 @@ impl Direction {
     /// Whether a closing handshake has nothing to wait for in this direction; `back` is the other one.
     fn is_done(&self, back: &Self) -> bool {
         let closed = self.injection == Injection::Closed;
-        if self.is_mute() {
-            // Its destination will hear nothing more, and its source cannot be understood.
+        if self.is_over() {
+            // Nothing more reaches its destination, nor can its source be understood.
             return true;
         }
         if self.close.is_some() {
@@ -306,16 +306,16 @@ impl Direction {
             return closed || self.tracker.is_at_boundary();
         }
         // Nobody answers a Close that cannot be sent.
-        closed && back.is_mute() && !back.has_told()
+        closed && back.is_over() && !back.has_sent_close()
     }
 
     /// Whether nothing can be put into this direction any more, nor found in it.
-    fn is_mute(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.ended || self.tracker.broken().is_some()
     }
 
     /// Whether its destination has been sent a Close.
-    fn has_told(&self) -> bool {
+    fn has_sent_close(&self) -> bool {
         self.close.is_some() || self.injection == Injection::Closed
     }
 }

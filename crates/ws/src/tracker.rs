@@ -54,7 +54,7 @@ pub struct Progress {
 /// Follows the frames of one direction. 32 bytes, no heap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
-    place: Place,
+    state: State,
     /// Payload of the running message by the headers seen so far.
     message_len: u64,
     extensions: Extensions,
@@ -69,7 +69,7 @@ const FIN_BINARY: u8 = 0x80 | Opcode::Binary as u8;
 
 /// Where in a frame the next byte belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum State {
     /// In the header, of which `seen` bytes are kept; all 14 would be complete.
     Header { seen: u8, kept: [u8; MAX_HEADER_LEN - 1] },
     /// In the first two bytes of a Close's payload, of which `left` bytes are to come.
@@ -80,14 +80,14 @@ enum Place {
     Broken(FrameError),
 }
 
-impl Place {
+impl State {
     const BOUNDARY: Self = Self::Header { seen: 0, kept: [0; MAX_HEADER_LEN - 1] };
 }
 
 impl Tracker {
     /// A tracker for the frames that `from` sends, right after the switch.
     pub fn new(from: Side, extensions: Extensions) -> Self {
-        Self { place: Place::BOUNDARY, message_len: 0, extensions, from, in_message: false }
+        Self { state: State::BOUNDARY, message_len: 0, extensions, from, in_message: false }
     }
 
     /// Moves on by `bytes`, the next ones of the stream.
@@ -103,11 +103,11 @@ impl Tracker {
                     return progress;
                 }
             }
-            let after = match self.place {
-                Place::Header { .. } => self.on_header(rest, &mut progress),
-                Place::CloseCode { .. } => self.on_close_code(rest, &mut progress),
-                Place::Payload { .. } => self.on_payload(rest, counts),
-                Place::Broken(_) => None,
+            let after = match self.state {
+                State::Header { .. } => self.on_header(rest, &mut progress),
+                State::CloseCode { .. } => self.on_close_code(rest, &mut progress),
+                State::Payload { .. } => self.on_payload(rest, counts),
+                State::Broken(_) => None,
             };
             match after {
                 Some(after) => rest = after,
@@ -118,7 +118,7 @@ impl Tracker {
 
     /// Whether the last byte ended a frame, or none has begun: a control frame may be injected.
     pub fn is_at_boundary(&self) -> bool {
-        matches!(self.place, Place::Header { seen: 0, .. })
+        matches!(self.state, State::Header { seen: 0, .. })
     }
 
     /// Whether a fragmented message waits for more fragments.
@@ -134,8 +134,8 @@ impl Tracker {
 
     /// How the protocol was broken, if it was.
     pub fn broken(&self) -> Option<FrameError> {
-        match self.place {
-            Place::Broken(error) => Some(error),
+        match self.state {
+            State::Broken(error) => Some(error),
             _ => None,
         }
     }
@@ -167,7 +167,7 @@ impl Tracker {
     // `None` when there is nothing more to do with these bytes.
 
     fn on_header<'a>(&mut self, bytes: &'a [u8], progress: &mut Progress) -> Option<&'a [u8]> {
-        let Place::Header { seen, kept } = self.place else { return None };
+        let State::Header { seen, kept } = self.state else { return None };
         let seen = usize::from(seen);
         // A header that was cut continues behind the kept bytes; a whole one is read in place.
         let mut joined = [0; MAX_HEADER_LEN];
@@ -189,11 +189,11 @@ impl Tracker {
                 // Fewer than 14 bytes, or the header would be complete.
                 let mut kept = [0; MAX_HEADER_LEN - 1];
                 kept[..header.len()].copy_from_slice(header);
-                self.place = Place::Header { seen: header.len() as u8, kept };
+                self.state = State::Header { seen: header.len() as u8, kept };
                 None
             }
             Err(error) => {
-                self.place = Place::Broken(error);
+                self.state = State::Broken(error);
                 progress.broken = Some(error);
                 None
             }
@@ -244,12 +244,12 @@ impl Tracker {
         if !opcode.is_control() {
             self.in_message = !fin;
         }
-        self.place = match (opcode, u8::try_from(payload_len)) {
+        self.state = match (opcode, u8::try_from(payload_len)) {
             // Unmasked is masked by zeros.
             (Opcode::Close, Ok(left @ 2..)) => {
-                Place::CloseCode { left, mask: mask.unwrap_or_default(), first: None }
+                State::CloseCode { left, mask: mask.unwrap_or_default(), first: None }
             }
-            _ => Place::Payload { left: payload_len, opcode, fin },
+            _ => State::Payload { left: payload_len, opcode, fin },
         };
         if opcode == Opcode::Close && payload_len == 0 {
             progress.close.get_or_insert(CloseCode::NO_STATUS);
@@ -257,20 +257,20 @@ impl Tracker {
     }
 
     fn on_close_code<'a>(&mut self, bytes: &'a [u8], progress: &mut Progress) -> Option<&'a [u8]> {
-        let Place::CloseCode { left, mask, first } = &mut self.place else { return None };
+        let State::CloseCode { left, mask, first } = &mut self.state else { return None };
         let (&byte, after) = bytes.split_first()?;
         let Some(first) = first.replace(byte) else {
             return Some(after);
         };
         let code = u16::from_be_bytes([first ^ mask[0], byte ^ mask[1]]);
         progress.close.get_or_insert(CloseCode(code));
-        self.place =
-            Place::Payload { left: u64::from(*left) - 2, opcode: Opcode::Close, fin: true };
+        self.state =
+            State::Payload { left: u64::from(*left) - 2, opcode: Opcode::Close, fin: true };
         Some(after)
     }
 
     fn on_payload<'a>(&mut self, bytes: &'a [u8], counts: &mut Counts) -> Option<&'a [u8]> {
-        let Place::Payload { left, opcode, fin } = &mut self.place else { return None };
+        let State::Payload { left, opcode, fin } = &mut self.state else { return None };
         if (bytes.len() as u64) < *left {
             *left -= bytes.len() as u64;
             return None;
@@ -285,7 +285,7 @@ impl Tracker {
                 counts.messages += u64::from(*fin);
             }
         }
-        self.place = Place::BOUNDARY;
+        self.state = State::BOUNDARY;
         Some(after)
     }
 }

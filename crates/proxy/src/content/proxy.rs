@@ -529,6 +529,7 @@ impl Proxying<'_> {
             // nginx sends no body here either: it waits for one until somebody gives up.
             Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
                 self.request.log(LogLevel::Error, invalid_switch(&error));
+                link.lease.fail(Instant::now());
                 self.request.fate.keepalive = false;
                 let reply = Reply { length: Some(0), ..Reply::new(502) };
                 self.response.head(self.request, reply);

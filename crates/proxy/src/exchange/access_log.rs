@@ -1,5 +1,7 @@
 //! Access lines: one at the end of every request and tunnel.
 
+mod early;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,6 +11,8 @@ use wssgate_config::template::Part;
 use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
 use crate::exchange::variables;
+
+pub(crate) use early::EarlyLines;
 
 /// Writes the lines that the location asks for.
 pub(crate) fn write(request: &Request) {

@@ -349,7 +349,7 @@ fn local_host(local: &ListenAddr) -> String {
     match local {
         ListenAddr::Ip(std::net::SocketAddr::V4(address)) => address.ip().to_string(),
         ListenAddr::Ip(std::net::SocketAddr::V6(address)) => format!("[{}]", address.ip()),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddr::Unix(_) => local.to_string(),
     }
 }
 

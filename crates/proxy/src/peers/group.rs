@@ -16,13 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use wssgate_config::model::{Balance, Http, ListenAddr, Upstream, UpstreamServer};
+use wssgate_config::model::{Balance, ListenAddr, Upstream, UpstreamServer};
 use wssgate_config::template::Template;
 
 use super::balance::{Method, Progress, Ring, Tier, View};
 use super::peer::{Peer, State, Taken};
 use super::weights::CurrentWeights;
-use crate::listen::address_text;
 
 /// One upstream group.
 #[derive(Debug)]
@@ -102,7 +101,7 @@ impl Group {
 
     /// A group of one address that a URL of variables named; nothing of it is remembered.
     pub fn of_address(address: ListenAddr) -> Self {
-        let name = address_text(&address).to_string();
+        let name = address.to_string();
         let server = UpstreamServer {
             name: name.into_bytes().into(),
             addresses: vec![address],
@@ -297,12 +296,12 @@ impl Known {
 
 /// The groups of a configuration, by [`UpstreamId`](wssgate_config::model::UpstreamId), for so many
 /// workers; `previous` are those of the generation before.
-pub fn groups(http: &Http, previous: &[Arc<Group>], workers: usize) -> Vec<Arc<Group>> {
+pub fn groups(models: &[Upstream], previous: &[Arc<Group>], workers: usize) -> Vec<Arc<Group>> {
     let build = |model: &Upstream| {
         let previous = previous.iter().find(|group| group.name == model.name);
         Arc::new(Group::new(model, previous.map(|group| &**group), workers))
     };
-    http.upstreams.iter().map(build).collect()
+    models.iter().map(build).collect()
 }
 
 /// What one request remembers from choice to choice.

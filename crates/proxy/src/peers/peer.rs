@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 
 use wssgate_config::model::{ListenAddr, UpstreamServer};
 
-use crate::listen::address_text;
-
 /// One address of one `server` line.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -74,7 +72,7 @@ impl Peer {
         }
         Self {
             address: address.clone(),
-            name: address_text(address).to_string().into(),
+            name: address.to_string().into(),
             weight,
             max_conns: server.max_conns,
             max_fails: server.max_fails,

@@ -54,7 +54,7 @@ impl fmt::Debug for TrafficSecrets {
 
 thread_local! {
     /// Where [`SecretLog`] puts what it hears, while a [`capture`] is polled on this thread.
-    static LISTENING: RefCell<Option<Box<TrafficSecrets>>> = const { RefCell::new(None) };
+    static CAPTURED: RefCell<Option<Box<TrafficSecrets>>> = const { RefCell::new(None) };
 }
 
 /// The [`KeyLog`] that every rustls config of ours carries (`config.key_log = Arc::new(SecretLog)`).
@@ -65,8 +65,8 @@ pub struct SecretLog;
 
 impl KeyLog for SecretLog {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        LISTENING.with_borrow_mut(|listening| {
-            let Some(secrets) = listening else { return };
+        CAPTURED.with_borrow_mut(|captured| {
+            let Some(secrets) = captured else { return };
             let place = match label {
                 "CLIENT_TRAFFIC_SECRET_0" => &mut secrets.client,
                 "SERVER_TRAFFIC_SECRET_0" => &mut secrets.server,
@@ -92,9 +92,9 @@ pub async fn capture<T: TlsStream>(
     let mut handshake = pin!(handshake);
     let mut secrets = Some(Box::default());
     let mut stream = future::poll_fn(|cx| {
-        LISTENING.set(secrets.take());
+        CAPTURED.set(secrets.take());
         let poll = handshake.as_mut().poll(cx);
-        secrets = LISTENING.take();
+        secrets = CAPTURED.take();
         poll
     })
     .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
-use wssgate_relay::spare;
+use wssgate_relay::reclaim;
 use wssgate_relay::{EndCause, Handover, RelayHandle, Selection, Stopped, Totals, TunnelEnd};
 
 use crate::tunnel::Tunnel;
@@ -16,7 +16,7 @@ pub(crate) struct Tunnels {
     /// Tells that the relay is to be woken for what was handed over.
     handed_over: Notify,
     carried: RefCell<Slab<Tunnel>>,
-    /// Removed from it, for [`spare::shrink`].
+    /// Removed from it, for [`reclaim::shrink`].
     removed: Cell<usize>,
 }
 
@@ -90,7 +90,7 @@ impl Tunnels {
         let mut carried = self.carried.borrow_mut();
         let tunnel = carried.try_remove(key)?;
         let mut removed = self.removed.get();
-        spare::shrink(&mut carried, &mut removed);
+        reclaim::shrink(&mut carried, &mut removed);
         self.removed.set(removed);
         Some(tunnel)
     }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
-use wssgate_relay::spare::Trimming;
+use wssgate_relay::reclaim::Trimming;
 use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
 use wssgate_sys::privileges;
 
@@ -201,7 +201,7 @@ impl Front {
             if !self.accepting.contains_key(&listener.address)
                 && let Err(error) = self.accept_on(&listener)
             {
-                let address = crate::listen::address_text(&listener.address);
+                let address = &listener.address;
                 let text = format!("cannot accept on {address} ({})", crate::errno_text(&error));
                 self.site.generation().logs.main().write(LogLevel::Crit, None, text);
             }

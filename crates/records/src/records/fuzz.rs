@@ -32,8 +32,8 @@ impl Opener {
     }
 
     /// Drops the expanded keys.
-    pub fn rest(&mut self) {
-        self.0.rest();
+    pub fn compact(&mut self) {
+        self.0.compact();
     }
 }
 

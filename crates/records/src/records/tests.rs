@@ -7,26 +7,26 @@ use rustls::{CipherSuite, Connection};
 
 use super::*;
 use crate::post_handshake::key_update;
-use crate::testing::{SUITES, Session, We, session};
+use crate::testing::{SUITES, Session, session};
 
 const TLS13: CipherSuite = SUITES[0];
 const TLS12: CipherSuite = SUITES[3];
 
 /// Our records and a peer in rustls; the second is what it had already sent.
-fn pair(suite: CipherSuite, we: We, record_limit: u64) -> (Records, Connection, Vec<u8>) {
-    let Session { keys, peer, tickets } = session(suite, we);
-    (Records::new(&keys, side_of_peer(we), record_limit), peer, tickets)
+fn pair(suite: CipherSuite, ours: Role, record_limit: u64) -> (Records, Connection, Vec<u8>) {
+    let Session { keys, peer, tickets } = session(suite, ours);
+    (Records::new(&keys, peer_of(ours), record_limit), peer, tickets)
 }
 
-fn side_of_peer(we: We) -> Role {
-    match we {
-        We::AreServer => Role::Client,
-        We::AreClient => Role::Server,
+fn peer_of(ours: Role) -> Role {
+    match ours {
+        Role::Server => Role::Client,
+        Role::Client => Role::Server,
     }
 }
 
-fn both_roles() -> impl Iterator<Item = (CipherSuite, We)> {
-    SUITES.into_iter().flat_map(|suite| [(suite, We::AreServer), (suite, We::AreClient)])
+fn both_roles() -> impl Iterator<Item = (CipherSuite, Role)> {
+    SUITES.into_iter().flat_map(|suite| [(suite, Role::Server), (suite, Role::Client)])
 }
 
 fn bytes(len: usize) -> Vec<u8> {
@@ -92,25 +92,28 @@ fn open_all(records: &mut Records, wire: &[u8]) -> (Vec<u8>, Option<Result<(), T
 
 #[test]
 fn rustls_and_we_read_each_other_in_every_suite_and_role() {
-    for (suite, we) in both_roles() {
-        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+    for (suite, ours) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, ours, AES_GCM_RECORDS);
         assert_eq!(open_all(&mut records, &tickets), (vec![], None), "{suite:?} tickets");
         for len in [1, 2, 125, 16_383, 16_384, 16_385, 40_000, 1] {
             let plain = bytes(len);
             let sealed = seal(&mut records, &plain);
-            assert!(peer_opens(&mut peer, &sealed) == plain, "{suite:?} {we:?} seals {len}");
+            assert!(peer_opens(&mut peer, &sealed) == plain, "{suite:?} {ours:?} seals {len}");
             let wire = peer_seals(&mut peer, &plain);
-            assert!(open_all(&mut records, &wire) == (plain, None), "{suite:?} {we:?} opens {len}");
-            records.rest();
-            assert!(!records.is_awake());
+            assert!(
+                open_all(&mut records, &wire) == (plain, None),
+                "{suite:?} {ours:?} opens {len}"
+            );
+            records.compact();
+            assert!(!records.has_expanded_keys());
         }
     }
 }
 
 #[test]
 fn a_record_that_comes_byte_by_byte_is_opened_when_it_is_whole() {
-    for (suite, we) in both_roles() {
-        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+    for (suite, ours) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, ours, AES_GCM_RECORDS);
         let wire = [tickets, peer_seals(&mut peer, &bytes(700))].concat();
         assert_eq!(open_pieces(&mut records, wire.chunks(1)), (bytes(700), None));
     }
@@ -127,9 +130,9 @@ proptest! {
         piece in 1..30_000_usize,
         limit in 2..5_u64,
     ) {
-        let we = if server { We::AreServer } else { We::AreClient };
+        let ours = if server { Role::Server } else { Role::Client };
         // A low limit puts updates of our own between the records.
-        let (mut records, mut peer, tickets) = pair(SUITES[which], we, limit);
+        let (mut records, mut peer, tickets) = pair(SUITES[which], ours, limit);
         let plain: Vec<Vec<u8>> = lens.into_iter().map(bytes).collect();
         let wire: Vec<u8> = plain.iter().flat_map(|part| peer_seals(&mut peer, part)).collect();
         let wire = [tickets, wire].concat();
@@ -142,7 +145,7 @@ proptest! {
 
     #[test]
     fn bytes_of_chance_never_panic(which in 0..SUITES.len(), wire in prop::collection::vec(any::<u8>(), 0..600)) {
-        let (mut records, _, _) = pair(SUITES[which], We::AreServer, AES_GCM_RECORDS);
+        let (mut records, _, _) = pair(SUITES[which], Role::Server, AES_GCM_RECORDS);
         let mut plain = vec![0; wire.len()];
         let opened = records.open(&wire, &mut plain);
         prop_assert_eq!(opened.plain, 0);
@@ -154,7 +157,7 @@ proptest! {
         kinds in prop::collection::vec(20..25_u8, 1..6),
         content in prop::collection::vec(0..25_u8, 0..12),
     ) {
-        let mut forged = Forged::new(SUITES[which], We::AreClient);
+        let mut forged = Forged::new(SUITES[which], Role::Client);
         for kind in kinds {
             let wire = forged.record(kind, &content);
             if open_all(&mut forged.records, &wire).1.is_some() {
@@ -166,8 +169,8 @@ proptest! {
 
 #[test]
 fn updates_of_the_peer_are_followed_and_answered() {
-    for (suite, we) in both_roles().filter(|(suite, _)| SUITES[..3].contains(suite)) {
-        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+    for (suite, ours) in both_roles().filter(|(suite, _)| SUITES[..3].contains(suite)) {
+        let (mut records, mut peer, tickets) = pair(suite, ours, AES_GCM_RECORDS);
         open_all(&mut records, &tickets);
         for round in 0..5 {
             peer.refresh_traffic_keys().unwrap();
@@ -177,17 +180,17 @@ fn updates_of_the_peer_are_followed_and_answered() {
             let before = records.tx.keys.sequence;
             assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"answer")), b"answer");
             assert!(
-                records.tx.keys.sequence == 1 && (round > 0 || before >= 1 || we == We::AreClient)
+                records.tx.keys.sequence == 1 && (round > 0 || before >= 1 || ours == Role::Client)
             );
-            assert!(!records.owes_update);
+            assert!(!records.update_requested);
         }
     }
 }
 
 #[test]
 fn our_own_update_comes_before_the_keys_wear_out() {
-    for (suite, we) in both_roles().filter(|(suite, _)| SUITES[..2].contains(suite)) {
-        let (mut records, mut peer, tickets) = pair(suite, we, 5);
+    for (suite, ours) in both_roles().filter(|(suite, _)| SUITES[..2].contains(suite)) {
+        let (mut records, mut peer, tickets) = pair(suite, ours, 5);
         open_all(&mut records, &tickets);
         for _ in 0..40 {
             assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
@@ -201,7 +204,7 @@ fn our_own_update_comes_before_the_keys_wear_out() {
 /// Its answers would be records without data, of which a peer that only listens may send so many.
 #[test]
 fn our_own_update_asks_for_none_in_return() {
-    let (mut records, mut peer, _) = pair(TLS13, We::AreServer, 2);
+    let (mut records, mut peer, _) = pair(TLS13, Role::Server, 2);
     for _ in 0..40 {
         assert_eq!(peer_opens(&mut peer, &seal(&mut records, b"tick")), b"tick");
     }
@@ -211,9 +214,9 @@ fn our_own_update_asks_for_none_in_return() {
 }
 
 #[test]
-fn worn_out_keys_of_tls_12_seal_nothing_more_but_the_end() {
+fn exhausted_keys_of_tls_12_seal_nothing_more_but_the_end() {
     for suite in &SUITES[3..] {
-        let (mut records, mut peer, _) = pair(*suite, We::AreServer, AES_GCM_RECORDS);
+        let (mut records, mut peer, _) = pair(*suite, Role::Server, AES_GCM_RECORDS);
         records.tx_blocks = AES_GCM_BLOCKS + 1;
         let sealed = records.seal(b"x", &mut [0; 100]);
         if *suite == SUITES[5] {
@@ -230,8 +233,8 @@ fn worn_out_keys_of_tls_12_seal_nothing_more_but_the_end() {
 
 /// A first record that was sealed and not sent would make the alert behind it a forgery.
 #[test]
-fn keys_of_tls_12_that_are_worn_out_within_a_delivery_seal_nothing_of_it() {
-    let (mut records, mut peer, _) = pair(TLS12, We::AreServer, AES_GCM_RECORDS);
+fn keys_of_tls_12_that_run_out_within_a_call_seal_nothing_of_it() {
+    let (mut records, mut peer, _) = pair(TLS12, Role::Server, AES_GCM_RECORDS);
     records.tx_blocks = AES_GCM_BLOCKS - 3 * (1 << 10);
     assert_eq!(peer_opens(&mut peer, &seal(&mut records, &bytes(MAX_PLAIN))), bytes(MAX_PLAIN));
     let mut out = vec![0; sealed_len(3 * MAX_PLAIN)];
@@ -244,8 +247,8 @@ fn keys_of_tls_12_that_are_worn_out_within_a_delivery_seal_nothing_of_it() {
 
 #[test]
 fn close_notify_is_understood_both_ways_and_said_once() {
-    for (suite, we) in both_roles() {
-        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+    for (suite, ours) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, ours, AES_GCM_RECORDS);
         open_all(&mut records, &tickets);
         let mut out = [0; MAX_CONTROL];
         let used = records.close_notify(&mut out);
@@ -270,8 +273,8 @@ fn records_open(records: &mut Records, wire: &[u8]) -> (Vec<u8>, Option<Result<(
 
 #[test]
 fn a_fatal_alert_is_understood() {
-    for (suite, we) in both_roles() {
-        let (mut records, mut peer, tickets) = pair(suite, we, AES_GCM_RECORDS);
+    for (suite, ours) in both_roles() {
+        let (mut records, mut peer, tickets) = pair(suite, ours, AES_GCM_RECORDS);
         open_all(&mut records, &tickets);
         let mut out = [0; MAX_CONTROL];
         let used = records.fatal_alert(20, &mut out);
@@ -290,13 +293,13 @@ struct Forged {
 }
 
 impl Forged {
-    fn new(suite: CipherSuite, we: We) -> Self {
-        let Session { keys, .. } = session(suite, we);
+    fn new(suite: CipherSuite, ours: Role) -> Self {
+        let Session { keys, .. } = session(suite, ours);
         let TlsKeys { version, aead, ref tx, ref rx } = keys;
         let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
         Self {
             forger: Records::new(&mirrored, Role::Client, AES_GCM_RECORDS),
-            records: Records::new(&keys, side_of_peer(we), AES_GCM_RECORDS),
+            records: Records::new(&keys, peer_of(ours), AES_GCM_RECORDS),
         }
     }
 
@@ -311,9 +314,9 @@ impl Forged {
 /// Sealed records by type and content, and how we end.
 type Case<'a> = (&'static str, &'a [(u8, &'a [u8])], Result<(), TlsFault>);
 
-fn check(suite: CipherSuite, we: We, cases: &[Case]) {
+fn check(suite: CipherSuite, ours: Role, cases: &[Case]) {
     for &(name, sealed, expected) in cases {
-        let mut forged = Forged::new(suite, we);
+        let mut forged = Forged::new(suite, ours);
         let wire: Vec<u8> =
             sealed.iter().flat_map(|(kind, content)| forged.record(*kind, content)).collect();
         let (_, end) = open_all(&mut forged.records, &wire);
@@ -330,7 +333,7 @@ const UPDATE: (u8, &[u8]) = (kind::HANDSHAKE, &[24, 0, 0, 1, 0]);
 fn what_a_peer_may_not_put_into_records_of_tls_13() {
     check(
         TLS13,
-        We::AreServer,
+        Role::Server,
         &[
             ("no type at all", &[(0, &[])], UNEXPECTED),
             ("only padding", &[(0, &[0; 100])], UNEXPECTED),
@@ -365,7 +368,7 @@ fn what_a_peer_may_not_put_into_records_of_tls_13() {
     );
     check(
         TLS13,
-        We::AreClient,
+        Role::Client,
         &[
             ("ticket", &[(22, &[4, 0, 0, 1, 0])], Ok(())),
             ("ticket in pieces", &[(22, &[4, 0, 0]), (22, &[3, 9]), (22, &[9, 9])], Ok(())),
@@ -380,7 +383,7 @@ fn what_a_peer_may_not_put_into_records_of_tls_13() {
 #[test]
 fn thirty_three_updates_in_a_row_are_too_many() {
     for (count, expected) in [(32, None), (33, Some(UNEXPECTED))] {
-        let mut forged = Forged::new(TLS13, We::AreServer);
+        let mut forged = Forged::new(TLS13, Role::Server);
         let mut end = None;
         for _ in 0..count {
             let wire = forged.record(UPDATE.0, UPDATE.1);
@@ -396,7 +399,7 @@ fn what_a_peer_may_not_put_into_records_of_tls_12() {
     let hello: (u8, &[u8]) = (22, &[1, 0, 0, 1, 0]);
     check(
         TLS12,
-        We::AreServer,
+        Role::Server,
         &[
             ("longest content", &[(23, ZEROS.split_at(MAX_PLAIN).0)], Ok(())),
             ("too long a content", &[(23, ZEROS)], Err(TlsFault::RecordOverflow)),
@@ -415,7 +418,7 @@ fn what_a_peer_may_not_put_into_records_of_tls_12() {
     );
     check(
         TLS12,
-        We::AreClient,
+        Role::Client,
         &[
             ("HelloRequest", &[(22, &[0, 0, 0, 0])], Ok(())),
             ("ClientHello from a server", &[hello], UNEXPECTED),
@@ -451,15 +454,15 @@ fn what_a_peer_may_not_put_around_records() {
         (TLS12, &[23, 3, 3, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9], Some(forged)),
     ];
     for (suite, wire, expected) in cases {
-        let (mut records, _, _) = pair(*suite, We::AreServer, AES_GCM_RECORDS);
+        let (mut records, _, _) = pair(*suite, Role::Server, AES_GCM_RECORDS);
         assert_eq!(records_open(&mut records, wire), (vec![], *expected), "{suite:?} {wire:?}");
     }
 }
 
 #[test]
 fn a_changed_repeated_or_missing_record_is_not_authentic() {
-    for (suite, we) in both_roles() {
-        let mut forged = Forged::new(suite, we);
+    for (suite, ours) in both_roles() {
+        let mut forged = Forged::new(suite, ours);
         let first = forged.record(kind::DATA, b"first");
         let second = forged.record(kind::DATA, b"second");
         let bad = (vec![], Some(Err(TlsFault::BadRecordMac)));

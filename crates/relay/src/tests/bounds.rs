@@ -1,7 +1,7 @@
 //! What a tunnel may keep, take and leave behind.
 
-use wssgate_records::testing::{SUITES, Session, We, session};
-use wssgate_records::{Records, sealed_len};
+use wssgate_records::testing::{SUITES, Session, session};
+use wssgate_records::{Records, Role, sealed_len};
 
 use super::peer::TlsPeer;
 use super::*;
@@ -45,7 +45,7 @@ fn a_peer_that_does_not_read_bounds_what_is_kept_and_then_gets_all_of_it() {
 #[test]
 fn the_same_holds_under_tls() {
     let mut rig = Rig::new();
-    let Session { keys, peer, .. } = session(SUITES[0], We::AreServer);
+    let Session { keys, peer, .. } = session(SUITES[0], Role::Server);
     let (client, mut upstream) = rig.hand_over(|handover| {
         handover.client.tls = LegTls::Keys(Box::new(keys));
         narrow(handover);

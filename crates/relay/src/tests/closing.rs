@@ -1,6 +1,7 @@
 //! What a drain and a stop leave of a WebSocket.
 
-use wssgate_records::testing::{SUITES, Session, We, session};
+use wssgate_records::Role;
+use wssgate_records::testing::{SUITES, Session, session};
 use wssgate_ws::conversation::CLOSING_MS;
 
 use super::bounds::narrow;
@@ -145,11 +146,31 @@ fn a_drain_waits_for_what_is_unsent() {
     assert_eq!(rig.end().client.sent, client.received.len() as u64);
 }
 
+/// What a side still says behind our Close needs no room at the other one.
+#[test]
+fn an_answer_is_read_while_the_other_side_takes_nothing() {
+    let mut rig = Rig::new();
+    let (_client, mut upstream) = rig.hand_over(|handover| {
+        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        let header = b"\x82\x7f\0\0\0\0\x01\0\0\0";
+        handover.upstream.plaintext = [&header[..], &noise(1 << 24)].concat();
+    });
+    assert!(rig.engine.kept_bytes() > 0);
+    rig.order(EndCause::Drained);
+    upstream.send(b"\x88\x00");
+    rig.step();
+    rig.step();
+    let end = rig.pass_until_end();
+    assert_eq!(end.cause, EndCause::Drained);
+    assert_eq!(end.upstream.close, Some(CloseCode::NO_STATUS));
+    assert!(end.duration >= CLOSING);
+}
+
 #[test]
 fn a_drain_is_heard_inside_of_tls() {
     for suite in [SUITES[0], SUITES[3]] {
         let mut rig = Rig::new();
-        let Session { keys, peer, .. } = session(suite, We::AreServer);
+        let Session { keys, peer, .. } = session(suite, Role::Server);
         let (client, mut upstream) = rig.hand_over(|handover| {
             handover.protocol = Protocol::WebSocket(Extensions::NONE);
             handover.client.tls = LegTls::Keys(Box::new(keys));

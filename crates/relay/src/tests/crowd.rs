@@ -2,7 +2,8 @@
 
 use std::io::ErrorKind;
 
-use wssgate_records::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::Role;
+use wssgate_records::testing::{SUITES, Session, connections, session};
 
 use super::peer::TlsPeer;
 use super::*;
@@ -45,19 +46,19 @@ impl End {
 }
 
 /// What protects a leg: by turns nothing, keys of every suite, rustls with every suite.
-fn protection(number: usize, we: We) -> (LegTls, Option<rustls::Connection>, Vec<u8>) {
+fn protection(number: usize, ours: Role) -> (LegTls, Option<rustls::Connection>, Vec<u8>) {
     let suite = SUITES[number / 3 % SUITES.len()];
     match number % 3 {
         0 => (LegTls::Plain, None, Vec::new()),
         1 => {
-            let Session { keys, peer, tickets } = session(suite, we);
+            let Session { keys, peer, tickets } = session(suite, ours);
             (LegTls::Keys(Box::new(keys)), Some(peer), tickets)
         }
         _ => {
             let (server, client) = connections(suite);
-            let (ours, theirs) = match we {
-                We::AreServer => (server, client),
-                We::AreClient => (client, server),
+            let (ours, theirs) = match ours {
+                Role::Server => (server, client),
+                Role::Client => (client, server),
             };
             (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
         }
@@ -73,8 +74,8 @@ fn end(wire: Peer, tls: Option<rustls::Connection>) -> End {
 
 /// A tunnel with one of all pairs of protections.
 fn tunnel(rig: &mut Rig, number: usize, buffer_size: usize) -> [End; 2] {
-    let (client_tls, client, _) = protection(number, We::AreServer);
-    let (upstream_tls, upstream, tickets) = protection(number / 3, We::AreClient);
+    let (client_tls, client, _) = protection(number, Role::Server);
+    let (upstream_tls, upstream, tickets) = protection(number / 3, Role::Client);
     let (client_wire, upstream_wire) = rig.hand_over(|handover| {
         handover.client.tls = client_tls;
         handover.upstream.tls = upstream_tls;
@@ -138,7 +139,7 @@ fn one_that_ends_breaks_or_is_blocked_takes_nobody_along() {
                     [&blocked.0, &blocked.1].map(|peer| socket2::SockRef::from(&peer.stream));
                 client.set_send_buffer_size(32 * 1024).unwrap();
                 upstream.set_recv_buffer_size(32 * 1024).unwrap();
-                let Session { keys, peer, .. } = session(SUITES[0], We::AreServer);
+                let Session { keys, peer, .. } = session(SUITES[0], Role::Server);
                 let (wire, upstream) = rig.hand_over(|handover| {
                     handover.client.tls = LegTls::Keys(Box::new(keys));
                 });

@@ -133,7 +133,7 @@ fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
 fn so_many_tunnels_are_heard_of_without_a_wake() {
     let relay = start("relay", Settings::default(), |_, _| {}, |_| {}).unwrap();
     let mut peers = Vec::new();
-    for ticket in 0..UNHEARD as u64 {
+    for ticket in 0..MAX_UNWOKEN as u64 {
         let (client, upstream, handover) = said_hello(ticket);
         relay.handle().hand_over(handover).unwrap();
         peers.push((client, upstream));

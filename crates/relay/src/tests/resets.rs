@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 
 use rustls::{CipherSuite, Connection};
-use wssgate_records::testing::{SUITES, Session, We, connections, session};
+use wssgate_records::Role;
+use wssgate_records::testing::{SUITES, Session, connections, session};
 
 use super::peer::TlsPeer;
 use super::*;
@@ -85,7 +86,7 @@ impl Far {
 impl Rig {
     /// A tunnel with `wire` on one side.
     fn carry(&mut self, wire: Wire, on: Side, edit: impl FnOnce(&mut Handover)) -> (Far, Far) {
-        let we = if on == Side::Client { We::AreServer } else { We::AreClient };
+        let we = if on == Side::Client { Role::Server } else { Role::Client };
         let (ours, theirs, tickets) = match wire {
             Wire::Plain => (LegTls::Plain, None, Vec::new()),
             Wire::Keys(suite) => {
@@ -95,7 +96,7 @@ impl Rig {
             Wire::Rustls(suite) => {
                 let (server, client) = connections(suite);
                 let (ours, theirs) =
-                    if we == We::AreServer { (server, client) } else { (client, server) };
+                    if we == Role::Server { (server, client) } else { (client, server) };
                 (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
             }
         };

@@ -2,8 +2,9 @@
 
 use rustls::CipherSuite;
 use rustls::{AlertDescription, Error};
+use wssgate_records::Role;
 use wssgate_records::testing::{
-    SUITES, Session, We, configs, connections, server_name, session, shake_hands,
+    SUITES, Session, configs, connections, server_name, session, shake_hands,
 };
 
 use super::peer::TlsPeer;
@@ -16,8 +17,8 @@ fn secure(
     upstream_suite: CipherSuite,
     edit: impl FnOnce(&mut Handover, &mut rustls::Connection),
 ) -> (TlsPeer, TlsPeer) {
-    let mut client = session(client_suite, We::AreServer);
-    let upstream = session(upstream_suite, We::AreClient);
+    let mut client = session(client_suite, Role::Server);
+    let upstream = session(upstream_suite, Role::Client);
     let Session { keys, peer: upstream_tls, tickets } = upstream;
     let (client_wire, upstream_wire) = rig.hand_over(|handover| {
         handover.client.tls = LegTls::Keys(Box::new(client.keys));
@@ -29,7 +30,7 @@ fn secure(
 }
 
 fn tls_in_front(rig: &mut Rig, suite: CipherSuite) -> (TlsPeer, Peer) {
-    let Session { keys, peer, .. } = session(suite, We::AreServer);
+    let Session { keys, peer, .. } = session(suite, Role::Server);
     let (client, upstream) =
         rig.hand_over(|handover| handover.client.tls = LegTls::Keys(Box::new(keys)));
     (TlsPeer::new(client, peer), upstream)
@@ -174,7 +175,7 @@ fn what_rustls_has_to_answer_goes_before_the_end() {
     }
 }
 
-/// A server whose keys are worn out after this many records, and its client.
+/// A server whose keys are exhausted after this many records, and its client.
 fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
     use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
     let (server_config, client_config) = configs(suite, Arc::new(rustls::NoKeyLog));
@@ -196,7 +197,7 @@ fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls:
 }
 
 #[test]
-fn worn_out_keys_in_rustls_end_in_good_order_and_count_nothing_as_sent() {
+fn exhausted_keys_in_rustls_end_in_good_order_and_count_nothing_as_sent() {
     for suite in &SUITES[3..5] {
         for too_much in [1, 30, 16_384, 50_000] {
             let mut rig = Rig::new();
@@ -344,11 +345,11 @@ fn idle_keys_rest_and_wake_with_the_next_record() {
     let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[1]);
     client.send(b"one");
     rig.expect(&mut upstream, b"one");
-    assert_eq!(rig.engine.awake_keys(), 1);
+    assert_eq!(rig.engine.expanded_keys(), 1);
     // A quiet engine wakes up for it, and then for nothing before the tunnel's own deadline.
     assert!(rig.sleep() <= Duration::from_secs(2));
     rig.pass(Duration::from_secs(3));
-    assert_eq!(rig.engine.awake_keys(), 0);
+    assert_eq!(rig.engine.expanded_keys(), 0);
     assert!(rig.sleep() > Duration::from_secs(30));
     client.send(b"two");
     upstream.send(b"three");
@@ -367,10 +368,10 @@ fn a_drain_says_close_notify() {
 }
 
 #[test]
-fn worn_out_keys_of_tls_12_end_in_good_order() {
+fn exhausted_keys_of_tls_12_end_in_good_order() {
     let mut rig = Rig::new();
-    let Session { mut keys, .. } = session(SUITES[3], We::AreServer);
-    // So many full records that the key is worn out at once.
+    let Session { mut keys, .. } = session(SUITES[3], Role::Server);
+    // So many full records that the key is exhausted at once.
     keys.tx.sequence = u64::MAX / 2;
     let (mut client, mut upstream) =
         rig.hand_over(|handover| handover.client.tls = LegTls::Keys(Box::new(keys)));

@@ -19,7 +19,7 @@ fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
 
 /// A moment at which a tunnel ends if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Due {
+pub(crate) struct Deadline {
     pub(crate) at_ms: u64,
     /// The whole wait, which says how exact the moment must be.
     pub(crate) wait_ms: u64,
@@ -34,8 +34,8 @@ impl Tunnel {
             // The last direction ends with its socket, which is closed at once; bytes that nobody reads
             // any more must not turn that into a reset.
             match self.flow_from(source.other()).state {
-                FlowState::Closed => to.let_go(),
-                FlowState::Open | FlowState::Draining => to.shut_down(),
+                FlowState::Closed => to.linger(),
+                FlowState::Open | FlowState::Draining => to.shutdown_write(),
             }
             self.flow_from_mut(source).state = FlowState::Closed;
         }
@@ -44,34 +44,34 @@ impl Tunnel {
     /// Nothing more of this side passes, as soon as what has come is sent or, `Closed`, at once.
     fn end_flow(&mut self, source: Side, state: FlowState) {
         self.flow_from_mut(source).state = state;
-        if let Some(talk) = &mut self.conversation {
-            talk.on_end(source.into());
+        if let Some(conversation) = &mut self.conversation {
+            conversation.on_end(source.into());
         }
     }
 
-    /// A direction ends. What it brought is still carried; after that its destination hears the end.
+    /// A direction ends. What it brought is still carried; after that its destination is told the end.
     pub(super) fn on_source_end(&mut self, source: Side, end: SourceEnd, now_ms: u64) {
         let cause = match &end {
             SourceEnd::Orderly | SourceEnd::Truncated => EndCause::Ended(source),
             SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
             SourceEnd::Fault(fault) => EndCause::Tls(source, *fault),
         };
-        self.note(cause);
+        self.set_cause(cause);
         self.active_ms = now_ms;
-        self.leg_mut(source).stop_receiving();
+        self.leg_mut(source).discard_unopened();
         match end {
             SourceEnd::Orderly => {}
             SourceEnd::Truncated => self.flow_from_mut(source).truncated = true,
             // A socket or a record layer is broken both ways: nothing more reaches this side.
             SourceEnd::Broken(_) => self.stop_sending(source),
             SourceEnd::Fault(fault) => {
-                self.leg_mut(source).complain(fault, now_ms);
+                self.leg_mut(source).send_alert(fault, now_ms);
                 self.stop_sending(source);
             }
         }
         if self.flow_from(source).state == FlowState::Open {
             self.end_flow(source, FlowState::Draining);
-            if let Err(error) = self.leg_mut(source.other()).say_goodbye(now_ms) {
+            if let Err(error) = self.leg_mut(source.other()).send_close_notify(now_ms) {
                 self.on_unwritable(source.other(), &error, now_ms);
             }
         }
@@ -79,7 +79,7 @@ impl Tunnel {
 
     /// The first cause is the one that counts, unless it was an end in good order that came to nothing.
     /// A side that ends and then breaks has only closed its socket at once.
-    fn note(&mut self, cause: EndCause) {
+    fn set_cause(&mut self, cause: EndCause) {
         let replace = match (self.cause, cause) {
             (None, _) => true,
             (Some(EndCause::Ended(ended)), EndCause::Broken(broken, _)) => ended != broken,
@@ -92,17 +92,17 @@ impl Tunnel {
         }
     }
 
-    /// The keys towards this side are worn out: it hears the end, and so ends the other direction.
-    pub(super) fn on_worn_out(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
-        self.note(EndCause::Tls(side, fault));
+    /// The keys towards this side are exhausted: it is told the end, and so ends the other direction.
+    pub(super) fn on_exhausted_keys(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
+        self.set_cause(EndCause::Tls(side, fault));
         self.end_flow(side.other(), FlowState::Draining);
-        if let Err(error) = self.leg_mut(side).say_goodbye(now_ms) {
+        if let Err(error) = self.leg_mut(side).send_close_notify(now_ms) {
             self.on_unwritable(side, &error, now_ms);
         }
     }
 
     fn stop_sending(&mut self, side: Side) {
-        let lost = self.leg_mut(side).give_up_sending() as u64;
+        let lost = self.leg_mut(side).discard_unsent() as u64;
         let flow = self.flow_from_mut(side.other());
         flow.passed = flow.passed.saturating_sub(lost);
         self.end_flow(side.other(), FlowState::Closed);
@@ -110,14 +110,14 @@ impl Tunnel {
 
     /// Nothing more reaches this side; what it sent before may still be there to read.
     pub(super) fn on_unwritable(&mut self, side: Side, error: &io::Error, now_ms: u64) {
-        self.note(EndCause::Broken(side, errno(error)));
+        self.set_cause(EndCause::Broken(side, errno(error)));
         self.active_ms = now_ms;
         self.stop_sending(side);
     }
 
-    /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte moves
-    /// that end away.
-    pub(crate) fn is_calm(&self) -> bool {
+    /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte puts its
+    /// deadline off.
+    pub(crate) fn is_quiescent(&self) -> bool {
         self.up.state == FlowState::Open
             && self.down.state == FlowState::Open
             && !self.client.blocked()
@@ -135,7 +135,7 @@ impl Tunnel {
     }
 
     /// When this tunnel must end if nothing moves.
-    pub(crate) fn due(&self) -> Option<Due> {
+    pub(crate) fn next_deadline(&self) -> Option<Deadline> {
         let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
         let waits = [
             // While the client takes nothing, the upstream is not read, so its silence says nothing.
@@ -148,11 +148,11 @@ impl Tunnel {
                 } else {
                     (self.timers.read, EndCause::ReadTimeout)
                 };
-                Due { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
+                Deadline { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
             }),
-            self.send_due(Side::Client, self.timers.client_send),
-            self.send_due(Side::Upstream, self.timers.upstream_send),
-            self.closing_deadline_ms().map(|at_ms| Due {
+            self.send_deadline(Side::Client, self.timers.client_send),
+            self.send_deadline(Side::Upstream, self.timers.upstream_send),
+            self.closing_deadline_ms().map(|at_ms| Deadline {
                 at_ms: end_of(at_ms, 0),
                 wait_ms: CLOSING_MS,
                 cause: EndCause::Drained,
@@ -171,9 +171,9 @@ impl Tunnel {
         EndCause::Ended(if client { Side::Client } else { Side::Upstream })
     }
 
-    fn send_due(&self, side: Side, wait_ms: u64) -> Option<Due> {
+    fn send_deadline(&self, side: Side, wait_ms: u64) -> Option<Deadline> {
         let leg = self.leg(side);
-        leg.blocked().then(|| Due {
+        leg.blocked().then(|| Deadline {
             at_ms: end_of(leg.progress_ms(), wait_ms),
             wait_ms,
             cause: EndCause::SendTimeout(side),
@@ -186,46 +186,47 @@ impl Tunnel {
         if self.conversation.is_none() {
             return self.close(EndCause::Drained, now_ms);
         }
-        self.note(EndCause::Drained);
+        self.set_cause(EndCause::Drained);
         self.close_conversation(now_ms);
         self.end_if_answered(now_ms);
     }
 
-    /// Has both sides of a WebSocket hear that we go away (RFC 6455 §7.4.1), now where no frame is under
-    /// way.
+    /// Tells both sides of a WebSocket that we go away (RFC 6455 §7.4.1), now where no frame is under way.
+    /// The conversation tells the others when their frame has ended.
     fn close_conversation(&mut self, now_ms: u64) {
-        if let Some(talk) = &mut self.conversation {
-            talk.close(CloseCode::GOING_AWAY, now_ms);
+        if let Some(conversation) = &mut self.conversation {
+            conversation.close(CloseCode::GOING_AWAY, now_ms);
             self.send_frames(now_ms);
         }
     }
 
     /// Ends it once our closing handshake is over and everything is sent.
     pub(super) fn end_if_answered(&mut self, now_ms: u64) {
-        let Some(talk) = self.conversation.as_ref().filter(|talk| talk.deadline_ms().is_some())
+        let Some(conversation) =
+            self.conversation.as_ref().filter(|conversation| conversation.deadline_ms().is_some())
         else {
             return;
         };
-        let over = talk.poll_end(now_ms).is_some();
+        let over = conversation.poll_end(now_ms).is_some();
         if over && !self.is_over() && !self.client.blocked() && !self.upstream.blocked() {
             self.close(EndCause::Drained, now_ms);
         }
     }
 
-    /// Ends it now for a reason that is not its peers'. They hear it as far as they take it.
+    /// Ends it now for a reason that is not its peers'. They are told as far as they take it.
     pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
-        self.note(cause);
+        self.set_cause(cause);
         if matches!(cause, EndCause::Drained | EndCause::Stopped) {
             self.close_conversation(now_ms);
         }
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {
-                self.leg_mut(source.other()).say_goodbye(now_ms).ok();
+                self.leg_mut(source.other()).send_close_notify(now_ms).ok();
             }
             self.flow_from_mut(source).state = FlowState::Closed;
         }
-        self.client.let_go();
-        self.upstream.let_go();
+        self.client.linger();
+        self.upstream.linger();
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Step {
 }
 
 /// One direction as the walker knows it.
-struct Line {
+struct Expected {
     from: Side,
     extensions: Extensions,
     /// All that its source has to say, and how much of it has come.
@@ -32,7 +32,7 @@ struct Line {
     ended: bool,
 }
 
-impl Line {
+impl Expected {
     fn new(from: Side, extensions: Extensions, stream: Vec<u8>) -> Self {
         let (came, passed, waiting) = (0, 0, None);
         Self { from, extensions, stream, came, passed, waiting, closed: false, ended: false }
@@ -74,7 +74,7 @@ impl Line {
         self.broken().is_none() && self.boundary(self.came).is_some()
     }
 
-    fn order(&mut self, frame: OwnFrame) {
+    fn request(&mut self, frame: OwnFrame) {
         let displaces = self.waiting.is_none() || matches!(frame, OwnFrame::Close(_));
         if displaces && !self.closed && !self.ended && self.close().is_none() {
             self.waiting = Some(frame);
@@ -82,7 +82,7 @@ impl Line {
     }
 
     /// What is expected of a frame that is put in at `at`.
-    fn put_in(&mut self, at: usize) -> OwnFrame {
+    fn injected(&mut self, at: usize) -> OwnFrame {
         assert!(!self.closed, "nothing stands behind a Close");
         assert_eq!(self.passed, at, "all before it has gone on, and nothing else");
         let frame = self.waiting.take().expect("somebody asked for it");
@@ -110,7 +110,7 @@ impl Line {
             Verdict::Inject { at, frame } => {
                 assert_eq!(Some(start + at), place);
                 self.passed += at;
-                assert_eq!(frame, self.put_in(start + at));
+                assert_eq!(frame, self.injected(start + at));
                 if !self.closed {
                     self.passed = self.came;
                 }
@@ -123,7 +123,7 @@ impl Line {
         let frame = conversation.poll_frame(self.from.other());
         assert_eq!(frame.is_some(), due);
         if let Some(frame) = frame {
-            assert_eq!(frame, self.put_in(self.came));
+            assert_eq!(frame, self.injected(self.came));
         }
     }
 
@@ -151,43 +151,47 @@ impl Line {
 /// If it decides otherwise than the naive reading, or an order is not obeyed in time.
 pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, steps: &[Step]) {
     let mut conversation = Conversation::new(extensions);
-    let mut lines = [
-        Line::new(Side::Client, extensions, from_client),
-        Line::new(Side::Server, extensions, from_server),
+    let mut expected = [
+        Expected::new(Side::Client, extensions, from_client),
+        Expected::new(Side::Server, extensions, from_server),
     ];
     let index = |from: Side| usize::from(from == Side::Server);
     let (mut now_ms, mut deadline_ms) = (7, None);
     for &step in steps {
         match step {
-            Step::Bytes(from, len) => lines[index(from)].on_bytes(&mut conversation, len),
+            Step::Bytes(from, len) => expected[index(from)].on_bytes(&mut conversation, len),
             Step::End(from) => {
                 conversation.on_end(from);
-                lines[index(from)].ended = true;
+                expected[index(from)].ended = true;
             }
             Step::Ping(to) => {
                 let ping = OwnFrame::Ping(*b"ping");
                 conversation.inject(to, ping);
-                lines[index(to.other())].order(ping);
+                expected[index(to.other())].request(ping);
             }
             Step::Close => {
                 conversation.close(CloseCode::GOING_AWAY, now_ms);
                 if deadline_ms.is_none() {
                     deadline_ms = Some(now_ms + CLOSING_MS);
-                    lines.iter_mut().for_each(|l| l.order(OwnFrame::Close(CloseCode::GOING_AWAY)));
+                    expected
+                        .iter_mut()
+                        .for_each(|way| way.request(OwnFrame::Close(CloseCode::GOING_AWAY)));
                 }
             }
             Step::Wait(ms) => now_ms += ms,
         }
-        for line in &mut lines {
-            line.poll(&mut conversation);
-            line.check(&conversation);
+        for direction in &mut expected {
+            direction.poll(&mut conversation);
+            direction.check(&conversation);
         }
         assert_eq!(conversation.deadline_ms(), deadline_ms);
         match (conversation.poll_end(now_ms), deadline_ms) {
             (None, None) => {}
             (None, Some(deadline_ms)) => assert!(now_ms < deadline_ms),
             (Some(Ending::Unanswered), Some(deadline_ms)) => assert!(now_ms >= deadline_ms),
-            (Some(Ending::Answered), Some(_)) => return lines.iter().for_each(Line::check_whole),
+            (Some(Ending::Answered), Some(_)) => {
+                return expected.iter().for_each(Expected::check_whole);
+            }
             (Some(_), None) => panic!("nobody has asked for the end"),
         }
     }

@@ -12,6 +12,7 @@ use wssgate_http1::Version;
 
 use super::{joined, tcpinfo, upstream};
 use crate::clock;
+use crate::exchange::ending::Ending;
 use crate::exchange::request::Request;
 use crate::exchange::response::NGINX_VERSION;
 use crate::exchange::{headers, path};
@@ -46,11 +47,20 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::RequestFilename => path::file(request, &request.target.path),
         B::RequestBody => request_body(request),
         B::RequestBodyFile => request_body_file(request),
-        B::RequestCompletion => flag(request.response.complete, "OK"),
+        // What only the end knows for good: by now it is this much.
+        B::BytesSent
+        | B::BodyBytesSent
+        | B::RequestTime
+        | B::ConnectionTime
+        | B::RequestCompletion
+        | B::Msec
+        | B::TimeIso8601
+        | B::TimeLocal
+        | B::UpstreamResponseTime
+        | B::UpstreamResponseLength
+        | B::UpstreamBytesReceived
+        | B::UpstreamBytesSent => Ending::of(request).value(variable),
         B::RequestLength => text(request_length(request).to_string()),
-        B::RequestTime => text(seconds(request.elapsed())),
-        B::BytesSent => text(bytes_sent(request).to_string()),
-        B::BodyBytesSent => text(body_bytes_sent(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
         B::Pipe => text(if request.arrival.pipelined { "p" } else { "." }),
@@ -62,7 +72,6 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::ServerPort => text(local_port(&connection.local)),
         B::Connection => text(connection.serial.to_string()),
         B::ConnectionRequests => text(connection.requests.get().to_string()),
-        B::ConnectionTime => text(seconds(connection.accepted.elapsed())),
         B::ConnectionsActive
         | B::ConnectionsReading
         | B::ConnectionsWaiting
@@ -70,12 +79,6 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::Scheme => text(if connection.is_tls() { "https" } else { "http" }),
         B::Https => flag(connection.is_tls(), "on"),
         B::Http2 | B::Http3 => Some(Bytes::new()),
-        B::Msec => {
-            let now = clock::since_epoch(clock::now());
-            text(seconds(now))
-        }
-        B::TimeIso8601 => text(clock::time_iso8601(clock::now())),
-        B::TimeLocal => text(clock::time_local(clock::now())),
         B::NginxVersion => text(NGINX_VERSION),
         B::Hostname => text(hostname()),
         B::Pid => text(std::process::id().to_string()),
@@ -89,10 +92,6 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
             upstream::list(request, |state| upstream::time(state.connect_time))
         }
         B::UpstreamHeaderTime => upstream::list(request, |state| upstream::time(state.header_time)),
-        B::UpstreamResponseTime
-        | B::UpstreamResponseLength
-        | B::UpstreamBytesReceived
-        | B::UpstreamBytesSent => upstream::passed(variable, &request.upstream.attempts),
         B::UpstreamCacheStatus => None,
         B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
             tcpinfo::value(connection, variable)
@@ -190,10 +189,6 @@ pub(crate) fn bytes_sent(request: &Request) -> u64 {
     request.connection.sent.get() - request.arrival.sent_before
 }
 
-fn body_bytes_sent(request: &Request) -> u64 {
-    bytes_sent(request).saturating_sub(request.response.head_len)
-}
-
 /// `$status`: what special responses decided wins.
 pub(crate) fn status(request: &Request) -> u16 {
     match (request.response.error_status, request.response.status) {
@@ -214,7 +209,7 @@ fn binary_address(client: Option<SocketAddr>) -> Bytes {
 fn local_address(local: &ListenAddr) -> String {
     match local {
         ListenAddr::Ip(address) => address.ip().to_string(),
-        ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+        ListenAddr::Unix(_) => local.to_string(),
     }
 }
 

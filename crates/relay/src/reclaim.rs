@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use wssgate_sys::memory;
 
-/// A slab of so many places is never made smaller.
-const KEPT_PLACES: usize = 64;
+/// A slab with this capacity is never made smaller.
+const MIN_CAPACITY: usize = 64;
 
 /// How long nothing may end before free pages go back: more would be free a moment later.
-const CALM: Duration = Duration::from_millis(300);
+const QUIET: Duration = Duration::from_millis(300);
 
 /// Fewer ends than these are not worth the walk through the heap.
-const WORTHWHILE: usize = 128;
+const MIN_ENDS: usize = 128;
 
 /// A walk may take this part of the time until the next one: under 1 %.
-const SHARE: u32 = 128;
+const TIME_SHARE: u32 = 128;
 
 /// Makes a slab smaller when it is empty or a quarter full. To be called after every removal;
 /// `removed` counts them for it.
@@ -26,9 +26,9 @@ const SHARE: u32 = 128;
 /// places, and follows at least half as many removals or insertions.
 pub fn shrink<T>(slab: &mut Slab<T>, removed: &mut usize) {
     *removed += 1;
-    let places = slab.capacity();
-    let sparse = *removed >= places / 2 && slab.len() <= places / 4;
-    if places > KEPT_PLACES && (slab.is_empty() || sparse) {
+    let capacity = slab.capacity();
+    let sparse = *removed >= capacity / 2 && slab.len() <= capacity / 4;
+    if capacity > MIN_CAPACITY && (slab.is_empty() || sparse) {
         slab.shrink_to_fit();
         *removed = 0;
     }
@@ -42,7 +42,7 @@ pub struct Trimming {
     /// When it is time, if it will be.
     due: Option<Instant>,
     /// Not before this.
-    rested: Option<Instant>,
+    not_before: Option<Instant>,
 }
 
 impl Trimming {
@@ -50,8 +50,9 @@ impl Trimming {
     pub fn note(&mut self, live: usize, now: Instant) {
         self.ended += 1;
         // With many alive the walk is long, so more must have ended.
-        if self.ended >= WORTHWHILE.max(live / 2) {
-            self.due = Some(self.rested.map_or(now + CALM, |rested| rested.max(now + CALM)));
+        if self.ended >= MIN_ENDS.max(live / 2) {
+            let quiet = now + QUIET;
+            self.due = Some(self.not_before.map_or(quiet, |at| at.max(quiet)));
         }
     }
 
@@ -65,7 +66,7 @@ impl Trimming {
         let began = Instant::now();
         memory::trim();
         let now = Instant::now();
-        *self = Self { ended: 0, due: None, rested: Some(now + (now - began) * SHARE) };
+        *self = Self { ended: 0, due: None, not_before: Some(now + (now - began) * TIME_SHARE) };
     }
 }
 
@@ -86,22 +87,22 @@ mod tests {
             assert_eq!(slab.remove(*key), *key);
             shrink(&mut slab, &mut removed);
         }
-        assert!(slab.capacity() <= KEPT_PLACES, "{}", slab.capacity());
+        assert!(slab.capacity() <= MIN_CAPACITY, "{}", slab.capacity());
     }
 
     #[test]
-    fn pages_go_back_once_after_many_ends_and_a_calm() {
+    fn pages_go_back_once_after_many_ends_and_a_pause() {
         let mut trimming = Trimming::default();
         let now = Instant::now();
-        for live in (1..WORTHWHILE).rev() {
+        for live in (1..MIN_ENDS).rev() {
             trimming.note(live, now);
         }
         assert_eq!(trimming.due(), None);
         trimming.note(0, now);
-        assert_eq!(trimming.due(), Some(now + CALM));
+        assert_eq!(trimming.due(), Some(now + QUIET));
         // Every further end puts it off.
-        trimming.note(0, now + CALM / 2);
-        assert_eq!(trimming.due(), Some(now + CALM / 2 + CALM));
+        trimming.note(0, now + QUIET / 2);
+        assert_eq!(trimming.due(), Some(now + QUIET / 2 + QUIET));
         trimming.trim();
         assert_eq!(trimming.due(), None);
     }

@@ -1,0 +1,126 @@
+//! Access lines that are rendered before the end, with holes for the few values that only the end
+//! knows (bytes, durations, the time). So a tunnel, which may live for days, keeps no request.
+
+use std::sync::Arc;
+
+use wssgate_config::model::{Http, MapKind};
+use wssgate_config::template::{Part, Template, VariableId};
+use wssgate_config::variable::{Builtin, Variable};
+
+use super::Rendered;
+use crate::exchange::ending::{Ending, is_late as is_late_builtin, is_of_attempts};
+use crate::exchange::request::Request;
+use crate::log::AccessSink;
+
+/// How deep maps are followed before they are taken for late.
+const MAX_DEPTH: u8 = 10;
+
+/// The access lines of one request.
+#[derive(Debug)]
+pub(crate) struct EarlyLines(Box<[Line]>);
+
+#[derive(Debug)]
+struct Line {
+    sink: Arc<AccessSink>,
+    text: Box<[u8]>,
+    /// Where in `text` a value is missing, and which.
+    holes: Box<[(u32, Builtin)]>,
+}
+
+impl EarlyLines {
+    /// Renders what can be rendered of all lines; `None` when one cannot be made that way, because a
+    /// `map` looks at a late value or the path of the log has variables.
+    pub(crate) fn of(request: &Request) -> Option<Self> {
+        let http = request.http();
+        let logs = &request.location().settings.access_logs;
+        let mut lines = Vec::with_capacity(logs.len());
+        for (index, log) in logs.iter().enumerate() {
+            let condition = log.condition.as_ref();
+            if condition.is_some_and(|condition| is_late_template(http, condition, 0)) {
+                return None;
+            }
+            if !super::is_wanted(request, log) {
+                continue;
+            }
+            let sink = request.generation.logs.access_sink(request.route.location, index)?;
+            let format = &http.log_formats[log.format.0];
+            let mut holes = Vec::new();
+            let mut rendered = Rendered::new(format.escape);
+            for part in format.line.parts() {
+                match late(http, part) {
+                    Late::No => rendered.put(request, part),
+                    Late::Builtin(builtin) => {
+                        holes.push((u32::try_from(rendered.len()).ok()?, builtin));
+                    }
+                    Late::Map => return None,
+                }
+            }
+            let text = rendered.into_text();
+            lines.push(Line { sink: Arc::clone(sink), text: text[..].into(), holes: holes.into() });
+        }
+        Some(Self(lines.into()))
+    }
+
+    /// Whether a hole asks for the attempts at peers.
+    pub(crate) fn ask_for_attempts(&self) -> bool {
+        let mut holes = self.0.iter().flat_map(|line| &*line.holes);
+        holes.any(|&(_, hole)| is_of_attempts(hole))
+    }
+
+    /// Fills the holes and writes the lines.
+    pub(crate) fn write(&self, ending: &Ending<'_>) {
+        for line in &self.0 {
+            let mut whole = Vec::with_capacity(line.text.len() + 16 * line.holes.len());
+            let mut done = 0;
+            for &(at, hole) in &line.holes {
+                whole.extend_from_slice(&line.text[done..at as usize]);
+                // None of these values needs an escape.
+                whole.extend_from_slice(&ending.value(hole).unwrap_or_default());
+                done = at as usize;
+            }
+            whole.extend_from_slice(&line.text[done..]);
+            line.sink.write_line(&whole);
+        }
+    }
+}
+
+/// Whether a part of a line is known only at the end.
+enum Late {
+    No,
+    Builtin(Builtin),
+    Map,
+}
+
+fn late(http: &Http, part: &Part) -> Late {
+    let Part::Variable(id) = part else { return Late::No };
+    match &http.variables.slot(*id).meaning {
+        Variable::Builtin(builtin) if is_late_builtin(*builtin) => Late::Builtin(*builtin),
+        Variable::Map(_) if is_late(http, *id, 0) => Late::Map,
+        _ => Late::No,
+    }
+}
+
+fn is_late(http: &Http, id: VariableId, depth: u8) -> bool {
+    match &http.variables.slot(id).meaning {
+        Variable::Builtin(builtin) => is_late_builtin(*builtin),
+        Variable::Map(map) if depth < MAX_DEPTH => {
+            let late = |template: &Template| is_late_template(http, template, depth + 1);
+            match &http.maps[map.0].kind {
+                MapKind::Map { source, table, default, .. } => {
+                    late(source) || late(default) || table.values().any(late)
+                }
+                MapKind::SplitClients { source, parts } => {
+                    late(source) || parts.iter().any(|(_, value)| late(value))
+                }
+                MapKind::Geo { source, .. } => late(source),
+            }
+        }
+        Variable::Map(_) => true,
+        _ => false,
+    }
+}
+
+fn is_late_template(http: &Http, template: &Template, depth: u8) -> bool {
+    let is_late = |part: &Part| matches!(part, Part::Variable(id) if is_late(http, *id, depth));
+    template.parts().iter().any(is_late)
+}

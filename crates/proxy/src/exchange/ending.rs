@@ -1,0 +1,170 @@
+//! How a request or a tunnel ended, as plain data: what variables tell that only the end knows.
+//!
+//! It holds no request and no connection, so that it can be kept for the days that a tunnel lives.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wssgate_config::variable::Builtin;
+use wssgate_relay::{EndCause, TunnelEnd};
+
+use crate::clock;
+use crate::exchange::request::{Request, UpstreamState};
+use crate::exchange::variables::{self, seconds};
+
+/// What is known at the end, or by now.
+#[derive(Clone, Debug)]
+pub struct Ending<'a> {
+    /// When the connection was accepted.
+    pub accepted: Instant,
+    /// When the first byte of the request came.
+    pub started: Instant,
+    /// `$bytes_sent`.
+    pub sent: u64,
+    /// How much of it is the head of the answer.
+    pub head_len: u64,
+    /// Attempts at peers, of which the last may have become a tunnel.
+    pub attempts: Cow<'a, [UpstreamState]>,
+    /// Whether all was sent (`$request_completion`).
+    pub complete: bool,
+}
+
+impl<'a> Ending<'a> {
+    /// What is known of `request` by now.
+    pub fn of(request: &'a Request) -> Self {
+        Self {
+            accepted: request.connection.accepted,
+            started: request.arrival.at,
+            sent: variables::bytes_sent(request),
+            head_len: request.response.head_len,
+            attempts: Cow::Borrowed(&request.upstream.attempts),
+            complete: request.response.complete,
+        }
+    }
+
+    /// The same without the request; of the attempts only if they are `asked` for.
+    pub fn detached(self, asked: bool) -> Ending<'static> {
+        let attempts = if asked { self.attempts.into_owned() } else { Vec::new() };
+        Ending { attempts: Cow::Owned(attempts), ..self }
+    }
+
+    /// Adds what passed through the tunnel that the request became; its upstream was asked `took`
+    /// ago.
+    pub fn add_tunnel(&mut self, end: &TunnelEnd, took: Duration) {
+        self.sent += end.client.sent;
+        self.complete = is_complete(end);
+        if !self.attempts.is_empty() {
+            add_tunnel(self.attempts.to_mut(), end, took);
+        }
+    }
+
+    /// The value of a variable that [`is_late`]; `None` when it has none.
+    pub fn value(&self, variable: Builtin) -> Option<Bytes> {
+        use Builtin as B;
+        let text = match variable {
+            B::BytesSent => self.sent.to_string(),
+            B::BodyBytesSent => self.sent.saturating_sub(self.head_len).to_string(),
+            B::RequestTime => seconds(self.started.elapsed()),
+            B::ConnectionTime => seconds(self.accepted.elapsed()),
+            B::Msec => seconds(clock::since_epoch(clock::now())),
+            B::TimeIso8601 => clock::time_iso8601(clock::now()),
+            B::TimeLocal => clock::time_local(clock::now()),
+            B::RequestCompletion if self.complete => "OK".to_owned(),
+            B::RequestCompletion => String::new(),
+            _ => return variables::passed(variable, &self.attempts),
+        };
+        Some(text.into())
+    }
+}
+
+/// Adds what passed through a tunnel to the attempt that became it, the last one.
+pub(crate) fn add_tunnel(attempts: &mut [UpstreamState], end: &TunnelEnd, took: Duration) {
+    if let Some(state) = attempts.last_mut() {
+        state.response_time = Some(took);
+        state.bytes_sent += end.upstream.sent;
+        state.bytes_received += end.upstream.received;
+        state.response_length += end.upstream.received;
+    }
+}
+
+/// Whether a tunnel ended in good order.
+pub(crate) fn is_complete(end: &TunnelEnd) -> bool {
+    matches!(end.cause, EndCause::Ended(_))
+}
+
+/// Whether a variable has its last value only at the end.
+pub fn is_late(variable: Builtin) -> bool {
+    use Builtin as B;
+    matches!(
+        variable,
+        B::BytesSent
+            | B::BodyBytesSent
+            | B::RequestTime
+            | B::ConnectionTime
+            | B::Msec
+            | B::TimeIso8601
+            | B::TimeLocal
+            | B::RequestCompletion
+    ) || is_of_attempts(variable)
+}
+
+/// Whether a variable tells of the attempts at peers, and only at the end all of it.
+pub(crate) fn is_of_attempts(variable: Builtin) -> bool {
+    use Builtin as B;
+    matches!(
+        variable,
+        B::UpstreamBytesReceived
+            | B::UpstreamBytesSent
+            | B::UpstreamResponseLength
+            | B::UpstreamResponseTime
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use wssgate_relay::{Side, Totals};
+
+    use super::*;
+
+    #[test]
+    fn what_a_tunnel_carried_is_added_to_the_attempt_that_became_it() {
+        let now = Instant::now();
+        let state = |sent, received| UpstreamState {
+            address: Some(Bytes::from_static(b"a")),
+            bytes_sent: sent,
+            bytes_received: received,
+            ..UpstreamState::default()
+        };
+        let mut ending = Ending {
+            accepted: now,
+            started: now,
+            sent: 100,
+            head_len: 90,
+            attempts: vec![state(1, 2), state(3, 4)].into(),
+            complete: false,
+        };
+        let end = TunnelEnd {
+            cause: EndCause::Ended(Side::Client),
+            duration: Duration::ZERO,
+            client: Totals { sent: 7, ..Totals::default() },
+            upstream: Totals { sent: 10, received: 20, ..Totals::default() },
+        };
+        ending.add_tunnel(&end, Duration::from_millis(1500));
+        for (variable, expected) in [
+            (Builtin::BytesSent, "107"),
+            (Builtin::BodyBytesSent, "17"),
+            (Builtin::RequestCompletion, "OK"),
+            (Builtin::UpstreamBytesSent, "1, 13"),
+            (Builtin::UpstreamBytesReceived, "2, 24"),
+            (Builtin::UpstreamResponseTime, "-, 1.500"),
+        ] {
+            assert!(is_late(variable));
+            assert_eq!(
+                ending.value(variable).as_deref(),
+                Some(expected.as_bytes()),
+                "{variable:?}"
+            );
+        }
+    }
+}
