@@ -95,6 +95,7 @@ impl Url {
         let end = memchr::memchr2(b'/', b'?', &rest).unwrap_or(rest.len());
         let (authority, uri) = (rest.slice(..end), rest.slice(end..));
         let uri = match uri.first() {
+            // A target needs a path (RFC 9112 §3.2.1).
             Some(b'?') => [b"/", &uri[..]].concat().into(),
             _ => uri,
         };
@@ -121,6 +122,7 @@ impl Url {
         let port = self.port.unwrap_or(self.default_port());
         let with_port = [&self.host[..], format!(":{port}").as_bytes()].concat();
         let models = &request.http().upstreams;
+        // As in nginx, an `upstream` block has no port: a URL that names one means an address.
         let known = models.iter().position(|model| match model.explicit {
             true => self.port.is_none() && model.name.eq_ignore_ascii_case(&self.host),
             false => model.name.eq_ignore_ascii_case(&with_port),
@@ -129,6 +131,7 @@ impl Url {
             return request.generation.upstreams.get(index).cloned();
         }
         let text = std::str::from_utf8(&self.host).ok()?;
+        // Only what needs no name resolution: that would have to wait, and needs a `resolver`.
         let address: IpAddr = text.trim_matches(['[', ']']).parse().ok()?;
         let address = SocketAddr::new(address, port);
         Some(Arc::new(Group::of_address(ListenAddr::Ip(address))))
