@@ -27,6 +27,7 @@ pub(super) fn chain(
                 let text =
                     format!("certificate number {} is unreadable: {error}", parsed.len() + 1);
                 report.push(Diagnostic::warning(text).at(files.chain.span, "in this file"));
+                // The others cannot be judged when one is missing.
                 return;
             }
         }
