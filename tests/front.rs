@@ -228,6 +228,17 @@ fn old_versions_get_what_they_understand() {
     );
 }
 
+/// The end of a body must stay one, whatever a variable puts behind it.
+#[test]
+fn a_trailer_that_would_break_the_body_is_left_out() {
+    let server = serve(
+        "server { listen %%LISTEN_0%%; location / { add_trailer A $arg_a; add_trailer U $uri; return 200 ok; } }",
+    );
+    let answer = ask(&server, "GET /x%0ay?a=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\n2\r\nok\r\n0\r\nA: 1\r\n\r\n"), "{answer:?}");
+    server.wait_for_log("invalid response trailer \"U\" left out");
+}
+
 #[test]
 fn head_has_the_fields_of_get_and_no_body() {
     let server = serve("server { listen %%LISTEN_0%%; location /r { return 200 text; } }");

@@ -4,7 +4,7 @@
 
 use std::net::TcpStream;
 
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, free_addr, text, wait_until};
+use wssgate_testkit::{Conn, Handshake, Instance, Listener, Upstream, free_addr, text, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -48,6 +48,43 @@ fn servers_that_are_back_are_used_from_their_first_101_on() {
     for upstream in upstreams {
         upstream.finish();
     }
+}
+
+/// An idle connection that its peer gives up just as the next request comes says nothing about the
+/// peer: servers that restart do that to each of them.
+#[test]
+fn a_stale_idle_connection_is_no_failure_of_its_peer() {
+    let a = Listener::bind();
+    let b = Upstream::text("b");
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1;",
+            "upstream app { server %%A%% fail_timeout=1h; server %%B%%; keepalive 4; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+        )
+        .var("A", a.addr())
+        .var("B", b.addr())
+        .start();
+    let mut client = Conn::connect(server.listen(0));
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
+    client.send_raw(REQUEST);
+    let mut first = a.accept();
+    first.recv_request();
+    first.send_raw(RESPONSE);
+    assert_eq!(client.recv_response().text(), "a");
+    client.send_raw(REQUEST);
+    assert_eq!(client.recv_response().text(), "b");
+    client.send_raw(REQUEST);
+    first.recv_request();
+    drop(first);
+    assert_eq!(client.recv_response().text(), "b", "another peer is asked");
+    server.wait_for_log("upstream prematurely closed connection");
+    client.send_raw(REQUEST);
+    let mut second = a.accept();
+    second.recv_request();
+    second.send_raw(RESPONSE);
+    assert_eq!(client.recv_response().text(), "a");
 }
 
 /// Without descriptors no connection can be made to any peer. When there are some again the peers

@@ -315,11 +315,12 @@ pub fn encode_chunk<B: BufMut>(out: &mut B, data: &[u8]) {
     out.put_slice(CHUNK_END);
 }
 
-/// Ends a chunked body.
+/// Ends a chunked body, with these trailers or, if one of them is refused, not at all.
 pub fn encode_last_chunk<B: BufMut>(out: &mut B, trailers: &Fields) -> Result<(), WriteError> {
-    out.put_slice(b"0\r\n");
-    write_fields(out, trailers)?;
-    write_end(out);
+    let mut end = b"0\r\n".to_vec();
+    write_fields(&mut end, trailers)?;
+    write_end(&mut end);
+    out.put_slice(&end);
     Ok(())
 }
 

@@ -75,9 +75,13 @@ pub fn write_field<B: BufMut>(out: &mut B, name: &[u8], value: &[u8]) -> Result<
     Ok(())
 }
 
-/// Writes all fields in their order.
+/// Writes all fields in their order, or nothing of them.
 pub fn write_fields<B: BufMut>(out: &mut B, fields: &Fields) -> Result<(), WriteError> {
-    fields.iter().try_for_each(|(name, value)| write_field(out, name, value))
+    // What is in `out` cannot be taken back.
+    let mut lines = Vec::new();
+    fields.iter().try_for_each(|(name, value)| write_field(&mut lines, name, value))?;
+    out.put_slice(&lines);
+    Ok(())
 }
 
 /// Writes the empty line that ends a head.

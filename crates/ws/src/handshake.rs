@@ -146,7 +146,8 @@ fn is_key(value: &[u8]) -> bool {
 pub struct Offer {
     /// The protocols of `Upgrade`, as they were written, joined by commas.
     upgrade: Vec<u8>,
-    /// What `Sec-WebSocket-Accept` must be, if there is one well-formed key.
+    /// What `Sec-WebSocket-Accept` must be, if there is one key. It need not be well-formed: who
+    /// proves to have read it has understood the request, and the rest is between the two ends.
     accept: Option<Accept>,
     subprotocols: Vec<u8>,
     extensions: Vec<u8>,

@@ -186,3 +186,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refused_trailer_leaves_nothing_of_the_last_chunk() {
+    let trailers: Fields = [("a", "1"), ("b", "x\ny")].into_iter().collect();
+    let mut out = b"before".to_vec();
+    assert_eq!(encode_last_chunk(&mut out, &trailers), Err(WriteError::Value));
+    assert_eq!(out, b"before");
+}

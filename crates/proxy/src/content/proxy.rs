@@ -211,23 +211,33 @@ impl Proxying<'_> {
         if !trouble.message.is_empty() {
             self.request.log(LogLevel::Error, &trouble.message);
         }
-        // As nginx has it, these two say that a peer lacks something, not that it is ill.
-        let ill = !matches!(trouble.cause, Cause::Status(403 | 404));
         let single = lease.single();
-        if ill && lease.fail(Instant::now()) {
+        // The peer may have closed the idle connection just before the request came.
+        let stale = reused && trouble.cause == Cause::Error;
+        match trouble.cause {
+            // nginx counts that against the peer. It would put servers that have just come back out
+            // of use, each for the connections that its predecessor has left.
+            _ if stale => lease.unused(),
+            // As nginx has it, these two say that a peer lacks something, not that it is ill.
+            Cause::Status(403 | 404) => drop(lease),
+            _ => self.count_failure(lease),
+        }
+        self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
+        // Like nginx we then ask once more, the only peer as well.
+        if stale {
+            self.tries += 1;
+        }
+        let again = self.tries > 0 && self.may_try_again(trouble.cause, sent);
+        (!again).then_some(status)
+    }
+
+    fn count_failure(&self, lease: Lease) {
+        if lease.fail(Instant::now()) {
             self.request.log(
                 LogLevel::Warn,
                 format_args!("upstream server temporarily disabled while {CONNECTING}"),
             );
         }
-        self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
-        // The peer may have closed the idle connection just before the request came. Like nginx we
-        // then ask once more, the only peer as well.
-        if reused && trouble.cause == Cause::Error {
-            self.tries += 1;
-        }
-        let again = self.tries > 0 && self.may_try_again(trouble.cause, sent);
-        (!again).then_some(status)
     }
 
     /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
@@ -546,7 +556,7 @@ impl Proxying<'_> {
             // nginx sends no body here either: it waits for one until somebody gives up.
             Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
                 self.request.log(LogLevel::Error, invalid_switch(&error));
-                link.lease.fail(Instant::now());
+                self.count_failure(link.lease);
                 self.request.fate.keepalive = false;
                 let reply = Reply { length: Some(0), ..Reply::new(502) };
                 self.response.head(self.request, reply);

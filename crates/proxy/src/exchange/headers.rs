@@ -160,10 +160,14 @@ fn expires_fields(
         Expiry::Access(0) | Expiry::Modified(0) => {
             return (clock::format_http_date(now), "max-age=0".into());
         }
-        Expiry::Access(seconds) => (now + seconds, seconds, seconds < 0),
+        // A variable may ask for any number of seconds.
+        Expiry::Access(seconds) => (now.saturating_add(seconds), seconds, seconds < 0),
         Expiry::Modified(seconds) => match last_modified {
-            Some(modified) => (modified + seconds, modified + seconds - now, seconds < 0),
-            None => (now + seconds, seconds, seconds < 0),
+            Some(modified) => {
+                let time = modified.saturating_add(seconds);
+                (time, time.saturating_sub(now), seconds < 0)
+            }
+            None => (now.saturating_add(seconds), seconds, seconds < 0),
         },
     };
     let control = match negative || max_age < 0 {
@@ -293,6 +297,14 @@ mod tests {
             (clock::format_http_date(160), "no-cache".into())
         );
         assert_eq!(at(Expiry::Modified(60), None).1, "max-age=60");
+        for seconds in [i64::MAX, i64::MIN] {
+            for modified in [None, Some(990)] {
+                // What counts is that it does not overflow.
+                at(Expiry::Access(seconds), modified);
+                at(Expiry::Modified(seconds), modified);
+            }
+        }
+        assert!(at(Expiry::Access(i64::MAX), None).0.ends_with(" 9999 22:00:00 GMT"));
         assert_eq!(
             at(Expiry::Daily(5), None),
             (clock::format_http_date(2005), "max-age=1005".into())

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep_until, timeout};
-use wssgate_config::model::{ListenAddr, Location, ServerTokens};
+use wssgate_config::model::{ListenAddr, Location, LogLevel, ServerTokens};
 use wssgate_config::value;
-use wssgate_http1::{Fields, Method};
+use wssgate_http1::{Fields, Method, write_field};
 
 use crate::clock;
 use crate::exchange::headers;
@@ -220,6 +220,7 @@ impl Responder {
     ) -> Result<(), Gone> {
         if self.framing == Some(Framing::Delimited) {
             headers::make_trailers(request, trailers);
+            leave_out_invalid_trailers(request);
             let list: Fields = request.response.trailers.iter().cloned().collect();
             self.outlet.end(&list);
         }
@@ -287,6 +288,22 @@ fn leave_out(reply: &mut Reply) {
     if !matches!(reply.status, 200 | 206 | 304) {
         reply.last_modified = None;
     }
+}
+
+/// A variable may have put something into a trailer that would end its line.
+fn leave_out_invalid_trailers(request: &mut Request) {
+    let all = std::mem::take(&mut request.response.trailers);
+    let valid = |(name, value): &(Bytes, Bytes)| {
+        let valid = write_field(&mut Vec::new(), name, value).is_ok();
+        if !valid {
+            let name = name.escape_ascii();
+            request
+                .log(LogLevel::Error, format_args!("invalid response trailer \"{name}\" left out"));
+        }
+        valid
+    };
+    let valid: Vec<_> = all.into_iter().filter(valid).collect();
+    request.response.trailers = valid;
 }
 
 /// Whether an answer has no body, whatever its fields say (RFC 9110 §6.4.1).

@@ -259,6 +259,7 @@ impl Link {
             let client = Rc::clone(&self.client);
             let body = WireBody::new(client, head.framing(), head.expects_continue());
             exchange.body = RequestBody::new(body);
+            exchange.body.bound(&request.location().settings);
         }
         let merge_slashes = request.server().connection.merge_slashes;
         let uri = head.uri(merge_slashes);
