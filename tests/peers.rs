@@ -80,6 +80,9 @@ fn a_stale_idle_connection_is_no_failure_of_its_peer() {
     drop(first);
     assert_eq!(client.recv_response().text(), "b", "another peer is asked");
     server.wait_for_log("upstream prematurely closed connection");
+    // It was its turn, and is again after the other one's.
+    client.send_raw(REQUEST);
+    assert_eq!(client.recv_response().text(), "b");
     client.send_raw(REQUEST);
     let mut second = a.accept();
     second.recv_request();
