@@ -20,7 +20,7 @@ pub(crate) static GEO: Directive<MapId> = Directive {
     name: "geo",
     contexts: H,
     arity: Between(1, 2),
-    doc: "Makes a variable of the client's network.",
+    doc: "Creates a variable whose value depends on the client address.",
     braces: Braces::Entries,
     ..Directive::repeated(geo)
 };

@@ -23,7 +23,8 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     name: "listen",
     contexts: S,
     arity: AtLeast(1),
-    doc: "Accepts connections at an address.",
+    doc: "Sets an address and port, or a UNIX-domain socket, on which the server accepts \
+          connections.",
     ..Directive::repeated(listen)
 };
 
@@ -122,7 +123,7 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
             b"ssl" => listen.ssl = true,
             b"http2" => {
                 let message =
-                    "the \"http2\" parameter has no effect: only HTTP/1.1 is offered for now";
+                    "the \"http2\" parameter has no effect: only HTTP/1.1 is supported so far";
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
             b"proxy_protocol" => {

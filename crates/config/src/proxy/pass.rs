@@ -18,7 +18,7 @@ pub(crate) static PROXY_PASS: Directive<PassDraft> = Directive {
     name: "proxy_pass",
     contexts: L | LI | X,
     arity: Exactly(1),
-    doc: "Passes requests to an upstream.",
+    doc: "Passes requests to an upstream server or group.",
     ..Directive::once(proxy_pass)
 };
 
