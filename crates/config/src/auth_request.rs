@@ -46,8 +46,9 @@ pub struct AuthRequest {
 fn uri(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Box<[u8]>>> {
     let word = &directive.args[0];
     if word.value.is_empty() {
-        return Err(Diagnostic::error("invalid URI \"\"")
-            .at(word.span, "a path of this server is expected"));
+        return Err(
+            Diagnostic::error("invalid URI \"\"").at(word.span, "a URI of this server is expected")
+        );
     }
     Ok((!word.is("off")).then(|| word.value.clone()))
 }

@@ -336,7 +336,7 @@ impl Resolver<'_, '_> {
             _ => format!("location \"{name}\" is outside location \"{outer_name}\""),
         };
         let problem = Diagnostic::error(message).at(span, "");
-        self.reading.report.push(problem.at(outer.span, "inside of this"));
+        self.reading.report.push(problem.at(outer.span, "inside this location"));
     }
 
     /// A location with everything inside it.

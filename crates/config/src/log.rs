@@ -314,7 +314,7 @@ fn log_format(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
         pieces = &pieces[1..];
     }
     let Some(last) = pieces.last() else {
-        return Err(invalid_value(name).help("the format itself is missing"));
+        return Err(invalid_value(name).help("the format is missing"));
     };
     let line: Vec<u8> = pieces.iter().flat_map(|word| word.value.iter().copied()).collect();
     let line = reading.names.template(&line, pieces[0].span.to(last.span))?;

@@ -378,7 +378,7 @@ fn http_version(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<boo
     let word = &directive.args[0];
     if word.is("2") {
         let problem =
-            Diagnostic::error("HTTP/2 towards upstreams is not supported").at(word.span, "");
+            Diagnostic::error("HTTP/2 to upstream servers is not supported").at(word.span, "");
         return Err(problem.help("write `proxy_http_version 1.1`"));
     }
     one_of(word, &[("1.0", false), ("1.1", true)])
@@ -421,7 +421,7 @@ fn bind(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Optio
         }
         let problem =
             Diagnostic::error("transparent proxying is not supported").at(second.span, "");
-        return Err(problem.help("pass the client address in a header field"));
+        return Err(problem.help("pass the client address in a header"));
     }
     if !has_variables(word) {
         let literal = word.as_str().is_some_and(|text| {

@@ -311,14 +311,11 @@ pub(crate) fn key_file(
         Err(Diagnostic::error(message).at(word.span, "").help(help))
     };
     if has_variables(word) {
-        return refuse("variables", "write one `server` with its certificate for each name");
+        return refuse("variables", "define one `server` with its certificate for each name");
     }
     if ["data:", "engine:", "store:"].iter().any(|scheme| word.value.starts_with(scheme.as_bytes()))
     {
-        return refuse(
-            "keys outside of files",
-            "write the key into a file that only root can read",
-        );
+        return refuse("keys outside of files", "store the key in a file that only root can read");
     }
     conf_path(reading, directive)
 }
@@ -347,14 +344,14 @@ pub(crate) fn protocols(
             b"tlsv1.3" => set_once(reading, &mut protocols.tls13, word),
             b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
                 let message =
-                    format!("{word} is not offered: TLSv1.2 is the oldest version there is");
+                    format!("{word} is not supported: TLSv1.2 is the oldest supported version");
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
             _ => return Err(invalid_value(word).help("e.g. `TLSv1.2 TLSv1.3`")),
         }
     }
     if !protocols.tls12 && !protocols.tls13 {
-        let message = format!("\"{}\" leaves no protocol that is supported", directive.name);
+        let message = format!("\"{}\" enables no supported protocol", directive.name);
         return Err(Diagnostic::error(message)
             .at(directive.head(), "")
             .help("add `TLSv1.2 TLSv1.3`"));

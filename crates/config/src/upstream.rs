@@ -343,7 +343,7 @@ impl Groups {
             Err(error) => {
                 let host = printable(&url.endpoint.host_text);
                 let problem = Diagnostic::error(format!("host not found in upstream \"{host}\""));
-                let help = "is the name right, and is there an `upstream` block of this name?";
+                let help = "check the spelling, or define an `upstream` block of this name";
                 let problem = problem.at(span, "").note(error.to_string()).help(help);
                 reading.report.push(problem);
                 return None;
@@ -403,7 +403,7 @@ fn balance(reading: &mut Reading<'_>, level: &Level<'_>) -> Balance {
         if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
             if std::mem::replace(&mut chosen, true) {
                 let problem = Diagnostic::warning("load balancing method redefined");
-                let problem = problem.at(line.directive.head(), "this one applies");
+                let problem = problem.at(line.directive.head(), "this one takes effect");
                 reading.report.push(problem);
             }
             balance = line.value.cloned().unwrap_or(balance);
