@@ -47,7 +47,7 @@ fn uri(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Box<[
     let word = &directive.args[0];
     if word.value.is_empty() {
         return Err(
-            Diagnostic::error("invalid URI \"\"").at(word.span, "a URI of this server is expected")
+            Diagnostic::error("invalid URI \"\"").at(word.span, "expected a URI of this server")
         );
     }
     Ok((!word.is("off")).then(|| word.value.clone()))

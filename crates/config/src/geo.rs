@@ -97,7 +97,7 @@ fn add_entry(
         (_, [value]) => add(reading, draft, key, &value.value)?,
         _ => {
             let problem = Diagnostic::error("invalid number of the geo parameters");
-            return Err(problem.at(entry.head(), "a network and a value are expected"));
+            return Err(problem.at(entry.head(), "expected a network and a value"));
         }
     }
     Ok(())

@@ -140,7 +140,7 @@ fn expires(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Ex
         return Ok(found);
     }
     expires_time(word, modified).ok_or_else(|| {
-        Diagnostic::error("\"expires\" directive invalid value").at(word.span, "a time is expected")
+        Diagnostic::error("\"expires\" directive invalid value").at(word.span, "expected a time")
     })
 }
 

@@ -151,7 +151,7 @@ fn return_(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Re
     let first = &directive.args[0];
     let invalid = || {
         Diagnostic::error(format!("invalid return code \"{first}\""))
-            .at(first.span, "a status code or URL is expected")
+            .at(first.span, "expected a status code or URL")
     };
     let (status, text) = match value::number(&first.value) {
         Some(status @ 0..=999) => (status as u16, directive.args.get(1)),
