@@ -1,6 +1,6 @@
 //! The meaning of a configuration: a tree of directives becomes one complete, typed [`Config`].
 //!
-//! [`load`](load()) reads a file and everything it includes, checks every directive against its row ([`directive::rows`]), and
+//! [`load`](load()) reads a file and everything it includes, checks every directive against its row ([`registry`]), and
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
 mod access;

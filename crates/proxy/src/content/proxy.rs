@@ -328,7 +328,7 @@ impl Proxying<'_> {
         };
         let name = match &self.settings.tls.name {
             Some(template) => self.request.text(template),
-            None => without_port(&self.destination.host),
+            None => self.destination.host.clone(),
         };
         match tokio::time::timeout(limit, client.connect(stream, &name)).await {
             Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
@@ -676,13 +676,5 @@ fn allows(allowed: &NextUpstream, cause: Cause) -> bool {
         Cause::Status(_) => false,
         // The next peer shares what is short, but for ports.
         Cause::Shortage(resource) => resource.is_of_one_peer() && allowed.error,
-    }
-}
-
-/// `name:port` without the port.
-fn without_port(host: &Bytes) -> Bytes {
-    match memchr::memrchr(b':', host) {
-        Some(colon) if !host[colon..].contains(&b']') => host.slice(..colon),
-        _ => host.clone(),
     }
 }

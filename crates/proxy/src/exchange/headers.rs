@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use wssgate_config::model::{AddHeader, Expires, Location};
+use wssgate_config::value;
 use wssgate_http1::Fields;
 
 use crate::clock;
@@ -99,19 +100,7 @@ pub(crate) fn make_trailers(request: &mut Request, upstream: Option<&Fields>) {
 pub(crate) fn limit_rate(request: &Request, location: &Location) -> u64 {
     let set = request.values.limit_rate.borrow().clone();
     let text = set.or_else(|| location.settings.limit_rate.as_ref().map(|text| request.text(text)));
-    text.and_then(|text| parse_size(&text)).unwrap_or(0)
-}
-
-/// nginx's sizes: a number, and `k`, `m` or `g`.
-pub(crate) fn parse_size(text: &[u8]) -> Option<u64> {
-    let (digits, shift) = match text.split_last()? {
-        (b'k' | b'K', digits) => (digits, 10),
-        (b'm' | b'M', digits) => (digits, 20),
-        (b'g' | b'G', digits) => (digits, 30),
-        _ => (text, 0),
-    };
-    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    number.checked_mul(1 << shift)
+    text.and_then(|text| value::offset(&text)).unwrap_or(0)
 }
 
 /// When an answer expires.
@@ -308,15 +297,6 @@ mod tests {
             at(Expiry::Daily(5), None),
             (clock::format_http_date(2005), "max-age=1005".into())
         );
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, expected) in
-            [("10", Some(10)), ("4k", Some(4096)), ("1M", Some(1 << 20)), ("", None), ("k", None)]
-        {
-            assert_eq!(parse_size(text.as_bytes()), expected, "{text}");
-        }
     }
 
     #[test]

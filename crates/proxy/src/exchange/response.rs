@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep_until, timeout};
 use wssgate_config::model::{ListenAddr, Location, ServerTokens};
+use wssgate_config::value;
 use wssgate_http1::{Fields, Method};
 
 use crate::clock;
@@ -237,7 +238,7 @@ impl Responder {
         let rate = headers::limit_rate(request, location);
         if rate > 0 {
             let after = location.settings.limit_rate_after.as_ref();
-            let free = after.and_then(|text| headers::parse_size(&request.text(text))).unwrap_or(0);
+            let free = after.and_then(|text| value::offset(&request.text(text))).unwrap_or(0);
             self.rate = Some((rate, free));
             self.rate_start = Instant::now();
         }

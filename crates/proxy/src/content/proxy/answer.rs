@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wssgate_config::model::{LogLevel, ProxySettings};
+use wssgate_config::value;
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
 
 use super::attempt::{Sender, Sending, at};
@@ -135,7 +136,8 @@ impl Pace {
     fn new(request: &Request, settings: &ProxySettings) -> Self {
         // nginx limits only what it buffers.
         let text = settings.limit_rate.as_ref().filter(|_| settings.buffering);
-        let rate = text.and_then(|template| parse_rate(&request.text(template)));
+        let rate = text.and_then(|template| value::size(&request.text(template)));
+        let rate = rate.filter(|rate| *rate > 0);
         Self { rate, start: Instant::now(), read: 0 }
     }
 
@@ -158,34 +160,9 @@ impl Pace {
     }
 }
 
-/// A size with an optional `k` or `m`; nothing for zero or nonsense.
-fn parse_rate(text: &[u8]) -> Option<u64> {
-    let (digits, unit) = match text {
-        [digits @ .., b'k' | b'K'] => (digits, 1 << 10),
-        [digits @ .., b'm' | b'M'] => (digits, 1 << 20),
-        digits => (digits, 1),
-    };
-    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    number.checked_mul(unit).filter(|rate| *rate > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates_are_sizes() {
-        for (text, rate) in [
-            ("100", Some(100)),
-            ("2k", Some(2048)),
-            ("1M", Some(1 << 20)),
-            ("0", None),
-            ("", None),
-            ("x", None),
-        ] {
-            assert_eq!(parse_rate(text.as_bytes()), rate, "{text}");
-        }
-    }
 
     #[test]
     fn a_second_allows_no_more_than_the_rate() {

@@ -1,10 +1,11 @@
 //! Where a `proxy_pass` leads for one request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wssgate_config::model::{FixedPass, ListenAddr, ProxyPass};
+use wssgate_config::value::{Host, UpstreamUrl};
 
 use super::request::UriPart;
 use crate::exchange::refusal::Refusal;
@@ -35,8 +36,8 @@ impl<'a> Destination<'a> {
             ProxyPass::Fixed(fixed) => Ok(Self::fixed(request, fixed)),
             ProxyPass::Variable(template) => {
                 let text = request.text(template);
-                let url = Url::parse(&text).ok_or_else(|| Refusal::Url(text.clone()))?;
-                Self::variable(request, url)
+                let url = UpstreamUrl::parse(&text).map_err(|_| Refusal::Url(text.clone()))?;
+                Self::variable(request, &url)
             }
         }
     }
@@ -55,133 +56,57 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn variable(request: &Request, url: Url) -> Result<Self, Refusal> {
-        let group = url.group(request).ok_or_else(|| Refusal::NoResolver(url.host.clone()))?;
-        let uri = if url.uri.is_empty() { UriPart::None } else { UriPart::Whole(url.uri.clone()) };
-        let (host, port) = url.proxy_host_and_port();
-        Ok(Self { tls: url.tls, group, host, port, uri })
+    fn variable(request: &Request, url: &UpstreamUrl) -> Result<Self, Refusal> {
+        let name = || url.endpoint.host_text.clone().into();
+        let group = group(request, url).ok_or_else(|| Refusal::NoResolver(name()))?;
+        let (host, port) = url.host_and_port();
+        let (host, port) = (host.into(), port.into());
+        Ok(Self { tls: url.tls, group, host, port, uri: uri_part(&url.endpoint.uri) })
     }
 }
 
-/// A URL made of variables.
-#[derive(Debug, PartialEq, Eq)]
-struct Url {
-    tls: bool,
-    /// A name, an address with its brackets, or the path of a Unix socket.
-    host: Bytes,
-    unix: bool,
-    port: Option<u16>,
-    uri: Bytes,
+/// The URI of a URL made of variables, which is the whole target.
+fn uri_part(uri: &[u8]) -> UriPart<'static> {
+    match uri.first() {
+        None => UriPart::None,
+        // In a request line there must be a path (RFC 9112 §3.2.1).
+        Some(b'?') => UriPart::Whole([b"/", uri].concat().into()),
+        Some(_) => UriPart::Whole(Bytes::copy_from_slice(uri)),
+    }
 }
 
-impl Url {
-    fn parse(text: &Bytes) -> Option<Self> {
-        let is = |scheme: &[u8]| {
-            text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-        };
-        let (tls, rest) = match () {
-            () if is(b"http://") => (false, text.slice(7..)),
-            () if is(b"https://") => (true, text.slice(8..)),
-            () => return None,
-        };
-        if let Some(path) = rest.strip_prefix(b"unix:") {
-            let (path, uri) = match memchr::memchr(b':', path) {
-                Some(colon) => (&path[..colon], &path[colon + 1..]),
-                None => (path, &b""[..]),
-            };
-            let (host, uri) = (rest.slice_ref(path), rest.slice_ref(uri));
-            return (!host.is_empty()).then_some(Self { tls, host, unix: true, port: None, uri });
-        }
-        let end = memchr::memchr2(b'/', b'?', &rest).unwrap_or(rest.len());
-        let (authority, uri) = (rest.slice(..end), rest.slice(end..));
-        let uri = match uri.first() {
-            Some(b'?') => [b"/", &uri[..]].concat().into(),
-            _ => uri,
-        };
-        let (host, port) = match memchr::memrchr(b':', &authority) {
-            Some(colon) if !authority[colon..].contains(&b']') => {
-                let port = std::str::from_utf8(&authority[colon + 1..]).ok()?.parse().ok()?;
-                (authority.slice(..colon), Some(port))
-            }
-            _ => (authority, None),
-        };
-        (!host.is_empty()).then_some(Self { tls, host, unix: false, port, uri })
+/// An `upstream` block of that name, a group that another `proxy_pass` has made, or an address.
+fn group(request: &Request, url: &UpstreamUrl) -> Option<Arc<Group>> {
+    let endpoint = &url.endpoint;
+    let name = url.group_name();
+    let models = &request.http().upstreams;
+    let known = models.iter().position(|model| match model.explicit {
+        true => endpoint.port.is_none() && model.name.eq_ignore_ascii_case(&endpoint.host_text),
+        false => model.name.eq_ignore_ascii_case(&name),
+    });
+    if let Some(index) = known {
+        return request.generation.upstreams.get(index).cloned();
     }
-
-    fn default_port(&self) -> u16 {
-        if self.tls { 443 } else { 80 }
-    }
-
-    /// An `upstream` block of that name, a group that another `proxy_pass` has made, or an address.
-    fn group(&self, request: &Request) -> Option<Arc<Group>> {
-        if self.unix {
-            let path = std::str::from_utf8(&self.host).ok()?;
-            return Some(Arc::new(Group::of_address(ListenAddr::Unix(path.into()))));
-        }
-        let port = self.port.unwrap_or(self.default_port());
-        let with_port = [&self.host[..], format!(":{port}").as_bytes()].concat();
-        let models = &request.http().upstreams;
-        let known = models.iter().position(|model| match model.explicit {
-            true => self.port.is_none() && model.name.eq_ignore_ascii_case(&self.host),
-            false => model.name.eq_ignore_ascii_case(&with_port),
-        });
-        if let Some(index) = known {
-            return request.generation.upstreams.get(index).cloned();
-        }
-        let text = std::str::from_utf8(&self.host).ok()?;
-        let address: IpAddr = text.trim_matches(['[', ']']).parse().ok()?;
-        let address = SocketAddr::new(address, port);
-        Some(Arc::new(Group::of_address(ListenAddr::Ip(address))))
-    }
-
-    fn proxy_host_and_port(&self) -> (Bytes, Bytes) {
-        if self.unix {
-            return (Bytes::from_static(b"localhost"), Bytes::new());
-        }
-        let port = self.port.unwrap_or(self.default_port());
-        let host = match port == self.default_port() {
-            true => self.host.clone(),
-            false => [&self.host[..], format!(":{port}").as_bytes()].concat().into(),
-        };
-        (host, port.to_string().into())
-    }
+    let address = match &endpoint.host {
+        Host::Unix(path) => ListenAddr::Unix(path.clone()),
+        Host::Ip(ip) => ListenAddr::Ip(SocketAddr::new(*ip, url.port())),
+        Host::Any | Host::Name(_) => return None,
+    };
+    Some(Arc::new(Group::of_address(address)))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart_as_nginx_does() {
-        for (text, tls, host, port, uri) in [
-            ("http://up", false, "up", None, ""),
-            ("HTTPS://up:8443/a?b", true, "up", Some(8443), "/a?b"),
-            ("http://127.0.0.1:81?x", false, "127.0.0.1", Some(81), "/?x"),
-            ("http://[::1]/", false, "[::1]", None, "/"),
-            ("http://[::1]:82", false, "[::1]", Some(82), ""),
-            ("http://unix:/tmp/s:/u", false, "/tmp/s", None, "/u"),
+    fn a_uri_made_of_variables_always_has_a_path() {
+        for (uri, expected) in [
+            ("", UriPart::None),
+            ("/a?b", UriPart::Whole(Bytes::from_static(b"/a?b"))),
+            ("?x", UriPart::Whole(Bytes::from_static(b"/?x"))),
         ] {
-            let url = Url::parse(&Bytes::from_static(text.as_bytes())).unwrap();
-            assert_eq!((url.tls, &url.host[..]), (tls, host.as_bytes()), "{text}");
-            assert_eq!((url.port, &url.uri[..]), (port, uri.as_bytes()), "{text}");
-        }
-        for text in ["ftp://a", "http://", "http:///x", "http://a:b/", "", "http://a:70000"] {
-            assert_eq!(Url::parse(&Bytes::from_static(text.as_bytes())), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_port_is_shown_only_when_it_is_not_the_usual_one() {
-        for (text, host, port) in [
-            ("http://up", "up", "80"),
-            ("http://up:80", "up", "80"),
-            ("https://up:80", "up:80", "80"),
-            ("https://up", "up", "443"),
-            ("http://unix:/tmp/s", "localhost", ""),
-        ] {
-            let url = Url::parse(&Bytes::from_static(text.as_bytes())).unwrap();
-            assert_eq!(url.proxy_host_and_port(), (Bytes::from(host), Bytes::from(port)), "{text}");
+            assert_eq!(uri_part(uri.as_bytes()), expected, "{uri}");
         }
     }
 }
