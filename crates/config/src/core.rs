@@ -144,9 +144,9 @@ pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
     name: "worker_shutdown_timeout",
     contexts: M,
     arity: Exactly(1),
-    doc: "Sets how long connections may stay open after a reload or during a graceful shutdown. \
-          Then a WebSocket is sent a Close with code 1001 between two frames and has one second to \
-          respond.",
+    doc: "Sets how long connections may stay open after a reload or during a graceful shutdown; \
+          then they are closed. A WebSocket is sent a Close with code 1001 between two frames \
+          and has one second to respond.",
     ..Directive::once(duration)
 };
 

@@ -154,7 +154,7 @@ pub(crate) static INTERNAL: Directive<()> = Directive {
     name: "internal",
     contexts: L,
     arity: Exactly(0),
-    doc: "Restricts a location to internal requests.",
+    doc: "Restricts a location to internal requests, for example redirects by `error_page`.",
     ..Directive::once(present)
 };
 
@@ -317,8 +317,8 @@ pub(crate) static TCP_NODELAY: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Sends small segments without delay (`TCP_NODELAY`); `off` applies to both sides of \
-          tunnels.",
+    doc: "Sends small segments without delay (`TCP_NODELAY`); `off` takes effect in tunnels, on \
+          both sides.",
     ..Directive::once(flag)
 };
 

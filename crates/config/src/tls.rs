@@ -172,7 +172,8 @@ pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directiv
     name: "ssl_session_ticket_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Sets a file with a key for session tickets, to share tickets between several machines.",
+    doc: "Names a file that is not used: ticket keys are generated at start and rotated every \
+          few hours.",
     ..Directive::repeated(conf_path)
 };
 
