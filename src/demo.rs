@@ -104,7 +104,7 @@ fn banner(args: &DemoArgs, authority: &DevCa) -> String {
   configuration  wssgate demo --print-config
   stop           Ctrl-C
 
-The browser shows a warning until it trusts the development CA of this machine:
+The browser shows a warning until it trusts the development CA of this machine.
 {}",
         ca.display(),
         authority.advice(),

@@ -151,7 +151,7 @@ impl<'a> Lexer<'a> {
                 .at(here, "expected a space, `;` or `{` after the closing quote")
                 .at(word, "");
             self.problems
-                .push(problem.help("quote the whole word, or write `\\\"` for a quote inside it"));
+                .push(problem.help("quote the entire word, or write `\\\"` for a quote inside it"));
         }
     }
 
