@@ -55,6 +55,7 @@ pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
     let authority = DevCa::open()?;
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let (chain, key) = authority.issue(&names)?;
+    // On a host without IPv6 the configuration would be refused for the address alone.
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     let certificate = (chain.display().to_string(), key.display().to_string());
     let text = config(args, has_ipv6, &certificate);
@@ -62,6 +63,7 @@ pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
         return Ok(Own::Print(text));
     }
     for (port, option) in [(args.port, "--port"), (args.gateway_port, "--gateway-port")] {
+        // Only tried: the proxy will bind it, but would not say which option chooses another.
         drop(bind(port, option)?);
     }
     let listener = bind(args.app_port, "--app-port")?;

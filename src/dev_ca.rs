@@ -135,6 +135,7 @@ impl DevCa {
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "wssgate development CA");
+    // Whoever trusts it trusts no authority below it.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let now = SystemTime::now();
@@ -171,6 +172,7 @@ fn file_name(name: &str) -> String {
 /// Writes a file that nobody sees half written.
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    // One is left where an earlier run ended in the middle; `create_new` would refuse it.
     let _ = fs::remove_file(&temporary);
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(mode).open(&temporary)?;

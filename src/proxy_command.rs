@@ -56,6 +56,8 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
 /// The given certificate, or one of the development CA and the advice to trust it.
 fn certificate(args: &ProxyArgs, name: &str) -> Result<(String, String, String), DevCaError> {
     if let (Some(chain), Some(key)) = (&args.cert, &args.key) {
+        // In a configuration a relative path would begin at the prefix, not where the command was
+        // typed.
         let absolute = |path: &String| {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
             path.display().to_string()
@@ -87,6 +89,7 @@ impl From {
             Some((name, port)) => (name, port.parse().map_err(|_| fail())?),
             None => (bare, 443),
         };
+        // The text goes into a configuration, where anything else could mean more than a name.
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
         if name.is_empty() || !name.bytes().all(fits) || port == 0 {
             return Err(fail());
@@ -121,6 +124,7 @@ fn target(text: &str) -> Result<String, CommandError> {
         None => ("http", text),
     };
     let rest = rest.trim_end_matches('/');
+    // In the configuration that this is written into these would end the word or name a variable.
     let odd = |byte: u8| byte.is_ascii_control() || b" $\"';{}".contains(&byte);
     if rest.is_empty() || rest.bytes().any(odd) {
         return Err(fail());
@@ -133,6 +137,7 @@ fn target(text: &str) -> Result<String, CommandError> {
 
 fn config(from: &From, to: &str, chain: &str, key: &str) -> String {
     let [first, second] = from.addresses();
+    // On a host without IPv6 the configuration would be refused for this address alone.
     let second = match std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)) {
         Ok(_) => format!("\n        listen {second} ssl;"),
         Err(_) => String::new(),

@@ -75,6 +75,7 @@ fn start(prepared: Prepared) -> Result<Proxy, String> {
         privileges::become_user(owner)
             .map_err(|error| failed(&format!("becoming user \"{}\"", owner.name), &error))?;
     }
+    // After root was given up, as in nginx: whom the workers run as must be able to go there.
     if let Some(directory) = &prepared.generation().config.core.working_directory {
         std::env::set_current_dir(directory)
             .map_err(|error| failed(&format!("chdir(\"{}\")", directory.display()), &error))?;

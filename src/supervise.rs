@@ -51,6 +51,7 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
     }
     // Waiting for a worker that does not end could take for ever.
     server.proxy.log(LogLevel::Crit, "workers did not exit in time, exiting");
+    // `exit` runs no destructors, which would do both of these.
     server.proxy.flush_logs();
     drop(server.pid_file);
     std::process::exit(i32::from(ended.is_err()));
@@ -105,6 +106,7 @@ impl Server<'_> {
             return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
         };
         let core = config.core.clone();
+        // Taken before the swap; afterwards nobody could tell what has changed.
         let before = self.proxy.generation();
         match self.proxy.reload(config) {
             Ok(report) => {

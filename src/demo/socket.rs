@@ -64,6 +64,8 @@ fn on_frame((opcode, payload): (Opcode, Vec<u8>), number: u64, room: &Room) -> R
     match opcode {
         Opcode::Close => {
             let code = close::decode(&payload).ok().flatten();
+            // A Close without a code is answered like an ordinary one; 1005 must not be sent (RFC
+            // 6455 §7.4.1).
             let code = code.map_or(CloseCode(1000), |(code, _)| code);
             Reply::Close(close::encode(code, "", None).to_vec())
         }
@@ -100,6 +102,7 @@ fn take_frame(input: &mut BytesMut) -> Result<Option<(Opcode, Vec<u8>)>, CloseCo
         return Err(CloseCode(1009));
     }
     let header_len = input.len() - rest.len();
+    // Not cut off: no more than MAX_MESSAGE.
     let payload_len = header.payload_len as usize;
     if rest.len() < payload_len {
         return Ok(None);

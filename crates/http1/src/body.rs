@@ -100,6 +100,8 @@ impl BodyDecoder {
     pub fn on_eof(&self) -> Result<(), BodyError> {
         match self {
             Self::UntilClose => Ok(()),
+            // Anything less is an incomplete message (RFC 9112 §8), which must not pass for a whole
+            // one.
             _ if self.is_done() => Ok(()),
             _ => Err(BodyError::Truncated),
         }
@@ -108,6 +110,7 @@ impl BodyDecoder {
 
 /// At most `left` bytes from the front of `input`, and `left` less by them.
 fn take(input: &mut BytesMut, left: &mut u64) -> Bytes {
+    // Where `usize` has 32 bits a length can be larger than any buffer.
     let len = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
     *left -= len as u64;
     input.split_to(len).freeze()
@@ -188,6 +191,8 @@ impl ChunkedDecoder {
     fn read_framing(&mut self, input: &[u8]) -> Result<usize, BodyError> {
         for (at, &byte) in input.iter().enumerate() {
             self.on_byte(byte)?;
+            // Not a byte further: data is taken from the front of the buffer, and the trailers'
+            // lines are counted from there.
             if matches!(self.state, ChunkState::Data { .. } | ChunkState::Trailers(_)) {
                 return Ok(at + 1);
             }
@@ -198,6 +203,8 @@ impl ChunkedDecoder {
     /// One byte of framing.
     fn on_byte(&mut self, byte: u8) -> Result<(), BodyError> {
         use ChunkState::*;
+        // RFC 9112 §7.1.1 asks for a limit on extensions. Counted over the whole body, because a
+        // limit for each chunk would let chunks of one byte carry any amount of them.
         if matches!(self.state, AfterSize { .. } | Extension { .. }) && byte != b'\r' {
             self.extensions_left =
                 self.extensions_left.checked_sub(1).ok_or(BodyError::Extensions)?;
@@ -207,6 +214,8 @@ impl ChunkedDecoder {
                 (Some(digit), _) if digits < 16 => {
                     Size { size: add_digit(size, digit)?, digits: digits + 1 }
                 }
+                // Without a digit there is no size, and `\r\n` alone must not pass for the last
+                // chunk.
                 (None, b'\r') if digits > 0 => SizeLf { size },
                 (None, b' ' | b'\t') if digits > 0 => AfterSize { size },
                 (None, b';') if digits > 0 => Extension { size },
@@ -215,9 +224,14 @@ impl ChunkedDecoder {
             (&AfterSize { size }, b' ' | b'\t') => AfterSize { size },
             (&AfterSize { size }, b';') => Extension { size },
             (&AfterSize { size } | &Extension { size }, b'\r') => SizeLf { size },
+            // No LF: RFC 9112 §2.2 forgives a bare one only behind the start line and fields, and a
+            // reader that ended the line here would take for data what another takes for an
+            // extension.
             (&Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => Extension { size },
             (&SizeLf { size: 0 }, b'\n') => Trailers(self::Trailers::default()),
             (&SizeLf { size }, b'\n') => Data { left: size },
+            // Nothing but CRLF may follow the data: whoever skips two bytes without a look reads
+            // another size line than the one we see.
             (DataCr, b'\r') => DataLf,
             (DataLf, b'\n') => ChunkState::START,
             _ => return Err(BodyError::Chunk),
@@ -249,6 +263,7 @@ impl Trailers {
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Fields>, BodyError> {
         while let Some(line) = self.lines.next(input) {
             let text = line.text.of(input);
+            // No bare LF here either; see the extensions.
             if line.next > MAX_TRAILERS || line.len() != text.len() + 2 {
                 return Err(BodyError::Trailers);
             }
@@ -258,6 +273,8 @@ impl Trailers {
             }
             let entry = split_line(text).ok_or(BodyError::Trailers)?;
             let (name, value) = text.split_at(entry.name.end());
+            // As for heads without `ignore_invalid_headers`: nothing would drop a name that is no
+            // token before it is written out again.
             if matches!(NameKind::of(name), NameKind::Broken | NameKind::NoToken)
                 || !is_clean_value(value)
             {
@@ -267,6 +284,7 @@ impl Trailers {
             self.entries
                 .push(Entry { name: entry.name.shift(base), value: entry.value.shift(base) });
         }
+        // The section has no end yet and could only become longer.
         if input.len() >= MAX_TRAILERS { Err(BodyError::Trailers) } else { Ok(None) }
     }
 }

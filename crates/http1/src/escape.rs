@@ -58,6 +58,7 @@ const URI_COMPONENT: [bool; 256] = {
 
 /// Appends `text` to `out` with everything escaped that cannot stand in that part of a URI.
 pub fn escape(out: &mut Vec<u8>, text: &[u8], part: Escape) {
+    // Upper case, as RFC 3986 §2.1 wants escapes to be written.
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let table = part.table();
     out.reserve(text.len());
@@ -90,6 +91,7 @@ pub fn unescape(out: &mut Vec<u8>, text: &[u8], what: Unescape) {
     while let [b, tail @ ..] = rest {
         rest = tail;
         let byte = match (b, tail) {
+            // What an end cuts short disappears, as in nginx.
             (b'%', []) => break,
             (b'%', [high, more @ ..]) => match (hex(*high), more) {
                 (None, _) => {

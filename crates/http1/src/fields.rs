@@ -237,6 +237,7 @@ impl NameKind {
 
 /// Splits a field line at its colon; nothing of it is judged yet. `None` if it has no colon.
 pub(crate) fn split_line(line: &[u8]) -> Option<Entry> {
+    // The first one: a name cannot contain a colon, a value can (RFC 9112 §5).
     let colon = memchr::memchr(b':', line)?;
     let rest = &line[colon + 1..];
     let value = trim(rest);

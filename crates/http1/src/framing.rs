@@ -50,6 +50,8 @@ pub(crate) fn framing_of_request(
     fields: FieldIter<'_>,
 ) -> Result<Framing, FramingError> {
     let lengths = Lengths::of(fields)?;
+    // Asked before the coding, as in nginx: 400 for a version that has no codings, and 501 only for
+    // a coding that 1.1 could have had.
     if lengths.chunked.is_some() && version < Version::Http11 {
         return Err(FramingError::TransferEncodingOnHttp10);
     }
@@ -73,10 +75,13 @@ pub(crate) fn framing_of_response(
     method: Method,
 ) -> Result<Framing, FramingError> {
     let framing = Lengths::of(fields)?.framing()?;
+    // RFC 9112 §6.3, rules 1 and 2: these end with their head whatever the fields say. A length
+    // there is the one that a GET would have been answered with.
     let tunnel = method == Method::Connect && (200..300).contains(&status);
     if method == Method::Head || tunnel || matches!(status, 100..=199 | 204 | 304) {
         return Ok(Framing::None);
     }
+    // Rule 8. Only a response can end like this; a request without a length has no body (rule 7).
     Ok(framing.unwrap_or(Framing::UntilClose))
 }
 
@@ -95,6 +100,7 @@ impl<'a> Lengths<'a> {
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => &mut found.chunked,
                 _ => continue,
             };
+            // RFC 9112 §6.3 would forgive lengths that agree; nginx does not, on either side.
             if slot.replace(value).is_some() {
                 return Err(FramingError::Duplicate);
             }
@@ -105,6 +111,9 @@ impl<'a> Lengths<'a> {
     fn framing(&self) -> Result<Option<Framing>, FramingError> {
         let length = self.length.map(parse_content_length).transpose()?;
         match (self.chunked, length) {
+            // Coding names are case-insensitive (RFC 9112 §7). A list such as `gzip, chunked` is
+            // refused too: nobody here could decode it, and passing it on as chunked alone would
+            // change the message.
             (Some(coding), _) if !coding.eq_ignore_ascii_case(b"chunked") => {
                 Err(FramingError::UnknownTransferEncoding)
             }
@@ -117,6 +126,8 @@ impl<'a> Lengths<'a> {
 
 /// `1*DIGIT` (RFC 9110 §8.6), bounded like nginx's file offsets to 63 bits.
 fn parse_content_length(value: &[u8]) -> Result<u64, FramingError> {
+    // By hand, because `str::parse` accepts a `+`. That a list of equal numbers (`5, 5`) may be
+    // taken for one (RFC 9112 §6.3) is not made use of; nginx refuses it as well.
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(FramingError::InvalidContentLength);
     }
@@ -136,6 +147,7 @@ pub(crate) fn keeps_alive(version: Version, fields: &Fields) -> bool {
         close |= token.eq_ignore_ascii_case(b"close");
         keep |= token.eq_ignore_ascii_case(b"keep-alive");
     }
+    // `close` wins over `keep-alive` in the same field (RFC 9112 §9.3).
     keep && !close && version != Version::Http09
 }
 

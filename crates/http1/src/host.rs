@@ -52,6 +52,8 @@ pub(crate) fn check(text: &[u8]) -> Result<(), InvalidHost> {
 /// The name without its trailing dot, and the port.
 fn split(text: &[u8]) -> Result<(&[u8], Option<u16>), InvalidHost> {
     let (name, port) = split_port(text)?;
+    // The dot only says that the name is absolute; `server_name` is written without it. There is at
+    // most one, since `..` was refused.
     let name = name.strip_suffix(b".").unwrap_or(name);
     if name.is_empty() { Err(InvalidHost) } else { Ok((name, port)) }
 }
@@ -65,11 +67,14 @@ fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), InvalidHost> {
     };
     let (name, rest) = text.split_at(end);
     let inner = if literal { &name[1..name.len() - 1] } else { name };
+    // RFC 3986 §3.2.2: colons stand only in an IP literal, percent escapes only in a name. That
+    // also leaves out zone identifiers, which mean nothing to another host.
     let good = |&b: &u8| is_host_byte(b) || (if literal { b == b':' } else { b == b'%' });
     if !inner.iter().all(good) || inner.windows(2).any(|pair| pair == b"..") {
         return Err(InvalidHost);
     }
     match rest {
+        // RFC 3986 §3.2.3 lets the port be empty.
         [] | [b':'] => Ok((name, None)),
         [b':', digits @ ..] => Ok((name, Some(parse_port(digits)?))),
         _ => Err(InvalidHost),

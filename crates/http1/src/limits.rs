@@ -66,6 +66,8 @@ impl Room {
 
     /// How long the next line may be, its end included.
     pub(crate) fn longest(&self, limits: &Limits) -> usize {
+        // The line may get a buffer of its own, but need not use it: the first one can be the
+        // larger.
         let line = if self.spare > 0 { self.free.max(limits.large_buffer_size) } else { self.free };
         line.min(self.total)
     }
@@ -78,6 +80,9 @@ impl Room {
         self.total -= len;
         match self.free.checked_sub(len) {
             Some(free) => self.free = free,
+            // `longest` admitted more than `free` only because a spare buffer holds the line, so
+            // neither subtraction goes below zero. What was left of the buffer before is lost, as
+            // in nginx.
             None => (self.free, self.spare) = (limits.large_buffer_size - len, self.spare - 1),
         }
         true

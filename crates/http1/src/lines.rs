@@ -70,6 +70,8 @@ impl Lines {
             return None;
         };
         let (start, lf) = (self.start, from + at);
+        // Only the CR of the CRLF is taken off. One before it stays in the text, where it is a
+        // control character that the caller refuses.
         let end = if lf > start && input[lf - 1] == b'\r' { lf - 1 } else { lf };
         self.start = lf + 1;
         Some(Line { text: Span::new(start, end), next: lf + 1 })

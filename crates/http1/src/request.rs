@@ -115,6 +115,8 @@ impl RequestParser {
         limits: &Limits,
     ) -> Result<Option<RequestHead>, HeadError> {
         if self.lines.untouched() {
+            // Whatever remains untouched after this was nothing but line ends, so those of a later
+            // packet are skipped as well.
             let blank = input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             input.advance(blank);
         }
@@ -158,6 +160,8 @@ impl RequestParser {
     fn next_line(&mut self, input: &[u8], limits: &Limits) -> Result<Option<Line>, HeadError> {
         let too_long = match self.line {
             Some(_) => HeadError::HeaderTooLarge,
+            // Before the line is complete: what speaks TLS or something else to this port may never
+            // send an LF, and nginx answers 400 to its first byte.
             None if input.first().is_some_and(|&b| !is_method_byte(b)) => {
                 return Err(HeadError::InvalidMethod);
             }
@@ -168,6 +172,7 @@ impl RequestParser {
         let pending = input.len() - self.lines.start();
         match found {
             Some(line) if room.take(line.len(), limits) => Ok(Some(line)),
+            // A line that fills the room and has no end yet can only become longer.
             None if pending == 0 || pending < room.longest(limits) => Ok(None),
             _ => Err(too_long),
         }
@@ -178,6 +183,8 @@ impl RequestParser {
         self.line = Some(parsed);
         self.entries.reserve(USUAL_FIELDS);
         if let Some(authority) = parsed.authority {
+            // nginx checks the host of an absolute-form target at once, so a bad one is named
+            // before any field is read.
             host::check(authority.of(input)).map_err(|_| HeadError::InvalidHostInLine)?;
             self.host = Some(authority);
         }
@@ -188,6 +195,9 @@ impl RequestParser {
         let text = line.text.of(input);
         let entry = split_line(text).ok_or(HeadError::InvalidHeader)?;
         let kind = NameKind::of(entry.name.of(text));
+        // Not even `ignore_invalid_headers` forgives these, in nginx neither. A space before the
+        // colon must be 400 (RFC 9112 §5.1), and a folded line, which begins with one, ends up here
+        // or without a colon above (§5.2).
         if kind == NameKind::Broken || !is_clean_value(&text[entry.name.end()..]) {
             return Err(HeadError::InvalidHeader);
         }
@@ -200,6 +210,7 @@ impl RequestParser {
         if kind == NameKind::NoToken {
             return Err(HeadError::InvalidHeader);
         }
+        // Ignored lines do not count, as in nginx.
         if self.entries.len() >= limits.max_headers {
             return Err(HeadError::TooManyHeaders);
         }
@@ -219,6 +230,8 @@ impl RequestParser {
             return Ok(());
         };
         let is_host = index == 0;
+        // For Host and what frames the body this is where two readers would begin to disagree (RFC
+        // 9112 §3.2, §6.3).
         if self.seen & (1 << index) != 0 {
             return Err(if is_host {
                 HeadError::DuplicateHost
@@ -229,6 +242,8 @@ impl RequestParser {
         self.seen |= 1 << index;
         if is_host {
             host::check(entry.value.of(input)).map_err(|_| HeadError::InvalidHost)?;
+            // An authority in the request line was there first, and a server must ignore Host
+            // beside it (RFC 9112 §3.2.2). What it ignores must be valid all the same (§3.2).
             self.host.get_or_insert(entry.value);
         }
         Ok(())
@@ -238,14 +253,18 @@ impl RequestParser {
     fn finish(&mut self, input: &mut BytesMut, len: usize) -> Result<RequestHead, HeadError> {
         let line = self.line.ok_or(HeadError::InvalidRequest)?;
         let has_host = self.seen & 1 != 0;
+        // Even where the target names the host: RFC 9112 §3.2 knows no exception for absolute-form.
         if !has_host && line.version == Version::Http11 {
             return Err(HeadError::MissingHost);
         }
         let framing = framing_of_request(line.version, FieldIter::new(input, &self.entries))
             .map_err(HeadError::Framing)?;
+        // Not before everything was judged: after an error the log still asks for the line.
         let done = std::mem::take(self);
         let raw = input.split_to(len).freeze();
         let host = done.host.map(|span| Host::parse(&raw.slice(span.start()..span.end())));
+        // Was checked when its line came; parsed only now, because it shares memory that must not
+        // move any more.
         let host = host.transpose().map_err(|_| HeadError::InvalidHost)?;
         Ok(RequestHead {
             line,

@@ -95,11 +95,15 @@ impl RequestHead {
 
     /// Whether the client wants to go on using the connection.
     pub fn keeps_alive(&self) -> bool {
+        // What follows CONNECT's head may be meant for the tunnel already (RFC 9110 §9.3.6) and
+        // must not be read as a request.
         self.line.method != Method::Connect && keeps_alive(self.line.version, &self.fields)
     }
 
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub fn expects_continue(&self) -> bool {
+        // An HTTP/1.0 client's expectation must be ignored (RFC 9110 §10.1.1): it would take the
+        // 100 for the response.
         self.line.version == Version::Http11
             && self.fields.first("expect").is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
     }

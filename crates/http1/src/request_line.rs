@@ -30,12 +30,18 @@ impl RequestLine {
             return Err(HeadError::InvalidMethod);
         }
         let method = Method::from_name(&line[..method_len]);
+        // Only a space separates. RFC 9112 §3 would let tabs and a bare CR do the same, and warns
+        // of the smuggling that this invites; as controls in the target they are refused below.
         let target = word(line, method_len).ok_or(HeadError::InvalidRequest)?;
         if target.of(line).iter().any(|&b| b < b' ' || b == 0x7f) {
             return Err(HeadError::InvalidRequest);
         }
+        // The target before the version, as nginx judges them: a request that is wrong in both gets
+        // 400 and not 505.
         let form = Form::of(line, target, method)?;
         let (version, protocol) = parse_protocol(line, target.end())?;
+        // A request without a version is HTTP/0.9's simple request, which only GET can make (RFC
+        // 1945 §5). It also leaves no CONNECT without the slash that is looked for next.
         if version == Version::Http09 && method != Method::Get {
             return Err(HeadError::InvalidHttp09Method);
         }
@@ -72,18 +78,22 @@ fn parse_protocol(line: &[u8], from: usize) -> Result<(Version, Span), HeadError
     let Some(protocol) = word(line, from) else {
         return Ok((Version::Http09, Span::new(from, from)));
     };
+    // HTTP-name is case-sensitive (RFC 9112 §2.3).
     let digits = protocol.of(line).strip_prefix(b"HTTP/").ok_or(HeadError::InvalidRequest)?;
     if word(line, protocol.end()).is_some() {
         return Err(HeadError::InvalidRequest);
     }
     let minor = match digits {
         [b'1', b'.', minor @ ..] => minor,
+        // nginx answers 505 at the digit that makes the major version larger than 1, whatever
+        // follows it.
         [b'2'..=b'9', ..] | [b'1', b'0'..=b'9', ..] => return Err(HeadError::InvalidVersion),
         _ => return Err(HeadError::InvalidRequest),
     };
     if !matches!(minor.len(), 1..=3) || !minor.iter().all(u8::is_ascii_digit) {
         return Err(HeadError::InvalidRequest);
     }
+    // A number, not a digit: `1.000` is 1.0 and `1.01` is 1.1, as nginx reads them.
     let version = if minor.iter().all(|&b| b == b'0') { Version::Http10 } else { Version::Http11 };
     Ok((version, protocol))
 }
@@ -118,6 +128,7 @@ impl Form {
     fn authority(line: &[u8], target: Span) -> Result<Self, HeadError> {
         let text = target.of(line);
         let port_len = text.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        // There is no default port for CONNECT to fall back on (RFC 9110 §9.3.6).
         if port_len == 0 || !text[..text.len() - port_len].ends_with(b":") {
             return Err(HeadError::InvalidRequest);
         }
@@ -129,6 +140,7 @@ impl Form {
         let text = target.of(line);
         let colon = text.iter().position(|&b| b == b':').ok_or(HeadError::InvalidRequest)?;
         let good = |&b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        // A word is never empty. The scheme's letters are those of RFC 3986 §3.1.
         if !text[0].is_ascii_alphabetic()
             || !text[..colon].iter().all(good)
             || !text[colon..].starts_with(b"://")
@@ -141,9 +153,13 @@ impl Form {
             .position(|b| matches!(b, b'/' | b'?' | b'#'))
             .unwrap_or(text.len() - host);
         let path = host + host_len;
+        // No target has a fragment (RFC 3986 §4.3), but nginx refuses one only here; behind a path
+        // it is cut off later.
         if text.get(path) == Some(&b'#') {
             return Err(HeadError::InvalidRequest);
         }
+        // nginx points at a slash of `://` too, so that the URI is a range of the line even where
+        // nobody wrote it.
         let uri = if path == text.len() {
             Span::new(colon + 1, colon + 2)
         } else {

@@ -76,6 +76,8 @@ impl ResponseHead {
     ///
     /// As in nginx an HTTP/1.0 upstream is never asked twice, whatever it says of keep-alive.
     pub fn keeps_alive(&self, framing: Framing) -> bool {
+        // It also is what RFC 9112 §6.1 asks for where HTTP/1.0 comes with Transfer-Encoding:
+        // somebody on the way may have framed it otherwise, so nothing after it can be trusted.
         let ends = framing != Framing::UntilClose && self.line.status != 101;
         ends && self.line.version == Version::Http11 && keeps_alive(self.line.version, &self.fields)
     }
@@ -122,6 +124,8 @@ impl ResponseParser {
         max_len: usize,
     ) -> Result<Option<ResponseHead>, ResponseError> {
         let max_len = max_len.min(MAX_HEAD);
+        // Seen in the first bytes and not in the first line: an HTTP/0.9 answer is a body, which
+        // need not have an LF.
         let prefix = input.len().min(PREFIX.len());
         if input[..prefix] != PREFIX[..prefix] {
             return Err(ResponseError::NotHttp);
@@ -141,6 +145,8 @@ impl ResponseParser {
                 Some(_) => self.on_field(input, line)?,
             }
         }
+        // nginx has as many bytes of buffer, and gives up when they are full and the head has not
+        // ended.
         if input.len() >= max_len { Err(ResponseError::TooBig) } else { Ok(None) }
     }
 
@@ -157,6 +163,8 @@ impl ResponseParser {
         }
         let entry = split_line(text).ok_or(ResponseError::InvalidHeader)?;
         let (name, rest) = text.split_at(entry.name.end());
+        // A space before the colon and folded lines fall under this too. RFC 9112 §5.2 allows 502
+        // for the latter; §5.1 would have the space removed, but nginx answers 502 here as well.
         if NameKind::of(name) == NameKind::Broken || !is_safe_value(rest) {
             return Err(ResponseError::InvalidHeader);
         }
@@ -201,6 +209,7 @@ impl StatusLine {
             return None;
         }
         let status = code.iter().fold(0, |status, &b| status * 10 + u16::from(b - b'0'));
+        // Three digits are asked for, but a status below 100 belongs to no class (RFC 9110 §15).
         if status < 100 || !is_safe_value(rest) {
             return None;
         }

@@ -30,6 +30,7 @@ impl Uri {
     ///
     /// The path shares `raw`'s memory unless it had to be changed.
     pub fn parse(raw: &Bytes, merge_slashes: bool) -> Result<Self, InvalidUri> {
+        // A parsed request line has none, but a broken one is read here too, for the log.
         if raw.iter().any(|&b| b < b' ' || b == 0x7f) {
             return Err(InvalidUri);
         }
@@ -38,6 +39,7 @@ impl Uri {
         let path = &raw[..query.unwrap_or(fragment)];
         let args = query.map(|at| raw.slice(at + 1..fragment));
         let (path, quoted) = match path {
+            // `http://host?query`: an empty path of an absolute URI is `/` (RFC 9110 §4.2.3).
             [] if query.is_some() => (Bytes::from_static(b"/"), false),
             [b'/', ..] if is_simple(path) => (raw.slice(..path.len()), false),
             [b'/', ..] => (Bytes::from(resolve(path, merge_slashes)?), path.contains(&b'%')),
@@ -82,6 +84,8 @@ fn decode_first(text: &[u8]) -> Result<Option<(u8, &[u8])>, InvalidUri> {
     match text {
         [] => Ok(None),
         [b'%', high, low, rest @ ..] => match (hex(*high), hex(*low)) {
+            // A zero byte would end the name of a file for the system, and not for us. nginx
+            // refuses it too.
             (Some(0), Some(0)) | (None, _) | (_, None) => Err(InvalidUri),
             (Some(a), Some(b)) => Ok(Some((a << 4 | b, rest))),
         },
@@ -99,6 +103,7 @@ fn leave_dots(out: &mut Vec<u8>) -> Result<bool, InvalidUri> {
     let Some(parent) = out.strip_suffix(b"/..") else {
         return Ok(false);
     };
+    // RFC 3986 §5.2.4 would stay at the root; nginx answers 400.
     let slash = memchr::memrchr(b'/', parent).ok_or(InvalidUri)?;
     out.truncate(slash + 1);
     Ok(true)

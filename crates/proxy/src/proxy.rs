@@ -180,10 +180,13 @@ impl Proxy {
             }
         };
         let number = generation.number;
+        // From here on nothing can fail, so the old configuration may go.
         self.retire(&previous);
+        // It ends when nobody holds it, and this would be somebody.
         drop(previous);
         self.current.store(Arc::new(generation));
         self.choose_io_uring();
+        // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());
         self.listeners.replace(listeners);
         self.orders.send_modify(|orders| orders.generation = number);
@@ -278,6 +281,7 @@ impl Proxy {
         if !dead || self.orders.borrow().phase != Phase::Serving {
             return None;
         }
+        // What made the last one panic may do the same to the next at once.
         if let Some(next) = self.replaced_at.map(|at| at + BETWEEN_REPLACEMENTS)
             && now < next
         {

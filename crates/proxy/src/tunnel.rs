@@ -168,6 +168,7 @@ fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protoco
             read: proxy.read_timeout,
             upstream_send: proxy.send_timeout,
             client_send: location.settings.send_timeout,
+            // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
             half_close: proxy.read_timeout,
         },
         buffer_size: proxy.buffer_size,

@@ -141,6 +141,7 @@ pub struct Report {
 impl Report {
     /// Adds a problem, unless the same is known already (a file that is included twice has its problems once).
     pub fn push(&mut self, diagnostic: Diagnostic) {
+        // Cheap enough, as no more than MAX_DIAGNOSTICS are ever kept.
         if self.diagnostics.contains(&diagnostic) {
             return;
         }
@@ -203,6 +204,7 @@ impl Report {
             out.push_str("\n\n");
         }
         if self.omitted > 0 {
+            // Writing to a String cannot fail, here and below.
             let _ = writeln!(out, "{} more problems are not shown\n", self.omitted);
         }
         out

@@ -26,6 +26,8 @@ pub struct Disk;
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        // The byte too many tells a file that is too long from one that just fits. Asking for the
+        // size first would not do: a pipe or device has none.
         File::open(path)?.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > MAX_FILE_LEN {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -84,6 +86,7 @@ pub(crate) fn glob(files: &dyn Files, pattern: &[u8]) -> Vec<PathBuf> {
             found.iter_mut().for_each(|path| path.push(b'/'));
         }
         if !is_mask(component) {
+            // glob(3) takes backslashes away in components without a mask as well.
             found.iter_mut().for_each(|path| path.extend_from_slice(&unescaped(component)));
             continue;
         }
@@ -91,6 +94,7 @@ pub(crate) fn glob(files: &dyn Files, pattern: &[u8]) -> Vec<PathBuf> {
     }
     found.sort();
     let paths = found.into_iter().map(|path| PathBuf::from(OsString::from_vec(path)));
+    // Plain components behind a mask were only appended so far.
     paths.filter(|path| files.exists(path)).collect()
 }
 
@@ -149,6 +153,7 @@ fn match_one(mask: &[u8], byte: u8) -> Option<usize> {
             Some((set, negated)) => {
                 (set_holds(set, byte) != negated).then_some(set.len() + 2 + usize::from(negated))
             }
+            // A bracket that nothing closes is a plain character, as for fnmatch(3).
             None => (byte == b'[').then_some(1),
         },
         literal => (literal == byte).then_some(1),

@@ -101,6 +101,7 @@ impl<'a> Lexer<'a> {
                 _ => self.at += 1,
             }
         }
+        // A backslash can be the last byte, and has taken one that is not there.
         self.at = self.at.min(self.input.len());
         if self.at - start > MAX_WORD_LEN {
             self.too_long_word(start);
@@ -110,6 +111,8 @@ impl<'a> Lexer<'a> {
 
     fn quoted_word(&mut self, quote: u8) -> Token {
         let start = self.at;
+        // The closing quote may stand behind the longest word. To search further would report a
+        // forgotten quote at the other end of the file instead of here.
         let limit = self.input.len().min(start + 1 + MAX_WORD_LEN + 1);
         let mut at = start + 1;
         while at < limit && self.input[at] != quote {
@@ -180,6 +183,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn too_long_word(&mut self, start: usize) {
+        // As much as nginx shows. The word is longer than that, or it would not be too long.
         let begin = printable(&self.input[start..start + 10]);
         self.problems.push(
             Diagnostic::error(format!("too long parameter \"{begin}...\" started"))
@@ -192,6 +196,8 @@ impl<'a> Lexer<'a> {
     fn resume_on_first_line(&mut self, start: usize) {
         let line = &self.input[start + 1..self.line_end(start)];
         let line = line.trim_ascii_end();
+        // What ends the line most likely ends the directive; leaving it to the parser keeps the
+        // rest of the file in its blocks.
         let line = line.strip_suffix(b";").or_else(|| line.strip_suffix(b"{")).unwrap_or(line);
         self.at = start + 1 + line.trim_ascii_end().len();
     }

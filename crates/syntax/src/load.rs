@@ -91,6 +91,8 @@ pub fn parse(options: Options<'_>) -> Parsed {
     if let Some(globals) = options.globals {
         let name = "command line";
         let file = loader.out.sources.add(name, Origin::CommandLine, globals.to_vec());
+        // First, as in nginx: of a directive that is there and in the file, the one in the file is
+        // the duplicate.
         directives = loader.load(file);
     }
     let file = match options.main {
@@ -219,6 +221,8 @@ impl<'a> Loader<'a> {
 
     /// The directives that an `include` stands for.
     fn include(&mut self, directive: &Directive) -> Vec<Directive> {
+        // Its words may be those of the next directive. The parser has said so; that a file of such
+        // a name is missing would be one complaint too many.
         if directive.repaired {
             return Vec::new();
         }
@@ -226,6 +230,7 @@ impl<'a> Loader<'a> {
             self.out.report.push(problem);
             return Vec::new();
         }
+        // There is exactly one, or it would have been misused.
         let argument = &directive.args[0];
         let target = self.base.join(path_of(&argument.value));
         let pattern = target.as_os_str().as_encoded_bytes();
@@ -247,6 +252,7 @@ impl<'a> Loader<'a> {
             self.refuse(format!("include cycle: {}", self.names(cycle)), from);
             return None;
         }
+        // The main file is the first of the chain, and no include.
         if self.chain.len() > MAX_INCLUDE_DEPTH {
             let names = self.names(&self.chain);
             self.refuse(format!("includes nest more than {MAX_INCLUDE_DEPTH} deep: {names}"), from);
@@ -277,6 +283,7 @@ fn path_of(bytes: &[u8]) -> &Path {
 
 /// nginx's words for a file that cannot be read: `open() "PATH" failed (2: No such file or directory)`.
 fn open_failed(path: &Path, error: &io::Error) -> String {
+    // A directory can be opened; it is the first read that fails, and nginx names that call.
     let call = if error.kind() == io::ErrorKind::IsADirectory { "pread" } else { "open" };
     let text = error.to_string();
     let reason = match error.raw_os_error() {

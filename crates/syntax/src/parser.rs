@@ -101,6 +101,8 @@ impl<'t> Parser<'t> {
                 TokenKind::Semicolon => self.semicolon(token.span),
                 TokenKind::Open if self.stack.len() == MAX_BLOCK_DEPTH => {
                     self.error(too_deep(), token.span);
+                    // Blocks are ended where their braces are not, so nobody may judge what stands
+                    // in which.
                     self.tree.balanced = false;
                     return self.close_everything();
                 }
@@ -165,11 +167,15 @@ impl<'t> Parser<'t> {
         } else if self.origin == Origin::CommandLine {
             self.error("block directives are not supported in -g option".into(), open);
         }
+        // Even without a name: its `}` would otherwise close the block around it, and every later
+        // brace would be one off.
         self.stack.push(Frame { head, open, directives: Vec::new() });
     }
 
     fn close(&mut self, close: Span) {
         let unfinished = self.finish_unterminated(close);
+        // Not before the words in hand have become a directive: they belong into the block that
+        // ends here.
         if let Some(frame) = self.stack.pop() {
             self.note_indentation(frame.open, close);
             return self.close_frame(frame, close);
@@ -185,6 +191,8 @@ impl<'t> Parser<'t> {
         let Some(mut head) = self.take_head() else {
             return false;
         };
+        // The lexer has reported these words already; a `;` that they swallowed is not a second
+        // mistake.
         if !head.doubtful {
             self.report(
                 Diagnostic::error("unexpected \"}\"")
@@ -215,6 +223,8 @@ impl<'t> Parser<'t> {
             .at(self.end_of_text(), "")
             .at(head.missing_end(), "expected `;` here")
             .maybe_help(swallowed_brace(self.bytes, head.span));
+        // At the end of the file the words may be those of several directives, the first of which
+        // lacks its `;`; nobody should check them as one.
         let said = std::mem::replace(&mut head.doubtful, true);
         let end = head.missing_end();
         self.finish(head.ended(None, end));
@@ -223,6 +233,7 @@ impl<'t> Parser<'t> {
 
     fn end_in_block(&self) -> Option<Diagnostic> {
         let (outermost, innermost) = (self.stack.first()?, self.stack.last()?);
+        // All before the outermost open block is balanced, so odd indentation there is only style.
         let suspect = self.suspect.filter(|suspect| suspect.start > outermost.open.start);
         let guilty = suspect.unwrap_or(innermost.open);
         let problem = Diagnostic::error(unexpected_end(self.origin, "\"}\""));
@@ -248,6 +259,8 @@ impl<'t> Parser<'t> {
     }
 
     fn close_frame(&mut self, frame: Frame, close: Span) {
+        // What stands in a block without a name could mean anything; that the name is missing was
+        // reported.
         if let Some(head) = frame.head {
             let block = Block { directives: frame.directives, span: frame.open.to(close) };
             self.finish(head.ended(Some(block), close));
@@ -264,6 +277,7 @@ impl<'t> Parser<'t> {
         else {
             return;
         };
+        // Only the first: from the missing brace on, every later one may look wrong.
         if close < opener && self.suspect.is_none() {
             self.suspect = Some(open);
         }

@@ -82,6 +82,7 @@ impl Excerpt {
             Origin::CommandLine => "command line".into(),
             Origin::File | Origin::Text => printable(file.path().as_os_str().as_encoded_bytes()),
         };
+        // `by_file` makes a list with its first mark.
         let line = file.line_at(marks[0].span.start);
         let (text, annotations) = (String::new(), Vec::new());
         let mut excerpt = Self { path, text, top, annotations, cut: 0, line, column: 0 };
@@ -104,6 +105,7 @@ impl Excerpt {
             self.text.push(ELLIPSIS);
         }
         let offsets = self.push_printable(&file.bytes()[shown.clone()]);
+        // A label may go on past its line, or lie in what was cut off.
         let place = |at: u32| offsets[(at as usize).clamp(shown.start, shown.end) - shown.start];
         for mark in here() {
             let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -153,6 +155,7 @@ impl Excerpt {
             return drawn;
         }
         let place = |column: usize| format!("{}:{}:{column}", self.path, self.line);
+        // Only the first, which is the heading: the same text could stand in the lines below.
         drawn.replacen(&place(self.column), &place(self.column + self.cut), 1)
     }
 }

@@ -94,6 +94,7 @@ impl SourceFile {
 
     /// The number of the line that holds `offset`, counted from 1.
     pub fn line_at(&self, offset: u32) -> u32 {
+        // Never 0, because the first line starts at offset 0.
         self.line_starts.partition_point(|&start| start <= offset) as u32
     }
 
@@ -107,6 +108,7 @@ impl SourceFile {
     /// Offsets of the bytes of line `line` (from 1), without its line end; empty when there is no such line.
     pub fn line_range(&self, line: u32) -> std::ops::Range<usize> {
         let len = self.bytes.len();
+        // A line 0 wraps to an index that no file has.
         let Some(&start) = self.line_starts.get((line as usize).wrapping_sub(1)) else {
             return len..len;
         };
@@ -159,6 +161,7 @@ impl SourceMap {
     /// The file that was read from `path`, if it was.
     pub fn find(&self, path: &Path) -> Option<FileId> {
         let at =
+            // A text that is in no file may have the name of one.
             self.files.iter().position(|file| file.origin == Origin::File && file.path == path)?;
         Some(FileId(at as u32))
     }

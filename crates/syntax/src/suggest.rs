@@ -14,6 +14,7 @@ pub fn closest<'a>(
         let lower = candidate.to_ascii_lowercase().into_bytes();
         let distance = if sorted_words(&lower) == sorted_words(&name) {
             0
+        // Each change makes a word longer or shorter by one letter at most.
         } else if lower.len().abs_diff(name.len()) > allowed {
             continue;
         } else {

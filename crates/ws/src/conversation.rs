@@ -271,6 +271,8 @@ impl Direction {
             Injection::Pending(_) => matches!(frame, OwnFrame::Close(_)),
             Injection::Closed => false,
         };
+        // Behind its source's Close nothing may follow (RFC 6455 §5.5.1), and that includes what we
+        // would say in its name.
         if displaces && self.close.is_none() && !self.ended {
             self.injection = Injection::Pending(frame);
         }

@@ -136,6 +136,7 @@ impl FrameHeader {
             return Ok(None);
         };
         let short_len = second & 0x7f;
+        // 126 and 127 announce a longer length, so this sees them as well and needs no byte of it.
         if opcode.is_control() && usize::from(short_len) > MAX_CONTROL_LEN {
             return Err(FrameError::LongControl);
         }
@@ -194,6 +195,7 @@ fn split_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, FrameEr
             if rest.first().is_some_and(|first| first & 0x80 != 0) {
                 return Err(FrameError::LengthTooBig);
             }
+            // Six zeros leave at most 16 bits, for which 126 is the shortest form.
             if rest.len() >= 6 && rest[..6] == [0; 6] {
                 return Err(FrameError::LengthNotMinimal);
             }
@@ -215,6 +217,7 @@ pub struct HeaderBytes {
 
 impl HeaderBytes {
     fn push(&mut self, more: &[u8]) {
+        // The array holds the longest header, and `encode` pushes each part at most once.
         let start = usize::from(self.len);
         self.bytes[start..start + more.len()].copy_from_slice(more);
         self.len += more.len() as u8;
@@ -244,6 +247,7 @@ impl ControlFrame {
     pub fn new(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Self {
         debug_assert!(opcode.is_control(), "{opcode:?} is no control frame");
         let payload = &payload[..payload.len().min(MAX_CONTROL_LEN)];
+        // At most 125 bytes have the short length, so header and payload fit the array.
         let mut header = FrameHeader::whole(opcode, payload.len() as u64);
         header.mask = mask;
         let header = header.encode();

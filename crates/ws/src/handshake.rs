@@ -105,10 +105,13 @@ pub fn check_request<'a>(
                 version = Some(version.unwrap_or(true) && trimmed(value) == b"13");
             }
             () if is(name, "Transfer-Encoding") => body = true,
+            // A length of zero is no body.
             () if is(name, "Content-Length") => body |= trimmed(value) != b"0",
             () => {}
         }
     }
+    // The version before the key: a client of another version is to learn with 426 which one is
+    // spoken here (RFC 6455 §4.4), whatever its key looks like.
     let rules = [
         (method == b"GET", RequestError::Method),
         (is_http11, RequestError::HttpVersion),
@@ -164,6 +167,8 @@ impl Offer {
                 () if is(name, "Sec-WebSocket-Extensions") => join(&mut offer.extensions, value),
                 () if is(name, "Sec-WebSocket-Key") => {
                     keys += 1;
+                    // Of several keys the upstream may answer any, so no answer would prove
+                    // anything.
                     offer.accept = (keys == 1).then(|| accept_key(trimmed(value)));
                 }
                 () => {}
@@ -195,6 +200,8 @@ impl Offer {
             return Err(SwitchError::NoUpgrade);
         }
         let offered = |name: &[u8]| elements(&self.upgrade).any(|o| o.eq_ignore_ascii_case(name));
+        // All of them: an answer may name several protocols, and each layer of them would have to
+        // be one that was asked for (RFC 9110 §7.8).
         if let Some(unasked) = protocols.find(|name| !offered(name)) {
             return Err(SwitchError::OtherProtocol(shown(unasked)));
         }
@@ -304,6 +311,8 @@ impl Extensions {
         extension_names(value).fold(Self::NONE, |all, name| {
             let one = match name.eq_ignore_ascii_case(b"permessage-deflate") {
                 true => Self::DEFLATE,
+                // Judging the bits of an extension that we do not know would call valid frames
+                // broken.
                 false => Self::UNKNOWN,
             };
             Self {

@@ -97,6 +97,8 @@ impl Tracker {
         let mut rest = bytes;
         loop {
             rest = self.pass_messages(rest, counts);
+            // After every frame and not only at the end: when the bytes end within a frame, the
+            // last boundary before it is what counts.
             if self.is_at_boundary() {
                 progress.boundary = Some(bytes.len() - rest.len());
                 if rest.is_empty() {
@@ -154,6 +156,7 @@ impl Tracker {
             if !is_message || reserved != 0 || second & 0x80 != mask_bit || payload_len > 125 {
                 break;
             }
+            // One that was cut goes through the steps, which remember how much of it is missing.
             let Some(after) = after.get(mask_len + payload_len..) else { break };
             self.message_len = payload_len as u64;
             counts.frames += 1;
@@ -179,6 +182,8 @@ impl Tracker {
             joined[seen..end].copy_from_slice(&bytes[..end - seen]);
             &joined[..end]
         };
+        // Before decoding, because decoding wants the whole header and these rules are broken by
+        // its first two bytes.
         match self.check(header).and_then(|()| FrameHeader::decode(header)) {
             Ok(Some((decoded, after))) => {
                 let used = header.len() - after.len() - seen;
@@ -241,17 +246,22 @@ impl Tracker {
             }
             Opcode::Close | Opcode::Ping | Opcode::Pong => {}
         }
+        // Control frames may stand between the fragments of a message and change nothing about it
+        // (RFC 6455 §5.4).
         if !opcode.is_control() {
             self.in_message = !fin;
         }
         self.state = match (opcode, u8::try_from(payload_len)) {
             // Unmasked is masked by zeros.
+            // A payload of one byte was refused by the decoder, so there are two or none.
             (Opcode::Close, Ok(left @ 2..)) => {
                 State::CloseCode { left, mask: mask.unwrap_or_default(), first: None }
             }
             _ => State::Payload { left: payload_len, opcode, fin },
         };
         if opcode == Opcode::Close && payload_len == 0 {
+            // Only the first counts: after a Close its sender may send nothing (RFC 6455 §5.5.1),
+            // so what follows says nothing about why it closed.
             progress.close.get_or_insert(CloseCode::NO_STATUS);
         }
     }
@@ -275,6 +285,7 @@ impl Tracker {
             *left -= bytes.len() as u64;
             return None;
         }
+        // Not cut off by the cast: no more is left than there are bytes.
         let after = &bytes[*left as usize..];
         counts.frames += 1;
         match opcode {

@@ -22,6 +22,8 @@ pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
     let modified = reply.last_modified;
     let etag = reply.field("etag").map(|etag| &etag[..]);
     if let Some(text) = request.field("if-unmodified-since") {
+        // RFC 9110 §13.1.4 would ignore this condition beside If-Match or with a broken date; nginx
+        // judges both conditions, and takes such a date for one before all others.
         let since = clock::parse_http_date(text).unwrap_or(-1);
         if modified.is_none_or(|modified| since < modified) {
             return Verdict::Failed;
@@ -37,6 +39,8 @@ pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
     let rule = request.location().settings.if_modified_since;
     let changed = since.is_some_and(|text| is_modified(text, modified, rule));
     let other = none.is_some_and(|list| !matches_list(list, etag, true));
+    // RFC 9110 §13.1.3 would ignore If-Modified-Since beside If-None-Match. For nginx the file is
+    // unchanged only if neither says that it is not.
     match (since.is_some() || none.is_some()) && !changed && !other {
         true => Verdict::NotModified,
         false => Verdict::Send,
@@ -91,6 +95,8 @@ pub(crate) enum Range {
 pub(crate) fn range(request: &Request, reply: &Reply, len: u64) -> Range {
     let Some(text) = request.field("range") else { return Range::Whole };
     if let Some(condition) = request.field("if-range") {
+        // A date has no quote at its end. Tags are compared as they are: a weak one must not match
+        // here (RFC 9110 §13.1.5), and ours are strong.
         let same = match condition {
             [.., b'"'] => reply.field("etag").is_some_and(|etag| &etag[..] == condition),
             _ => {
@@ -110,6 +116,7 @@ fn parse_range(text: &[u8], len: u64) -> Range {
     if !unit.eq_ignore_ascii_case(b"bytes=") {
         return Range::Whole;
     }
+    // A server may ignore Range (RFC 9110 §14.2); this one has no `multipart/byteranges`.
     if list.contains(&b',') {
         return Range::Whole;
     }

@@ -44,6 +44,7 @@ pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outco
             request.log(LogLevel::Crit, format_args!("\"{path}\" is not a regular file"));
             Outcome::Status(404)
         }
+        // Not before the file was found: nginx answers 404 to a POST where there is none.
         Ok(Entry::File(_)) if request.target.method == Method::Post => Outcome::Status(405),
         Ok(Entry::File(found)) => send(exchange, location, found).await,
     }
@@ -75,6 +76,7 @@ fn open(path: &[u8]) -> io::Result<Entry> {
     if !metadata.is_file() {
         return Ok(Entry::Other);
     }
+    // A small file is read whole in the same trip to the thread that may block.
     let mut start = Vec::new();
     (&file).take(PIECE.min(metadata.len())).read_to_end(&mut start)?;
     Ok(Entry::File(Found {
@@ -129,6 +131,7 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
     reply.length = Some(found.len);
     reply.last_modified = Some(found.modified);
     if location.settings.etag {
+        // nginx's form, so that what caches have stays valid when one replaces the other.
         reply.push("ETag", format!("\"{:x}-{:x}\"", found.modified, found.len));
     }
     reply.content_type = content_type(request);
@@ -143,6 +146,7 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
         Verdict::Send => match conditional::range(request, &reply, found.len) {
             Range::Whole => {}
             Range::Unsatisfiable => {
+                // The client learns the length that it did not know (RFC 9110 §15.5.17).
                 let range = format!("bytes */{}", found.len);
                 exchange
                     .request
@@ -206,6 +210,7 @@ async fn index(request: &Request, location: &Location) -> Outcome {
     for template in &location.settings.index {
         let name = request.text(template);
         let args = request.target.args.borrow().clone();
+        // Such a name is a path of its own, and whoever answers there will see whether it exists.
         if name.first() == Some(&b'/') {
             return Outcome::InternalRedirect { path: name, args };
         }

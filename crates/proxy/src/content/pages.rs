@@ -20,6 +20,7 @@ pub(crate) async fn special(exchange: &mut Exchange, status: u16) -> Outcome {
         return close(exchange, status);
     }
     request.response.error_status = status;
+    // nginx's lists, this one and the next.
     if matches!(status, 400 | 413 | 414 | 495..=497 | 500 | 501) {
         request.fate.keepalive = false;
     }
@@ -36,6 +37,7 @@ pub(crate) async fn special(exchange: &mut Exchange, status: u16) -> Outcome {
         }
     }
     exchange.body.forget_continue();
+    // nginx's own numbers are for `error_page` alone; a client gets one that HTTP knows.
     if matches!(status, 494..=497) {
         exchange.request.response.error_status = 400;
     }
@@ -56,6 +58,7 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
     let request = &mut exchange.request;
     match page.response {
         ErrorPageStatus::Original => {}
+        // With nothing set, the status of whatever answers there is the one.
         ErrorPageStatus::OfPage => request.response.error_status = 0,
         ErrorPageStatus::Fixed(status) => {
             request.response.error_status = status;
@@ -67,6 +70,8 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
     let uri = request.text(&page.uri);
     match uri.first() {
         Some(b'/') => {
+            // A page is fetched, whatever the request that failed wanted; its body is not for the
+            // page.
             if request.target.method != Method::Head {
                 request.target.method = Method::Get;
                 request.target.method_name = Bytes::from_static(b"GET");

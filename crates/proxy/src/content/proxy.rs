@@ -65,6 +65,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     request.upstream.host = destination.host.clone();
     request.upstream.port = destination.port.clone();
     let unbuffered = is_unbuffered(settings, body);
+    // Before a peer is chosen: none is kept busy while a slow client uploads.
     if !unbuffered && body.length() != Length::None {
         body.buffer(request).await.map_err(body_failed)?;
     }
@@ -94,6 +95,8 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
 
 /// Whether the body is sent while it is read.
 fn is_unbuffered(settings: &ProxySettings, body: &RequestBody) -> bool {
+    // HTTP/1.0 has no chunks (RFC 9112 §6.1), so a length that is not known yet has to be found
+    // out.
     let framed = body.length() != Length::Unknown || settings.http11;
     !settings.request_buffering
         && settings.set_body.is_none()
@@ -175,6 +178,7 @@ impl Proxying<'_> {
                     if let Some(status) = self.give_up(failed) {
                         return Outcome::Status(status);
                     }
+                    // That the body is still there was a condition for trying again.
                     body.rewind();
                 }
             }
@@ -217,6 +221,8 @@ impl Proxying<'_> {
             );
         }
         self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
+        // The peer may have closed the idle connection just before the request came. Like nginx we
+        // then ask once more, the only peer as well.
         if reused && trouble.cause == Cause::Error {
             self.tries += 1;
         }
@@ -244,10 +250,13 @@ impl Proxying<'_> {
 
     fn may_try_again(&self, cause: Cause, sent: bool) -> bool {
         let allowed = &self.settings.next_upstream;
+        // RFC 9110 §9.2.2: the peer may have done it already, and only idempotent methods may be
+        // done twice.
         let repeatable =
             !sent || self.request.target.method.is_idempotent() || allowed.non_idempotent;
         let limit = self.settings.next_upstream_timeout;
         let in_time = limit.is_zero() || self.started.elapsed() < limit;
+        // What an unbuffered body brought has gone to the peer that failed, and is nowhere else.
         let body_there = !(sent && self.plan.unbuffered && self.plan.with_body);
         allows(allowed, cause) && repeatable && in_time && body_there
     }
@@ -306,6 +315,8 @@ impl Proxying<'_> {
         if !self.destination.tls {
             return Ok(Connection::new(PeerStream::Plain(stream)));
         }
+        // One limit for both, as in nginx, whose timer of the connection goes on through the
+        // handshake.
         let left = options.timeout.saturating_sub(began.elapsed());
         tokio::select! {
             secured = self.shake_hands(stream, left) => secured.map(Connection::new),
@@ -402,10 +413,13 @@ impl Proxying<'_> {
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
         self.request.upstream.head = Some(head.clone());
         let (outcome, whole) = match self.instead_of(&head) {
+            // Nobody reads its body, so only without one is the connection left clean.
             Some(outcome) => (outcome, matches!(framing, Framing::None | Framing::Length(0))),
             None => self.answer(&link, &mut sender, &head, framing).await,
         };
         record(self.request, connection, Some(&head), link.began);
+        // With anything less, what is left of this exchange would be taken for a part of the next
+        // one.
         let kept = whole && sender.is_done() && head.keeps_alive(framing) && !self.plan.closes;
         drop(sender);
         if kept {
@@ -424,6 +438,7 @@ impl Proxying<'_> {
     /// An answer that is as good as none, while others can be asked.
     fn failure_in(&self, head: &ResponseHead) -> Option<Trouble> {
         let cause = Cause::Status(head.status());
+        // Of the last peer even a poor answer is passed on; it is better than one of ours.
         let next = self.tries > 1 && self.may_try_again(cause, true);
         next.then(|| Trouble { cause, message: String::new() })
     }
@@ -477,6 +492,7 @@ impl Proxying<'_> {
     /// Keeps a connection whose answer has been read whole.
     fn keep(&self, link: Link) {
         if link.connection.with_input(|input| !input.is_empty()) {
+            // The pool does not take it either: what came would be taken for the next answer.
             let message = "upstream sent more data than specified in \"Content-Length\" header \
                            while reading upstream";
             self.request.log(LogLevel::Warn, message);
@@ -494,6 +510,7 @@ impl Proxying<'_> {
         }
         let status = head.status();
         if status >= 300 && self.settings.intercept_errors && self.request.has_error_page(status) {
+            // A 401 without its challenge is none (RFC 9110 §11.6.1), whoever wrote its page.
             if status == 401 {
                 let raw = head.raw();
                 let asked = head.fields().all("www-authenticate");
@@ -547,6 +564,7 @@ impl Proxying<'_> {
     fn broken_off(&mut self, ended: Ended) -> Outcome {
         match ended {
             Ended::Body(error) => Outcome::Status(self.request.refuse(&body_failed(error))),
+            // Failures of the upstream do not come here: they are tried elsewhere first.
             Ended::ClientGone | Ended::Upstream(_) => {
                 let message = "client prematurely closed connection, so upstream connection is \
                                closed too";
@@ -609,6 +627,8 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
     }
     match accel::target(&target) {
         Some((path, args)) => {
+            // As in nginx: the upstream has had the method and the body, what is left is to fetch
+            // something.
             if request.target.method != Method::Head {
                 request.target.method = Method::Get;
                 request.target.method_name = Bytes::from_static(b"GET");

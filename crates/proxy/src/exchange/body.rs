@@ -124,6 +124,7 @@ impl TempFile {
     async fn read_at(&self, offset: u64) -> io::Result<Bytes> {
         let file = Arc::clone(&self.file);
         blocking(move || {
+            // The position is shared with `append`, which has done its work before anybody reads.
             (&*file).seek(SeekFrom::Start(offset))?;
             let mut piece = vec![0; FILE_PIECE];
             let read = (&*file).read(&mut piece)?;
@@ -324,6 +325,7 @@ impl RequestBody {
 
     /// Reads some of the body and drops it; `false` at the end.
     pub(crate) async fn skip(&mut self) -> Result<bool, BodyError> {
+        // Nothing of it is kept, so only time bounds it.
         self.max_len = 0;
         self.source.forget_continue();
         self.source.discard();
@@ -352,6 +354,7 @@ impl RequestBody {
             Some(file) => file.read_at(self.position).await.map_err(BodyError::File)?,
             None => body.memory.slice(usize::try_from(self.position).unwrap_or(usize::MAX)..),
         };
+        // Somebody has cut the file short. An empty piece would be taken for the end of the body.
         if piece.is_empty() {
             return Err(BodyError::File(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -368,6 +371,8 @@ impl RequestBody {
             if self.source.is_done() {
                 return Ok(None);
             }
+            // For each arrival anew, as in nginx: a long body may take long, but not be silent for
+            // long.
             let arrival = poll_fn(|cx| self.source.poll_arrival(cx));
             let arrival = timeout(self.timeout, arrival).await.unwrap_or(Err(BodyError::Timeout));
             self.broken |= matches!(arrival, Err(BodyError::Closed));
@@ -419,6 +424,7 @@ impl RequestBody {
             file = Some(self.temp_file(settings)?);
         }
         while let Some(piece) = self.next_piece().await? {
+            // Only now: most bodies never need a file.
             if file.is_none() && memory.len() + piece.len() > room {
                 request
                     .log(LogLevel::Warn, "a client request body is buffered to a temporary file");

@@ -433,6 +433,8 @@ impl Request {
     /// Takes a match as the last one: sets `$1`… and the variables of named groups.
     pub(crate) fn remember(&self, regex: &Regex, subject: &Bytes, captures: Captures) {
         for &(group, id) in regex.names() {
+            // A group that took no part is empty; unset, its variable would keep what an earlier
+            // match has said.
             let value = captures.groups.get(group).copied().flatten();
             let (start, end) = value.unwrap_or((0, 0));
             crate::exchange::variables::set(self, id, subject.slice(start..end));

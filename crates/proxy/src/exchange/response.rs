@@ -130,6 +130,8 @@ impl Responder {
             reply.status = request.response.error_status;
             reply.status_text = None;
         }
+        // The answer says `close`, so that the client does not send another request to a connection
+        // that ends (RFC 9112 §9.6).
         if request.site.phase() >= Phase::Draining {
             request.fate.keepalive = false;
         }
@@ -249,10 +251,12 @@ impl Responder {
         let (rate, free) = self.rate.unwrap_or((u64::MAX, 0));
         let mut sent = self.body_len - piece.len() as u64;
         while !piece.is_empty() {
+            // nginx counts whole seconds and gives the one that has begun in advance.
             let elapsed = self.rate_start.elapsed().as_secs();
             let allowed =
                 (rate.saturating_mul(elapsed + 1)).saturating_add(free).saturating_sub(sent);
             if allowed == 0 {
+                // What was allowed must not wait for what was not.
                 self.flush().await?;
                 let over = sent.saturating_sub(free);
                 let due = self.rate_start + Duration::from_millis(over * 1000 / rate + 1);
@@ -273,11 +277,13 @@ impl Responder {
 
 /// Leaves out what has no meaning beside the status.
 fn leave_out(reply: &mut Reply) {
+    // RFC 9110 §8.6 forbids a length here.
     if reply.status == 204 {
         reply.content_type = None;
         reply.last_modified = None;
         reply.length = None;
     }
+    // As in nginx: the time is that of the file, not of a page about an error.
     if !matches!(reply.status, 200 | 206 | 304) {
         reply.last_modified = None;
     }

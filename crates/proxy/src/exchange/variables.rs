@@ -61,6 +61,7 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
                 LogLevel::Warn,
                 format_args!("using uninitialized \"{}\" variable", slot.name),
             );
+            // Kept, so that the warning comes once for each request.
             keep(request, id, Some(Bytes::new()))
         }
     }

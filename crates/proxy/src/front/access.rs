@@ -9,6 +9,7 @@ use crate::exchange::variables::contains;
 
 /// Whether the rules of the location let the client in: the first that fits decides.
 pub(crate) fn is_allowed(request: &Request) -> bool {
+    // An IPv4 client of an IPv6 socket is meant by rules for IPv4 as well.
     let client = request.client.map(|address| address.ip().to_canonical());
     decide(&request.location().settings.access, client)
 }

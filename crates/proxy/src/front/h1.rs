@@ -79,6 +79,8 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
     let mut held = Held::new(&link.site.metrics, |counters| &counters.waiting);
     let mut served = 0;
     loop {
+        // What is there is a request that has begun; who waited for it would wait for the next
+        // packet.
         let pipelined = served > 0 && link.client.has_input();
         if !pipelined && !link.has_begun(wait, &life, served > 0).await {
             break;
@@ -100,6 +102,7 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
         };
         match next {
             Next::Keep(limit) => wait = limit,
+            // `conclude` has ended the connection in the way that fits.
             Next::Close => return,
             Next::Switch(switched) => {
                 return Box::pin(link.switch(switched)).await;
@@ -175,6 +178,7 @@ impl Link {
                 phases::refuse(&mut exchange, error.code()).await
             }
             HeadRead::Closed => {
+                // For the log alone, as in nginx: nobody is there to be told.
                 exchange.request.response.status = 400;
                 exchange.request.log(LogLevel::Info, "client prematurely closed connection");
                 Finish::Close
@@ -208,6 +212,7 @@ impl Link {
         settings: &ConnectionSettings,
     ) -> HeadRead {
         let limits = limits(settings);
+        // For the whole head: a client that sends a byte now and then does not put it off.
         let deadline = Instant::now() + settings.client_header_timeout;
         loop {
             match self.client.with_input(|input| parser.parse(input, &limits)) {
@@ -290,6 +295,8 @@ impl Link {
         let found = route::server_for(request, &route.names, &host);
         if sni_server.is_some() && !same_name {
             let server = found.unwrap_or(route.default_server);
+            // The handshake has asked for a certificate as another server wants it. Going on would
+            // let clients without one reach a server that demands it (RFC 9110 §15.5.20).
             if request.http().servers[server.0].tls.verify_client != VerifyClient::Off {
                 return Err(Refusal::OtherServerName);
             }
@@ -330,6 +337,7 @@ impl Link {
             clean = !exchange.body.is_begun() && drain(&mut exchange.body, settings).await;
         }
         access_log::write(&exchange.request);
+        // Of a client that has ended its direction there is no further request to come.
         if clean && exchange.request.fate.keepalive && !self.client.at_eof() {
             return Next::Keep(settings.keepalive_timeout);
         }
@@ -350,6 +358,9 @@ impl Link {
             LingeringClose::Always => true,
             LingeringClose::On => unread || self.client.has_input() || self.is_readable().await,
         };
+        // A socket that is closed with input unread resets the connection, and the reset may
+        // destroy the answer before the client has read it (RFC 9112 §9.6). So we end our direction
+        // and go on reading for a while.
         let _ = timeout(GOODBYE, self.client.shutdown()).await;
         if !linger {
             return;
@@ -376,6 +387,7 @@ impl Link {
         response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
+        // The log line will want it when the socket has long been with the relay.
         variables::keep_tcpinfo(&request);
         // Nobody else uses the connection any more.
         if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {

@@ -66,6 +66,8 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> Finish {
 
 /// Tells the log of a refusal; its status is the answer.
 fn refused(exchange: &mut Exchange, refusal: &Refusal) -> Outcome {
+    // `special` would forget it too, but an `error_page` comes before that, and reading the body
+    // for its sake would ask for what was just refused.
     if matches!(refusal, Refusal::TooLarge(_)) {
         exchange.body.forget_continue();
     }
@@ -89,6 +91,7 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     request.target.path = path;
     *request.target.args.borrow_mut() = args;
     request.route.internal = true;
+    // Without this an upstream would be asked for the URI that the redirect leads away from.
     request.target.as_sent.set(false);
     request.route.path_replaced = false;
     request.route.path_after_alias = false;
@@ -127,6 +130,7 @@ pub(crate) fn enter(request: &mut Request, location: LocationId) {
     }
     let settings = &locations[request.route.location.0].settings;
     let connection = &request.connection;
+    // Never more than before: what the client or another location has taken away stays so.
     request.fate.keepalive &= !settings.keepalive_timeout.is_zero()
         && connection.requests.get() < settings.keepalive_requests
         && connection.accepted.elapsed() <= settings.keepalive_time;
@@ -157,6 +161,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
+    // Only now: rewrites may have changed the location, and with it how long a body may be.
     exchange.body.bound(&location.settings);
     if let Some(try_files) = &location.settings.try_files
         && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
@@ -238,6 +243,7 @@ fn find_location(request: &mut Request) -> Result<Option<u16>, Refusal> {
         Found::Nothing => server.location,
     };
     if !request.route.internal && http.locations[id.0].settings.internal {
+        // Refused all the same, but its error pages and logs apply.
         request.route.location = id;
         return Err(Refusal::Internal);
     }

@@ -161,6 +161,7 @@ fn redirect(request: &mut Request, rewrite: &Rewrite, status: u16) -> Flow {
     unescape(&mut url, &target, Unescape::Redirect);
     let own = request.target.args.borrow().clone();
     if rewrite.append_args && !own.is_empty() {
+        // Of the text as written, like nginx: a `?` that a variable brings does not count.
         let has_args = rewrite.args.is_some() || has_question_mark(&rewrite.replacement);
         url.push(if has_args { b'&' } else { b'?' });
         url.extend_from_slice(&own);

@@ -80,6 +80,7 @@ fn search(request: &Request, http: &Http, locations: &Locations) -> Search {
             inner @ Search::Prefix(_) => found = inner,
             settled => return settled,
         }
+        // `^~` keeps regular expressions away, but not the locations nested in it.
         if location.kind == LocationKind::PrefixFinal {
             return found;
         }
@@ -91,6 +92,8 @@ fn search(request: &Request, http: &Http, locations: &Locations) -> Search {
         if request.matches(regex, path) {
             return match search(request, http, &http.locations[id.0].locations) {
                 Search::Nothing => Search::Settled(*id),
+                // The regular expression has won already; what is nested in it is no prefix to the
+                // levels outside.
                 Search::Prefix(inner) => Search::Settled(inner),
                 inner => inner,
             };

@@ -30,6 +30,7 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
     request.target.method = Method::Get;
     request.target.method_name = Bytes::from_static(b"GET");
     request.target.path = path;
+    // The path is ours, so the target as the client sent it must not go to an upstream.
     request.target.as_sent.set(false);
     request.route.internal = true;
     let method_name = parent.target.method_name.clone();

@@ -61,6 +61,7 @@ impl AccessSink {
             return self.output.write(&[line, b"\n"]);
         };
         let mut lines = buffer.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also before a line that no buffer holds, so that lines stay in order.
         if lines.bytes.len() + line.len() + 1 > buffer.capacity {
             self.output.write(&[&lines.bytes]);
             lines.bytes.clear();
@@ -73,6 +74,8 @@ impl AccessSink {
         lines.bytes.push(b'\n');
         if lines.first_at.is_none() {
             lines.first_at = Some(Instant::now());
+            // The main thread may sleep without a limit until it knows that something has to be
+            // flushed.
             if buffer.flush.is_some() {
                 buffer.notifier.notify();
             }

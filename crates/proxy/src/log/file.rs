@@ -84,6 +84,8 @@ impl LogFile {
                 other => break other,
             }
         };
+        // The rest of a line that was written in part is lost too: written now, it would stand
+        // behind a line of another worker.
         if !written.is_ok_and(|count| count == len) {
             self.lost.fetch_add(1, Relaxed);
         } else if self.lost.load(Relaxed) > 0 && !self.recovered.swap(true, Relaxed) {
@@ -140,6 +142,7 @@ impl LogFiles {
         let file = LogFile::open(path, &self.notifier)
             .map_err(|source| OpenError { path: path.to_path_buf(), source })?;
         let file = Arc::new(file);
+        // Configurations come and go; the names of their logs must not pile up.
         files.retain(|_, file| file.strong_count() > 0);
         files.insert(path.to_path_buf(), Arc::downgrade(&file));
         Ok(file)
@@ -192,6 +195,7 @@ impl LogFiles {
     ///
     /// A file that cannot be opened is written to as before, and named in the answer.
     pub fn reopen(&self, owner: Option<u32>) -> Vec<OpenError> {
+        // What was said before belongs into the file that is rotated away.
         self.flush();
         let mut failures = Vec::new();
         for file in self.open_files() {

@@ -134,6 +134,8 @@ impl Progress {
             Method::RoundRobin => None,
             Method::LeastConn => return self.least_conn(tier),
             Method::IpHash => self.draw(tier, Self::next_ip_hash),
+            // An empty key says nothing of whom the request belongs to; nginx takes turns then,
+            // too.
             Method::Hash if self.key.is_empty() => None,
             Method::Hash => self.draw(tier, Self::next_hash),
             Method::Consistent(_) if self.key.is_empty() => None,
@@ -219,6 +221,7 @@ impl Progress {
 
     fn next_ip_hash(&mut self, total_weight: u64) -> u64 {
         self.hash =
+            // nginx's own numbers, so that clients keep their peers when it is replaced by us.
             self.key.iter().fold(self.hash, |hash, byte| (hash * 113 + u64::from(*byte)) % 6271);
         self.hash % total_weight
     }
@@ -288,6 +291,7 @@ impl Ring {
             base.update(b"\0");
             base.update(port);
             let mut previous = 0u32;
+            // Each point is hashed from the one before it, as Cache::Memcached::Fast does.
             for _ in 0..weight * 160 {
                 let mut crc = base;
                 crc.update(&previous.to_le_bytes());

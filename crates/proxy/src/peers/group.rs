@@ -148,6 +148,7 @@ impl Group {
     /// `client` the address for `ip_hash`; other methods look at neither.
     pub fn selection(&self, key: &[u8], client: Option<IpAddr>, worker: usize) -> Selection {
         let key = match (&self.balance, client) {
+            // A whole /24 goes to one peer, as nginx has it.
             (Balance::IpHash, Some(IpAddr::V4(address))) => address.octets()[..3].into(),
             (Balance::IpHash, Some(IpAddr::V6(address))) => address.octets().into(),
             // What nginx takes for a client on a Unix socket.
@@ -168,6 +169,7 @@ impl Group {
         let peers = self.peers.load();
         if selection.set != Some(peers.number) {
             selection.set = Some(peers.number);
+            // What it has tried are places in the old set, and mean other peers in this one.
             selection.progress.restart(&peers.method);
         }
         if let Some(lease) = peers.choose(selection, now) {
@@ -260,6 +262,7 @@ fn tier(peers: Vec<Arc<Peer>>, before: Option<&Tier>, workers: usize) -> Tier {
     let fresh = || CurrentWeights::new(&weights, workers);
     let carried_over = |before: &Tier| {
         let places = before.peers.iter().enumerate();
+        // With another weight a peer begins anew here, too.
         let places: HashMap<_, _> =
             places.map(|(index, peer)| ((Arc::as_ptr(&peer.state), peer.weight), index)).collect();
         let origin =
@@ -374,6 +377,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // As in nginx, what was not a failure counts as success: a client that went away, for one.
         if self.stage == Stage::Chosen {
             self.alive();
         }

@@ -74,6 +74,7 @@ impl IdlePool {
         let shared = &mut *self.shared.borrow_mut();
         // What arrived since the watcher last ran must not be taken for an answer.
         shared.drop_spoiled(&mut Context::from_waker(Waker::noop()), Instant::now());
+        // The one that was used last, so that those beyond the need grow old and go.
         let index = shared.idle.iter().rposition(|idle| idle.key == *key)?;
         let mut connection = shared.idle.remove(index).connection;
         shared.wake();
@@ -94,6 +95,7 @@ impl IdlePool {
         if shared.idle.iter().filter(|idle| of_group(idle)).count() >= rules.connections
             && let Some(oldest) = shared.idle.iter().position(of_group)
         {
+            // nginx gives up the least recently used one as well.
             shared.idle.remove(oldest);
         }
         shared.idle.push(Idle { key, connection, until: now + rules.timeout });
@@ -108,6 +110,8 @@ impl IdlePool {
 /// Drops connections as they become useless, until the pool is empty or gone.
 async fn watch(pool: std::rc::Weak<RefCell<Shared>>) {
     loop {
+        // Held weakly: the pool would otherwise outlive its worker for as long as a peer stays
+        // silent.
         let Some(next) = pool.upgrade().and_then(|shared| shared.borrow_mut().next_deadline())
         else {
             return;

@@ -85,6 +85,7 @@ impl Peer {
 
     /// Whether it may be chosen.
     pub(super) fn usable(&self, now: Instant) -> bool {
+        // Only a look: by the time of `take` another worker may have been there, and that decides.
         !self.down
             && !self.full()
             && (!self.failing() || self.rested(self.state.checked.load(), now))
@@ -105,6 +106,7 @@ impl Peer {
 
     /// Compares connections per weight.
     pub(super) fn compare_load(&self, other: &Self) -> Ordering {
+        // Multiplied crosswise, because a division would round.
         let conns = |peer: &Self| i64::from(peer.state.conns.load(Relaxed));
         (conns(self) * other.weight).cmp(&(conns(other) * self.weight))
     }
@@ -215,6 +217,7 @@ impl Stamp {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         match now.checked_duration_since(*BEGAN) {
             Some(since) => nanos(since),
+            // Whoever asks first may have taken the time before.
             None => -nanos(BEGAN.duration_since(now)),
         }
     }

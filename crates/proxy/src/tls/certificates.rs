@@ -59,6 +59,8 @@ fn pair(
     let key = super::provider().key_provider.load_private_key(key)?;
     // Compared by hand: rustls's own comparison refuses certificates of X.509 version 1.
     let ours = key.public_key();
+    // A key that does not tell its public half is taken on trust; a wrong one shows in the first
+    // handshake.
     if ours.is_some_and(|ours| proof::public_key(&chain[0]).is_ok_and(|theirs| ours != theirs)) {
         return Err(InconsistentKeys::KeyMismatch.into());
     }

@@ -182,6 +182,8 @@ impl CipherList {
             match operator {
                 b'!' => {
                     selected.iter().for_each(|&index| banned[index] = true);
+                    // For good: what `!` has banned, nothing later brings back; `-` only takes away
+                    // (openssl-ciphers(1)).
                     order.retain(|index| !banned[*index]);
                 }
                 b'-' => order.retain(|index| !selected.contains(index)),
@@ -210,6 +212,7 @@ impl CipherList {
         if let Some(index) = SUITES.iter().position(|suite| suite.name == word) {
             return vec![index];
         }
+        // Always on, whatever the string says.
         if TLS13.iter().any(|(name, _)| *name == word) {
             return Vec::new();
         }

@@ -87,6 +87,7 @@ impl UpstreamTls {
 
     fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
         let text = std::str::from_utf8(without_port(name)).unwrap_or_default();
+        // SNI has no final dot (RFC 6066 §3).
         match ServerName::try_from(text.trim_end_matches('.').to_owned()) {
             Ok(name) => Ok(name),
             Err(_) if self.verify => Err(io::Error::new(

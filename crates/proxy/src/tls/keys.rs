@@ -72,6 +72,8 @@ impl KeyLog for SecretLog {
                 "SERVER_TRAFFIC_SECRET_0" => &mut secrets.server,
                 _ => return,
             };
+            // The length is the hash's, 32 or 48 bytes. One that fits nowhere is left out, and the
+            // keys are refused later.
             if let Some(place) = place.get_mut(..secret.len()) {
                 place.copy_from_slice(secret);
             }
@@ -92,6 +94,7 @@ pub async fn capture<T: TlsStream>(
     let mut handshake = pin!(handshake);
     let mut secrets = Some(Box::default());
     let mut stream = future::poll_fn(|cx| {
+        // Only for this poll: between two polls others shake hands on this thread.
         CAPTURED.set(secrets.take());
         let poll = handshake.as_mut().poll(cx);
         secrets = CAPTURED.take();
@@ -224,7 +227,10 @@ pub enum DetachError {
 /// The config needs `enable_secret_extraction` and [`SecretLog`]. Do not read between the last message
 /// that matters and this call: what was not read comes along.
 pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, DetachError> {
+    // Before the flush, which takes along what this gives rustls to say.
     let (plaintext, ended) = read_ahead(stream.parts_mut().1)?;
+    // The sequence number must be the one behind all that was sealed, and all of that must be on
+    // its way.
     stream.flush().await.map_err(DetachError::Write)?;
     let connection = stream.parts_mut().1;
     let version = match connection.protocol_version() {

@@ -150,6 +150,8 @@ impl Acceptor {
         let default = route.default_server;
         let (server, context) = match (&self.contexts[server.0], &self.contexts[default.0]) {
             (Some(context), _) => (server, context),
+            // As in nginx, a server without certificates borrows those of its address's default
+            // server.
             (None, Some(context)) => (default, context),
             (None, None) => return Err(HandshakeError::Rejected),
         };

@@ -124,6 +124,7 @@ fn stamped(session: &[u8]) -> Vec<u8> {
 /// The session again, unless it is older than `lifetime` seconds.
 fn fresh(stamped: &[u8], lifetime: u64) -> Option<Vec<u8>> {
     let (stamp, session) = stamped.split_first_chunk()?;
+    // A stamp from the future means that the clock was set back; nobody knows how old it is.
     let age = now().checked_sub(u64::from_be_bytes(*stamp))?;
     (age <= lifetime).then(|| session.to_vec())
 }

@@ -72,6 +72,8 @@ impl Carrier<'_, '_> {
 
     /// Reads more, while the request body goes on being sent.
     async fn more(&mut self, pace: &mut Pace) -> Result<usize, BodyEnd> {
+        // The upstream may say nothing for a long time, and the client is to have all that was said
+        // before.
         self.response.flush().await.map_err(BodyEnd::ClientGone)?;
         pace.wait().await;
         let max = pace.bound(self.buffer_len());
@@ -144,6 +146,7 @@ impl Pace {
     /// Waits until something may be read.
     async fn wait(&self) {
         let Some(rate) = self.rate else { return };
+        // A rate of zero was taken for none.
         let due = Duration::from_millis(self.read.saturating_mul(1000) / rate);
         at(Some(self.start + due)).await;
     }
@@ -152,6 +155,7 @@ impl Pace {
     fn bound(&self, max: usize) -> usize {
         let second =
             self.rate.map_or(usize::MAX, |rate| usize::try_from(rate).unwrap_or(usize::MAX));
+        // Never 0: having read nothing would look like the end of the connection.
         max.min(second).clamp(1, READ_SIZE)
     }
 

@@ -169,6 +169,8 @@ async fn send(
             None => body.chunk().await,
         };
         let read = read.map_err(SendError::Client)?;
+        // Looked for now, so that the last chunk goes along with the end and not in a packet of its
+        // own.
         let last = read.is_none() || body.at_end();
         kept.borrow_mut().add(read.as_deref());
         if last && read.is_some() {
@@ -203,6 +205,8 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 
 /// A piece of the body, or its end, as it is sent.
 fn framed(piece: Option<Bytes>, last: bool, chunked: bool) -> Bytes {
+    // Without the client's trailers: whoever takes the chunks off may discard them (RFC 9112
+    // §7.1.2).
     const END: &[u8] = b"0\r\n\r\n";
     match (piece, chunked) {
         (Some(piece), true) if last => [&chunk(&piece), END].concat().into(),
@@ -271,18 +275,24 @@ pub(crate) async fn head(
     loop {
         let sent = !matches!(sender.state, Sending::Going);
         tokio::select! {
+            // An answer that is there wins over a failure to send: a peer that refuses a body early
+            // may close the connection at once.
             biased;
             head = &mut reading => return head.map_err(|trouble| blame(sender, trouble)),
             result = sender.run(), if !sent => {
                 result.map_err(Ended::Body)?;
+                // Only from here on, as in nginx: until all is sent the peer need not answer, and
+                // `proxy_send_timeout` has an eye on it.
                 deadline = Some(Instant::now() + settings.read_timeout);
             }
+            // Until then whoever reads the body would notice.
             () = response.closed(), if sent && watch_client => return Err(Ended::ClientGone),
             () = at(deadline) => {
                 let trouble = Trouble::new(&Failure::Timeout, READING);
                 return Err(blame(sender, trouble));
             }
         }
+        // After any other failure the answer may be on its way; a peer that takes nothing has none.
         if let Sending::Broken(Failure::Timeout) = sender.state {
             return Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SENDING)));
         }

@@ -80,6 +80,7 @@ fn group(request: &Request, url: &UpstreamUrl) -> Option<Arc<Group>> {
     let endpoint = &url.endpoint;
     let name = url.group_name();
     let models = &request.http().upstreams;
+    // As in nginx, an `upstream` block has no port: a URL that names one means an address.
     let known = models.iter().position(|model| match model.explicit {
         true => endpoint.port.is_none() && model.name.eq_ignore_ascii_case(&endpoint.host_text),
         false => model.name.eq_ignore_ascii_case(&name),
@@ -90,6 +91,7 @@ fn group(request: &Request, url: &UpstreamUrl) -> Option<Arc<Group>> {
     let address = match &endpoint.host {
         Host::Unix(path) => ListenAddr::Unix(path.clone()),
         Host::Ip(ip) => ListenAddr::Ip(SocketAddr::new(*ip, url.port())),
+        // A name would have to be resolved, which waits and needs a `resolver`.
         Host::Any | Host::Name(_) => return None,
     };
     Some(Arc::new(Group::of_address(address)))

@@ -78,12 +78,16 @@ impl Plan {
         let mut text = head.write().map_err(Refusal::Unwritable)?;
         let closes = head.closes();
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
+        // Lines of the configuration may ask for an upgrade that the client never wanted; its
+        // answer is no switch then.
         let offer = if asked { offer(&head) } else { None };
         let with_body =
             set_body.is_none() && settings.pass_request_body && body.length() != Length::None;
         if let Some(set_body) = set_body {
             text = [text, set_body].concat().into();
         }
+        // nginx knows this one in any case: an upstream that was sent `head` by `proxy_method`
+        // answers without a body.
         let method = match method.eq_ignore_ascii_case(b"HEAD") {
             true => Method::Head,
             false => Method::from_name(&method),

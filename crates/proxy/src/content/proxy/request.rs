@@ -154,6 +154,7 @@ impl UpstreamRequest<'_> {
         }
         if let Some(protocols) = self.upgrade {
             fields.push((b"Upgrade", protocols.into()));
+            // A sender of Upgrade must name it in Connection (RFC 9110 §7.8).
             fields.push((b"Connection", b"upgrade"[..].into()));
         }
         match self.framing {

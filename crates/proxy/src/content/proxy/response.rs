@@ -82,6 +82,8 @@ fn push(request: &Request, reply: &mut Reply, name: Bytes, value: Bytes) {
         }
         () if is(&name, "Location") => {
             let rewritten = redirect(request, &value, 0);
+            // nginx makes only those absolute that it has rewritten; the upstream's own relative
+            // ones stay as they came.
             reply.relative_location = rewritten.is_none();
             rewritten
         }
@@ -90,6 +92,7 @@ fn push(request: &Request, reply: &mut Reply, name: Bytes, value: Bytes) {
             url.and_then(|at| redirect(request, &value, at + 4))
         }
         () if is(&name, "Set-Cookie") => set_cookie(request, &value),
+        // With `proxy_force_ranges` we serve the ranges ourselves, and say so ourselves.
         () if is(&name, "Accept-Ranges") && request.location().proxy.force_ranges => return,
         () => None,
     };

@@ -115,6 +115,8 @@ fn is_late(http: &Http, id: VariableId, depth: u8) -> bool {
                 MapKind::Geo { source, .. } => late(source),
             }
         }
+        // Too deep to follow: taken for late, the line is made at the end and is right all the
+        // same.
         Variable::Map(_) => true,
         _ => false,
     }

@@ -53,6 +53,7 @@ fn longest(networks: &[(IpAddr, u8, Box<[u8]>)], ip: IpAddr) -> Option<&[u8]> {
 pub(crate) fn contains(base: IpAddr, bits: u8, ip: IpAddr) -> bool {
     match (base, ip) {
         (IpAddr::V4(base), IpAddr::V4(ip)) => {
+            // A shift by the whole width, for `/0`, is none that can be made.
             let mask = u32::MAX.checked_shl(32 - u32::from(bits.min(32))).unwrap_or(0);
             (base.to_bits() ^ ip.to_bits()) & mask == 0
         }

@@ -144,6 +144,7 @@ impl Client {
         let parts = [IoSlice::new(first), IoSlice::new(second)];
         let parts = if first.is_empty() { &parts[1..] } else { &parts[..] };
         let written = ready!(self.io.borrow_mut().stream.poll_write(cx, parts))?;
+        // The caller has something to write, and would try for ever.
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

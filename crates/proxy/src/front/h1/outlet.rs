@@ -94,6 +94,7 @@ impl Outlet for WireOutlet {
         self.pending.advance(of_pending);
         let had_piece = self.is_full();
         self.piece.advance(written - of_pending);
+        // Its end was held back, since nothing may come between `pending` and the piece.
         if had_piece && !self.is_full() {
             self.end_chunk();
         }
@@ -133,12 +134,14 @@ fn choose_framing(request: &mut Request, reply: &mut Reply, location: &Location)
     }
     let in_chunks = version == Version::Http11 && location.settings.chunked_transfer_encoding;
     match reply.length {
+        // Trailers can only follow chunks (RFC 9112 §7.1.2), so they cost the answer its length.
         Some(_) if !(reply.trailers && in_chunks) => Framing::Plain(reply.length),
         _ if in_chunks => {
             reply.length = None;
             Framing::Delimited
         }
         _ => {
+            // Without chunks the end of the connection is the end of the body (RFC 9112 §6.3).
             request.fate.keepalive = false;
             Framing::Plain(reply.length)
         }
@@ -169,6 +172,7 @@ fn fields(
 
 fn connection(request: &Request, reply: &Reply) -> &'static [u8] {
     match (reply.status, request.fate.keepalive) {
+        // In lower case whatever the upstream wrote, as nginx has it.
         (101, _) => b"upgrade",
         (_, true) => b"keep-alive",
         (_, false) => b"close",

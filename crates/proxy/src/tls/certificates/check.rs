@@ -27,6 +27,7 @@ pub(super) fn chain(
                 let text =
                     format!("certificate {} in the file is invalid: {error}", parsed.len() + 1);
                 report.push(Diagnostic::warning(text).at(files.chain.span, "in this file"));
+                // The others cannot be judged when one is missing.
                 return;
             }
         }

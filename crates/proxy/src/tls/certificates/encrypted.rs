@@ -146,6 +146,7 @@ impl<'a> EncryptedKey<'a> {
         let _ = derivation.take(INTEGER);
         let hmac = match derivation.take(SEQUENCE) {
             Ok(mut hmac) => hmac.take(OID)?.0,
+            // The default of RFC 8018 §A.2, which DER leaves out.
             Err(_) => HMACS[0].0,
         };
         let (_, hmac) =
@@ -205,6 +206,7 @@ impl<'a> Der<'a> {
     }
 
     fn number(self) -> Result<NonZeroU32, Closed> {
+        // Longer ones are more rounds than anybody waits for.
         let number = match self.0 {
             bytes if bytes.len() <= 4 => {
                 bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))

@@ -138,6 +138,8 @@ impl<S> RecordBoundary<S> {
             if whole > 0 || first == 0 {
                 return whole;
             }
+            // A reader with less room than one record gets it in parts; until the last of them the
+            // keys cannot be taken.
             self.rest = first;
         }
         let part = self.rest.min(room);
@@ -203,6 +205,7 @@ fn whole_records(bytes: &[u8], room: usize) -> Result<(usize, usize), NotTls> {
         let len = HEADER + usize::from(u16::from_be_bytes([high, low]));
         // The types of RFC 8446 §5.1 and the heartbeat of RFC 6520.
         if !(20..=24).contains(&kind) || major != 3 || len > HEADER + MAX_FRAGMENT {
+            // Records before it are good, and rustls is to see them first.
             return if whole > 0 { Ok((whole, first)) } else { Err(NotTls) };
         }
         if rest.len() < len {
@@ -224,6 +227,7 @@ fn lacking(bytes: &[u8]) -> usize {
     match *bytes {
         [_, _, _, high, low, ..] => {
             let len = HEADER + usize::from(u16::from_be_bytes([high, low]));
+            // Never 0, because reading into no room looks like the end of the connection.
             len.saturating_sub(bytes.len()).max(1)
         }
         _ => HEADER - bytes.len(),
@@ -274,6 +278,7 @@ impl<S: AsyncWrite + Unpin> RecordBoundary<S> {
                 .chain(bytes.iter().map(|slice| io::IoSlice::new(slice)))
                 .collect();
             let taken = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &slices))?;
+            // Nothing taken of something would keep this loop busy for ever.
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -286,6 +291,7 @@ impl<S: AsyncWrite + Unpin> RecordBoundary<S> {
             if of_bytes > 0 || bytes.iter().all(|slice| slice.is_empty()) {
                 return Poll::Ready(Ok(of_bytes));
             }
+            // Tried at once: to say that nothing was taken would mean that nothing ever will be.
             return Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
         }
     }
