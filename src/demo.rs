@@ -19,11 +19,11 @@ use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::text::quoted;
 
-/// An app server, two hops before it and a page, on this machine
+/// Run an app server behind two proxy hops on this machine, with a page to try it
 #[derive(Parser, Clone, Debug, PartialEq, Eq)]
 #[command(name = "demo", bin_name = "wssgate demo")]
 pub(crate) struct DemoArgs {
-    /// Port of the page, with TLS
+    /// Port of the page and of the edge hop, with TLS
     #[arg(long, default_value_t = 8443)]
     port: u16,
     /// Port of the gateway hop
@@ -32,7 +32,7 @@ pub(crate) struct DemoArgs {
     /// Port of the app server
     #[arg(long, default_value_t = 8282)]
     app_port: u16,
-    /// Print the configuration of the two hops and leave
+    /// Print the configuration of the two hops and exit
     #[arg(long)]
     print_config: bool,
 }
@@ -40,13 +40,13 @@ pub(crate) struct DemoArgs {
 /// Why the demo does not start.
 #[derive(Debug, Error)]
 pub(crate) enum DemoError {
-    #[error("port {port} is in use by another program: choose another with {option} PORT")]
+    #[error("port {port} is already in use: set another with {option} PORT")]
     PortInUse { port: u16, option: &'static str },
-    #[error("port {port} cannot be opened: {source}")]
+    #[error("cannot listen on port {port}: {source}")]
     Port { port: u16, source: io::Error },
     #[error(transparent)]
     Certificate(#[from] DevCaError),
-    #[error("the app server does not start: {0}")]
+    #[error("cannot start the app server: {0}")]
     App(#[source] io::Error),
 }
 
@@ -101,12 +101,12 @@ fn banner(args: &DemoArgs, authority: &DevCa) -> String {
         "wssgate demo
 
   open           https://localhost:{port}/
-  the way        browser ─wss→ edge :{port} ─ws→ gateway :{gateway_port} ─ws→ app server :{app_port}
+  path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway_port} ─ws→ app server :{app_port}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
   configuration  wssgate demo --print-config
   stop           Ctrl-C
 
-The browser will warn until it trusts the development CA of this machine.
+The browser shows a warning until it trusts the development CA of this machine.
 {}",
         ca.display(),
         authority.advice(),
@@ -143,12 +143,12 @@ http {{
         server 127.0.0.1:{app_port};
     }}
 
-    # The gateway host, as the edge knows it.
+    # The gateway host, by the name that the edge uses.
     upstream board.xncoding.com {{
         server 127.0.0.1:{gateway_port};
     }}
 
-    # The edge: ends TLS.
+    # The edge: terminates TLS.
     server {{
         server_name localhost;
         listen 127.0.0.1:{port} ssl;{ipv6}

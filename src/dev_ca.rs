@@ -121,7 +121,7 @@ impl DevCa {
         let path = self.certificate();
         let path = path.display();
         format!(
-            "To trust the development CA (only on your own machine), once:\n  \
+            "To trust the development CA (once, and only on your own machine):\n  \
              Debian, Ubuntu   sudo cp {path} /usr/local/share/ca-certificates/wssgate-dev.crt && sudo update-ca-certificates\n  \
              Fedora           sudo trust anchor {path}\n  \
              macOS            sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {path}\n  \

@@ -1,4 +1,4 @@
-//! `wssgate proxy --from NAME --to PLACE`: the main job without a file.
+//! `wssgate proxy --from NAME --to ADDRESS`: the main job without a file.
 
 use clap::Parser;
 use thiserror::Error;
@@ -8,23 +8,23 @@ use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::text::quoted;
 
-/// Ends TLS for a name and passes to an app server, without a file
+/// Terminate TLS for a name and proxy to an app server, without a configuration file
 #[derive(Parser, Clone, Debug, PartialEq, Eq)]
 #[command(name = "proxy", bin_name = "wssgate proxy")]
 pub(crate) struct ProxyArgs {
-    /// What clients ask for: NAME or NAME:PORT (443 when left out)
+    /// Name and port that clients connect to; the port defaults to 443
     #[arg(long, value_name = "NAME[:PORT]")]
     from: String,
-    /// Where the app server is: HOST:PORT, a URL (http, https, ws, wss), or unix:/PATH
-    #[arg(long, value_name = "PLACE")]
+    /// Address of the app server: HOST:PORT, a URL (http, https, ws, wss) or unix:/PATH
+    #[arg(long, value_name = "ADDRESS")]
     to: String,
-    /// Certificate chain in PEM, the server's own certificate first
+    /// File with the certificate chain in PEM, server certificate first
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<String>,
-    /// Private key in PEM
+    /// File with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<String>,
-    /// Print the configuration that this stands for and leave
+    /// Print the equivalent configuration and exit
     #[arg(long)]
     print_config: bool,
 }
@@ -67,7 +67,7 @@ fn certificate(args: &ProxyArgs, name: &str) -> Result<(String, String, String),
     let authority = DevCa::open()?;
     let (chain, key) = authority.issue(&[name.to_owned()])?;
     let advice = format!(
-        "\nNo --cert and --key were given, so the certificate is from the development CA of this machine.\n{}",
+        "\nWithout --cert and --key, the certificate is issued by the development CA of this machine.\n{}",
         authority.advice(),
     );
     Ok((chain.display().to_string(), key.display().to_string(), advice))

@@ -16,7 +16,7 @@ pub(crate) fn send(signal: Signal, accepted: &Accepted, console: &Console) -> Re
         Failed
     };
     let Some(path) = &accepted.config.core.pid else {
-        return Err(fail(LogLevel::Error, "there is no pid file: \"pid\" is off".into()));
+        return Err(fail(LogLevel::Error, "no pid file: \"pid\" is off".into()));
     };
     let text = path.display();
     let pid = match pid_file::read(path) {

@@ -21,6 +21,9 @@ use crate::signal::Signal;
 /// How long a fast stop may take; workers need a fifth of it.
 const LONGEST_STOP: Duration = Duration::from_secs(1);
 
+/// What a reload says that changed nothing.
+const RELOAD_FAILED: &str = "reload failed, the previous configuration stays in effect";
+
 /// The running server and what the main thread obeys for it.
 pub(crate) struct Server<'a> {
     /// The engine.
@@ -47,7 +50,7 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
         return ended;
     }
     // Waiting for a worker that does not end could take for ever.
-    server.proxy.log(LogLevel::Crit, "workers did not end in time, exit");
+    server.proxy.log(LogLevel::Crit, "workers did not exit in time, exiting");
     // `exit` runs no destructors, which would do both of these.
     server.proxy.flush_logs();
     drop(server.pid_file);
@@ -100,7 +103,7 @@ impl Server<'_> {
         let loaded = load::load(self.options);
         self.tell(&loaded.report, &loaded.sources);
         let Some(config) = loaded.config else {
-            return self.proxy.log(LogLevel::Error, "the configuration stays as it was");
+            return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
         };
         let core = config.core.clone();
         // Taken before the swap; afterwards nobody could tell what has changed.
@@ -115,7 +118,7 @@ impl Server<'_> {
             }
             Err(report) => {
                 self.tell(&report, &loaded.sources);
-                self.proxy.log(LogLevel::Error, "the configuration stays as it was");
+                self.proxy.log(LogLevel::Error, RELOAD_FAILED);
             }
         }
     }
@@ -137,7 +140,7 @@ impl Server<'_> {
         }
         let user = |core: &Core| core.user.as_ref().map(|user| user.value.clone());
         if before.worker_processes != now.worker_processes || user(before) != user(now) {
-            let text = "changes of \"worker_processes\" and \"user\" take effect with a restart";
+            let text = "changes to \"worker_processes\" and \"user\" take effect after a restart";
             self.proxy.log(LogLevel::Warn, text);
         }
     }
@@ -152,7 +155,7 @@ impl Server<'_> {
             Err(error) => {
                 let kept = self.pid_file.as_ref().map(PidFile::path);
                 let text = format!(
-                    "open() \"{}\" failed ({}), the pid file stays {kept:?}",
+                    "open() \"{}\" failed ({}), the pid file remains {kept:?}",
                     path.display(),
                     errno_text(&error)
                 );

@@ -71,7 +71,7 @@ fn help(out: &mut String) {
 Usage: wssgate [-?hvVtTq] [-s signal] [-p prefix]
                [-e filename] [-c filename] [-g directives]
        wssgate demo
-       wssgate proxy --from NAME[:PORT] --to PLACE
+       wssgate proxy --from NAME[:PORT] --to ADDRESS
        wssgate fmt [--check | --write] FILE...
 
 Options:
@@ -88,11 +88,12 @@ Options:
   -g directives : set global directives out of configuration file
 
 Subcommands:
-  demo          : run an app server behind two hops, and a page to try it with;
-                  --port chooses the port
-  proxy         : end TLS for a name and pass to an app server, without a file
-  fmt           : lay configuration files out, to standard output or with
-                  --write in place; --check only says which would change
+  demo          : run an app server behind two hops, with a page to try it;
+                  --port sets the port
+  proxy         : terminate TLS for a name and proxy to an app server,
+                  without a configuration file
+  fmt           : format configuration files, to standard output or in place
+                  with --write; --check only lists those that would change
 
 "
     );

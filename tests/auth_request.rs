@@ -112,7 +112,7 @@ fn an_asked_one_that_switches_or_fails_lets_nobody_in() {
     for (answer, log) in [
         (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
-            "invalid switch of protocols",
+            "invalid 101 response",
         ),
         ("", "upstream prematurely closed connection while reading response header"),
     ] {

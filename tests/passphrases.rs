@@ -63,7 +63,7 @@ fn a_key_that_does_not_open_is_told_at_once() {
     let key = encrypt(&leaf.key);
     for (directive, expected) in [
         ("", "the key is encrypted with a passphrase"),
-        ("ssl_password_file passwords;", "no passphrase opens the key"),
+        ("ssl_password_file passwords;", "no passphrase decrypts the key"),
         ("ssl_password_file missing;", "No such file or directory"),
     ] {
         let failed = Instance::setup(EXE)

@@ -80,7 +80,7 @@ fn a_broken_configuration_changes_nothing_and_says_why() {
     server.signal("HUP");
     let line = server.wait_for_log("[emerg]");
     assert!(line.contains("unknown directive \"wrong\" in ") && line.contains("nginx.conf:"));
-    server.wait_for_log("the configuration stays as it was");
+    server.wait_for_log("the previous configuration stays in effect");
     assert!(accepts(server.listen(0)));
     server.rewrite_http(ONE);
     server.signal("HUP");
@@ -96,7 +96,7 @@ fn a_reload_that_cannot_bind_keeps_the_old_configuration() {
     server.rewrite_http(&format!("server {{ listen %%LISTEN_0%%; listen {taken}; }}"));
     server.signal("HUP");
     server.wait_for_log(&format!("bind() to {taken} failed (98: Address already in use)"));
-    server.wait_for_log("the configuration stays as it was");
+    server.wait_for_log("the previous configuration stays in effect");
     assert!(accepts(server.listen(0)));
     assert!(server.stop().success());
 }

@@ -64,7 +64,7 @@ fn a_101_that_is_no_answer_to_the_request_is_refused() {
         ),
         ("Upgrade: websocket\r\nConnection: upgrade\r\n".into(), "no \"Sec-WebSocket-Accept\""),
         (format!("Upgrade: h2c\r\nConnection: upgrade\r\n{accept}"), "did not name in \"Upgrade\""),
-        (format!("Connection: upgrade\r\n{accept}"), "no \"Upgrade\" field"),
+        (format!("Connection: upgrade\r\n{accept}"), "no \"Upgrade\" header"),
     ] {
         let (server, listener) = in_front(PLAIN);
         let mut client =
@@ -75,7 +75,7 @@ fn a_101_that_is_no_answer_to_the_request_is_refused() {
         assert_eq!(client.recv_response().status, 502, "{fields}");
         let (rest, _) = upstream.recv_to_end();
         assert!(rest.is_empty(), "smuggled: {}", rest.escape_ascii());
-        let log = server.wait_for_log("invalid switch of protocols");
+        let log = server.wait_for_log("invalid 101 response");
         assert!(log.contains(reason), "{log}");
     }
 }

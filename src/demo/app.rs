@@ -53,7 +53,7 @@ async fn push_regularly(room: Rc<Room>) {
     loop {
         tokio::time::sleep(PUSH_EVERY).await;
         count += 1;
-        let text = format!("push number {count} from the app server, unasked");
+        let text = format!("push number {count} from the app server, unprompted");
         room.tell(&json!({"type": "push", "text": text}));
     }
 }
@@ -127,10 +127,10 @@ fn answer(head: &RequestHead, path: &[u8], body: &[u8], room: &Room) -> Vec<u8> 
         (Method::Post, b"/push") => {
             let text = String::from_utf8_lossy(body);
             room.tell(&json!({"type": "push", "text": text}));
-            let told = format!("pushed to {} sockets\n", room.count());
+            let told = format!("pushed to {} WebSockets\n", room.count());
             page("200 OK", "text/plain", told.as_bytes())
         }
-        _ => page("404 Not Found", "text/plain", b"there is nothing here\n"),
+        _ => page("404 Not Found", "text/plain", b"not found\n"),
     }
 }
 
@@ -167,7 +167,7 @@ async fn open(
     if let Err(error) =
         handshake::check_request(head.method_name(), is_http11, head.fields().iter())
     {
-        let text = format!("this is a WebSocket address: {error}\n");
+        let text = format!("this is a WebSocket endpoint: {error}\n");
         return stream.write_all(&page("400 Bad Request", "text/plain", text.as_bytes())).await;
     }
     let key = head.fields().first("Sec-WebSocket-Key").unwrap_or_default();

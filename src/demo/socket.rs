@@ -85,7 +85,7 @@ fn on_message(payload: &[u8], number: u64, room: &Room) -> Reply {
             Reply::Nothing
         }
         Some("push") => {
-            room.tell(&json!({"type": "push", "text": "you asked the app server for this push"}));
+            room.tell(&json!({"type": "push", "text": "the push that you requested"}));
             Reply::Nothing
         }
         _ => Reply::Nothing,

@@ -17,7 +17,7 @@ pub(crate) static ALLOW: Directive<AccessRule> = Directive {
     name: "allow",
     contexts: HSL | X,
     arity: Exactly(1),
-    doc: "Lets an address or network in.",
+    doc: "Allows access from an address or network; `all` stands for every client.",
     ..Directive::repeated(rule)
 };
 
@@ -26,7 +26,7 @@ pub(crate) static DENY: Directive<AccessRule> = Directive {
     name: "deny",
     contexts: HSL | X,
     arity: Exactly(1),
-    doc: "Keeps an address or network out.",
+    doc: "Denies access from an address or network; `all` stands for every client.",
     ..Directive::repeated(rule)
 };
 

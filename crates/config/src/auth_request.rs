@@ -18,8 +18,9 @@ pub(crate) static AUTH_REQUEST: Directive<Option<Box<[u8]>>> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "Asks this URI of our own, by a plain GET without the body, whether a request is let in: yes with any 2xx, \
-          no with 401 or 403, which the client then gets; anything else is 500. Runs after `allow` and `deny`.",
+    doc: "Authorizes requests by a subrequest to this URI, sent as a plain GET without the body. \
+          Any 2xx response allows access, 401 and 403 deny it with that status, and anything else \
+          is an error (500). Runs after `allow` and `deny`.",
     ..Directive::once(uri)
 };
 
@@ -28,8 +29,8 @@ pub(crate) static AUTH_REQUEST_SET: Directive<(VariableId, Template)> = Directiv
     name: "auth_request_set",
     contexts: HSL,
     arity: Exactly(2),
-    doc: "Gives a variable a value when the answer to `auth_request` has come; the value sees that answer, for example \
-          `$upstream_http_x_user`.",
+    doc: "Sets a variable when the subrequest of `auth_request` completes. The value can use \
+          variables of its response, for example `$upstream_http_x_user`.",
     ..Directive::repeated(set)
 };
 
@@ -45,8 +46,9 @@ pub struct AuthRequest {
 fn uri(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Box<[u8]>>> {
     let word = &directive.args[0];
     if word.value.is_empty() {
-        return Err(Diagnostic::error("invalid URI \"\"")
-            .at(word.span, "a path of this server is expected"));
+        return Err(
+            Diagnostic::error("invalid URI \"\"").at(word.span, "expected a URI of this server")
+        );
     }
     Ok((!word.is("off")).then(|| word.value.clone()))
 }

@@ -38,7 +38,7 @@ pub(crate) static DAEMON: Directive<bool> = Directive {
     contexts: M,
     arity: Flag,
     default: "on",
-    doc: "Goes to the background after the start.",
+    doc: "Runs in the background as a daemon.",
     ..Directive::once(flag)
 };
 
@@ -47,7 +47,7 @@ pub(crate) static ENV: Directive<()> = Directive {
     name: "env",
     contexts: M,
     arity: Exactly(1),
-    without_effect: "this process keeps its whole environment, and no variable is added to it",
+    without_effect: "the process keeps its environment unchanged",
     ..Directive::repeated(present)
 };
 
@@ -56,7 +56,7 @@ pub(crate) static EVENTS: Directive<()> = Directive {
     name: "events",
     contexts: M,
     arity: Exactly(0),
-    doc: "Holds the settings of connection handling.",
+    doc: "Holds the directives that control connection processing.",
     braces: Braces::Level(Context::Events),
     ..Directive::once(present)
 };
@@ -66,7 +66,7 @@ pub(crate) static INCLUDE: Directive<()> = Directive {
     name: "include",
     contexts: EVERYWHERE,
     arity: Exactly(1),
-    doc: "Reads the files that match a mask in its place.",
+    doc: "Includes a file, or all files that match a mask.",
     ..Directive::repeated(present)
 };
 
@@ -75,7 +75,7 @@ pub(crate) static MASTER_PROCESS: Directive<bool> = Directive {
     name: "master_process",
     contexts: M,
     arity: Flag,
-    without_effect: "there is one process in any case",
+    without_effect: "there is always a single process",
     ..Directive::once(flag)
 };
 
@@ -85,7 +85,7 @@ pub(crate) static PID: Directive<Option<PathBuf>> = Directive {
     contexts: M,
     arity: Exactly(1),
     default: "/run/nginx.pid",
-    doc: "Names the file that holds the process number; `off` for none.",
+    doc: "Sets the file that stores the process ID; with `off` there is none.",
     ..Directive::once(pid)
 };
 
@@ -94,9 +94,10 @@ pub(crate) static USE: Directive<EventMethod> = Directive {
     name: "use",
     contexts: E,
     arity: Exactly(1),
-    doc: "Chooses how tunnels are served: `io_uring` makes the socket calls of several at once, which takes \
-         less CPU; `epoll` makes each alone. Without it, and with any other method of nginx's, it is \
-         `io_uring` where the kernel lets us, so a `use epoll` that only names the best of Linux can go.",
+    doc: "Selects how tunnels are served: `io_uring` submits the socket calls of several tunnels \
+          at once, which takes less CPU; `epoll` makes each call separately. Without this \
+          directive, and with any other method of nginx, `io_uring` is used where the kernel \
+          allows it, so a `use epoll` that only names the best method on Linux can be removed.",
     ..Directive::once(event_method)
 };
 
@@ -105,7 +106,7 @@ pub(crate) static USER: Directive<User> = Directive {
     name: "user",
     contexts: M,
     arity: Between(1, 2),
-    doc: "Says whom to become when started as root.",
+    doc: "Sets the user and group to run as when started as root.",
     ..Directive::once(user)
 };
 
@@ -115,7 +116,7 @@ pub(crate) static WORKER_CONNECTIONS: Directive<u64> = Directive {
     contexts: E,
     arity: Exactly(1),
     default: "512",
-    doc: "Bounds the connections of one worker.",
+    doc: "Sets the maximum number of connections of one worker.",
     ..Directive::once(number)
 };
 
@@ -125,7 +126,7 @@ pub(crate) static WORKER_PROCESSES: Directive<Option<usize>> = Directive {
     contexts: M,
     arity: Exactly(1),
     default: "1",
-    doc: "Says how many workers there are; `auto` for one per core.",
+    doc: "Sets the number of workers; `auto` starts one per CPU core.",
     ..Directive::once(workers)
 };
 
@@ -134,7 +135,7 @@ pub(crate) static WORKER_RLIMIT_NOFILE: Directive<u64> = Directive {
     name: "worker_rlimit_nofile",
     contexts: M,
     arity: Exactly(1),
-    doc: "Sets the number of descriptors this process may open.",
+    doc: "Sets the limit on open files (`RLIMIT_NOFILE`) of the process.",
     ..Directive::once(number)
 };
 
@@ -143,8 +144,9 @@ pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
     name: "worker_shutdown_timeout",
     contexts: M,
     arity: Exactly(1),
-    doc: "Ends connections of an old configuration after this long; a WebSocket is closed with 1001 \
-          between two frames and has a second to answer.",
+    doc: "Sets how long connections may stay open after a reload or during a graceful shutdown; \
+          then they are closed. A WebSocket is sent a Close with code 1001 between two frames \
+          and has one second to respond.",
     ..Directive::once(duration)
 };
 
@@ -153,7 +155,7 @@ pub(crate) static WORKING_DIRECTORY: Directive<PathBuf> = Directive {
     name: "working_directory",
     contexts: M,
     arity: Exactly(1),
-    doc: "Changes to this directory.",
+    doc: "Sets the working directory of the process.",
     ..Directive::once(prefix_path)
 };
 

@@ -16,7 +16,7 @@ pub(crate) static ERROR_PAGE: Directive<ErrorPage> = Directive {
     name: "error_page",
     contexts: HSLI,
     arity: AtLeast(2),
-    doc: "Answers errors with another page.",
+    doc: "Sets the URI or named location that handles the given status codes.",
     ..Directive::repeated(error_page)
 };
 
@@ -26,7 +26,7 @@ pub(crate) static RECURSIVE_ERROR_PAGES: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Lets error pages have error pages.",
+    doc: "Allows `error_page` to apply to error pages in turn.",
     ..Directive::once(flag)
 };
 

@@ -22,7 +22,7 @@ pub(crate) static ALIAS: Directive<Root> = Directive {
     name: "alias",
     contexts: L,
     arity: Exactly(1),
-    doc: "Replaces the location's prefix by a directory.",
+    doc: "Replaces the prefix of the location with a directory when files are looked up.",
     ..Directive::once(root)
 };
 
@@ -32,7 +32,7 @@ pub(crate) static DEFAULT_TYPE: Directive<Box<[u8]>> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "text/plain",
-    doc: "The MIME type of files without a known extension.",
+    doc: "Sets the MIME type of files whose extension is not listed in `types`.",
     ..Directive::once(text)
 };
 
@@ -42,7 +42,7 @@ pub(crate) static INDEX: Directive<Vec<Template>> = Directive {
     contexts: HSL,
     arity: AtLeast(1),
     default: "index.html",
-    doc: "Files that stand for a directory.",
+    doc: "Sets the index files of a directory; they are tried in order.",
     ..Directive::repeated(index)
 };
 
@@ -52,7 +52,7 @@ pub(crate) static ROOT: Directive<Root> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "html",
-    doc: "The directory that paths are looked up in.",
+    doc: "Sets the root directory for files.",
     ..Directive::once(root)
 };
 
@@ -61,7 +61,8 @@ pub(crate) static TRY_FILES: Directive<TryFiles> = Directive {
     name: "try_files",
     contexts: S | L,
     arity: AtLeast(2),
-    doc: "Takes the first file that exists.",
+    doc: "Serves the first file that exists; the last argument is the URI or status code to fall \
+          back to.",
     ..Directive::once(try_files)
 };
 
@@ -70,7 +71,7 @@ pub(crate) static TYPES: Directive<MimeTypes> = Directive {
     name: "types",
     contexts: HSL,
     arity: Exactly(0),
-    doc: "MIME types by file name extension; by default those of html, gif and jpeg.",
+    doc: "Maps file name extensions to MIME types; by default it covers html, gif and jpeg.",
     braces: Braces::Entries,
     ..Directive::repeated(types)
 };

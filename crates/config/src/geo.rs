@@ -20,7 +20,7 @@ pub(crate) static GEO: Directive<MapId> = Directive {
     name: "geo",
     contexts: H,
     arity: Between(1, 2),
-    doc: "Makes a variable of the client's network.",
+    doc: "Creates a variable whose value depends on the client address.",
     braces: Braces::Entries,
     ..Directive::repeated(geo)
 };
@@ -89,7 +89,7 @@ fn add_entry(
         (b"include", [_]) => {}
         (b"proxy" | b"proxy_recursive", _) => {
             let message = format!("\"{key}\" in \"geo\" is not supported");
-            let help = "take the address from a field with `geo $http_x_real_ip $variable`";
+            let help = "take the address from a header with `geo $http_x_real_ip $variable`";
             return Err(Diagnostic::error(message).at(entry.head(), "").help(help));
         }
         (b"default", [value]) => draft.default = value.value.clone(),
@@ -97,7 +97,7 @@ fn add_entry(
         (_, [value]) => add(reading, draft, key, &value.value)?,
         _ => {
             let problem = Diagnostic::error("invalid number of the geo parameters");
-            return Err(problem.at(entry.head(), "a network and a value are expected"));
+            return Err(problem.at(entry.head(), "expected a network and a value"));
         }
     }
     Ok(())

@@ -18,7 +18,8 @@ pub(crate) static ADD_HEADER: Directive<AddHeader> = Directive {
     name: "add_header",
     contexts: HSLI,
     arity: Between(2, 3),
-    doc: "Adds a field to answers.",
+    doc: "Adds a header to responses with status 200, 201, 204, 206, 301, 302, 303, 304, 307 or \
+          308; with `always`, to all responses.",
     ..Directive::repeated(add_header)
 };
 
@@ -28,7 +29,8 @@ pub(crate) static ADD_HEADER_INHERIT: Directive<Inherit> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "on",
-    doc: "How `add_header` lines of outer levels apply.",
+    doc: "Sets how `add_header` lines of outer levels are inherited: `on` when the level has none \
+          of its own, `off` never, `merge` in addition to its own.",
     ..Directive::once(inherit)
 };
 
@@ -37,7 +39,8 @@ pub(crate) static ADD_TRAILER: Directive<AddHeader> = Directive {
     name: "add_trailer",
     contexts: HSLI,
     arity: Between(2, 3),
-    doc: "Adds a field behind the body of answers.",
+    doc: "Adds a trailer to responses with the same status codes as `add_header`; with `always`, \
+          to all responses.",
     ..Directive::repeated(add_header)
 };
 
@@ -47,7 +50,8 @@ pub(crate) static ADD_TRAILER_INHERIT: Directive<Inherit> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "on",
-    doc: "How `add_trailer` lines of outer levels apply.",
+    doc: "Sets how `add_trailer` lines of outer levels are inherited, with the same values as \
+          `add_header_inherit`.",
     ..Directive::once(inherit)
 };
 
@@ -56,7 +60,7 @@ pub(crate) static EXPIRES: Directive<Expires> = Directive {
     name: "expires",
     contexts: HSLI,
     arity: Between(1, 2),
-    doc: "Adds `Expires` and `Cache-Control`.",
+    doc: "Adds the `Expires` and `Cache-Control` headers to responses.",
     ..Directive::once(expires)
 };
 
@@ -136,7 +140,7 @@ fn expires(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Ex
         return Ok(found);
     }
     expires_time(word, modified).ok_or_else(|| {
-        Diagnostic::error("\"expires\" directive invalid value").at(word.span, "a time is expected")
+        Diagnostic::error("\"expires\" directive invalid value").at(word.span, "expected a time")
     })
 }
 

@@ -22,7 +22,7 @@ pub(crate) static HTTP: Directive<()> = Directive {
     name: "http",
     contexts: M,
     arity: Exactly(0),
-    doc: "Holds everything about HTTP.",
+    doc: "Holds the HTTP servers and their settings.",
     braces: Braces::Level(Context::Http),
     ..Directive::once(present)
 };

@@ -267,6 +267,6 @@ fn unknown(
 fn misplaced(directive: &syntax::Directive, context: Context, named: &[Row]) -> Diagnostic {
     let places: Vec<_> = named.iter().map(|row| row.context_names()).collect();
     Diagnostic::error(format!("\"{}\" directive is not allowed here", directive.name))
-        .at(directive.name.span, format!("this is `{}`", context.name()))
-        .help(format!("it may stand in: {}", places.join(", ")))
+        .at(directive.name.span, format!("inside `{}`", context.name()))
+        .help(format!("allowed in: {}", places.join(", ")))
 }

@@ -23,7 +23,8 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     name: "listen",
     contexts: S,
     arity: AtLeast(1),
-    doc: "Accepts connections at an address.",
+    doc: "Sets an address and port, or a UNIX-domain socket, on which the server accepts \
+          connections.",
     ..Directive::repeated(listen)
 };
 
@@ -122,20 +123,20 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
             b"ssl" => listen.ssl = true,
             b"http2" => {
                 let message =
-                    "the \"http2\" parameter has no effect: only HTTP/1.1 is offered for now";
+                    "the \"http2\" parameter has no effect: only HTTP/1.1 is supported so far";
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
             b"proxy_protocol" => {
                 let problem =
                     Diagnostic::error("the \"proxy_protocol\" parameter is not supported");
-                let help = "turn the PROXY protocol off in the balancer and let it name the client in a field, \
-                            e.g. X-Forwarded-For";
+                let help = "disable the PROXY protocol in the load balancer and let it pass the client address in \
+                            a header, e.g. X-Forwarded-For";
                 return Err(problem
-                    .at(word.span, "its header would be taken for a request")
+                    .at(word.span, "the PROXY header would be parsed as a request")
                     .help(help));
             }
             b"quic" => {
-                let help = "HTTP/3 is not implemented; remove this line, clients use TLS over TCP";
+                let help = "HTTP/3 is not implemented; remove this line, and clients will use TLS over TCP";
                 return Err(Diagnostic::error("the \"quic\" parameter is not supported")
                     .at(word.span, "")
                     .help(help));
@@ -383,7 +384,7 @@ impl Sockets<'_, '_> {
         if let Some(server) = culprit {
             let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
             let problem = Diagnostic::error(message).at(self.servers[server.0].span, "");
-            let problem = problem.at(address.span, "TLS is asked for here");
+            let problem = problem.at(address.span, "TLS is enabled here");
             let help = "add `ssl_certificate` and `ssl_certificate_key`";
             self.reading.report.push(problem.help(help));
         }

@@ -27,7 +27,7 @@ pub(crate) static EMPTY_GIF: Directive<()> = Directive {
     name: "empty_gif",
     contexts: L,
     arity: Exactly(0),
-    doc: "Answers with a transparent pixel.",
+    doc: "Responds with a transparent GIF of one pixel.",
     ..Directive::once(present)
 };
 
@@ -36,7 +36,7 @@ pub(crate) static LIMIT_EXCEPT: Directive<Vec<Box<[u8]>>> = Directive {
     name: "limit_except",
     contexts: L,
     arity: AtLeast(1),
-    doc: "Holds what applies to all but these methods.",
+    doc: "Applies the enclosed directives to all HTTP methods except those listed.",
     braces: Braces::Level(Context::LimitExcept),
     ..Directive::once(limit_except)
 };
@@ -46,7 +46,7 @@ pub(crate) static LOCATION: Directive<LocationName> = Directive {
     name: "location",
     contexts: S | L,
     arity: Between(1, 2),
-    doc: "Holds what applies to some paths.",
+    doc: "Holds the settings for requests whose path matches a prefix or a regular expression.",
     braces: Braces::Level(Context::Location),
     ..Directive::repeated(location)
 };
@@ -56,7 +56,7 @@ pub(crate) static STUB_STATUS: Directive<()> = Directive {
     name: "stub_status",
     contexts: S | L,
     arity: Between(0, 1),
-    doc: "Answers with a few counters.",
+    doc: "Responds with basic connection and request counters.",
     ..Directive::once(present)
 };
 
@@ -336,7 +336,7 @@ impl Resolver<'_, '_> {
             _ => format!("location \"{name}\" is outside location \"{outer_name}\""),
         };
         let problem = Diagnostic::error(message).at(span, "");
-        self.reading.report.push(problem.at(outer.span, "inside of this"));
+        self.reading.report.push(problem.at(outer.span, "inside this location"));
     }
 
     /// A location with everything inside it.

@@ -29,7 +29,7 @@ pub(crate) static ACCESS_LOG: Directive<AccessLogDraft> = Directive {
     contexts: HSLI | X,
     arity: AtLeast(1),
     default: "/var/log/nginx/access.log combined",
-    doc: "Writes a line for each request.",
+    doc: "Sets where requests are logged and in which format; `off` disables the access log.",
     ..Directive::repeated(access_log)
 };
 
@@ -39,7 +39,7 @@ pub(crate) static MAIN_ERROR_LOG: Directive<ErrorLog> = Directive {
     contexts: M,
     arity: AtLeast(1),
     default: "stderr error",
-    doc: "Writes what goes wrong, from this level on.",
+    doc: "Sets where errors are logged and the lowest severity that is logged.",
     ..Directive::repeated(error_log)
 };
 
@@ -48,7 +48,7 @@ pub(crate) static ERROR_LOG: Directive<ErrorLog> = Directive {
     name: "error_log",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Writes what goes wrong, from this level on.",
+    doc: "Sets where errors are logged and the lowest severity that is logged.",
     ..Directive::repeated(error_log)
 };
 
@@ -57,7 +57,7 @@ pub(crate) static LOG_FORMAT: Directive<LogFormatDraft> = Directive {
     name: "log_format",
     contexts: H,
     arity: AtLeast(2),
-    doc: "Names a form of access lines.",
+    doc: "Defines a named format for access logs.",
     ..Directive::repeated(log_format)
 };
 
@@ -67,7 +67,7 @@ pub(crate) static LOG_SUBREQUEST: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Writes access lines for subrequests, such as those of `auth_request`, too.",
+    doc: "Writes subrequests, such as those of `auth_request`, to the access log as well.",
     ..Directive::once(flag)
 };
 
@@ -314,7 +314,7 @@ fn log_format(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
         pieces = &pieces[1..];
     }
     let Some(last) = pieces.last() else {
-        return Err(invalid_value(name).help("the format itself is missing"));
+        return Err(invalid_value(name).help("the format is missing"));
     };
     let line: Vec<u8> = pieces.iter().flat_map(|word| word.value.iter().copied()).collect();
     let line = reading.names.template(&line, pieces[0].span.to(last.span))?;

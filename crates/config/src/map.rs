@@ -18,7 +18,7 @@ pub(crate) static MAP: Directive<MapId> = Directive {
     name: "map",
     contexts: H,
     arity: Exactly(2),
-    doc: "Makes a variable of other variables.",
+    doc: "Creates a variable whose value depends on other variables.",
     braces: Braces::Entries,
     ..Directive::repeated(map)
 };
@@ -28,7 +28,7 @@ pub(crate) static SPLIT_CLIENTS: Directive<MapId> = Directive {
     name: "split_clients",
     contexts: H,
     arity: Exactly(2),
-    doc: "Makes a variable that splits clients into parts.",
+    doc: "Creates a variable that splits clients into groups by percentage.",
     braces: Braces::Entries,
     ..Directive::repeated(split_clients)
 };

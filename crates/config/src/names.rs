@@ -150,7 +150,7 @@ impl Names {
             _ => rest.split_at(name_len(rest)),
         };
         if name.is_empty() {
-            let help = "a `$` always begins a variable; write a variable of `geo` or `map` for a literal one";
+            let help = "a `$` always begins a variable; for a literal `$`, define a variable with `geo` or `map`";
             return Err(Diagnostic::error("invalid variable name")
                 .at(span, "a name must follow `$`")
                 .help(help));
@@ -179,13 +179,13 @@ impl Names {
             .filter(|id| !self.undefined.contains(id));
         let defined = defined.map(|id| &*self.variables.slot(id).name);
         let help = match name.starts_with("proxy_protocol_") {
-            true => Some("it comes with `listen … proxy_protocol`, which is not supported".into()),
+            true => Some("it requires `listen … proxy_protocol`, which is not supported".into()),
             false => {
                 closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"))
             }
         };
         Diagnostic::error(format!("unknown \"{name}\" variable"))
-            .at(span, "nothing defines it")
+            .at(span, "not defined anywhere")
             .maybe_help(help)
     }
 

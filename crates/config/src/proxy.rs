@@ -61,7 +61,7 @@ pub(crate) static PROXY_BIND: Directive<Option<Template>> = Directive {
     name: "proxy_bind",
     contexts: HSL,
     arity: Between(1, 2),
-    doc: "The local address of upstream connections.",
+    doc: "Sets the local address of connections to upstream servers.",
     ..Directive::once(bind)
 };
 
@@ -71,7 +71,9 @@ pub(crate) static PROXY_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "4k",
-    doc: "Bounds the head of an upstream answer.",
+    doc: "Limits the size of the response header of an upstream server. Also limits what is \
+          buffered of a response with `proxy_buffering off`, and of a stalled direction of a \
+          tunnel (there to at most 16k).",
     ..Directive::once(size)
 };
 
@@ -81,7 +83,7 @@ pub(crate) static PROXY_BUFFERING: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Reads upstream answers ahead of the client.",
+    doc: "Buffers responses of upstream servers, so that a slow client does not hold them up.",
     ..Directive::once(flag)
 };
 
@@ -91,7 +93,7 @@ pub(crate) static PROXY_BUFFERS: Directive<(usize, usize)> = Directive {
     contexts: HSL,
     arity: Exactly(2),
     default: "8 4k",
-    doc: "Bounds what is read ahead.",
+    doc: "Sets the number and size of the buffers for the response of an upstream server.",
     ..Directive::once(buffers)
 };
 
@@ -100,7 +102,7 @@ pub(crate) static PROXY_BUSY_BUFFERS_SIZE: Directive<u64> = Directive {
     name: "proxy_busy_buffers_size",
     contexts: HSL,
     arity: Exactly(1),
-    without_effect: "`proxy_buffers` alone bounds what waits for the client; only whether the sizes fit is checked",
+    without_effect: "`proxy_buffers` alone limits what is buffered; the sizes are only checked for consistency",
     ..Directive::once(size)
 };
 
@@ -110,7 +112,7 @@ pub(crate) static PROXY_CONNECT_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "60s",
-    doc: "How long a connection to an upstream may take.",
+    doc: "Sets the timeout for connecting to an upstream server.",
     ..Directive::once(duration)
 };
 
@@ -120,7 +122,8 @@ pub(crate) static PROXY_FORCE_RANGES: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Serves ranges of answers that do not offer them.",
+    doc: "Serves byte ranges of upstream responses even if they do not offer them with \
+          `Accept-Ranges`.",
     ..Directive::once(flag)
 };
 
@@ -129,7 +132,7 @@ pub(crate) static PROXY_HIDE_HEADER: Directive<Box<[u8]>> = Directive {
     name: "proxy_hide_header",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Hides a field of upstream answers.",
+    doc: "Hides a header of upstream responses from clients.",
     ..Directive::repeated(field_name)
 };
 
@@ -139,7 +142,7 @@ pub(crate) static PROXY_HTTP_VERSION: Directive<bool> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1.1",
-    doc: "The HTTP version towards upstreams.",
+    doc: "Sets the HTTP version of requests to upstream servers, `1.0` or `1.1`.",
     ..Directive::once(http_version)
 };
 
@@ -149,7 +152,7 @@ pub(crate) static PROXY_IGNORE_CLIENT_ABORT: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Finishes requests whose client has gone.",
+    doc: "Completes the request to the upstream server even if the client closes the connection.",
     ..Directive::once(flag)
 };
 
@@ -158,7 +161,8 @@ pub(crate) static PROXY_IGNORE_HEADERS: Directive<Vec<Box<[u8]>>> = Directive {
     name: "proxy_ignore_headers",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Upstream fields that have no effect on us.",
+    doc: "Disables the processing of certain headers of upstream responses, for example \
+          `X-Accel-Redirect`.",
     ..Directive::repeated(ignore_headers)
 };
 
@@ -168,7 +172,7 @@ pub(crate) static PROXY_INTERCEPT_ERRORS: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Applies `error_page` to upstream answers.",
+    doc: "Applies `error_page` to responses of upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -178,7 +182,8 @@ pub(crate) static PROXY_LIMIT_RATE: Directive<Template> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0",
-    doc: "Bytes of an upstream answer per second.",
+    doc: "Limits how fast the response of an upstream server is read, in bytes per second; 0 \
+          disables the limit.",
     ..Directive::once(size_template)
 };
 
@@ -187,7 +192,7 @@ pub(crate) static PROXY_METHOD: Directive<Template> = Directive {
     name: "proxy_method",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "The method of upstream requests.",
+    doc: "Sets the method of requests to upstream servers.",
     ..Directive::once(template)
 };
 
@@ -196,7 +201,7 @@ pub(crate) static PROXY_PASS_HEADER: Directive<Box<[u8]>> = Directive {
     name: "proxy_pass_header",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Passes a field that is hidden otherwise.",
+    doc: "Passes a header of upstream responses that is hidden by default.",
     ..Directive::repeated(field_name)
 };
 
@@ -206,7 +211,7 @@ pub(crate) static PROXY_PASS_REQUEST_BODY: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Passes the request body.",
+    doc: "Passes the request body to upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -216,7 +221,7 @@ pub(crate) static PROXY_PASS_REQUEST_HEADERS: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Passes the client's fields.",
+    doc: "Passes the request headers of the client to upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -226,7 +231,7 @@ pub(crate) static PROXY_PASS_TRAILERS: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Passes trailer fields of upstream answers.",
+    doc: "Passes the trailers of upstream responses to clients.",
     ..Directive::once(flag)
 };
 
@@ -236,7 +241,8 @@ pub(crate) static PROXY_READ_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "60s",
-    doc: "Ends an exchange when the upstream is silent for this long.",
+    doc: "Sets how long an upstream server may send nothing before the request ends. In a tunnel, \
+          data in either direction restarts it.",
     ..Directive::once(duration)
 };
 
@@ -246,7 +252,7 @@ pub(crate) static PROXY_REQUEST_BUFFERING: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Reads the request body before an upstream is asked.",
+    doc: "Reads the complete request body before a request is passed to an upstream server.",
     ..Directive::once(flag)
 };
 
@@ -256,7 +262,7 @@ pub(crate) static PROXY_SEND_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "60s",
-    doc: "Ends an exchange when the upstream takes nothing for this long.",
+    doc: "Sets how long an upstream server may accept no data before the request or tunnel ends.",
     ..Directive::once(duration)
 };
 
@@ -265,7 +271,7 @@ pub(crate) static PROXY_SET_BODY: Directive<Template> = Directive {
     name: "proxy_set_body",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "The body of upstream requests.",
+    doc: "Sets the body of requests to upstream servers.",
     ..Directive::once(template)
 };
 
@@ -274,7 +280,7 @@ pub(crate) static PROXY_SET_HEADER: Directive<(Box<[u8]>, Template)> = Directive
     name: "proxy_set_header",
     contexts: HSL,
     arity: Exactly(2),
-    doc: "Sets a field of upstream requests; an empty value removes it.",
+    doc: "Sets a header of requests to upstream servers; an empty value removes it.",
     ..Directive::repeated(set_header)
 };
 
@@ -284,7 +290,7 @@ pub(crate) static PROXY_SOCKET_KEEPALIVE: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Lets the kernel probe idle upstream connections.",
+    doc: "Enables TCP keepalive on connections to upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -372,7 +378,7 @@ fn http_version(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<boo
     let word = &directive.args[0];
     if word.is("2") {
         let problem =
-            Diagnostic::error("HTTP/2 towards upstreams is not supported").at(word.span, "");
+            Diagnostic::error("HTTP/2 to upstream servers is not supported").at(word.span, "");
         return Err(problem.help("write `proxy_http_version 1.1`"));
     }
     one_of(word, &[("1.0", false), ("1.1", true)])
@@ -415,7 +421,7 @@ fn bind(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Optio
         }
         let problem =
             Diagnostic::error("transparent proxying is not supported").at(second.span, "");
-        return Err(problem.help("pass the client address in a header field"));
+        return Err(problem.help("pass the client address in a header"));
     }
     if !has_variables(word) {
         let literal = word.as_str().is_some_and(|text| {

@@ -335,7 +335,7 @@ pub(crate) fn one_of<T: Copy>(word: &Word, choices: &[(&str, T)]) -> Result<T, D
     let found = choices.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes()));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        invalid_value(word).help(format!("one of {} is expected", names.join(", ")))
+        invalid_value(word).help(format!("expected one of {}", names.join(", ")))
     })
 }
 

@@ -9,21 +9,21 @@ use crate::variable::BUILTINS;
 const HEAD: &str = "\
 # Directives
 
-Made from the program's own table; the test `reference` of `wssgate-config` keeps it current.
+Generated from the program's own tables; the test `reference` of `wssgate-config` keeps it up to date.
 
-A directive means what it means in nginx. It is inherited by inner blocks unless they say it themselves; lists
-(`add_header`, `proxy_set_header`, …) are replaced as a whole.
+Directives have the same meaning as in nginx. Inner blocks inherit them unless they set their own values; lists
+(`add_header`, `proxy_set_header`, …) are inherited only if the inner block has no such line.
 ";
 
 const FAMILIES: [(&str, &str); 8] = [
     ("arg_NAME", "an argument of the query string"),
     ("cookie_NAME", "a cookie of the request"),
-    ("http_NAME", "a field of the request; `_` for `-`"),
-    ("sent_http_NAME", "a field of the answer"),
-    ("sent_trailer_NAME", "a trailer field of the answer"),
-    ("upstream_cookie_NAME", "a cookie that the upstream sets"),
-    ("upstream_http_NAME", "a field of the upstream's answer"),
-    ("upstream_trailer_NAME", "a trailer field of the upstream's answer"),
+    ("http_NAME", "a request header; `_` stands for `-`"),
+    ("sent_http_NAME", "a response header"),
+    ("sent_trailer_NAME", "a response trailer"),
+    ("upstream_cookie_NAME", "a cookie set by the upstream server"),
+    ("upstream_http_NAME", "a header of the upstream response"),
+    ("upstream_trailer_NAME", "a trailer of the upstream response"),
 ];
 
 /// The text of `docs/directives.md`.
@@ -39,13 +39,13 @@ pub fn reference() -> String {
         let _ = writeln!(out, "- context: {}", row.context_names());
     }
     out.push_str("\n## Accepted without effect\n\n");
-    out.push_str("Leaving these out changes no answer; `-t` names those that are used.\n\n");
+    out.push_str("Removing these changes no response; `-t` reports those that are used.\n\n");
     list(&mut out, |kind| match kind {
         Kind::WithoutEffect(reason) => Some(reason),
         _ => None,
     });
     out.push_str(
-        "\n## Refused\n\nIgnoring these would change who is let in or what clients see.\n\n",
+        "\n## Refused\n\nIgnoring these would change access control or what clients see.\n\n",
     );
     list(&mut out, |kind| match kind {
         Kind::Refused(advice) => Some(advice),

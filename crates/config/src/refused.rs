@@ -4,35 +4,35 @@ use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, U, X, refused};
 
 const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
-const CHARSET: &str = "put the charset into `default_type` and `types`";
-const COOKIES: &str = "set the cookie in the upstream";
+const CHARSET: &str = "add the charset to `default_type` and `types`";
+const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
 const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
-const FILES: &str = "serve files that need this elsewhere";
+const FILES: &str = "serve such files with another server";
 const GEO: &str = "use `geo` with a list of networks";
-const HTTP_ONLY: &str = "only HTTP is proxied; run it in a server of its own";
-const KEY_FILES: &str = "keep private keys in files";
-const LIMITS: &str = "limits are not implemented yet; remove the line if the upstream limits";
-const LINKS: &str = "let the upstream check the link";
-const LISTINGS: &str = "serve directory listings elsewhere";
-const MEDIA: &str = "serve media elsewhere";
-const MIRROR: &str = "copy traffic in the upstream";
-const PAGES: &str = "change the page in the upstream";
-const PASSWORDS: &str =
-    "let the upstream ask for the password, or restrict by `allow` and `ssl_verify_client`";
-const PERL: &str = "do the computation in the upstream";
-const POST_ACTION: &str = "let the upstream do what follows a request";
-const RANGES: &str = "remove the line: one range of a file is served";
-const REAL_IP: &str = "the client address is that of the connection; pass X-Forwarded-For on";
-const REFERER: &str = "compare `$http_referer` in a `map`";
-const SATISFY: &str = "remove the line: all access rules must allow";
-const SSL_FLAG: &str = "nginx has no such directive any more: write `listen 443 ssl;`";
-const STORE: &str = "store answers in the upstream";
+const HTTP_ONLY: &str = "only HTTP is proxied; use a separate server for it";
+const KEY_FILES: &str = "store private keys in files";
+const LIMITS: &str =
+    "limits are not implemented yet; remove the line if the app server enforces them";
+const LINKS: &str = "check links in the app server";
+const LISTINGS: &str = "serve directory listings with another server";
+const MEDIA: &str = "serve media with another server";
+const MIRROR: &str = "duplicate requests in the app server";
+const PAGES: &str = "modify pages in the app server";
+const PASSWORDS: &str = "check passwords in the app server or with `auth_request`, or restrict access with `allow` or `ssl_verify_client`";
+const PERL: &str = "move this logic to the app server";
+const POST_ACTION: &str = "do this in the app server";
+const RANGES: &str = "remove the line: one range per request is served";
+const REAL_IP: &str = "the client address is always that of the connection; pass X-Forwarded-For on to the app server";
+const REFERER: &str = "match `$http_referer` in a `map`";
+const SATISFY: &str = "remove the line: all access rules must allow the request";
+const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
+const STORE: &str = "store responses in the app server";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
-const USER_AGENT: &str = "compare `$http_user_agent` in a `map`";
-const WEBDAV: &str = "serve WebDAV elsewhere";
-const WHOLE_PAGE: &str = "let the upstream make the whole page";
-const XSLT: &str = "transform documents in the upstream";
+const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
+const WEBDAV: &str = "serve WebDAV with another server";
+const WHOLE_PAGE: &str = "build complete pages in the app server";
+const XSLT: &str = "transform documents in the app server";
 
 /// The rows.
 pub(crate) fn rows() -> Vec<Row> {

@@ -25,7 +25,7 @@ pub(crate) static BREAK: Directive<RewriteOp> = Directive {
     name: "break",
     contexts: S | SI | L | LI,
     arity: Exactly(0),
-    doc: "Stops rewriting and stays in this location.",
+    doc: "Stops processing rewrite directives and keeps the request in the current location.",
     ..Directive::repeated(|_, _| Ok(RewriteOp::Break))
 };
 
@@ -34,7 +34,7 @@ pub(crate) static IF: Directive<Condition> = Directive {
     name: "if",
     contexts: S | L,
     arity: AtLeast(1),
-    doc: "Holds what applies when a condition is true.",
+    doc: "Applies the enclosed directives when a condition is true.",
     braces: Braces::If,
     ..Directive::repeated(condition)
 };
@@ -44,7 +44,7 @@ pub(crate) static RETURN: Directive<RewriteOp> = Directive {
     name: "return",
     contexts: S | SI | L | LI,
     arity: Between(1, 2),
-    doc: "Answers at once with a status, text or redirect.",
+    doc: "Stops processing and returns a status code, with a text or a redirect URL.",
     ..Directive::repeated(return_)
 };
 
@@ -53,7 +53,7 @@ pub(crate) static REWRITE: Directive<RewriteOp> = Directive {
     name: "rewrite",
     contexts: S | SI | L | LI,
     arity: Between(2, 3),
-    doc: "Replaces the path when it matches.",
+    doc: "Rewrites the path if it matches a regular expression.",
     ..Directive::repeated(rewrite)
 };
 
@@ -62,7 +62,7 @@ pub(crate) static SET: Directive<RewriteOp> = Directive {
     name: "set",
     contexts: S | SI | L | LI,
     arity: Exactly(2),
-    doc: "Gives a variable a value.",
+    doc: "Sets a variable.",
     ..Directive::repeated(set)
 };
 
@@ -151,7 +151,7 @@ fn return_(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Re
     let first = &directive.args[0];
     let invalid = || {
         Diagnostic::error(format!("invalid return code \"{first}\""))
-            .at(first.span, "a status or URL is expected")
+            .at(first.span, "expected a status code or URL")
     };
     let (status, text) = match value::number(&first.value) {
         Some(status @ 0..=999) => (status as u16, directive.args.get(1)),

@@ -37,7 +37,7 @@ pub(crate) static CLIENT_HEADER_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1k",
-    doc: "Size of the first buffer of a request head.",
+    doc: "Sets the size of the first buffer for a request header.",
     ..Directive::once(size)
 };
 
@@ -47,7 +47,7 @@ pub(crate) static CLIENT_HEADER_TIMEOUT: Directive<Duration> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "60s",
-    doc: "Ends a connection whose request head is not complete.",
+    doc: "Sets the time in which a client must send a complete request header.",
     ..Directive::once(duration)
 };
 
@@ -57,7 +57,7 @@ pub(crate) static IGNORE_INVALID_HEADERS: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "on",
-    doc: "Leaves request fields with invalid names out.",
+    doc: "Ignores request headers with invalid names.",
     ..Directive::once(flag)
 };
 
@@ -67,7 +67,7 @@ pub(crate) static LARGE_CLIENT_HEADER_BUFFERS: Directive<(usize, usize)> = Direc
     contexts: HS,
     arity: Exactly(2),
     default: "4 8k",
-    doc: "Bounds request heads.",
+    doc: "Sets the number and size of the buffers for large request headers.",
     ..Directive::once(buffers)
 };
 
@@ -77,7 +77,7 @@ pub(crate) static MAX_HEADERS: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1000",
-    doc: "Bounds the number of request fields.",
+    doc: "Limits the number of headers of a request.",
     ..Directive::once(number)
 };
 
@@ -87,7 +87,7 @@ pub(crate) static MERGE_SLASHES: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "on",
-    doc: "Takes several slashes of a path as one.",
+    doc: "Merges adjacent slashes in a path into one.",
     ..Directive::once(flag)
 };
 
@@ -96,7 +96,7 @@ pub(crate) static SERVER: Directive<()> = Directive {
     name: "server",
     contexts: H,
     arity: Exactly(0),
-    doc: "Holds one virtual server.",
+    doc: "Holds the settings of a virtual server.",
     braces: Braces::Level(Context::Server),
     ..Directive::repeated(present)
 };
@@ -106,7 +106,7 @@ pub(crate) static SERVER_NAME: Directive<Vec<ServerName>> = Directive {
     name: "server_name",
     contexts: S,
     arity: AtLeast(1),
-    doc: "Names a virtual server.",
+    doc: "Sets the names of a virtual server.",
     ..Directive::repeated(server_name)
 };
 
@@ -116,7 +116,7 @@ pub(crate) static UNDERSCORES_IN_HEADERS: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Takes underscores in field names as valid.",
+    doc: "Allows underscores in the names of request headers.",
     ..Directive::once(flag)
 };
 

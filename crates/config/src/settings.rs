@@ -62,7 +62,7 @@ pub(crate) static ABSOLUTE_REDIRECT: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Makes our own redirects name scheme and host.",
+    doc: "Makes redirects of the proxy itself absolute, with scheme and host.",
     ..Directive::once(flag)
 };
 
@@ -72,7 +72,7 @@ pub(crate) static CHUNKED_TRANSFER_ENCODING: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Allows chunked answers to HTTP/1.1 clients.",
+    doc: "Allows chunked transfer encoding in responses to HTTP/1.1 clients.",
     ..Directive::once(flag)
 };
 
@@ -82,7 +82,8 @@ pub(crate) static CLIENT_BODY_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "16k",
-    doc: "Keeps request bodies up to this size in memory.",
+    doc: "Sets the size up to which request bodies are kept in memory; larger ones are written to \
+          a file.",
     ..Directive::once(size)
 };
 
@@ -92,7 +93,8 @@ pub(crate) static CLIENT_BODY_IN_FILE_ONLY: Directive<BodyInFile> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "Puts every request body into a file.",
+    doc: "Writes every request body to a file; `on` keeps the file after the request, `clean` \
+          removes it.",
     ..Directive::once(body_in_file)
 };
 
@@ -102,7 +104,7 @@ pub(crate) static CLIENT_BODY_TEMP_PATH: Directive<PathBuf> = Directive {
     contexts: HSL,
     arity: Between(1, 4),
     default: "/var/lib/nginx/body",
-    doc: "Names the directory of request bodies; levels of subdirectories are ignored.",
+    doc: "Sets the directory for files with request bodies; levels of subdirectories are ignored.",
     ..Directive::once(body_temp_path)
 };
 
@@ -112,7 +114,7 @@ pub(crate) static CLIENT_BODY_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "60s",
-    doc: "Ends a request whose body stops coming.",
+    doc: "Sets the timeout between two successive reads of a request body.",
     ..Directive::once(duration)
 };
 
@@ -122,7 +124,7 @@ pub(crate) static CLIENT_MAX_BODY_SIZE: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1m",
-    doc: "Refuses larger request bodies; 0 accepts all.",
+    doc: "Limits the size of request bodies; 0 disables the limit.",
     ..Directive::once(offset)
 };
 
@@ -132,7 +134,7 @@ pub(crate) static ETAG: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Adds `ETag` to files.",
+    doc: "Adds the `ETag` header to static files.",
     ..Directive::once(flag)
 };
 
@@ -142,7 +144,8 @@ pub(crate) static IF_MODIFIED_SINCE: Directive<IfModifiedSince> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "exact",
-    doc: "How `If-Modified-Since` is compared.",
+    doc: "Sets how `If-Modified-Since` is compared with the modification time of a file: `exact`, \
+          `before` or `off`.",
     ..Directive::once(if_modified_since)
 };
 
@@ -151,7 +154,7 @@ pub(crate) static INTERNAL: Directive<()> = Directive {
     name: "internal",
     contexts: L,
     arity: Exactly(0),
-    doc: "Answers only requests that were redirected inside.",
+    doc: "Restricts a location to internal requests, for example redirects by `error_page`.",
     ..Directive::once(present)
 };
 
@@ -161,7 +164,7 @@ pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1000",
-    doc: "Requests on one connection.",
+    doc: "Sets the maximum number of requests on one connection.",
     ..Directive::once(number)
 };
 
@@ -171,7 +174,7 @@ pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1h",
-    doc: "How long one connection takes requests.",
+    doc: "Sets how long requests are accepted on one connection.",
     ..Directive::once(duration)
 };
 
@@ -181,7 +184,8 @@ pub(crate) static KEEPALIVE_TIMEOUT: Directive<Keepalive> = Directive {
     contexts: HSL,
     arity: Between(1, 2),
     default: "75s",
-    doc: "How long an idle connection stays; 0 closes it at once.",
+    doc: "Sets how long an idle connection stays open; 0 disables keep-alive. The second value is \
+          sent in the `Keep-Alive` header.",
     ..Directive::once(keepalive)
 };
 
@@ -191,7 +195,7 @@ pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "0",
-    doc: "Bytes of an answer per second; 0 is unlimited.",
+    doc: "Limits how fast a response is sent, in bytes per second; 0 disables the limit.",
     ..Directive::once(size_template)
 };
 
@@ -201,7 +205,7 @@ pub(crate) static LIMIT_RATE_AFTER: Directive<Template> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "0",
-    doc: "Bytes that are sent before `limit_rate` begins.",
+    doc: "Sets how many bytes of a response are sent before `limit_rate` applies.",
     ..Directive::once(size_template)
 };
 
@@ -211,7 +215,8 @@ pub(crate) static LINGERING_CLOSE: Directive<LingeringClose> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "on",
-    doc: "Reads on for a while before a connection is closed.",
+    doc: "Sets whether data from the client is still read for a while before its connection is \
+          closed: `on` if more may come, `always` or `off`.",
     ..Directive::once(lingering)
 };
 
@@ -221,7 +226,7 @@ pub(crate) static LINGERING_TIME: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "30s",
-    doc: "How long `lingering_close` reads at most.",
+    doc: "Limits how long `lingering_close` reads data.",
     ..Directive::once(duration)
 };
 
@@ -231,7 +236,7 @@ pub(crate) static LINGERING_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "5s",
-    doc: "How long `lingering_close` waits for data.",
+    doc: "Sets how long `lingering_close` waits for more data.",
     ..Directive::once(duration)
 };
 
@@ -241,7 +246,7 @@ pub(crate) static LOG_NOT_FOUND: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Logs files that do not exist.",
+    doc: "Logs missing files in the error log.",
     ..Directive::once(flag)
 };
 
@@ -251,7 +256,7 @@ pub(crate) static MSIE_PADDING: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Pads error pages for some browsers.",
+    doc: "Pads short error pages for browsers that replace them with their own.",
     ..Directive::once(flag)
 };
 
@@ -261,7 +266,7 @@ pub(crate) static PORT_IN_REDIRECT: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Names the port in absolute redirects.",
+    doc: "Includes the port in absolute redirects.",
     ..Directive::once(flag)
 };
 
@@ -271,7 +276,7 @@ pub(crate) static RESET_TIMEDOUT_CONNECTION: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Resets connections that timed out.",
+    doc: "Resets connections that have timed out instead of closing them.",
     ..Directive::once(flag)
 };
 
@@ -281,7 +286,7 @@ pub(crate) static SEND_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "60s",
-    doc: "Ends a connection that takes nothing for this long.",
+    doc: "Sets the timeout between two successive writes to a client.",
     ..Directive::once(duration)
 };
 
@@ -291,7 +296,7 @@ pub(crate) static SERVER_NAME_IN_REDIRECT: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Uses the server's first name in absolute redirects.",
+    doc: "Uses the first name of the server in absolute redirects, instead of the requested host.",
     ..Directive::once(flag)
 };
 
@@ -301,7 +306,8 @@ pub(crate) static SERVER_TOKENS: Directive<ServerTokens> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "on",
-    doc: "What `Server` and error pages say.",
+    doc: "Sets what the `Server` header and error pages name: the nginx version with `on`, no \
+          version with `off`, the versions of nginx and wssgate with `build`.",
     ..Directive::once(server_tokens)
 };
 
@@ -311,7 +317,8 @@ pub(crate) static TCP_NODELAY: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Sends small segments at once; `off` is obeyed in tunnels, on both sides.",
+    doc: "Sends small segments without delay (`TCP_NODELAY`); `off` takes effect in tunnels, on \
+          both sides.",
     ..Directive::once(flag)
 };
 

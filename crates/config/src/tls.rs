@@ -46,7 +46,7 @@ pub(crate) static SSL_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "16k",
-    doc: "Bounds the TLS records that we send.",
+    doc: "Limits the size of TLS records sent to clients.",
     ..Directive::once(size)
 };
 
@@ -55,7 +55,7 @@ pub(crate) static SSL_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
     name: "ssl_certificate",
     contexts: HS,
     arity: Exactly(1),
-    doc: "The certificate chain of a server, in PEM.",
+    doc: "Sets the file with the certificate chain of a server, in PEM, its own certificate first.",
     ..Directive::repeated(key_file)
 };
 
@@ -64,7 +64,7 @@ pub(crate) static SSL_CERTIFICATE_KEY: Directive<Located<PathBuf>> = Directive {
     name: "ssl_certificate_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "The private key of a certificate, in PEM.",
+    doc: "Sets the file with the private key of a certificate, in PEM.",
     ..Directive::repeated(key_file)
 };
 
@@ -74,7 +74,7 @@ pub(crate) static SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "HIGH:!aNULL:!MD5",
-    doc: "Cipher suites in OpenSSL's words.",
+    doc: "Sets the cipher suites, in OpenSSL's format.",
     ..Directive::once(located_text)
 };
 
@@ -83,7 +83,8 @@ pub(crate) static SSL_CLIENT_CERTIFICATE: Directive<Located<PathBuf>> = Directiv
     name: "ssl_client_certificate",
     contexts: HS,
     arity: Exactly(1),
-    doc: "CAs of client certificates; their names are sent.",
+    doc: "Sets the file with trusted CA certificates for client certificates, in PEM; their names \
+          are sent to clients.",
     ..Directive::once(conf_path)
 };
 
@@ -92,7 +93,7 @@ pub(crate) static SSL_CRL: Directive<Located<PathBuf>> = Directive {
     name: "ssl_crl",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Revoked client certificates.",
+    doc: "Sets the file with revocation lists for client certificates, in PEM.",
     ..Directive::once(conf_path)
 };
 
@@ -101,7 +102,7 @@ pub(crate) static SSL_DHPARAM: Directive<Located<PathBuf>> = Directive {
     name: "ssl_dhparam",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Checked but not used: there are no DHE cipher suites.",
+    doc: "Names a file that is checked but not used: there are no DHE cipher suites.",
     ..Directive::once(conf_path)
 };
 
@@ -111,7 +112,7 @@ pub(crate) static SSL_ECDH_CURVE: Directive<Vec<Located<Box<[u8]>>>> = Directive
     contexts: HS,
     arity: Exactly(1),
     default: "auto",
-    doc: "Key exchange groups, separated by colons.",
+    doc: "Sets the key exchange groups, separated by colons.",
     ..Directive::once(curves)
 };
 
@@ -120,7 +121,8 @@ pub(crate) static SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directive {
     name: "ssl_password_file",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Passphrases of private keys, one a line; each is tried. Keys are PKCS#8 with AES.",
+    doc: "Sets the file with passphrases for private keys, one per line; each is tried in turn. \
+          Keys must be PKCS#8 with AES.",
     ..Directive::once(conf_path)
 };
 
@@ -130,7 +132,7 @@ pub(crate) static SSL_PREFER_SERVER_CIPHERS: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Lets our order of cipher suites decide.",
+    doc: "Prefers the cipher suite order of the server to that of the client.",
     ..Directive::once(flag)
 };
 
@@ -140,7 +142,7 @@ pub(crate) static SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
     contexts: HS,
     arity: AtLeast(1),
     default: "TLSv1.2 TLSv1.3",
-    doc: "Protocol versions.",
+    doc: "Sets the TLS versions.",
     ..Directive::repeated(protocols)
 };
 
@@ -150,7 +152,7 @@ pub(crate) static SSL_REJECT_HANDSHAKE: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Refuses handshakes with this server's names.",
+    doc: "Rejects TLS handshakes for the names of this server.",
     ..Directive::once(flag)
 };
 
@@ -160,7 +162,8 @@ pub(crate) static SSL_SESSION_CACHE: Directive<SessionCache> = Directive {
     contexts: HS,
     arity: Between(1, 2),
     default: "none",
-    doc: "Where sessions are kept for resumption.",
+    doc: "Sets where sessions are stored for resumption: `shared:NAME:SIZE`, `builtin`, `none` or \
+          `off`.",
     ..Directive::once(session_cache)
 };
 
@@ -169,7 +172,8 @@ pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directiv
     name: "ssl_session_ticket_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Key of session tickets, for several machines.",
+    doc: "Names a file that is not used: ticket keys are generated at start and rotated every \
+          few hours.",
     ..Directive::repeated(conf_path)
 };
 
@@ -179,7 +183,7 @@ pub(crate) static SSL_SESSION_TICKETS: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "on",
-    doc: "Allows resumption with session tickets.",
+    doc: "Enables session resumption with tickets.",
     ..Directive::once(flag)
 };
 
@@ -189,7 +193,7 @@ pub(crate) static SSL_SESSION_TIMEOUT: Directive<Duration> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "5m",
-    doc: "How long a session may be resumed.",
+    doc: "Sets how long a session can be resumed.",
     ..Directive::once(seconds)
 };
 
@@ -198,7 +202,8 @@ pub(crate) static SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directi
     name: "ssl_trusted_certificate",
     contexts: HS,
     arity: Exactly(1),
-    doc: "CAs of client certificates; not sent.",
+    doc: "Sets the file with trusted CA certificates for client certificates, in PEM; their names \
+          are not sent to clients.",
     ..Directive::once(conf_path)
 };
 
@@ -208,7 +213,8 @@ pub(crate) static SSL_VERIFY_CLIENT: Directive<VerifyClient> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "off",
-    doc: "Whether clients must show a certificate.",
+    doc: "Verifies client certificates: `on` requires one, `optional` allows requests without one, \
+          and `optional_no_ca` does not require a trusted CA.",
     ..Directive::once(verify_client)
 };
 
@@ -218,7 +224,8 @@ pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1",
-    doc: "How many intermediates may stand between a client certificate and a root; six at the most.",
+    doc: "Sets how many intermediate certificates may stand between a client certificate and a \
+          root, six at most.",
     ..Directive::once(number)
 };
 
@@ -305,14 +312,11 @@ pub(crate) fn key_file(
         Err(Diagnostic::error(message).at(word.span, "").help(help))
     };
     if has_variables(word) {
-        return refuse("variables", "write one `server` with its certificate for each name");
+        return refuse("variables", "define one `server` with its certificate for each name");
     }
     if ["data:", "engine:", "store:"].iter().any(|scheme| word.value.starts_with(scheme.as_bytes()))
     {
-        return refuse(
-            "keys outside of files",
-            "write the key into a file that only root can read",
-        );
+        return refuse("keys outside of files", "store the key in a file that only root can read");
     }
     conf_path(reading, directive)
 }
@@ -341,14 +345,14 @@ pub(crate) fn protocols(
             b"tlsv1.3" => set_once(reading, &mut protocols.tls13, word),
             b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
                 let message =
-                    format!("{word} is not offered: TLSv1.2 is the oldest version there is");
+                    format!("{word} is not supported: TLSv1.2 is the oldest supported version");
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
             _ => return Err(invalid_value(word).help("e.g. `TLSv1.2 TLSv1.3`")),
         }
     }
     if !protocols.tls12 && !protocols.tls13 {
-        let message = format!("\"{}\" leaves no protocol that is supported", directive.name);
+        let message = format!("\"{}\" enables no supported protocol", directive.name);
         return Err(Diagnostic::error(message)
             .at(directive.head(), "")
             .help("add `TLSv1.2 TLSv1.3`"));

@@ -36,7 +36,8 @@ pub(crate) static HASH: Directive<Balance> = Directive {
     name: "hash",
     contexts: U,
     arity: Between(1, 2),
-    doc: "Chooses a peer by a key.",
+    doc: "Selects a server by the hash of a key; `consistent` keeps most keys at their servers \
+          when the group changes.",
     ..Directive::once(hash)
 };
 
@@ -45,7 +46,7 @@ pub(crate) static IP_HASH: Directive<Balance> = Directive {
     name: "ip_hash",
     contexts: U,
     arity: Exactly(0),
-    doc: "Chooses a peer by the client's address.",
+    doc: "Selects a server by the client address.",
     ..Directive::once(|_, _| Ok(Balance::IpHash))
 };
 
@@ -55,7 +56,8 @@ pub(crate) static KEEPALIVE: Directive<u64> = Directive {
     contexts: U,
     arity: Between(1, 2),
     default: "32",
-    doc: "Idle connections that each worker keeps; 0 for none.",
+    doc: "Sets how many idle connections to upstream servers each worker keeps open; 0 disables \
+          keep-alive.",
     ..Directive::once(keepalive)
 };
 
@@ -65,7 +67,7 @@ pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
     contexts: U,
     arity: Exactly(1),
     default: "1000",
-    doc: "Requests on one upstream connection.",
+    doc: "Sets the maximum number of requests on one upstream connection.",
     ..Directive::once(number)
 };
 
@@ -75,7 +77,7 @@ pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
     contexts: U,
     arity: Exactly(1),
     default: "1h",
-    doc: "How long an upstream connection takes requests.",
+    doc: "Sets how long requests are sent on one upstream connection.",
     ..Directive::once(duration)
 };
 
@@ -85,7 +87,7 @@ pub(crate) static KEEPALIVE_TIMEOUT: Directive<Duration> = Directive {
     contexts: U,
     arity: Exactly(1),
     default: "60s",
-    doc: "How long an idle upstream connection stays.",
+    doc: "Sets how long an idle upstream connection stays open.",
     ..Directive::once(duration)
 };
 
@@ -94,7 +96,7 @@ pub(crate) static LEAST_CONN: Directive<Balance> = Directive {
     name: "least_conn",
     contexts: U,
     arity: Exactly(0),
-    doc: "Chooses the peer with the fewest connections.",
+    doc: "Selects the server with the fewest active connections.",
     ..Directive::once(|_, _| Ok(Balance::LeastConn))
 };
 
@@ -103,7 +105,8 @@ pub(crate) static RANDOM: Directive<Balance> = Directive {
     name: "random",
     contexts: U,
     arity: Between(0, 2),
-    doc: "Chooses a peer by chance.",
+    doc: "Selects a server at random; with `two`, two are drawn and the one with fewer connections \
+          is used.",
     ..Directive::once(random)
 };
 
@@ -112,7 +115,7 @@ pub(crate) static SERVER: Directive<UpstreamServer> = Directive {
     name: "server",
     contexts: U,
     arity: AtLeast(1),
-    doc: "Adds peers.",
+    doc: "Adds a server to the group; a host name adds all addresses that it resolves to.",
     ..Directive::repeated(server)
 };
 
@@ -121,7 +124,7 @@ pub(crate) static UPSTREAM: Directive<Box<[u8]>> = Directive {
     name: "upstream",
     contexts: H,
     arity: Exactly(1),
-    doc: "Holds a group of peers.",
+    doc: "Defines a group of servers.",
     braces: Braces::Level(Context::Upstream),
     ..Directive::repeated(text)
 };
@@ -131,7 +134,7 @@ pub(crate) static ZONE: Directive<Zone> = Directive {
     name: "zone",
     contexts: U,
     arity: Between(1, 2),
-    without_effect: "workers share what they know of every peer; each has its own turn in round robin",
+    without_effect: "workers always share the state of the servers; each worker has its own round-robin order",
     ..Directive::once(zone)
 };
 
@@ -340,7 +343,7 @@ impl Groups {
             Err(error) => {
                 let host = printable(&url.endpoint.host_text);
                 let problem = Diagnostic::error(format!("host not found in upstream \"{host}\""));
-                let help = "is the name right, and is there an `upstream` block of this name?";
+                let help = "check the spelling, or define an `upstream` block of this name";
                 let problem = problem.at(span, "").note(error.to_string()).help(help);
                 reading.report.push(problem);
                 return None;
@@ -400,7 +403,7 @@ fn balance(reading: &mut Reading<'_>, level: &Level<'_>) -> Balance {
         if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
             if std::mem::replace(&mut chosen, true) {
                 let problem = Diagnostic::warning("load balancing method redefined");
-                let problem = problem.at(line.directive.head(), "this one applies");
+                let problem = problem.at(line.directive.head(), "this one takes effect");
                 reading.report.push(problem);
             }
             balance = line.value.cloned().unwrap_or(balance);

@@ -19,8 +19,8 @@ pub(crate) static TLS_RECORDS: Directive<TlsRecords> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "keys",
-    doc: "Who seals and opens the TLS records of tunnels: `keys` for our own small record layer, `rustls` for \
-         rustls, which costs more memory and CPU.",
+    doc: "Selects what encrypts and decrypts the TLS records of tunnels: `keys` is the proxy's own \
+          small record layer; `rustls` takes more memory and CPU.",
     ..Directive::once(tls_records)
 };
 
@@ -30,8 +30,8 @@ pub(crate) static WEBSOCKET: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Passes WebSocket upgrades to the upstream without any `proxy_set_header` line. Lines for `Upgrade` or \
-         `Connection` are obeyed instead, with `off` as well.",
+    doc: "Passes WebSocket upgrades to the upstream server without any `proxy_set_header` lines. \
+          Lines for `Upgrade` or `Connection` take precedence, also with `off`.",
     ..Directive::once(flag)
 };
 
@@ -41,9 +41,9 @@ pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Dire
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "How long bytes that were sent on either TCP connection of a tunnel may stay unacknowledged, or wait \
-         at a closed window, before the kernel gives the peer up (`TCP_USER_TIMEOUT`, RFC 5482). With `off` \
-         the kernel's own patience counts.",
+    doc: "Sets how long data sent on either TCP connection of a tunnel may stay unacknowledged, or \
+          wait at a closed window, before the kernel drops the connection (`TCP_USER_TIMEOUT`, RFC \
+          5482). With `off` the kernel's own limit applies.",
     ..Directive::once(user_timeout)
 };
 

@@ -1,42 +1,42 @@
-//! nginx's directives that can be left out without changing an answer, each with the reason.
+//! nginx's directives that can be left out without changing a response, each with the reason.
 //!
 //! What decides who may do what is never among them. Those of protocols that are not there stand in `foreign.rs`.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{E, H, HS, HSL, HSLI, L, LI, M, Row, S, SI, U, idle};
 
-const BODY_BUFFERS: &str = "how bodies are kept in memory is fixed";
-const DEBUGGING: &str = "it serves nginx's own debugging";
-const EVENTS: &str = "how events are handled is fixed";
-const FILE_IO: &str = "how files are read and sent is fixed";
-const HTTP1_ONLY: &str = "only HTTP/1.1 is offered for now";
-const KEEPALIVE: &str = "idle connections are closed as keepalive_timeout says";
-const LOG_ONLY: &str = "it only adds lines to the error log";
-const MEMORY: &str = "memory is allocated as it is needed";
-const NO_AUTH_BASIC: &str = "there is no `auth_basic`";
-const NO_AUTOINDEX: &str = "there is no `autoindex`";
-const NO_CACHE: &str = "answers are not cached, each request is passed on";
-const NO_COMPRESSION: &str = "answers are passed on as they are";
+const BODY_BUFFERS: &str = "the buffering of request bodies is not configurable";
+const DEBUGGING: &str = "it is for debugging nginx itself";
+const EVENTS: &str = "event processing is not configurable";
+const FILE_IO: &str = "the way files are read and sent is not configurable";
+const HTTP1_ONLY: &str = "only HTTP/1.1 is supported so far";
+const KEEPALIVE: &str = "idle connections are closed after keepalive_timeout";
+const LOG_ONLY: &str = "it only adds messages to the error log";
+const MEMORY: &str = "memory is allocated as needed";
+const NO_AUTH_BASIC: &str = "`auth_basic` is not supported";
+const NO_AUTOINDEX: &str = "`autoindex` is not supported";
+const NO_CACHE: &str = "responses are not cached; every request is passed on";
+const NO_COMPRESSION: &str = "responses are passed on unchanged";
 const NO_EARLY_DATA: &str = "early data is never accepted";
-const NO_EARLY_HINTS: &str = "answers 103 are not passed on";
-const NO_FILE_CACHE: &str = "files are opened when they are needed";
-const NO_FILTER: &str = "the filter that it belongs to is not there";
-const NO_LIMITS: &str = "`limit_conn` and `limit_req` are refused";
-const NO_MIRROR: &str = "there is no `mirror`";
-const NO_MODULES: &str = "there are no modules; directives of theirs are refused";
-const NO_MP4: &str = "there is no `mp4`";
-const NO_STAPLING: &str = "certificates are sent without OCSP answers";
-const NO_TEMP_FILES: &str = "answers are never written to disk";
-const NO_USERID: &str = "there is no `userid`";
-const OLD_BROWSERS: &str = "it is for browsers that are gone";
-const OVERCOMMIT: &str = "it is for systems without overcommit";
+const NO_EARLY_HINTS: &str = "103 responses are not passed on";
+const NO_FILE_CACHE: &str = "files are opened for each request";
+const NO_FILTER: &str = "the filter it belongs to is not supported";
+const NO_LIMITS: &str = "`limit_conn` and `limit_req` are not supported";
+const NO_MIRROR: &str = "`mirror` is not supported";
+const NO_MODULES: &str = "modules are not supported, and neither are their directives";
+const NO_MP4: &str = "`mp4` is not supported";
+const NO_STAPLING: &str = "OCSP stapling is not supported";
+const NO_TEMP_FILES: &str = "responses are never written to disk";
+const NO_USERID: &str = "`userid` is not supported";
+const OLD_BROWSERS: &str = "it is for obsolete browsers";
+const OVERCOMMIT: &str = "it is for systems without memory overcommit";
 const OWN_SOCKETS: &str = "each worker has its own listening socket";
-const PLAIN_CERTIFICATES: &str = "certificates are loaded once and sent as they are";
+const PLAIN_CERTIFICATES: &str = "certificates are loaded once and sent uncompressed";
 const PROFILING: &str = "it profiles nginx";
 const SCHEDULER: &str = "the operating system schedules the workers";
 const SOCKET_BUFFERS: &str = "the operating system chooses buffer sizes";
-const SYSTEM_RESOLVER: &str = "names are resolved by the system when the configuration is read";
-const TABLE_SIZES: &str = "tables have the size they need";
+const SYSTEM_RESOLVER: &str = "names are resolved by the system when the configuration is loaded";
+const TABLE_SIZES: &str = "hash tables are sized automatically";
 
 /// The rows.
 pub(crate) fn rows() -> Vec<Row> {

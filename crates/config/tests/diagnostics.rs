@@ -195,7 +195,7 @@ fn variables_of_the_proxy_protocol_are_refused() {
         let report = report(&in_location(&format!("return 200 $proxy_protocol_{name};")));
         let problem = report.iter().next().unwrap();
         assert_eq!(problem.message, format!("unknown \"proxy_protocol_{name}\" variable"));
-        let help = "it comes with `listen … proxy_protocol`, which is not supported";
+        let help = "it requires `listen … proxy_protocol`, which is not supported";
         assert_eq!(problem.help.as_deref(), Some(help));
     }
 }

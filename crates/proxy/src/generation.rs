@@ -196,7 +196,7 @@ fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Opt
     let mut refuse = |call: &str, name: &str, error: io::Result<()>| {
         let reason = error.err().map(|error| format!(" ({})", crate::errno_text(&error)));
         let text = format!("{call}(\"{name}\") failed{}", reason.unwrap_or_default());
-        report.push(Diagnostic::error(text).at(wanted.span, "not known to this system"));
+        report.push(Diagnostic::error(text).at(wanted.span, "unknown on this system"));
     };
     let names = &wanted.value;
     let user = match privileges::user(&names.name) {

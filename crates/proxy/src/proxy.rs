@@ -292,7 +292,7 @@ impl Proxy {
             if !self.workers[id].is_finished() {
                 continue;
             }
-            self.log(LogLevel::Alert, format_args!("worker {id} has panicked and is replaced"));
+            self.log(LogLevel::Alert, format_args!("worker {id} panicked and is replaced"));
             match WorkerThread::start(id, self.seed.clone()) {
                 Ok(worker) => drop(std::mem::replace(&mut self.workers[id], worker)),
                 Err(error) => {

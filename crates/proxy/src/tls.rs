@@ -39,21 +39,21 @@ fn provider_for(
         let missing = list.unavailable.join(", ");
         report.push(
             Diagnostic::information(format!("cipher suites not available: {missing}"))
-                .at(ciphers.span, "asked for here")
+                .at(ciphers.span, "requested here")
                 .note(
-                    "only suites with ECDHE and an AEAD exist here; every client of today has them",
+                    "only suites with ECDHE and an AEAD are supported; all current clients have them",
                 ),
         );
     }
     if !list.unknown.is_empty() {
-        let text = format!("unknown words in a cipher string: {}", list.unknown.join(", "));
+        let text = format!("unknown names in the cipher list: {}", list.unknown.join(", "));
         report.push(Diagnostic::warning(text).at(ciphers.span, "ignored, as OpenSSL does"));
     }
     if list.suites.is_empty() && protocols.tls12 {
         report.push(
             Diagnostic::error(format!("no cipher match in \"{text}\""))
                 .at(ciphers.span, "no suite for TLS 1.2 is left")
-                .help("\"ssl_ciphers HIGH:!aNULL:!MD5\" is the default; or leave TLSv1.2 out"),
+                .help("use the default, \"ssl_ciphers HIGH:!aNULL:!MD5\", or remove TLSv1.2 from \"ssl_protocols\""),
         );
         return None;
     }
@@ -101,7 +101,7 @@ fn groups(
                 let known: Vec<_> = GROUPS.iter().map(|(names, _)| names[0]).collect();
                 report.push(
                     Diagnostic::warning(format!("curve \"{name}\" is not available"))
-                        .at(curve.span, "left out")
+                        .at(curve.span, "ignored")
                         .note(format!("available: {}", known.join(", "))),
                 );
             }

@@ -186,20 +186,20 @@ fn message(cause: &EndCause) -> Option<String> {
     match cause {
         EndCause::Ended(_) => None,
         EndCause::Broken(broken, number) => {
-            Some(format!("{} connection broke ({})", side(broken), errno(*number)))
+            Some(format!("{} connection failed ({})", side(broken), errno(*number)))
         }
         EndCause::Tls(faulty, fault) => {
-            Some(format!("TLS of the {} failed: {fault}", side(faulty)))
+            Some(format!("TLS error on the {} connection: {fault}", side(faulty)))
         }
         EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => {
             Some(timed_out("upstream"))
         }
         EndCause::SendTimeout(Side::Client) => Some(timed_out("client")),
         EndCause::HalfCloseTimeout => Some(timed_out("half-closed connection")),
-        EndCause::Drained => Some("tunnel was closed by a drain".to_owned()),
-        EndCause::Killed => Some("tunnel was closed by an operator".to_owned()),
-        EndCause::Stopped => Some("tunnel was closed by a stop".to_owned()),
-        EndCause::Refused(number) => Some(format!("tunnel was refused ({})", errno(*number))),
+        EndCause::Drained => Some("tunnel closed after worker_shutdown_timeout".to_owned()),
+        EndCause::Killed => Some("tunnel closed by an operator".to_owned()),
+        EndCause::Stopped => Some("tunnel closed by shutdown".to_owned()),
+        EndCause::Refused(number) => Some(format!("tunnel setup failed ({})", errno(*number))),
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
             ),
             (
                 EndCause::Broken(Side::Upstream, 104),
-                Some("upstream connection broke (104: Connection reset by peer)"),
+                Some("upstream connection failed (104: Connection reset by peer)"),
             ),
         ] {
             assert_eq!(message(&cause).as_deref(), expected);

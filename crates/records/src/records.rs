@@ -64,28 +64,28 @@ pub const fn sealed_len(plain: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TlsFault {
     /// A record is longer than any may be.
-    #[error("a record is too long")]
+    #[error("record too long")]
     RecordOverflow,
     /// A record was not sealed with the right key and number.
-    #[error("a record is not authentic")]
+    #[error("record authentication failed")]
     BadRecordMac,
     /// A record or message of a kind that has no place here, or too many without data.
-    #[error("an unexpected message")]
+    #[error("unexpected message")]
     UnexpectedMessage,
     /// A message that cannot be read.
-    #[error("a message cannot be read")]
+    #[error("malformed message")]
     DecodeError,
     /// A field with a value that it cannot have.
-    #[error("a field has an impossible value")]
+    #[error("illegal field value")]
     IllegalParameter,
     /// A TLS 1.2 record with another version.
-    #[error("a record has the wrong version")]
+    #[error("wrong record version")]
     ProtocolVersion,
     /// The peer gave up, with this alert.
     #[error("the peer sent alert {0}")]
     Alert(u8),
     /// The keys are exhausted and TLS 1.2 has no way to change them.
-    #[error("the keys are exhausted")]
+    #[error("key usage limit reached")]
     KeysExhausted,
 }
 

@@ -154,7 +154,7 @@ impl<'a> Lexer<'a> {
                 .at(here, "expected a space, `;` or `{` after the closing quote")
                 .at(word, "");
             self.problems
-                .push(problem.help("quote the whole word, or write `\\\"` for a quote inside it"));
+                .push(problem.help("quote the entire word, or write `\\\"` for a quote inside it"));
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Lexer<'a> {
                 char::from(quote)
             ))
             .at(span, "this quote is not closed")
-            .note(format!("a word can have {MAX_WORD_LEN} bytes")),
+            .note(format!("a parameter is limited to {MAX_WORD_LEN} bytes")),
         );
         self.resume_on_first_line(start);
     }
@@ -188,7 +188,7 @@ impl<'a> Lexer<'a> {
         self.problems.push(
             Diagnostic::error(format!("too long parameter \"{begin}...\" started"))
                 .at(Span::new(self.file, start, start + 10), "this word does not end")
-                .note(format!("a word can have {MAX_WORD_LEN} bytes")),
+                .note(format!("a parameter is limited to {MAX_WORD_LEN} bytes")),
         );
     }
 

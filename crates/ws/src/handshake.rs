@@ -63,22 +63,22 @@ pub enum RequestError {
     #[error("a WebSocket request needs HTTP/1.1")]
     HttpVersion,
     /// RFC 6455 §4.1 item 5.
-    #[error("the \"Upgrade\" field does not name \"websocket\"")]
+    #[error("the \"Upgrade\" header does not name \"websocket\"")]
     Upgrade,
     /// RFC 6455 §4.1 item 6.
-    #[error("the \"Connection\" field does not name \"upgrade\"")]
+    #[error("the \"Connection\" header does not name \"upgrade\"")]
     Connection,
     /// RFC 6455 §4.1 item 7.
-    #[error("the \"Sec-WebSocket-Key\" field is missing")]
+    #[error("the \"Sec-WebSocket-Key\" header is missing")]
     NoKey,
     /// RFC 6455 §11.3.1: it must not appear more than once.
-    #[error("there is more than one \"Sec-WebSocket-Key\" field")]
+    #[error("there is more than one \"Sec-WebSocket-Key\" header")]
     SeveralKeys,
     /// RFC 6455 §4.2.1 item 5.
-    #[error("the \"Sec-WebSocket-Key\" field is not 16 bytes in base64")]
+    #[error("the \"Sec-WebSocket-Key\" header is not 16 bytes in base64")]
     BadKey,
     /// RFC 6455 §4.4: the answer is 426 with `Sec-WebSocket-Version: 13`.
-    #[error("the \"Sec-WebSocket-Version\" field is not 13")]
+    #[error("the \"Sec-WebSocket-Version\" header is not 13")]
     WebSocketVersion,
     /// A body would stand between the request and the first frame; no client sends one.
     #[error("a WebSocket request must not have a body")]
@@ -324,22 +324,22 @@ impl Extensions {
     }
 }
 
-/// Why a 101 answer is not the switch that was asked for.
+/// Why a 101 response is not the switch that was asked for.
 ///
-/// The messages complete "upstream sent an invalid 101 answer: …" for people who run the proxy.
+/// The messages complete "upstream sent an invalid 101 response: …" for people who run the proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SwitchError {
     /// RFC 9110 §7.8: a server must not switch unless asked to.
     #[error("the request did not ask to switch protocols")]
     NotAsked,
     /// RFC 9110 §15.2.2: the answer names the protocol.
-    #[error("it has no \"Upgrade\" field")]
+    #[error("it has no \"Upgrade\" header")]
     NoUpgrade,
     /// RFC 9110 §7.8: only to a protocol that the request named.
     #[error("it switches to {0}, which the request did not name in \"Upgrade\"")]
     OtherProtocol(String),
     /// RFC 6455 §4.1.
-    #[error("its \"Connection\" field does not name \"upgrade\"")]
+    #[error("its \"Connection\" header does not name \"upgrade\"")]
     Connection,
     /// Without a key nothing shows that the server speaks WebSocket.
     #[error(
@@ -347,19 +347,19 @@ pub enum SwitchError {
     )]
     NoKey,
     /// RFC 6455 §4.1.
-    #[error("it has no \"Sec-WebSocket-Accept\" field")]
+    #[error("it has no \"Sec-WebSocket-Accept\" header")]
     NoAccept,
     /// RFC 6455 §11.3.3.
-    #[error("it has more than one \"Sec-WebSocket-Accept\" field")]
+    #[error("it has more than one \"Sec-WebSocket-Accept\" header")]
     SeveralAccepts,
     /// RFC 6455 §4.1.
     #[error("its \"Sec-WebSocket-Accept\" {0} does not match the key of the request")]
     WrongAccept(String),
     /// RFC 6455 §4.1: only a subprotocol that was offered.
-    #[error("it chooses the subprotocol {0}, which the client did not offer")]
+    #[error("it selects the subprotocol {0}, which the client did not offer")]
     Subprotocol(String),
     /// RFC 6455 §11.3.4.
-    #[error("it has more than one \"Sec-WebSocket-Protocol\" field")]
+    #[error("it has more than one \"Sec-WebSocket-Protocol\" header")]
     SeveralSubprotocols,
     /// RFC 6455 §4.1: only extensions that were offered.
     #[error("it uses the extension {0}, which the client did not offer")]

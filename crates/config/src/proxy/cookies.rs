@@ -18,7 +18,7 @@ pub(crate) static PROXY_COOKIE_DOMAIN: Directive<CookieDraft<CookieRewrite>> = D
     name: "proxy_cookie_domain",
     contexts: HSL,
     arity: Between(1, 2),
-    doc: "Changes the domain of cookies.",
+    doc: "Replaces the `Domain` attribute in `Set-Cookie` headers of upstream responses.",
     ..Directive::repeated(cookie_domain)
 };
 
@@ -27,7 +27,7 @@ pub(crate) static PROXY_COOKIE_FLAGS: Directive<CookieDraft<CookieFlags>> = Dire
     name: "proxy_cookie_flags",
     contexts: HSL,
     arity: Between(1, 4),
-    doc: "Changes the flags of cookies.",
+    doc: "Sets or removes flags in `Set-Cookie` headers of upstream responses.",
     ..Directive::repeated(cookie_flags)
 };
 
@@ -36,7 +36,7 @@ pub(crate) static PROXY_COOKIE_PATH: Directive<CookieDraft<CookieRewrite>> = Dir
     name: "proxy_cookie_path",
     contexts: HSL,
     arity: Between(1, 2),
-    doc: "Changes the path of cookies.",
+    doc: "Replaces the `Path` attribute in `Set-Cookie` headers of upstream responses.",
     ..Directive::repeated(cookie_path)
 };
 

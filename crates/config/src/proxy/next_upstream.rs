@@ -19,7 +19,7 @@ pub(crate) static PROXY_NEXT_UPSTREAM: Directive<(NextUpstream, bool)> = Directi
     contexts: HSL,
     arity: AtLeast(1),
     default: "error timeout",
-    doc: "When the next peer is tried.",
+    doc: "Sets in which cases a request is passed to the next server.",
     ..Directive::repeated(next_upstream)
 };
 
@@ -29,7 +29,8 @@ pub(crate) static PROXY_NEXT_UPSTREAM_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0",
-    doc: "How long peers are tried; 0 without limit.",
+    doc: "Limits the time in which a request may be passed to the next server; 0 disables the \
+          limit.",
     ..Directive::once(duration)
 };
 
@@ -39,7 +40,7 @@ pub(crate) static PROXY_NEXT_UPSTREAM_TRIES: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0",
-    doc: "How many peers are tried; 0 without limit.",
+    doc: "Limits the number of servers that are tried for a request; 0 disables the limit.",
     ..Directive::once(number)
 };
 

@@ -18,7 +18,7 @@ pub(crate) static PROXY_PASS: Directive<PassDraft> = Directive {
     name: "proxy_pass",
     contexts: L | LI | X,
     arity: Exactly(1),
-    doc: "Passes requests to an upstream.",
+    doc: "Passes requests to an upstream server or group.",
     ..Directive::once(proxy_pass)
 };
 
@@ -97,7 +97,7 @@ pub(crate) fn own_pass(
                     expression, or inside named location, or inside \"if\" statement, or inside \
                     \"limit_except\" block";
                 let problem = Diagnostic::error(message).at(span, "");
-                let help = "leave out everything from the `/` behind the host on";
+                let help = "remove the path, from the `/` after the host on";
                 reading.report.push(problem.help(help));
             }
             let (host, port) = url.host_and_port();

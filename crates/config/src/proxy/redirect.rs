@@ -18,7 +18,7 @@ pub(crate) static PROXY_REDIRECT: Directive<RedirectDraft> = Directive {
     name: "proxy_redirect",
     contexts: HSL,
     arity: Between(1, 2),
-    doc: "Changes `Location` and `Refresh` of upstream answers.",
+    doc: "Replaces text in the `Location` and `Refresh` headers of upstream responses.",
     ..Directive::repeated(redirect)
 };
 

@@ -33,7 +33,7 @@ pub(crate) static PROXY_SSL_CERTIFICATE: Directive<Option<Located<PathBuf>>> = D
     name: "proxy_ssl_certificate",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Our certificate towards upstreams; empty for none.",
+    doc: "Sets the client certificate for upstream servers, in PEM; an empty value disables it.",
     ..Directive::once(own_key_file)
 };
 
@@ -42,7 +42,7 @@ pub(crate) static PROXY_SSL_CERTIFICATE_KEY: Directive<Option<Located<PathBuf>>>
     name: "proxy_ssl_certificate_key",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "The key of that certificate.",
+    doc: "Sets the private key of `proxy_ssl_certificate`, in PEM.",
     ..Directive::once(own_key_file)
 };
 
@@ -52,7 +52,7 @@ pub(crate) static PROXY_SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "DEFAULT",
-    doc: "Cipher suites towards upstreams.",
+    doc: "Sets the cipher suites for connections to upstream servers, in OpenSSL's format.",
     ..Directive::once(located_text)
 };
 
@@ -61,7 +61,7 @@ pub(crate) static PROXY_SSL_CRL: Directive<Located<PathBuf>> = Directive {
     name: "proxy_ssl_crl",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Revoked upstream certificates.",
+    doc: "Sets the file with revocation lists for the certificates of upstream servers, in PEM.",
     ..Directive::once(conf_path)
 };
 
@@ -70,7 +70,8 @@ pub(crate) static PROXY_SSL_NAME: Directive<Template> = Directive {
     name: "proxy_ssl_name",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "The name that upstream certificates must have.",
+    doc: "Sets the name that is verified in the certificates of upstream servers and sent with \
+          `proxy_ssl_server_name`; by default it is the host of `proxy_pass`.",
     ..Directive::once(template)
 };
 
@@ -79,7 +80,8 @@ pub(crate) static PROXY_SSL_PASSWORD_FILE: Directive<Located<PathBuf>> = Directi
     name: "proxy_ssl_password_file",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Passphrases of that key, one a line; each is tried.",
+    doc: "Sets the file with passphrases for `proxy_ssl_certificate_key`, one per line; each is \
+          tried in turn.",
     ..Directive::once(conf_path)
 };
 
@@ -89,7 +91,7 @@ pub(crate) static PROXY_SSL_PROTOCOLS: Directive<TlsProtocols> = Directive {
     contexts: HSL,
     arity: AtLeast(1),
     default: "TLSv1.2 TLSv1.3",
-    doc: "Protocol versions towards upstreams.",
+    doc: "Sets the TLS versions for connections to upstream servers.",
     ..Directive::repeated(protocols)
 };
 
@@ -99,7 +101,7 @@ pub(crate) static PROXY_SSL_SERVER_NAME: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Sends the upstream's name in the handshake.",
+    doc: "Sends the server name (SNI) to upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -109,7 +111,7 @@ pub(crate) static PROXY_SSL_SESSION_REUSE: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Resumes sessions with upstreams.",
+    doc: "Resumes TLS sessions with upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -118,7 +120,7 @@ pub(crate) static PROXY_SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = D
     name: "proxy_ssl_trusted_certificate",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "CAs of upstream certificates.",
+    doc: "Sets the file with trusted CA certificates for upstream servers, in PEM.",
     ..Directive::once(conf_path)
 };
 
@@ -128,7 +130,7 @@ pub(crate) static PROXY_SSL_VERIFY: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Verifies upstream certificates.",
+    doc: "Verifies the certificates of upstream servers.",
     ..Directive::once(flag)
 };
 
@@ -138,7 +140,8 @@ pub(crate) static PROXY_SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1",
-    doc: "How many intermediates may stand between an upstream certificate and a root; six at the most.",
+    doc: "Sets how many intermediate certificates may stand between the certificate of an upstream \
+          server and a root, six at most.",
     ..Directive::once(number)
 };
 

@@ -90,7 +90,8 @@ fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diag
     } else if word.is("down") {
         server.down = true;
     } else if word.is("resolve") || parameter(word, "service=").is_some() {
-        let help = "names are resolved when the configuration is read; reload to resolve again";
+        let help =
+            "names are resolved when the configuration is loaded; reload to resolve them again";
         return Err(Diagnostic::error(format!("\"{word}\" is not supported"))
             .at(word.span, "")
             .help(help));

@@ -248,7 +248,7 @@ impl Proxying<'_> {
             let (message, advice) = (&trouble.message, resource.advice());
             let untold = match untold {
                 0 => String::new(),
-                untold => format!("; not told {untold} times since the last such line"),
+                untold => format!("; {untold} similar messages suppressed"),
             };
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
@@ -587,7 +587,7 @@ impl Proxying<'_> {
 
 fn invalid_switch(error: &SwitchError) -> String {
     format!(
-        "upstream sent an invalid switch of protocols: {error} while reading response header from \
+        "upstream sent an invalid 101 response: {error} while reading response header from \
          upstream"
     )
 }

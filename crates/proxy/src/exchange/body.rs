@@ -37,7 +37,7 @@ pub enum BodyError {
     #[error("client sent {0}")]
     Invalid(wssgate_http1::BodyError),
     /// The temporary file failed.
-    #[error("temporary file of the request body failed ({})", crate::errno_text(.0))]
+    #[error("temporary file for the request body failed ({})", crate::errno_text(.0))]
     File(io::Error),
     /// The directory `client_body_temp_path` does not take a file.
     #[error("open() in \"{}\" failed ({})", .0.display(), crate::errno_text(.1))]

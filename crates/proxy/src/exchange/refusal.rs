@@ -60,7 +60,7 @@ pub enum Refusal {
     #[error("client prematurely closed connection")]
     ClientGone,
     /// `auth_request` was answered with this status, 401 or 403.
-    #[error("auth request was answered with {0}")]
+    #[error("auth request returned {0}")]
     Denied(u16),
     /// `auth_request` was answered with a status that is neither yes nor no.
     #[error("auth request unexpected status: {0}")]

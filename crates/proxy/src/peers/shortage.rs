@@ -59,22 +59,22 @@ impl Resource {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Descriptors => {
-                "out of descriptors; raise worker_rlimit_nofile, or the limit of open files that \
-                 the program is started with"
+                "out of file descriptors; raise worker_rlimit_nofile or the open file limit of the \
+                 process"
             }
-            Self::SystemFiles => "the system is out of files; raise fs.file-max",
+            Self::SystemFiles => "the system is out of file handles; raise fs.file-max",
             Self::Memory => {
                 "the system is out of memory for sockets; raise the memory limit or net.ipv4.tcp_mem"
             }
             Self::BoundPorts => {
-                "the ports of proxy_bind are in use; raise net.ipv4.ip_local_port_range, or bind to \
+                "out of local ports for proxy_bind; raise net.ipv4.ip_local_port_range or bind to \
                  more addresses"
             }
             Self::Ports => {
-                "out of local ports for this peer; raise net.ipv4.ip_local_port_range, or connect \
+                "out of local ports for this peer; raise net.ipv4.ip_local_port_range or connect \
                  from more addresses with proxy_bind"
             }
-            Self::LocalAddress => "this host does not have the address of proxy_bind",
+            Self::LocalAddress => "the proxy_bind address is not assigned to this host",
         }
     }
 }

@@ -81,9 +81,9 @@ pub fn load_chain(
         Ok(_) => {
             let help = match first_section(&text) {
                 Some(SectionKind::PrivateKey | SectionKind::RsaPrivateKey) => {
-                    "this file holds a private key: are certificate and key swapped?"
+                    "this file contains a private key: are certificate and key swapped?"
                 }
-                _ => "the file must hold PEM blocks `-----BEGIN CERTIFICATE-----`",
+                _ => "the file must contain PEM blocks `-----BEGIN CERTIFICATE-----`",
             };
             report.push(fail("no certificate in the file").help(help));
             None
@@ -133,7 +133,7 @@ fn load_key(
         Err(error) => {
             let help = match first_section(&text) {
                 Some(SectionKind::Certificate) => {
-                    "this file holds a certificate: are certificate and key swapped?"
+                    "this file contains a certificate: are certificate and key swapped?"
                 }
                 _ => {
                     "the file must hold a PEM block `PRIVATE KEY`, `RSA PRIVATE KEY` or \
@@ -167,8 +167,8 @@ pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<CertRevoca
         let lists = CertificateRevocationListDer::pem_slice_iter(&text).map(|list| {
             let list = list.map_err(|error| fail(&format!("not PEM: {error}")))?;
             OwnedCertRevocationList::from_der(&list).map(Into::into).map_err(|error| {
-                fail(&format!("a list cannot be read: {error}"))
-                    .help("only version 2 is read; OpenSSL makes it with `crl_extensions`")
+                fail(&format!("invalid revocation list: {error}"))
+                    .help("only version 2 is supported; OpenSSL writes it with `crl_extensions`")
             })
         });
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
@@ -263,7 +263,8 @@ fn pair_failed(
     .at(files.key.span, "this key belongs to another certificate")
     .at(files.chain.span, "the first certificate of this file must be the server's own");
     match check::is_ca(&chain[0]) {
-        true => diagnostic.help("the file begins with a CA certificate; put the server's first"),
+        true => diagnostic
+            .help("the file begins with a CA certificate; put the server certificate first"),
         false => diagnostic,
     }
 }
@@ -360,7 +361,7 @@ mod tests {
         let (intermediate, root) = (&authority.intermediate, &authority.root);
         for (name, start, end, parts, expected) in [
             ("www.test.example", -1, 90, vec![], "the chain is incomplete: \"Test Intermediate\""),
-            ("www.test.example", -1, 90, vec![root], "\"Test Root\" comes next"),
+            ("www.test.example", -1, 90, vec![root], "followed by \"Test Root\""),
             ("www.test.example", -1, 90, vec![intermediate], "incomplete: \"Test Root\""),
             ("www.test.example", -90, -5, vec![intermediate, root], "it expired 5 days ago"),
             ("www.test.example", 2, 90, vec![intermediate, root], "not valid yet"),

@@ -112,7 +112,7 @@ fn without_port(name: &[u8]) -> &[u8] {
 }
 
 fn unusable(error: &dyn std::fmt::Display, span: Span) -> Diagnostic {
-    Diagnostic::error(format!("\"proxy_ssl_*\" settings are not usable: {error}"))
+    Diagnostic::error(format!("\"proxy_ssl_*\" settings cannot be used: {error}"))
         .at(span, "in this location")
 }
 

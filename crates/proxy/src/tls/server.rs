@@ -206,8 +206,10 @@ impl Context {
         }
         if let Some(file) = tls.ticket_keys.first() {
             report.push(
-                Diagnostic::information("\"ssl_session_ticket_key\" is not used")
-                    .at(file.span, "ticket keys are made at start and changed every few hours"),
+                Diagnostic::information("\"ssl_session_ticket_key\" is not used").at(
+                    file.span,
+                    "ticket keys are generated at start and rotated every few hours",
+                ),
             );
         }
         let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
@@ -235,7 +237,7 @@ fn server_config(
     let groups = super::groups(&tls.ecdh_curves, report);
     let provider = super::provider_for(&tls.ciphers, tls.protocols, groups, report)?;
     let fail = |error: &dyn fmt::Display| {
-        Diagnostic::error(format!("TLS settings are not usable: {error}"))
+        Diagnostic::error(format!("TLS settings cannot be used: {error}"))
             .at(server.span, "in this server")
     };
     let builder = ServerConfig::builder_with_provider(provider)

@@ -109,12 +109,12 @@ fn the_right_answer_switches() {
 #[test]
 fn answers_that_do_not_fit_the_request_are_refused_with_a_reason() {
     let cases: &[(&str, &[&str], &str)] = &[
-        ("Upgrade", &[], "it has no \"Upgrade\" field"),
+        ("Upgrade", &[], "it has no \"Upgrade\" header"),
         ("Upgrade", &["h2c"], "it switches to \"h2c\", which"),
         ("Upgrade", &["websocket, foo"], "it switches to \"foo\", which"),
-        ("Connection", &[], "its \"Connection\" field does not name \"upgrade\""),
-        ("Connection", &["close"], "its \"Connection\" field does not name \"upgrade\""),
-        ("Sec-WebSocket-Accept", &[], "it has no \"Sec-WebSocket-Accept\" field"),
+        ("Connection", &[], "its \"Connection\" header does not name \"upgrade\""),
+        ("Connection", &["close"], "its \"Connection\" header does not name \"upgrade\""),
+        ("Sec-WebSocket-Accept", &[], "it has no \"Sec-WebSocket-Accept\" header"),
         ("Sec-WebSocket-Accept", &["wrong"], "its \"Sec-WebSocket-Accept\" \"wrong\" does not"),
         ("Sec-WebSocket-Accept", &["S3PPLMBITXAQ9KYGZZHZRBK+XOO="], "its \"Sec-WebSocket-Accept\""),
         (
@@ -122,7 +122,7 @@ fn answers_that_do_not_fit_the_request_are_refused_with_a_reason() {
             &[ACCEPT, ACCEPT],
             "it has more than one \"Sec-WebSocket-Accept\"",
         ),
-        ("Sec-WebSocket-Protocol", &["chat"], "it chooses the subprotocol \"chat\", which"),
+        ("Sec-WebSocket-Protocol", &["chat"], "it selects the subprotocol \"chat\", which"),
         ("Sec-WebSocket-Extensions", &["permessage-deflate"], "it uses the extension \"permess"),
     ];
     for (name, values, message) in cases {

@@ -200,7 +200,7 @@ fn write_head(
         if write_field(out, name, value.trim_ascii_end()).is_err() {
             let name = name.escape_ascii();
             request
-                .log(LogLevel::Error, format_args!("invalid response header \"{name}\" left out"));
+                .log(LogLevel::Error, format_args!("invalid response header \"{name}\" dropped"));
         }
     };
     if !has("server") {

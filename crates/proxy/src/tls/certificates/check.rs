@@ -25,7 +25,7 @@ pub(super) fn chain(
             Ok((_, certificate)) => parsed.push(certificate),
             Err(error) => {
                 let text =
-                    format!("certificate number {} is unreadable: {error}", parsed.len() + 1);
+                    format!("certificate {} in the file is invalid: {error}", parsed.len() + 1);
                 report.push(Diagnostic::warning(text).at(files.chain.span, "in this file"));
                 // The others cannot be judged when one is missing.
                 return;
@@ -62,15 +62,15 @@ fn dates(chain: &[X509Certificate<'_>], now: i64) -> Option<Finding> {
             let days = (now - end) / DAY;
             return Some(Finding {
                 what: format!("{subject} expired {days} days ago"),
-                label: "clients refuse it",
+                label: "clients reject it",
                 help: Some("renew the certificate, then reload".to_owned()),
             });
         }
         if now < start {
             return Some(Finding {
                 what: format!("{subject} is not valid yet"),
-                label: "clients refuse it until then",
-                help: Some("is the clock of this machine right?".to_owned()),
+                label: "clients reject it until then",
+                help: Some("check the clock of this machine".to_owned()),
             });
         }
         if index == 0 && end - now < SOON.min((end - start) / 5) {
@@ -78,7 +78,7 @@ fn dates(chain: &[X509Certificate<'_>], now: i64) -> Option<Finding> {
             return Some(Finding {
                 what: format!("it expires in {days} days"),
                 label: "expires soon",
-                help: Some("does the renewal (certbot's timer) still run?".to_owned()),
+                help: Some("check that automatic renewal (certbot.timer) still runs".to_owned()),
             });
         }
     }
@@ -91,13 +91,16 @@ fn order(chain: &[X509Certificate<'_>]) -> Option<Finding> {
     let (this, next) = (&chain[broken], &chain[broken + 1]);
     Some(Finding {
         what: format!(
-            "number {} is issued by \"{}\" but \"{}\" comes next",
+            "certificate {} is issued by \"{}\" but followed by \"{}\"",
             broken + 1,
             common(this.issuer()),
             common(next.subject()),
         ),
         label: "the chain is out of order",
-        help: Some("order: the server's certificate, then each one's issuer".to_owned()),
+        help: Some(
+            "put the server certificate first, and each issuer after the certificate it issued"
+                .to_owned(),
+        ),
     })
 }
 
@@ -112,17 +115,17 @@ fn complete(chain: &[X509Certificate<'_>]) -> Option<Finding> {
     let issuer = common(last.issuer());
     let help = match ca_issuers(last) {
         Some(url) => format!(
-            "append the certificate of \"{issuer}\" ({url}); certbot's fullchain.pem has it"
+            "append the certificate of \"{issuer}\" ({url}); certbot's fullchain.pem contains it"
         ),
         None => format!(
-            "append the certificate of \"{issuer}\", unless your clients have it installed as a root"
+            "append the certificate of \"{issuer}\", unless your clients trust it as a root"
         ),
     };
     Some(Finding {
         what: format!(
-            "the chain is incomplete: \"{issuer}\", who issued the last certificate in it, is not in the file and not a public root"
+            "the chain is incomplete: \"{issuer}\", the issuer of the last certificate, is neither in the file nor a public root"
         ),
-        label: "Android and WeChat mini programs refuse this, though desktop browsers may not",
+        label: "Android and WeChat mini programs reject this, even if desktop browsers do not",
         help: Some(help),
     })
 }
@@ -163,8 +166,8 @@ fn uncovered(leaf: &X509Certificate<'_>, names: &[Located<Box<[u8]>>], report: &
             let text = format!("the certificate does not cover the server name \"{wanted}\"");
             report.push(
                 Diagnostic::warning(text)
-                    .at(name.span, "clients that ask for this name refuse the connection")
-                    .note(format!("it names: {}", covered.join(", "))),
+                    .at(name.span, "clients that connect to this name reject the certificate")
+                    .note(format!("it covers: {}", covered.join(", "))),
             );
         }
     }

@@ -50,11 +50,11 @@ const CIPHERS: [(&[u8], &cipher::Algorithm, usize); 3] = [
 pub(super) enum Closed {
     #[error("the key is encrypted with a passphrase")]
     NoPassphrase,
-    #[error("no passphrase opens the key")]
+    #[error("no passphrase decrypts the key")]
     WrongPassphrase,
-    #[error("the key is encrypted in a way that is not supported")]
+    #[error("the encryption of the key is not supported")]
     Unsupported,
-    #[error("the encrypted key cannot be read")]
+    #[error("the encrypted key is malformed")]
     Malformed,
 }
 
@@ -64,12 +64,12 @@ impl Closed {
         let path = path.display();
         match self {
             Self::NoPassphrase => format!(
-                "name a file with the passphrase by \"ssl_password_file\" (\"proxy_ssl_password_file\" \
-                 towards upstreams), or write the key without one: openssl pkey -in {path} -out new.pem"
+                "set \"ssl_password_file\" (\"proxy_ssl_password_file\" for upstream servers) to a file with the \
+                 passphrase, or decrypt the key: openssl pkey -in {path} -out new.pem"
             ),
             Self::WrongPassphrase => "every line of the password file was tried".to_owned(),
             Self::Unsupported | Self::Malformed => format!(
-                "PKCS#8 with AES can be read: openssl pkcs8 -topk8 -v2 aes256 -in {path} -out new.pem"
+                "PKCS#8 with AES is supported: openssl pkcs8 -topk8 -v2 aes256 -in {path} -out new.pem"
             ),
         }
     }

@@ -269,11 +269,11 @@ fn what_is_wrong_with_settings_is_reported() {
     };
     for (settings, expected) in [
         (&*crl(&root), "root.pem\": no revocation list in the file"),
-        (&*crl(&not_a_list.display().to_string()), "list.pem\": a list cannot be read"),
+        (&*crl(&not_a_list.display().to_string()), "list.pem\": invalid revocation list"),
         (&*crl("/nonexistent"), "cannot load CRL \"/nonexistent\": (2: No such file"),
         ("ssl_ciphers DHE-RSA-AES128-SHA;", "no cipher match"),
         ("ssl_ciphers ECDHE:AES128-SHA;", "cipher suites not available: AES128-SHA"),
-        ("ssl_ciphers ECDHE:what;", "unknown words in a cipher string: what"),
+        ("ssl_ciphers ECDHE:what;", "unknown names in the cipher list: what"),
         ("ssl_ecdh_curve secp521r1:X25519;", "curve \"secp521r1\" is not available"),
         ("ssl_dhparam /nonexistent;", "cannot load DH parameters"),
         ("server_name b.test;", "does not cover the server name \"b.test\""),
