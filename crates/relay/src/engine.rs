@@ -36,8 +36,8 @@ const GROUP: usize = 32;
 const KEYS_IDLE_MS: u64 = 2_000;
 
 /// How long ends wait to be reported together after others were. Waking the listener for each costs more
-/// than the rest of an end.
-const REPORT_PAUSE_MS: u64 = 2;
+/// than the rest of an end: with 2 ms, clients that come, say something and go cost 3 % more.
+const REPORT_PAUSE_MS: u64 = 10;
 
 /// Hears of every end, with the ticket.
 pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
