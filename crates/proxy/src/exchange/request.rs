@@ -43,12 +43,6 @@ pub struct ConnectionInfo {
     pub accepted: Instant,
     /// `$connection_requests`: requests begun so far.
     pub requests: Cell<u64>,
-    /// Bytes written to the client so far, TLS not counted.
-    pub sent: Cell<u64>,
-    /// Bytes read from the client so far, TLS not counted.
-    pub received: Cell<u64>,
-    /// Body bytes of the request in work, as framed on the wire.
-    pub body_received: Cell<u64>,
     /// Who has the socket, until it leaves for a tunnel.
     pub(crate) holder: OnceCell<Weak<dyn HoldsSocket>>,
 }
@@ -173,15 +167,13 @@ pub struct Arrival {
     pub at: Instant,
     /// The same by the wall clock.
     pub time: SystemTime,
-    /// `connection.sent` when the request began.
-    pub sent_before: u64,
     /// Bytes of the request line and head.
     pub head_len: u64,
 }
 
 impl Arrival {
     /// A request of which nothing is known but its `line`.
-    pub fn new(line: Bytes, at: Instant, pipelined: bool, sent_before: u64) -> Self {
+    pub fn new(line: Bytes, at: Instant, pipelined: bool) -> Self {
         Self {
             head: None,
             line,
@@ -192,9 +184,30 @@ impl Arrival {
             pipelined,
             at,
             time: clock::now(),
-            sent_before,
             head_len: 0,
         }
+    }
+}
+
+/// Bytes of one request on the wire, TLS not counted. Its outlet and the source of its body count
+/// them, for a connection may have several requests in work.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Bytes sent for it, interim responses and the head included.
+    pub sent: Cell<u64>,
+    /// Bytes of its body, as framed on the wire.
+    pub body_received: Cell<u64>,
+}
+
+impl Traffic {
+    /// Counts bytes that were sent.
+    pub(crate) fn add_sent(&self, len: usize) {
+        self.sent.set(self.sent.get() + len as u64);
+    }
+
+    /// Counts bytes of the body.
+    pub(crate) fn add_body(&self, len: usize) {
+        self.body_received.set(self.body_received.get() + len as u64);
     }
 }
 
@@ -337,6 +350,8 @@ pub struct Request {
     pub client: Option<SocketAddr>,
     /// What came.
     pub arrival: Arrival,
+    /// What passes on the wire for it.
+    pub traffic: Rc<Traffic>,
     /// What is asked for by now.
     pub target: Target,
     /// Which part of the configuration applies.
@@ -371,6 +386,7 @@ impl Request {
             client: connection.peer,
             connection,
             arrival,
+            traffic: Rc::default(),
             target: Target::default(),
             route,
             fate: Fate::default(),

@@ -190,9 +190,6 @@ fn info(
         tls,
         accepted,
         requests: Cell::new(0),
-        sent: Cell::new(0),
-        received: Cell::new(0),
-        body_received: Cell::new(0),
         holder: OnceCell::new(),
     }
 }

@@ -155,7 +155,6 @@ impl Link {
         let started = Instant::now();
         self.site.metrics.requests.increment();
         self.info().requests.set(self.info().requests.get() + 1);
-        self.info().body_received.set(0);
         let read = self.read_head(&mut parser, settings).await;
         held.move_to(|counters| &counters.writing);
         let line = match &read {
@@ -238,12 +237,13 @@ impl Link {
         pipelined: bool,
     ) -> Exchange {
         let info = self.info();
-        let arrival = Arrival::new(line, started, pipelined, info.sent.get());
+        let arrival = Arrival::new(line, started, pipelined);
         let (generation, site) = (Arc::clone(generation), Rc::clone(&self.site));
         let request = Request::new(generation, site, Rc::clone(info), server, arrival);
         let mut body = RequestBody::new(NoBody);
         body.bound(&request.location().settings);
-        let response = Responder::new(WireOutlet::new(Rc::clone(&self.client)));
+        let outlet = WireOutlet::new(Rc::clone(&self.client), Rc::clone(&request.traffic));
+        let response = Responder::new(outlet);
         Exchange { request, body, response }
     }
 
@@ -256,8 +256,8 @@ impl Link {
     ) -> Finish {
         let request = &mut exchange.request;
         if head.framing() != Framing::None || head.expects_continue() {
-            let client = Rc::clone(&self.client);
-            let body = WireBody::new(client, head.framing(), head.expects_continue());
+            let (client, traffic) = (Rc::clone(&self.client), Rc::clone(&request.traffic));
+            let body = WireBody::new(client, traffic, head.framing(), head.expects_continue());
             exchange.body = RequestBody::new(body);
             exchange.body.bound(&request.location().settings);
         }

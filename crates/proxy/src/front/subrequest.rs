@@ -27,6 +27,7 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
         parent.arrival.clone(),
     );
     request.client = parent.client;
+    request.traffic = Rc::clone(&parent.traffic);
     request.target.method = Method::Get;
     request.target.method_name = Bytes::from_static(b"GET");
     request.target.path = path;

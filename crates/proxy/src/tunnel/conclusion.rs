@@ -72,9 +72,8 @@ impl Conclusion {
                 lines.write(&ending);
             }
             Access::Request(mut request) => {
-                let connection = &request.connection;
-                connection.sent.set(connection.sent.get() + end.client.sent);
-                connection.received.set(connection.received.get() + end.client.received);
+                let traffic = &request.traffic;
+                traffic.sent.set(traffic.sent.get() + end.client.sent);
                 ending::add_tunnel(&mut request.upstream.attempts, end, took);
                 request.response.complete = ending::is_complete(end);
                 access_log::write(&request);

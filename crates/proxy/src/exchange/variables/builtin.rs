@@ -182,11 +182,11 @@ fn remote_user(request: &Request) -> Option<Bytes> {
 
 /// Line, head and body as read so far.
 fn request_length(request: &Request) -> u64 {
-    request.arrival.head_len + request.connection.body_received.get()
+    request.arrival.head_len + request.traffic.body_received.get()
 }
 
 pub(crate) fn bytes_sent(request: &Request) -> u64 {
-    request.connection.sent.get() - request.arrival.sent_before
+    request.traffic.sent.get()
 }
 
 /// `$status`: what special responses decided wins.

@@ -8,12 +8,14 @@ use wssgate_http1::{BodyDecoder, Decoded, Framing};
 
 use super::client::Client;
 use crate::exchange::body::{BodyError, BodySource, Length};
+use crate::exchange::request::Traffic;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The body that follows a head.
 pub(crate) struct WireBody {
     client: Rc<Client>,
+    traffic: Rc<Traffic>,
     framing: Framing,
     decoder: BodyDecoder,
     /// What is to be sent yet before the client goes on; empty if it does not wait.
@@ -23,9 +25,14 @@ pub(crate) struct WireBody {
 
 impl WireBody {
     /// The body that follows a head on `client`.
-    pub(crate) fn new(client: Rc<Client>, framing: Framing, expects_continue: bool) -> Self {
+    pub(crate) fn new(
+        client: Rc<Client>,
+        traffic: Rc<Traffic>,
+        framing: Framing,
+        expects_continue: bool,
+    ) -> Self {
         let interim = if expects_continue { CONTINUE } else { b"" };
-        Self { client, framing, decoder: framing.into(), interim, discarded: false }
+        Self { client, traffic, framing, decoder: framing.into(), interim, discarded: false }
     }
 
     /// Takes the next piece from what was read.
@@ -36,8 +43,7 @@ impl WireBody {
             (decoder.decode(input), before - input.len())
         });
         if !self.discarded {
-            let wire = &self.client.info.body_received;
-            wire.set(wire.get() + consumed as u64);
+            self.traffic.add_body(consumed);
         }
         decoded.map_err(BodyError::Invalid)
     }
@@ -92,7 +98,10 @@ impl BodySource for WireBody {
         }
         while !self.interim.is_empty() {
             match ready!(self.client.poll_write(cx, self.interim, &[])) {
-                Ok(written) => self.interim = &self.interim[written..],
+                Ok(written) => {
+                    self.traffic.add_sent(written);
+                    self.interim = &self.interim[written..];
+                }
                 Err(_) => {
                     self.interim = b"";
                     return Poll::Ready(Err(BodyError::Closed));

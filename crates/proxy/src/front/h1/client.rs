@@ -47,7 +47,6 @@ struct Io {
 impl Client {
     /// A connection of which these bytes were `read` before.
     pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream, read: Vec<u8>) -> Rc<Self> {
-        info.received.set(info.received.get() + read.len() as u64);
         let io = Io { stream, input: BytesMut::from(&read[..]), eof: false };
         let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
         let holder: Rc<dyn HoldsSocket> = client.clone();
@@ -99,7 +98,6 @@ impl Client {
             let read = buf.filled();
             io.input.extend_from_slice(read);
             io.eof = read.is_empty();
-            self.info.received.set(self.info.received.get() + read.len() as u64);
             Poll::Ready(Ok(read.len()))
         })
     }
@@ -148,7 +146,6 @@ impl Client {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.info.sent.set(self.info.sent.get() + written as u64);
         Poll::Ready(Ok(written))
     }
 

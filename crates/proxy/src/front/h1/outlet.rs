@@ -18,6 +18,7 @@ use wssgate_http1::{
 use super::client::Client;
 use crate::clock;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
+use crate::exchange::request::Traffic;
 use crate::exchange::response::{is_bodiless, leading_fields, server_name};
 use crate::exchange::{Reply, Request};
 
@@ -27,6 +28,7 @@ const COLLECT: usize = 8 * 1024;
 /// The way of one answer to the client of a connection.
 pub(crate) struct WireOutlet {
     client: Rc<Client>,
+    traffic: Rc<Traffic>,
     chunked: bool,
     /// Encoded, not yet written.
     pending: BytesMut,
@@ -36,8 +38,8 @@ pub(crate) struct WireOutlet {
 
 impl WireOutlet {
     /// Answers on `client`.
-    pub(crate) fn new(client: Rc<Client>) -> Self {
-        Self { client, chunked: false, pending: BytesMut::new(), piece: Bytes::new() }
+    pub(crate) fn new(client: Rc<Client>, traffic: Rc<Traffic>) -> Self {
+        Self { client, traffic, chunked: false, pending: BytesMut::new(), piece: Bytes::new() }
     }
 }
 
@@ -90,6 +92,7 @@ impl Outlet for WireOutlet {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Closed)),
             Poll::Ready(Ok(written)) => written,
         };
+        self.traffic.add_sent(written);
         let of_pending = written.min(self.pending.len());
         self.pending.advance(of_pending);
         let had_piece = self.is_full();
