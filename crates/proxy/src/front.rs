@@ -1,6 +1,7 @@
 //! The HTTP front: requests come in, each finds its location and its answer.
 
 mod access;
+mod arrival;
 mod auth_request;
 pub mod connection;
 pub(crate) mod h1;

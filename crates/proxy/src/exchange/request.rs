@@ -250,10 +250,8 @@ pub struct Route {
     pub server: ServerId,
     /// The location that applies now.
     pub location: LocationId,
-    /// Whether the request came to its path by an internal redirect, or is a subrequest.
-    pub internal: bool,
-    /// For whom we make this request ourselves; `None` for one that a client makes.
-    pub parent: Option<Parent>,
+    /// Who asks for this path.
+    pub origin: Origin,
     /// Internal redirects and rewrite cycles that are left.
     pub uri_changes: u8,
     /// Whether an `error_page` is already in force (and `recursive_error_pages` off).
@@ -268,13 +266,25 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether the path is one that only we can ask for, as `internal` locations demand.
+    pub fn is_internal(&self) -> bool {
+        !matches!(self.origin, Origin::Client)
+    }
+
+    /// We go on with another path.
+    pub fn redirect(&mut self) {
+        // A subrequest stays one, wherever it is led.
+        if matches!(self.origin, Origin::Client) {
+            self.origin = Origin::Internal;
+        }
+    }
+
     /// At the level of a server, before any location was looked for.
     pub fn new(server: ServerId, location: LocationId) -> Self {
         Self {
             server,
             location,
-            internal: false,
-            parent: None,
+            origin: Origin::Client,
             uri_changes: MAX_URI_CHANGES + 1,
             error_page: false,
             path_replaced: false,
@@ -282,6 +292,17 @@ impl Route {
             path_after_alias: false,
         }
     }
+}
+
+/// Who asks for a path.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The client, by the path that it sent.
+    Client,
+    /// An internal redirect or a rewrite.
+    Internal,
+    /// We ourselves, for another request.
+    Subrequest(Parent),
 }
 
 /// What a subrequest shows of the request for which it is made.
@@ -404,7 +425,7 @@ impl Request {
 
     /// Whether we make it ourselves for another request.
     pub fn is_subrequest(&self) -> bool {
-        self.route.parent.is_some()
+        matches!(self.route.origin, Origin::Subrequest(_))
     }
 
     /// The `http` block.

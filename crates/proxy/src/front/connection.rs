@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::ready;
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use wssgate_config::model::{ListenAddr, LogLevel};
 
 use crate::exchange::request::ConnectionInfo;
@@ -23,7 +25,8 @@ use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
 use crate::metrics::Held;
 use crate::site::{Entered, Site};
-use crate::tls::server::{TlsInfo, begins_tls};
+use crate::tls::keys::RecordBoundary;
+use crate::tls::server::{HandshakeError, TlsInfo, begins_tls};
 use crate::tunnel::table::Tunnels;
 
 /// How much of a connection is read to see whether it is TLS: more than most ClientHellos have.
@@ -48,48 +51,50 @@ pub(crate) async fn serve(
     let Some(route) = route::address_route(listening, &local) else { return };
     let wait = generation.http().servers[route.default_server.0].connection.client_header_timeout;
     let opened = match listening.ssl {
-        false => Some(Opened {
-            stream: ClientStream::Plain(stream),
-            read: Vec::new(),
-            tls: None,
-            misses_tls: false,
-        }),
+        false => Ok(Opened::Plain(stream)),
         true => {
-            match timeout(wait, Box::pin(shake_hands(&generation, socket, &local, stream))).await {
-                Ok(Ok(opened)) => Some(opened),
-                Ok(Err(error)) => {
-                    log_handshake(&generation, serial, &peer, &error);
-                    None
-                }
-                Err(_) => {
-                    log_handshake(
-                        &generation,
-                        serial,
-                        &peer,
-                        &"client timed out while SSL handshaking",
-                    );
-                    None
-                }
-            }
+            // Boxed, so that the memory of a handshake is gone behind it.
+            let handshake = Box::pin(shake_hands(&generation, socket, &local, stream));
+            timeout(wait, handshake).await.unwrap_or(Err(OpenError::Timeout))
         }
     };
-    let Some(opened) = opened else { return };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return log_failure(&generation, serial, &peer, &error),
+    };
     let life = generation.life().clone();
     drop(generation);
-    let info = Rc::new(info(serial, &peer, local, socket, opened.tls, accepted));
-    let client = Client::new(info, opened.stream, opened.read);
+    let misses_tls = matches!(opened, Opened::MissesTls(..));
+    let (stream, read, tls) = match opened {
+        Opened::Plain(stream) => (ClientStream::Plain(stream), Vec::new(), None),
+        Opened::MissesTls(stream, read) => (ClientStream::Plain(stream), read, None),
+        Opened::Tls(stream, info) => (ClientStream::Tls(stream), Vec::new(), Some(info)),
+    };
+    let info = Rc::new(info(serial, &peer, local, socket, tls, accepted));
+    let client = Client::new(info, stream, read);
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
-    h1::serve(Link { site, tunnels, client, address, misses_tls: opened.misses_tls }, left, life)
-        .await;
+    h1::serve(Link { site, tunnels, client, address, misses_tls }, left, life).await;
 }
 
 /// A connection that is ready for its first request.
-struct Opened {
-    stream: ClientStream,
-    /// What was read of the request to see that it is no TLS.
-    read: Vec<u8>,
-    tls: Option<Rc<TlsInfo>>,
-    misses_tls: bool,
+enum Opened {
+    /// As the address wants it.
+    Plain(Stream),
+    /// What was read shows that it is no TLS, although the address wants that.
+    MissesTls(Stream, Vec<u8>),
+    /// After a handshake.
+    Tls(Box<TlsStream<RecordBoundary<Stream>>>, Rc<TlsInfo>),
+}
+
+/// Why a connection never came to its first request.
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error("client timed out while SSL handshaking")]
+    Timeout,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Handshake(HandshakeError),
 }
 
 /// Looks whether the client speaks TLS, and shakes hands if it does.
@@ -98,26 +103,17 @@ async fn shake_hands(
     socket: usize,
     local: &ListenAddr,
     mut stream: Stream,
-) -> io::Result<Opened> {
-    let read = first_bytes(&mut stream).await?;
-    if !read.first().is_none_or(|&byte| begins_tls(byte)) {
-        return Ok(Opened {
-            stream: ClientStream::Plain(stream),
-            read,
-            tls: None,
-            misses_tls: true,
-        });
-    }
+) -> Result<Opened, OpenError> {
     let listening = &generation.http().sockets[socket];
-    let route = route::address_route(listening, local).ok_or(io::ErrorKind::NotFound)?;
-    let accepted = generation
-        .tls
-        .accept(stream, read, route)
-        .await
-        .map_err(|error| io::Error::other(error.to_string()))?;
-    let stream = ClientStream::Tls(Box::new(accepted.stream));
-    let tls = Some(Rc::new(accepted.info));
-    Ok(Opened { stream, read: Vec::new(), tls, misses_tls: false })
+    let read = first_bytes(&mut stream).await?;
+    if read.first().is_some_and(|&byte| !begins_tls(byte)) {
+        return Ok(Opened::MissesTls(stream, read));
+    }
+    let route =
+        route::address_route(listening, local).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let accepted =
+        generation.tls.accept(stream, read, route).await.map_err(OpenError::Handshake)?;
+    Ok(Opened::Tls(Box::new(accepted.stream), Rc::new(accepted.info)))
 }
 
 /// The address that the client has connected to; the system is asked where `listening` does not say.
@@ -153,21 +149,13 @@ fn next_serial() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn log_handshake(
-    generation: &Generation,
-    serial: u64,
-    peer: &ListenAddr,
-    why: &dyn std::fmt::Display,
-) {
+fn log_failure(generation: &Generation, serial: u64, peer: &ListenAddr, why: &OpenError) {
     let client = match peer {
         ListenAddr::Ip(address) => address.ip().to_string(),
         ListenAddr::Unix(_) => "unix:".to_owned(),
     };
-    generation.logs.main().write(
-        LogLevel::Info,
-        Some(serial),
-        format_args!("{why}, client: {client}"),
-    );
+    let line = format_args!("{why}, client: {client}");
+    generation.logs.main().write(LogLevel::Info, Some(serial), line);
 }
 
 fn info(

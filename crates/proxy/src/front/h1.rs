@@ -17,17 +17,17 @@ use bytes::Bytes;
 use tokio::time::{sleep, timeout, timeout_at};
 use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
-    ServerId, VerifyClient,
+    ServerId,
 };
-use wssgate_http1::{Framing, HeadError, Limits, Method, RequestHead, RequestParser};
+use wssgate_http1::{Framing, HeadError, Limits, RequestHead, RequestParser};
 
 use crate::exchange::body::NoBody;
 use crate::exchange::request::Arrival;
 use crate::exchange::{
-    ConnectionInfo, Exchange, Refusal, Request, RequestBody, Responder, access_log, variables,
+    ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::phases::{self, Finish};
-use crate::front::route;
+use crate::front::{arrival, route};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::site::{Phase, Site};
@@ -149,7 +149,7 @@ impl Link {
         held: &mut Held,
     ) -> Next {
         let Some(route) = self.route(&generation) else { return Next::Close };
-        let server = self.sni_server(route).unwrap_or(route.default_server);
+        let server = arrival::sni_server(self.info(), route).unwrap_or(route.default_server);
         let settings = &generation.http().servers[server.0].connection;
         let mut parser = RequestParser::new();
         let started = Instant::now();
@@ -166,7 +166,7 @@ impl Link {
         };
         let mut exchange = self.exchange(&generation, server, line, started, pipelined);
         if !matches!(read, HeadRead::Head(_)) {
-            guess_path(&mut exchange.request);
+            arrival::guess_path(&mut exchange.request);
         }
         let end = match read {
             HeadRead::Head(head) => self.work(&mut exchange, *head, route).await,
@@ -197,12 +197,6 @@ impl Link {
     fn route<'g>(&self, generation: &'g Generation) -> Option<&'g AddressRoute> {
         let socket = generation.socket_at(&self.address)?;
         route::address_route(&generation.http().sockets[socket], &self.info().local)
-    }
-
-    /// The server that the name of the TLS handshake asks for.
-    fn sni_server(&self, route: &AddressRoute) -> Option<ServerId> {
-        let name = self.info().tls.as_ref()?.server_name.as_ref()?;
-        route.names.find(name.as_bytes()).map(|(server, _)| *server)
     }
 
     async fn read_head(
@@ -261,66 +255,18 @@ impl Link {
             exchange.body = RequestBody::new(body);
             exchange.body.bound(&request.location().settings);
         }
-        let merge_slashes = request.server().connection.merge_slashes;
-        let uri = head.uri(merge_slashes);
-        adopt(request, head);
-        let refusal = match uri {
-            Err(error) => Err(Refusal::Target(error)),
-            Ok(uri) => {
-                request.target.path = uri.path;
-                *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
-                request.target.quoted = uri.quoted || uri.plus;
-                self.choose_server(request, route).and_then(|()| self.accept(request))
-            }
-        };
-        if let Err(refusal) = refusal {
+        let keeps_alive = head.keeps_alive();
+        if let Err(refusal) = arrival::take_in(request, head, route, self.misses_tls) {
             let status = request.refuse(&refusal);
             return phases::refuse(exchange, status).await;
         }
-        let head = request.arrival.head.as_ref();
-        request.fate.keepalive = head.is_some_and(|head| head.keeps_alive());
+        request.fate.keepalive = keeps_alive;
         request.fate.lingering = !exchange.body.is_empty();
         let life = request.generation.life().clone();
         tokio::select! {
             end = phases::answer(exchange) => end,
             () = life.expired() => Finish::Close,
         }
-    }
-
-    /// Finds the virtual server by Host.
-    fn choose_server(&self, request: &mut Request, route: &AddressRoute) -> Result<(), Refusal> {
-        let host = request.arrival.host.clone();
-        let sni = self.info().tls.as_ref().and_then(|tls| tls.server_name.as_ref());
-        let sni_server = self.sni_server(route);
-        let same_name = sni.is_some_and(|name| name.as_bytes() == &host[..]);
-        let found = route::server_for(request, &route.names, &host);
-        if sni_server.is_some() && !same_name {
-            let server = found.unwrap_or(route.default_server);
-            // The handshake has asked for a certificate as another server wants it. Going on would
-            // let clients without one reach a server that demands it (RFC 9110 §15.5.20).
-            if request.http().servers[server.0].tls.verify_client != VerifyClient::Off {
-                return Err(Refusal::OtherServerName);
-            }
-            phases::enter_server(request, server);
-        } else if let Some(server) = found {
-            phases::enter_server(request, server);
-        }
-        Ok(())
-    }
-
-    /// Refuses what nginx refuses before any phase.
-    fn accept(&self, request: &Request) -> Result<(), Refusal> {
-        match request.target.method {
-            Method::Connect => return Err(Refusal::Method("CONNECT")),
-            Method::Trace => return Err(Refusal::Method("TRACE")),
-            _ => {}
-        }
-        if self.misses_tls {
-            return Err(Refusal::PlainHttp);
-        }
-        let tls = self.info().tls.as_ref();
-        let refusal = tls.and_then(|tls| tls.refusal(request.server().tls.verify_client));
-        refusal.map_or(Ok(()), |refusal| Err(Refusal::Certificate(refusal)))
     }
 
     /// Ends a request: reads what is left of its body, writes its log line, and decides about the
@@ -400,39 +346,9 @@ impl Link {
     }
 }
 
-/// Takes what the head says into the request.
-fn adopt(request: &mut Request, head: RequestHead) {
-    request.target.method = head.method();
-    request.target.method_name = Bytes::copy_from_slice(head.method_name());
-    request.arrival.version = head.version();
-    request.arrival.uri = head.request_uri();
-    // `http://host` and `http://host?a` have no path to send on as it came.
-    let has_path =
-        request.arrival.uri.first() == Some(&b'/') && head.target().ends_with(&request.arrival.uri);
-    request.target.as_sent.set(has_path);
-    if let Some(host) = head.host() {
-        request.arrival.host = Bytes::copy_from_slice(host.name());
-        request.arrival.port = host.port();
-    }
-    request.arrival.head_len = head.raw_len() as u64;
-    request.arrival.head = Some(head);
-}
-
 /// Whether a connection without an answer counts as one that timed out; 444 does, as in nginx.
 fn is_timeout(request: &Request, client: &Client) -> bool {
     client.timed_out() || matches!(request.response.status, 408 | 444)
-}
-
-/// The path of a broken head, for the log, when its line has one.
-fn guess_path(request: &mut Request) {
-    let line = request.arrival.line.clone();
-    let Some(target) = line.split(|&byte| byte == b' ').nth(1) else { return };
-    let merge_slashes = request.server().connection.merge_slashes;
-    if let Ok(uri) = wssgate_http1::Uri::parse(&line.slice_ref(target), merge_slashes) {
-        request.arrival.uri = uri.raw;
-        request.target.path = uri.path;
-        *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
-    }
 }
 
 fn limits(settings: &ConnectionSettings) -> Limits {

@@ -90,7 +90,7 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
     }
     request.target.path = path;
     *request.target.args.borrow_mut() = args;
-    request.route.internal = true;
+    request.route.redirect();
     // Without this an upstream would be asked for the URI that the redirect leads away from.
     request.target.as_sent.set(false);
     request.route.path_replaced = false;
@@ -105,7 +105,7 @@ fn named_location(request: &mut Request, name: &Bytes) -> Result<(), Refusal> {
     let Some(&location) = request.server().named_locations.get(&name[..]) else {
         return Err(Refusal::NoNamedLocation(name.clone()));
     };
-    request.route.internal = true;
+    request.route.redirect();
     begin_again(request);
     enter(request, location);
     Ok(())
@@ -242,7 +242,7 @@ fn find_location(request: &mut Request) -> Result<Option<u16>, Refusal> {
         Found::Location(id) | Found::AddSlash(id) => id,
         Found::Nothing => server.location,
     };
-    if !request.route.internal && http.locations[id.0].settings.internal {
+    if !request.route.is_internal() && http.locations[id.0].settings.internal {
         // Refused all the same, but its error pages and logs apply.
         request.route.location = id;
         return Err(Refusal::Internal);

@@ -106,7 +106,7 @@ impl Engine {
             _ => {}
         }
         self.quote = false;
-        request.route.internal = true;
+        request.route.redirect();
         request.target.as_sent.set(false);
         let new_path = quoted_text(request, &rewrite.replacement, false);
         let args = rewritten_args(request, rewrite);

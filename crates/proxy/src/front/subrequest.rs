@@ -9,7 +9,7 @@ use wssgate_http1::{Fields, Method};
 
 use crate::exchange::body::NoBody;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
-use crate::exchange::request::Parent;
+use crate::exchange::request::{Origin, Parent};
 use crate::exchange::{Exchange, Reply, Request, RequestBody, Responder, access_log, response};
 use crate::front::phases;
 
@@ -33,9 +33,8 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
     request.target.path = path;
     // The path is ours, so the target as the client sent it must not go to an upstream.
     request.target.as_sent.set(false);
-    request.route.internal = true;
     let method_name = parent.target.method_name.clone();
-    request.route.parent = Some(Parent { method_name });
+    request.route.origin = Origin::Subrequest(Parent { method_name });
     request.values.cells = Rc::clone(&parent.values.cells);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);

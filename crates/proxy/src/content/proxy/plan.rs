@@ -106,7 +106,7 @@ fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
         raw,
         path: &request.target.path,
         args: &args,
-        escape: request.target.quoted || request.route.internal,
+        escape: request.target.quoted || request.route.is_internal(),
         in_location: !request.route.path_replaced,
     }
     .text()

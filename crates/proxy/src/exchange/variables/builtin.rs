@@ -13,7 +13,7 @@ use wssgate_http1::Version;
 use super::{joined, tcpinfo, upstream};
 use crate::clock;
 use crate::exchange::ending::Ending;
-use crate::exchange::request::Request;
+use crate::exchange::request::{Origin, Request};
 use crate::exchange::response::NGINX_VERSION;
 use crate::exchange::{headers, path};
 
@@ -134,8 +134,10 @@ fn host(request: &Request) -> Bytes {
 
 /// A subrequest shows the method of the request for which it is made, as in nginx.
 fn request_method(request: &Request) -> &Bytes {
-    let parent = request.route.parent.as_ref();
-    parent.map_or(&request.target.method_name, |parent| &parent.method_name)
+    match &request.route.origin {
+        Origin::Subrequest(parent) => &parent.method_name,
+        Origin::Client | Origin::Internal => &request.target.method_name,
+    }
 }
 
 fn server_protocol(request: &Request) -> Bytes {
