@@ -4,7 +4,7 @@
 //! Each form is made once per thread and second.
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -13,6 +13,22 @@ use jiff::tz::TimeZone;
 /// The wall clock.
 pub fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For how long something took.
+    pub instant: Instant,
+    /// By the wall.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self { instant: Instant::now(), wall: now() }
+    }
 }
 
 /// Time since 1970, for `$msec` and the like; zero if the clock is before that.

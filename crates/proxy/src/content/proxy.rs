@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wssgate_config::model::{LogLevel, NextUpstream, ProxyPass, ProxySettings};
+use wssgate_config::model::{BodyInFile, LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
 use wssgate_relay::Protocol;
 use wssgate_ws::handshake::{SwitchError, Switched};
@@ -67,7 +67,13 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     let unbuffered = is_unbuffered(settings, body);
     // Before a peer is chosen: none is kept busy while a slow client uploads.
     if !unbuffered && body.length() != Length::None {
-        body.buffer(request).await.map_err(body_failed)?;
+        let local = &generation.http().locations[request.route.location.0].settings;
+        let buffered = body.buffer(local).await.map_err(body_failed)?;
+        let first = request.body.is_none();
+        if first && buffered.file.is_some() && local.client_body_in_file_only == BodyInFile::Off {
+            request.log(LogLevel::Warn, "a client request body is buffered to a temporary file");
+        }
+        request.body = Some(buffered);
     }
     let plan = Plan::of(request, body, &destination, unbuffered)?;
     request.upstream.scheme = if destination.tls { "https://" } else { "http://" };

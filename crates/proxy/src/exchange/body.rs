@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use wssgate_config::model::{BodyInFile, LocationSettings, LogLevel};
 
 use crate::exchange::refusal::Blame;
-use crate::exchange::request::Request;
 
 /// How much of a temporary file is read at once.
 const FILE_PIECE: usize = 64 * 1024;
@@ -404,18 +403,18 @@ impl RequestBody {
 
     /// Reads the body as a whole: into memory up to `client_body_buffer_size`, else into a file.
     ///
-    /// Afterwards [`RequestBody::chunk`] gives it out again, as often as it is rewound, and
-    /// `$request_body` and `$request_body_file` have values.
+    /// Afterwards [`RequestBody::chunk`] gives it out again, as often as it is rewound.
     ///
     /// # Errors
     /// As [`RequestBody::chunk`].
-    pub async fn buffer(&mut self, request: &mut Request) -> Result<(), BodyError> {
-        if self.buffered.is_some() {
-            return Ok(());
+    pub async fn buffer(
+        &mut self,
+        settings: &LocationSettings,
+    ) -> Result<Rc<BufferedBody>, BodyError> {
+        if let Some(buffered) = &self.buffered {
+            return Ok(Rc::clone(buffered));
         }
         self.begun = true;
-        let generation = Arc::clone(&request.generation);
-        let settings = &generation.http().locations[request.route.location.0].settings;
         let in_file = settings.client_body_in_file_only;
         let room = memory_for(self.length(), settings.client_body_buffer_size);
         let mut memory = BytesMut::new();
@@ -426,8 +425,6 @@ impl RequestBody {
         while let Some(piece) = self.next_piece().await? {
             // Only now: most bodies never need a file.
             if file.is_none() && memory.len() + piece.len() > room {
-                request
-                    .log(LogLevel::Warn, "a client request body is buffered to a temporary file");
                 let made = self.temp_file(settings)?;
                 made.append(memory.split().freeze()).await.map_err(BodyError::File)?;
                 file = Some(made);
@@ -438,9 +435,8 @@ impl RequestBody {
             }
         }
         let body = Rc::new(BufferedBody { memory: memory.freeze(), file, len: self.received });
-        request.body = Some(Rc::clone(&body));
-        self.buffered = Some(body);
-        Ok(())
+        self.buffered = Some(Rc::clone(&body));
+        Ok(body)
     }
 
     fn temp_file(&self, settings: &LocationSettings) -> Result<TempFile, BodyError> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use wssgate_config::variable::Builtin;
 use wssgate_relay::{EndCause, TunnelEnd};
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::variables::{self, seconds};
 
@@ -59,17 +59,17 @@ impl<'a> Ending<'a> {
         }
     }
 
-    /// The value of a variable that [`is_late`]; `None` when it has none.
-    pub fn value(&self, variable: Builtin) -> Option<Bytes> {
+    /// The value `now` of a variable that [`is_late`]; `None` when it has none.
+    pub fn value(&self, variable: Builtin, now: Moment) -> Option<Bytes> {
         use Builtin as B;
         let text = match variable {
             B::BytesSent => self.sent.to_string(),
             B::BodyBytesSent => self.sent.saturating_sub(self.head_len).to_string(),
-            B::RequestTime => seconds(self.started.elapsed()),
-            B::ConnectionTime => seconds(self.accepted.elapsed()),
-            B::Msec => seconds(clock::since_epoch(clock::now())),
-            B::TimeIso8601 => clock::time_iso8601(clock::now()),
-            B::TimeLocal => clock::time_local(clock::now()),
+            B::RequestTime => seconds(now.instant.saturating_duration_since(self.started)),
+            B::ConnectionTime => seconds(now.instant.saturating_duration_since(self.accepted)),
+            B::Msec => seconds(clock::since_epoch(now.wall)),
+            B::TimeIso8601 => clock::time_iso8601(now.wall),
+            B::TimeLocal => clock::time_local(now.wall),
             B::RequestCompletion if self.complete => "OK".to_owned(),
             B::RequestCompletion => String::new(),
             _ => return variables::passed(variable, &self.attempts),
@@ -151,7 +151,9 @@ mod tests {
             upstream: Totals { sent: 10, received: 20, ..Totals::default() },
         };
         ending.add_tunnel(&end, Duration::from_millis(1500));
+        let later = Moment { instant: now + Duration::from_millis(2500), ..Moment::now() };
         for (variable, expected) in [
+            (Builtin::RequestTime, "2.500"),
             (Builtin::BytesSent, "107"),
             (Builtin::BodyBytesSent, "17"),
             (Builtin::RequestCompletion, "OK"),
@@ -161,7 +163,7 @@ mod tests {
         ] {
             assert!(is_late(variable));
             assert_eq!(
-                ending.value(variable).as_deref(),
+                ending.value(variable, later).as_deref(),
                 Some(expected.as_bytes()),
                 "{variable:?}"
             );

@@ -4,17 +4,12 @@ use std::net::IpAddr;
 
 use wssgate_config::model::{AccessFrom, AccessRule};
 
-use crate::exchange::request::Request;
 use crate::exchange::variables::contains;
 
-/// Whether the rules of the location let the client in: the first that fits decides.
-pub(crate) fn is_allowed(request: &Request) -> bool {
-    // An IPv4 client of an IPv6 socket is meant by rules for IPv4 as well.
-    let client = request.client.map(|address| address.ip().to_canonical());
-    decide(&request.location().settings.access, client)
-}
-
-fn decide(rules: &[AccessRule], client: Option<IpAddr>) -> bool {
+/// Whether rules let a client in, which has no address on a Unix socket: the first that fits decides.
+pub(crate) fn is_allowed(rules: &[AccessRule], client: Option<IpAddr>) -> bool {
+    // `::ffff:192.0.2.1` is the same client as 192.0.2.1.
+    let client = client.map(|ip| ip.to_canonical());
     let fits = |rule: &&AccessRule| match (&rule.who, client) {
         (AccessFrom::All, _) | (AccessFrom::Unix, None) => true,
         (AccessFrom::Network(base, bits), Some(ip)) => contains(*base, *bits, ip),
@@ -48,8 +43,8 @@ mod tests {
             (None, true),
         ] {
             let ip = client.map(|text| text.parse().unwrap());
-            assert_eq!(decide(&rules, ip), allowed, "{client:?}");
+            assert_eq!(is_allowed(&rules, ip), allowed, "{client:?}");
         }
-        assert!(decide(&[], None));
+        assert!(is_allowed(&[], None));
     }
 }

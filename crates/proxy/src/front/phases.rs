@@ -224,7 +224,9 @@ async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
     if exchange.request.is_subrequest() {
         return Ok(());
     }
-    if !access::is_allowed(&exchange.request) {
+    let request = &exchange.request;
+    let client = request.client.map(|address| address.ip());
+    if !access::is_allowed(&request.location().settings.access, client) {
         return Err(Refusal::Forbidden);
     }
     auth_request::check(exchange).await

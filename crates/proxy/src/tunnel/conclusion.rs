@@ -69,7 +69,7 @@ impl Conclusion {
             Access::Lines(kept) => {
                 let (lines, mut ending) = *kept;
                 ending.add_tunnel(end, took);
-                lines.write(&ending);
+                lines.write(&self.generation.logs, self.location, &ending);
             }
             Access::Request(mut request) => {
                 let traffic = &request.traffic;

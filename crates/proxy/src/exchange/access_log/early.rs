@@ -1,16 +1,15 @@
 //! Access lines that are rendered before the end, with holes for the few values that only the end
 //! knows (bytes, durations, the time). So a tunnel, which may live for days, keeps no request.
 
-use std::sync::Arc;
-
-use wssgate_config::model::{Http, MapKind};
+use wssgate_config::model::{Http, LocationId, MapKind};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
 use super::Rendered;
+use crate::clock::Moment;
 use crate::exchange::ending::{Ending, is_late as is_late_builtin, is_of_attempts};
 use crate::exchange::request::Request;
-use crate::log::AccessSink;
+use crate::log::Logs;
 
 /// How deep maps are followed before they are taken for late.
 const MAX_DEPTH: u8 = 10;
@@ -21,7 +20,8 @@ pub(crate) struct EarlyLines(Box<[Line]>);
 
 #[derive(Debug)]
 struct Line {
-    sink: Arc<AccessSink>,
+    /// Which of the location's access logs.
+    log: usize,
     text: Box<[u8]>,
     /// Where in `text` a value is missing, and which.
     holes: Box<[(u32, Builtin)]>,
@@ -42,7 +42,8 @@ impl EarlyLines {
             if !super::is_wanted(request, log) {
                 continue;
             }
-            let sink = request.generation.logs.access_sink(request.route.location, index)?;
+            // One with a path of variables has no sink.
+            request.generation.logs.access_sink(request.route.location, index)?;
             let format = &http.log_formats[log.format.0];
             let mut holes = Vec::new();
             let mut rendered = Rendered::new(format.escape);
@@ -56,7 +57,7 @@ impl EarlyLines {
                 }
             }
             let text = rendered.into_text();
-            lines.push(Line { sink: Arc::clone(sink), text: text[..].into(), holes: holes.into() });
+            lines.push(Line { log: index, text: text[..].into(), holes: holes.into() });
         }
         Some(Self(lines.into()))
     }
@@ -67,19 +68,21 @@ impl EarlyLines {
         holes.any(|&(_, hole)| is_of_attempts(hole))
     }
 
-    /// Fills the holes and writes the lines.
-    pub(crate) fn write(&self, ending: &Ending<'_>) {
+    /// Fills the holes and writes the lines to the logs of `location`.
+    pub(crate) fn write(&self, logs: &Logs, location: LocationId, ending: &Ending<'_>) {
+        let now = Moment::now();
         for line in &self.0 {
+            let Some(sink) = logs.access_sink(location, line.log) else { continue };
             let mut whole = Vec::with_capacity(line.text.len() + 16 * line.holes.len());
             let mut done = 0;
             for &(at, hole) in &line.holes {
                 whole.extend_from_slice(&line.text[done..at as usize]);
                 // None of these values needs an escape.
-                whole.extend_from_slice(&ending.value(hole).unwrap_or_default());
+                whole.extend_from_slice(&ending.value(hole, now).unwrap_or_default());
                 done = at as usize;
             }
             whole.extend_from_slice(&line.text[done..]);
-            line.sink.write_line(&whole);
+            sink.write_line(&whole);
         }
     }
 }

@@ -11,7 +11,7 @@ use wssgate_config::variable::Builtin;
 use wssgate_http1::Version;
 
 use super::{joined, tcpinfo, upstream};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
 use crate::exchange::request::{Origin, Request};
 use crate::exchange::response::NGINX_VERSION;
@@ -59,7 +59,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::UpstreamResponseTime
         | B::UpstreamResponseLength
         | B::UpstreamBytesReceived
-        | B::UpstreamBytesSent => Ending::of(request).value(variable),
+        | B::UpstreamBytesSent => Ending::of(request).value(variable, Moment::now()),
         B::RequestLength => text(request_length(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
