@@ -172,8 +172,7 @@ pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directiv
     name: "ssl_session_ticket_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Names a file that is not used: ticket keys are generated at start and rotated every \
-          few hours.",
+    without_effect: "ticket keys are generated at start and rotated every few hours",
     ..Directive::repeated(conf_path)
 };
 
@@ -252,8 +251,6 @@ pub struct ServerTls {
     pub session_timeout: Duration,
     /// `ssl_session_tickets`.
     pub session_tickets: bool,
-    /// `ssl_session_ticket_key` files.
-    pub ticket_keys: Vec<Located<PathBuf>>,
     /// `ssl_reject_handshake`.
     pub reject_handshake: bool,
     /// `ssl_buffer_size`, bytes: the largest record that we send.
@@ -397,7 +394,6 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         session_cache: scope.get(&SSL_SESSION_CACHE),
         session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
         session_tickets: scope.get(&SSL_SESSION_TICKETS),
-        ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
         reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
         buffer_size: scope.count(&SSL_BUFFER_SIZE),
         verify_client: scope.get(&SSL_VERIFY_CLIENT),

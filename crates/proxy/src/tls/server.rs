@@ -204,14 +204,6 @@ impl Context {
         if let Some(file) = &tls.dhparam {
             certificates::check_dhparam(file, report);
         }
-        if let Some(file) = tls.ticket_keys.first() {
-            report.push(
-                Diagnostic::information("\"ssl_session_ticket_key\" is not used").at(
-                    file.span,
-                    "ticket keys are generated at start and rotated every few hours",
-                ),
-            );
-        }
         let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
         let keys: Vec<_> = tls
             .certificates
