@@ -1,4 +1,5 @@
-//! What is read and documented is obeyed: the engine reads every field of the model and has a value for every variable.
+//! What is read and documented is obeyed: the engine reads every field of the model and has a value for every variable,
+//! and the settings ask for every directive.
 //!
 //! Read from the sources as text, without comments and tests. Field names alone say little, since a third of them stand
 //! in several types: [`READERS`] says which files read a type and what they call it; each of its fields must be read
@@ -99,6 +100,16 @@ const READERS: &[(&str, &[&str])] = &[
     ("User", &["generation.rs: names"]),
 ];
 
+/// Rows whose values nobody asks for, and why.
+const NOT_ASKED_FOR: [(&str, &str); 6] = [
+    ("ENV", "has no effect: the environment stays as it is"),
+    ("GEO", "its reader puts the map into the model"),
+    ("INCLUDE", "the included files are in the tree already"),
+    ("MAP", "its reader puts the map into the model"),
+    ("MASTER_PROCESS", "has no effect: there is always one process"),
+    ("SPLIT_CLIENTS", "its reader puts the map into the model"),
+];
+
 #[test]
 fn every_field_of_the_model_is_read_by_those_who_obey_it() {
     let (model, engine) = (model(), engine());
@@ -142,6 +153,27 @@ fn no_file_calls_two_types_of_the_model_with_the_same_field_the_same() {
             }
         }
     }
+}
+
+#[test]
+fn every_row_is_asked_for() {
+    let mut files = BTreeMap::new();
+    sources(&root().join("crates/config/src"), &mut |path, source| {
+        files.insert(path.to_owned(), without_tables(&product(source)));
+    });
+    let rows: Vec<_> =
+        files.iter().flat_map(|(home, text)| rows(text).map(move |row| (home, row))).collect();
+    assert!(rows.len() > 150, "the rows are elsewhere");
+    let ignored = rows.iter().filter(|(home, row)| {
+        let module = home.file_stem().unwrap().to_str().unwrap();
+        !files.iter().any(|(path, text)| match path == *home {
+            true => has_words(text, &format!("&{row}")),
+            false => asks_elsewhere(text, module, row),
+        })
+    });
+    let ignored: BTreeSet<_> = ignored.map(|(_, row)| *row).collect();
+    let expected = BTreeSet::from(NOT_ASKED_FOR.map(|(row, _)| row));
+    assert_eq!(ignored, expected, "ask for the values of these, or say why nobody does");
 }
 
 #[test]
@@ -336,6 +368,34 @@ fn follows_pattern(text: &str) -> bool {
     follows.iter().any(|follows| text.starts_with(follows))
 }
 
+/// The rows that a file has.
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    let statics = text.split("static ").skip(1);
+    statics.filter(|rest| rest[word(rest).len()..].starts_with(": Directive<")).map(word)
+}
+
+/// Without the tables of rows.
+fn without_tables(text: &str) -> String {
+    let mut parts = text.split("static ROWS: ");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| rest.push_str(part.split_once(';').map_or("", |(_, rest)| rest)));
+    rest
+}
+
+/// Whether a file names a row of another file, a module. An import does, since one that is not used does not pass.
+fn asks_elsewhere(text: &str, module: &str, row: &str) -> bool {
+    let mut uses = text.split("\nuse ").skip(1).filter_map(|text| text.split(';').next());
+    has_words(text, &format!("{module}::{row}"))
+        || uses.any(|text| has_words(text, module) && has_words(text, row))
+}
+
+/// Whether whole words stand in a text.
+fn has_words(text: &str, words: &str) -> bool {
+    text.match_indices(words).any(|(at, _)| {
+        !text[..at].ends_with(is_of_word) && !text[at + words.len()..].starts_with(is_of_word)
+    })
+}
+
 /// Whether a variant stands anywhere but in a match arm that gives `None`.
 fn has_value(text: &str, variant: &str) -> bool {
     let pattern = format!("::{variant}");
@@ -453,6 +513,19 @@ fn a_pattern_reads_and_a_new_value_does_not() {
     let taken = |owner| Vec::from_iter(fields_taken(text, owner));
     assert_eq!(taken("A"), ["argument", "inner", "renamed", "taken"]);
     assert_eq!(taken("E"), ["One.first", "Two.second"]);
+}
+
+#[test]
+fn a_row_is_asked_for_outside_of_the_tables() {
+    let text = "use crate::x::{FAR, f};\nstatic ROWS: &[&dyn Any] = &[\n    &NEAR,\n    &UNUSED,\n];\n\
+                static NEAR: Directive<u8> = 1;\nstatic UNUSED: Directive<()> = 2;\nstatic NO: u8 = 3;\n\
+                f(&NEAR, &FAR, &y::OTHER);\n";
+    let text = without_tables(&format!("\n{text}"));
+    assert_eq!(Vec::from_iter(rows(&text)), ["NEAR", "UNUSED"]);
+    assert!(has_words(&text, "&NEAR") && !has_words(&text, "&UNUSED"));
+    let asked = [("x", "FAR"), ("y", "FAR"), ("y", "OTHER"), ("x", "OTHER"), ("x", "NEAR")];
+    let asked = asked.map(|(module, row)| asks_elsewhere(&text, module, row));
+    assert_eq!(asked, [true, false, true, false, false]);
 }
 
 #[test]
