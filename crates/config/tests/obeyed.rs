@@ -28,7 +28,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("CertificateFiles", &["tls/certificates.rs: files"]),
     ("Condition", &["front/rewrite.rs"]),
     ("Config", &["generation.rs: config"]),
-    ("ConnectionSettings", &["front/h1.rs: connection settings"]),
+    ("ConnectionSettings", &["front/arrival.rs: connection", "front/h1.rs: settings"]),
     ("CookieFlags", &["content/proxy/response.rs: rule"]),
     ("CookieRewrite", &["content/proxy/response.rs: rule"]),
     (
@@ -101,13 +101,14 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 6] = [
+const NOT_ASKED_FOR: [(&str, &str); 7] = [
     ("ENV", "has no effect: the environment stays as it is"),
     ("GEO", "its reader puts the map into the model"),
     ("INCLUDE", "the included files are in the tree already"),
     ("MAP", "its reader puts the map into the model"),
     ("MASTER_PROCESS", "has no effect: there is always one process"),
     ("SPLIT_CLIENTS", "its reader puts the map into the model"),
+    ("SSL_SESSION_TICKET_KEY", "has no effect: keys are generated"),
 ];
 
 #[test]
