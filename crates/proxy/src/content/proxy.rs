@@ -217,9 +217,8 @@ impl Proxying<'_> {
         match trouble.cause {
             // nginx counts that against the peer. It would put servers that have just come back out
             // of use, each for the connections that its predecessor has left.
-            _ if stale => lease.unused(),
-            // As nginx has it, these two say that a peer lacks something, not that it is ill.
-            Cause::Status(403 | 404) => drop(lease),
+            _ if stale => drop(lease),
+            Cause::Status(status) if !self.is_failure(status) => drop(lease),
             _ => self.count_failure(lease),
         }
         self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
@@ -253,7 +252,7 @@ impl Proxying<'_> {
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
         self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
-        lease.unused();
+        drop(lease);
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
         (!again).then_some(SHORTAGE)
     }
@@ -410,14 +409,14 @@ impl Proxying<'_> {
             drop(sender);
             return self.switch(link, head).await;
         }
+        // How the exchange ends says nothing new of the peer, and may be long after.
+        if !self.is_failure(head.status()) {
+            link.lease.alive();
+        }
         if let Some(trouble) = self.failure_in(&head) {
             drop(sender);
             record(self.request, connection, Some(&head), link.began);
             return link.failed(trouble);
-        }
-        // A status that counts as a failure is one for the last peer that is asked, too.
-        if !allows(&settings.next_upstream, Cause::Status(head.status())) {
-            link.lease.alive();
         }
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
@@ -436,6 +435,12 @@ impl Proxying<'_> {
             self.keep(link);
         }
         Tried::Over(outcome)
+    }
+
+    /// Whether an answer with this status is no sign of life.
+    fn is_failure(&self, status: u16) -> bool {
+        // As nginx has it, the two say that a peer lacks something, not that it is ill.
+        allows(&self.settings.next_upstream, Cause::Status(status)) && !matches!(status, 403 | 404)
     }
 
     /// How much of an unbuffered body `$request_body` may need; nothing if nobody asks for it.

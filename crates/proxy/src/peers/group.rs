@@ -316,8 +316,9 @@ pub struct Selection {
     worker: usize,
 }
 
-/// A counted connection to a peer. Dropping it gives the count back, and is a success unless
-/// something else was said of the peer before.
+/// A counted connection to a peer. Dropping it gives the count back and says nothing of the peer's
+/// health: that is known from [`Lease::alive`] and [`Lease::fail`] alone. If no answer came, the
+/// next request has the chance that the peer was given to show whether it is back.
 #[derive(Debug)]
 pub struct Lease {
     peer: Arc<Peer>,
@@ -366,23 +367,16 @@ impl Lease {
         self.peer.give_back();
         !self.single && self.peer.fail(now)
     }
-
-    /// No connection was made, and the peer has nothing to do with that. If it was given a chance
-    /// to show whether it is back, the next request has it.
-    pub fn unused(mut self) {
-        self.stage = Stage::Ended;
-        self.peer.give_back_unused(self.taken);
-    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // As in nginx, what was not a failure counts as success: a client that went away, for one.
-        if self.stage == Stage::Chosen {
-            self.alive();
-        }
-        if self.stage != Stage::Ended {
-            self.peer.give_back();
+        match self.stage {
+            // Unlike in nginx that is no success: who waits for a peer that hangs goes away some
+            // time, and would bring it back into use.
+            Stage::Chosen => self.peer.give_back_unused(self.taken),
+            Stage::Alive => self.peer.give_back(),
+            Stage::Ended => {}
         }
     }
 }

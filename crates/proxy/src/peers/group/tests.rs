@@ -111,7 +111,7 @@ enum Step {
     Open(u64, char),
     /// It answers.
     Alive(char),
-    /// The exchange ends well, or as it may after [`Step::Alive`].
+    /// The exchange ends without an answer, or as it may after [`Step::Alive`].
     Drop(char),
     /// It fails.
     Fail(u64, char),
@@ -135,14 +135,17 @@ fn a_peer_is_alive_from_its_first_answer_on() {
             ][..],
         ),
         (
-            "without an answer only the end of an exchange does",
+            "the end of an exchange without an answer says nothing",
             &[
                 Open(0, 'a'),
                 Fail(0, 'a'),
                 Open(11, 'b'),
                 Used(12, false),
                 Drop('b'),
-                Used(13, true),
+                Open(13, 'c'),
+                Used(13, false),
+                Alive('c'),
+                Used(14, true),
             ],
         ),
         (
@@ -293,7 +296,7 @@ fn the_first_connections_of_many_workers_are_spread() {
 }
 
 #[test]
-fn an_unused_lease_leaves_the_chance_to_the_next_request() {
+fn a_lease_without_an_answer_leaves_the_chance_to_the_next_request() {
     let began = Instant::now();
     let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
     let group = Group::new(&model(servers.to_vec()), None, 1);
@@ -305,11 +308,11 @@ fn an_unused_lease_leaves_the_chance_to_the_next_request() {
     first(began).unwrap().fail(began);
     let rested = began + Duration::from_secs(11);
     for _ in 0..3 {
-        first(rested).expect("a chance").unused();
+        drop(first(rested).expect("a chance"));
     }
-    let probe = first(rested).expect("a chance");
+    let mut probe = first(rested).expect("a chance");
     assert!(first(rested).is_none(), "it has been given");
-    drop(probe);
+    probe.alive();
     assert!(first(rested).is_some());
 }
 
@@ -337,11 +340,10 @@ fn workers_at_once_never_exceed_max_conns() {
                     assert!(most == 0 || count <= most, "{count} of {most}");
                     leases.push(lease);
                 }
-                for (number, lease) in leases.into_iter().enumerate() {
+                for (number, mut lease) in leases.into_iter().enumerate() {
                     open[peer(&lease)].fetch_sub(1, SeqCst);
-                    match (round + number) % 7 {
-                        0 => lease.unused(),
-                        _ => drop(lease),
+                    if (round + number) % 7 > 0 {
+                        lease.alive();
                     }
                 }
             }
