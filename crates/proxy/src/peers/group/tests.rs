@@ -252,6 +252,21 @@ fn a_lease_outlives_its_peer_and_counts_again_when_it_returns() {
 }
 
 #[test]
+fn a_server_can_be_added_to_those_that_are_there() {
+    let group = Group::new(&model(vec![server("127.0.0.1:1", false)]), None, 1);
+    let mut servers = group.servers().to_vec();
+    servers.push(server("127.0.0.1:2", true));
+    group.replace(&servers);
+    let names = group.servers().iter().map(|server| server.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names, [&b"127.0.0.1:1"[..], b"127.0.0.1:2"].map(Box::from));
+    assert_eq!(group.tries(), 2);
+    servers[0].down = true;
+    group.replace(&servers);
+    assert_eq!(group.tries(), 1);
+    assert_eq!(chosen(&group), "127.0.0.1:2");
+}
+
+#[test]
 fn a_request_begins_again_when_the_peers_are_replaced() {
     let now = Instant::now();
     let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
@@ -319,6 +334,7 @@ fn a_lease_without_an_answer_leaves_the_chance_to_the_next_request() {
 /// As many workers as there are threads, all at the same group, while its peers are replaced.
 #[test]
 fn workers_at_once_never_exceed_max_conns() {
+    use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
     const WORKERS: usize = 4;
     let mut servers = [1, 2, 3].map(|port| server(&format!("127.0.0.1:{port}"), false));
