@@ -7,37 +7,33 @@
 mod accel;
 mod answer;
 mod attempt;
+mod connect;
 mod cookie;
 mod destination;
 mod plan;
 mod request;
 mod response;
+mod switch;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use wssgate_config::model::{LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
-use wssgate_relay::Protocol;
-use wssgate_ws::handshake::{SwitchError, Switched};
 
 use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
-use plan::{Asked, Plan};
+use plan::Plan;
 
 use crate::content::Outcome;
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
-use crate::exchange::{Exchange, Refusal, Reply, Responder};
-use crate::peers::{
-    Connection, Failure, Key, Lease, Options, PeerStream, Resource, Selection, connect,
-};
-use crate::tunnel::Switch;
+use crate::exchange::{Exchange, Refusal, Responder};
+use crate::peers::{Connection, Key, Lease, Resource, Selection};
 
 const CONNECTING: &str = "connecting to upstream";
 
@@ -298,84 +294,6 @@ impl Proxying<'_> {
         self.converse(link, body).await
     }
 
-    fn key(&self, lease: &Lease) -> Key {
-        // What a location's settings have made of a connection is only for that location.
-        let own = self.destination.tls || self.settings.bind.is_some();
-        let location = self.request.route.location.0 as u64;
-        Key {
-            group: self.destination.group.name.clone(),
-            address: lease.peer().address.clone(),
-            tag: own.then_some([self.request.generation.number, location]),
-        }
-    }
-
-    async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
-        let options = Options {
-            timeout: self.settings.connect_timeout,
-            bind: self.bind_address(),
-            keepalive: self.settings.socket_keepalive,
-        };
-        let began = Instant::now();
-        let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
-        let stream = tokio::select! {
-            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
-            () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
-        };
-        if !self.destination.tls {
-            return Ok(Connection::new(PeerStream::Plain(stream)));
-        }
-        // One limit for both, as in nginx, whose timer of the connection goes on through the
-        // handshake.
-        let left = options.timeout.saturating_sub(began.elapsed());
-        tokio::select! {
-            secured = self.shake_hands(stream, left) => secured.map(Connection::new),
-            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
-        }
-    }
-
-    async fn shake_hands(
-        &self,
-        stream: crate::listen::Stream,
-        limit: Duration,
-    ) -> Result<PeerStream, Ended> {
-        const SHAKING: &str = "SSL handshaking to upstream";
-        let generation = &self.request.generation;
-        let client =
-            generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
-        let Some(client) = client else {
-            let message = format!("no TLS settings for this location while {SHAKING}");
-            return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
-        };
-        let name = match &self.settings.tls.name {
-            Some(template) => self.request.text(template),
-            None => self.destination.host.clone(),
-        };
-        match tokio::time::timeout(limit, client.connect(stream, &name)).await {
-            Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
-            Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                let message = format!("{error} while {SHAKING}");
-                Err(Ended::Upstream(Trouble { cause: Cause::Error, message }))
-            }
-        }
-    }
-
-    /// `proxy_bind`; a value that is no address binds nothing.
-    fn bind_address(&self) -> Option<SocketAddr> {
-        let text = self.request.text(self.settings.bind.as_ref()?);
-        if text.is_empty() {
-            return None;
-        }
-        let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
-            text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 0)))
-        });
-        if parsed.is_none() {
-            let text = text.escape_ascii();
-            self.request.log(LogLevel::Error, format_args!("invalid local address \"{text}\""));
-        }
-        parsed
-    }
-
     fn watches_client(&self) -> bool {
         !self.settings.ignore_client_abort
     }
@@ -544,37 +462,6 @@ impl Proxying<'_> {
         Some(accelerated(self.request, target))
     }
 
-    /// A switch of protocols: only if it is the answer to what was asked for.
-    async fn switch(&mut self, link: Link, mut head: ResponseHead) -> Tried {
-        // A tunnel lives long; it must not keep the buffer that its head was read into.
-        head.detach();
-        record(self.request, &link.connection, Some(&head), link.began);
-        self.request.upstream.head = Some(head.clone());
-        match checked(self.plan.offer.as_ref(), head.fields()) {
-            Ok(protocol) => {
-                let reply = response::reply(self.request, &head, Framing::None);
-                let Link { connection, mut lease, began, .. } = link;
-                lease.alive();
-                let switch = Switch { reply, connection, lease, protocol, began };
-                Tried::Over(Outcome::Upgrade(Box::new(switch)))
-            }
-            // nginx sends no body here either: it waits for one until somebody gives up.
-            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
-                self.request.log(LogLevel::Error, invalid_switch(&error));
-                self.count_failure(link.lease);
-                self.request.fate.keepalive = false;
-                let reply = Reply { length: Some(0), ..Reply::new(502) };
-                self.response.head(self.request, reply);
-                let sent = self.response.finish(self.request, None).await;
-                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
-            }
-            Err(error) => {
-                let message = invalid_switch(&error);
-                link.failed(Trouble { cause: Cause::InvalidHeader, message })
-            }
-        }
-    }
-
     /// The client has gone, or its body broke off.
     fn broken_off(&mut self, ended: Ended) -> Outcome {
         match ended {
@@ -588,13 +475,6 @@ impl Proxying<'_> {
             }
         }
     }
-}
-
-fn invalid_switch(error: &SwitchError) -> String {
-    format!(
-        "upstream sent an invalid 101 response: {error} while reading response header from \
-         upstream"
-    )
 }
 
 /// Ends the answer to the client as the body ended.
@@ -655,18 +535,6 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
             request.log(LogLevel::Error, format_args!("unsafe URI \"{target}\" was detected"));
             Outcome::Status(404)
         }
-    }
-}
-
-/// What is spoken after a 101 with these fields.
-fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
-    let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
-    match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
-        Ok(Switched::Other) => Ok(Protocol::Other),
-        // A client without a key wants no proof; it is no WebSocket client, whatever it says.
-        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
-        Err(error) => Err(error),
     }
 }
 
