@@ -130,11 +130,11 @@ struct Proxying<'a> {
 /// What became of one try.
 enum Tried {
     Over(Outcome),
-    Failed(Failed),
+    Failed(FailedAttempt),
 }
 
 /// A connection in use for one try.
-struct Link {
+struct PeerLink {
     connection: Connection,
     lease: Lease,
     key: Key,
@@ -142,14 +142,14 @@ struct Link {
     began: Instant,
 }
 
-impl Link {
+impl PeerLink {
     fn failed(self, trouble: Trouble) -> Tried {
-        Tried::Failed(Failed { trouble, lease: self.lease, reused: self.reused, sent: true })
+        Tried::Failed(FailedAttempt { trouble, lease: self.lease, reused: self.reused, sent: true })
     }
 }
 
 /// A try that failed.
-struct Failed {
+struct FailedAttempt {
     trouble: Trouble,
     lease: Lease,
     /// The connection had served before: that it broke says nothing about the peer.
@@ -194,8 +194,8 @@ impl Proxying<'_> {
     }
 
     /// Counts a failure; `None`: the next peer is tried, else the status of the answer.
-    fn give_up(&mut self, failed: Failed) -> Option<u16> {
-        let Failed { trouble, lease, reused, sent } = failed;
+    fn give_up(&mut self, failed: FailedAttempt) -> Option<u16> {
+        let FailedAttempt { trouble, lease, reused, sent } = failed;
         if let Cause::Shortage(resource) = trouble.cause {
             return self.do_without(resource, &trouble, lease);
         }
@@ -285,12 +285,12 @@ impl Proxying<'_> {
             Ok(connection) => connection,
             Err(Ended::Upstream(trouble)) => {
                 self.state().response_time = Some(began.elapsed());
-                return Tried::Failed(Failed { trouble, lease, reused, sent: false });
+                return Tried::Failed(FailedAttempt { trouble, lease, reused, sent: false });
             }
             Err(ended) => return Tried::Over(self.broken_off(ended)),
         };
         self.state().connect_time = Some(began.elapsed());
-        let link = Link { connection, lease, key, reused, began };
+        let link = PeerLink { connection, lease, key, reused, began };
         self.converse(link, body).await
     }
 
@@ -299,7 +299,7 @@ impl Proxying<'_> {
     }
 
     /// Sends the request and handles the answer.
-    async fn converse(&mut self, mut link: Link, body: &mut RequestBody) -> Tried {
+    async fn converse(&mut self, mut link: PeerLink, body: &mut RequestBody) -> Tried {
         let (settings, watch) = (self.settings, self.watches_client());
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
@@ -379,7 +379,7 @@ impl Proxying<'_> {
     /// Carries the answer to the client; also says whether it was whole.
     async fn answer(
         &mut self,
-        link: &Link,
+        link: &PeerLink,
         sender: &mut Sender<'_>,
         head: &ResponseHead,
         framing: Framing,
@@ -407,7 +407,7 @@ impl Proxying<'_> {
 
     /// Ends an answer of which only the head is wanted. Nothing is waited for: if the body came along
     /// with its head, the connection can be used again.
-    async fn without_body(&mut self, link: &Link, framing: Framing) -> (Outcome, bool) {
+    async fn without_body(&mut self, link: &PeerLink, framing: Framing) -> (Outcome, bool) {
         let mut decoder = BodyDecoder::from(framing);
         let whole = link.connection.with_input(|input| {
             loop {
@@ -423,7 +423,7 @@ impl Proxying<'_> {
     }
 
     /// Keeps a connection whose answer has been read whole.
-    fn keep(&self, link: Link) {
+    fn keep(&self, link: PeerLink) {
         if link.connection.with_input(|input| !input.is_empty()) {
             // The pool does not take it either: what came would be taken for the next answer.
             let message = "upstream sent more data than specified in \"Content-Length\" header \

@@ -7,7 +7,7 @@ use wssgate_config::model::LogLevel;
 
 use super::attempt::{Cause, Ended, Trouble};
 use super::{CONNECTING, Proxying};
-use crate::peers::{Connection, Failure, Key, Lease, Options, PeerStream, connect};
+use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, connect};
 
 impl Proxying<'_> {
     pub(super) fn key(&self, lease: &Lease) -> Key {
@@ -22,7 +22,7 @@ impl Proxying<'_> {
     }
 
     pub(super) async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
-        let options = Options {
+        let options = ConnectOptions {
             timeout: self.settings.connect_timeout,
             bind: self.bind_address(),
             keepalive: self.settings.socket_keepalive,

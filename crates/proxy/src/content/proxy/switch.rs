@@ -7,14 +7,14 @@ use wssgate_ws::handshake::{SwitchError, Switched};
 
 use super::attempt::{Cause, Trouble};
 use super::plan::Asked;
-use super::{Link, Proxying, Tried, record, response};
+use super::{PeerLink, Proxying, Tried, record, response};
 use crate::content::Outcome;
 use crate::exchange::Reply;
 use crate::tunnel::Switch;
 
 impl Proxying<'_> {
     /// A switch of protocols: only if it is the answer to what was asked for.
-    pub(super) async fn switch(&mut self, link: Link, mut head: ResponseHead) -> Tried {
+    pub(super) async fn switch(&mut self, link: PeerLink, mut head: ResponseHead) -> Tried {
         // A tunnel lives long; it must not keep the buffer that its head was read into.
         head.detach();
         record(self.request, &link.connection, Some(&head), link.began);
@@ -22,7 +22,7 @@ impl Proxying<'_> {
         match checked(self.plan.offer.as_ref(), head.fields()) {
             Ok(protocol) => {
                 let reply = response::reply(self.request, &head, Framing::None);
-                let Link { connection, mut lease, began, .. } = link;
+                let PeerLink { connection, mut lease, began, .. } = link;
                 lease.alive();
                 let switch = Switch { reply, connection, lease, protocol, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
