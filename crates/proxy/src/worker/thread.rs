@@ -22,7 +22,7 @@ use crate::listen::Listener;
 use crate::log::Notifier;
 use crate::metrics::Metrics;
 use crate::peers::{IdlePool, Shortages};
-use crate::site::{Orders, Phase, Site};
+use crate::site::{Phase, Site};
 use crate::tunnel::table::Tunnels;
 
 /// How long the connections of a fast stop have to write their access lines.
@@ -33,7 +33,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub(crate) struct Seed {
     pub(crate) metrics: Metrics,
     pub(crate) current: Arc<ArcSwap<Generation>>,
-    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) wanted_phase: watch::Receiver<Phase>,
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
     /// Whether relays use io_uring: it is wanted, and the kernel lets us.
     pub(crate) io_uring: Arc<AtomicBool>,
@@ -120,14 +120,14 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
         metrics: Arc::clone(seed.metrics.worker(id)),
         all_metrics: seed.metrics,
         current: seed.current,
-        orders: seed.orders,
+        wanted_phase: seed.wanted_phase,
         idle_upstreams: IdlePool::new(),
         shortages: Shortages::default(),
         live: Rc::default(),
     });
     let mut front = Front {
         accepting: HashMap::new(),
-        orders: site.orders.clone(),
+        wanted_phase: site.wanted_phase.clone(),
         listeners: seed.listeners,
         tunnels: Rc::new(Tunnels::new(relay.handle())),
         site,
@@ -146,7 +146,7 @@ struct Front {
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
     accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
-    orders: watch::Receiver<Orders>,
+    wanted_phase: watch::Receiver<Phase>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
 }
 
@@ -155,7 +155,7 @@ impl Front {
         let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.tunnels)));
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
-        while self.orders.borrow_and_update().phase == Phase::Serving {
+        while *self.wanted_phase.borrow_and_update() == Phase::Serving {
             tokio::select! {
                 () = self.next_order() => {}
                 // Without its relay a worker is of no use; the main thread starts another one.
@@ -183,7 +183,7 @@ impl Front {
                 Ok(()) => self.listen(),
                 Err(_) => self.site.reached(Phase::Draining).await,
             },
-            _ = self.orders.changed() => {}
+            _ = self.wanted_phase.changed() => {}
         }
     }
 
