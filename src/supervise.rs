@@ -1,4 +1,4 @@
-//! The main thread while the server runs: it obeys signals and tends what is due.
+//! The main thread while the server runs: it obeys signals and does what is due.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;

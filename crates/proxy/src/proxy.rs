@@ -19,7 +19,7 @@ use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
 use crate::site::Phase;
-use crate::worker::{Seed, WorkerThread};
+use crate::worker::{WorkerContext, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ impl Prepared {
         let mut listeners = Listeners::default();
         listeners.replace(self.listeners);
         let io_uring = uses_io_uring(&self.generation, false);
-        let seed = Seed {
+        let context = WorkerContext {
             metrics: Metrics::new(self.workers),
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
             wanted_phase,
@@ -61,12 +61,12 @@ impl Prepared {
             io_uring: Arc::new(AtomicBool::new(io_uring)),
             notifier: self.environment.files.notifier().clone(),
         };
-        let start = |id| WorkerThread::start(id, seed.clone());
+        let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
-        let (current, environment) = (Arc::clone(&seed.current), self.environment);
+        let (current, environment) = (Arc::clone(&context.current), self.environment);
         Ok(Proxy {
             current,
-            seed,
+            context,
             environment,
             listeners,
             offered,
@@ -82,7 +82,7 @@ impl Prepared {
 #[derive(Debug)]
 pub struct Proxy {
     current: Arc<ArcSwap<Generation>>,
-    seed: Seed,
+    context: WorkerContext,
     environment: Environment,
     listeners: Listeners,
     offered: watch::Sender<Vec<Arc<Listener>>>,
@@ -157,7 +157,7 @@ impl Proxy {
 
     /// What the workers count.
     pub fn metrics(&self) -> &Metrics {
-        &self.seed.metrics
+        &self.context.metrics
     }
 
     /// The addresses that are listened on, with the ports that the kernel chose for port 0.
@@ -193,9 +193,9 @@ impl Proxy {
     /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
     /// that could not, or no longer, try again.
     fn choose_io_uring(&self) {
-        let already = self.seed.io_uring.load(Ordering::Relaxed);
+        let already = self.context.io_uring.load(Ordering::Relaxed);
         let on = uses_io_uring(&self.current.load(), already);
-        self.seed.io_uring.store(on, Ordering::Relaxed);
+        self.context.io_uring.store(on, Ordering::Relaxed);
         for worker in &self.workers {
             // One that has ended uses nothing.
             let _ = worker.relay.use_io_uring(on);
@@ -290,7 +290,7 @@ impl Proxy {
                 continue;
             }
             self.log(LogLevel::Alert, format_args!("worker {id} panicked and is replaced"));
-            match WorkerThread::start(id, self.seed.clone()) {
+            match WorkerThread::start(id, self.context.clone()) {
                 Ok(worker) => drop(std::mem::replace(&mut self.workers[id], worker)),
                 Err(error) => {
                     let text = format!("starting worker {id} failed ({})", errno_text(&error));

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use crate::generation::Generation;
-use crate::metrics::{Counters, Gauge, Metrics};
+use crate::metrics::{Gauge, Metrics, WorkerCounters};
 use crate::peers::{IdlePool, Shortages};
 
 /// How far the end of a worker has come.
@@ -32,7 +32,7 @@ pub struct Site {
     /// Which worker; counted from 0.
     pub id: usize,
     /// What this worker counts.
-    pub metrics: Arc<Counters>,
+    pub metrics: Arc<WorkerCounters>,
     /// What all workers count, for `stub_status`.
     pub all_metrics: Metrics,
     /// The newest generation.
@@ -75,11 +75,11 @@ impl Site {
 #[derive(Debug)]
 pub(crate) struct Open {
     _entered: Entered,
-    counters: Arc<Counters>,
+    counters: Arc<WorkerCounters>,
 }
 
 impl Open {
-    fn new(entered: Entered, counters: &Arc<Counters>) -> Self {
+    fn new(entered: Entered, counters: &Arc<WorkerCounters>) -> Self {
         let open = Self { _entered: entered, counters: Arc::clone(counters) };
         open.gauges().for_each(Gauge::increment);
         open

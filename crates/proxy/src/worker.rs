@@ -10,4 +10,4 @@ mod accept;
 pub mod fuzz;
 mod thread;
 
-pub(crate) use thread::{Seed, WorkerThread};
+pub(crate) use thread::{WorkerContext, WorkerThread};

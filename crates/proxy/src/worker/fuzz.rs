@@ -20,7 +20,7 @@ use crate::site::{Phase, Site};
 use crate::tunnel::table::Tunnels;
 
 /// What is left of a worker without its threads and listeners: its relay and its phase.
-pub struct Lone {
+pub struct LoneWorker {
     current: Arc<ArcSwap<Generation>>,
     metrics: Metrics,
     wanted_phase: watch::Sender<Phase>,
@@ -29,7 +29,7 @@ pub struct Lone {
     tunnels: Rc<Tunnels>,
 }
 
-impl Lone {
+impl LoneWorker {
     /// A worker of this generation.
     pub fn new(generation: Generation) -> io::Result<Self> {
         let (told, ends) = mpsc::unbounded_channel();

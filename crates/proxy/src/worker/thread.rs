@@ -28,9 +28,9 @@ use crate::tunnel::table::Tunnels;
 /// How long the connections of a fast stop have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What a worker thread is made of.
+/// What every worker is started with.
 #[derive(Clone, Debug)]
-pub(crate) struct Seed {
+pub(crate) struct WorkerContext {
     pub(crate) metrics: Metrics,
     pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) wanted_phase: watch::Receiver<Phase>,
@@ -65,13 +65,13 @@ impl Drop for Finish {
 
 impl WorkerThread {
     /// Starts a worker and waits until it accepts.
-    pub(crate) fn start(id: usize, seed: Seed) -> io::Result<Self> {
+    pub(crate) fn start(id: usize, context: WorkerContext) -> io::Result<Self> {
         let (ready, started) = std_mpsc::channel();
         let finished = Arc::<AtomicBool>::default();
-        let finish = Finish { finished: Arc::clone(&finished), notifier: seed.notifier.clone() };
+        let finish = Finish { finished: Arc::clone(&finished), notifier: context.notifier.clone() };
         let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
             let _finish = finish;
-            if let Err(error) = run(id, seed, &ready) {
+            if let Err(error) = run(id, context, &ready) {
                 let _ = ready.send(Err(error));
             }
         })?;
@@ -100,16 +100,20 @@ impl WorkerThread {
     }
 }
 
-fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>) -> io::Result<()> {
+fn run(
+    id: usize,
+    context: WorkerContext,
+    ready: &std_mpsc::Sender<io::Result<RelayHandle>>,
+) -> io::Result<()> {
     privileges::drop_capabilities()?;
     let (told, ends) = mpsc::unbounded_channel();
     // Bounded by the tunnels there are: each ends once.
-    let io_uring = seed.io_uring.load(Ordering::Relaxed);
+    let io_uring = context.io_uring.load(Ordering::Relaxed);
     let settings = relay::Settings { io_uring, ..relay::Settings::default() };
     let on_end = move |ticket, end| {
         let _ = told.send((ticket, end));
     };
-    let current = Arc::clone(&seed.current);
+    let current = Arc::clone(&context.current);
     let on_refusal = move |error: &io::Error| {
         current.load().on_no_io_uring(&format!("relay {id} does not use io_uring"), error);
     };
@@ -117,10 +121,10 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let site = Rc::new(Site {
         id,
-        metrics: Arc::clone(seed.metrics.worker(id)),
-        all_metrics: seed.metrics,
-        current: seed.current,
-        wanted_phase: seed.wanted_phase,
+        metrics: Arc::clone(context.metrics.worker(id)),
+        all_metrics: context.metrics,
+        current: context.current,
+        wanted_phase: context.wanted_phase,
         idle_upstreams: IdlePool::new(),
         shortages: Shortages::default(),
         live: Rc::default(),
@@ -128,7 +132,7 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     let mut front = Front {
         accepting: HashMap::new(),
         wanted_phase: site.wanted_phase.clone(),
-        listeners: seed.listeners,
+        listeners: context.listeners,
         tunnels: Rc::new(Tunnels::new(relay.handle())),
         site,
     };
