@@ -8,7 +8,7 @@ use wssgate_config::Config;
 use wssgate_config::model::{self, LogLevel, LogTarget};
 use wssgate_proxy::generation::Environment;
 use wssgate_proxy::log::{self, ErrorLog};
-use wssgate_syntax::{Level, Report, SourceMap};
+use wssgate_syntax::{Report, Severity, SourceMap};
 
 use crate::Failed;
 use crate::load::Loaded;
@@ -82,7 +82,7 @@ impl Console {
         }
         let terminal = io::stderr().is_terminal();
         if terminal || self.notices || report.has_errors() {
-            let drawn = report.iter().filter(|diagnostic| diagnostic.level != Level::Note);
+            let drawn = report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note);
             drawn.for_each(|one| eprintln!("\n{}", one.render(sources, terminal).trim_end()));
         }
     }
