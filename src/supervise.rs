@@ -124,9 +124,8 @@ impl Server<'_> {
     }
 
     fn tell(&self, report: &Report, sources: &SourceMap) {
-        for line in report.lines(sources) {
-            let (level, message) = console::split(&line);
-            self.proxy.log(level, message);
+        for (severity, message) in report.texts(sources) {
+            self.proxy.log(console::level_of(severity), message);
         }
     }
 

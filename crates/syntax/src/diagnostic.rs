@@ -118,13 +118,18 @@ impl Diagnostic {
         self.labels.first().map(|&(span, _)| span)
     }
 
+    /// nginx's text for it: `MESSAGE in FILE:LINE`.
+    fn text(&self, sources: &SourceMap) -> String {
+        let message = printable(self.message.as_bytes());
+        match self.primary() {
+            Some(span) => format!("{message} in {}", sources.location(span)),
+            None => message,
+        }
+    }
+
     /// nginx's one line for it: `[emerg] MESSAGE in FILE:LINE`.
     pub fn line(&self, sources: &SourceMap) -> String {
-        let (word, message) = (self.severity.nginx_word(), printable(self.message.as_bytes()));
-        match self.primary() {
-            Some(span) => format!("[{word}] {message} in {}", sources.location(span)),
-            None => format!("[{word}] {message}"),
-        }
+        line(self.severity, &self.text(sources))
     }
 
     /// The problem drawn for people, with the lines it concerns; colours are ANSI escapes.
@@ -195,11 +200,18 @@ impl Report {
             + self.omitted_errors
     }
 
+    /// nginx's text for every problem, for a log that adds the severity itself:
+    /// `MESSAGE in FILE:LINE`.
+    pub fn texts(&self, sources: &SourceMap) -> Vec<(Severity, String)> {
+        let omitted = (self.omitted > 0)
+            .then(|| (Severity::Error, format!("{} more problems are not shown", self.omitted)));
+        let text = |diagnostic: &Diagnostic| (diagnostic.severity, diagnostic.text(sources));
+        self.iter().map(text).chain(omitted).collect()
+    }
+
     /// nginx's line for every problem, without its program's name: `[emerg] MESSAGE in FILE:LINE`.
     pub fn lines(&self, sources: &SourceMap) -> Vec<String> {
-        let omitted = (self.omitted > 0)
-            .then(|| format!("[emerg] {} more problems are not shown", self.omitted));
-        self.iter().map(|diagnostic| diagnostic.line(sources)).chain(omitted).collect()
+        self.texts(sources).iter().map(|(severity, text)| line(*severity, text)).collect()
     }
 
     /// Every problem drawn for people, separated by empty lines; colours are ANSI escapes.
@@ -215,6 +227,10 @@ impl Report {
         }
         out
     }
+}
+
+fn line(severity: Severity, text: &str) -> String {
+    format!("[{}] {text}", severity.nginx_word())
 }
 
 impl Extend<Diagnostic> for Report {
