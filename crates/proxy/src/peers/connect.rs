@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
+use wssgate_sys::errno::EINPROGRESS;
 use wssgate_sys::socket::set_bind_address_no_port;
 
 use super::shortage::{Call, Resource};
@@ -28,9 +29,6 @@ use crate::tls::keys::RecordBoundary;
 
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
-
-/// A connection is being made: what a socket that does not wait says when it begins to connect.
-const EINPROGRESS: i32 = 115;
 
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +122,7 @@ async fn connect_tcp(address: SocketAddr, options: ConnectOptions) -> Result<Tcp
         // always are.
         socket.set_tcp_quickack(false)?;
         if let Err(error) = socket.connect(&address.into())
+            // What a socket that does not wait says when it begins to connect.
             && error.raw_os_error() != Some(EINPROGRESS)
         {
             return Err(error);
