@@ -8,7 +8,7 @@ use wssgate_config::Config;
 use wssgate_config::model::{self, LogLevel, LogTarget};
 use wssgate_proxy::generation::Environment;
 use wssgate_proxy::log::{self, ErrorLog};
-use wssgate_syntax::{Level, Report, SourceMap};
+use wssgate_syntax::{Report, Severity, SourceMap};
 
 use crate::Failed;
 use crate::load::Loaded;
@@ -72,8 +72,8 @@ impl Console {
     ///
     /// nginx keeps notices from the terminal; a test tells them, for they say what has no effect.
     pub(crate) fn report(&self, report: &Report, sources: &SourceMap) {
-        for line in report.lines(sources) {
-            let (level, message) = split(&line);
+        for (severity, message) in report.texts(sources) {
+            let level = level_of(severity);
             if level <= LogLevel::Warn || self.notices {
                 self.write(level, message);
             } else {
@@ -82,7 +82,7 @@ impl Console {
         }
         let terminal = io::stderr().is_terminal();
         if terminal || self.notices || report.has_errors() {
-            let drawn = report.iter().filter(|diagnostic| diagnostic.level != Level::Note);
+            let drawn = report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note);
             drawn.for_each(|one| eprintln!("\n{}", one.render(sources, terminal).trim_end()));
         }
     }
@@ -96,16 +96,13 @@ impl Console {
     }
 }
 
-/// Parts a line `[LEVEL] MESSAGE` of a report.
-pub(crate) fn split(line: &str) -> (LogLevel, &str) {
-    let levels = [
-        ("[emerg] ", LogLevel::Emerg),
-        ("[warn] ", LogLevel::Warn),
-        ("[notice] ", LogLevel::Notice),
-    ];
-    let part = |&(prefix, level): &(&str, LogLevel)| Some((level, line.strip_prefix(prefix)?));
-    // A report has no other levels.
-    levels.iter().find_map(part).unwrap_or((LogLevel::Emerg, line))
+/// The level that a problem of a configuration is logged at.
+pub(crate) fn level_of(severity: Severity) -> LogLevel {
+    match severity {
+        Severity::Error => LogLevel::Emerg,
+        Severity::Warning => LogLevel::Warn,
+        Severity::Note => LogLevel::Notice,
+    }
 }
 
 #[cfg(test)]
@@ -113,9 +110,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_a_report_says_its_level() {
-        assert_eq!(split("[emerg] bad in a:1"), (LogLevel::Emerg, "bad in a:1"));
-        assert_eq!(split("[warn] odd"), (LogLevel::Warn, "odd"));
-        assert_eq!(split("[notice] note"), (LogLevel::Notice, "note"));
+    fn the_log_has_the_word_of_the_terminal() {
+        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+            assert_eq!(log::level_name(level_of(severity)), severity.nginx_word());
+        }
     }
 }

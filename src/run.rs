@@ -1,9 +1,10 @@
 //! From an accepted configuration to a running server.
 
-use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{io, panic};
 
+use thiserror::Error;
 use wssgate_config::model::{Core, LogLevel};
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
@@ -57,8 +58,8 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         process::close_stderr().map_err(|error| tell(&console, &failed("dup2()", &error)))?;
     }
     drop(console);
-    let proxy = start(prepared).map_err(|message| {
-        log.write(LogLevel::Emerg, None, &message);
+    let proxy = start(prepared).map_err(|error| {
+        log.write(LogLevel::Emerg, None, &error);
         Failed
     })?;
     let version = env!("CARGO_PKG_VERSION");
@@ -69,30 +70,41 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     supervise::supervise(Server { proxy, signals, epoll, pid_file, options })
 }
 
+/// Why a server whose sockets are bound does not start after all.
+#[derive(Debug, Error)]
+enum StartError {
+    #[error("{}", failed(&format!("becoming user \"{name}\""), source))]
+    User { name: String, source: io::Error },
+    #[error("{}", failed(&format!("chdir(\"{}\")", path.display()), source))]
+    WorkingDirectory { path: PathBuf, source: io::Error },
+    #[error("{}", failed("starting the workers", .0))]
+    Workers(#[source] io::Error),
+}
+
 /// Becomes the user that the configuration names and starts the workers.
-fn start(prepared: Prepared) -> Result<Proxy, String> {
+fn start(prepared: Prepared) -> Result<Proxy, StartError> {
     if let Some(owner) = &prepared.generation().owner {
         privileges::become_user(owner)
-            .map_err(|error| failed(&format!("becoming user \"{}\"", owner.name), &error))?;
+            .map_err(|source| StartError::User { name: owner.name.clone(), source })?;
     }
     // After root was given up, as in nginx: whom the workers run as must be able to go there.
     if let Some(directory) = &prepared.generation().config.core.working_directory {
         std::env::set_current_dir(directory)
-            .map_err(|error| failed(&format!("chdir(\"{}\")", directory.display()), &error))?;
+            .map_err(|source| StartError::WorkingDirectory { path: directory.clone(), source })?;
     }
-    prepared.start().map_err(|error| failed("starting the workers", &error))
+    prepared.start().map_err(StartError::Workers)
 }
 
 fn daemonise(console: &Console) -> Result<Daemonised, Failed> {
     process::daemonise().map_err(|error| tell(console, &failed("fork()", &error)))
 }
 
-fn failed(what: &str, error: &std::io::Error) -> String {
+fn failed(what: &str, error: &io::Error) -> String {
     format!("{what} failed ({})", errno_text(error))
 }
 
 /// nginx's words for a file that does not open.
-pub(crate) fn unopened(path: &Path, error: &std::io::Error) -> String {
+pub(crate) fn unopened(path: &Path, error: &io::Error) -> String {
     failed(&format!("open() \"{}\"", path.display()), error)
 }
 

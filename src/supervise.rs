@@ -1,4 +1,4 @@
-//! The main thread while the server runs: it obeys signals and tends what is due.
+//! The main thread while the server runs: it obeys signals and does what is due.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -124,9 +124,8 @@ impl Server<'_> {
     }
 
     fn tell(&self, report: &Report, sources: &SourceMap) {
-        for line in report.lines(sources) {
-            let (level, message) = console::split(&line);
-            self.proxy.log(level, message);
+        for (severity, message) in report.texts(sources) {
+            self.proxy.log(console::level_of(severity), message);
         }
     }
 

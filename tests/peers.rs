@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
-use wssgate_testkit::{Conn, Handshake, Instance, Listener, Upstream, free_addr, text, wait_until};
+use wssgate_testkit::{
+    Conn, GUARD, Handshake, Instance, Listener, Upstream, free_addr, text, wait_until,
+};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -48,6 +52,61 @@ fn servers_that_are_back_are_used_from_their_first_101_on() {
     for upstream in upstreams {
         upstream.finish();
     }
+}
+
+/// That somebody would not wait any longer for a peer that hangs is no sign that it is back.
+#[test]
+fn a_client_that_leaves_does_not_bring_a_hanging_peer_back() {
+    let (told, asked) = mpsc::channel();
+    let told_by_a = told.clone();
+    let failed = AtomicBool::new(false);
+    let a = Upstream::serve(move |conn| {
+        conn.recv_request();
+        told_by_a.send("a").unwrap();
+        // The first request is broken off, all others hang.
+        if failed.swap(true, Ordering::Relaxed) {
+            conn.recv_to_end();
+        }
+    });
+    let b = Upstream::http(move |_| {
+        told.send("b").unwrap();
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb"
+    });
+    let mut server = Instance::setup(EXE)
+        .http(
+            "upstream app { server %%A%% fail_timeout=%%TIMEOUT%%; server %%B%%; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+        )
+        .var("A", a.addr())
+        .var("B", b.addr())
+        .var("TIMEOUT", "1s")
+        .start();
+    let address = server.listen(0);
+    let ask = || {
+        let mut client = Conn::connect(address);
+        client.send_raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        (client, asked.recv_timeout(GUARD).unwrap())
+    };
+    let (mut client, first) = ask();
+    assert_eq!((first, asked.recv_timeout(GUARD).unwrap()), ("a", "b"));
+    assert_eq!(client.recv_response().text(), "b");
+    server.wait_for_log("temporarily disabled");
+    let mut probe = None;
+    wait_until("fail_timeout", || {
+        let (client, peer) = ask();
+        probe = (peer == "a").then_some(client);
+        probe.is_some()
+    });
+    drop(probe);
+    server.wait_for_log("client prematurely closed connection");
+    // So that it depends on nothing but its failures.
+    server.set_var("TIMEOUT", "1h");
+    server.rewrite();
+    server.signal("HUP");
+    server.wait_for_log("reconfigured");
+    let peers: Vec<_> = (0..4).map(|_| ask().1).collect();
+    assert_eq!(peers, ["b"; 4]);
+    a.finish();
 }
 
 /// An idle connection that its peer gives up just as the next request comes says nothing about the

@@ -26,8 +26,8 @@ use wssgate_http1::{
     BodyDecoder, BodyError, Decoded, Framing, Limits, Method, RequestParser, ResponseParser,
     Version,
 };
-use wssgate_proxy::generation::{Generation, Environment};
-use wssgate_proxy::worker::fuzz::Lone;
+use wssgate_proxy::generation::{Environment, Generation};
+use wssgate_proxy::worker::fuzz::LoneWorker;
 
 /// `%%` is a directory that lives as long as the process.
 const CONFIG: &str = r#"
@@ -91,7 +91,7 @@ const SETTLE: Duration = Duration::from_millis(1);
 struct Site {
     dir: TempDir,
     app: net::UnixListener,
-    lone: Lone,
+    worker: LoneWorker,
 }
 
 thread_local! {
@@ -117,8 +117,8 @@ impl Site {
         }
         let app = net::UnixListener::bind(dir.path().join("app.sock")).expect("a socket");
         app.set_nonblocking(true).expect("a socket");
-        let lone = Lone::new(generation(dir.path())).expect("a relay");
-        Self { dir, app, lone }
+        let worker = LoneWorker::new(generation(dir.path())).expect("a relay");
+        Self { dir, app, worker }
     }
 }
 
@@ -183,7 +183,7 @@ async fn hold(site: &mut Site, parts: &[&[u8]]) -> Vec<u8> {
         app.refuse.set(true);
         app.close();
     };
-    tokio::join!(site.lone.serve(near), speaking);
+    tokio::join!(site.worker.serve(near), speaking);
     accepting.abort();
     drop(client);
     reading.await.expect("reads to the end")

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use wssgate_config::load;
 use wssgate_config::load::LoadOptions;
-use wssgate_syntax::{Level, Report};
+use wssgate_syntax::{Report, Severity};
 
 fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match name {
@@ -26,9 +26,9 @@ fn report(text: &str) -> Report {
 /// Errors and warnings, the latter with `warn: ` before them; notes are left out.
 fn messages(text: &str) -> Vec<String> {
     let report = report(text);
-    let said = report.iter().filter(|diagnostic| diagnostic.level != Level::Note);
-    said.map(|diagnostic| match diagnostic.level {
-        Level::Warning => format!("warn: {}", diagnostic.message),
+    let said = report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note);
+    said.map(|diagnostic| match diagnostic.severity {
+        Severity::Warning => format!("warn: {}", diagnostic.message),
         _ => diagnostic.message.clone(),
     })
     .collect()

@@ -57,9 +57,6 @@ pub enum BodyError {
     /// A field line that is none, or more of them than [`MAX_TRAILERS`].
     #[error("invalid trailers")]
     Trailers,
-    /// The connection ended inside the body.
-    #[error("incomplete body")]
-    Truncated,
 }
 
 impl From<Framing> for BodyDecoder {
@@ -94,17 +91,6 @@ impl BodyDecoder {
     /// Whether nothing more belongs to the body.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::None | Self::Length(0))
-    }
-
-    /// The connection has ended: was that the end of the body?
-    pub fn on_eof(&self) -> Result<(), BodyError> {
-        match self {
-            Self::UntilClose => Ok(()),
-            // Anything less is an incomplete message (RFC 9112 §8), which must not pass for a whole
-            // one.
-            _ if self.is_done() => Ok(()),
-            _ => Err(BodyError::Truncated),
-        }
     }
 }
 

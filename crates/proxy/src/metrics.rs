@@ -50,7 +50,7 @@ impl Gauge {
 
 /// What one worker counts.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct WorkerCounters {
     /// Client connections accepted.
     pub accepted: Counter,
     /// Accepted connections that were served and not dropped for a limit.
@@ -72,19 +72,19 @@ pub struct Counters {
 /// One more of a gauge for as long as this value lives.
 #[derive(Debug)]
 pub struct Held {
-    counters: Arc<Counters>,
-    gauge: fn(&Counters) -> &Gauge,
+    counters: Arc<WorkerCounters>,
+    gauge: fn(&WorkerCounters) -> &Gauge,
 }
 
 impl Held {
     /// Counts one more: `Held::new(&counters, |c| &c.tunnels)`.
-    pub fn new(counters: &Arc<Counters>, gauge: fn(&Counters) -> &Gauge) -> Self {
+    pub fn new(counters: &Arc<WorkerCounters>, gauge: fn(&WorkerCounters) -> &Gauge) -> Self {
         gauge(counters).increment();
         Self { counters: Arc::clone(counters), gauge }
     }
 
     /// Moves this one from its gauge to another: reading, then writing, then waiting.
-    pub fn move_to(&mut self, gauge: fn(&Counters) -> &Gauge) {
+    pub fn move_to(&mut self, gauge: fn(&WorkerCounters) -> &Gauge) {
         // In this order, so that whoever adds up between the two counts one too many and not none.
         gauge(&self.counters).increment();
         (self.gauge)(&self.counters).decrement();
@@ -100,7 +100,7 @@ impl Drop for Held {
 
 /// The counters of all workers.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<[Arc<Counters>]>);
+pub struct Metrics(Arc<[Arc<WorkerCounters>]>);
 
 impl Metrics {
     /// A set for each of `workers`.
@@ -109,12 +109,12 @@ impl Metrics {
     }
 
     /// The set of one worker.
-    pub fn worker(&self, id: usize) -> &Arc<Counters> {
+    pub fn worker(&self, id: usize) -> &Arc<WorkerCounters> {
         &self.0[id]
     }
 
     /// The sum of one counter over all workers: `metrics.total(|c| c.requests.value())`.
-    pub fn total(&self, value: impl Fn(&Counters) -> u64) -> u64 {
+    pub fn total(&self, value: impl Fn(&WorkerCounters) -> u64) -> u64 {
         // Each value is read at another moment, so a sum of gauges may be off by those in motion.
         self.0.iter().map(|counters| value(counters)).sum()
     }

@@ -11,7 +11,7 @@ mod peer;
 mod shortage;
 mod weights;
 
-pub(crate) use connect::{Connection, Failure, Options, PeerStream, READ_SIZE, connect};
+pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_SIZE, connect};
 pub use group::{Group, Keepalive, Lease, Selection, groups};
 pub use idle::IdlePool;
 pub(crate) use idle::Key;

@@ -18,8 +18,8 @@ use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
-use crate::site::{Orders, Phase};
-use crate::worker::{Seed, WorkerThread};
+use crate::site::Phase;
+use crate::worker::{WorkerContext, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
@@ -48,30 +48,29 @@ impl Prepared {
 
     /// Starts the workers. From here on connections are accepted.
     pub fn start(self) -> io::Result<Proxy> {
-        let orders = Orders { phase: Phase::Serving, generation: self.generation.number };
-        let (orders, ordered) = watch::channel(orders);
+        let (phase, wanted_phase) = watch::channel(Phase::Serving);
         let (offered, offers) = watch::channel(self.listeners.clone());
         let mut listeners = Listeners::default();
         listeners.replace(self.listeners);
         let io_uring = uses_io_uring(&self.generation, false);
-        let seed = Seed {
+        let context = WorkerContext {
             metrics: Metrics::new(self.workers),
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
-            orders: ordered,
+            wanted_phase,
             listeners: offers,
             io_uring: Arc::new(AtomicBool::new(io_uring)),
             notifier: self.environment.files.notifier().clone(),
         };
-        let start = |id| WorkerThread::start(id, seed.clone());
+        let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
-        let (current, environment) = (Arc::clone(&seed.current), self.environment);
+        let (current, environment) = (Arc::clone(&context.current), self.environment);
         Ok(Proxy {
             current,
-            seed,
+            context,
             environment,
             listeners,
             offered,
-            orders,
+            phase,
             workers,
             retired: Vec::new(),
             replaced_at: None,
@@ -83,11 +82,11 @@ impl Prepared {
 #[derive(Debug)]
 pub struct Proxy {
     current: Arc<ArcSwap<Generation>>,
-    seed: Seed,
+    context: WorkerContext,
     environment: Environment,
     listeners: Listeners,
     offered: watch::Sender<Vec<Arc<Listener>>>,
-    orders: watch::Sender<Orders>,
+    phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
     replaced_at: Option<Instant>,
@@ -158,7 +157,7 @@ impl Proxy {
 
     /// What the workers count.
     pub fn metrics(&self) -> &Metrics {
-        &self.seed.metrics
+        &self.context.metrics
     }
 
     /// The addresses that are listened on, with the ports that the kernel chose for port 0.
@@ -179,7 +178,6 @@ impl Proxy {
                 return Err(report);
             }
         };
-        let number = generation.number;
         // From here on nothing can fail, so the old configuration may go.
         self.retire(&previous);
         // It ends when nobody holds it, and this would be somebody.
@@ -189,16 +187,15 @@ impl Proxy {
         // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());
         self.listeners.replace(listeners);
-        self.orders.send_modify(|orders| orders.generation = number);
         Ok(report)
     }
 
     /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
     /// that could not, or no longer, try again.
     fn choose_io_uring(&self) {
-        let already = self.seed.io_uring.load(Ordering::Relaxed);
+        let already = self.context.io_uring.load(Ordering::Relaxed);
         let on = uses_io_uring(&self.current.load(), already);
-        self.seed.io_uring.store(on, Ordering::Relaxed);
+        self.context.io_uring.store(on, Ordering::Relaxed);
         for worker in &self.workers {
             // One that has ended uses nothing.
             let _ = worker.relay.use_io_uring(on);
@@ -222,7 +219,7 @@ impl Proxy {
     /// Accepts nothing more and ends when the last connection does, or when
     /// `worker_shutdown_timeout` is over.
     pub fn drain(&mut self) {
-        if self.orders.borrow().phase == Phase::Serving {
+        if *self.phase.borrow() == Phase::Serving {
             self.retire(&self.generation());
             self.end(Phase::Draining);
         }
@@ -245,7 +242,7 @@ impl Proxy {
         // Closing the workers' descriptors is not enough while we hold others of the same sockets.
         self.offered.send_replace(Vec::new());
         self.listeners.replace(Vec::new());
-        self.orders.send_modify(|orders| orders.phase = phase);
+        self.phase.send_replace(phase);
     }
 
     /// Whether the last worker has ended.
@@ -278,7 +275,7 @@ impl Proxy {
     /// connections are lost. The answer is when those can be replaced that were so too lately.
     fn replace_dead_workers(&mut self, now: Instant) -> Option<Instant> {
         let dead = self.workers.iter().any(WorkerThread::is_finished);
-        if !dead || self.orders.borrow().phase != Phase::Serving {
+        if !dead || *self.phase.borrow() != Phase::Serving {
             return None;
         }
         // What made the last one panic may do the same to the next at once.
@@ -293,7 +290,7 @@ impl Proxy {
                 continue;
             }
             self.log(LogLevel::Alert, format_args!("worker {id} panicked and is replaced"));
-            match WorkerThread::start(id, self.seed.clone()) {
+            match WorkerThread::start(id, self.context.clone()) {
                 Ok(worker) => drop(std::mem::replace(&mut self.workers[id], worker)),
                 Err(error) => {
                     let text = format!("starting worker {id} failed ({})", errno_text(&error));
@@ -330,7 +327,7 @@ impl Proxy {
                 let _ = worker.relay.close(selection, EndCause::Drained);
             }
         }
-        let drains = self.orders.borrow().phase == Phase::Draining;
+        let drains = *self.phase.borrow() == Phase::Draining;
         if drains && self.generation().life().has_expired() {
             self.end(Phase::Stopping);
         }

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use crate::generation::Generation;
-use crate::metrics::{Counters, Gauge, Metrics};
+use crate::metrics::{Gauge, Metrics, WorkerCounters};
 use crate::peers::{IdlePool, Shortages};
 
 /// How far the end of a worker has come.
@@ -26,28 +26,19 @@ pub enum Phase {
     Stopping,
 }
 
-/// What the main thread wants of all workers.
-#[derive(Clone, Copy, Debug)]
-pub struct Orders {
-    /// How far to end.
-    pub phase: Phase,
-    /// The number of the newest generation.
-    pub generation: u64,
-}
-
 /// What the requests of one worker share, as an `Rc`.
 #[derive(Debug)]
 pub struct Site {
     /// Which worker; counted from 0.
     pub id: usize,
     /// What this worker counts.
-    pub metrics: Arc<Counters>,
+    pub metrics: Arc<WorkerCounters>,
     /// What all workers count, for `stub_status`.
     pub all_metrics: Metrics,
     /// The newest generation.
     pub current: Arc<ArcSwap<Generation>>,
-    /// What the main thread wants.
-    pub orders: watch::Receiver<Orders>,
+    /// How far the main thread wants workers to end.
+    pub wanted_phase: watch::Receiver<Phase>,
     /// Idle connections to upstreams.
     pub idle_upstreams: IdlePool,
     /// What was short when connections to upstreams were to be made.
@@ -65,20 +56,13 @@ impl Site {
 
     /// How far the end of this worker has come.
     pub fn phase(&self) -> Phase {
-        self.orders.borrow().phase
+        *self.wanted_phase.borrow()
     }
 
     /// Resolves once the worker is in `phase` or beyond.
     pub async fn reached(&self, phase: Phase) {
         // An error means that the main thread is gone, which is the end as well.
-        let _ = self.orders.clone().wait_for(|orders| orders.phase >= phase).await;
-    }
-
-    /// Resolves once a generation newer than `number` is current.
-    ///
-    /// An idle connection that holds a generation must let go of it then.
-    pub async fn superseded(&self, number: u64) {
-        let _ = self.orders.clone().wait_for(|orders| orders.generation > number).await;
+        let _ = self.wanted_phase.clone().wait_for(|wanted| *wanted >= phase).await;
     }
 
     /// Counts an open tunnel until the answer is dropped.
@@ -91,11 +75,11 @@ impl Site {
 #[derive(Debug)]
 pub(crate) struct Open {
     _entered: Entered,
-    counters: Arc<Counters>,
+    counters: Arc<WorkerCounters>,
 }
 
 impl Open {
-    fn new(entered: Entered, counters: &Arc<Counters>) -> Self {
+    fn new(entered: Entered, counters: &Arc<WorkerCounters>) -> Self {
         let open = Self { _entered: entered, counters: Arc::clone(counters) };
         open.gauges().for_each(Gauge::increment);
         open

@@ -3,11 +3,11 @@
 //! A worker is one thread with a single-threaded runtime. What its requests share is a
 //! [`Site`](crate::site::Site), what its tunnels share a table of them; both by `Rc`, so nothing is
 //! locked. The main thread speaks to it through two watched values: the listening sockets and the
-//! [`Orders`](crate::site::Orders).
+//! [`Phase`](crate::site::Phase).
 
 mod accept;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod thread;
 
-pub(crate) use thread::{Seed, WorkerThread};
+pub(crate) use thread::{WorkerContext, WorkerThread};

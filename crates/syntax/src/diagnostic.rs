@@ -23,7 +23,7 @@ use crate::source::{SourceMap, Span};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum Severity {
     /// The configuration is refused.
     Error,
     /// It is accepted but probably does not do what its author wants.
@@ -32,7 +32,7 @@ pub enum Level {
     Note,
 }
 
-impl Level {
+impl Severity {
     /// nginx's word for it in a log line.
     pub fn nginx_word(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How bad it is.
-    pub level: Level,
+    pub severity: Severity,
     /// What is wrong, in nginx's words where it has some.
     pub message: String,
     /// Places and what to say about each; the first is the one that the problem is reported at.
@@ -59,24 +59,30 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A problem of this level.
-    pub fn new(level: Level, message: impl Into<String>) -> Self {
-        Self { level, message: message.into(), labels: Vec::new(), notes: Vec::new(), help: None }
+    /// A problem of this severity.
+    pub fn new(severity: Severity, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            message: message.into(),
+            labels: Vec::new(),
+            notes: Vec::new(),
+            help: None,
+        }
     }
 
     /// A reason to refuse the configuration.
     pub fn error(message: impl Into<String>) -> Self {
-        Self::new(Level::Error, message)
+        Self::new(Severity::Error, message)
     }
 
     /// A reason to doubt it.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self::new(Level::Warning, message)
+        Self::new(Severity::Warning, message)
     }
 
     /// A thing worth knowing.
     pub fn information(message: impl Into<String>) -> Self {
-        Self::new(Level::Note, message)
+        Self::new(Severity::Note, message)
     }
 
     /// Adds a place and what to say about it, which may be nothing; the first place is the primary one.
@@ -112,13 +118,18 @@ impl Diagnostic {
         self.labels.first().map(|&(span, _)| span)
     }
 
+    /// nginx's text for it: `MESSAGE in FILE:LINE`.
+    fn text(&self, sources: &SourceMap) -> String {
+        let message = printable(self.message.as_bytes());
+        match self.primary() {
+            Some(span) => format!("{message} in {}", sources.location(span)),
+            None => message,
+        }
+    }
+
     /// nginx's one line for it: `[emerg] MESSAGE in FILE:LINE`.
     pub fn line(&self, sources: &SourceMap) -> String {
-        let (word, message) = (self.level.nginx_word(), printable(self.message.as_bytes()));
-        match self.primary() {
-            Some(span) => format!("[{word}] {message} in {}", sources.location(span)),
-            None => format!("[{word}] {message}"),
-        }
+        line(self.severity, &self.text(sources))
     }
 
     /// The problem drawn for people, with the lines it concerns; colours are ANSI escapes.
@@ -147,7 +158,7 @@ impl Report {
         }
         if self.diagnostics.len() == MAX_DIAGNOSTICS {
             self.omitted += 1;
-            self.omitted_errors += usize::from(diagnostic.level == Level::Error);
+            self.omitted_errors += usize::from(diagnostic.severity == Severity::Error);
             return;
         }
         self.diagnostics.push(diagnostic);
@@ -185,15 +196,22 @@ impl Report {
 
     /// How many errors there are, kept or not.
     pub fn error_count(&self) -> usize {
-        self.iter().filter(|diagnostic| diagnostic.level == Level::Error).count()
+        self.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
             + self.omitted_errors
+    }
+
+    /// nginx's text for every problem, for a log that adds the severity itself:
+    /// `MESSAGE in FILE:LINE`.
+    pub fn texts(&self, sources: &SourceMap) -> Vec<(Severity, String)> {
+        let omitted = (self.omitted > 0)
+            .then(|| (Severity::Error, format!("{} more problems are not shown", self.omitted)));
+        let text = |diagnostic: &Diagnostic| (diagnostic.severity, diagnostic.text(sources));
+        self.iter().map(text).chain(omitted).collect()
     }
 
     /// nginx's line for every problem, without its program's name: `[emerg] MESSAGE in FILE:LINE`.
     pub fn lines(&self, sources: &SourceMap) -> Vec<String> {
-        let omitted = (self.omitted > 0)
-            .then(|| format!("[emerg] {} more problems are not shown", self.omitted));
-        self.iter().map(|diagnostic| diagnostic.line(sources)).chain(omitted).collect()
+        self.texts(sources).iter().map(|(severity, text)| line(*severity, text)).collect()
     }
 
     /// Every problem drawn for people, separated by empty lines; colours are ANSI escapes.
@@ -209,6 +227,10 @@ impl Report {
         }
         out
     }
+}
+
+fn line(severity: Severity, text: &str) -> String {
+    format!("[{}] {text}", severity.nginx_word())
 }
 
 impl Extend<Diagnostic> for Report {

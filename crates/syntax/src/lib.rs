@@ -15,7 +15,7 @@ mod source;
 mod suggest;
 mod tree;
 
-pub use diagnostic::{Diagnostic, Level, MAX_DIAGNOSTICS, Report, printable};
+pub use diagnostic::{Diagnostic, MAX_DIAGNOSTICS, Report, Severity, printable};
 pub use files::{Disk, Files, Memory};
 pub use format::format;
 pub use lexer::{Lexer, MAX_WORD_LEN, Token, TokenKind, unescape};

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use annotate_snippets::{Annotation, AnnotationKind, Element, Level as Shown, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Renderer, Snippet};
 
-use crate::diagnostic::{Diagnostic, Level, is_unsafe, printable};
+use crate::diagnostic::{Diagnostic, Severity, is_unsafe, printable};
 use crate::source::{FileId, Origin, SourceFile, SourceMap, Span};
 
 /// The most bytes of one line that are shown.
@@ -28,10 +28,10 @@ struct Mark<'d> {
 }
 
 pub(crate) fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) -> String {
-    let level = match diagnostic.level {
-        Level::Error => Shown::ERROR,
-        Level::Warning => Shown::WARNING,
-        Level::Note => Shown::NOTE,
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let excerpts = by_file(diagnostic).into_iter();
     let excerpts: Vec<_> =
@@ -39,10 +39,10 @@ pub(crate) fn render(diagnostic: &Diagnostic, sources: &SourceMap, color: bool) 
     let title = level.primary_title(printable(diagnostic.message.as_bytes()));
     let mut group = title.elements(excerpts.iter().map(Excerpt::element));
     for note in &diagnostic.notes {
-        group = group.element(Shown::NOTE.message(printable(note.as_bytes())));
+        group = group.element(Level::NOTE.message(printable(note.as_bytes())));
     }
     if let Some(help) = &diagnostic.help {
-        group = group.element(Shown::HELP.message(printable(help.as_bytes())));
+        group = group.element(Level::HELP.message(printable(help.as_bytes())));
     }
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let drawn = renderer.render(&[group]);

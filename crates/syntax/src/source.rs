@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Names one text of a [`SourceMap`]: its place in the order of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,7 +66,7 @@ pub enum Origin {
 pub struct SourceFile {
     path: PathBuf,
     origin: Origin,
-    bytes: Arc<[u8]>,
+    bytes: Box<[u8]>,
     line_starts: Vec<u32>,
 }
 
@@ -85,11 +84,6 @@ impl SourceFile {
     /// Exactly what was read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The same bytes, shared.
-    pub fn shared_bytes(&self) -> Arc<[u8]> {
-        Arc::clone(&self.bytes)
     }
 
     /// The number of the line that holds `offset`, counted from 1.

@@ -3,6 +3,7 @@
 pub mod affinity;
 pub mod batch;
 pub mod epoll;
+pub mod errno;
 pub mod eventfd;
 pub mod files;
 pub mod listen;

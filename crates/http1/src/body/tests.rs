@@ -53,21 +53,6 @@ fn until_close_never_ends_by_itself() {
 }
 
 #[test]
-fn the_end_of_the_connection_is_the_end_of_some_bodies() {
-    for (framing, input, expected) in [
-        (Framing::None, "", Ok(())),
-        (Framing::UntilClose, "ab", Ok(())),
-        (Framing::Length(2), "ab", Ok(())),
-        (Framing::Length(3), "ab", Err(BodyError::Truncated)),
-        (Framing::Chunked, "1\r\na\r\n0\r\n", Err(BodyError::Truncated)),
-    ] {
-        let (mut decoder, mut input) = (BodyDecoder::from(framing), BytesMut::from(input));
-        while let Decoded::Data(_) = decoder.decode(&mut input).unwrap() {}
-        assert_eq!(decoder.on_eof(), expected, "{framing:?}");
-    }
-}
-
-#[test]
 fn chunks_are_unwrapped() {
     for (input, data, rest) in [
         ("0\r\n\r\nx", "", "x"),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wssgate_config::model::{Location, LogLevel};
 use wssgate_http1::{Escape, Method, escape};
+use wssgate_sys::errno;
 
 use crate::content::conditional::{self, Range, Verdict};
 use crate::content::status::content_type;
@@ -103,8 +104,7 @@ fn failed(request: &Request, location: &Location, path: &[u8], error: &io::Error
 }
 
 fn is_forbidden(error: &io::Error) -> bool {
-    const TOO_MANY_LINKS: i32 = 40;
-    error.kind() == ErrorKind::PermissionDenied || error.raw_os_error() == Some(TOO_MANY_LINKS)
+    error.kind() == ErrorKind::PermissionDenied || error.raw_os_error() == Some(errno::ELOOP)
 }
 
 /// 301 to the same path with a slash.

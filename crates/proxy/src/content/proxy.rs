@@ -7,37 +7,33 @@
 mod accel;
 mod answer;
 mod attempt;
+mod connect;
 mod cookie;
 mod destination;
 mod plan;
 mod request;
 mod response;
+mod switch;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use wssgate_config::model::{BodyInFile, LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
-use wssgate_relay::Protocol;
-use wssgate_ws::handshake::{SwitchError, Switched};
 
 use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
-use plan::{Asked, Plan};
+use plan::Plan;
 
 use crate::content::Outcome;
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
-use crate::exchange::{Exchange, Refusal, Reply, Responder};
-use crate::peers::{
-    Connection, Failure, Key, Lease, Options, PeerStream, Resource, Selection, connect,
-};
-use crate::tunnel::Switch;
+use crate::exchange::{Exchange, Refusal, Responder};
+use crate::peers::{Connection, Key, Lease, Resource, Selection};
 
 const CONNECTING: &str = "connecting to upstream";
 
@@ -140,11 +136,11 @@ struct Proxying<'a> {
 /// What became of one try.
 enum Tried {
     Over(Outcome),
-    Failed(Failed),
+    Failed(FailedAttempt),
 }
 
 /// A connection in use for one try.
-struct Link {
+struct PeerLink {
     connection: Connection,
     lease: Lease,
     key: Key,
@@ -152,14 +148,14 @@ struct Link {
     began: Instant,
 }
 
-impl Link {
+impl PeerLink {
     fn failed(self, trouble: Trouble) -> Tried {
-        Tried::Failed(Failed { trouble, lease: self.lease, reused: self.reused, sent: true })
+        Tried::Failed(FailedAttempt { trouble, lease: self.lease, reused: self.reused, sent: true })
     }
 }
 
 /// A try that failed.
-struct Failed {
+struct FailedAttempt {
     trouble: Trouble,
     lease: Lease,
     /// The connection had served before: that it broke says nothing about the peer.
@@ -204,8 +200,8 @@ impl Proxying<'_> {
     }
 
     /// Counts a failure; `None`: the next peer is tried, else the status of the answer.
-    fn give_up(&mut self, failed: Failed) -> Option<u16> {
-        let Failed { trouble, lease, reused, sent } = failed;
+    fn give_up(&mut self, failed: FailedAttempt) -> Option<u16> {
+        let FailedAttempt { trouble, lease, reused, sent } = failed;
         if let Cause::Shortage(resource) = trouble.cause {
             return self.do_without(resource, &trouble, lease);
         }
@@ -223,9 +219,8 @@ impl Proxying<'_> {
         match trouble.cause {
             // nginx counts that against the peer. It would put servers that have just come back out
             // of use, each for the connections that its predecessor has left.
-            _ if stale => lease.unused(),
-            // As nginx has it, these two say that a peer lacks something, not that it is ill.
-            Cause::Status(403 | 404) => drop(lease),
+            _ if stale => drop(lease),
+            Cause::Status(status) if !self.is_failure(status) => drop(lease),
             _ => self.count_failure(lease),
         }
         self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
@@ -259,7 +254,7 @@ impl Proxying<'_> {
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
         self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
-        lease.unused();
+        drop(lease);
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
         (!again).then_some(SHORTAGE)
     }
@@ -296,91 +291,13 @@ impl Proxying<'_> {
             Ok(connection) => connection,
             Err(Ended::Upstream(trouble)) => {
                 self.state().response_time = Some(began.elapsed());
-                return Tried::Failed(Failed { trouble, lease, reused, sent: false });
+                return Tried::Failed(FailedAttempt { trouble, lease, reused, sent: false });
             }
             Err(ended) => return Tried::Over(self.broken_off(ended)),
         };
         self.state().connect_time = Some(began.elapsed());
-        let link = Link { connection, lease, key, reused, began };
+        let link = PeerLink { connection, lease, key, reused, began };
         self.converse(link, body).await
-    }
-
-    fn key(&self, lease: &Lease) -> Key {
-        // What a location's settings have made of a connection is only for that location.
-        let own = self.destination.tls || self.settings.bind.is_some();
-        let location = self.request.route.location.0 as u64;
-        Key {
-            group: self.destination.group.name.clone(),
-            address: lease.peer().address.clone(),
-            tag: own.then_some([self.request.generation.number, location]),
-        }
-    }
-
-    async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
-        let options = Options {
-            timeout: self.settings.connect_timeout,
-            bind: self.bind_address(),
-            keepalive: self.settings.socket_keepalive,
-        };
-        let began = Instant::now();
-        let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
-        let stream = tokio::select! {
-            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
-            () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
-        };
-        if !self.destination.tls {
-            return Ok(Connection::new(PeerStream::Plain(stream)));
-        }
-        // One limit for both, as in nginx, whose timer of the connection goes on through the
-        // handshake.
-        let left = options.timeout.saturating_sub(began.elapsed());
-        tokio::select! {
-            secured = self.shake_hands(stream, left) => secured.map(Connection::new),
-            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
-        }
-    }
-
-    async fn shake_hands(
-        &self,
-        stream: crate::listen::Stream,
-        limit: Duration,
-    ) -> Result<PeerStream, Ended> {
-        const SHAKING: &str = "SSL handshaking to upstream";
-        let generation = &self.request.generation;
-        let client =
-            generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
-        let Some(client) = client else {
-            let message = format!("no TLS settings for this location while {SHAKING}");
-            return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
-        };
-        let name = match &self.settings.tls.name {
-            Some(template) => self.request.text(template),
-            None => self.destination.host.clone(),
-        };
-        match tokio::time::timeout(limit, client.connect(stream, &name)).await {
-            Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
-            Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                let message = format!("{error} while {SHAKING}");
-                Err(Ended::Upstream(Trouble { cause: Cause::Error, message }))
-            }
-        }
-    }
-
-    /// `proxy_bind`; a value that is no address binds nothing.
-    fn bind_address(&self) -> Option<SocketAddr> {
-        let text = self.request.text(self.settings.bind.as_ref()?);
-        if text.is_empty() {
-            return None;
-        }
-        let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
-            text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 0)))
-        });
-        if parsed.is_none() {
-            let text = text.escape_ascii();
-            self.request.log(LogLevel::Error, format_args!("invalid local address \"{text}\""));
-        }
-        parsed
     }
 
     fn watches_client(&self) -> bool {
@@ -388,7 +305,7 @@ impl Proxying<'_> {
     }
 
     /// Sends the request and handles the answer.
-    async fn converse(&mut self, mut link: Link, body: &mut RequestBody) -> Tried {
+    async fn converse(&mut self, mut link: PeerLink, body: &mut RequestBody) -> Tried {
         let (settings, watch) = (self.settings, self.watches_client());
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
@@ -416,14 +333,14 @@ impl Proxying<'_> {
             drop(sender);
             return self.switch(link, head).await;
         }
+        // How the exchange ends says nothing new of the peer, and may be long after.
+        if !self.is_failure(head.status()) {
+            link.lease.alive();
+        }
         if let Some(trouble) = self.failure_in(&head) {
             drop(sender);
             record(self.request, connection, Some(&head), link.began);
             return link.failed(trouble);
-        }
-        // A status that counts as a failure is one for the last peer that is asked, too.
-        if !allows(&settings.next_upstream, Cause::Status(head.status())) {
-            link.lease.alive();
         }
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
@@ -444,6 +361,12 @@ impl Proxying<'_> {
         Tried::Over(outcome)
     }
 
+    /// Whether an answer with this status is no sign of life.
+    fn is_failure(&self, status: u16) -> bool {
+        // As nginx has it, the two say that a peer lacks something, not that it is ill.
+        allows(&self.settings.next_upstream, Cause::Status(status)) && !matches!(status, 403 | 404)
+    }
+
     /// How much of an unbuffered body `$request_body` may need; nothing if nobody asks for it.
     fn remembered_body(&self) -> Option<usize> {
         let asked = self.request.http().variables.find("request_body").is_some();
@@ -462,7 +385,7 @@ impl Proxying<'_> {
     /// Carries the answer to the client; also says whether it was whole.
     async fn answer(
         &mut self,
-        link: &Link,
+        link: &PeerLink,
         sender: &mut Sender<'_>,
         head: &ResponseHead,
         framing: Framing,
@@ -490,7 +413,7 @@ impl Proxying<'_> {
 
     /// Ends an answer of which only the head is wanted. Nothing is waited for: if the body came along
     /// with its head, the connection can be used again.
-    async fn without_body(&mut self, link: &Link, framing: Framing) -> (Outcome, bool) {
+    async fn without_body(&mut self, link: &PeerLink, framing: Framing) -> (Outcome, bool) {
         let mut decoder = BodyDecoder::from(framing);
         let whole = link.connection.with_input(|input| {
             loop {
@@ -506,7 +429,7 @@ impl Proxying<'_> {
     }
 
     /// Keeps a connection whose answer has been read whole.
-    fn keep(&self, link: Link) {
+    fn keep(&self, link: PeerLink) {
         if link.connection.with_input(|input| !input.is_empty()) {
             // The pool does not take it either: what came would be taken for the next answer.
             let message = "upstream sent more data than specified in \"Content-Length\" header \
@@ -545,37 +468,6 @@ impl Proxying<'_> {
         Some(accelerated(self.request, target))
     }
 
-    /// A switch of protocols: only if it is the answer to what was asked for.
-    async fn switch(&mut self, link: Link, mut head: ResponseHead) -> Tried {
-        // A tunnel lives long; it must not keep the buffer that its head was read into.
-        head.detach();
-        record(self.request, &link.connection, Some(&head), link.began);
-        self.request.upstream.head = Some(head.clone());
-        match checked(self.plan.offer.as_ref(), head.fields()) {
-            Ok(protocol) => {
-                let reply = response::reply(self.request, &head, Framing::None);
-                let Link { connection, mut lease, began, .. } = link;
-                lease.alive();
-                let switch = Switch { reply, connection, lease, protocol, began };
-                Tried::Over(Outcome::Upgrade(Box::new(switch)))
-            }
-            // nginx sends no body here either: it waits for one until somebody gives up.
-            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
-                self.request.log(LogLevel::Error, invalid_switch(&error));
-                self.count_failure(link.lease);
-                self.request.fate.keepalive = false;
-                let reply = Reply { length: Some(0), ..Reply::new(502) };
-                self.response.head(self.request, reply);
-                let sent = self.response.finish(self.request, None).await;
-                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
-            }
-            Err(error) => {
-                let message = invalid_switch(&error);
-                link.failed(Trouble { cause: Cause::InvalidHeader, message })
-            }
-        }
-    }
-
     /// The client has gone, or its body broke off.
     fn broken_off(&mut self, ended: Ended) -> Outcome {
         match ended {
@@ -589,13 +481,6 @@ impl Proxying<'_> {
             }
         }
     }
-}
-
-fn invalid_switch(error: &SwitchError) -> String {
-    format!(
-        "upstream sent an invalid 101 response: {error} while reading response header from \
-         upstream"
-    )
 }
 
 /// Ends the answer to the client as the body ended.
@@ -656,18 +541,6 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
             request.log(LogLevel::Error, format_args!("unsafe URI \"{target}\" was detected"));
             Outcome::Status(404)
         }
-    }
-}
-
-/// What is spoken after a 101 with these fields.
-fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
-    let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
-    match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
-        Ok(Switched::Other) => Ok(Protocol::Other),
-        // A client without a key wants no proof; it is no WebSocket client, whatever it says.
-        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
-        Err(error) => Err(error),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixSocket};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use wssgate_config::model::ListenAddr;
+use wssgate_sys::errno::EINPROGRESS;
 use wssgate_sys::socket::set_bind_address_no_port;
 
 use super::shortage::{Call, Resource};
@@ -29,12 +30,9 @@ use crate::tls::keys::RecordBoundary;
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
 
-/// A connection is being made: what a socket that does not wait says when it begins to connect.
-const EINPROGRESS: i32 = 115;
-
 /// How to connect.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ConnectOptions {
     /// `proxy_connect_timeout`.
     pub(crate) timeout: Duration,
     /// `proxy_bind`: where to connect from; port 0 for any.
@@ -84,7 +82,10 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// Connects to `address`.
-pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<Stream, Failure> {
+pub(crate) async fn connect(
+    address: &ListenAddr,
+    options: ConnectOptions,
+) -> Result<Stream, Failure> {
     let connecting = async {
         match address {
             ListenAddr::Ip(address) => connect_tcp(*address, options).await.map(Stream::Tcp),
@@ -98,7 +99,7 @@ pub(crate) async fn connect(address: &ListenAddr, options: Options) -> Result<St
     timeout(options.timeout, connecting).await.unwrap_or(Err(Failure::Timeout))
 }
 
-async fn connect_tcp(address: SocketAddr, options: Options) -> Result<TcpStream, Failure> {
+async fn connect_tcp(address: SocketAddr, options: ConnectOptions) -> Result<TcpStream, Failure> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None);
     let socket = socket.map_err(failed(Call::Socket))?;
     // An address of the other family cannot be bound; nginx ignores it too.
@@ -121,6 +122,7 @@ async fn connect_tcp(address: SocketAddr, options: Options) -> Result<TcpStream,
         // always are.
         socket.set_tcp_quickack(false)?;
         if let Err(error) = socket.connect(&address.into())
+            // What a socket that does not wait says when it begins to connect.
             && error.raw_os_error() != Some(EINPROGRESS)
         {
             return Err(error);
@@ -260,10 +262,10 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: Options =
-        Options { timeout: Duration::from_secs(5), bind: None, keepalive: true };
+    const OPTIONS: ConnectOptions =
+        ConnectOptions { timeout: Duration::from_secs(5), bind: None, keepalive: true };
 
-    async fn pair(options: Options) -> (Connection, TcpStream) {
+    async fn pair(options: ConnectOptions) -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = ListenAddr::Ip(listener.local_addr().unwrap());
         let near = connect(&address, options).await.unwrap();
@@ -302,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn proxy_bind_is_where_the_peer_sees_us_come_from() {
         let bind = Some("127.0.0.7:0".parse().unwrap());
-        let (_near, far) = pair(Options { bind, ..OPTIONS }).await;
+        let (_near, far) = pair(ConnectOptions { bind, ..OPTIONS }).await;
         assert_eq!(far.peer_addr().unwrap().ip().to_string(), "127.0.0.7");
     }
 
@@ -314,7 +316,7 @@ mod tests {
             (address, "bind() failed (98: Address already in use)"),
             ("192.0.2.1:0".parse().unwrap(), "bind() failed (99: Cannot assign requested address)"),
         ] {
-            let options = Options { bind: Some(bind), ..OPTIONS };
+            let options = ConnectOptions { bind: Some(bind), ..OPTIONS };
             let failure = connect(&ListenAddr::Ip(address), options).await.unwrap_err();
             assert!(matches!(failure, Failure::Shortage(..)), "{failure:?}");
             assert_eq!(failure.to_string(), expected);

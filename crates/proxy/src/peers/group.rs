@@ -10,8 +10,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,6 @@ pub struct Group {
     balance: Balance,
     workers: usize,
     peers: ArcSwap<PeerSet>,
-    tries: AtomicU32,
     known: Arc<Mutex<Known>>,
 }
 
@@ -42,6 +41,10 @@ pub struct Group {
 struct PeerSet {
     /// Counted from 0; the next set of the group has the next number.
     number: u64,
+    /// What it was made of.
+    servers: Arc<[UpstreamServer]>,
+    /// How many peers are not `down`.
+    tries: u32,
     primary: Tier,
     backup: Tier,
     method: Method,
@@ -93,7 +96,6 @@ impl Group {
             keepalive,
             balance: model.balance.clone(),
             workers,
-            tries: AtomicU32::new(peers.tries()),
             peers: ArcSwap::from_pointee(peers),
             known,
         }
@@ -125,6 +127,12 @@ impl Group {
         Self::new(&model, None, 1)
     }
 
+    /// The servers whose peers it has now; with some more or fewer they can be given to
+    /// [`Group::replace`].
+    pub fn servers(&self) -> Arc<[UpstreamServer]> {
+        Arc::clone(&self.peers.load().servers)
+    }
+
     /// Replaces the peers by those of `servers`. A request that has one of the old ones may use
     /// it to its end; if it fails there, it begins again with the new ones.
     pub fn replace(&self, servers: &[UpstreamServer]) {
@@ -132,7 +140,6 @@ impl Group {
         let mut known = lock(&self.known);
         let before = self.peers.load_full();
         let peers = PeerSet::new(servers, &self.balance, Some(&before), self.workers, &mut known);
-        self.tries.store(peers.tries(), Relaxed);
         self.peers.store(Arc::new(peers));
     }
 
@@ -160,7 +167,7 @@ impl Group {
 
     /// How many peers a request may try: those that are not `down`.
     pub fn tries(&self) -> u32 {
-        self.tries.load(Relaxed)
+        self.peers.load().tries
     }
 
     /// Chooses a peer and counts a connection for it, which the [`Lease`] gives back. `None`: no
@@ -205,8 +212,11 @@ impl PeerSet {
             }
         }
         known.put_back(states);
+        let usable = primary.iter().chain(&backup).filter(|peer| !peer.down).count();
         Self {
             number: before.map_or(0, |before| before.number + 1),
+            servers: servers.into(),
+            tries: u32::try_from(usable).unwrap_or(u32::MAX),
             method: method(balance, servers, &primary),
             primary: tier(primary, before.map(|before| &before.primary), workers),
             backup: tier(backup, before.map(|before| &before.backup), workers),
@@ -217,11 +227,6 @@ impl PeerSet {
     /// Whether it is one peer, which is used whatever its failures and never tried twice.
     fn single(&self) -> bool {
         self.primary.peers.len() == 1 && self.backup.peers.is_empty()
-    }
-
-    fn tries(&self) -> u32 {
-        let peers = self.primary.peers.iter().chain(&self.backup.peers);
-        u32::try_from(peers.filter(|peer| !peer.down).count()).unwrap_or(u32::MAX)
     }
 
     fn choose(&self, selection: &mut Selection, now: Instant) -> Option<Lease> {
@@ -316,8 +321,9 @@ pub struct Selection {
     worker: usize,
 }
 
-/// A counted connection to a peer. Dropping it gives the count back, and is a success unless
-/// something else was said of the peer before.
+/// A counted connection to a peer. Dropping it gives the count back and says nothing of the peer's
+/// health: that is known from [`Lease::alive`] and [`Lease::fail`] alone. If no answer came, the
+/// next request has the chance that the peer was given to show whether it is back.
 #[derive(Debug)]
 pub struct Lease {
     peer: Arc<Peer>,
@@ -366,23 +372,16 @@ impl Lease {
         self.peer.give_back();
         !self.single && self.peer.fail(now)
     }
-
-    /// No connection was made, and the peer has nothing to do with that. If it was given a chance
-    /// to show whether it is back, the next request has it.
-    pub fn unused(mut self) {
-        self.stage = Stage::Ended;
-        self.peer.give_back_unused(self.taken);
-    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // As in nginx, what was not a failure counts as success: a client that went away, for one.
-        if self.stage == Stage::Chosen {
-            self.alive();
-        }
-        if self.stage != Stage::Ended {
-            self.peer.give_back();
+        match self.stage {
+            // Unlike in nginx that is no success: who waits for a peer that hangs goes away some
+            // time, and would bring it back into use.
+            Stage::Chosen => self.peer.give_back_unused(self.taken),
+            Stage::Alive => self.peer.give_back(),
+            Stage::Ended => {}
         }
     }
 }

@@ -64,11 +64,6 @@ impl IdlePool {
         self.len() == 0
     }
 
-    /// Closes all of them: the worker ends.
-    pub fn clear(&self) {
-        self.shared.borrow_mut().idle.clear();
-    }
-
     /// Takes the connection to a peer that was used last.
     pub(crate) fn take(&self, key: &Key) -> Option<Connection> {
         let shared = &mut *self.shared.borrow_mut();

@@ -157,7 +157,7 @@ impl Peer {
         self.state.conns.fetch_sub(1, Relaxed);
     }
 
-    /// A connection was counted and never made: the next request has the chance that it had.
+    /// A connection has ended without an answer: the next request has the chance that it had.
     pub(super) fn give_back_unused(&self, taken: Taken) {
         if let Some(Chance { given, before }) = taken.0 {
             self.state.checked.replace(given, before);

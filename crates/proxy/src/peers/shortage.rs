@@ -9,12 +9,10 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use wssgate_sys::errno::{EMFILE, ENFILE, ENOBUFS};
+
 /// The same shortage is not told more often by one worker.
 const INTERVAL: Duration = Duration::from_secs(10);
-
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;
 
 /// What a connection needs of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

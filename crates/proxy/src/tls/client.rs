@@ -76,13 +76,13 @@ impl UpstreamTls {
         &self,
         stream: S,
         name: &[u8],
-    ) -> Result<TlsStream<RecordBoundary<S>>, HandshakeError>
+    ) -> Result<TlsStream<RecordBoundary<S>>, UpstreamHandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(name)?;
         let connecting = self.connector.connect(name, RecordBoundary::new(stream));
-        keys::capture(connecting).await.map_err(HandshakeError::from_rustls)
+        keys::capture(connecting).await.map_err(UpstreamHandshakeError::from_rustls)
     }
 
     fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
@@ -133,7 +133,7 @@ fn trust(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Trust> 
 
 /// Why a handshake with an upstream failed; the texts are nginx's.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub enum UpstreamHandshakeError {
     /// The connection broke, or one side broke the protocol.
     #[error("SSL_do_handshake() failed ({error})", error = errno_text(.0))]
     Io(#[from] io::Error),
@@ -142,7 +142,7 @@ pub enum HandshakeError {
     Distrusted(Distrust),
 }
 
-impl HandshakeError {
+impl UpstreamHandshakeError {
     /// Finds what our own verifier said inside of an error of rustls.
     fn from_rustls(error: io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_sys::errno::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 
 use crate::front::connection;
 use crate::listen::{Stream, unix_path};
@@ -84,8 +85,7 @@ pub(crate) async fn accept(
 }
 
 fn out_of_descriptors(error: &io::Error) -> bool {
-    // ENFILE, EMFILE, ENOBUFS and ENOMEM of accept(2).
-    matches!(error.raw_os_error(), Some(23 | 24 | 105 | 12))
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
 }
 
 fn log(site: &Site, level: LogLevel, message: &str) {

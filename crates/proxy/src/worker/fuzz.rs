@@ -16,20 +16,20 @@ use crate::generation::Generation;
 use crate::listen::Stream;
 use crate::metrics::{Held, Metrics};
 use crate::peers::{IdlePool, Shortages};
-use crate::site::{Orders, Phase, Site};
+use crate::site::{Phase, Site};
 use crate::tunnel::table::Tunnels;
 
-/// What is left of a worker without its threads and listeners: its relay and its orders.
-pub struct Lone {
+/// What is left of a worker without its threads and listeners: its relay and its phase.
+pub struct LoneWorker {
     current: Arc<ArcSwap<Generation>>,
     metrics: Metrics,
-    orders: watch::Sender<Orders>,
+    wanted_phase: watch::Sender<Phase>,
     relay: Relay,
     ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>,
     tunnels: Rc<Tunnels>,
 }
 
-impl Lone {
+impl LoneWorker {
     /// A worker of this generation.
     pub fn new(generation: Generation) -> io::Result<Self> {
         let (told, ends) = mpsc::unbounded_channel();
@@ -38,11 +38,10 @@ impl Lone {
         };
         let relay = relay::start("relay", relay::Settings::default(), on_end, |_| {})?;
         let tunnels = Rc::new(Tunnels::new(relay.handle()));
-        let orders = Orders { phase: Phase::Serving, generation: generation.number };
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(generation)),
             metrics: Metrics::new(1),
-            orders: watch::Sender::new(orders),
+            wanted_phase: watch::Sender::new(Phase::Serving),
             relay,
             ends,
             tunnels,
@@ -57,7 +56,7 @@ impl Lone {
             metrics: Arc::clone(self.metrics.worker(0)),
             all_metrics: self.metrics.clone(),
             current: Arc::clone(&self.current),
-            orders: self.orders.subscribe(),
+            wanted_phase: self.wanted_phase.subscribe(),
             idle_upstreams: IdlePool::new(),
             shortages: Shortages::default(),
             live: Rc::default(),

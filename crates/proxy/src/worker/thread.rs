@@ -22,18 +22,18 @@ use crate::listen::Listener;
 use crate::log::Notifier;
 use crate::metrics::Metrics;
 use crate::peers::{IdlePool, Shortages};
-use crate::site::{Orders, Phase, Site};
+use crate::site::{Phase, Site};
 use crate::tunnel::table::Tunnels;
 
 /// How long the connections of a fast stop have to write their access lines.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What a worker thread is made of.
+/// What every worker is started with.
 #[derive(Clone, Debug)]
-pub(crate) struct Seed {
+pub(crate) struct WorkerContext {
     pub(crate) metrics: Metrics,
     pub(crate) current: Arc<ArcSwap<Generation>>,
-    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) wanted_phase: watch::Receiver<Phase>,
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
     /// Whether relays use io_uring: it is wanted, and the kernel lets us.
     pub(crate) io_uring: Arc<AtomicBool>,
@@ -65,13 +65,13 @@ impl Drop for Finish {
 
 impl WorkerThread {
     /// Starts a worker and waits until it accepts.
-    pub(crate) fn start(id: usize, seed: Seed) -> io::Result<Self> {
+    pub(crate) fn start(id: usize, context: WorkerContext) -> io::Result<Self> {
         let (ready, started) = std_mpsc::channel();
         let finished = Arc::<AtomicBool>::default();
-        let finish = Finish { finished: Arc::clone(&finished), notifier: seed.notifier.clone() };
+        let finish = Finish { finished: Arc::clone(&finished), notifier: context.notifier.clone() };
         let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
             let _finish = finish;
-            if let Err(error) = run(id, seed, &ready) {
+            if let Err(error) = run(id, context, &ready) {
                 let _ = ready.send(Err(error));
             }
         })?;
@@ -100,16 +100,20 @@ impl WorkerThread {
     }
 }
 
-fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>) -> io::Result<()> {
+fn run(
+    id: usize,
+    context: WorkerContext,
+    ready: &std_mpsc::Sender<io::Result<RelayHandle>>,
+) -> io::Result<()> {
     privileges::drop_capabilities()?;
     let (told, ends) = mpsc::unbounded_channel();
     // Bounded by the tunnels there are: each ends once.
-    let io_uring = seed.io_uring.load(Ordering::Relaxed);
+    let io_uring = context.io_uring.load(Ordering::Relaxed);
     let settings = relay::Settings { io_uring, ..relay::Settings::default() };
     let on_end = move |ticket, end| {
         let _ = told.send((ticket, end));
     };
-    let current = Arc::clone(&seed.current);
+    let current = Arc::clone(&context.current);
     let on_refusal = move |error: &io::Error| {
         current.load().on_no_io_uring(&format!("relay {id} does not use io_uring"), error);
     };
@@ -117,18 +121,18 @@ fn run(id: usize, seed: Seed, ready: &std_mpsc::Sender<io::Result<RelayHandle>>)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let site = Rc::new(Site {
         id,
-        metrics: Arc::clone(seed.metrics.worker(id)),
-        all_metrics: seed.metrics,
-        current: seed.current,
-        orders: seed.orders,
+        metrics: Arc::clone(context.metrics.worker(id)),
+        all_metrics: context.metrics,
+        current: context.current,
+        wanted_phase: context.wanted_phase,
         idle_upstreams: IdlePool::new(),
         shortages: Shortages::default(),
         live: Rc::default(),
     });
     let mut front = Front {
         accepting: HashMap::new(),
-        orders: site.orders.clone(),
-        listeners: seed.listeners,
+        wanted_phase: site.wanted_phase.clone(),
+        listeners: context.listeners,
         tunnels: Rc::new(Tunnels::new(relay.handle())),
         site,
     };
@@ -146,7 +150,7 @@ struct Front {
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
     accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
-    orders: watch::Receiver<Orders>,
+    wanted_phase: watch::Receiver<Phase>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
 }
 
@@ -155,7 +159,7 @@ impl Front {
         let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.tunnels)));
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
-        while self.orders.borrow_and_update().phase == Phase::Serving {
+        while *self.wanted_phase.borrow_and_update() == Phase::Serving {
             tokio::select! {
                 () = self.next_order() => {}
                 // Without its relay a worker is of no use; the main thread starts another one.
@@ -183,7 +187,7 @@ impl Front {
                 Ok(()) => self.listen(),
                 Err(_) => self.site.reached(Phase::Draining).await,
             },
-            _ = self.orders.changed() => {}
+            _ = self.wanted_phase.changed() => {}
         }
     }
 

@@ -111,7 +111,7 @@ enum Step {
     Open(u64, char),
     /// It answers.
     Alive(char),
-    /// The exchange ends well, or as it may after [`Step::Alive`].
+    /// The exchange ends without an answer, or as it may after [`Step::Alive`].
     Drop(char),
     /// It fails.
     Fail(u64, char),
@@ -135,14 +135,17 @@ fn a_peer_is_alive_from_its_first_answer_on() {
             ][..],
         ),
         (
-            "without an answer only the end of an exchange does",
+            "the end of an exchange without an answer says nothing",
             &[
                 Open(0, 'a'),
                 Fail(0, 'a'),
                 Open(11, 'b'),
                 Used(12, false),
                 Drop('b'),
-                Used(13, true),
+                Open(13, 'c'),
+                Used(13, false),
+                Alive('c'),
+                Used(14, true),
             ],
         ),
         (
@@ -249,6 +252,21 @@ fn a_lease_outlives_its_peer_and_counts_again_when_it_returns() {
 }
 
 #[test]
+fn a_server_can_be_added_to_those_that_are_there() {
+    let group = Group::new(&model(vec![server("127.0.0.1:1", false)]), None, 1);
+    let mut servers = group.servers().to_vec();
+    servers.push(server("127.0.0.1:2", true));
+    group.replace(&servers);
+    let names = group.servers().iter().map(|server| server.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names, [&b"127.0.0.1:1"[..], b"127.0.0.1:2"].map(Box::from));
+    assert_eq!(group.tries(), 2);
+    servers[0].down = true;
+    group.replace(&servers);
+    assert_eq!(group.tries(), 1);
+    assert_eq!(chosen(&group), "127.0.0.1:2");
+}
+
+#[test]
 fn a_request_begins_again_when_the_peers_are_replaced() {
     let now = Instant::now();
     let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
@@ -293,7 +311,7 @@ fn the_first_connections_of_many_workers_are_spread() {
 }
 
 #[test]
-fn an_unused_lease_leaves_the_chance_to_the_next_request() {
+fn a_lease_without_an_answer_leaves_the_chance_to_the_next_request() {
     let began = Instant::now();
     let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
     let group = Group::new(&model(servers.to_vec()), None, 1);
@@ -305,17 +323,18 @@ fn an_unused_lease_leaves_the_chance_to_the_next_request() {
     first(began).unwrap().fail(began);
     let rested = began + Duration::from_secs(11);
     for _ in 0..3 {
-        first(rested).expect("a chance").unused();
+        drop(first(rested).expect("a chance"));
     }
-    let probe = first(rested).expect("a chance");
+    let mut probe = first(rested).expect("a chance");
     assert!(first(rested).is_none(), "it has been given");
-    drop(probe);
+    probe.alive();
     assert!(first(rested).is_some());
 }
 
 /// As many workers as there are threads, all at the same group, while its peers are replaced.
 #[test]
 fn workers_at_once_never_exceed_max_conns() {
+    use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
     const WORKERS: usize = 4;
     let mut servers = [1, 2, 3].map(|port| server(&format!("127.0.0.1:{port}"), false));
@@ -337,11 +356,10 @@ fn workers_at_once_never_exceed_max_conns() {
                     assert!(most == 0 || count <= most, "{count} of {most}");
                     leases.push(lease);
                 }
-                for (number, lease) in leases.into_iter().enumerate() {
+                for (number, mut lease) in leases.into_iter().enumerate() {
                     open[peer(&lease)].fetch_sub(1, SeqCst);
-                    match (round + number) % 7 {
-                        0 => lease.unused(),
-                        _ => drop(lease),
+                    if (round + number) % 7 > 0 {
+                        lease.alive();
                     }
                 }
             }

@@ -1,0 +1,90 @@
+//! The connection to a peer, with TLS where it is `https://`.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use wssgate_config::model::LogLevel;
+
+use super::attempt::{Cause, Ended, Trouble};
+use super::{CONNECTING, Proxying};
+use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, connect};
+
+impl Proxying<'_> {
+    pub(super) fn key(&self, lease: &Lease) -> Key {
+        // What a location's settings have made of a connection is only for that location.
+        let own = self.destination.tls || self.settings.bind.is_some();
+        let location = self.request.route.location.0 as u64;
+        Key {
+            group: self.destination.group.name.clone(),
+            address: lease.peer().address.clone(),
+            tag: own.then_some([self.request.generation.number, location]),
+        }
+    }
+
+    pub(super) async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
+        let options = ConnectOptions {
+            timeout: self.settings.connect_timeout,
+            bind: self.bind_address(),
+            keepalive: self.settings.socket_keepalive,
+        };
+        let began = Instant::now();
+        let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
+        let stream = tokio::select! {
+            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
+            () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
+        };
+        if !self.destination.tls {
+            return Ok(Connection::new(PeerStream::Plain(stream)));
+        }
+        // One limit for both, as in nginx, whose timer of the connection goes on through the
+        // handshake.
+        let left = options.timeout.saturating_sub(began.elapsed());
+        tokio::select! {
+            secured = self.shake_hands(stream, left) => secured.map(Connection::new),
+            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: crate::listen::Stream,
+        limit: Duration,
+    ) -> Result<PeerStream, Ended> {
+        const SHAKING: &str = "SSL handshaking to upstream";
+        let generation = &self.request.generation;
+        let client =
+            generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
+        let Some(client) = client else {
+            let message = format!("no TLS settings for this location while {SHAKING}");
+            return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
+        };
+        let name = match &self.settings.tls.name {
+            Some(template) => self.request.text(template),
+            None => self.destination.host.clone(),
+        };
+        match tokio::time::timeout(limit, client.connect(stream, &name)).await {
+            Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
+            Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                let message = format!("{error} while {SHAKING}");
+                Err(Ended::Upstream(Trouble { cause: Cause::Error, message }))
+            }
+        }
+    }
+
+    /// `proxy_bind`; a value that is no address binds nothing.
+    fn bind_address(&self) -> Option<SocketAddr> {
+        let text = self.request.text(self.settings.bind.as_ref()?);
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = std::str::from_utf8(&text).ok().and_then(|text| {
+            text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 0)))
+        });
+        if parsed.is_none() {
+            let text = text.escape_ascii();
+            self.request.log(LogLevel::Error, format_args!("invalid local address \"{text}\""));
+        }
+        parsed
+    }
+}

@@ -1,0 +1,65 @@
+//! An upstream that switches protocols.
+
+use wssgate_config::model::LogLevel;
+use wssgate_http1::{Fields, Framing, ResponseHead};
+use wssgate_relay::Protocol;
+use wssgate_ws::handshake::{SwitchError, Switched};
+
+use super::attempt::{Cause, Trouble};
+use super::plan::Asked;
+use super::{PeerLink, Proxying, Tried, record, response};
+use crate::content::Outcome;
+use crate::exchange::Reply;
+use crate::tunnel::Switch;
+
+impl Proxying<'_> {
+    /// A switch of protocols: only if it is the answer to what was asked for.
+    pub(super) async fn switch(&mut self, link: PeerLink, mut head: ResponseHead) -> Tried {
+        // A tunnel lives long; it must not keep the buffer that its head was read into.
+        head.detach();
+        record(self.request, &link.connection, Some(&head), link.began);
+        self.request.upstream.head = Some(head.clone());
+        match checked(self.plan.offer.as_ref(), head.fields()) {
+            Ok(protocol) => {
+                let reply = response::reply(self.request, &head, Framing::None);
+                let PeerLink { connection, mut lease, began, .. } = link;
+                lease.alive();
+                let switch = Switch { reply, connection, lease, protocol, began };
+                Tried::Over(Outcome::Upgrade(Box::new(switch)))
+            }
+            // nginx sends no body here either: it waits for one until somebody gives up.
+            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
+                self.request.log(LogLevel::Error, invalid_switch(&error));
+                self.count_failure(link.lease);
+                self.request.fate.keepalive = false;
+                let reply = Reply { length: Some(0), ..Reply::new(502) };
+                self.response.head(self.request, reply);
+                let sent = self.response.finish(self.request, None).await;
+                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
+            }
+            Err(error) => {
+                let message = invalid_switch(&error);
+                link.failed(Trouble { cause: Cause::InvalidHeader, message })
+            }
+        }
+    }
+}
+
+fn invalid_switch(error: &SwitchError) -> String {
+    format!(
+        "upstream sent an invalid 101 response: {error} while reading response header from \
+         upstream"
+    )
+}
+
+/// What is spoken after a 101 with these fields.
+fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
+    let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
+    match offer.check_answer(fields.iter()) {
+        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
+        Ok(Switched::Other) => Ok(Protocol::Other),
+        // A client without a key wants no proof; it is no WebSocket client, whatever it says.
+        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,14 @@
+//! The numbers of system errors that [`std::io::ErrorKind`] does not tell apart.
+
+/// `connect` goes on in the background.
+pub const EINPROGRESS: i32 = libc::EINPROGRESS;
+/// More symbolic links than may follow each other, or one where none is allowed.
+pub const ELOOP: i32 = libc::ELOOP;
+/// The process has no descriptor left.
+pub const EMFILE: i32 = libc::EMFILE;
+/// The system has no open file left.
+pub const ENFILE: i32 = libc::ENFILE;
+/// The kernel has no memory left for a socket's buffers.
+pub const ENOBUFS: i32 = libc::ENOBUFS;
+/// The kernel has no memory left.
+pub const ENOMEM: i32 = libc::ENOMEM;
