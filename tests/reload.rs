@@ -16,7 +16,7 @@ use std::{
 };
 
 use wssgate_testkit::{
-    Conn, Frame, GUARD, Handshake, Instance, Pki, Upstream, close, http, pki::Leaf, text,
+    Conn, Frame, Handshake, Instance, Pki, Upstream, close, http, pki::Leaf, text, wait_until,
 };
 
 const TUNNELS: usize = 200;
@@ -84,7 +84,7 @@ fn tunnels_and_newcomers_do_not_notice_reloads() {
         tunnels.extend(conns);
         messages += count;
     }
-    wait_for("the last reload", || generation(wssgate.listen(0)) == reloads.to_string());
+    wait_until("the last reload", || generation(wssgate.listen(0)) == reloads.to_string());
     let end = wait_for_usage(&wssgate, &before);
     let early = early.expect("the loop passed its first quarter");
     eprintln!(
@@ -99,7 +99,7 @@ fn tunnels_and_newcomers_do_not_notice_reloads() {
         tunnel.expect_eof();
     }
     let switched = || wssgate.access_log().matches("\" 101 ").count();
-    wait_for("the access lines of all tunnels", || switched() == TUNNELS + visits);
+    wait_until("the access lines of all tunnels", || switched() == TUNNELS + visits);
     assert!(wssgate.stop().success());
 }
 
@@ -208,19 +208,9 @@ impl Usage {
 /// Waits until there are no more threads and descriptors than before.
 fn wait_for_usage(instance: &Instance, before: &Usage) -> Usage {
     let mut now = Usage::of(instance);
-    wait_for(&format!("threads and descriptors as in {before:?}"), || {
+    wait_until(&format!("threads and descriptors as in {before:?}"), || {
         now = Usage::of(instance);
         now.threads <= before.threads && now.descriptors <= before.descriptors
     });
     now
-}
-
-/// Waits for what happens in another process.
-#[track_caller]
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + GUARD;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }

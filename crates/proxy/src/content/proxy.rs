@@ -12,7 +12,7 @@ mod cookie;
 mod destination;
 mod plan;
 mod request;
-mod response;
+pub(crate) mod response;
 mod switch;
 
 use std::cell::RefCell;
@@ -451,12 +451,7 @@ impl Proxying<'_> {
         if status >= 300 && self.settings.intercept_errors && self.request.has_error_page(status) {
             // A 401 without its challenge is none (RFC 9110 §11.6.1), whoever wrote its page.
             if status == 401 {
-                let raw = head.raw();
-                let asked = head.fields().all("www-authenticate");
-                let asked: Vec<_> = asked
-                    .map(|value| (Bytes::from_static(b"WWW-Authenticate"), raw.slice_ref(value)))
-                    .collect();
-                self.request.response.carried_fields.extend(asked);
+                self.request.response.carried_fields.extend(response::challenges(head));
             }
             return Some(Outcome::Status(status));
         }

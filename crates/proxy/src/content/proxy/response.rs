@@ -37,6 +37,13 @@ const SURVIVE_REDIRECT: [&str; 6] = [
     "Accept-Ranges",
 ];
 
+/// The challenges of a 401 (RFC 9110 §11.6.1), for another answer in its place.
+pub(crate) fn challenges(head: &ResponseHead) -> Vec<(Bytes, Bytes)> {
+    let raw = head.raw();
+    let values = head.fields().all("www-authenticate");
+    values.map(|value| (Bytes::from_static(b"WWW-Authenticate"), raw.slice_ref(value))).collect()
+}
+
 /// The fields of `head` without repetitions of single ones, which are logged.
 pub(crate) fn fields(request: &Request, head: &ResponseHead) -> Vec<(Bytes, Bytes)> {
     let raw = head.raw();
