@@ -74,7 +74,7 @@ const READERS: &[(&str, &[&str])] = &[
         "ProxySettings",
         &["content/proxy.rs: settings", "content/proxy: proxy settings", "tunnel.rs: proxy"],
     ),
-    ("ProxyTls", &["content/proxy.rs: tls", "tls/client.rs: settings"]),
+    ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
     ("Return", &["content/status.rs: answer"]),
     ("Rewrite", &["front/rewrite.rs: rewrite"]),
     ("RewriteOp", &["front/rewrite.rs"]),
