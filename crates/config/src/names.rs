@@ -178,12 +178,8 @@ impl Names {
             .map(VariableId)
             .filter(|id| !self.undefined.contains(id));
         let defined = defined.map(|id| &*self.variables.slot(id).name);
-        let help = match name.starts_with("proxy_protocol_") {
-            true => Some("it requires `listen … proxy_protocol`, which is not supported".into()),
-            false => {
-                closest(name, known.chain(defined)).map(|close| format!("did you mean `${close}`?"))
-            }
-        };
+        let close = closest(name, known.chain(defined));
+        let help = close.map(|close| format!("did you mean `${close}`?"));
         Diagnostic::error(format!("unknown \"{name}\" variable"))
             .at(span, "not defined anywhere")
             .maybe_help(help)

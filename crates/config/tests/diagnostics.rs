@@ -188,18 +188,6 @@ fn variables_must_exist_and_may_be_defined_later() {
     assert_eq!(report.iter().next().unwrap().help.as_deref(), Some("did you mean `$remote_addr`?"));
 }
 
-/// What they hold comes with the PROXY protocol, which nobody reads.
-#[test]
-fn variables_of_the_proxy_protocol_are_refused() {
-    for name in ["addr", "port", "server_addr", "server_port"] {
-        let report = report(&in_location(&format!("return 200 $proxy_protocol_{name};")));
-        let problem = report.iter().next().unwrap();
-        assert_eq!(problem.message, format!("unknown \"proxy_protocol_{name}\" variable"));
-        let help = "it requires `listen … proxy_protocol`, which is not supported";
-        assert_eq!(problem.help.as_deref(), Some(help));
-    }
-}
-
 #[test]
 fn maps_are_checked() {
     check(

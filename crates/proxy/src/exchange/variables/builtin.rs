@@ -92,7 +92,11 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
             upstream::list(request, |state| upstream::time(state.connect_time))
         }
         B::UpstreamHeaderTime => upstream::list(request, |state| upstream::time(state.header_time)),
-        B::UpstreamCacheStatus => None,
+        B::UpstreamCacheStatus
+        | B::ProxyProtocolAddr
+        | B::ProxyProtocolPort
+        | B::ProxyProtocolServerAddr
+        | B::ProxyProtocolServerPort => None,
         B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
             tcpinfo::value(connection, variable)
         }
