@@ -17,8 +17,21 @@ pub(crate) enum Verdict {
     Failed,
 }
 
+/// Whether conditions and ranges say anything of an answer: of a 200 to the client itself, not of an
+/// error page (RFC 9110 §13.2.1) nor of what a subrequest asks for.
+pub(crate) fn apply(request: &Request, reply: &Reply) -> bool {
+    let status = match request.response.error_status {
+        0 => reply.status,
+        replaced => replaced,
+    };
+    status == 200 && !request.is_subrequest()
+}
+
 /// Judges the conditions against Last-Modified and ETag of the answer.
 pub(crate) fn judge(request: &Request, reply: &Reply) -> Verdict {
+    if !apply(request, reply) {
+        return Verdict::Send;
+    }
     let modified = reply.last_modified;
     let etag = reply.field("etag").map(|etag| &etag[..]);
     if let Some(text) = request.field("if-unmodified-since") {
@@ -93,6 +106,9 @@ pub(crate) enum Range {
 
 /// Reads `Range` and `If-Range`. Several ranges at once are answered with the whole.
 pub(crate) fn range(request: &Request, reply: &Reply, len: u64) -> Range {
+    if !apply(request, reply) {
+        return Range::Whole;
+    }
     let Some(text) = request.field("range") else { return Range::Whole };
     if let Some(condition) = request.field("if-range") {
         // A date has no quote at its end. Tags are compared as they are: a weak one must not match

@@ -135,7 +135,7 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
         reply.push("ETag", format!("\"{:x}-{:x}\"", found.modified, found.len));
     }
     reply.content_type = content_type(request);
-    reply.accept_ranges = true;
+    reply.accept_ranges = conditional::apply(request, &reply);
     let mut part = (0, found.len);
     match conditional::judge(request, &reply) {
         Verdict::Failed => return Outcome::Status(412),
