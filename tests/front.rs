@@ -288,6 +288,33 @@ fn a_client_that_waits_to_send_its_body_is_told_to_go_on() {
 }
 
 #[test]
+fn a_body_that_is_too_long_has_its_error_page() {
+    let server = serve(
+        "server { listen %%LISTEN_0%%; client_max_body_size 4; error_page 413 /page;
+             location /page { return 200 page:$request_method; } }",
+    );
+    let length = "Connection: close\r\nContent-Length: 5";
+    for (fields, body) in [(length, "hello"), ("Expect: 100-continue\r\nContent-Length: 5", "")] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}");
+        let (line, text) = brief(&ask(&server, request));
+        assert_eq!((&*line, &*text), ("413 Request Entity Too Large", "page:GET"), "{fields}");
+    }
+}
+
+#[test]
+fn error_pages_are_whole_whatever_was_asked_of_the_file() {
+    let server = serve("server { listen %%LISTEN_0%%; error_page 404 /b.txt; }");
+    for condition in ["Range: bytes=0-1", "If-None-Match: *", "If-Match: \"x\""] {
+        let request =
+            format!("GET /no HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{condition}\r\n\r\n");
+        let answer = ask(&server, request);
+        let (line, text) = brief(&answer);
+        assert_eq!((&*line, &*text), ("404 Not Found", "0123456789"), "{condition}");
+        assert_eq!(field(&answer, "Accept-Ranges"), None, "{condition}");
+    }
+}
+
+#[test]
 fn error_pages_are_found_and_keep_or_change_the_status() {
     let server = serve(
         "server { listen %%LISTEN_0%%; server_name localhost;
@@ -303,6 +330,7 @@ fn error_pages_are_found_and_keep_or_change_the_status() {
              location /deep { recursive_error_pages on; error_page 404 /deep2; return 404; }
              location /deep2 { error_page 405 =418 /page; return 405; }
              location /missing { error_page 404 @nobody; return 404; }
+             location /tls { error_page 495 497 /page; return 497; }
              location /loop { rewrite ^ /loop last; } }",
     );
     for (path, status, body) in [
@@ -314,6 +342,7 @@ fn error_pages_are_found_and_keep_or_change_the_status() {
         ("/twice", "405 Not Allowed", ""),
         ("/deep", "418 ", "page:/page"),
         ("/missing", "500 Internal Server Error", ""),
+        ("/tls", "400 Bad Request", "page:/page"),
         ("/loop", "500 Internal Server Error", ""),
     ] {
         let (line, text) = brief(&ask(&server, get(path)));

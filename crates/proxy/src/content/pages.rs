@@ -37,7 +37,6 @@ pub(crate) async fn special(exchange: &mut Exchange, status: u16) -> Outcome {
         }
     }
     exchange.body.forget_continue();
-    // nginx's own numbers are for `error_page` alone; a client gets one that HTTP knows.
     if matches!(status, 494..=497) {
         exchange.request.response.error_status = 400;
     }
@@ -56,7 +55,12 @@ fn close(exchange: &mut Exchange, status: u16) -> Outcome {
 
 async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
     let request = &mut exchange.request;
-    match page.response {
+    let response = match (page.response, request.response.error_status) {
+        // nginx's own numbers are for `error_page` alone; a client gets one that HTTP knows.
+        (ErrorPageStatus::Original, 494..=497) => ErrorPageStatus::Fixed(400),
+        (response, _) => response,
+    };
+    match response {
         ErrorPageStatus::Original => {}
         // With nothing set, the status of whatever answers there is the one.
         ErrorPageStatus::OfPage => request.response.error_status = 0,
@@ -82,7 +86,7 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
         Some(b'@') => Outcome::NamedLocation(uri),
         _ => {
             exchange.body.forget_continue();
-            let status = match page.response {
+            let status = match response {
                 ErrorPageStatus::Fixed(status @ (301 | 302 | 303 | 307 | 308)) => status,
                 _ => 302,
             };

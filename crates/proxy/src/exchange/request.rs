@@ -319,6 +319,8 @@ pub struct Fate {
     pub keepalive: bool,
     /// Whether closing may linger for what the client still sends.
     pub lingering: bool,
+    /// Whether the body was refused for its length, which is not asked again for the error page.
+    pub too_large: bool,
 }
 
 /// What is known of the upstream: `content::proxy` writes it, variables and log lines read it.

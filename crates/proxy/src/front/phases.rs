@@ -69,6 +69,7 @@ fn refused(exchange: &mut Exchange, refusal: &Refusal) -> Outcome {
     // `special` would forget it too, but an `error_page` comes before that, and reading the body
     // for its sake would ask for what was just refused.
     if matches!(refusal, Refusal::TooLarge(_)) {
+        exchange.request.fate.too_large = true;
         exchange.body.forget_continue();
     }
     Outcome::Status(exchange.request.refuse(refusal))
@@ -267,7 +268,7 @@ fn check_length(request: &Request) -> Result<(), Refusal> {
         return Ok(());
     };
     // A subrequest has no body, whatever the fields of its parent say.
-    if max == 0 || len <= max || request.is_subrequest() {
+    if max == 0 || len <= max || request.is_subrequest() || request.fate.too_large {
         return Ok(());
     }
     Err(Refusal::TooLarge(len))
