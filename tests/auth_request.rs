@@ -164,3 +164,80 @@ fn what_an_answer_sets_lives_on_in_error_pages() {
     server.wait_for_access("\"GET /secret HTTP/1.1\" 302 ");
     assert_eq!(http::get(server.listen(0), "a", "/open").text(), "open");
 }
+
+/// Guarded by what the configuration itself answers.
+fn guarded_by(answer: &str, app: &Upstream) -> Instance {
+    let http = "server {
+        listen %%LISTEN_0%%;
+        location / { auth_request /auth; proxy_pass http://%%APP%%; }
+        location = /auth { %%ANSWER%% }
+    }";
+    Instance::setup(EXE).http(http).var("APP", app.addr()).var("ANSWER", answer).start()
+}
+
+#[test]
+fn a_client_that_has_ended_its_direction_is_asked_about_all_the_same() {
+    let server = Instance::setup(EXE)
+        .http(
+            "server {
+                listen %%LISTEN_0%%;
+                location / { auth_request /auth; root %%DIR%%; }
+                location = /auth { return 204; }
+            }",
+        )
+        .file("file", "open")
+        .start();
+    for _ in 0..8 {
+        let mut client = Conn::connect(server.listen(0));
+        client.send_raw("GET /file HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.shutdown_write().unwrap();
+        assert_eq!(client.recv_response().text(), "open");
+    }
+}
+
+#[test]
+fn what_a_client_leaves_behind_is_delivered_if_configured() {
+    let (login, app) = (Listener::bind(), Listener::bind());
+    let server = Instance::setup(EXE)
+        .http(
+            "proxy_ignore_client_abort on;
+            server {
+                listen %%LISTEN_0%%;
+                location / { auth_request /auth; proxy_pass http://%%APP%%; }
+                location = /auth { proxy_pass http://%%LOGIN%%; }
+            }",
+        )
+        .var("LOGIN", login.addr())
+        .var("APP", app.addr())
+        .start();
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw("POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+    let mut asked = login.accept();
+    asked.recv_request();
+    drop(client);
+    asked.send_raw("HTTP/1.1 204 No Content\r\n\r\n");
+    let passed = app.accept().recv_request();
+    assert_eq!((passed.method(), &passed.body[..]), ("POST", &b"hello"[..]));
+}
+
+#[test]
+fn an_answer_that_closes_the_connection_closes_it() {
+    let app = Upstream::echo();
+    let server = guarded_by("return 444;", &app);
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.expect_eof();
+    server.wait_for_access("\"GET / HTTP/1.1\" 444 ");
+    assert_eq!(app.connections(), 0);
+}
+
+#[test]
+fn conditions_of_a_request_are_not_asked_of_who_lets_it_in() {
+    let app = Upstream::http(|_| "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nopen");
+    let server = guarded_by("return 200 yes;", &app);
+    for condition in ["If-Match: \"x\"", "If-None-Match: *", "Range: bytes=0-1"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{condition}\r\n\r\n");
+        let response = http::exchange(server.listen(0), request);
+        assert_eq!((response.status, &*response.text()), (200, "open"), "{condition}");
+    }
+}

@@ -12,7 +12,7 @@ pub mod response;
 pub(crate) mod variables;
 
 pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
-pub use outlet::{Gone, Outlet};
+pub use outlet::{Gone, Outlet, Presence};
 pub use refusal::{Blame, Refusal};
 pub use request::{ConnectionInfo, Request, UpstreamState};
 pub use response::{NGINX_VERSION, Reply, Responder};

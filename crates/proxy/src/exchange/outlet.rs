@@ -33,6 +33,12 @@ pub enum Framing {
     Delimited,
 }
 
+/// Whether a client is still there; subrequests ask for the client of their parent.
+pub trait Presence {
+    /// Ready when the client goes away. What it sends meanwhile is kept for later.
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
 /// The way of one answer: a head, pieces of a body, the end.
 pub trait Outlet {
     /// Takes the head and decides how the body is carried.
@@ -58,9 +64,6 @@ pub trait Outlet {
 
     /// Hands on what was written and is held back by a layer beneath.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
-
-    /// Ready when the client goes away. What it sends meanwhile is kept for later.
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The client took nothing for `send_timeout`.
     fn on_timeout(&mut self);

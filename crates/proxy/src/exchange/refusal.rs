@@ -59,7 +59,8 @@ pub enum Refusal {
     /// The client closed the connection.
     #[error("client prematurely closed connection")]
     ClientGone,
-    /// `auth_request` was answered with this status, 401 or 403.
+    /// `auth_request` was answered with this status, 401 or 403, or closes the connection as 408,
+    /// 444 or 499.
     #[error("auth request returned {0}")]
     Denied(u16),
     /// `auth_request` was answered with a status that is neither yes nor no.

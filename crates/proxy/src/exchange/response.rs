@@ -1,6 +1,7 @@
 //! The answer: from what a handler wants to say to what the outlet of the protocol is given.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -12,7 +13,7 @@ use wssgate_http1::{Fields, Method, write_field};
 
 use crate::clock;
 use crate::exchange::headers;
-use crate::exchange::outlet::{Framing, Gone, Outlet};
+use crate::exchange::outlet::{Framing, Gone, Outlet, Presence};
 use crate::exchange::request::Request;
 use crate::site::Phase;
 
@@ -82,6 +83,7 @@ impl Reply {
 /// The way back to the client for one request: what is answered, and how fast.
 pub struct Responder {
     outlet: Box<dyn Outlet>,
+    client: Rc<dyn Presence>,
     /// How the body is carried; `None` before the head was given.
     framing: Option<Framing>,
     send_timeout: Duration,
@@ -92,10 +94,11 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers through `outlet`.
-    pub(crate) fn new(outlet: impl Outlet + 'static) -> Self {
+    /// Answers `client` through `outlet`.
+    pub(crate) fn new(outlet: impl Outlet + 'static, client: Rc<dyn Presence>) -> Self {
         Self {
             outlet: Box::new(outlet),
+            client,
             framing: None,
             send_timeout: Duration::from_secs(60),
             rate: None,
@@ -114,9 +117,14 @@ impl Responder {
         self.framing == Some(Framing::Empty)
     }
 
+    /// Whom the answer is for.
+    pub(crate) fn client(&self) -> Rc<dyn Presence> {
+        Rc::clone(&self.client)
+    }
+
     /// Resolves when the client goes away. What it sends meanwhile is kept for later.
     pub async fn closed(&self) {
-        poll_fn(|cx| self.outlet.poll_closed(cx)).await;
+        poll_fn(|cx| self.client.poll_closed(cx)).await;
     }
 
     /// Makes the head. It is written with the first of the body, or by [`Responder::flush`].

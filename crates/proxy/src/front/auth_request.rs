@@ -4,24 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::content::proxy;
 use crate::exchange::{Exchange, Refusal, Request, variables};
 use crate::front::subrequest;
 
 /// Asks the location's `auth_request`, if it has one.
 ///
 /// # Errors
-/// When the subrequest was not answered with a 2xx, or the client went away meanwhile.
+/// When the subrequest was not answered with a 2xx, or ended the connection, such as when the client
+/// went away meanwhile.
 pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
     let Some(asked) = &location.settings.auth_request else { return Ok(()) };
-    let answered = {
-        let Exchange { request, response, .. } = exchange;
-        tokio::select! {
-            answered = subrequest::get(request, Bytes::copy_from_slice(&asked.uri)) => answered,
-            () = response.closed() => return Err(Refusal::ClientGone),
-        }
-    };
+    let (client, path) = (exchange.response.client(), Bytes::copy_from_slice(&asked.uri));
+    let answered =
+        subrequest::get(&exchange.request, client, path).await.map_err(Refusal::Denied)?;
     let request = &mut exchange.request;
     // Also what a refusal says: an error page may show it.
     for (variable, value) in &asked.set {
@@ -47,8 +45,5 @@ fn challenges(answered: &Request) -> Vec<(Bytes, Bytes)> {
     if !sent.is_empty() {
         return sent;
     }
-    let Some(head) = &answered.upstream.head else { return Vec::new() };
-    let raw = head.raw();
-    let values = head.fields().all("www-authenticate");
-    values.map(|value| (Bytes::from_static(NAME), raw.slice_ref(value))).collect()
+    answered.upstream.head.as_ref().map(proxy::response::challenges).unwrap_or_default()
 }

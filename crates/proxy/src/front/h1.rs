@@ -237,7 +237,7 @@ impl Link {
         let mut body = RequestBody::new(NoBody);
         body.bound(&request.location().settings);
         let outlet = WireOutlet::new(Rc::clone(&self.client), Rc::clone(&request.traffic));
-        let response = Responder::new(outlet);
+        let response = Responder::new(outlet, Rc::clone(&self.client) as _);
         Exchange { request, body, response }
     }
 

@@ -10,15 +10,26 @@ use wssgate_http1::{Fields, Method};
 use crate::exchange::body::NoBody;
 use crate::exchange::outlet::{Framing, Gone, Outlet};
 use crate::exchange::request::{Origin, Parent};
-use crate::exchange::{Exchange, Reply, Request, RequestBody, Responder, access_log, response};
-use crate::front::phases;
+use crate::exchange::{
+    Exchange, Presence, Reply, Request, RequestBody, Responder, access_log, response,
+};
+use crate::front::phases::{self, Finish};
 
 /// Has `path` answered as a plain GET with the fields of `parent` and without its body, and gives
 /// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
+/// `client` is the one of the parent: whoever answers may watch it, as its location says.
+///
+/// # Errors
+/// When nothing was answered and the connection is to be closed: the status for the log, which is
+/// 408, 444 or 499.
 ///
 /// The values that variables were given are the same on both sides, as in nginx. No access rules
 /// are asked: the parent has passed them, or is about to.
-pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
+pub(crate) async fn get(
+    parent: &Request,
+    client: Rc<dyn Presence>,
+    path: Bytes,
+) -> Result<Request, u16> {
     let mut request = Request::new(
         Arc::clone(&parent.generation),
         Rc::clone(&parent.site),
@@ -26,6 +37,8 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
         parent.route.server,
         parent.arrival.clone(),
     );
+    // Those bytes came with the parent.
+    request.arrival.head_len = 0;
     request.client = parent.client;
     request.traffic = Rc::clone(&parent.traffic);
     request.target.method = Method::Get;
@@ -38,13 +51,17 @@ pub(crate) async fn get(parent: &Request, path: Bytes) -> Request {
     request.values.cells = Rc::clone(&parent.values.cells);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);
-    let mut exchange = Exchange { request, body, response: Responder::new(HeadOnly) };
-    // Boxed, for the phases of a request contain this. How it ended is told by its status.
-    let _ = Box::pin(phases::answer(&mut exchange)).await;
+    let mut exchange = Exchange { request, body, response: Responder::new(HeadOnly, client) };
+    // Boxed, for the phases of a request contain this.
+    let finish = Box::pin(phases::answer(&mut exchange)).await;
     if exchange.request.location().settings.log_subrequest {
         access_log::write(&exchange.request);
     }
-    exchange.request
+    let Exchange { request, .. } = exchange;
+    match finish {
+        Finish::Close if !request.response.head_sent => Err(request.response.status),
+        _ => Ok(request),
+    }
 }
 
 /// Keeps the head of an answer in its request and wants no body.
@@ -76,11 +93,6 @@ impl Outlet for HeadOnly {
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         Poll::Ready(Ok(()))
-    }
-
-    fn poll_closed(&self, _: &mut Context<'_>) -> Poll<()> {
-        // Who made the subrequest watches the client.
-        Poll::Pending
     }
 
     fn on_timeout(&mut self) {}

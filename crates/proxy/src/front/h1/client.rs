@@ -15,8 +15,8 @@ use bytes::BytesMut;
 use tokio::io::ReadBuf;
 use wssgate_sys::socket::{self, TcpInfo};
 
-use crate::exchange::ConnectionInfo;
 use crate::exchange::request::HoldsSocket;
+use crate::exchange::{ConnectionInfo, Presence};
 use crate::listen::ClientStream;
 
 /// How much is read at once.
@@ -102,21 +102,6 @@ impl Client {
         })
     }
 
-    /// Ready when the client has closed its side or the connection is broken.
-    ///
-    /// What the client sends meanwhile is kept, up to a bound; beyond it nothing is noticed.
-    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.io.borrow().input.len() >= READ_AHEAD {
-                return Poll::Pending;
-            }
-            match ready!(self.poll_fill(cx)) {
-                Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(_) => {}
-            }
-        }
-    }
-
     /// Hands on what TLS has taken and not written yet.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.borrow_mut().stream.poll_flush(cx)
@@ -169,6 +154,23 @@ impl Client {
     pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
         let io = self.io.into_inner();
         (io.stream, io.input)
+    }
+}
+
+impl Presence for Client {
+    /// Ready when the client has closed its side or the connection is broken.
+    ///
+    /// What the client sends meanwhile is kept, up to a bound; beyond it nothing is noticed.
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.io.borrow().input.len() >= READ_AHEAD {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
     }
 }
 

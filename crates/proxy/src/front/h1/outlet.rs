@@ -108,10 +108,6 @@ impl Outlet for WireOutlet {
         self.client.poll_flush(cx).map_err(|_| Gone::Closed)
     }
 
-    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.client.poll_closed(cx)
-    }
-
     fn on_timeout(&mut self) {
         self.client.on_timeout();
     }
