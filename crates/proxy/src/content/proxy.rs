@@ -22,8 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use wssgate_config::model::{LogLevel, NextUpstream, ProxyPass, ProxySettings};
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
-use wssgate_relay::Protocol;
-use wssgate_ws::handshake::{SwitchError, Switched};
+use wssgate_ws::handshake::{Extensions, SwitchError, Switched};
 
 use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
@@ -546,11 +545,11 @@ impl Proxying<'_> {
         record(self.request, &link.connection, Some(&head), link.began);
         self.request.upstream.head = Some(head.clone());
         match checked(self.plan.offer.as_ref(), head.fields()) {
-            Ok(protocol) => {
+            Ok(extensions) => {
                 let reply = response::reply(self.request, &head, Framing::None);
                 let Link { connection, mut lease, began, .. } = link;
                 lease.alive();
-                let switch = Switch { reply, connection, lease, protocol, began };
+                let switch = Switch { reply, connection, lease, extensions, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
             // nginx sends no body here either: it waits for one until somebody gives up.
@@ -653,14 +652,14 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
     }
 }
 
-/// What is spoken after a 101 with these fields.
-fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
+/// The extensions of the WebSocket that follows a 101 with these fields; none if something else follows.
+fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Option<Extensions>, SwitchError> {
     let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
     match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
-        Ok(Switched::Other) => Ok(Protocol::Other),
+        Ok(Switched::WebSocket { extensions, .. }) => Ok(Some(extensions)),
+        Ok(Switched::Other) => Ok(None),
         // A client without a key wants no proof; it is no WebSocket client, whatever it says.
-        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
+        Err(SwitchError::NoKey) if !keyed => Ok(None),
         Err(error) => Err(error),
     }
 }
