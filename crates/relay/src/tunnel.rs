@@ -348,6 +348,8 @@ impl Tunnel {
     }
 
     /// Notes bytes of one side; says what becomes of them.
+    // As a call of its own it costs every message some 40 instructions more.
+    #[inline(always)]
     fn inspect(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
         self.flow_from_mut(source).received += plain.len() as u64;
         match &mut self.conversation {
