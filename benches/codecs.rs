@@ -7,7 +7,8 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use wssgate_http1::{Limits, RequestParser, ResponseParser};
 use wssgate_ws::{
-    Conversation, Counts, Extensions, FrameHeader, Opcode, Side, Tracker, Verdict, mask,
+    Conversation, Counts, Extensions, FrameHeader, Opcode, Side, Tracker, Verdict, conversation,
+    mask,
 };
 
 fn main() {
@@ -47,10 +48,10 @@ fn track_frames(bencher: Bencher<'_, '_>, payload_len: usize) {
 fn follow_conversation(bencher: Bencher<'_, '_>, payload_len: usize) {
     const MESSAGES: usize = 64;
     let stream = frame(payload_len).repeat(MESSAGES);
-    let mut conversation = Conversation::new(Extensions::default());
+    let mut conversation = Conversation::new(conversation::Settings::default());
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         for read in black_box(&stream).chunks(64 << 10) {
-            let verdict = black_box(conversation.on_bytes(Side::Client, read));
+            let verdict = black_box(conversation.on_bytes(Side::Client, read, black_box(7)));
             assert_eq!(verdict, Verdict::Pass);
         }
     });

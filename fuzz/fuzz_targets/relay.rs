@@ -16,7 +16,7 @@ use wssgate_records::Role;
 use wssgate_records::testing::{SUITES, Session, connections, session};
 use wssgate_relay::fuzz::Stepper;
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
-use wssgate_ws::{CloseCode, Counts, Extensions};
+use wssgate_ws::{CloseCode, Counts, Extensions, conversation};
 
 /// How long the last bytes may take before something counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -158,7 +158,10 @@ impl Dialogue {
             generation: 0,
             client,
             upstream,
-            protocol: extensions.map_or(Protocol::Other, Protocol::WebSocket),
+            protocol: match extensions {
+                Some(extensions) => Protocol::WebSocket(conversation::Settings { extensions }),
+                None => Protocol::Other,
+            },
             timers: Timers::default(),
             buffer_size,
         });

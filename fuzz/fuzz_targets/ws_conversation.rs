@@ -22,6 +22,7 @@ fuzz_target!(|input: (u8, Vec<(u8, u8)>, Vec<u8>, Vec<u8>)| {
                 1 => Step::Close,
                 2 | 3 => Step::Ping(side),
                 4 | 5 => Step::Wait(u64::from(amount) * 16),
+                6 => Step::Sent,
                 _ => Step::Bytes(side, usize::from(amount)),
             }
         })

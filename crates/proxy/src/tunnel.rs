@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::socket;
+use wssgate_ws::{Extensions, conversation};
 
 use crate::exchange::access_log;
 use crate::exchange::request::Request;
@@ -33,7 +34,8 @@ pub struct Switch {
     pub reply: Reply,
     pub(crate) connection: Connection,
     pub(crate) lease: Lease,
-    pub(crate) protocol: Protocol,
+    /// Those of the WebSocket that follows; none if something else does.
+    pub(crate) extensions: Option<Extensions>,
     pub(crate) began: Instant,
 }
 
@@ -56,10 +58,10 @@ pub(crate) async fn begin(
     switch: Switch,
     tunnels: &Tunnels,
 ) {
-    let Switch { connection, lease, protocol, began, .. } = switch;
+    let Switch { connection, lease, extensions, began, .. } = switch;
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
-            let handover = handover(&request, legs, protocol);
+            let handover = handover(&request, legs, extensions);
             let open = request.site.open();
             let conclusion = Conclusion::new(request, began);
             tunnels.carry(handover, Tunnel { conclusion, _lease: lease, _open: open });
@@ -155,7 +157,11 @@ async fn tls_leg<T: TlsStream<Socket = Stream>>(
     Ok(Leg { socket: socket.into_fd()?, unix, tls, plaintext, ciphertext, ended })
 }
 
-fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protocol) -> Handover {
+fn handover(
+    request: &Request,
+    (client, upstream): (Leg, Leg),
+    extensions: Option<Extensions>,
+) -> Handover {
     let location = request.location();
     let proxy = &location.proxy;
     Handover {
@@ -163,7 +169,10 @@ fn handover(request: &Request, (client, upstream): (Leg, Leg), protocol: Protoco
         generation: request.generation.number,
         client,
         upstream,
-        protocol,
+        protocol: match extensions {
+            Some(extensions) => Protocol::WebSocket(conversation::Settings { extensions }),
+            None => Protocol::Other,
+        },
         timers: Timers {
             read: proxy.read_timeout,
             upstream_send: proxy.send_timeout,

@@ -13,6 +13,8 @@ use std::time::Duration;
 use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
+#[cfg(test)]
+use wssgate_ws::Conversation;
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines};
@@ -266,7 +268,7 @@ impl Engine {
                 self.begin_turn(key);
             }
             self.read_group();
-            self.convert_group();
+            self.convert_group(now_ms);
             self.send_group();
             let mut group = std::mem::take(&mut self.group);
             for Turn { key, received, transfer } in group.drain(..) {
@@ -306,9 +308,9 @@ impl Engine {
         }
     }
 
-    fn convert_group(&mut self) {
+    fn convert_group(&mut self, now_ms: u64) {
         for turn in &mut self.group {
-            self.tunnels[turn.key].convert(&mut turn.transfer, &mut self.buffers);
+            self.tunnels[turn.key].convert(&mut turn.transfer, &mut self.buffers, now_ms);
         }
     }
 
@@ -390,7 +392,7 @@ impl Engine {
     fn arm(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         let quiescent = tunnel.is_quiescent();
-        if quiescent && tunnel.armed_quiescent {
+        if quiescent && tunnel.armed_quiescent && !tunnel.conversation_is_due_before_entry() {
             // Traffic has only moved its end away.
             return;
         }
@@ -409,13 +411,8 @@ impl Engine {
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
             tunnel.armed_ms = u64::MAX;
             tunnel.armed_quiescent = false;
-            match tunnel.next_deadline() {
-                Some(due) if due.at_ms <= now_ms => {
-                    tunnel.close(due.cause, now_ms);
-                    self.remove(key, now_ms);
-                }
-                _ => self.arm(key),
-            }
+            tunnel.on_time(now_ms);
+            self.settle(key, now_ms);
         }
     }
 
@@ -510,6 +507,11 @@ impl Engine {
     /// How long it would sleep.
     pub(crate) fn sleep(&self, now: Duration) -> Option<Duration> {
         self.next_wait(now, None)
+    }
+
+    /// What is said in the tunnels that are WebSockets.
+    pub(crate) fn conversations(&mut self) -> impl Iterator<Item = &mut Conversation> {
+        self.tunnels.iter_mut().filter_map(|(_, tunnel)| tunnel.conversation_mut())
     }
 
     /// Bytes kept in all tunnels together.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use wssgate_records::{AES_GCM_RECORDS, TlsFault, TlsKeys};
-use wssgate_ws::{CloseCode, Counts, Extensions, FrameError};
+use wssgate_ws::{CloseCode, Counts, FrameError, conversation};
 
 /// A finished switch: everything that a tunnel needs.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ pub enum LegTls {
 /// What is spoken in a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// WebSocket frames (RFC 6455 §5) with these extensions, counted as they pass.
-    WebSocket(Extensions),
+    /// WebSocket frames (RFC 6455 §5), in a conversation with these settings.
+    WebSocket(conversation::Settings),
     /// Anything else: bytes.
     Other,
 }
@@ -114,6 +114,15 @@ impl From<Side> for wssgate_ws::Side {
         match side {
             Side::Client => Self::Client,
             Side::Upstream => Self::Server,
+        }
+    }
+}
+
+impl From<wssgate_ws::Side> for Side {
+    fn from(side: wssgate_ws::Side) -> Self {
+        match side {
+            wssgate_ws::Side::Client => Self::Client,
+            wssgate_ws::Side::Server => Self::Upstream,
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use wssgate_ws::{CloseCode, Extensions};
+use wssgate_ws::{CloseCode, conversation};
 
 use super::engine::Engine;
 use super::thread::{MAX_UNWOKEN, Shared};

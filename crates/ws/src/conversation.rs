@@ -10,9 +10,13 @@
 //!                   ▲                    │  └──────boundary──▶ Closed, behind a Close: the rest is withheld
 //!                   └──the source closes─┘
 //!
-//! both together:  Open ──close──▶ Closing ──both sides have answered──▶ Answered
-//!                                    └──────its deadline─────────────▶ Unanswered
+//! both together:  Open ──close──▶ Ours ──both sides have answered──▶ Answered
+//!                  │               └──────its deadline─────────────▶ Unanswered
+//!                  └─both sides have closed, one has ended──▶ Lingering ──its deadline──▶ Ended
 //! ```
+//!
+//! Time is an event like bytes: [`Conversation::deadline_ms`] says when it matters next, whatever for, and
+//! what is due then happens in [`Conversation::on_time`]. A moment is in whole milliseconds, rounded down.
 //!
 //! Left alone, a conversation passes everything, protocol errors too: the ends are to judge.
 
@@ -20,7 +24,7 @@
 pub mod walk;
 
 use crate::frame::ControlFrame;
-use crate::{CloseCode, Counts, Extensions, FrameError, Opcode, Side, Tracker, close};
+use crate::{CloseCode, Counts, Extensions, FrameError, Opcode, Progress, Side, Tracker, close};
 
 /// How long a closing handshake that we begin may take: to the end of the frames under way, and until
 /// both sides have answered.
@@ -29,6 +33,19 @@ pub const CLOSING_MS: u64 = 1_000;
 /// How long the second connection may stay after both sides have sent a Close and the first connection
 /// has ended (RFC 6455 §7.1.1 has the server end first, and the client soon after).
 pub const LINGER_MS: u64 = 3_000;
+
+/// When a wait that began at `start_ms` is over for certain: moments are rounded down, and a wait must not
+/// end early.
+pub fn end_of(start_ms: u64, wait_ms: u64) -> u64 {
+    start_ms.saturating_add(wait_ms).saturating_add(1)
+}
+
+/// What a conversation is begun with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What the two ends have agreed upon.
+    pub extensions: Extensions,
+}
 
 /// What becomes of bytes that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +83,15 @@ impl OwnFrame {
     }
 }
 
-/// How a closing handshake that we began has ended.
+/// Why a conversation is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Each side has sent its Close, as far as it was there to do so.
+pub enum End {
+    /// We have closed, and each side has sent its Close, as far as it was there to do so.
     Answered,
-    /// [`CLOSING_MS`] were over before.
+    /// We have closed, and [`CLOSING_MS`] were over before. Nothing of it is worth another wait.
     Unanswered,
+    /// Both sides have closed, this one has ended, and the other did not within [`LINGER_MS`].
+    Ended(Side),
 }
 
 /// Both directions of one WebSocket. No heap.
@@ -83,13 +102,17 @@ pub struct Conversation {
     closing: Closing,
 }
 
-/// Whether we end the conversation.
+/// How far the end of the conversation has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     /// That is up to its sides.
     Open,
-    /// We do, and are done by then whatever they say.
+    /// They have said all, and `ended` has ended. The other one has until then, if nothing moves.
+    Lingering { ended: Side, deadline_ms: u64 },
+    /// We close, and are done by then whatever they say.
     Ours { deadline_ms: u64 },
+    /// A deadline was reached.
+    Over(End),
 }
 
 /// What one side says to the other.
@@ -117,7 +140,8 @@ enum Injection {
 
 impl Conversation {
     /// Begins right after the switch.
-    pub fn new(extensions: Extensions) -> Self {
+    pub fn new(settings: Settings) -> Self {
+        let Settings { extensions } = settings;
         Self {
             from_client: Direction::new(Side::Client, extensions),
             from_server: Direction::new(Side::Server, extensions),
@@ -129,13 +153,39 @@ impl Conversation {
 
     /// Bytes of this side came, the next ones of its stream.
     #[inline]
-    pub fn on_bytes(&mut self, from: Side, bytes: &[u8]) -> Verdict {
-        self.direction_mut(from).on_bytes(bytes)
+    pub fn on_bytes(&mut self, from: Side, bytes: &[u8], now_ms: u64) -> Verdict {
+        let direction = self.direction_mut(from);
+        let progress = direction.advance(bytes);
+        let verdict = direction.decide(progress.boundary);
+        if progress.close.is_some() || self.closing != Closing::Open {
+            self.linger(now_ms);
+        }
+        verdict
+    }
+
+    /// Bytes that had to wait for their destination have gone there.
+    pub fn on_sent(&mut self, now_ms: u64) {
+        self.linger(now_ms);
     }
 
     /// Nothing more passes from this side: it has ended, or the other one takes nothing any more.
-    pub fn on_end(&mut self, from: Side) {
+    pub fn on_end(&mut self, from: Side, now_ms: u64) {
         self.direction_mut(from).ended = true;
+        self.linger(now_ms);
+    }
+
+    /// It is that late. Afterwards no deadline is due; what has come of those that were is told by
+    /// [`Self::poll_frame`] and [`Self::poll_end`].
+    pub fn on_time(&mut self, now_ms: u64) {
+        self.closing = match self.closing {
+            Closing::Lingering { ended, deadline_ms } if deadline_ms <= now_ms => {
+                Closing::Over(End::Ended(ended))
+            }
+            Closing::Ours { deadline_ms } if deadline_ms <= now_ms => {
+                Closing::Over(End::Unanswered)
+            }
+            closing => closing,
+        };
     }
 
     // Orders.
@@ -148,8 +198,8 @@ impl Conversation {
 
     /// Begins the closing handshake with both sides; who has a Close from the other one already gets no second.
     pub fn close(&mut self, code: CloseCode, now_ms: u64) {
-        if self.closing == Closing::Open {
-            self.closing = Closing::Ours { deadline_ms: now_ms.saturating_add(CLOSING_MS) };
+        if !self.is_closing() {
+            self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS) };
             self.inject(Side::Client, OwnFrame::Close(code));
             self.inject(Side::Server, OwnFrame::Close(code));
         }
@@ -160,25 +210,34 @@ impl Conversation {
         self.direction_mut(to.other()).poll_frame()
     }
 
-    /// How the closing handshake that we began has ended, if it has.
-    pub fn poll_end(&self, now_ms: u64) -> Option<Ending> {
-        let Closing::Ours { deadline_ms } = self.closing else { return None };
-        let answered = self.from_client.is_done(&self.from_server)
-            && self.from_server.is_done(&self.from_client);
-        match answered {
-            true => Some(Ending::Answered),
-            false => (now_ms >= deadline_ms).then_some(Ending::Unanswered),
+    /// Why the conversation is over, if it is. By time it is over only once [`Self::on_time`] was told so.
+    #[inline]
+    pub fn poll_end(&self) -> Option<End> {
+        match self.closing {
+            Closing::Open | Closing::Lingering { .. } => None,
+            Closing::Ours { .. } => self.is_answered().then_some(End::Answered),
+            Closing::Over(end) => Some(end),
         }
     }
 
     // What is known.
 
-    /// When [`Self::poll_end`] has an answer at the latest, once we have begun to close.
+    /// When [`Self::on_time`] has something to do next, as long as no other event or order comes.
     #[inline]
     pub fn deadline_ms(&self) -> Option<u64> {
         match self.closing {
-            Closing::Open => None,
-            Closing::Ours { deadline_ms } => Some(deadline_ms),
+            Closing::Open | Closing::Over(_) => None,
+            Closing::Lingering { deadline_ms, .. } | Closing::Ours { deadline_ms } => {
+                Some(deadline_ms)
+            }
+        }
+    }
+
+    /// Whether we have begun to close.
+    pub fn is_closing(&self) -> bool {
+        match self.closing {
+            Closing::Open | Closing::Lingering { .. } | Closing::Over(End::Ended(_)) => false,
+            Closing::Ours { .. } | Closing::Over(End::Answered | End::Unanswered) => true,
         }
     }
 
@@ -206,6 +265,25 @@ impl Conversation {
     /// How this side broke the protocol.
     pub fn broken(&self, from: Side) -> Option<FrameError> {
         self.direction(from).tracker.broken()
+    }
+
+    /// Begins the time of the second connection if both sides have closed and one has ended, or begins it
+    /// anew: something has moved.
+    #[cold]
+    fn linger(&mut self, now_ms: u64) {
+        if self.is_closing() || !self.is_closed() {
+            return;
+        }
+        let ended = [Side::Client, Side::Server];
+        if let Some(ended) = ended.into_iter().find(|&side| self.direction(side).ended) {
+            let deadline_ms = end_of(now_ms, LINGER_MS);
+            self.closing = Closing::Lingering { ended, deadline_ms };
+        }
+    }
+
+    /// Whether our closing handshake has nothing to wait for.
+    fn is_answered(&self) -> bool {
+        self.from_client.is_done(&self.from_server) && self.from_server.is_done(&self.from_client)
     }
 
     #[inline]
@@ -237,19 +315,25 @@ impl Direction {
     }
 
     #[inline]
-    fn on_bytes(&mut self, bytes: &[u8]) -> Verdict {
+    fn advance(&mut self, bytes: &[u8]) -> Progress {
         let progress = self.tracker.advance(bytes, &mut self.counts);
         if progress.close.is_some() {
             self.close = self.close.or(progress.close);
         }
+        progress
+    }
+
+    /// What becomes of bytes with this boundary.
+    #[inline]
+    fn decide(&mut self, boundary: Option<usize>) -> Verdict {
         match self.injection {
             Injection::None => Verdict::Pass,
-            _ => self.decide(progress.boundary),
+            _ => self.decide_with_own(boundary),
         }
     }
 
-    /// What becomes of bytes with this boundary, when we have something to say too.
-    fn decide(&mut self, boundary: Option<usize>) -> Verdict {
+    /// The same, when we have something to say too.
+    fn decide_with_own(&mut self, boundary: Option<usize>) -> Verdict {
         match self.injection {
             Injection::None => Verdict::Pass,
             Injection::Closed => Verdict::Withhold,

@@ -14,7 +14,7 @@ pub mod mask;
 pub mod tracker;
 
 pub use close::CloseCode;
-pub use conversation::{Conversation, Ending, OwnFrame, Verdict};
+pub use conversation::{Conversation, OwnFrame, Verdict};
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
 pub use handshake::{Extensions, Offer, RequestError, SwitchError, Switched, accept_key};
 pub use tracker::{Counts, Progress, Tracker};

@@ -240,8 +240,9 @@ fn a_side_that_had_ended_at_the_hand_over_ends_there() {
 #[test]
 fn frames_are_counted_and_closes_noted() {
     let mut rig = Rig::new();
-    let (mut client, mut upstream) =
-        rig.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE));
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default())
+    });
     client.send(b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xe8");
     client.end();
     rig.expect(&mut upstream, b"\x81\x82\0\0\0\0hi\x88\x82\0\0\0\0\x03\xe8");

@@ -15,7 +15,9 @@ const MASKED_CLOSE: &[u8] = b"\x88\x80\x01\x02\x03\x04";
 
 impl Rig {
     fn websocket(&mut self) -> (Peer, Peer) {
-        self.hand_over(|handover| handover.protocol = Protocol::WebSocket(Extensions::NONE))
+        self.hand_over(|handover| {
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default())
+        })
     }
 
     fn order(&mut self, cause: EndCause) {
@@ -121,7 +123,7 @@ fn a_drain_cuts_no_frame_of_a_peer_that_goes_on() {
 fn a_drain_waits_for_what_is_unsent() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.hand_over(|handover| {
-        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
         narrow(handover);
     });
     let header = b"\x82\x7f\0\0\0\0\0\x20\0\0";
@@ -151,7 +153,7 @@ fn a_drain_waits_for_what_is_unsent() {
 fn an_answer_is_read_while_the_other_side_takes_nothing() {
     let mut rig = Rig::new();
     let (_client, mut upstream) = rig.hand_over(|handover| {
-        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
         let header = b"\x82\x7f\0\0\0\0\x01\0\0\0";
         handover.upstream.plaintext = [&header[..], &noise(1 << 24)].concat();
     });
@@ -172,7 +174,7 @@ fn a_drain_is_heard_inside_of_tls() {
         let mut rig = Rig::new();
         let Session { keys, peer, .. } = session(suite, Role::Server);
         let (client, mut upstream) = rig.hand_over(|handover| {
-            handover.protocol = Protocol::WebSocket(Extensions::NONE);
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default());
             handover.client.tls = LegTls::Keys(Box::new(keys));
         });
         let mut client = TlsPeer::new(client, peer);

@@ -102,7 +102,7 @@ fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
     let mut peers = Vec::new();
     for ticket in 1..=2 {
         let (client, mut upstream, mut handover) = said_hello(ticket);
-        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
         handover.client.plaintext = b"\x82\x85\0\0\0\0hel".to_vec();
         relay.handle().hand_over(handover).unwrap();
         relay.handle().wake();

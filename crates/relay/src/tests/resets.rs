@@ -101,7 +101,7 @@ impl Rig {
             }
         };
         let (client, upstream) = self.hand_over(|handover| {
-            handover.protocol = Protocol::WebSocket(Extensions::NONE);
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default());
             let leg = match on {
                 Side::Client => &mut handover.client,
                 Side::Upstream => &mut handover.upstream,

@@ -1,5 +1,7 @@
 //! What ends tunnels when nothing moves, in the engine's time.
 
+use wssgate_ws::OwnFrame;
+
 use super::*;
 use crate::deadlines::FINEST_MS;
 
@@ -117,23 +119,94 @@ fn the_wait_of_a_half_closed_tunnel_begins_with_the_end() {
     assert!(rig.now - ended >= 2 * SHORT);
 }
 
+/// Hands over a tunnel that has both Closes and the end of its upstream, and more for the upstream than
+/// it takes at once; says what that is.
+fn hand_over_closed(rig: &mut Rig, timers: Timers) -> (Peer, Peer, Vec<u8>) {
+    // One masked frame of 16 MiB, and a Close.
+    let mut frames = vec![0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    frames.resize(frames.len() + (16 << 20), 7);
+    frames.extend_from_slice(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+    let (client, upstream) = rig.hand_over(|handover| {
+        handover.timers = timers;
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+        handover.client.plaintext = frames.clone();
+        handover.upstream.plaintext = vec![0x88, 0x02, 0x03, 0xe8];
+        handover.upstream.ended = true;
+    });
+    assert!(rig.engine.kept_bytes() > 0);
+    (client, upstream, frames)
+}
+
 /// A Close that the relay has read has not arrived: an upstream that takes the bytes before it slowly
 /// has its send timeout for them.
 #[test]
 fn after_both_closes_what_is_unsent_has_its_time() {
     let mut rig = Rig::new();
-    let _peers = rig.hand_over(|handover| {
-        handover.protocol = Protocol::WebSocket(Extensions::NONE);
-        // One masked frame of 16 MiB, and a Close.
-        let mut frames = vec![0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        frames.resize(frames.len() + (16 << 20), 7);
-        frames.extend_from_slice(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
-        handover.client.plaintext = frames;
-        handover.upstream.plaintext = vec![0x88, 0x02, 0x03, 0xe8];
-        handover.upstream.ended = true;
+    let wait = Duration::from_secs(30);
+    let _peers = hand_over_closed(&mut rig, timers(|t| t.upstream_send = wait));
+    let began = rig.now;
+    assert_eq!(rig.pass_until_end().cause, EndCause::SendTimeout(Side::Upstream));
+    assert!(rig.now - began >= wait, "{:?}", rig.now);
+}
+
+/// And when it has taken them, it has as long to end as if it had been quick.
+#[test]
+fn after_both_closes_the_time_to_end_begins_when_all_is_sent() {
+    let mut rig = Rig::new();
+    let (_client, mut upstream, frames) = hand_over_closed(&mut rig, Timers::default());
+    for _ in 0..10_000 {
+        rig.pass(Duration::from_millis(1));
+    }
+    assert!(rig.ends.try_recv().is_err());
+    rig.expect(&mut upstream, &frames);
+    let sent = rig.now;
+    assert_eq!(rig.pass_until_end().cause, EndCause::Ended(Side::Upstream));
+    let waited = rig.now - sent;
+    // Some steps may be between the last bytes and their arrival here.
+    assert!(waited > Duration::from_millis(2_900) && waited < Duration::from_secs(4), "{waited:?}");
+}
+
+/// What a conversation wants to do at some time need not be its end: it acts, and what else is to come
+/// keeps its time.
+#[test]
+fn a_conversation_acts_when_a_deadline_fires_and_goes_on() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.timers = timers(|t| t.read = SHORT);
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
     });
-    assert!(rig.engine.kept_bytes() > 0);
-    assert!(rig.sleep() > Duration::from_secs(30), "{:?}", rig.sleep());
+    rig.pass(SHORT / 2);
+    upstream.send(b"\x81\x02hi");
+    rig.expect(&mut client, b"\x81\x02hi");
+    let last = rig.now;
+    // Nothing but the entry, which that message has made too early, tells the tunnel of it.
+    for conversation in rig.engine.conversations() {
+        conversation.inject(wssgate_ws::Side::Client, OwnFrame::Ping(*b"ping"));
+    }
+    rig.pass(last + SHORT - rig.now);
+    rig.expect(&mut client, b"\x89\x04ping");
+    assert!(rig.now < last + SHORT + Duration::from_millis(20) && !rig.engine.is_empty());
+    assert_eq!(rig.pass_until_end().cause, EndCause::ReadTimeout);
+    assert!(rig.now - last >= SHORT, "a frame of our own is no sign of life");
+    assert!(rig.engine.is_empty());
+}
+
+/// A tunnel that was armed for its silence is armed anew for what its conversation wants before.
+#[test]
+fn a_deadline_of_a_conversation_is_kept_whatever_the_tunnel_is_armed_for() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+    });
+    for conversation in rig.engine.conversations() {
+        conversation.close(CloseCode::GOING_AWAY, 1);
+    }
+    assert!(rig.sleep() > Duration::from_secs(55), "nobody has looked");
+    // A frame that is not finished leaves the tunnel as quiescent as it was.
+    upstream.send(b"\x81\x05h");
+    rig.expect(&mut client, b"\x88\x02\x03\xe9");
+    assert!(rig.sleep() < Duration::from_secs(2), "{:?}", rig.sleep());
+    assert_eq!(rig.pass_until_end().cause, EndCause::Drained);
 }
 
 /// After both Closes only the ends of the connections are missing; a client that does not close its
@@ -143,7 +216,7 @@ fn after_both_closes_a_tunnel_does_not_linger() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.hand_over(|handover| {
         handover.timers = timers(|t| t.half_close = Duration::from_secs(3600));
-        handover.protocol = Protocol::WebSocket(Extensions::NONE);
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
     });
     let from_client = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
     client.send(&from_client);

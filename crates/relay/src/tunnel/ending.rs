@@ -3,7 +3,7 @@
 use std::io;
 
 use wssgate_records::TlsFault;
-use wssgate_ws::conversation::{CLOSING_MS, LINGER_MS};
+use wssgate_ws::conversation::{End, end_of};
 use wssgate_ws::{CloseCode, Conversation};
 
 use super::Tunnel;
@@ -11,19 +11,12 @@ use crate::flow::FlowState;
 use crate::leg::SourceEnd;
 use crate::{EndCause, Side};
 
-/// When a wait that began at `stamp_ms` is over for certain: stamps are whole milliseconds, rounded
-/// down, and a wait must not end early.
-fn end_of(stamp_ms: u64, wait_ms: u64) -> u64 {
-    stamp_ms.saturating_add(wait_ms).saturating_add(1)
-}
-
-/// A moment at which a tunnel ends if nothing moves until then.
+/// A moment at which something is due in a tunnel if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
     pub(crate) at_ms: u64,
     /// The whole wait, which says how exact the moment must be.
     pub(crate) wait_ms: u64,
-    pub(crate) cause: EndCause,
 }
 
 impl Tunnel {
@@ -42,10 +35,10 @@ impl Tunnel {
     }
 
     /// Nothing more of this side passes, as soon as what has come is sent or, `Closed`, at once.
-    fn end_flow(&mut self, source: Side, state: FlowState) {
+    fn end_flow(&mut self, source: Side, state: FlowState, now_ms: u64) {
         self.flow_from_mut(source).state = state;
         if let Some(conversation) = &mut self.conversation {
-            conversation.on_end(source.into());
+            conversation.on_end(source.into(), now_ms);
         }
     }
 
@@ -63,14 +56,14 @@ impl Tunnel {
             SourceEnd::Orderly => {}
             SourceEnd::Truncated => self.flow_from_mut(source).truncated = true,
             // A socket or a record layer is broken both ways: nothing more reaches this side.
-            SourceEnd::Broken(_) => self.stop_sending(source),
+            SourceEnd::Broken(_) => self.stop_sending(source, now_ms),
             SourceEnd::Fault(fault) => {
                 self.leg_mut(source).send_alert(fault, now_ms);
-                self.stop_sending(source);
+                self.stop_sending(source, now_ms);
             }
         }
         if self.flow_from(source).state == FlowState::Open {
-            self.end_flow(source, FlowState::Draining);
+            self.end_flow(source, FlowState::Draining, now_ms);
             if let Err(error) = self.leg_mut(source.other()).send_close_notify(now_ms) {
                 self.on_unwritable(source.other(), &error, now_ms);
             }
@@ -95,70 +88,97 @@ impl Tunnel {
     /// The keys towards this side are exhausted: it is told the end, and so ends the other direction.
     pub(super) fn on_exhausted_keys(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
         self.set_cause(EndCause::Tls(side, fault));
-        self.end_flow(side.other(), FlowState::Draining);
+        self.end_flow(side.other(), FlowState::Draining, now_ms);
         if let Err(error) = self.leg_mut(side).send_close_notify(now_ms) {
             self.on_unwritable(side, &error, now_ms);
         }
     }
 
-    fn stop_sending(&mut self, side: Side) {
+    fn stop_sending(&mut self, side: Side, now_ms: u64) {
         let lost = self.leg_mut(side).discard_unsent() as u64;
         let flow = self.flow_from_mut(side.other());
         flow.passed = flow.passed.saturating_sub(lost);
-        self.end_flow(side.other(), FlowState::Closed);
+        self.end_flow(side.other(), FlowState::Closed, now_ms);
     }
 
     /// Nothing more reaches this side; what it sent before may still be there to read.
     pub(super) fn on_unwritable(&mut self, side: Side, error: &io::Error, now_ms: u64) {
         self.set_cause(EndCause::Broken(side, errno(error)));
         self.active_ms = now_ms;
-        self.stop_sending(side);
+        self.stop_sending(side, now_ms);
     }
 
     /// Nothing has ended and nobody is blocked, so that only silence can end it, and every byte puts its
-    /// deadline off.
+    /// deadline off; but for those of its conversation.
     pub(crate) fn is_quiescent(&self) -> bool {
         self.up.state == FlowState::Open
             && self.down.state == FlowState::Open
             && !self.client.blocked()
             && !self.upstream.blocked()
-            && !self.is_closing()
+    }
+
+    /// Whether its conversation wants to hear of the time before the entry among the deadlines fires. Those of
+    /// its deadlines that traffic puts off are behind the entry soon after it was made.
+    pub(crate) fn conversation_is_due_before_entry(&self) -> bool {
+        self.conversation_deadline_ms().is_some_and(|at_ms| at_ms < self.armed_ms)
     }
 
     /// Whether we have begun to end it, and its sides have their time to answer.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing_deadline_ms().is_some()
+        self.conversation.as_ref().is_some_and(Conversation::is_closing)
     }
 
-    fn closing_deadline_ms(&self) -> Option<u64> {
+    fn conversation_deadline_ms(&self) -> Option<u64> {
         self.conversation.as_ref().and_then(Conversation::deadline_ms)
     }
 
-    /// When this tunnel must end if nothing moves.
+    /// When [`Self::on_time`] has something to do if nothing moves.
     pub(crate) fn next_deadline(&self) -> Option<Deadline> {
+        // How long the wait is, only the conversation knows; so it is told as exactly as can be.
+        let conversation =
+            self.conversation_deadline_ms().map(|at_ms| Deadline { at_ms, wait_ms: 0 });
+        let timer = self.next_timer().map(|(due, _)| due);
+        [conversation, timer].into_iter().flatten().min_by_key(|due| due.at_ms)
+    }
+
+    /// Does what is due by now. What the conversation does about the time need not be its end.
+    pub(crate) fn on_time(&mut self, now_ms: u64) {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.on_time(now_ms);
+            // Or its entry would be made for now again and again.
+            debug_assert!(conversation.deadline_ms().is_none_or(|at_ms| at_ms > now_ms));
+            self.send_frames(now_ms);
+            self.end_if_told(now_ms);
+        }
+        match self.next_timer() {
+            Some((due, cause)) if due.at_ms <= now_ms && !self.is_over() => {
+                self.close(cause, now_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// When this tunnel must end if nothing moves, and why.
+    fn next_timer(&self) -> Option<(Deadline, EndCause)> {
         let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
         let waits = [
             // While the client takes nothing, the upstream is not read, so its silence says nothing.
             (!self.client.blocked()).then(|| {
                 let all_sent = !self.upstream.blocked();
                 let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
-                    (self.timers.half_close.min(LINGER_MS), self.half_closed_by())
+                    // Everything was said, so this is no answer that is missing.
+                    (self.timers.half_close, self.half_closed_by())
                 } else if half_closed {
                     (self.timers.half_close, EndCause::HalfCloseTimeout)
                 } else {
                     (self.timers.read, EndCause::ReadTimeout)
                 };
-                Deadline { at_ms: end_of(self.active_ms, wait_ms), wait_ms, cause }
+                (Deadline { at_ms: end_of(self.active_ms, wait_ms), wait_ms }, cause)
             }),
-            self.send_deadline(Side::Client, self.timers.client_send),
-            self.send_deadline(Side::Upstream, self.timers.upstream_send),
-            self.closing_deadline_ms().map(|at_ms| Deadline {
-                at_ms: end_of(at_ms, 0),
-                wait_ms: CLOSING_MS,
-                cause: EndCause::Drained,
-            }),
+            self.send_timer(Side::Client, self.timers.client_send),
+            self.send_timer(Side::Upstream, self.timers.upstream_send),
         ];
-        waits.into_iter().flatten().min_by_key(|due| due.at_ms)
+        waits.into_iter().flatten().min_by_key(|(due, _)| due.at_ms)
     }
 
     fn is_closed_by_frames(&self) -> bool {
@@ -171,13 +191,10 @@ impl Tunnel {
         EndCause::Ended(if client { Side::Client } else { Side::Upstream })
     }
 
-    fn send_deadline(&self, side: Side, wait_ms: u64) -> Option<Deadline> {
+    fn send_timer(&self, side: Side, wait_ms: u64) -> Option<(Deadline, EndCause)> {
         let leg = self.leg(side);
-        leg.blocked().then(|| Deadline {
-            at_ms: end_of(leg.progress_ms(), wait_ms),
-            wait_ms,
-            cause: EndCause::SendTimeout(side),
-        })
+        let due = Deadline { at_ms: end_of(leg.progress_ms(), wait_ms), wait_ms };
+        leg.blocked().then_some((due, EndCause::SendTimeout(side)))
     }
 
     /// Ends it for a drain: a WebSocket once its sides have answered our Close, or had their time; anything
@@ -188,7 +205,7 @@ impl Tunnel {
         }
         self.set_cause(EndCause::Drained);
         self.close_conversation(now_ms);
-        self.end_if_answered(now_ms);
+        self.end_if_told(now_ms);
     }
 
     /// Tells both sides of a WebSocket that we go away (RFC 6455 §7.4.1), now where no frame is under way.
@@ -200,16 +217,18 @@ impl Tunnel {
         }
     }
 
-    /// Ends it once our closing handshake is over and everything is sent.
-    pub(super) fn end_if_answered(&mut self, now_ms: u64) {
-        let Some(conversation) =
-            self.conversation.as_ref().filter(|conversation| conversation.deadline_ms().is_some())
-        else {
-            return;
+    /// Ends it if its conversation is over; but what is unsent still goes, unless that was waited for already.
+    #[inline]
+    pub(super) fn end_if_told(&mut self, now_ms: u64) {
+        let Some(end) = self.conversation.as_ref().and_then(Conversation::poll_end) else { return };
+        let unsent = self.client.blocked() || self.upstream.blocked();
+        let (cause, waits) = match end {
+            End::Answered => (EndCause::Drained, unsent),
+            End::Unanswered => (EndCause::Drained, false),
+            End::Ended(side) => (EndCause::Ended(side.into()), unsent),
         };
-        let over = conversation.poll_end(now_ms).is_some();
-        if over && !self.is_over() && !self.client.blocked() && !self.upstream.blocked() {
-            self.close(EndCause::Drained, now_ms);
+        if !waits && !self.is_over() {
+            self.close(cause, now_ms);
         }
     }
 

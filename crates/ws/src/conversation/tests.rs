@@ -20,7 +20,7 @@ fn closing(from: Side) -> Vec<u8> {
 }
 
 fn open() -> Conversation {
-    Conversation::new(Extensions::NONE)
+    Conversation::new(Settings::default())
 }
 
 /// A conversation that we have begun to close at 100, between two frames of both sides.
@@ -43,19 +43,19 @@ fn a_conversation_is_small() {
 fn left_alone_everything_passes_and_is_counted() {
     let mut conversation = open();
     let said = [frame(Side::Server, Opcode::Text, b"hi"), b"\xff\xff".to_vec()].concat();
-    assert_eq!(conversation.on_bytes(Side::Server, &said), Verdict::Pass);
-    assert_eq!(conversation.on_bytes(Side::Server, b"whatever"), Verdict::Pass);
+    assert_eq!(conversation.on_bytes(Side::Server, &said, 100), Verdict::Pass);
+    assert_eq!(conversation.on_bytes(Side::Server, b"whatever", 100), Verdict::Pass);
     assert_eq!(conversation.counts(Side::Server).messages, 1);
     assert_eq!(conversation.broken(Side::Server), Some(FrameError::ReservedOpcode(15)));
     assert_eq!(conversation.counts(Side::Client), Counts::default());
-    assert_eq!((conversation.deadline_ms(), conversation.poll_end(u64::MAX)), (None, None));
+    assert_eq!((conversation.deadline_ms(), conversation.poll_end()), (None, None));
 }
 
 #[test]
 fn the_closes_of_both_sides_pass_and_are_known() {
     let mut conversation = open();
     for (side, both) in [(Side::Client, false), (Side::Server, true)] {
-        assert_eq!(conversation.on_bytes(side, &closing(side)), Verdict::Pass);
+        assert_eq!(conversation.on_bytes(side, &closing(side), 100), Verdict::Pass);
         assert_eq!(conversation.close_code(side), Some(CloseCode::NORMAL));
         assert_eq!(conversation.is_closed(), both);
     }
@@ -80,10 +80,10 @@ fn a_close_waits_for_the_end_of_the_frame_under_way() {
     ];
     for (then, verdict) in cases {
         let mut conversation = open();
-        assert_eq!(conversation.on_bytes(Side::Server, &whole[..3]), Verdict::Pass);
+        assert_eq!(conversation.on_bytes(Side::Server, &whole[..3], 100), Verdict::Pass);
         conversation.close(CloseCode::GOING_AWAY, 0);
         assert_eq!(conversation.poll_frame(Side::Client), None, "a frame is under way");
-        assert_eq!(conversation.on_bytes(Side::Server, then), *verdict, "{then:?}");
+        assert_eq!(conversation.on_bytes(Side::Server, then, 100), *verdict, "{then:?}");
     }
 }
 
@@ -91,31 +91,63 @@ fn a_close_waits_for_the_end_of_the_frame_under_way() {
 fn nothing_of_a_side_passes_behind_our_close_but_its_own_is_heard() {
     let mut conversation = closed_by_us();
     let late = frame(Side::Client, Opcode::Text, b"late");
-    assert_eq!(conversation.on_bytes(Side::Client, &late), Verdict::Withhold);
+    assert_eq!(conversation.on_bytes(Side::Client, &late, 100), Verdict::Withhold);
     assert_eq!(conversation.close_code(Side::Client), None);
-    assert_eq!(conversation.on_bytes(Side::Client, &closing(Side::Client)), Verdict::Withhold);
+    assert_eq!(conversation.on_bytes(Side::Client, &closing(Side::Client), 100), Verdict::Withhold);
     assert_eq!(conversation.close_code(Side::Client), Some(CloseCode::NORMAL));
 }
 
 #[test]
 fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
     let mut conversation = closed_by_us();
-    assert_eq!(conversation.deadline_ms(), Some(100 + CLOSING_MS));
-    assert_eq!(conversation.poll_end(100 + CLOSING_MS - 1), None);
-    assert_eq!(conversation.poll_end(100 + CLOSING_MS), Some(Ending::Unanswered));
-    let _ = conversation.on_bytes(Side::Client, &closing(Side::Client));
-    assert_eq!(conversation.poll_end(100), None);
-    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[..3]);
-    assert_eq!(conversation.poll_end(100), None, "its code is not known");
-    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[3..]);
-    assert_eq!(conversation.poll_end(100), Some(Ending::Answered));
+    let deadline_ms = 100 + CLOSING_MS + 1;
+    conversation.on_time(deadline_ms - 1);
+    assert_eq!((conversation.deadline_ms(), conversation.poll_end()), (Some(deadline_ms), None));
+    let mut unanswered = conversation.clone();
+    unanswered.on_time(deadline_ms);
+    assert_eq!((unanswered.deadline_ms(), unanswered.poll_end()), (None, Some(End::Unanswered)));
+    assert!(conversation.is_closing() && unanswered.is_closing());
+    let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 100);
+    assert_eq!(conversation.poll_end(), None);
+    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[..3], 100);
+    assert_eq!(conversation.poll_end(), None, "its code is not known");
+    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[3..], 100);
+    assert_eq!(conversation.poll_end(), Some(End::Answered));
+}
+
+/// Both have said all; the second connection has its time from whatever moved last.
+#[test]
+fn behind_both_closes_and_one_end_there_is_a_deadline_too() {
+    let mut conversation = open();
+    let _ = conversation.on_bytes(Side::Server, &closing(Side::Server), 100);
+    conversation.on_end(Side::Server, 200);
+    assert_eq!(conversation.deadline_ms(), None, "the client may have much to say");
+    let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 5_000);
+    assert_eq!(conversation.deadline_ms(), Some(end_of(5_000, LINGER_MS)));
+    conversation.on_time(5_000 + LINGER_MS);
+    assert_eq!(conversation.poll_end(), None);
+    conversation.on_sent(6_000);
+    conversation.on_time(end_of(5_000, LINGER_MS));
+    assert_eq!((conversation.poll_end(), conversation.is_closing()), (None, false));
+    let deadline_ms = end_of(6_000, LINGER_MS);
+    assert_eq!(conversation.deadline_ms(), Some(deadline_ms));
+    conversation.on_time(deadline_ms);
+    assert_eq!(conversation.poll_end(), Some(End::Ended(Side::Server)));
+    assert_eq!((conversation.deadline_ms(), conversation.is_closing()), (None, false));
+    // What was held up until now shows that somebody is there.
+    conversation.on_sent(20_000);
+    assert_eq!(conversation.poll_end(), None);
+    assert_eq!(conversation.deadline_ms(), Some(end_of(20_000, LINGER_MS)));
+    // We need not wait for them to end what is said.
+    conversation.close(CloseCode::GOING_AWAY, 20_001);
+    assert_eq!(conversation.poll_end(), Some(End::Answered));
 }
 
 #[test]
 fn a_second_order_changes_nothing() {
     let mut conversation = closed_by_us();
     conversation.close(CloseCode::SERVICE_RESTART, 500);
-    assert_eq!(conversation.deadline_ms(), Some(100 + CLOSING_MS));
+    assert_eq!(conversation.deadline_ms(), Some(end_of(100, CLOSING_MS)));
     assert_eq!(conversation.poll_frame(Side::Client), None);
 }
 
@@ -124,15 +156,15 @@ fn a_second_order_changes_nothing() {
 fn a_handshake_that_a_side_has_begun_is_finished() {
     let close = [closing(Side::Client), closing(Side::Server)];
     let mut conversation = open();
-    let _ = conversation.on_bytes(Side::Client, &close[0][..7]);
+    let _ = conversation.on_bytes(Side::Client, &close[0][..7], 100);
     conversation.close(CloseCode::GOING_AWAY, 0);
     assert_eq!(conversation.poll_frame(Side::Server), None, "in the middle of the client's own");
     assert_eq!(conversation.poll_frame(Side::Client), Some(AWAY));
-    assert_eq!(conversation.on_bytes(Side::Client, &close[0][7..]), Verdict::Pass);
+    assert_eq!(conversation.on_bytes(Side::Client, &close[0][7..], 100), Verdict::Pass);
     assert_eq!(conversation.poll_frame(Side::Server), None, "it has heard the client's");
-    assert_eq!(conversation.poll_end(0), None);
-    assert_eq!(conversation.on_bytes(Side::Server, &close[1]), Verdict::Withhold);
-    assert_eq!(conversation.poll_end(0), Some(Ending::Answered));
+    assert_eq!(conversation.poll_end(), None);
+    assert_eq!(conversation.on_bytes(Side::Server, &close[1], 100), Verdict::Withhold);
+    assert_eq!(conversation.poll_end(), Some(End::Answered));
 }
 
 #[test]
@@ -140,24 +172,24 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
     // The client is gone before or after, or cannot be understood: only the server is waited for, and
     // not if the way to it is the one that is broken.
     let mut gone = closed_by_us();
-    gone.on_end(Side::Client);
-    assert_eq!(gone.poll_end(100), None);
-    let _ = gone.on_bytes(Side::Server, &closing(Side::Server));
-    assert_eq!(gone.poll_end(100), Some(Ending::Answered));
+    gone.on_end(Side::Client, 100);
+    assert_eq!(gone.poll_end(), None);
+    let _ = gone.on_bytes(Side::Server, &closing(Side::Server), 100);
+    assert_eq!(gone.poll_end(), Some(End::Answered));
 
     for broken in [false, true] {
         let mut conversation = open();
         match broken {
-            true => assert_eq!(conversation.on_bytes(Side::Client, b"\xff"), Verdict::Pass),
-            false => conversation.on_end(Side::Client),
+            true => assert_eq!(conversation.on_bytes(Side::Client, b"\xff", 100), Verdict::Pass),
+            false => conversation.on_end(Side::Client, 100),
         }
-        let _ = conversation.on_bytes(Side::Server, b"\x81\x01");
+        let _ = conversation.on_bytes(Side::Server, b"\x81\x01", 100);
         conversation.close(CloseCode::GOING_AWAY, 100);
         assert_eq!(conversation.poll_frame(Side::Server), None);
-        assert_eq!(conversation.poll_end(100), None, "a frame is under way");
-        let verdict = conversation.on_bytes(Side::Server, b"x");
+        assert_eq!(conversation.poll_end(), None, "a frame is under way");
+        let verdict = conversation.on_bytes(Side::Server, b"x", 100);
         assert_eq!(verdict, Verdict::Inject { at: 1, frame: AWAY });
-        assert_eq!(conversation.poll_end(100), Some(Ending::Answered));
+        assert_eq!(conversation.poll_end(), Some(End::Answered));
     }
 }
 
@@ -166,18 +198,18 @@ fn a_ping_goes_between_two_frames_and_the_rest_behind_it() {
     let mut conversation = open();
     let ping = OwnFrame::Ping([1, 2, 3, 4]);
     let whole = frame(Side::Client, Opcode::Binary, b"data");
-    let _ = conversation.on_bytes(Side::Client, &whole[..2]);
+    let _ = conversation.on_bytes(Side::Client, &whole[..2], 100);
     conversation.inject(Side::Server, ping);
     let then = [&whole[2..], &whole[..4]].concat();
-    let verdict = conversation.on_bytes(Side::Client, &then);
+    let verdict = conversation.on_bytes(Side::Client, &then, 100);
     assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: ping });
-    assert_eq!(conversation.on_bytes(Side::Client, &whole[4..]), Verdict::Pass);
+    assert_eq!(conversation.on_bytes(Side::Client, &whole[4..], 100), Verdict::Pass);
     // A Close takes the place of a ping that waits, and is the last.
-    let _ = conversation.on_bytes(Side::Client, &whole[..2]);
+    let _ = conversation.on_bytes(Side::Client, &whole[..2], 100);
     conversation.inject(Side::Server, ping);
     conversation.close(CloseCode::GOING_AWAY, 0);
     conversation.inject(Side::Server, ping);
-    let verdict = conversation.on_bytes(Side::Client, &whole[2..]);
+    let verdict = conversation.on_bytes(Side::Client, &whole[2..], 100);
     assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: AWAY });
     conversation.inject(Side::Server, ping);
     assert_eq!(conversation.poll_frame(Side::Server), None);
@@ -213,7 +245,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any_side().prop_map(Step::End),
         2 => any_side().prop_map(Step::Ping),
         1 => Just(Step::Close),
-        2 => (0..CLOSING_MS).prop_map(Step::Wait),
+        1 => Just(Step::Sent),
+        2 => (0..2 * CLOSING_MS).prop_map(Step::Wait),
     ]
 }
 

@@ -14,6 +14,8 @@ pub enum Step {
     Ping(Side),
     /// We close.
     Close,
+    /// Bytes have gone that had to wait.
+    Sent,
     /// So many milliseconds pass.
     Wait(u64),
 }
@@ -90,13 +92,13 @@ impl Expected {
         frame
     }
 
-    fn on_bytes(&mut self, conversation: &mut Conversation, len: usize) {
+    fn on_bytes(&mut self, conversation: &mut Conversation, len: usize, now_ms: u64) {
         let start = self.came;
         if self.ended {
             return;
         }
         self.came = self.stream.len().min(start + len);
-        let verdict = conversation.on_bytes(self.from, &self.stream[start..self.came]);
+        let verdict = conversation.on_bytes(self.from, &self.stream[start..self.came], now_ms);
         if self.close().is_some() {
             self.waiting = None;
         }
@@ -144,55 +146,95 @@ impl Expected {
     }
 }
 
+/// How the conversation ends next, as the walker knows it.
+#[derive(Clone, Copy, PartialEq)]
+enum Expectation {
+    Nothing,
+    /// At this time, for this reason.
+    Due(u64, End),
+    /// It has, at its time.
+    Reached(End),
+}
+
 /// Takes the steps in a conversation whose sides have these streams to send.
 ///
 /// # Panics
 ///
 /// If it decides otherwise than the naive reading, or an order is not obeyed in time.
 pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, steps: &[Step]) {
-    let mut conversation = Conversation::new(extensions);
+    let mut conversation = Conversation::new(Settings { extensions });
     let mut expected = [
         Expected::new(Side::Client, extensions, from_client),
         Expected::new(Side::Server, extensions, from_server),
     ];
     let index = |from: Side| usize::from(from == Side::Server);
-    let (mut now_ms, mut deadline_ms) = (7, None);
+    let (mut now_ms, mut end, mut closing) = (7, Expectation::Nothing, false);
     for &step in steps {
+        let mut moved = true;
         match step {
-            Step::Bytes(from, len) => expected[index(from)].on_bytes(&mut conversation, len),
+            Step::Bytes(from, len) => {
+                let direction = &mut expected[index(from)];
+                moved = !direction.ended;
+                direction.on_bytes(&mut conversation, len, now_ms);
+            }
             Step::End(from) => {
-                conversation.on_end(from);
+                conversation.on_end(from, now_ms);
                 expected[index(from)].ended = true;
             }
+            Step::Sent => conversation.on_sent(now_ms),
             Step::Ping(to) => {
                 let ping = OwnFrame::Ping(*b"ping");
                 conversation.inject(to, ping);
                 expected[index(to.other())].request(ping);
+                moved = false;
             }
             Step::Close => {
                 conversation.close(CloseCode::GOING_AWAY, now_ms);
-                if deadline_ms.is_none() {
-                    deadline_ms = Some(now_ms + CLOSING_MS);
+                if !closing {
+                    closing = true;
+                    end = Expectation::Due(now_ms + CLOSING_MS + 1, End::Unanswered);
                     expected
                         .iter_mut()
                         .for_each(|way| way.request(OwnFrame::Close(CloseCode::GOING_AWAY)));
                 }
             }
-            Step::Wait(ms) => now_ms += ms,
+            Step::Wait(ms) => {
+                now_ms += ms;
+                conversation.on_time(now_ms);
+                if let Expectation::Due(at_ms, how) = end
+                    && at_ms <= now_ms
+                {
+                    end = Expectation::Reached(how);
+                }
+                moved = false;
+            }
+        }
+        if moved && !closing && expected.iter().all(|way| way.close().is_some()) {
+            // Whatever moves begins the last wait anew.
+            if let Some(gone) = expected.iter().find(|way| way.ended) {
+                end = Expectation::Due(now_ms + LINGER_MS + 1, End::Ended(gone.from));
+            }
         }
         for direction in &mut expected {
             direction.poll(&mut conversation);
             direction.check(&conversation);
         }
-        assert_eq!(conversation.deadline_ms(), deadline_ms);
-        match (conversation.poll_end(now_ms), deadline_ms) {
-            (None, None) => {}
-            (None, Some(deadline_ms)) => assert!(now_ms < deadline_ms),
-            (Some(Ending::Unanswered), Some(deadline_ms)) => assert!(now_ms >= deadline_ms),
-            (Some(Ending::Answered), Some(_)) => {
+        assert_eq!(conversation.is_closing(), closing);
+        match (conversation.poll_end(), end) {
+            (Some(End::Answered), _) => {
+                assert!(closing, "nobody has asked for the end");
                 return expected.iter().for_each(Expected::check_whole);
             }
-            (Some(_), None) => panic!("nobody has asked for the end"),
+            (told, Expectation::Reached(how)) => {
+                assert_eq!((told, conversation.deadline_ms()), (Some(how), None));
+            }
+            (told, Expectation::Due(at_ms, _)) => {
+                assert_eq!((told, conversation.deadline_ms()), (None, Some(at_ms)));
+                assert!(at_ms > now_ms, "what is due is done");
+            }
+            (told, Expectation::Nothing) => {
+                assert_eq!((told, conversation.deadline_ms()), (None, None));
+            }
         }
     }
 }

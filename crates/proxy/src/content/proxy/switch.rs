@@ -2,8 +2,7 @@
 
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Fields, Framing, ResponseHead};
-use wssgate_relay::Protocol;
-use wssgate_ws::handshake::{SwitchError, Switched};
+use wssgate_ws::handshake::{Extensions, SwitchError, Switched};
 
 use super::attempt::{Cause, Trouble};
 use super::plan::Asked;
@@ -20,11 +19,11 @@ impl Proxying<'_> {
         record(self.request, &link.connection, Some(&head), link.began);
         self.request.upstream.head = Some(head.clone());
         match checked(self.plan.offer.as_ref(), head.fields()) {
-            Ok(protocol) => {
+            Ok(extensions) => {
                 let reply = response::reply(self.request, &head, Framing::None);
                 let PeerLink { connection, mut lease, began, .. } = link;
                 lease.alive();
-                let switch = Switch { reply, connection, lease, protocol, began };
+                let switch = Switch { reply, connection, lease, extensions, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
             // nginx sends no body here either: it waits for one until somebody gives up.
@@ -52,14 +51,14 @@ fn invalid_switch(error: &SwitchError) -> String {
     )
 }
 
-/// What is spoken after a 101 with these fields.
-fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Protocol, SwitchError> {
+/// The extensions of the WebSocket that follows a 101 with these fields; none if something else follows.
+fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Option<Extensions>, SwitchError> {
     let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
     match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions, .. }) => Ok(Protocol::WebSocket(extensions)),
-        Ok(Switched::Other) => Ok(Protocol::Other),
+        Ok(Switched::WebSocket { extensions, .. }) => Ok(Some(extensions)),
+        Ok(Switched::Other) => Ok(None),
         // A client without a key wants no proof; it is no WebSocket client, whatever it says.
-        Err(SwitchError::NoKey) if !keyed => Ok(Protocol::Other),
+        Err(SwitchError::NoKey) if !keyed => Ok(None),
         Err(error) => Err(error),
     }
 }
