@@ -4,7 +4,7 @@
 //! cell per variable, so that templates that live in the configuration can be evaluated while the
 //! request is borrowed.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -44,7 +44,7 @@ pub struct ConnectionInfo {
     /// `$connection_requests`: requests begun so far.
     pub requests: Cell<u64>,
     /// Who has the socket, until it leaves for a tunnel.
-    pub(crate) holder: OnceCell<Weak<dyn HoldsSocket>>,
+    pub(crate) holder: RefCell<Option<Weak<dyn HoldsSocket>>>,
 }
 
 impl ConnectionInfo {
@@ -55,7 +55,7 @@ impl ConnectionInfo {
 
     /// What the kernel measures of it; `None` for Unix sockets and when the socket has left.
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
-        self.holder.get()?.upgrade()?.tcp_info()
+        self.holder.borrow().as_ref()?.upgrade()?.tcp_info()
     }
 }
 

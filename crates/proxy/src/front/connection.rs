@@ -1,6 +1,6 @@
 //! One client connection: TLS, protocol, its requests one after the other.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -178,6 +178,6 @@ fn info(
         tls,
         accepted,
         requests: Cell::new(0),
-        holder: OnceCell::new(),
+        holder: RefCell::default(),
     }
 }

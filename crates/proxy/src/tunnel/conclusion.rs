@@ -28,6 +28,7 @@ pub(super) struct Conclusion {
 
 /// The access lines.
 enum Access {
+    Nothing,
     Lines(Box<(EarlyLines, Ending<'static>)>),
     Request(Box<Request>),
 }
@@ -43,6 +44,7 @@ impl Conclusion {
             began,
             context,
             access: match EarlyLines::of(&request) {
+                Some(lines) if lines.is_empty() => Access::Nothing,
                 Some(lines) => {
                     let ending = Ending::of(&request).detached(lines.ask_for_attempts());
                     Access::Lines(Box::new((lines, ending)))
@@ -66,6 +68,7 @@ impl Conclusion {
         }
         let took = self.began.elapsed();
         match self.access {
+            Access::Nothing => {}
             Access::Lines(kept) => {
                 let (lines, mut ending) = *kept;
                 ending.add_tunnel(end, took);

@@ -62,6 +62,11 @@ impl EarlyLines {
         Some(Self(lines.into()))
     }
 
+    /// Whether nothing will be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a hole asks for the attempts at peers.
     pub(crate) fn ask_for_attempts(&self) -> bool {
         let mut holes = self.0.iter().flat_map(|line| &*line.holes);

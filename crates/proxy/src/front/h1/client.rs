@@ -50,8 +50,8 @@ impl Client {
         let io = Io { stream, input: BytesMut::from(&read[..]), eof: false };
         let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
         let holder: Rc<dyn HoldsSocket> = client.clone();
-        let first = client.info.holder.set(Rc::downgrade(&holder));
-        debug_assert!(first.is_ok(), "a connection has one socket");
+        let before = client.info.holder.replace(Some(Rc::downgrade(&holder)));
+        debug_assert!(before.is_none(), "a connection has one socket");
         client
     }
 
@@ -152,6 +152,8 @@ impl Client {
 
     /// Takes the socket out, with what was read and not consumed.
     pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
+        // Even a weak reference keeps the memory of what it points to, here for as long as a tunnel.
+        self.info.holder.take();
         let io = self.io.into_inner();
         (io.stream, io.input)
     }
