@@ -2,7 +2,7 @@
 //!
 //! [`proxy`] is the content handler of `proxy_pass`. It tries peers until one answers, and then
 //! either carries the answer to the client or, if that is a valid switch of protocols, gives both
-//! sides away as a [`Switch`].
+//! sides away as a [`Switch`](crate::tunnel::Switch).
 
 mod accel;
 mod answer;
