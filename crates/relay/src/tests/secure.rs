@@ -148,14 +148,19 @@ fn rustls_answers_a_bad_record_with_its_alert() {
         let mut wire = client.sealed(b"bad");
         *wire.last_mut().unwrap() ^= 1;
         client.wire.send(&wire);
-        rig.expect_end(&mut upstream);
-        rig.until("alert", || {
-            client.poll();
-            client.error.is_some()
-        });
-        assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
-        assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+        expect_alert_for_bad_record(&mut rig, &mut client, &mut upstream);
     }
+}
+
+/// The tunnel ends, and its client is told why.
+fn expect_alert_for_bad_record(rig: &mut Rig, client: &mut TlsPeer, upstream: &mut Peer) {
+    rig.expect_end(upstream);
+    rig.until("alert", || {
+        client.poll();
+        client.error.is_some()
+    });
+    assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+    assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
 }
 
 /// rustls keeps the answer to a KeyUpdate until there is something to send, which may be the end.
@@ -292,13 +297,7 @@ fn a_bad_record_is_answered_with_an_alert_and_what_came_before_arrives() {
         wire.push(bad[bad.len() - 1] ^ 1);
         client.wire.send(&wire);
         rig.expect(&mut upstream, b"good");
-        rig.expect_end(&mut upstream);
-        rig.until("alert", || {
-            client.poll();
-            client.error.is_some()
-        });
-        assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
-        assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+        expect_alert_for_bad_record(&mut rig, &mut client, &mut upstream);
     }
 }
 
