@@ -62,18 +62,18 @@ impl Trust {
         depth: u32,
     ) -> Self {
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-        let read = authorities.iter().filter_map(Names::read);
+        let read = |authority| Some((Names::read(&authority)?, authority));
+        let authorities: Vec<_> = authorities.into_iter().filter_map(read).collect();
         let mut trust = Self {
             peer,
             depth,
             roots: Vec::new(),
             shown: Vec::new(),
             intermediates: Vec::new(),
-            names: read.map(|names| names.subject).collect(),
+            names: authorities.iter().map(|(names, _)| names.subject.clone()).collect(),
             crls,
         };
-        for authority in authorities {
-            let Some(names) = Names::read(&authority) else { continue };
+        for (names, authority) in authorities {
             if names.is_self_issued() || !trust.knows(&names.issuer) {
                 trust.add_root(&authority, &names);
             } else {
