@@ -19,12 +19,12 @@ use crate::front::phases::{self, Finish};
 /// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
 /// `client` is the one of the parent: whoever answers may watch it, as its location says.
 ///
+/// The values that variables were given are the same on both sides, as in nginx. No access rules
+/// are asked: the parent has passed them, or is about to.
+///
 /// # Errors
 /// When nothing was answered and the connection is to be closed: the status for the log, which is
 /// 408, 444 or 499.
-///
-/// The values that variables were given are the same on both sides, as in nginx. No access rules
-/// are asked: the parent has passed them, or is about to.
 pub(crate) async fn get(
     parent: &Request,
     client: Rc<dyn Presence>,

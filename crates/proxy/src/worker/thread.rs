@@ -106,8 +106,8 @@ fn run(
     ready: &std_mpsc::Sender<io::Result<RelayHandle>>,
 ) -> io::Result<()> {
     privileges::drop_capabilities()?;
-    let (told, ends) = mpsc::unbounded_channel();
     // Bounded by the tunnels there are: each ends once.
+    let (told, ends) = mpsc::unbounded_channel();
     let io_uring = context.io_uring.load(Ordering::Relaxed);
     let settings = relay::Settings { io_uring, ..relay::Settings::default() };
     let on_end = move |ticket, end| {
