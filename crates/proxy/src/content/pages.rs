@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use wssgate_config::model::{ErrorPage, ErrorPageStatus};
-use wssgate_http1::{Method, Version};
+use wssgate_http1::Version;
 
 use crate::content::{self, Outcome};
 use crate::exchange::response::server_name;
@@ -74,12 +74,8 @@ async fn error_page(exchange: &mut Exchange, page: &ErrorPage) -> Outcome {
     let uri = request.text(&page.uri);
     match uri.first() {
         Some(b'/') => {
-            // A page is fetched, whatever the request that failed wanted; its body is not for the
-            // page.
-            if request.target.method != Method::Head {
-                request.target.method = Method::Get;
-                request.target.method_name = Bytes::from_static(b"GET");
-            }
+            // What the request that failed wanted, and its body, is not for the page.
+            request.target.fetch();
             let (path, args) = split_args(&uri);
             Outcome::InternalRedirect { path, args }
         }

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use wssgate_config::model::{BodyInFile, LogLevel, NextUpstream, ProxyPass, ProxySettings};
-use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, Method, ResponseHead};
+use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, ResponseHead};
 
 use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
@@ -76,7 +76,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     request.upstream.target = plan.target.clone();
     let group = &destination.group;
     let hash_key = group.hash_key().map_or_else(Bytes::new, |key| request.text(key));
-    let selection = group.selection(&hash_key, client_ip(request), request.site.id);
+    let selection = group.selection(&hash_key, request.client_ip(), request.site.id);
     let tries = match settings.next_upstream_tries {
         0 => group.tries(),
         most => group.tries().min(most),
@@ -112,10 +112,6 @@ fn body_failed(error: BodyError) -> Refusal {
         BodyError::Closed => Refusal::ClientGone,
         error => Refusal::Body(error),
     }
-}
-
-fn client_ip(request: &Request) -> Option<std::net::IpAddr> {
-    request.client.map(|address| address.ip())
 }
 
 /// One request on its way from peer to peer.
@@ -525,10 +521,7 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
         Some((path, args)) => {
             // As in nginx: the upstream has had the method and the body, what is left is to fetch
             // something.
-            if request.target.method != Method::Head {
-                request.target.method = Method::Get;
-                request.target.method_name = Bytes::from_static(b"GET");
-            }
+            request.target.fetch();
             Outcome::InternalRedirect { path, args }
         }
         None => {

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -230,6 +230,16 @@ pub struct Target {
     pub quoted: bool,
 }
 
+impl Target {
+    /// From here on a page is fetched, whatever was asked for: with GET, or HEAD if it was that.
+    pub(crate) fn fetch(&mut self) {
+        if self.method != Method::Head {
+            self.method = Method::Get;
+            self.method_name = Bytes::from_static(b"GET");
+        }
+    }
+}
+
 impl Default for Target {
     fn default() -> Self {
         Self {
@@ -420,9 +430,14 @@ impl Request {
         }
     }
 
+    /// The address of the client; `None` on a Unix socket.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client.map(|address| address.ip())
+    }
+
     /// `$remote_addr`: `unix:` for Unix sockets.
     pub fn client_text(&self) -> String {
-        self.client.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string())
+        self.client_ip().map_or_else(|| "unix:".to_owned(), |ip| ip.to_string())
     }
 
     /// Whether we make it ourselves for another request.

@@ -226,8 +226,7 @@ async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
         return Ok(());
     }
     let request = &exchange.request;
-    let client = request.client.map(|address| address.ip());
-    if !access::is_allowed(&request.location().settings.access, client) {
+    if !access::is_allowed(&request.location().settings.access, request.client_ip()) {
         return Err(Refusal::Forbidden);
     }
     auth_request::check(exchange).await

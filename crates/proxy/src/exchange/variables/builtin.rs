@@ -1,6 +1,6 @@
 //! The variables with a fixed name.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -67,7 +67,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::RequestId => Some(request_id()),
         B::RemoteAddr => text(request.client_text()),
         B::RemotePort => text(request.client.map(|a| a.port().to_string()).unwrap_or_default()),
-        B::BinaryRemoteAddr => Some(binary_address(request.client)),
+        B::BinaryRemoteAddr => Some(binary_address(request.client_ip())),
         B::ServerAddr => text(local_address(&connection.local)),
         B::ServerPort => text(local_port(&connection.local)),
         B::Connection => text(connection.serial.to_string()),
@@ -204,8 +204,8 @@ pub(crate) fn status(request: &Request) -> u16 {
     }
 }
 
-fn binary_address(client: Option<SocketAddr>) -> Bytes {
-    match client.map(|address| address.ip()) {
+fn binary_address(client: Option<IpAddr>) -> Bytes {
+    match client {
         Some(IpAddr::V4(ip)) => Bytes::copy_from_slice(&ip.octets()),
         Some(IpAddr::V6(ip)) => Bytes::copy_from_slice(&ip.octets()),
         None => Bytes::from_static(b"unix:"),
