@@ -202,10 +202,7 @@ impl Proxying<'_> {
             return self.do_without(resource, &trouble, lease);
         }
         let status = status_of(trouble.cause);
-        self.state().status = match trouble.cause {
-            Cause::Status(status) => status,
-            _ => status,
-        };
+        self.state().status = status;
         if !trouble.message.is_empty() {
             self.request.log(LogLevel::Error, &trouble.message);
         }
@@ -302,11 +299,11 @@ impl Proxying<'_> {
 
     /// Sends the request and handles the answer.
     async fn converse(&mut self, mut link: PeerLink, body: &mut RequestBody) -> Tried {
-        let (settings, watch) = (self.settings, self.watches_client());
+        let settings = self.settings;
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
         let mut sender = Sender::new(connection, self.plan, body, settings.send_timeout, &kept);
-        let head = attempt::head(connection, &mut sender, settings, self.response, watch).await;
+        let head = attempt::head(connection, &mut sender, settings, self.response).await;
         let head = match head {
             Ok(head) => head,
             Err(ended) => {
@@ -392,14 +389,12 @@ impl Proxying<'_> {
         if self.request.is_subrequest() {
             return self.without_body(link, framing).await;
         }
-        let watch_client = self.watches_client();
         let mut carrier = Carrier {
             request: self.request,
             connection: &link.connection,
             sender,
             response: self.response,
             settings: self.settings,
-            watch_client,
         };
         let end = carrier.carry(framing).await;
         record(self.request, &link.connection, Some(head), link.began);

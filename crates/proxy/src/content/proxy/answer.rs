@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use wssgate_config::model::{LogLevel, ProxySettings};
 use wssgate_config::value;
 use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing};
@@ -39,8 +38,6 @@ pub(crate) struct Carrier<'a, 's> {
     pub(crate) sender: &'a mut Sender<'s>,
     pub(crate) response: &'a mut Responder,
     pub(crate) settings: &'a ProxySettings,
-    /// Whether the client's going away is to be noticed while waiting.
-    pub(crate) watch_client: bool,
 }
 
 impl Carrier<'_, '_> {
@@ -51,7 +48,7 @@ impl Carrier<'_, '_> {
         loop {
             match self.connection.with_input(|input| decoder.decode(input)) {
                 Ok(Decoded::Data(piece)) => {
-                    if let Err(gone) = self.pass(piece).await {
+                    if let Err(gone) = self.response.body(piece).await {
                         return BodyEnd::ClientGone(gone);
                     }
                 }
@@ -64,10 +61,6 @@ impl Carrier<'_, '_> {
                 Err(error) => return BodyEnd::Broken(format!("upstream sent {error}")),
             }
         }
-    }
-
-    async fn pass(&mut self, piece: Bytes) -> Result<(), Gone> {
-        self.response.body(piece).await
     }
 
     /// Reads more, while the request body goes on being sent.
@@ -92,7 +85,7 @@ impl Carrier<'_, '_> {
                     result.map_err(BodyEnd::Body)?;
                     timer = Instant::now() + self.settings.read_timeout;
                 }
-                () = self.response.closed(), if !going && self.watch_client => {
+                () = self.response.closed(), if !going && !self.settings.ignore_client_abort => {
                     return Err(BodyEnd::ClientGone(Gone::Closed));
                 }
                 () = at(Some(timer)), if !going => {

@@ -268,7 +268,6 @@ pub(crate) async fn head(
     sender: &mut Sender<'_>,
     settings: &ProxySettings,
     response: &Responder,
-    watch_client: bool,
 ) -> Result<ResponseHead, Ended> {
     let mut reading = Box::pin(read_head(connection, settings.buffer_size));
     let mut deadline: Option<Instant> = None;
@@ -286,7 +285,7 @@ pub(crate) async fn head(
                 deadline = Some(Instant::now() + settings.read_timeout);
             }
             // Until then whoever reads the body would notice.
-            () = response.closed(), if sent && watch_client => return Err(Ended::ClientGone),
+            () = response.closed(), if sent && !settings.ignore_client_abort => return Err(Ended::ClientGone),
             () = at(deadline) => {
                 let trouble = Trouble::new(&Failure::Timeout, READING);
                 return Err(blame(sender, trouble));
