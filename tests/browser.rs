@@ -47,7 +47,7 @@ fn a_person_uses_the_demo() {
 
     assert_eq!(text("state"), "open · wss://");
     assert!(text("chat").ends_with("hello through two hops ✓"), "{shown:#}");
-    assert!(text("push").contains("you asked"), "{shown:#}");
+    assert!(text("push").contains("you requested"), "{shown:#}");
     assert!(text("people").contains("1 person"), "{shown:#}");
     assert!(text("round trips").parse::<f64>().is_ok_and(|ms| ms > 0.0), "{shown:#}");
     assert_eq!(shown["wider than a phone"], false);
