@@ -63,6 +63,15 @@ pub fn format_http_date(seconds: i64) -> String {
     timestamp.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
+/// The date of cookies, as Netscape wrote it: `Sun, 06-Nov-94 08:49:37 GMT`. Old browsers only know
+/// years of two digits, which are no longer clear after 2037.
+pub fn format_cookie_date(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::MAX);
+    let time = time.to_zoned(TimeZone::UTC);
+    let year = if time.year() > 2037 { "%Y" } else { "%y" };
+    time.strftime(&format!("%a, %d-%b-{year} %H:%M:%S GMT")).to_string()
+}
+
 /// Reads a date of HTTP in any of its three forms (RFC 9110 §5.6.7), as seconds since 1970.
 ///
 /// As in nginx the weekday is not looked at: it says nothing that the rest does not.
@@ -154,6 +163,17 @@ mod tests {
         }
         for seconds in (0..4_000_000_000).step_by(86_399 * 97) {
             assert_eq!(parse_http_date(format_http_date(seconds).as_bytes()), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn cookies_have_short_years_as_long_as_they_are_clear() {
+        for (seconds, expected) in [
+            (784_111_777, "Sun, 06-Nov-94 08:49:37 GMT"),
+            (2_145_916_555, "Thu, 31-Dec-37 23:55:55 GMT"),
+            (2_145_916_800, "Fri, 01-Jan-2038 00:00:00 GMT"),
+        ] {
+            assert_eq!(format_cookie_date(seconds), expected);
         }
     }
 
