@@ -25,7 +25,7 @@ pub(crate) enum Detail {
 }
 
 /// nginx's modules that are on unless they are denied, and that we do not have.
-const ABSENT: [&str; 19] = [
+const ABSENT: [&str; 18] = [
     "http_auth_basic_module",
     "http_autoindex_module",
     "http_browser_module",
@@ -42,7 +42,6 @@ const ABSENT: [&str; 19] = [
     "http_ssi_module",
     "http_tunnel_module",
     "http_upstream_least_time_module",
-    "http_upstream_sticky_module",
     "http_userid_module",
     "http_uwsgi_module",
 ];

@@ -33,7 +33,8 @@ pub use crate::settings::{
 };
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
-pub use crate::upstream::server::UpstreamServer;
+pub use crate::upstream::server::{MAX_ROUTE_LEN, UpstreamServer};
+pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn, is_samesite};
 pub use crate::upstream::{Balance, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located};
 pub use crate::variable::{Map, MapId, MapKind};

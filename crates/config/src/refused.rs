@@ -102,7 +102,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp", HS, Exactly(1), CRL).unless("off"),
         refused("ssl_ocsp_cache", HS, Exactly(1), CRL),
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
-        refused("sticky", U, AtLeast(2), BALANCERS),
         refused("stream", M, Exactly(0), HTTP_ONLY),
         refused("sub_filter", HSL, Exactly(2), PAGES),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),

@@ -1,6 +1,7 @@
 //! Groups of peers: `upstream` blocks, and one group for each other host of a `proxy_pass`.
 
 pub(crate) mod server;
+pub(crate) mod sticky;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
+use crate::upstream::sticky::{STICKY, Sticky, StickyLearn};
 use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
 
 /// The rows.
@@ -27,6 +29,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &LEAST_CONN,
     &RANDOM,
     &SERVER,
+    &STICKY,
     &UPSTREAM,
     &ZONE,
 ];
@@ -153,6 +156,8 @@ pub struct Upstream {
     pub servers: Vec<UpstreamServer>,
     /// How a peer is chosen.
     pub balance: Balance,
+    /// `sticky`: how clients are kept at one server.
+    pub sticky: Option<Sticky>,
     /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
     pub keepalive: usize,
     /// `keepalive_requests` per upstream connection.
@@ -171,6 +176,7 @@ impl Upstream {
             explicit: false,
             servers: vec![UpstreamServer::new(name, addresses)],
             balance: Balance::RoundRobin,
+            sticky: None,
             // nginx keeps idle connections of `upstream` blocks only, so the bounds of keeping them bound nothing.
             keepalive: 0,
             keepalive_requests: 1000,
@@ -297,7 +303,33 @@ impl Groups {
             groups.groups.push(upstream);
         }
         check_zones(reading, http);
+        groups.check_sessions(reading, http);
         groups
+    }
+
+    /// A table of sessions belongs to one group: what it remembers are servers of that one.
+    fn check_sessions(&self, reading: &mut Reading<'_>, http: &Level<'_>) {
+        let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
+        let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+        let mut owners: Vec<(&StickyLearn, &Upstream)> = Vec::new();
+        for group in &self.groups {
+            let Some(Sticky::Learn(learn)) = &group.sticky else { continue };
+            let name = printable(&learn.zone.value);
+            if let Some((_, owner)) =
+                owners.iter().find(|(other, _)| other.zone.value == learn.zone.value)
+            {
+                let owner = printable(&owner.name);
+                let message =
+                    format!("sticky zone \"{name}\" is already used in upstream \"{owner}\"");
+                reading.error(message, learn.zone.span);
+            } else if zones.iter().any(|zone| zone.name.value == learn.zone.value) {
+                let message = format!(
+                    "the shared memory zone \"{name}\" is already declared for a different use"
+                );
+                reading.error(message, learn.zone.span);
+            }
+            owners.push((learn, group));
+        }
     }
 
     /// All groups, by number.
@@ -389,6 +421,7 @@ fn upstream(
         explicit: true,
         servers,
         balance: balance(reading, level),
+        sticky: level.last(&STICKY),
         keepalive: scope.count(&KEEPALIVE),
         keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
         keepalive_time: scope.get(&KEEPALIVE_TIME),

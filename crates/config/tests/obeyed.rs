@@ -91,6 +91,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("ServerTls", &["tls/server.rs: tls", "tls/server/verify.rs: tls", "tls/sessions.rs: tls"]),
     ("SessionCache", &["tls/sessions.rs"]),
     ("Slot", &["exchange/variables.rs: slot"]),
+    ("StickyCookie", &["content/proxy/sticky.rs: cookie"]),
+    ("StickyLearn", &["content/proxy/sticky.rs: learn", "peers/sticky.rs: model"]),
     ("Syslog", &["log/syslog.rs: parameters"]),
     ("TlsProtocols", &["tls.rs: protocols"]),
     ("TryFile", &["front/try_files.rs: candidate"]),

@@ -9,6 +9,7 @@ pub mod group;
 pub mod idle;
 mod peer;
 mod shortage;
+pub mod sticky;
 mod weights;
 
 pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_SIZE, connect};

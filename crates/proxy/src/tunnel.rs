@@ -22,6 +22,7 @@ use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
+use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, PeerStream};
 use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
@@ -34,6 +35,8 @@ pub struct Switch {
     pub reply: Reply,
     pub(crate) connection: Connection,
     pub(crate) lease: Lease,
+    /// Its session for `sticky learn`.
+    pub(crate) session: Option<Box<TunnelSession>>,
     /// Those of the WebSocket that follows; none if something else does.
     pub(crate) extensions: Option<Extensions>,
     pub(crate) began: Instant,
@@ -58,13 +61,13 @@ pub(crate) async fn begin(
     switch: Switch,
     tunnels: &Tunnels,
 ) {
-    let Switch { connection, lease, extensions, began, .. } = switch;
+    let Switch { connection, lease, session, extensions, began, .. } = switch;
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
             let handover = handover(&request, legs, extensions);
             let open = request.site.open();
             let conclusion = Conclusion::new(request, began);
-            tunnels.carry(handover, Tunnel { conclusion, _lease: lease, _open: open });
+            tunnels.carry(handover, Tunnel { conclusion, session, _lease: lease, _open: open });
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
@@ -79,7 +82,17 @@ pub(crate) struct Tunnel {
     /// The peer is busy for least_conn and max_conns until the end; how a tunnel ends says nothing
     /// about its health.
     _lease: Lease,
+    session: Option<Box<TunnelSession>>,
     _open: Open,
+}
+
+/// The session that a tunnel belongs to. It is in use until the tunnel ends.
+pub(crate) struct TunnelSession {
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) key: SessionKey,
+    pub(crate) peer: PeerId,
+    /// Whether it was created with the tunnel.
+    pub(crate) new: bool,
 }
 
 impl Tunnel {
@@ -90,6 +103,9 @@ impl Tunnel {
 
     /// Says how it ended.
     pub(crate) fn end(self, end: &TunnelEnd) {
+        if let Some(session) = self.session {
+            session.sessions.learn(session.key, session.peer, session.new, Instant::now());
+        }
         self.conclusion.conclude(end);
     }
 }

@@ -26,6 +26,10 @@ pub struct UpstreamServer {
     pub backup: bool,
     /// `down`.
     pub down: bool,
+    /// `drain`: only clients that stick to it are sent there.
+    pub drain: bool,
+    /// `route=`: what `sticky` calls it, instead of the MD5 of its address.
+    pub route: Option<Box<[u8]>>,
 }
 
 impl UpstreamServer {
@@ -40,11 +44,16 @@ impl UpstreamServer {
             fail_timeout: DEFAULT_FAIL_TIMEOUT,
             backup: false,
             down: false,
+            drain: false,
+            route: None,
         }
     }
 }
 
 const DEFAULT_PORT: u16 = 80;
+
+/// The longest name of a route, as long as an MD5 in digits.
+pub const MAX_ROUTE_LEN: usize = 32;
 
 const DEFAULT_FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -67,7 +76,8 @@ pub(crate) fn server(
 }
 
 /// For suggestions.
-const PARAMETERS: &[&str] = &["backup", "down", "fail_timeout", "max_conns", "max_fails", "weight"];
+const PARAMETERS: &[&str] =
+    &["backup", "down", "drain", "fail_timeout", "max_conns", "max_fails", "route", "weight"];
 
 fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diagnostic> {
     let number = |text| {
@@ -88,15 +98,14 @@ fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diag
     } else if word.is("backup") {
         server.backup = true;
     } else if word.is("down") {
-        server.down = true;
+        (server.down, server.drain) = (true, false);
+    } else if word.is("drain") {
+        (server.down, server.drain) = (false, true);
+    } else if let Some(text) = parameter(word, "route=") {
+        server.route = Some(route(word, text)?);
     } else if word.is("resolve") || parameter(word, "service=").is_some() {
         let help =
             "names are resolved when the configuration is loaded; reload to resolve them again";
-        return Err(Diagnostic::error(format!("\"{word}\" is not supported"))
-            .at(word.span, "")
-            .help(help));
-    } else if word.is("drain") || parameter(word, "route=").is_some() {
-        let help = "`sticky` is not implemented; use `ip_hash` or `hash`";
         return Err(Diagnostic::error(format!("\"{word}\" is not supported"))
             .at(word.span, "")
             .help(help));
@@ -104,4 +113,13 @@ fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diag
         return Err(unknown_parameter(word, PARAMETERS));
     }
     Ok(())
+}
+
+fn route(word: &Word, text: &[u8]) -> Result<Box<[u8]>, Diagnostic> {
+    let message = match text.len() {
+        0 => "route is empty".to_owned(),
+        1..=MAX_ROUTE_LEN => return Ok(text.into()),
+        _ => format!("route is longer than {MAX_ROUTE_LEN}"),
+    };
+    Err(Diagnostic::error(message).at(word.span, ""))
 }

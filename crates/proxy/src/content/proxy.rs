@@ -13,6 +13,7 @@ mod destination;
 mod plan;
 mod request;
 pub(crate) mod response;
+mod sticky;
 mod switch;
 
 use std::cell::RefCell;
@@ -76,7 +77,8 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     request.upstream.target = plan.target.clone();
     let group = &destination.group;
     let hash_key = group.hash_key().map_or_else(Bytes::new, |key| request.text(key));
-    let selection = group.selection(&hash_key, request.client_ip(), request.site.id);
+    let mut selection = group.selection(&hash_key, request.client_ip(), request.site.id);
+    sticky::want(request, group, &mut selection);
     let tries = match settings.next_upstream_tries {
         0 => group.tries(),
         most => group.tries().min(most),
@@ -90,6 +92,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
         selection,
         tries,
         short: false,
+        cookie: None,
         started: Instant::now(),
     };
     Ok(proxying.run(body).await)
@@ -126,6 +129,8 @@ struct Proxying<'a> {
     tries: u32,
     /// A peer was passed over for want of something of ours.
     short: bool,
+    /// Which of the response's cookies is that of `sticky`, once there is one.
+    cookie: Option<usize>,
     started: Instant,
 }
 
@@ -170,6 +175,7 @@ impl Proxying<'_> {
             let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
             let state = UpstreamState { address: Some(address), ..UpstreamState::default() };
             self.request.upstream.attempts.push(state);
+            self.mark(&lease);
             match self.attempt(lease, body, Instant::now()).await {
                 Tried::Over(outcome) => return outcome,
                 Tried::Failed(failed) => {
@@ -338,9 +344,13 @@ impl Proxying<'_> {
         // The parser has checked what frames the body already.
         let framing = head.framing(self.plan.method).unwrap_or(Framing::UntilClose);
         self.request.upstream.head = Some(head.clone());
+        self.learn_at_header(&link.lease);
         let (outcome, whole) = match self.instead_of(&head) {
-            // Nobody reads its body, so only without one is the connection left clean.
-            Some(outcome) => (outcome, matches!(framing, Framing::None | Framing::Length(0))),
+            Some(outcome) => {
+                self.learn_at_end(&link.lease);
+                // Nobody reads its body, so only without one is the connection left clean.
+                (outcome, matches!(framing, Framing::None | Framing::Length(0)))
+            }
             None => self.answer(&link, &mut sender, &head, framing).await,
         };
         record(self.request, connection, Some(&head), link.began);
@@ -397,6 +407,7 @@ impl Proxying<'_> {
             settings: self.settings,
         };
         let end = carrier.carry(framing).await;
+        self.learn_at_end(&link.lease);
         record(self.request, &link.connection, Some(head), link.began);
         let whole = matches!(end, BodyEnd::Whole(_));
         (finish(self.request, self.response, self.settings, end).await, whole)
@@ -416,6 +427,7 @@ impl Proxying<'_> {
             }
         });
         let end = BodyEnd::Whole(Fields::default());
+        self.learn_at_end(&link.lease);
         (finish(self.request, self.response, self.settings, end).await, whole)
     }
 

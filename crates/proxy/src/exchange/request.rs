@@ -98,6 +98,8 @@ pub struct ResponseState {
     pub special_fields: Vec<(Bytes, Bytes)>,
     /// Fields of an upstream's answer with X-Accel-Redirect that the final answer shall have.
     pub carried_fields: Vec<(Bytes, Bytes)>,
+    /// Values of the `Set-Cookie` fields that `sticky` adds.
+    pub cookies: Vec<Bytes>,
     /// `$status` once a head was sent or the request failed; 0 before.
     pub status: u16,
     /// Status that `error_page` and special responses decided on; wins over a page's own 200.

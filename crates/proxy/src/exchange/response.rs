@@ -145,6 +145,9 @@ impl Responder {
         }
         reply.carry(std::mem::take(&mut request.response.carried_fields));
         reply.carry(std::mem::take(&mut request.response.special_fields));
+        let cookies = std::mem::take(&mut request.response.cookies).into_iter();
+        let name = Bytes::from_static(b"Set-Cookie");
+        reply.carry(cookies.map(|cookie| (name.clone(), cookie)).collect());
         if let Some(location) = request.response.redirect.take()
             && reply.field("location").is_none()
         {

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::crc32::Crc32;
 use super::peer::{Peer, Taken};
+use super::sticky::PeerId;
 use super::weights::{CurrentWeights, WorkerWeights};
 
 /// Draws of a hashing or random method before round robin decides, as nginx has it.
@@ -76,6 +77,8 @@ pub(super) struct Progress {
     rehash: u32,
     hash: u64,
     key: Box<[u8]>,
+    /// The peer to which the client belongs: it comes before what the method finds.
+    pub(super) wanted: Option<PeerId>,
 }
 
 impl Progress {
@@ -86,7 +89,15 @@ impl Progress {
             Method::Consistent(ring) => ring.position(Crc32::of(&key)),
             _ => 0,
         };
-        Self { tried: Tried::default(), backup: false, draws: 0, rehash: 0, hash, key }
+        Self {
+            tried: Tried::default(),
+            backup: false,
+            draws: 0,
+            rehash: 0,
+            hash,
+            key,
+            wanted: None,
+        }
     }
 
     /// Begins again, with other peers.
@@ -109,12 +120,16 @@ impl Progress {
         random: &mut dyn FnMut() -> u64,
     ) -> Option<(usize, Taken)> {
         if tier.single {
-            let taken = tier.peers.first().filter(|peer| !peer.down)?.take_anyway()?;
-            return Some((0, taken));
+            let wanted = |peer: &Peer| self.wanted.is_some_and(|wanted| peer.is_wanted(&wanted));
+            let peer = tier.peers.first().filter(|peer| !peer.down || wanted(peer))?;
+            return Some((0, peer.take_anyway()?));
         }
         // Another worker may be faster; but a peer is tried only once, so this ends.
         loop {
-            let index = self.next(method, tier, random)?;
+            let index = match self.next_wanted(method, tier) {
+                Some(index) => index,
+                None => self.next(method, tier, random)?,
+            };
             if let Some(taken) = tier.peers[index].take(tier.now) {
                 return Some((index, taken));
             }
@@ -154,8 +169,45 @@ impl Progress {
         }
     }
 
+    /// The peer that is wanted, if it can be used. Several may have the same `route=`; nginx knows
+    /// only the first of them.
+    fn next_wanted(&mut self, method: &Method, tier: View<'_>) -> Option<usize> {
+        let wanted = self.wanted?;
+        let fits = |(index, peer): &(usize, &Arc<Peer>)| {
+            !self.tried.contains(*index)
+                && peer.is_wanted(&wanted)
+                && peer.has_room_and_health(tier.now)
+        };
+        let (index, _) = tier.peers.iter().enumerate().find(fits)?;
+        if matches!(method, Method::RoundRobin) {
+            self.charge(tier, index);
+        }
+        self.tried.insert(index);
+        Some(index)
+    }
+
+    /// Lets a peer that did not come by its turn pay for one. As in nginx only one turn in advance
+    /// is paid: clients that stick to it would else keep all others away for as long.
+    fn charge(&mut self, tier: View<'_>, index: usize) {
+        let least = tier.peers[index].weight - tier.total_weight;
+        if tier.current_weights.get(index) > least {
+            let (_, total) = self.gain(tier, |_| true);
+            tier.current_weights.add(index, -total);
+        }
+    }
+
     /// Smooth weighted round robin among the peers that `fits` lets pass.
     fn round_robin(&mut self, tier: View<'_>, fits: impl Fn(&Peer) -> bool) -> Option<usize> {
+        let (best, total) = self.gain(tier, fits);
+        let index = best?;
+        tier.current_weights.add(index, -total);
+        self.tried.insert(index);
+        Some(index)
+    }
+
+    /// Lets the peers that `fits` lets pass gain their weights: the richest then, and what all of
+    /// them gained.
+    fn gain(&self, tier: View<'_>, fits: impl Fn(&Peer) -> bool) -> (Option<usize>, i64) {
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
         for (index, peer) in tier.peers.iter().enumerate() {
@@ -169,10 +221,7 @@ impl Progress {
                 best = Some((index, current));
             }
         }
-        let (index, _) = best?;
-        tier.current_weights.add(index, -total);
-        self.tried.insert(index);
-        Some(index)
+        (best.map(|(index, _)| index), total)
     }
 
     /// The fewest connections for its weight; round robin among equals.

@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use wssgate_config::model::{Balance, ListenAddr, Upstream, UpstreamServer};
+use wssgate_config::model::{Balance, ListenAddr, Sticky, Upstream, UpstreamServer};
 use wssgate_config::template::Template;
 
 use super::balance::{Method, Progress, Ring, Tier, View};
 use super::peer::{Peer, State, Taken};
+use super::sticky::{PeerId, SessionKey, Sessions};
 use super::weights::CurrentWeights;
 
 /// One upstream group.
@@ -30,6 +31,10 @@ pub struct Group {
     pub name: Box<[u8]>,
     /// How many idle connections are kept and for how long.
     pub keepalive: Keepalive,
+    /// How clients are kept at one peer.
+    pub sticky: Option<Sticky>,
+    /// Those of `sticky learn`.
+    pub sessions: Option<Arc<Sessions>>,
     balance: Balance,
     workers: usize,
     peers: ArcSwap<PeerSet>,
@@ -91,9 +96,18 @@ impl Group {
             time: model.keepalive_time,
             timeout: model.keepalive_timeout,
         };
+        let sessions = match &model.sticky {
+            Some(Sticky::Learn(learn)) => {
+                let before = previous.and_then(|previous| previous.sessions.as_deref());
+                Some(Arc::new(Sessions::new(learn, before)))
+            }
+            _ => None,
+        };
         Self {
             name: model.name.clone(),
             keepalive,
+            sticky: model.sticky.clone(),
+            sessions,
             balance: model.balance.clone(),
             workers,
             peers: ArcSwap::from_pointee(peers),
@@ -104,21 +118,13 @@ impl Group {
     /// A group of one address that a URL of variables named; nothing of it is remembered.
     pub fn of_address(address: ListenAddr) -> Self {
         let name = address.to_string();
-        let server = UpstreamServer {
-            name: name.into_bytes().into(),
-            addresses: vec![address],
-            weight: 1,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            backup: false,
-            down: false,
-        };
+        let server = UpstreamServer::new(name.into_bytes().into(), vec![address]);
         let model = Upstream {
             name: server.name.clone(),
             explicit: false,
             servers: vec![server],
             balance: Balance::RoundRobin,
+            sticky: None,
             keepalive: 0,
             keepalive_requests: 0,
             keepalive_time: Duration::ZERO,
@@ -162,7 +168,24 @@ impl Group {
             (Balance::IpHash, None) => [0, 0, 0].into(),
             _ => key.into(),
         };
-        Selection { set: None, progress: Progress::new(&Method::RoundRobin, key), worker }
+        let progress = Progress::new(&Method::RoundRobin, key);
+        Selection { set: None, progress, worker, wanted: None }
+    }
+
+    /// From here on the peer comes first to which a client belongs that sent `id`: the name of a
+    /// peer, or with `sticky learn` of a session.
+    pub fn want(&self, selection: &mut Selection, id: &[u8]) {
+        selection.wanted = match self.sessions {
+            Some(_) => Some(Wanted::Session(SessionKey::of(id))),
+            None => PeerId::new(id).map(Wanted::Peer),
+        };
+    }
+
+    fn wanted(&self, selection: &Selection, now: Instant) -> Option<PeerId> {
+        match selection.wanted? {
+            Wanted::Peer(id) => Some(id),
+            Wanted::Session(key) => self.sessions.as_ref()?.find(key, now),
+        }
     }
 
     /// How many peers a request may try: those that are not `down`.
@@ -179,6 +202,7 @@ impl Group {
             // What it has tried are places in the old set, and mean other peers in this one.
             selection.progress.restart(&peers.method);
         }
+        selection.progress.wanted = self.wanted(selection, now);
         if let Some(lease) = peers.choose(selection, now) {
             return Some(lease);
         }
@@ -319,6 +343,14 @@ pub struct Selection {
     set: Option<u64>,
     progress: Progress,
     worker: usize,
+    wanted: Option<Wanted>,
+}
+
+/// What is known of the peer to which a client belongs.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Peer(PeerId),
+    Session(SessionKey),
 }
 
 /// A counted connection to a peer. Dropping it gives the count back and says nothing of the peer's

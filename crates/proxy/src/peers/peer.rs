@@ -8,10 +8,12 @@
 use std::cmp::Ordering;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicI64, AtomicU32};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{ListenAddr, UpstreamServer};
+
+use super::sticky::PeerId;
 
 /// One address of one `server` line.
 #[derive(Clone, Debug)]
@@ -24,7 +26,11 @@ pub struct Peer {
     pub(super) max_conns: u32,
     pub(super) max_fails: u32,
     pub(super) fail_timeout: Duration,
+    /// Not chosen, because it is `down` or `drain`.
     pub(super) down: bool,
+    /// Used by clients that stick to it all the same.
+    drain: bool,
+    id: OnceLock<PeerId>,
     /// The `server` line that it comes from; addresses of one line share a place on the ring.
     pub(super) line: usize,
     /// Shared with the peer of the same address in other sets of the group.
@@ -66,6 +72,7 @@ impl Peer {
         state: Arc<State>,
     ) -> Self {
         let weight = i64::from(server.weight);
+        let route = server.route.as_deref().and_then(PeerId::new);
         // Another weight begins anew.
         if state.weight.swap(weight, Relaxed) != weight {
             state.effective_weight.store(weight, Relaxed);
@@ -77,18 +84,32 @@ impl Peer {
             max_conns: server.max_conns,
             max_fails: server.max_fails,
             fail_timeout: server.fail_timeout,
-            down: server.down,
+            down: server.down || server.drain,
+            drain: server.drain,
+            id: route.map_or_else(OnceLock::new, OnceLock::from),
             line,
             state,
         }
     }
 
+    /// What `sticky` calls it: its `route=`, or the MD5 of its address.
+    pub fn id(&self) -> &PeerId {
+        self.id.get_or_init(|| PeerId::of_address(&self.name))
+    }
+
     /// Whether it may be chosen.
     pub(super) fn usable(&self, now: Instant) -> bool {
+        !self.down && self.has_room_and_health(now)
+    }
+
+    /// Whether it is the one that is wanted, and those who want it may use it.
+    pub(super) fn is_wanted(&self, wanted: &PeerId) -> bool {
+        (!self.down || self.drain) && self.id() == wanted
+    }
+
+    pub(super) fn has_room_and_health(&self, now: Instant) -> bool {
         // Only a look: by the time of `take` another worker may have been there, and that decides.
-        !self.down
-            && !self.full()
-            && (!self.failing() || self.rested(self.state.checked.load(), now))
+        !self.full() && (!self.failing() || self.rested(self.state.checked.load(), now))
     }
 
     pub(super) fn full(&self) -> bool {
@@ -256,6 +277,8 @@ mod tests {
             fail_timeout: Duration::from_secs(10),
             backup: false,
             down: false,
+            drain: false,
+            route: None,
         };
         Peer::new(&server, 0, &ListenAddr::Unix("peer".into()), Arc::default())
     }

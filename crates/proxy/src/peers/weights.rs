@@ -85,7 +85,8 @@ impl WorkerWeights<'_> {
         &self.0[index / LINE].0[index % LINE]
     }
 
-    fn get(&self, index: usize) -> i64 {
+    /// The weight of a peer.
+    pub(super) fn get(&self, index: usize) -> i64 {
         self.slot(index).load(Relaxed)
     }
 

@@ -23,7 +23,8 @@ impl Proxying<'_> {
                 let reply = response::reply(self.request, &head, Framing::None);
                 let PeerLink { connection, mut lease, began, .. } = link;
                 lease.alive();
-                let switch = Switch { reply, connection, lease, extensions, began };
+                let session = self.learn_at_switch(&lease);
+                let switch = Switch { reply, connection, lease, session, extensions, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))
             }
             // nginx sends no body here either: it waits for one until somebody gives up.

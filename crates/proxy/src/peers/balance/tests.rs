@@ -26,6 +26,8 @@ impl Bench {
                 fail_timeout: Duration::from_secs(10),
                 backup: false,
                 down: false,
+                drain: false,
+                route: None,
             };
             Arc::new(Peer::new(&server, line, &address, Arc::default()))
         });

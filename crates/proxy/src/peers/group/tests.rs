@@ -10,6 +10,8 @@ fn server(address: &str, backup: bool) -> UpstreamServer {
         fail_timeout: Duration::from_secs(10),
         backup,
         down: false,
+        drain: false,
+        route: None,
     }
 }
 
@@ -19,6 +21,7 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         explicit: true,
         servers,
         balance: Balance::RoundRobin,
+        sticky: None,
         keepalive: 32,
         keepalive_requests: 1000,
         keepalive_time: Duration::from_secs(3600),
