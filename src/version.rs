@@ -25,8 +25,7 @@ pub(crate) enum Detail {
 }
 
 /// nginx's modules that are on unless they are denied, and that we do not have.
-const ABSENT: [&str; 18] = [
-    "http_auth_basic_module",
+const ABSENT: [&str; 17] = [
     "http_autoindex_module",
     "http_browser_module",
     "http_charset_module",

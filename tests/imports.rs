@@ -11,6 +11,7 @@ use std::path::Path;
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
     &["clock", "metrics"],
+    &["auth"],
     &["log"],
     &["tls"],
     &["listen"],

@@ -1,16 +1,17 @@
 //! Who may come in.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use wssgate_syntax::{self as syntax};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, HSL, X};
-use crate::read::{Reading, Reads, invalid_parameter, network};
+use crate::read::{Reading, Reads, duration, invalid_parameter, network, one_of};
 use crate::scope::Scope;
 
 /// The rows.
-pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ALLOW, &DENY];
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&ALLOW, &AUTH_DELAY, &DENY, &SATISFY];
 
 /// `allow`
 pub(crate) static ALLOW: Directive<AccessRule> = Directive {
@@ -21,6 +22,17 @@ pub(crate) static ALLOW: Directive<AccessRule> = Directive {
     ..Directive::repeated(rule)
 };
 
+/// `auth_delay`
+pub(crate) static AUTH_DELAY: Directive<Duration> = Directive {
+    name: "auth_delay",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "0s",
+    doc: "Delays responses with status 401, so that their timing tells nothing and passwords are \
+          harder to guess.",
+    ..Directive::once(duration)
+};
+
 /// `deny`
 pub(crate) static DENY: Directive<AccessRule> = Directive {
     name: "deny",
@@ -29,6 +41,26 @@ pub(crate) static DENY: Directive<AccessRule> = Directive {
     doc: "Denies access from an address or network; `all` stands for every client.",
     ..Directive::repeated(rule)
 };
+
+/// `satisfy`
+pub(crate) static SATISFY: Directive<Satisfy> = Directive {
+    name: "satisfy",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "all",
+    doc: "Lets a request in if `all` or `any` of the rules for access let it in: `allow` and \
+          `deny`, `auth_basic`, `auth_jwt` and `auth_request`.",
+    ..Directive::once(satisfy)
+};
+
+/// How many of the rules for access must let a request in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Satisfy {
+    /// Each that is configured.
+    All,
+    /// One of them.
+    Any,
+}
 
 /// `allow` or `deny`; the first rule that fits decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +93,10 @@ fn rule(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Acces
         AccessFrom::Network(address, bits)
     };
     Ok(AccessRule { allow: directive.is("allow"), who })
+}
+
+fn satisfy(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Satisfy> {
+    one_of(&directive.args[0], &[("all", Satisfy::All), ("any", Satisfy::Any)])
 }
 
 /// `allow` and `deny` are one list.

@@ -4,6 +4,7 @@
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
 mod access;
+mod auth_basic;
 mod auth_request;
 mod core;
 pub mod directive;

@@ -4,7 +4,8 @@
 //! every setting that applies inside it. Blocks refer to each other by number, so that the whole
 //! is one value that threads can share.
 
-pub use crate::access::{AccessFrom, AccessRule};
+pub use crate::access::{AccessFrom, AccessRule, Satisfy};
+pub use crate::auth_basic::AuthBasic;
 pub use crate::auth_request::AuthRequest;
 pub use crate::core::{Core, EventMethod, User};
 pub use crate::error_page::{ErrorPage, ErrorPageStatus};

@@ -19,13 +19,11 @@ const LISTINGS: &str = "serve directory listings with another server";
 const MEDIA: &str = "serve media with another server";
 const MIRROR: &str = "duplicate requests in the app server";
 const PAGES: &str = "modify pages in the app server";
-const PASSWORDS: &str = "check passwords in the app server or with `auth_request`, or restrict access with `allow` or `ssl_verify_client`";
 const PERL: &str = "move this logic to the app server";
 const POST_ACTION: &str = "do this in the app server";
 const RANGES: &str = "remove the line: one range per request is served";
 const REAL_IP: &str = "the client address is always that of the connection; pass X-Forwarded-For on to the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
-const SATISFY: &str = "remove the line: all access rules must allow the request";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
@@ -41,8 +39,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("add_before_body", HSL, Exactly(1), WHOLE_PAGE),
         refused("ancient_browser", HSL, AtLeast(1), USER_AGENT),
         refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
-        refused("auth_basic", H | S | L | X, Exactly(1), PASSWORDS).unless("off"),
-        refused("auth_basic_user_file", H | S | L | X, Exactly(1), PASSWORDS),
         refused("autoindex", HSL, Flag, LISTINGS),
         refused("charset", HSLI, Exactly(1), CHARSET).unless("off"),
         refused("charset_map", H, Exactly(2), CHARSET),
@@ -87,7 +83,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("random_index", L, Flag, LISTINGS),
         refused("real_ip_header", HSL, Exactly(1), REAL_IP),
         refused("real_ip_recursive", HSL, Flag, REAL_IP),
-        refused("satisfy", HSL, Exactly(1), SATISFY).unless("all"),
         refused("secure_link", HSL, Exactly(1), LINKS),
         refused("secure_link_md5", HSL, Exactly(1), LINKS),
         refused("secure_link_secret", HSL, Exactly(1), LINKS),

@@ -4,13 +4,15 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_request, core, error_page, files, foreign, geo, headers, http, listen, location,
-    log, map, proxy, refused, rewrite, server, settings, tls, upstream, websocket, without_effect,
+    access, auth_basic, auth_request, core, error_page, files, foreign, geo, headers, http, listen,
+    location, log, map, proxy, refused, rewrite, server, settings, tls, upstream, websocket,
+    without_effect,
 };
 
 /// The implemented rows by subject.
 static TABLES: &[&[&dyn AnyDirective]] = &[
     access::ROWS,
+    auth_basic::ROWS,
     auth_request::ROWS,
     core::ROWS,
     error_page::ROWS,

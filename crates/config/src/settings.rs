@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wssgate_syntax as syntax;
 
-use crate::access::{AccessRule, access};
+use crate::access::{self, AccessRule, Satisfy, access};
+use crate::auth_basic::{AuthBasic, auth_basic};
 use crate::auth_request::{AuthRequest, auth_request};
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
@@ -395,6 +396,12 @@ pub struct LocationSettings {
     pub limit_rate_after: Option<Template>,
     /// `log_subrequest`.
     pub log_subrequest: bool,
+    /// `satisfy`.
+    pub satisfy: Satisfy,
+    /// `auth_delay`.
+    pub auth_delay: Duration,
+    /// `auth_basic`.
+    pub auth_basic: Option<AuthBasic>,
     /// `auth_request`.
     pub auth_request: Option<AuthRequest>,
     /// `add_header` lines.
@@ -600,6 +607,9 @@ pub(crate) fn settings(
         add_trailers: inherited.add_trailers.clone(),
         expires: scope.maybe(&headers::EXPIRES),
         log_subrequest: scope.get(&LOG_SUBREQUEST),
+        satisfy: scope.get(&access::SATISFY),
+        auth_delay: scope.get(&access::AUTH_DELAY),
+        auth_basic: auth_basic(reading, scope),
         auth_request: auth_request(scope),
         access: access(scope),
         access_logs: logs.access_logs(reading, scope),

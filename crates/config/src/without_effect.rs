@@ -13,7 +13,6 @@ const HTTP1_ONLY: &str = "only HTTP/1.1 is supported so far";
 const KEEPALIVE: &str = "idle connections are closed after keepalive_timeout";
 const LOG_ONLY: &str = "it only adds messages to the error log";
 const MEMORY: &str = "memory is allocated as needed";
-const NO_AUTH_BASIC: &str = "`auth_basic` is not supported";
 const NO_AUTOINDEX: &str = "`autoindex` is not supported";
 const NO_CACHE: &str = "responses are not cached; every request is passed on";
 const NO_COMPRESSION: &str = "responses are passed on unchanged";
@@ -46,7 +45,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("addition_types", HSL, AtLeast(1), NO_FILTER),
         idle("aio", HSL, Exactly(1), FILE_IO),
         idle("aio_write", HSL, Flag, FILE_IO),
-        idle("auth_delay", HSL, Exactly(1), NO_AUTH_BASIC),
         idle("autoindex_exact_size", HSL, Flag, NO_AUTOINDEX),
         idle("autoindex_format", HSL, Exactly(1), NO_AUTOINDEX),
         idle("autoindex_localtime", HSL, Flag, NO_AUTOINDEX),

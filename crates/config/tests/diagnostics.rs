@@ -80,7 +80,6 @@ fn shape_and_place_of_directives_are_checked() {
                 "root /a; alias /b;",
                 &["\"alias\" directive is duplicate, \"root\" directive was specified earlier"],
             ),
-            ("auth_basic x;", &["\"auth_basic\" directive is not supported"]),
             ("limit_req zone=a;", &["\"limit_req\" directive is not supported"]),
             ("fastcgi_pass localhost:9000;", &["\"fastcgi_pass\" directive is not supported"]),
         ],
@@ -429,11 +428,7 @@ fn what_is_refused_may_be_turned_off() {
     check(
         in_location,
         &[
-            (
-                "auth_basic off; auth_request off; satisfy all; autoindex off; ssi off; mirror off;",
-                &[],
-            ),
-            ("satisfy any;", &["\"satisfy\" directive is not supported"]),
+            ("auth_basic off; auth_request off; autoindex off; ssi off; mirror off;", &[]),
             ("autoindex on;", &["\"autoindex\" directive is not supported"]),
             ("fastcgi_pass off;", &["\"fastcgi_pass\" directive is not supported"]),
         ],

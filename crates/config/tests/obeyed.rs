@@ -23,6 +23,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("AccessRule", &["front/access.rs: rule"]),
     ("AddHeader", &["exchange/headers.rs: header"]),
     ("AddressRoute", &["front/route.rs: route", "tls/server.rs: route"]),
+    ("AuthBasic", &["front/auth_basic.rs: basic"]),
     ("AuthRequest", &["front/auth_request.rs: asked"]),
     ("Balance", &["peers/group.rs"]),
     ("CertificateFiles", &["tls/certificates.rs: files"]),

@@ -2,6 +2,7 @@
 
 pub(crate) mod access_log;
 pub mod body;
+pub(crate) mod credentials;
 pub mod ending;
 pub(crate) mod headers;
 pub mod outlet;

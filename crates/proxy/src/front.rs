@@ -2,8 +2,10 @@
 
 mod access;
 mod arrival;
+mod auth_basic;
 mod auth_request;
 pub mod connection;
+mod guard;
 pub(crate) mod h1;
 mod phases;
 mod rewrite;

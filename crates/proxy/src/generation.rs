@@ -17,6 +17,7 @@ use wssgate_config::model::{
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
 
+use crate::auth::Passwords;
 use crate::clock;
 use crate::errno_text;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
@@ -34,13 +35,15 @@ pub struct Environment {
     pub error_log: LogTarget,
     /// TLS session caches and ticket keys.
     pub sessions: Arc<Sessions>,
+    /// What `auth_basic` has verified, and who fails.
+    pub passwords: Arc<Passwords>,
 }
 
 impl Environment {
     /// Nothing opened yet; errors go to `error_log` unless the configuration says otherwise.
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
-        Ok(Self { files, error_log, sessions: Arc::default() })
+        Ok(Self { files, error_log, sessions: Arc::default(), passwords: Arc::default() })
     }
 }
 
@@ -63,6 +66,8 @@ pub struct Generation {
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
     pub upstreams: Vec<Arc<Group>>,
+    /// What `auth_basic` has verified; all generations share it.
+    pub passwords: Arc<Passwords>,
     /// How many workers there are; a reload leaves them alone.
     pub(crate) workers: usize,
     sockets: HashMap<ListenAddr, usize>,
@@ -121,6 +126,7 @@ impl Generation {
             owner,
             upstreams,
             upstream_tls,
+            passwords: Arc::clone(&environment.passwords),
             workers,
             sockets,
             life,

@@ -3,11 +3,16 @@
 //! The fault decides the status and how loud the log is; a refusal is told and answered in one place,
 //! [`Request::refuse`].
 
+use std::io;
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use thiserror::Error;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{InvalidUri, WriteError};
 
+use crate::auth::{FileError, HashError};
+use crate::errno_text;
 use crate::exchange::body::BodyError;
 use crate::exchange::request::Request;
 use crate::tls::server::CertificateRefusal;
@@ -59,7 +64,11 @@ pub enum Refusal {
     /// The client closed the connection.
     #[error("client prematurely closed connection")]
     ClientGone,
-    /// `auth_request` was answered with this status, 401 or 403, or closes the connection as 408,
+    /// `auth_basic` does not let the client in.
+    #[error(transparent)]
+    Basic(BasicRefusal),
+    /// A rule for access that has told the log already does not let the client in; or `auth_request`
+    /// was answered with this status, 401 or 403, or closes the connection as 408,
     /// 444 or 499.
     #[error("auth request returned {0}")]
     Denied(u16),
@@ -105,6 +114,7 @@ impl Refusal {
             | Self::TooLarge(_)
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
+            Self::Basic(refusal) => refusal.blame(),
             Self::Denied(_) | Self::AuthRequest(_) => Blame::Upstream,
             Self::Cycle { .. }
             | Self::EmptyPath
@@ -127,6 +137,7 @@ impl Refusal {
             Self::Internal => 404,
             Self::TooLarge(_) => 413,
             Self::Body(error) => error.status(),
+            Self::Basic(refusal) => refusal.status(),
             Self::ClientGone => 499,
             Self::Denied(status) => *status,
             Self::NoResolver(_) => 502,
@@ -144,12 +155,104 @@ impl Refusal {
         match self {
             Self::Internal | Self::Denied(_) => None,
             Self::Body(error) => Some(error.level()),
+            Self::Basic(refusal) => Some(refusal.level()),
             // What clients do every day is no error of the site, but where it guards something.
             Self::Forbidden | Self::TooLarge(_) => Some(LogLevel::Error),
             other => Some(match other.blame() {
                 Blame::Client => LogLevel::Info,
                 Blame::Server | Blame::Upstream => LogLevel::Error,
             }),
+        }
+    }
+}
+
+/// Why `auth_basic` does not let a client in. The texts are nginx's, where it has some.
+#[derive(Debug, Error)]
+pub enum BasicRefusal {
+    /// There is no `Authorization: Basic`.
+    #[error("no user/password was provided for basic authentication")]
+    NoCredentials,
+    /// The file does not name the user.
+    #[error("user \"{}\" was not found in \"{}\"", user.escape_ascii(), file.display())]
+    UnknownUser {
+        /// Who.
+        user: Bytes,
+        /// Where.
+        file: PathBuf,
+    },
+    /// The password is wrong.
+    #[error("user \"{}\": password mismatch", .0.escape_ascii())]
+    Mismatch(Bytes),
+    /// No password can be right.
+    #[error("user \"{}\": {error}", user.escape_ascii())]
+    Hash {
+        /// Whose.
+        user: Bytes,
+        /// Why.
+        error: HashError,
+    },
+    /// The file of users cannot be opened.
+    #[error("open() \"{}\" failed ({})", file.display(), errno_text(error))]
+    Open {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file of users cannot be read.
+    #[error("read() \"{}\" failed ({})", file.display(), errno_text(error))]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The client has failed too often, and too many of its attempts are waiting.
+    #[error("too many failed attempts to log in")]
+    TooManyFailures,
+    /// Too many passwords of all clients are waiting to be checked.
+    #[error("too many passwords are waiting to be checked")]
+    Busy,
+}
+
+impl BasicRefusal {
+    /// What becomes of a file that fails.
+    pub(crate) fn of_file(file: PathBuf, error: FileError) -> Self {
+        match error {
+            FileError::Open(error) => Self::Open { file, error },
+            FileError::Read(error) => Self::Read { file, error },
+        }
+    }
+
+    fn blame(&self) -> Blame {
+        match self {
+            Self::NoCredentials
+            | Self::UnknownUser { .. }
+            | Self::Mismatch(_)
+            | Self::TooManyFailures => Blame::Client,
+            Self::Hash { .. } | Self::Open { .. } | Self::Read { .. } | Self::Busy => Blame::Server,
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::NoCredentials
+            | Self::UnknownUser { .. }
+            | Self::Mismatch(_)
+            | Self::Hash { .. } => 401,
+            Self::Open { error, .. } if error.kind() == io::ErrorKind::NotFound => 403,
+            Self::Open { .. } | Self::Read { .. } => 500,
+            Self::TooManyFailures => 429,
+            Self::Busy => 503,
+        }
+    }
+
+    fn level(&self) -> LogLevel {
+        match self {
+            Self::NoCredentials => LogLevel::Info,
+            _ if self.status() == 500 => LogLevel::Crit,
+            _ => LogLevel::Error,
         }
     }
 }

@@ -4,10 +4,15 @@ use std::net::IpAddr;
 
 use wssgate_config::model::{AccessFrom, AccessRule};
 
+use super::guard::Verdict;
+use crate::exchange::Refusal;
 use crate::exchange::variables::contains;
 
-/// Whether rules let a client in, which has no address on a Unix socket: the first that fits decides.
-pub(crate) fn is_allowed(rules: &[AccessRule], client: Option<IpAddr>) -> bool {
+/// What rules say of a client, which has no address on a Unix socket: the first that fits decides.
+///
+/// # Errors
+/// When that one denies.
+pub(super) fn check(rules: &[AccessRule], client: Option<IpAddr>) -> Result<Verdict, Refusal> {
     // `::ffff:192.0.2.1` is the same client as 192.0.2.1.
     let client = client.map(|ip| ip.to_canonical());
     let fits = |rule: &&AccessRule| match (&rule.who, client) {
@@ -15,7 +20,11 @@ pub(crate) fn is_allowed(rules: &[AccessRule], client: Option<IpAddr>) -> bool {
         (AccessFrom::Network(base, bits), Some(ip)) => contains(*base, *bits, ip),
         (AccessFrom::Unix, Some(_)) | (AccessFrom::Network(..), None) => false,
     };
-    rules.iter().find(fits).is_none_or(|rule| rule.allow)
+    match rules.iter().find(fits) {
+        None => Ok(Verdict::NoOpinion),
+        Some(rule) if rule.allow => Ok(Verdict::Allowed),
+        Some(_) => Err(Refusal::Forbidden),
+    }
 }
 
 #[cfg(test)]
@@ -43,8 +52,9 @@ mod tests {
             (None, true),
         ] {
             let ip = client.map(|text| text.parse().unwrap());
-            assert_eq!(is_allowed(&rules, ip), allowed, "{client:?}");
+            let verdict = check(&rules, ip).ok();
+            assert_eq!(verdict, allowed.then_some(Verdict::Allowed), "{client:?}");
         }
-        assert!(is_allowed(&[], None));
+        assert!(matches!(check(&rules[..1], None), Ok(Verdict::NoOpinion)));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::guard::Verdict;
 use crate::content::proxy;
 use crate::exchange::{Exchange, Refusal, Request, variables};
 use crate::front::subrequest;
@@ -13,10 +14,10 @@ use crate::front::subrequest;
 /// # Errors
 /// When the subrequest was not answered with a 2xx, or ended the connection, such as when the client
 /// went away meanwhile.
-pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(super) async fn check(exchange: &mut Exchange) -> Result<Verdict, Refusal> {
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
-    let Some(asked) = &location.settings.auth_request else { return Ok(()) };
+    let Some(asked) = &location.settings.auth_request else { return Ok(Verdict::NoOpinion) };
     let (client, path) = (exchange.response.client(), Bytes::copy_from_slice(&asked.uri));
     let answered =
         subrequest::get(&exchange.request, client, path).await.map_err(Refusal::Denied)?;
@@ -26,7 +27,7 @@ pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
         variables::set(request, *variable, answered.text(value));
     }
     match variables::status(&answered) {
-        200..=299 => Ok(()),
+        200..=299 => Ok(Verdict::Allowed),
         403 => Err(Refusal::Denied(403)),
         401 => {
             request.response.special_fields.extend(challenges(&answered));

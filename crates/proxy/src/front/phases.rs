@@ -10,7 +10,7 @@ use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{access, auth_request, rewrite, route, try_files};
+use crate::front::{guard, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Ok(Prepared::Status(status)) => return Outcome::Status(status),
         Err(refusal) => return refused(exchange, &refusal),
     }
-    if let Err(refusal) = let_in(exchange).await {
+    if let Err(refusal) = guard::let_in(exchange).await {
         return refused(exchange, &refusal);
     }
     let generation = Arc::clone(&exchange.request.generation);
@@ -217,19 +217,6 @@ fn prepare(request: &mut Request, start: Start) -> Result<Prepared, Refusal> {
         }
     }
     Ok(Prepared::Content)
-}
-
-/// The access phase, which may wait. Subrequests are not asked who they are: as in nginx, their
-/// parent is.
-async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
-    if exchange.request.is_subrequest() {
-        return Ok(());
-    }
-    let request = &exchange.request;
-    if !access::is_allowed(&request.location().settings.access, request.client_ip()) {
-        return Err(Refusal::Forbidden);
-    }
-    auth_request::check(exchange).await
 }
 
 /// Looks for the location of the path and applies what it says at once, which may be a redirect: the

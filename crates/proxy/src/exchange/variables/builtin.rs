@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use base64::Engine;
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::ListenAddr;
 use wssgate_config::variable::Builtin;
@@ -15,7 +14,7 @@ use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
 use crate::exchange::request::{Origin, Request};
 use crate::exchange::response::NGINX_VERSION;
-use crate::exchange::{headers, path};
+use crate::exchange::{credentials, headers, path};
 
 /// The value of a fixed variable.
 pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
@@ -41,7 +40,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::ServerProtocol => Some(server_protocol(request)),
         B::ContentLength => content_length(request),
         B::ContentType => header(request, "content-type"),
-        B::RemoteUser => remote_user(request),
+        B::RemoteUser => credentials::basic(request).map(|credentials| credentials.user),
         B::DocumentRoot => Some(path::root(request)),
         B::RealpathRoot => path::real_root(request),
         B::RequestFilename => path::file(request, &request.target.path),
@@ -171,19 +170,6 @@ fn request_body_file(request: &Request) -> Option<Bytes> {
     use std::os::unix::ffi::OsStrExt;
     let file = request.body.as_ref()?.file.as_ref()?;
     Some(Bytes::copy_from_slice(file.path().as_os_str().as_bytes()))
-}
-
-/// The user of `Authorization: Basic`; none without a password part, as in nginx.
-fn remote_user(request: &Request) -> Option<Bytes> {
-    let value = request.field("authorization")?;
-    let (scheme, encoded) = value.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let encoded = encoded.trim_ascii_start();
-    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
-    let colon = decoded.iter().position(|&b| b == b':')?;
-    Some(Bytes::copy_from_slice(&decoded[..colon]))
 }
 
 /// Line, head and body as read so far.

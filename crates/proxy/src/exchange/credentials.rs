@@ -1,0 +1,34 @@
+//! What a client says about who it is.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::Request;
+
+/// Name and password of `Authorization: Basic` (RFC 7617 §2).
+pub(crate) struct Basic {
+    /// The name; it has no colon.
+    pub(crate) user: Bytes,
+    /// The password.
+    pub(crate) password: Zeroizing<Vec<u8>>,
+}
+
+/// What the client sends; nothing without a password part, as in nginx.
+pub(crate) fn basic(request: &Request) -> Option<Basic> {
+    let encoded = of_scheme(request, b"Basic")?;
+    let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    let colon = decoded.iter().position(|&b| b == b':')?;
+    Some(Basic {
+        user: Bytes::copy_from_slice(&decoded[..colon]),
+        password: Zeroizing::new(decoded[colon + 1..].to_vec()),
+    })
+}
+
+/// What stands behind the scheme of `Authorization`, if it is this one (RFC 9110 §11.4).
+fn of_scheme<'r>(request: &'r Request, scheme: &[u8]) -> Option<&'r [u8]> {
+    let (found, rest) = request.field("authorization")?.split_at_checked(scheme.len())?;
+    let credentials = rest.strip_prefix(b" ")?.trim_ascii();
+    found.eq_ignore_ascii_case(scheme).then_some(credentials)
+}

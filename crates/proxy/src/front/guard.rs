@@ -1,0 +1,104 @@
+//! The access phase: the rules that let a request in, and how many of them must (`satisfy`).
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use wssgate_config::model::{LogLevel, Satisfy};
+
+use super::{access, auth_basic, auth_request};
+use crate::exchange::{Exchange, Refusal};
+
+/// What a rule says that does not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is not configured, or not about this client.
+    NoOpinion,
+    /// The client may come in.
+    Allowed,
+}
+
+/// The rules, in nginx's order.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    /// `allow` and `deny`.
+    Addresses,
+    /// `auth_basic`.
+    Password,
+    /// `auth_request`.
+    Request,
+}
+
+/// Lets a request in, or says why not. Subrequests are not asked who they are: as in nginx, their
+/// parent is.
+///
+/// # Errors
+/// With `satisfy all` what the first rule says that refuses. With `any`, when none lets in and one
+/// refuses: 401 if one of them asks who the client is, otherwise 403.
+pub(super) async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
+    if exchange.request.is_subrequest() {
+        return Ok(());
+    }
+    let satisfy = exchange.request.location().settings.satisfy;
+    let challenges = exchange.request.response.special_fields.len();
+    let mut denied = None;
+    for rule in [Rule::Addresses, Rule::Password, Rule::Request] {
+        match ask(rule, exchange).await {
+            Ok(Verdict::NoOpinion) => {}
+            Ok(Verdict::Allowed) if satisfy == Satisfy::All => {}
+            Ok(Verdict::Allowed) => {
+                // What others asked for is not needed any more.
+                exchange.request.response.special_fields.truncate(challenges);
+                return Ok(());
+            }
+            Err(refusal) if satisfy == Satisfy::Any && matches!(refusal.status(), 401 | 403) => {
+                let status = tell(exchange, refusal);
+                if denied != Some(401) {
+                    denied = Some(status);
+                }
+            }
+            Err(refusal) if refusal.status() == 401 => {
+                return Err(delayed(exchange, refusal).await);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    match denied {
+        None => Ok(()),
+        Some(401) => Err(delayed(exchange, Refusal::Denied(401)).await),
+        Some(_) => Err(Refusal::Forbidden),
+    }
+}
+
+async fn ask(rule: Rule, exchange: &mut Exchange) -> Result<Verdict, Refusal> {
+    match rule {
+        Rule::Addresses => {
+            let request = &exchange.request;
+            access::check(&request.location().settings.access, request.client_ip())
+        }
+        Rule::Password => auth_basic::check(exchange).await,
+        Rule::Request => auth_request::check(exchange).await,
+    }
+}
+
+/// Tells the log of a refusal that another rule may outdo; `deny` is no news then.
+fn tell(exchange: &Exchange, refusal: Refusal) -> u16 {
+    match refusal {
+        Refusal::Forbidden => 403,
+        refusal => exchange.request.refuse(&refusal),
+    }
+}
+
+/// Waits for `auth_delay` before a 401 is answered. The log is told at once.
+async fn delayed(exchange: &Exchange, refusal: Refusal) -> Refusal {
+    let delay = exchange.request.location().settings.auth_delay;
+    let status = exchange.request.refuse(&refusal);
+    if delay > Duration::ZERO {
+        exchange.request.log(LogLevel::Info, "delaying unauthorized request");
+        tokio::select! {
+            biased;
+            () = exchange.response.closed() => return Refusal::ClientGone,
+            () = sleep(delay) => {}
+        }
+    }
+    Refusal::Denied(status)
+}
