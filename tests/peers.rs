@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -18,13 +18,15 @@ fn echo(client: &mut Conn, message: &str) {
 }
 
 /// A tunnel ends after hours. Until then its peer must not be taken for one that has still to
-/// prove itself.
+/// prove itself, and nobody has to wait for `fail_timeout`.
 #[test]
-fn servers_that_are_back_are_used_from_their_first_101_on() {
+fn servers_that_are_back_are_used_at_once() {
     let addresses = [free_addr(), free_addr(), free_addr()];
-    let mut setup = Instance::setup(EXE).http(
-        "upstream app { server %%A%% fail_timeout=1s; server %%B%% fail_timeout=1s;
-             server %%C%% fail_timeout=1s; }
+    let start = |address: SocketAddr| Upstream::builder().at(address).echo();
+    let mut setup = Instance::setup(EXE).main_and_http(
+        "worker_processes 2;",
+        "upstream app { server %%A%% fail_timeout=1h; server %%B%% fail_timeout=1h;
+             server %%C%% fail_timeout=1h; }
          server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
     );
     for (name, address) in ["A", "B", "C"].into_iter().zip(addresses) {
@@ -32,26 +34,94 @@ fn servers_that_are_back_are_used_from_their_first_101_on() {
     }
     let server = setup.start();
     let handshake = Handshake::to(server.listen(0));
-    assert_eq!(handshake.answer().1.status, 502);
-    assert_eq!(server.error_log().matches("temporarily disabled").count(), 3);
-    assert_eq!(handshake.answer().1.status, 502);
-    server.wait_for_log("no live upstreams");
+    let statuses = |count: usize| -> (Vec<Conn>, Vec<u16>) {
+        let answers = (0..count).map(|_| handshake.answer());
+        answers.map(|(client, answer)| (client, answer.status)).unzip()
+    };
+    let upstreams = addresses.map(start);
+    let (clients, before) = statuses(12);
+    assert_eq!(before, [101; 12]);
+    drop(clients);
+    upstreams.into_iter().for_each(Upstream::finish);
+    assert_eq!(statuses(6).1, [502; 6], "nobody is there");
 
-    let upstreams = addresses.map(|address| Upstream::builder().at(address).echo());
-    let mut first = None;
-    wait_until("fail_timeout", || {
-        let (client, answer) = handshake.answer();
-        first = (answer.status == 101).then_some(client);
-        first.is_some()
+    let second = start(addresses[1]);
+    let (mut clients, statuses) = statuses(60);
+    assert_eq!(statuses, [101; 60], "one is there, and stays with all its tunnels");
+    let others = [start(addresses[0]), start(addresses[2])];
+    wait_until("the others to be asked again", || {
+        clients.push(handshake.open());
+        others.iter().all(|upstream| upstream.connections() > 0)
     });
-    let others: Vec<_> = (0..30).map(|_| handshake.answer()).collect();
-    let statuses: Vec<_> = others.iter().map(|(_, answer)| answer.status).collect();
-    assert_eq!(statuses, [101; 30], "one tunnel is open at each server");
-    echo(&mut first.unwrap(), "still the first tunnel");
-    drop(others);
-    for upstream in upstreams {
-        upstream.finish();
+    server.wait_for_log("has answered and is in use again");
+    assert!(!server.error_log().contains("no live upstreams"));
+    clients.iter_mut().for_each(|client| echo(client, "still there"));
+    drop(clients);
+    others.into_iter().chain([second]).for_each(Upstream::finish);
+}
+
+/// Load must come back to the one that was away first, as the other may be away next.
+#[test]
+fn after_a_rolling_restart_both_servers_are_used() {
+    for method in ["", "least_conn;"] {
+        let addresses = [free_addr(), free_addr()];
+        let start = |address: SocketAddr| Upstream::builder().at(address).echo();
+        let server = Instance::setup(EXE)
+            .http(
+                "upstream app { %%METHOD%% server %%A%%; server %%B%%; }
+                 server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+            )
+            .var("METHOD", method)
+            .var("A", addresses[0])
+            .var("B", addresses[1])
+            .start();
+        let handshake = Handshake::to(server.listen(0));
+        let mut upstreams = addresses.map(start);
+        for restarted in [0, 1] {
+            let clients: Vec<_> = (0..4).map(|_| handshake.open()).collect();
+            let other = free_addr();
+            let old = std::mem::replace(&mut upstreams[restarted], start(other));
+            drop(clients);
+            old.finish();
+            // All that come while it is away are served by the other one.
+            drop((0..4).map(|_| handshake.open()).collect::<Vec<_>>());
+            upstreams[restarted] = start(addresses[restarted]);
+            let mut clients = Vec::new();
+            wait_until("the server that was away to be used", || {
+                clients.push(handshake.open());
+                upstreams[restarted].connections() > 1
+            });
+        }
+        let [first, second] = upstreams;
+        second.finish();
+        drop((0..4).map(|_| handshake.open()).collect::<Vec<_>>());
+        first.finish();
     }
+}
+
+#[test]
+fn nginx_s_way_refuses_while_all_servers_rest() {
+    let address = free_addr();
+    let server = Instance::setup(EXE)
+        .http(
+            "websocket_recovery nginx;
+             upstream app { server %%A%% fail_timeout=1h; server %%B%% fail_timeout=1h; }
+             upstream eager { websocket_recovery eager; server %%A%%; server %%B%%; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; }
+                 location /eager { proxy_pass http://eager; } }",
+        )
+        .var("A", address)
+        .var("B", free_addr())
+        .start();
+    let handshake = Handshake::to(server.listen(0));
+    let eager = handshake.clone().path("/eager");
+    let status = |handshake: &Handshake| handshake.answer().1.status;
+    assert_eq!([status(&handshake), status(&eager)], [502, 502]);
+    assert_eq!(server.error_log().matches("temporarily disabled").count(), 4);
+    let upstream = Upstream::builder().at(address).echo();
+    assert_eq!([status(&handshake), status(&handshake), status(&eager)], [502, 502, 101]);
+    server.wait_for_log("no live upstreams");
+    upstream.finish();
 }
 
 /// That somebody would not wait any longer for a peer that hangs is no sign that it is back.
@@ -72,14 +142,14 @@ fn a_client_that_leaves_does_not_bring_a_hanging_peer_back() {
         told.send("b").unwrap();
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb"
     });
-    let mut server = Instance::setup(EXE)
-        .http(
-            "upstream app { server %%A%% fail_timeout=%%TIMEOUT%%; server %%B%%; }
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1;",
+            "upstream app { server %%A%%; server %%B%%; }
              server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
         )
         .var("A", a.addr())
         .var("B", b.addr())
-        .var("TIMEOUT", "1s")
         .start();
     let address = server.listen(0);
     let ask = || {
@@ -92,20 +162,19 @@ fn a_client_that_leaves_does_not_bring_a_hanging_peer_back() {
     assert_eq!(client.recv_response().text(), "b");
     server.wait_for_log("temporarily disabled");
     let mut probe = None;
-    wait_until("fail_timeout", || {
+    wait_until("a probe", || {
         let (client, peer) = ask();
         probe = (peer == "a").then_some(client);
         probe.is_some()
     });
     drop(probe);
     server.wait_for_log("client prematurely closed connection");
-    // So that it depends on nothing but its failures.
-    server.set_var("TIMEOUT", "1h");
-    server.rewrite();
-    server.signal("HUP");
-    server.wait_for_log("reconfigured");
-    let peers: Vec<_> = (0..4).map(|_| ask().1).collect();
-    assert_eq!(peers, ["b"; 4]);
+    // Were it in use, it would have every second request.
+    let mut in_a_row = 0;
+    wait_until("requests that all go to the other one", || {
+        in_a_row = if ask().1 == "b" { in_a_row + 1 } else { 0 };
+        in_a_row == 4
+    });
     a.finish();
 }
 

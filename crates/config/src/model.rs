@@ -39,4 +39,4 @@ pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn,
 pub use crate::upstream::{Balance, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located};
 pub use crate::variable::{Map, MapId, MapKind};
-pub use crate::websocket::TlsRecords;
+pub use crate::websocket::{Recovery, TlsRecords};

@@ -17,6 +17,7 @@ use crate::template::Template;
 use crate::upstream::server::{UpstreamServer, server};
 use crate::upstream::sticky::{STICKY, Sticky, StickyLearn};
 use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
+use crate::websocket::{Recovery, WEBSOCKET_RECOVERY};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -158,6 +159,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// `sticky`: how clients are kept at one server.
     pub sticky: Option<Sticky>,
+    /// `websocket_recovery`.
+    pub recovery: Recovery,
     /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
     pub keepalive: usize,
     /// `keepalive_requests` per upstream connection.
@@ -177,6 +180,7 @@ impl Upstream {
             servers: vec![UpstreamServer::new(name, addresses)],
             balance: Balance::RoundRobin,
             sticky: None,
+            recovery: Recovery::Eager,
             // nginx keeps idle connections of `upstream` blocks only, so the bounds of keeping them bound nothing.
             keepalive: 0,
             keepalive_requests: 1000,
@@ -274,9 +278,10 @@ fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
 static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDOM];
 
 /// The groups of all peers that are known so far.
-#[derive(Default)]
 pub(crate) struct Groups {
     groups: Vec<Upstream>,
+    /// `websocket_recovery` of those without a block.
+    recovery: Recovery,
     /// Those of `upstream` blocks by name, in lower case.
     explicit: HashMap<Vec<u8>, UpstreamId>,
 }
@@ -284,10 +289,12 @@ pub(crate) struct Groups {
 impl Groups {
     /// Takes in every `upstream` block; they may be used before they stand.
     pub(crate) fn new(reading: &mut Reading<'_>, http: &Level<'_>) -> Self {
-        let mut groups = Self::default();
         let defaults = default_directives(reading.registry, Context::Upstream, reading.nowhere);
         let defaults = walk(reading, &defaults, Context::Upstream, true);
         let outermost = Scope::outermost(&defaults);
+        let scope = outermost.inner(http);
+        let recovery = scope.get(&WEBSOCKET_RECOVERY);
+        let mut groups = Self { groups: Vec::new(), recovery, explicit: HashMap::new() };
         for line in http.lines(&UPSTREAM) {
             let (Some(name), Some(level)) = (line.value.cloned(), line.level) else {
                 continue;
@@ -298,7 +305,7 @@ impl Groups {
                 reading.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
                 continue;
             }
-            let upstream = upstream(reading, name, level, &outermost.inner(level), span);
+            let upstream = upstream(reading, name, level, &scope.inner(level), span);
             groups.explicit.insert(key, UpstreamId(groups.groups.len()));
             groups.groups.push(upstream);
         }
@@ -381,7 +388,8 @@ impl Groups {
                 return None;
             }
         };
-        self.groups.push(Upstream::implicit(name, addresses));
+        let recovery = self.recovery;
+        self.groups.push(Upstream { recovery, ..Upstream::implicit(name, addresses) });
         Some(UpstreamId(self.groups.len() - 1))
     }
 }
@@ -422,6 +430,7 @@ fn upstream(
         servers,
         balance: balance(reading, level),
         sticky: level.last(&STICKY),
+        recovery: scope.get(&WEBSOCKET_RECOVERY),
         keepalive: scope.count(&KEEPALIVE),
         keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
         keepalive_time: scope.get(&KEEPALIVE_TIME),

@@ -5,13 +5,13 @@ use std::time::Duration;
 use wssgate_syntax as syntax;
 
 use crate::directive::Arity::{Exactly, Flag};
-use crate::directive::{AnyDirective, Directive, HS, HSL};
+use crate::directive::{AnyDirective, Directive, H, HS, HSL, U};
 use crate::read::{Reading, Reads, directive_problem, flag, one_of};
 use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&TLS_RECORDS, &WEBSOCKET, &WEBSOCKET_TCP_USER_TIMEOUT];
+    &[&TLS_RECORDS, &WEBSOCKET, &WEBSOCKET_RECOVERY, &WEBSOCKET_TCP_USER_TIMEOUT];
 
 /// `tls_records`
 pub(crate) static TLS_RECORDS: Directive<TlsRecords> = Directive {
@@ -35,6 +35,20 @@ pub(crate) static WEBSOCKET: Directive<bool> = Directive {
     ..Directive::once(flag)
 };
 
+/// `websocket_recovery`
+pub(crate) static WEBSOCKET_RECOVERY: Directive<Recovery> = Directive {
+    name: "websocket_recovery",
+    contexts: H | U,
+    arity: Exactly(1),
+    default: "eager",
+    doc: "Selects when a server that has failed is asked again. With `eager` one request asks it \
+          after half a second, and then less and less often, up to `fail_timeout`; when all servers \
+          have failed, each request tries them, the least recently failed first. With `nginx` a \
+          failed server is left alone for `fail_timeout`, and requests are refused while all of them \
+          are.",
+    ..Directive::once(recovery)
+};
+
 /// `websocket_tcp_user_timeout`
 pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Directive {
     name: "websocket_tcp_user_timeout",
@@ -56,12 +70,26 @@ pub enum TlsRecords {
     Rustls,
 }
 
+/// `websocket_recovery`: when a server that has failed is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Soon, then less and less often; at once if all servers have failed.
+    Eager,
+    /// Once in `fail_timeout`.
+    Nginx,
+}
+
 /// The longest that the kernel takes, in milliseconds.
 const USER_TIMEOUT_MAX: u128 = i32::MAX as u128;
 
 fn tls_records(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<TlsRecords> {
     let word = &directive.args[0];
     one_of(word, &[("keys", TlsRecords::Keys), ("rustls", TlsRecords::Rustls)])
+}
+
+fn recovery(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Recovery> {
+    let word = &directive.args[0];
+    one_of(word, &[("eager", Recovery::Eager), ("nginx", Recovery::Nginx)])
 }
 
 fn user_timeout(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Duration>> {

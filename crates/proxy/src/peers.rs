@@ -6,6 +6,7 @@ mod balance;
 mod connect;
 mod crc32;
 pub mod group;
+mod health;
 pub mod idle;
 mod peer;
 mod shortage;

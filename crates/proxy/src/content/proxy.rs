@@ -218,7 +218,7 @@ impl Proxying<'_> {
         match trouble.cause {
             // nginx counts that against the peer. It would put servers that have just come back out
             // of use, each for the connections that its predecessor has left.
-            _ if stale => drop(lease),
+            _ if stale => lease.unused(),
             Cause::Status(status) if !self.is_failure(status) => drop(lease),
             _ => self.count_failure(lease),
         }
@@ -240,6 +240,15 @@ impl Proxying<'_> {
         }
     }
 
+    /// Counts a sign of life.
+    fn count_answer(&self, lease: &mut Lease) {
+        if lease.alive(Instant::now()) {
+            let name = &lease.peer().name;
+            let message = format_args!("upstream server {name} has answered and is in use again");
+            self.request.log(LogLevel::Notice, message);
+        }
+    }
+
     /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
     /// tell. Another peer is tried only where it may be of use.
     fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Option<u16> {
@@ -253,7 +262,7 @@ impl Proxying<'_> {
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
         self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
-        drop(lease);
+        lease.unused();
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
         (!again).then_some(SHORTAGE)
     }
@@ -334,7 +343,7 @@ impl Proxying<'_> {
         }
         // How the exchange ends says nothing new of the peer, and may be long after.
         if !self.is_failure(head.status()) {
-            link.lease.alive();
+            self.count_answer(&mut link.lease);
         }
         if let Some(trouble) = self.failure_in(&head) {
             drop(sender);

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::crc32::Crc32;
-use super::peer::{Peer, Taken};
+use super::health::Taken;
+use super::peer::Peer;
 use super::sticky::PeerId;
 use super::weights::{CurrentWeights, WorkerWeights};
 
@@ -71,7 +72,10 @@ pub(super) enum Method {
 /// What one request remembers from try to try.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
+    /// In the tier in work.
     tried: Tried,
+    /// The ordinary servers, while the tier in work is that of the backup servers.
+    tried_before: Tried,
     pub(super) backup: bool,
     draws: u32,
     rehash: u32,
@@ -91,6 +95,7 @@ impl Progress {
         };
         Self {
             tried: Tried::default(),
+            tried_before: Tried::default(),
             backup: false,
             draws: 0,
             rehash: 0,
@@ -108,7 +113,43 @@ impl Progress {
     /// Goes over to the backup servers.
     pub(super) fn use_backup(&mut self) {
         self.backup = true;
-        self.tried = Tried::default();
+        self.tried_before = mem::take(&mut self.tried);
+    }
+
+    /// Chooses among all peers that were not tried yet, the ordinary servers and the backup servers,
+    /// whatever their failures, and counts a connection for it: the one that is wanted, else the
+    /// least recently failed.
+    pub(super) fn choose_anyway<'p>(
+        &mut self,
+        primary: &'p [Arc<Peer>],
+        backup: &'p [Arc<Peer>],
+        now: Instant,
+    ) -> Option<(&'p Arc<Peer>, Taken)> {
+        let wanted = self.wanted;
+        let is_wanted = |peer: &Peer| wanted.is_some_and(|wanted| peer.is_wanted(&wanted));
+        let of_tier = |backup: bool, peers: &'p [Arc<Peer>]| {
+            peers.iter().enumerate().map(move |(index, peer)| (backup, index, peer))
+        };
+        // A peer that has no room left for it is not tried again, so this ends.
+        loop {
+            let (backup, index, peer) = of_tier(false, primary)
+                .chain(of_tier(true, backup))
+                .filter(|(backup, index, _)| !self.tried_in(*backup).contains(*index))
+                .filter(|(.., peer)| peer.has_room() && (!peer.down || is_wanted(peer)))
+                .min_by_key(|(.., peer)| (!is_wanted(peer), peer.state.health.last_failure()))?;
+            self.tried_in(backup).insert(index);
+            if let Some(taken) = peer.take_anyway(now) {
+                return Some((peer, taken));
+            }
+        }
+    }
+
+    fn tried_in(&mut self, backup: bool) -> &mut Tried {
+        match (self.backup, backup) {
+            (true, false) => &mut self.tried_before,
+            // Without backup servers there is one tier.
+            _ => &mut self.tried,
+        }
     }
 
     /// Chooses a peer of `tier` and counts a connection for it; `random` gives a number for each
@@ -122,7 +163,7 @@ impl Progress {
         if tier.single {
             let wanted = |peer: &Peer| self.wanted.is_some_and(|wanted| peer.is_wanted(&wanted));
             let peer = tier.peers.first().filter(|peer| !peer.down || wanted(peer))?;
-            return Some((0, peer.take_anyway()?));
+            return Some((0, peer.take_anyway(tier.now)?));
         }
         // Another worker may be faster; but a peer is tried only once, so this ends.
         loop {

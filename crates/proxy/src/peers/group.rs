@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use wssgate_config::model::{Balance, ListenAddr, Sticky, Upstream, UpstreamServer};
+use wssgate_config::model::{Balance, ListenAddr, Recovery, Sticky, Upstream, UpstreamServer};
 use wssgate_config::template::Template;
 
 use super::balance::{Method, Progress, Ring, Tier, View};
-use super::peer::{Peer, State, Taken};
+use super::health::Taken;
+use super::peer::{Peer, State};
 use super::sticky::{PeerId, SessionKey, Sessions};
 use super::weights::CurrentWeights;
 
@@ -36,6 +37,7 @@ pub struct Group {
     /// Those of `sticky learn`.
     pub sessions: Option<Arc<Sessions>>,
     balance: Balance,
+    recovery: Recovery,
     workers: usize,
     peers: ArcSwap<PeerSet>,
     known: Arc<Mutex<Known>>,
@@ -85,7 +87,7 @@ impl Group {
         let before = previous.map(|previous| previous.peers.load_full());
         let peers = PeerSet::new(
             &model.servers,
-            &model.balance,
+            (&model.balance, model.recovery),
             before.as_deref(),
             workers,
             &mut lock(&known),
@@ -109,6 +111,7 @@ impl Group {
             sticky: model.sticky.clone(),
             sessions,
             balance: model.balance.clone(),
+            recovery: model.recovery,
             workers,
             peers: ArcSwap::from_pointee(peers),
             known,
@@ -125,6 +128,7 @@ impl Group {
             servers: vec![server],
             balance: Balance::RoundRobin,
             sticky: None,
+            recovery: Recovery::Eager,
             keepalive: 0,
             keepalive_requests: 0,
             keepalive_time: Duration::ZERO,
@@ -145,7 +149,8 @@ impl Group {
         // Held until the new set is there, so that of two callers each builds on the other's.
         let mut known = lock(&self.known);
         let before = self.peers.load_full();
-        let peers = PeerSet::new(servers, &self.balance, Some(&before), self.workers, &mut known);
+        let ways = (&self.balance, self.recovery);
+        let peers = PeerSet::new(servers, ways, Some(&before), self.workers, &mut known);
         self.peers.store(Arc::new(peers));
     }
 
@@ -206,11 +211,17 @@ impl Group {
         if let Some(lease) = peers.choose(selection, now) {
             return Some(lease);
         }
-        if selection.progress.backup || peers.backup.peers.is_empty() {
-            return None;
+        if !selection.progress.backup && !peers.backup.peers.is_empty() {
+            selection.progress.use_backup();
+            if let Some(lease) = peers.choose(selection, now) {
+                return Some(lease);
+            }
         }
-        selection.progress.use_backup();
-        peers.choose(selection, now)
+        match self.recovery {
+            // Where all have failed there is nothing to lose, and one of them may be back.
+            Recovery::Eager => peers.choose_anyway(&mut selection.progress, now),
+            Recovery::Nginx => None,
+        }
     }
 }
 
@@ -219,7 +230,7 @@ impl PeerSet {
     /// the set `before`.
     fn new(
         servers: &[UpstreamServer],
-        balance: &Balance,
+        (balance, recovery): (&Balance, Recovery),
         before: Option<&Self>,
         workers: usize,
         known: &mut Known,
@@ -231,7 +242,7 @@ impl PeerSet {
                 let state = states.get_mut(address).and_then(VecDeque::pop_front);
                 let state = state.unwrap_or_default();
                 known.states.push((address.clone(), Arc::downgrade(&state)));
-                let peer = Arc::new(Peer::new(server, line, address, state));
+                let peer = Arc::new(Peer::new(server, recovery, line, address, state));
                 if server.backup { backup.push(peer) } else { primary.push(peer) }
             }
         }
@@ -267,6 +278,16 @@ impl PeerSet {
         let (index, taken) = progress.choose(&self.method, view, &mut random)?;
         let peer = Arc::clone(&tier.peers[index]);
         Some(Lease { peer, single: view.single, taken, stage: Stage::Chosen })
+    }
+
+    fn choose_anyway(&self, progress: &mut Progress, now: Instant) -> Option<Lease> {
+        if self.single() {
+            // It was tried, or is full.
+            return None;
+        }
+        let (primary, backup) = (&self.primary.peers, &self.backup.peers);
+        let (peer, taken) = progress.choose_anyway(primary, backup, now)?;
+        Some(Lease { peer: Arc::clone(peer), single: false, taken, stage: Stage::Chosen })
     }
 }
 
@@ -354,8 +375,7 @@ enum Wanted {
 }
 
 /// A counted connection to a peer. Dropping it gives the count back and says nothing of the peer's
-/// health: that is known from [`Lease::alive`] and [`Lease::fail`] alone. If no answer came, the
-/// next request has the chance that the peer was given to show whether it is back.
+/// health: that is known from [`Lease::alive`] and [`Lease::fail`] alone.
 #[derive(Debug)]
 pub struct Lease {
     peer: Arc<Peer>,
@@ -387,33 +407,47 @@ impl Lease {
         self.single
     }
 
-    /// The peer has answered, so it is in use again at once. A tunnel may end only hours later,
-    /// and how it ends then says nothing new.
-    pub fn alive(&mut self) {
+    /// The peer has answered, so it is in use again at once; says whether it was not before. A
+    /// tunnel may end only hours later, and how it ends then says nothing new.
+    pub fn alive(&mut self, now: Instant) -> bool {
         self.stage = Stage::Alive;
         if self.single {
-            self.peer.forget_failures();
-        } else {
-            self.peer.alive();
+            self.peer.state.health.forget_failures();
+            return false;
         }
+        self.peer.answered(self.taken, now)
     }
 
-    /// The connection failed. Says whether the peer is now out of use for `fail_timeout`.
+    /// The connection failed, before an answer or right after it. Says whether the peer is now out
+    /// of use for a while.
     pub fn fail(mut self, now: Instant) -> bool {
+        let answered = self.stage == Stage::Alive;
         self.stage = Stage::Ended;
         self.peer.give_back();
-        !self.single && self.peer.fail(now)
+        !self.single && self.peer.failed(self.taken, answered, now)
+    }
+
+    /// The request never reached the peer, so another one may find out whether it is back.
+    pub fn unused(mut self) {
+        if self.stage == Stage::Chosen {
+            self.peer.state.health.unused(self.taken);
+        }
+        self.stage = Stage::Ended;
+        self.peer.give_back();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match self.stage {
+        if self.stage == Stage::Ended {
+            return;
+        }
+        self.peer.give_back();
+        if self.stage == Stage::Chosen {
             // Unlike in nginx that is no success: who waits for a peer that hangs goes away some
             // time, and would bring it back into use.
-            Stage::Chosen => self.peer.give_back_unused(self.taken),
-            Stage::Alive => self.peer.give_back(),
-            Stage::Ended => {}
+            let Peer { state, rules, .. } = &*self.peer;
+            state.health.abandoned(rules, self.taken, Instant::now());
         }
     }
 }

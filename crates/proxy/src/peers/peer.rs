@@ -3,16 +3,17 @@
 //! All workers choose among the same peers, and none of them waits for another: what is known is
 //! made of atomics. Two things must be exact, and each is one compare-and-swap: a connection is
 //! only counted while there is room for it (`max_conns`), and of all requests that find a failed
-//! peer rested one is given the chance to see whether it is back.
+//! peer rested one is the probe ([`Health`]).
 
 use std::cmp::Ordering;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU32};
-use std::sync::{Arc, LazyLock, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use wssgate_config::model::{ListenAddr, UpstreamServer};
+use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
 
+use super::health::{Health, Rules, Taken, Verdict};
 use super::sticky::PeerId;
 
 /// One address of one `server` line.
@@ -24,8 +25,7 @@ pub struct Peer {
     pub name: Box<str>,
     pub(super) weight: i64,
     pub(super) max_conns: u32,
-    pub(super) max_fails: u32,
-    pub(super) fail_timeout: Duration,
+    pub(super) rules: Rules,
     /// Not chosen, because it is `down` or `drain`.
     pub(super) down: bool,
     /// Used by clients that stick to it all the same.
@@ -41,32 +41,18 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) conns: AtomicU32,
-    fails: AtomicU32,
-    /// When it last failed.
-    accessed: Stamp,
-    /// When it last failed or was given another chance.
-    checked: Stamp,
+    pub(super) health: Health,
     /// The weight that the effective one belongs to.
     weight: AtomicI64,
     /// The weight in use: failures take from it, and it grows back from choice to choice.
     effective_weight: AtomicI64,
 }
 
-/// A connection to a peer that was counted. It holds the chance that the peer was given, if it
-/// was, so that an unused one can be given back.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Taken(Option<Chance>);
-
-#[derive(Clone, Copy, Debug)]
-struct Chance {
-    given: i64,
-    before: i64,
-}
-
 impl Peer {
     /// The peer at one of the addresses of `server`, which is in that `line`.
     pub(super) fn new(
         server: &UpstreamServer,
+        recovery: Recovery,
         line: usize,
         address: &ListenAddr,
         state: Arc<State>,
@@ -77,13 +63,14 @@ impl Peer {
         if state.weight.swap(weight, Relaxed) != weight {
             state.effective_weight.store(weight, Relaxed);
         }
+        let rules =
+            Rules { max_fails: server.max_fails, fail_timeout: server.fail_timeout, recovery };
         Self {
             address: address.clone(),
             name: address.to_string().into(),
             weight,
             max_conns: server.max_conns,
-            max_fails: server.max_fails,
-            fail_timeout: server.fail_timeout,
+            rules,
             down: server.down || server.drain,
             drain: server.drain,
             id: route.map_or_else(OnceLock::new, OnceLock::from),
@@ -109,20 +96,12 @@ impl Peer {
 
     pub(super) fn has_room_and_health(&self, now: Instant) -> bool {
         // Only a look: by the time of `take` another worker may have been there, and that decides.
-        !self.full() && (!self.failing() || self.rested(self.state.checked.load(), now))
+        self.has_room() && self.state.health.usable(&self.rules, now)
     }
 
-    pub(super) fn full(&self) -> bool {
-        self.max_conns > 0 && self.state.conns.load(Relaxed) >= self.max_conns
-    }
-
-    fn failing(&self) -> bool {
-        self.max_fails > 0 && self.state.fails.load(Relaxed) >= self.max_fails
-    }
-
-    /// Whether `fail_timeout` has passed since it was last checked.
-    fn rested(&self, checked: i64, now: Instant) -> bool {
-        checked == Stamp::NEVER || Stamp::of(now).saturating_sub(checked) > nanos(self.fail_timeout)
+    /// Whether there is room for one more connection.
+    pub(super) fn has_room(&self) -> bool {
+        self.max_conns == 0 || self.state.conns.load(Relaxed) < self.max_conns
     }
 
     /// Compares connections per weight.
@@ -143,34 +122,30 @@ impl Peer {
     }
 
     /// Counts a connection to the chosen peer. `None`: another worker has taken the last one, or
-    /// the chance of a peer that had rested.
+    /// has begun to probe a peer that had rested.
     pub(super) fn take(&self, now: Instant) -> Option<Taken> {
-        self.take_anyway()?;
-        let before = self.state.checked.load();
-        if self.rested(before, now) {
-            let given = Stamp::of(now);
-            if self.state.checked.replace(before, given) {
-                return Some(Taken(Some(Chance { given, before })));
-            }
-        }
-        // Only a peer that fails depends on a chance.
-        if self.failing() {
+        self.count()?;
+        let taken = self.state.health.take(&self.rules, now);
+        if taken.is_none() {
             self.give_back();
-            return None;
         }
-        Some(Taken(None))
+        taken
     }
 
     /// Counts a connection whatever its failures; `None` if there is no room for it.
-    pub(super) fn take_anyway(&self) -> Option<Taken> {
+    pub(super) fn take_anyway(&self, now: Instant) -> Option<Taken> {
+        self.count()?;
+        Some(self.state.health.take_anyway(&self.rules, now))
+    }
+
+    fn count(&self) -> Option<()> {
         let conns = &self.state.conns;
         if self.max_conns == 0 {
             conns.fetch_add(1, Relaxed);
-        } else {
-            let room = |conns| (conns < self.max_conns).then(|| conns + 1);
-            conns.fetch_update(Relaxed, Relaxed, room).ok()?;
+            return Some(());
         }
-        Some(Taken(None))
+        let room = |conns| (conns < self.max_conns).then(|| conns + 1);
+        conns.fetch_update(Relaxed, Relaxed, room).ok().map(drop)
     }
 
     /// A connection has ended.
@@ -178,93 +153,29 @@ impl Peer {
         self.state.conns.fetch_sub(1, Relaxed);
     }
 
-    /// A connection has ended without an answer: the next request has the chance that it had.
-    pub(super) fn give_back_unused(&self, taken: Taken) {
-        if let Some(Chance { given, before }) = taken.0 {
-            self.state.checked.replace(given, before);
+    /// It has answered. Says whether that brought it back into use.
+    pub(super) fn answered(&self, taken: Taken, now: Instant) -> bool {
+        self.state.health.answered(&self.rules, taken, now)
+    }
+
+    /// It has failed, after an answer if it has `answered`. Says whether it is now out of use for a
+    /// while.
+    pub(super) fn failed(&self, taken: Taken, answered: bool, now: Instant) -> bool {
+        let verdict = self.state.health.failed(&self.rules, taken, answered, now);
+        if verdict != Verdict::Outdated && self.rules.max_fails > 0 {
+            let effective_weight = &self.state.effective_weight;
+            let lost = self.weight / i64::from(self.rules.max_fails);
+            let left = effective_weight.load(Relaxed) - lost;
+            effective_weight.store(left.max(0), Relaxed);
         }
-        self.give_back();
+        verdict == Verdict::Disabled
     }
-
-    /// It has shown that it is alive: failures are forgotten if it was given a chance after the
-    /// last of them.
-    pub(super) fn alive(&self) {
-        let State { fails, accessed, checked, .. } = &*self.state;
-        let seen = fails.load(Acquire);
-        if seen > 0 && accessed.load() < checked.load() {
-            // A failure that comes in between changes the number and stays.
-            let _ = fails.compare_exchange(seen, 0, AcqRel, Relaxed);
-        }
-    }
-
-    /// It has failed. Says whether it is now out of use for a while.
-    pub(super) fn fail(&self, now: Instant) -> bool {
-        let State { fails, accessed, checked, effective_weight, .. } = &*self.state;
-        let now = Stamp::of(now);
-        // Who sees the failure counted must see when it was.
-        accessed.store(now);
-        checked.store(now);
-        let fails = fails.fetch_add(1, AcqRel).saturating_add(1);
-        if self.max_fails == 0 {
-            return false;
-        }
-        let lost = self.weight / i64::from(self.max_fails);
-        let left = effective_weight.load(Relaxed) - lost;
-        effective_weight.store(left.max(0), Relaxed);
-        fails >= self.max_fails
-    }
-
-    /// The only peer of its group has answered: there is nothing to wait for.
-    pub(super) fn forget_failures(&self) {
-        self.state.fails.store(0, Relaxed);
-    }
-}
-
-/// A time in an atomic: nanoseconds since the program began, as far as anybody can tell.
-#[derive(Debug)]
-struct Stamp(AtomicI64);
-
-impl Default for Stamp {
-    fn default() -> Self {
-        Self(AtomicI64::new(Self::NEVER))
-    }
-}
-
-impl Stamp {
-    /// Before all others.
-    const NEVER: i64 = i64::MIN;
-
-    fn of(now: Instant) -> i64 {
-        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-        match now.checked_duration_since(*BEGAN) {
-            Some(since) => nanos(since),
-            // Whoever asks first may have taken the time before.
-            None => -nanos(BEGAN.duration_since(now)),
-        }
-    }
-
-    fn load(&self) -> i64 {
-        self.0.load(Relaxed)
-    }
-
-    fn store(&self, stamp: i64) {
-        self.0.store(stamp, Relaxed);
-    }
-
-    /// Whether it was `before`, which it is no longer then.
-    fn replace(&self, before: i64, after: i64) -> bool {
-        self.0.compare_exchange(before, after, Relaxed, Relaxed).is_ok()
-    }
-}
-
-/// Up to 292 years.
-fn nanos(duration: Duration) -> i64 {
-    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn peer(max_conns: u32) -> Peer {
@@ -280,7 +191,8 @@ mod tests {
             drain: false,
             route: None,
         };
-        Peer::new(&server, 0, &ListenAddr::Unix("peer".into()), Arc::default())
+        let address = ListenAddr::Unix("peer".into());
+        Peer::new(&server, Recovery::Eager, 0, &address, Arc::default())
     }
 
     /// Two workers have both seen that it can be used.
@@ -294,30 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_take_a_chance_one_is_told() {
+    fn of_two_that_probe_one_is_told() {
         let (peer, now) = (peer(0), Instant::now());
-        peer.fail(now);
+        let taken = peer.take(now).expect("it is in use");
+        peer.failed(taken, false, now);
+        peer.give_back();
         let rested = now + Duration::from_secs(11);
         assert!(peer.take(rested).is_some());
         assert!(peer.take(rested).is_none());
         assert_eq!(peer.state.conns.load(Relaxed), 1);
-    }
-
-    #[test]
-    fn a_stamp_is_replaced_only_by_those_who_know_it() {
-        let stamp = Stamp::default();
-        assert!(stamp.replace(Stamp::NEVER, 7));
-        assert!(!stamp.replace(Stamp::NEVER, 8));
-        assert_eq!(stamp.load(), 7);
-    }
-
-    #[test]
-    fn stamps_are_in_the_order_of_time() {
-        let now = Instant::now();
-        let second = Duration::from_secs(1);
-        let stamps = [now - second, now, now + second].map(Stamp::of);
-        assert_eq!(stamps[1] - stamps[0], 1_000_000_000);
-        assert_eq!(stamps[2] - stamps[1], 1_000_000_000);
-        assert!(Stamp::NEVER < stamps[0]);
     }
 }

@@ -22,7 +22,7 @@ impl Proxying<'_> {
             Ok(extensions) => {
                 let reply = response::reply(self.request, &head, Framing::None);
                 let PeerLink { connection, mut lease, began, .. } = link;
-                lease.alive();
+                self.count_answer(&mut lease);
                 let session = self.learn_at_switch(&lease);
                 let switch = Switch { reply, connection, lease, session, extensions, began };
                 Tried::Over(Outcome::Upgrade(Box::new(switch)))

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use wssgate_config::model::{ListenAddr, UpstreamServer};
+use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
 
 use super::*;
 
@@ -11,6 +11,8 @@ struct Bench {
     method: Method,
     now: Instant,
     numbers: Vec<u64>,
+    /// How each peer was taken last.
+    taken: Vec<Option<Taken>>,
 }
 
 impl Bench {
@@ -29,7 +31,7 @@ impl Bench {
                 drain: false,
                 route: None,
             };
-            Arc::new(Peer::new(&server, line, &address, Arc::default()))
+            Arc::new(Peer::new(&server, Recovery::Nginx, line, &address, Arc::default()))
         });
         let weights: Vec<_> = weights.iter().map(|&weight| i64::from(weight)).collect();
         let tier = Tier {
@@ -37,7 +39,8 @@ impl Bench {
             total_weight: weights.iter().sum(),
             current_weights: CurrentWeights::new(&weights, 1),
         };
-        Self { tier, method, now: Instant::now(), numbers: Vec::new() }
+        let taken = vec![None; weights.len()];
+        Self { tier, method, now: Instant::now(), numbers: Vec::new(), taken }
     }
 
     /// A peer, to change what the configuration says of it.
@@ -59,16 +62,19 @@ impl Bench {
         };
         let numbers = &mut self.numbers;
         let mut random = || if numbers.is_empty() { 0 } else { numbers.remove(0) };
-        selection.choose(&self.method, tier, &mut random).map(|(index, _)| index)
+        let (index, taken) = selection.choose(&self.method, tier, &mut random)?;
+        self.taken[index] = Some(taken);
+        Some(index)
     }
 
     fn release(&mut self, index: usize, failed: bool) -> bool {
         let peer = &self.tier.peers[index];
+        let taken = self.taken[index].expect("it was chosen");
         peer.give_back();
         if failed {
-            return peer.fail(self.now);
+            return peer.failed(taken, false, self.now);
         }
-        peer.alive();
+        peer.answered(taken, self.now);
         false
     }
 
@@ -121,7 +127,7 @@ fn a_failing_peer_rests_and_comes_back_with_little_weight() {
 #[test]
 fn failures_are_forgotten_only_after_a_rest() {
     let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
-    bench.peer(0).max_fails = 2;
+    bench.peer(0).rules.max_fails = 2;
     let fail = |bench: &mut Bench| {
         let mut selection = bench.selection("");
         while bench.choose(&mut selection) != Some(0) {
@@ -137,7 +143,7 @@ fn failures_are_forgotten_only_after_a_rest() {
 #[test]
 fn no_count_of_failures_with_max_fails_0() {
     let mut bench = Bench::new(Method::RoundRobin, &[1, 1]);
-    bench.peer(0).max_fails = 0;
+    bench.peer(0).rules.max_fails = 0;
     let mut selection = bench.selection("");
     assert_eq!(bench.choose(&mut selection), Some(0));
     assert!(!bench.release(0, true));

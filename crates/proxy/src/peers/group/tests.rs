@@ -22,6 +22,7 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         servers,
         balance: Balance::RoundRobin,
         sticky: None,
+        recovery: Recovery::Nginx,
         keepalive: 32,
         keepalive_requests: 1000,
         keepalive_time: Duration::from_secs(3600),
@@ -145,10 +146,11 @@ fn a_peer_is_alive_from_its_first_answer_on() {
                 Open(11, 'b'),
                 Used(12, false),
                 Drop('b'),
-                Open(13, 'c'),
-                Used(13, false),
+                Used(21, false),
+                Open(22, 'c'),
+                Used(22, false),
                 Alive('c'),
-                Used(14, true),
+                Used(23, true),
             ],
         ),
         (
@@ -187,7 +189,7 @@ fn a_peer_is_alive_from_its_first_answer_on() {
         for step in steps {
             match *step {
                 Open(at, name) => drop(leases.insert(name, open(at).expect(claim))),
-                Alive(name) => leases.get_mut(&name).unwrap().alive(),
+                Alive(name) => drop(leases.get_mut(&name).unwrap().alive(began)),
                 Drop(name) => drop(leases.remove(&name).unwrap()),
                 Fail(at, name) => {
                     leases.remove(&name).unwrap().fail(began + Duration::from_secs(at));
@@ -314,7 +316,7 @@ fn the_first_connections_of_many_workers_are_spread() {
 }
 
 #[test]
-fn a_lease_without_an_answer_leaves_the_chance_to_the_next_request() {
+fn a_request_that_was_not_sent_leaves_its_probe_to_the_next_one() {
     let began = Instant::now();
     let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
     let group = Group::new(&model(servers.to_vec()), None, 1);
@@ -326,12 +328,134 @@ fn a_lease_without_an_answer_leaves_the_chance_to_the_next_request() {
     first(began).unwrap().fail(began);
     let rested = began + Duration::from_secs(11);
     for _ in 0..3 {
-        drop(first(rested).expect("a chance"));
+        first(rested).expect("a probe").unused();
     }
-    let mut probe = first(rested).expect("a chance");
-    assert!(first(rested).is_none(), "it has been given");
-    probe.alive();
+    let mut probe = first(rested).expect("a probe");
+    assert!(first(rested).is_none(), "there is one already");
+    assert!(probe.alive(rested));
     assert!(first(rested).is_some());
+}
+
+/// What requests of a group find that has these servers, by the last digit of their ports.
+struct Eager {
+    group: Group,
+    began: Instant,
+}
+
+impl Eager {
+    fn new(servers: Vec<UpstreamServer>) -> Self {
+        let model = Upstream { recovery: Recovery::Eager, ..model(servers) };
+        Self { group: Group::new(&model, None, 1), began: Instant::now() }
+    }
+
+    /// One request at a time in milliseconds; the peers that it tries. Those in `alive` answer.
+    fn request(&self, millis: u64, alive: &str) -> String {
+        let now = self.began + Duration::from_millis(millis);
+        let mut selection = self.group.selection(b"", None, 0);
+        let mut tried = String::new();
+        while let Some(mut lease) = self.group.choose(&mut selection, now) {
+            let name = lease.peer().name.chars().last().unwrap();
+            tried.push(name);
+            if alive.contains(name) {
+                lease.alive(now);
+                break;
+            }
+            lease.fail(now);
+        }
+        tried
+    }
+}
+
+#[test]
+fn where_all_have_failed_each_request_tries_them_once_from_the_least_recently_failed_on() {
+    let mut servers = [1, 2, 3].map(|port| server(&format!("127.0.0.1:{port}"), false)).to_vec();
+    servers.push(UpstreamServer { down: true, ..server("127.0.0.1:4", false) });
+    let eager = Eager::new(servers.clone());
+    assert_eq!(eager.request(0, ""), "123");
+    assert_eq!(eager.request(10, ""), "123", "of equals the first");
+    assert_eq!(eager.request(20, "2"), "12");
+    assert_eq!(eager.request(30, "123"), "2", "it is back for all requests");
+    assert_eq!(eager.request(40, ""), "231", "after the one in use the others, the longest first");
+    assert_eq!(eager.request(50, "3"), "123");
+    let nginx = Group::new(&model(servers), None, 1);
+    let now = Instant::now();
+    for _ in 0..3 {
+        choose(&nginx, now).unwrap().fail(now);
+    }
+    assert!(choose(&nginx, now).is_none(), "nginx refuses");
+}
+
+#[test]
+fn backup_servers_are_tried_before_servers_that_have_failed() {
+    let servers = [(1, false), (2, false), (3, true)];
+    let servers = servers.map(|(port, backup)| server(&format!("127.0.0.1:{port}"), backup));
+    let eager = Eager::new(servers.to_vec());
+    assert_eq!(eager.request(0, "3"), "123");
+    assert_eq!(eager.request(10, "123"), "3");
+    assert_eq!(eager.request(20, ""), "312", "it has failed as well");
+    assert_eq!(eager.request(30, "3"), "123", "in the order in which they failed");
+    assert_eq!(eager.request(600, "1"), "21", "the ordinary servers are asked again");
+    assert_eq!(eager.request(601, "1"), "1");
+}
+
+#[test]
+fn a_full_server_is_not_tried_whatever_the_others_are() {
+    let mut servers = [1, 2].map(|port| server(&format!("127.0.0.1:{port}"), false));
+    servers[0].max_conns = 1;
+    let eager = Eager::new(servers.to_vec());
+    let _open = eager.group.choose(&mut eager.group.selection(b"", None, 0), eager.began).unwrap();
+    assert_eq!(eager.request(0, ""), "2");
+    assert_eq!(eager.request(1, ""), "2");
+}
+
+/// A and then B: whoever was away first must not stay without work.
+#[test]
+fn after_a_rolling_restart_load_is_shared_again() {
+    for balance in [Balance::RoundRobin, Balance::LeastConn] {
+        let servers = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| server(address, false));
+        let model = Upstream {
+            recovery: Recovery::Eager,
+            balance: balance.clone(),
+            ..model(servers.to_vec())
+        };
+        let group = Group::new(&model, None, 1);
+        let began = Instant::now();
+        let mut tunnels: Vec<Lease> = Vec::new();
+        // One of the servers is away for two seconds, then the other.
+        let phases = [None, Some('1'), None, None, None, Some('2'), None, None];
+        for (phase, away) in (0..).zip(phases) {
+            tunnels.retain(|lease| Some(lease.peer().name.chars().last().unwrap()) != away);
+            let mut opened = String::new();
+            for millis in (phase * 2000..phase * 2000 + 2000).step_by(20) {
+                let now = began + Duration::from_millis(millis);
+                let mut selection = group.selection(b"", None, 0);
+                while let Some(mut lease) = group.choose(&mut selection, now) {
+                    let name = lease.peer().name.chars().last().unwrap();
+                    if Some(name) == away {
+                        lease.fail(now);
+                        continue;
+                    }
+                    lease.alive(now);
+                    tunnels.push(lease);
+                    opened.push(name);
+                    break;
+                }
+            }
+            assert_eq!(opened.len(), 100, "{balance:?}: every request finds the one that is there");
+            let of = |name| opened.matches(name).count();
+            match (away, &balance) {
+                (Some(away), _) => assert_eq!(of(away), 0),
+                // Round robin gives both the same, `least_conn` the one that has come back all.
+                (None, Balance::RoundRobin) if phase != 2 && phase != 6 => {
+                    assert_eq!(of('1'), 50, "phase {phase}: {opened}");
+                }
+                (None, _) => {
+                    let returned = if phase < 5 { '1' } else { '2' };
+                    assert!(phase == 0 || of(returned) > 0, "{balance:?} {phase}: {opened}");
+                }
+            }
+        }
+    }
 }
 
 /// As many workers as there are threads, all at the same group, while its peers are replaced.
@@ -362,7 +486,7 @@ fn workers_at_once_never_exceed_max_conns() {
                 for (number, mut lease) in leases.into_iter().enumerate() {
                     open[peer(&lease)].fetch_sub(1, SeqCst);
                     if (round + number) % 7 > 0 {
-                        lease.alive();
+                        lease.alive(Instant::now());
                     }
                 }
             }

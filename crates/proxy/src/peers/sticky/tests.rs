@@ -1,4 +1,6 @@
-use wssgate_config::model::{Balance, ListenAddr, Located, Sticky, Upstream, UpstreamServer};
+use wssgate_config::model::{
+    Balance, ListenAddr, Located, Recovery, Sticky, Upstream, UpstreamServer,
+};
 use wssgate_config::template::VariableId;
 use wssgate_syntax::Span;
 
@@ -104,6 +106,8 @@ fn group(balance: Balance, change: impl Fn(&mut [UpstreamServer])) -> Group {
     let upstream = Upstream {
         balance,
         sticky: Some(Sticky::Route([VariableId(0)].into())),
+        // So that those that have failed are not tried at last.
+        recovery: Recovery::Nginx,
         servers,
         ..Upstream::implicit(b"group".as_slice().into(), Vec::new())
     };

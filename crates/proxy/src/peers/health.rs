@@ -1,0 +1,296 @@
+//! Whether a peer is used, and when one that has failed is asked again.
+//!
+//! ```text
+//! used ──max_fails failures──▶ resting ──the rest is over──▶ probed ──an answer──▶ used
+//!                                 ▲────────a failure, or no answer──────┘
+//! ```
+//!
+//! A probe is a request like any other, and there is one at a time. nginx lets a peer rest for
+//! `fail_timeout` after each failure; with [`Recovery::Eager`] the first rest is [`FIRST_REST`], and each probe that
+//! brings nothing doubles it, up to `fail_timeout`. So a server that restarts is back at once, and
+//! one that is gone costs little.
+//!
+//! A probe that hangs holds its place for `fail_timeout`, and a client that leaves it says nothing
+//! of the peer: it must neither bring a hanging peer back nor have the next client wait for it at
+//! once.
+//!
+//! Everything is made of atomics. What must be exact is one compare-and-swap: of all requests that
+//! find a peer rested, one is the probe.
+
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32};
+use std::time::{Duration, Instant};
+
+use wssgate_config::model::Recovery;
+
+/// How long a peer rests after a failure, before it is known whether that lasts.
+const FIRST_REST: Duration = Duration::from_millis(500);
+
+/// Rests are not doubled more often; that is nine hours.
+const MAX_DOUBLINGS: u32 = 16;
+
+/// What the configuration says of failures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Failures until it is out of use; 0 for never.
+    pub(super) max_fails: u32,
+    /// Within which time they count, and the longest rest.
+    pub(super) fail_timeout: Duration,
+    /// How soon it is asked again.
+    pub(super) recovery: Recovery,
+}
+
+impl Rules {
+    /// The length of a rest after so many others.
+    fn rest(&self, rests: u32) -> Duration {
+        match self.recovery {
+            Recovery::Nginx => self.fail_timeout,
+            Recovery::Eager => {
+                (FIRST_REST * (1 << rests.min(MAX_DOUBLINGS))).min(self.fail_timeout)
+            }
+        }
+    }
+}
+
+/// What is known of the health of a peer.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Failures that count.
+    fails: AtomicU32,
+    /// When it last failed.
+    failed: Stamp,
+    /// When it last failed, or was first used after `fail_timeout` without a failure.
+    checked: Stamp,
+    /// While it is out of use: after when it is asked again.
+    due: Stamp,
+    /// How many rests it had before this one without being of use in between.
+    rests: AtomicU32,
+    /// When it last came back into use.
+    back: Stamp,
+}
+
+/// How a request came to a peer, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    at: i64,
+    way: Way,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// The peer was in use.
+    Used,
+    /// It had rested. The next probe was due at `before`, and is at `held` if nothing is heard of
+    /// this one.
+    Probe { before: i64, held: i64 },
+    /// It was out of use, but so were all others.
+    LastResort,
+}
+
+impl Health {
+    fn failing(&self, rules: &Rules) -> bool {
+        rules.max_fails > 0 && self.fails.load(Acquire) >= rules.max_fails
+    }
+
+    /// Whether a request may be sent to it. Only a look: [`Health::take`] decides.
+    pub(super) fn usable(&self, rules: &Rules, now: Instant) -> bool {
+        !self.failing(rules) || Stamp::of(now) > self.due.load()
+    }
+
+    /// When it last failed; only to be compared with that of others.
+    pub(super) fn last_failure(&self) -> i64 {
+        self.failed.load()
+    }
+
+    /// Sends a request to it. `None`: it is out of use, and somebody else asks whether it is back.
+    pub(super) fn take(&self, rules: &Rules, now: Instant) -> Option<Taken> {
+        let at = Stamp::of(now);
+        if self.failing(rules) {
+            let before = self.due.load();
+            let held = at.saturating_add(nanos(rules.fail_timeout));
+            let probes = at > before && self.due.replace(before, held);
+            return probes.then_some(Taken { at, way: Way::Probe { before, held } });
+        }
+        let checked = self.checked.load();
+        if at.saturating_sub(checked) > nanos(rules.fail_timeout) {
+            // Failures before it are forgotten with the next answer.
+            self.checked.replace(checked, at);
+        }
+        Some(Taken { at, way: Way::Used })
+    }
+
+    /// Sends a request to it whatever its failures.
+    pub(super) fn take_anyway(&self, rules: &Rules, now: Instant) -> Taken {
+        let last_resort = Taken { at: Stamp::of(now), way: Way::LastResort };
+        self.take(rules, now).unwrap_or(last_resort)
+    }
+
+    /// It has answered. Says whether that brought it back into use.
+    pub(super) fn answered(&self, rules: &Rules, taken: Taken, now: Instant) -> bool {
+        let seen = self.fails.load(Acquire);
+        let is_proof = match taken.way {
+            Way::Used => self.failed.load() < self.checked.load(),
+            Way::Probe { held, .. } => {
+                self.due.replace(held, taken.at);
+                true
+            }
+            Way::LastResort => true,
+        };
+        // A failure that comes in between changes the number and stays.
+        if seen == 0 || !is_proof || self.fails.compare_exchange(seen, 0, AcqRel, Relaxed).is_err()
+        {
+            return false;
+        }
+        let returns = rules.max_fails > 0 && seen >= rules.max_fails;
+        if returns {
+            self.back.store(Stamp::of(now));
+        }
+        returns
+    }
+
+    /// A request has failed, after an answer if it has `answered`. What it says of the peer.
+    pub(super) fn failed(
+        &self,
+        rules: &Rules,
+        taken: Taken,
+        answered: bool,
+        now: Instant,
+    ) -> Verdict {
+        let at = Stamp::of(now);
+        if rules.recovery == Recovery::Eager && !answered && taken.at < self.back.load() {
+            // The peer has answered others that were sent later.
+            self.unused(taken);
+            return Verdict::Outdated;
+        }
+        self.failed.store(at);
+        self.checked.store(at);
+        let before = self.fails.load(Relaxed);
+        let out = rules.max_fails > 0 && before.saturating_add(1) >= rules.max_fails;
+        let probe = match taken.way {
+            Way::Probe { held, .. } if !answered => Some(held),
+            _ => None,
+        };
+        let was_in_use = before < rules.max_fails;
+        if out {
+            let rests = match (was_in_use, probe) {
+                (true, _) => self.rests_in_a_row(rules, at),
+                (false, Some(_)) => self.rests.load(Relaxed).saturating_add(1),
+                (false, None) => self.rests.load(Relaxed),
+            };
+            self.rest(rules, at, rests, probe);
+        }
+        // Who sees the failure counted must see how long it rests.
+        self.fails.fetch_add(1, AcqRel);
+        match out {
+            true if was_in_use || probe.is_some() => Verdict::Disabled,
+            _ => Verdict::Counted,
+        }
+    }
+
+    /// Of a peer that has gone out of use just now: it is no better that it was in use for a moment.
+    fn rests_in_a_row(&self, rules: &Rules, at: i64) -> u32 {
+        let used = at.saturating_sub(self.back.load());
+        if used > nanos(rules.fail_timeout) {
+            0
+        } else {
+            self.rests.load(Relaxed).saturating_add(1)
+        }
+    }
+
+    fn rest(&self, rules: &Rules, from: i64, rests: u32, probe: Option<i64>) {
+        self.rests.store(rests, Relaxed);
+        let due = from.saturating_add(nanos(rules.rest(rests)));
+        if !probe.is_some_and(|held| self.due.replace(held, due)) {
+            // While a probe is under way there is no other.
+            self.due.postpone(due);
+        }
+    }
+
+    /// Nobody waits for the answer any longer. That says nothing of the peer, but the next probe
+    /// does not come at once; later still if this one had as long as a rest.
+    pub(super) fn abandoned(&self, rules: &Rules, taken: Taken, now: Instant) {
+        let Way::Probe { held, .. } = taken.way else { return };
+        let (at, rests) = (Stamp::of(now), self.rests.load(Relaxed));
+        let long = at.saturating_sub(taken.at) >= nanos(rules.rest(rests));
+        let (from, rests) = if long { (at, rests.saturating_add(1)) } else { (taken.at, rests) };
+        let due = from.saturating_add(nanos(rules.rest(rests)));
+        if self.due.replace(held, due) {
+            self.rests.store(rests, Relaxed);
+        }
+    }
+
+    /// The request was not sent: the next one is the probe that this one was.
+    pub(super) fn unused(&self, taken: Taken) {
+        if let Way::Probe { before, held } = taken.way {
+            self.due.replace(held, before);
+        }
+    }
+
+    /// The only peer of its group has answered: there is nothing to wait for.
+    pub(super) fn forget_failures(&self) {
+        self.fails.store(0, Relaxed);
+    }
+}
+
+/// What a failed request says of its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is out of use, for the first time or still.
+    Disabled,
+    /// It counts, and changes nothing.
+    Counted,
+    /// Nothing: it was sent before the peer came back.
+    Outdated,
+}
+
+/// A time in an atomic: nanoseconds since the program began, as far as anybody can tell.
+#[derive(Debug)]
+struct Stamp(AtomicI64);
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self(AtomicI64::new(Self::NEVER))
+    }
+}
+
+impl Stamp {
+    /// Before all others.
+    const NEVER: i64 = i64::MIN;
+
+    fn of(now: Instant) -> i64 {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match now.checked_duration_since(*BEGAN) {
+            Some(since) => nanos(since),
+            // Whoever asks first may have taken the time before.
+            None => -nanos(BEGAN.duration_since(now)),
+        }
+    }
+
+    fn load(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
+    fn store(&self, stamp: i64) {
+        self.0.store(stamp, Relaxed);
+    }
+
+    /// Makes it `stamp` unless it is later already.
+    fn postpone(&self, stamp: i64) {
+        self.0.fetch_max(stamp, Relaxed);
+    }
+
+    /// Whether it was `before`, which it is no longer then.
+    fn replace(&self, before: i64, after: i64) -> bool {
+        self.0.compare_exchange(before, after, Relaxed, Relaxed).is_ok()
+    }
+}
+
+/// Up to 292 years.
+fn nanos(duration: Duration) -> i64 {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests;
