@@ -178,6 +178,43 @@ fn a_client_that_leaves_does_not_bring_a_hanging_peer_back() {
     a.finish();
 }
 
+/// Behind its 101 stands a server that is going down; its like would have every new socket.
+#[test]
+fn a_tunnel_that_is_reset_at_once_is_a_failure_of_its_peer() {
+    let a = Listener::bind();
+    let b = Upstream::echo();
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1;",
+            "upstream app { websocket_recovery nginx; server %%A%% fail_timeout=1h; server %%B%%; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+        )
+        .var("A", a.addr())
+        .var("B", b.addr())
+        .start();
+    let handshake = Handshake::to(server.listen(0));
+    let open_at_a = || {
+        let client = handshake.send();
+        let mut upstream = a.accept();
+        let request = upstream.recv_request();
+        upstream.accept_websocket(&request, "");
+        (client, upstream)
+    };
+    let (mut client, upstream) = open_at_a();
+    assert_eq!(client.recv_response().status, 101);
+    drop(upstream);
+    client.expect_eof();
+    let mut other = handshake.open();
+    echo(&mut other, "a peer that closes in good order stays in use");
+    let (mut client, upstream) = open_at_a();
+    assert_eq!(client.recv_response().status, 101);
+    upstream.reset().unwrap();
+    server.wait_for_log("it reset an upgraded connection at once");
+    let others: Vec<_> = (0..4).map(|_| handshake.open()).collect();
+    assert_eq!(b.connections(), 5);
+    drop(others);
+}
+
 /// An idle connection that its peer gives up just as the next request comes says nothing about the
 /// peer: servers that restart do that to each of them.
 #[test]

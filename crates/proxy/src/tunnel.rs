@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use wssgate_config::model::{LogLevel, TlsRecords};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
+use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
 use wssgate_ws::{Extensions, conversation};
 
@@ -67,7 +68,7 @@ pub(crate) async fn begin(
             let handover = handover(&request, legs, extensions);
             let open = request.site.open();
             let conclusion = Conclusion::new(request, began);
-            tunnels.carry(handover, Tunnel { conclusion, session, _lease: lease, _open: open });
+            tunnels.carry(handover, Tunnel { conclusion, session, lease, _open: open });
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
@@ -79,9 +80,8 @@ pub(crate) async fn begin(
 /// What a worker keeps of a tunnel that its relay carries.
 pub(crate) struct Tunnel {
     conclusion: Conclusion,
-    /// The peer is busy for least_conn and max_conns until the end; how a tunnel ends says nothing
-    /// about its health.
-    _lease: Lease,
+    /// The peer is busy for least_conn and max_conns until the end.
+    lease: Lease,
     session: Option<Box<TunnelSession>>,
     _open: Open,
 }
@@ -103,11 +103,25 @@ impl Tunnel {
 
     /// Says how it ended.
     pub(crate) fn end(self, end: &TunnelEnd) {
-        if let Some(session) = self.session {
+        let Self { conclusion, lease, session, .. } = self;
+        if let Some(session) = session {
             session.sessions.learn(session.key, session.peer, session.new, Instant::now());
         }
-        self.conclusion.conclude(end);
+        if is_failure_of_peer(end) {
+            conclusion.count_failure(lease);
+        }
+        conclusion.conclude(end);
     }
+}
+
+/// A tunnel that its peer resets this soon was never of use: behind the 101 stood a server that was
+/// going down, or none at all.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Whether a tunnel that ended so is a failure of its peer. How others end says nothing of its
+/// health: a peer that closes in good order means it, and after a while it may have any reason.
+fn is_failure_of_peer(end: &TunnelEnd) -> bool {
+    end.cause == EndCause::Broken(Side::Upstream, ECONNRESET) && end.duration < MOMENT
 }
 
 async fn legs(
@@ -235,6 +249,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use socket2::SockRef;
+    use wssgate_relay::Totals;
 
     use super::*;
 
@@ -254,6 +269,22 @@ mod tests {
         let (near, _far) = UnixStream::pair().unwrap();
         let leg = Leg { unix: true, ..Leg::plain(near, Vec::new()) };
         set_tcp_options(&leg, false, Some(second)).unwrap();
+    }
+
+    #[test]
+    fn only_a_reset_right_behind_the_101_is_a_failure_of_the_peer() {
+        let (soon, late) = (Duration::from_millis(999), MOMENT);
+        for (cause, duration, expected) in [
+            (EndCause::Broken(Side::Upstream, ECONNRESET), soon, true),
+            (EndCause::Broken(Side::Upstream, ECONNRESET), late, false),
+            (EndCause::Broken(Side::Client, ECONNRESET), soon, false),
+            (EndCause::Broken(Side::Upstream, 110), soon, false),
+            (EndCause::Ended(Side::Upstream), soon, false),
+        ] {
+            let (client, upstream) = <(Totals, Totals)>::default();
+            let end = TunnelEnd { cause, duration, client, upstream };
+            assert_eq!(is_failure_of_peer(&end), expected, "{end:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The numbers of system errors that [`std::io::ErrorKind`] does not tell apart.
 
+/// The other end has broken the connection.
+pub const ECONNRESET: i32 = libc::ECONNRESET;
 /// `connect` goes on in the background.
 pub const EINPROGRESS: i32 = libc::EINPROGRESS;
 /// More symbolic links than may follow each other, or one where none is allowed.

@@ -13,6 +13,7 @@ use crate::exchange::access_log::{self, EarlyLines};
 use crate::exchange::ending::{self, Ending};
 use crate::exchange::request::Request;
 use crate::generation::Generation;
+use crate::peers::Lease;
 
 /// What is kept of a request until its tunnel ends.
 pub(super) struct Conclusion {
@@ -57,6 +58,20 @@ impl Conclusion {
     /// The generation that the tunnel began with.
     pub(super) fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// Counts the end of the tunnel as a failure of its peer.
+    pub(super) fn count_failure(&self, lease: Lease) {
+        let name = lease.peer().name.clone();
+        if lease.fail(Instant::now()) {
+            let context = self.context.as_deref().unwrap_or_default();
+            let line = format_args!(
+                "upstream server {name} temporarily disabled, it reset an upgraded connection at \
+                 once{context}"
+            );
+            let log = self.generation.logs.error_log(self.location);
+            log.write(LogLevel::Warn, Some(self.serial), line);
+        }
     }
 
     /// Says how the tunnel ended.
