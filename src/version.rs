@@ -25,7 +25,7 @@ pub(crate) enum Detail {
 }
 
 /// nginx's modules that are on unless they are denied, and that we do not have.
-const ABSENT: [&str; 17] = [
+const ABSENT: &[&str] = &[
     "http_autoindex_module",
     "http_browser_module",
     "http_charset_module",
@@ -38,7 +38,6 @@ const ABSENT: [&str; 17] = [
     "http_mirror_module",
     "http_referer_module",
     "http_scgi_module",
-    "http_ssi_module",
     "http_tunnel_module",
     "http_upstream_least_time_module",
     "http_userid_module",
@@ -46,8 +45,12 @@ const ABSENT: [&str; 17] = [
 ];
 
 /// nginx's modules that must be asked for, and that we have.
-const PRESENT: [&str; 3] =
-    ["http_auth_request_module", "http_ssl_module", "http_stub_status_module"];
+const PRESENT: &[&str] = &[
+    "http_addition_module",
+    "http_auth_request_module",
+    "http_ssl_module",
+    "http_stub_status_module",
+];
 
 /// The text, with its line ends.
 pub(crate) fn text(detail: Detail) -> String {

@@ -10,6 +10,7 @@ mod core;
 pub mod directive;
 mod error_page;
 mod files;
+mod filters;
 mod foreign;
 mod geo;
 mod headers;

@@ -53,7 +53,7 @@ impl Names {
         if let Some(id) = self.variables.find(&name) {
             return id;
         }
-        match meaning(&name) {
+        match Variable::named(&name) {
             Some(meaning) => self.variables.add(&name, meaning),
             None => {
                 let id = self.variables.add(&name, Variable::Set);
@@ -72,11 +72,8 @@ impl Names {
         let changeable = match &self.variables.slot(id).meaning {
             Variable::Builtin(builtin) => matches!(builtin, Builtin::Args | Builtin::LimitRate),
             Variable::Set | Variable::SetLater | Variable::Map(_) => true,
-            // nginx makes an ordinary variable of `set $http_x`, which then hides the field of that name.
-            _ => {
-                self.variables.define(id, Variable::Set);
-                true
-            }
+            // As in nginx `set $http_x` hides the field of that name where it is executed, and only there.
+            _ => true,
         };
         self.undefined.remove(&id);
         if changeable { Ok(id) } else { Err(NotChangeable) }
@@ -199,32 +196,4 @@ fn unclosed(name: &[u8], span: Span) -> Diagnostic {
 
 fn name_len(text: &[u8]) -> usize {
     text.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count()
-}
-
-/// From the rest of a name to its meaning.
-type Family = fn(&str) -> Variable;
-
-/// The meaning of a name that the program knows.
-fn meaning(name: &str) -> Option<Variable> {
-    if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
-        return Some(Variable::Builtin(BUILTINS[index].1));
-    }
-    // As in nginx, nothing need stand behind the underscore; such a variable is always empty.
-    let families: [(&str, Family); 8] = [
-        ("upstream_trailer_", |rest| Variable::UpstreamTrailer(field_name(rest))),
-        ("upstream_cookie_", |rest| Variable::UpstreamCookie(rest.as_bytes().into())),
-        ("upstream_http_", |rest| Variable::UpstreamHeader(field_name(rest))),
-        ("sent_trailer_", |rest| Variable::SentTrailer(field_name(rest))),
-        ("sent_http_", |rest| Variable::SentHeader(field_name(rest))),
-        ("cookie_", |rest| Variable::Cookie(rest.as_bytes().into())),
-        ("http_", |rest| Variable::RequestHeader(field_name(rest))),
-        ("arg_", |rest| Variable::Argument(rest.as_bytes().into())),
-    ];
-    let family = families.iter().find(|(prefix, _)| name.starts_with(prefix));
-    family.map(|(prefix, variable)| variable(&name[prefix.len()..]))
-}
-
-/// The field that a variable names: underscores stand for hyphens.
-fn field_name(name: &str) -> Box<[u8]> {
-    name.replace('_', "-").into_bytes().into()
 }

@@ -21,7 +21,6 @@ const MIRROR: &str = "duplicate requests in the app server";
 const PAGES: &str = "modify pages in the app server";
 const PERL: &str = "move this logic to the app server";
 const POST_ACTION: &str = "do this in the app server";
-const RANGES: &str = "remove the line: one range per request is served";
 const REAL_IP: &str = "the client address is always that of the connection; pass X-Forwarded-For on to the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
@@ -29,14 +28,11 @@ const STORE: &str = "store responses in the app server";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
 const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV with another server";
-const WHOLE_PAGE: &str = "build complete pages in the app server";
 const XSLT: &str = "transform documents in the app server";
 
 /// The rows.
 pub(crate) fn rows() -> Vec<Row> {
     vec![
-        refused("add_after_body", HSL, Exactly(1), WHOLE_PAGE),
-        refused("add_before_body", HSL, Exactly(1), WHOLE_PAGE),
         refused("ancient_browser", HSL, AtLeast(1), USER_AGENT),
         refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
         refused("autoindex", HSL, Flag, LISTINGS),
@@ -65,7 +61,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("limit_req", HSL, Between(1, 3), LIMITS),
         refused("limit_req_zone", H, Exactly(3), LIMITS),
         refused("mail", M, Exactly(0), HTTP_ONLY),
-        refused("max_ranges", HSL, Exactly(1), RANGES),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
         refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),
         refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
@@ -89,7 +84,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("set_real_ip_from", HSL, Exactly(1), REAL_IP),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
         refused("source_charset", HSLI, Exactly(1), CHARSET),
-        refused("ssi", HSLI, Flag, PAGES),
         refused("ssl", HS, Flag, SSL_FLAG),
         refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
         refused("ssl_ech_file", HS, Exactly(1), ECH),

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_basic, auth_request, core, error_page, files, foreign, geo, headers, http, listen,
-    location, log, map, proxy, refused, rewrite, server, settings, tls, upstream, websocket,
-    without_effect,
+    access, auth_basic, auth_request, core, error_page, files, filters, foreign, geo, headers,
+    http, listen, location, log, map, proxy, refused, rewrite, server, settings, tls, upstream,
+    websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -17,6 +17,8 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     core::ROWS,
     error_page::ROWS,
     files::ROWS,
+    filters::addition::ROWS,
+    filters::ssi::ROWS,
     geo::ROWS,
     headers::ROWS,
     http::ROWS,

@@ -13,6 +13,7 @@ use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
 use crate::error_page::{self, ErrorPage};
 use crate::files::{self, MimeTypes, Root, TryFiles, own_root, types_of_level};
+use crate::filters::Filters;
 use crate::headers::{
     self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
     fields,
@@ -48,12 +49,14 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &LINGERING_TIME,
     &LINGERING_TIMEOUT,
     &LOG_NOT_FOUND,
+    &MAX_RANGES,
     &MSIE_PADDING,
     &PORT_IN_REDIRECT,
     &RESET_TIMEDOUT_CONNECTION,
     &SEND_TIMEOUT,
     &SERVER_NAME_IN_REDIRECT,
     &SERVER_TOKENS,
+    &SUBREQUEST_OUTPUT_BUFFER_SIZE,
     &TCP_NODELAY,
 ];
 
@@ -251,6 +254,16 @@ pub(crate) static LOG_NOT_FOUND: Directive<bool> = Directive {
     ..Directive::once(flag)
 };
 
+/// `max_ranges`
+pub(crate) static MAX_RANGES: Directive<u64> = Directive {
+    name: "max_ranges",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Limits the number of ranges in a request; with more, the whole response is sent. `0` \
+          disables ranges.",
+    ..Directive::once(number)
+};
+
 /// `msie_padding`
 pub(crate) static MSIE_PADDING: Directive<bool> = Directive {
     name: "msie_padding",
@@ -310,6 +323,17 @@ pub(crate) static SERVER_TOKENS: Directive<ServerTokens> = Directive {
     doc: "Sets what the `Server` header and error pages name: the nginx version with `on`, no \
           version with `off`, the versions of nginx and wssgate with `build`.",
     ..Directive::once(server_tokens)
+};
+
+/// `subrequest_output_buffer_size`
+pub(crate) static SUBREQUEST_OUTPUT_BUFFER_SIZE: Directive<u64> = Directive {
+    name: "subrequest_output_buffer_size",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "4k",
+    doc: "Limits the response of a subrequest that is kept in memory, as by SSI `include` with \
+          `set`.",
+    ..Directive::once(size)
 };
 
 /// `tcp_nodelay`
@@ -404,6 +428,12 @@ pub struct LocationSettings {
     pub auth_basic: Option<AuthBasic>,
     /// `auth_request`.
     pub auth_request: Option<AuthRequest>,
+    /// What changes bodies.
+    pub filters: Filters,
+    /// `subrequest_output_buffer_size`, bytes.
+    pub subrequest_output_buffer_size: usize,
+    /// `max_ranges`; `None` is unlimited.
+    pub max_ranges: Option<u64>,
     /// `add_header` lines.
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer` lines.
@@ -603,6 +633,9 @@ pub(crate) fn settings(
         msie_padding: scope.get(&MSIE_PADDING),
         limit_rate: rate(scope.get(&LIMIT_RATE)),
         limit_rate_after: rate(scope.get(&LIMIT_RATE_AFTER)),
+        filters: Filters::of(scope),
+        subrequest_output_buffer_size: scope.count(&SUBREQUEST_OUTPUT_BUFFER_SIZE),
+        max_ranges: scope.maybe(&MAX_RANGES),
         add_headers: inherited.add_headers.clone(),
         add_trailers: inherited.add_trailers.clone(),
         expires: scope.maybe(&headers::EXPIRES),

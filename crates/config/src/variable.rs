@@ -87,6 +87,36 @@ pub enum Variable {
     SetLater,
 }
 
+impl Variable {
+    /// The meaning of a name, in lower case, that the program itself knows.
+    pub fn named(name: &str) -> Option<Self> {
+        if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
+            return Some(Self::Builtin(BUILTINS[index].1));
+        }
+        // As in nginx, nothing need stand behind the underscore; such a variable is always empty.
+        let families: [(&str, Family); 8] = [
+            ("upstream_trailer_", |rest| Self::UpstreamTrailer(field_name(rest))),
+            ("upstream_cookie_", |rest| Self::UpstreamCookie(rest.as_bytes().into())),
+            ("upstream_http_", |rest| Self::UpstreamHeader(field_name(rest))),
+            ("sent_trailer_", |rest| Self::SentTrailer(field_name(rest))),
+            ("sent_http_", |rest| Self::SentHeader(field_name(rest))),
+            ("cookie_", |rest| Self::Cookie(rest.as_bytes().into())),
+            ("http_", |rest| Self::RequestHeader(field_name(rest))),
+            ("arg_", |rest| Self::Argument(rest.as_bytes().into())),
+        ];
+        let family = families.iter().find(|(prefix, _)| name.starts_with(prefix));
+        family.map(|(prefix, variable)| variable(&name[prefix.len()..]))
+    }
+}
+
+/// From the rest of a name to its meaning.
+type Family = fn(&str) -> Variable;
+
+/// The field that a variable names: underscores stand for hyphens.
+fn field_name(name: &str) -> Box<[u8]> {
+    name.replace('_', "-").into_bytes().into()
+}
+
 /// Index into [`Http::maps`](crate::model::Http::maps).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub usize);
@@ -159,6 +189,8 @@ builtins! {
     ConnectionsWriting "connections_writing" "current number of connections with a request being processed",
     ContentLength "content_length" "the Content-Length request header",
     ContentType "content_type" "the Content-Type request header",
+    DateGmt "date_gmt" "the current time in GMT, in the format of the SSI command `config`",
+    DateLocal "date_local" "the current local time, in the format of the SSI command `config`",
     DocumentRoot "document_root" "the root or alias of the location",
     DocumentUri "document_uri" "the same as $uri",
     Host "host" "the host of the request line, or else of the Host header, or else the server name",

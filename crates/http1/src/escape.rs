@@ -9,6 +9,8 @@ pub enum Escape {
     Args,
     /// One component: all but RFC 3986's unreserved characters (`NGX_ESCAPE_URI_COMPONENT`).
     UriComponent,
+    /// A reference in a page (`NGX_ESCAPE_HTML`): a path's set and `'`, but not `?`.
+    Html,
 }
 
 impl Escape {
@@ -17,6 +19,7 @@ impl Escape {
             Self::Uri => &URI,
             Self::Args => &ARGS,
             Self::UriComponent => &URI_COMPONENT,
+            Self::Html => &HTML,
         }
     }
 }
@@ -42,6 +45,13 @@ const ARGS: [bool; 256] = {
     table[b'&' as usize] = true;
     table[b'+' as usize] = true;
     table[b';' as usize] = true;
+    table
+};
+
+const HTML: [bool; 256] = {
+    let mut table = URI;
+    table[b'?' as usize] = false;
+    table[b'\'' as usize] = true;
     table
 };
 

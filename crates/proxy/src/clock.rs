@@ -91,6 +91,21 @@ pub fn syslog_time(time: SystemTime) -> String {
     cached(4, time, |timestamp| local(timestamp, "%b %e %H:%M:%S"))
 }
 
+/// The time in a format of strftime, in local time or `gmt`; `None` when the format is none.
+pub fn format_time(time: SystemTime, format: &str, gmt: bool) -> Option<String> {
+    let seconds = i64::try_from(since_epoch(time).as_secs()).ok()?;
+    if format == "%s" {
+        return Some(seconds.to_string());
+    }
+    let timestamp = Timestamp::from_second(seconds).ok()?;
+    // C calls that zone GMT, jiff UTC.
+    let (zone, format) = match gmt {
+        true => (TimeZone::UTC, format.replace("%Z", "GMT")),
+        false => (TimeZone::system(), format.to_owned()),
+    };
+    jiff::fmt::strtime::format(format, &timestamp.to_zoned(zone)).ok()
+}
+
 fn local(timestamp: Timestamp, format: &str) -> String {
     timestamp.to_zoned(TimeZone::system()).strftime(format).to_string()
 }
@@ -149,6 +164,19 @@ mod tests {
             ("nonsense, with comma", None),
         ] {
             assert_eq!(parse_http_date(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_none_gives_no_time() {
+        let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (format, expected) in [
+            ("%A, %d-%b-%Y %H:%M:%S %Z", Some("Sunday, 06-Nov-1994 08:49:37 GMT")),
+            ("%s", Some("784111777")),
+            ("%H%%", Some("08%")),
+            ("%", None),
+        ] {
+            assert_eq!(format_time(time, format, true).as_deref(), expected, "{format}");
         }
     }
 

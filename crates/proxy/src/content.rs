@@ -9,6 +9,7 @@ pub(crate) mod status;
 use bytes::Bytes;
 use wssgate_http1::Method;
 
+use crate::exchange::filter::ranges::Unsatisfiable;
 use crate::exchange::{Exchange, Reply};
 use crate::tunnel::Switch;
 use conditional::Verdict;
@@ -40,6 +41,14 @@ pub(crate) fn reads_files(method: Method) -> bool {
     matches!(method, Method::Get | Method::Head | Method::Post)
 }
 
+/// Answers 416. The client learns the length that it did not know (RFC 9110 §15.5.17).
+pub(crate) fn unsatisfiable(exchange: &mut Exchange, refused: Unsatisfiable) -> Outcome {
+    let range = Bytes::from(format!("bytes */{}", refused.len));
+    let fields = &mut exchange.request.response.special_fields;
+    fields.push((Bytes::from_static(b"Content-Range"), range));
+    Outcome::Status(416)
+}
+
 /// An answer of one piece to which the request's conditions apply.
 pub(crate) async fn send_conditional(
     exchange: &mut Exchange,
@@ -56,8 +65,10 @@ pub(crate) async fn send_conditional(
 
 /// An answer of one piece.
 pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
-    exchange.response.head(&mut exchange.request, reply);
-    if exchange.response.body(body).await.is_err() {
+    if let Err(refused) = exchange.response.head(&mut exchange.request, reply) {
+        return unsatisfiable(exchange, refused);
+    }
+    if exchange.response.body(&exchange.request, body).await.is_err() {
         return Outcome::Close;
     }
     match exchange.response.finish(&mut exchange.request, None).await {

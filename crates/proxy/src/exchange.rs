@@ -3,9 +3,12 @@
 pub(crate) mod access_log;
 pub mod body;
 pub(crate) mod credentials;
+pub(crate) mod delivery;
 pub mod ending;
+pub(crate) mod filter;
 pub(crate) mod headers;
 pub mod outlet;
+pub(crate) mod own_uri;
 pub(crate) mod path;
 pub mod refusal;
 pub mod request;
@@ -16,7 +19,7 @@ pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
 pub use outlet::{Gone, Outlet, Presence};
 pub use refusal::{Blame, Refusal};
 pub use request::{ConnectionInfo, Request, UpstreamState};
-pub use response::{NGINX_VERSION, Reply, Responder};
+pub use response::{NGINX_VERSION, Reply, Responder, Seeking};
 
 /// One request in work.
 pub struct Exchange {

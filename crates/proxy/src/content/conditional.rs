@@ -1,6 +1,5 @@
-//! Conditional requests and ranges (RFC 9110 §13, §14), as nginx answers them.
+//! Conditional requests (RFC 9110 §13), as nginx answers them.
 
-use bytes::Bytes;
 use wssgate_config::model::IfModifiedSince;
 
 use crate::clock;
@@ -17,9 +16,9 @@ pub(crate) enum Verdict {
     Failed,
 }
 
-/// Whether conditions and ranges say anything of an answer: of a 200 to the client itself, not of an
-/// error page (RFC 9110 §13.2.1) nor of what a subrequest asks for.
-pub(crate) fn apply(request: &Request, reply: &Reply) -> bool {
+/// Whether conditions say anything of an answer: of a 200 to the client itself, not of an error page
+/// (RFC 9110 §13.2.1) nor of what a subrequest asks for.
+fn apply(request: &Request, reply: &Reply) -> bool {
     let status = match request.response.error_status {
         0 => reply.status,
         replaced => replaced,
@@ -93,106 +92,9 @@ pub(crate) fn make_not_modified(reply: &mut Reply) {
     reply.remove("content-encoding");
 }
 
-/// The part of a body of `len` bytes that `Range` asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Range {
-    /// All of it.
-    Whole,
-    /// From and to, the end not included.
-    Part(u64, u64),
-    /// 416.
-    Unsatisfiable,
-}
-
-/// Reads `Range` and `If-Range`. Several ranges at once are answered with the whole.
-pub(crate) fn range(request: &Request, reply: &Reply, len: u64) -> Range {
-    if !apply(request, reply) {
-        return Range::Whole;
-    }
-    let Some(text) = request.field("range") else { return Range::Whole };
-    if let Some(condition) = request.field("if-range") {
-        // A date has no quote at its end. Tags are compared as they are: a weak one must not match
-        // here (RFC 9110 §13.1.5), and ours are strong.
-        let same = match condition {
-            [.., b'"'] => reply.field("etag").is_some_and(|etag| &etag[..] == condition),
-            _ => {
-                reply.last_modified.is_some()
-                    && clock::parse_http_date(condition) == reply.last_modified
-            }
-        };
-        if !same {
-            return Range::Whole;
-        }
-    }
-    parse_range(text, len)
-}
-
-fn parse_range(text: &[u8], len: u64) -> Range {
-    let Some((unit, list)) = text.split_at_checked(6) else { return Range::Whole };
-    if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return Range::Whole;
-    }
-    // A server may ignore Range (RFC 9110 §14.2); this one has no `multipart/byteranges`.
-    if list.contains(&b',') {
-        return Range::Whole;
-    }
-    let Some(dash) = list.iter().position(|&b| b == b'-') else { return Range::Unsatisfiable };
-    let (first, last) = (number(&list[..dash]), number(&list[dash + 1..]));
-    match (first, last) {
-        (Some(None), Some(Some(suffix))) if suffix > 0 && len > 0 => {
-            Range::Part(len.saturating_sub(suffix), len)
-        }
-        (Some(Some(start)), Some(None)) if start < len => Range::Part(start, len),
-        (Some(Some(start)), Some(Some(end))) if start <= end && start < len => {
-            Range::Part(start, end.saturating_add(1).min(len))
-        }
-        _ => Range::Unsatisfiable,
-    }
-}
-
-/// `Some(None)` for nothing, `None` for what is no number.
-#[allow(clippy::option_option)]
-fn number(text: &[u8]) -> Option<Option<u64>> {
-    let text = text.trim_ascii();
-    match text {
-        [] => Some(None),
-        _ if text.iter().all(u8::is_ascii_digit) => {
-            std::str::from_utf8(text).ok()?.parse().ok().map(Some)
-        }
-        _ => None,
-    }
-}
-
-/// `bytes 0-4/10`.
-pub(crate) fn content_range(start: u64, end: u64, len: u64) -> Bytes {
-    format!("bytes {start}-{}/{len}", end.saturating_sub(1)).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_cut_to_the_body() {
-        for (text, expected) in [
-            ("bytes=0-4", Range::Part(0, 5)),
-            ("bytes=5-", Range::Part(5, 10)),
-            ("bytes=-3", Range::Part(7, 10)),
-            ("bytes=-30", Range::Part(0, 10)),
-            ("bytes=8-99", Range::Part(8, 10)),
-            ("Bytes=0-0", Range::Part(0, 1)),
-            ("bytes=10-", Range::Unsatisfiable),
-            ("bytes=5-4", Range::Unsatisfiable),
-            ("bytes=-0", Range::Unsatisfiable),
-            ("bytes=x-1", Range::Unsatisfiable),
-            ("bytes=", Range::Unsatisfiable),
-            ("bytes=0-1,3-4", Range::Whole),
-            ("items=0-1", Range::Whole),
-        ] {
-            assert_eq!(parse_range(text.as_bytes(), 10), expected, "{text}");
-        }
-        assert_eq!(content_range(0, 5, 10), "bytes 0-4/10");
-    }
 
     #[test]
     fn entity_tags_are_compared_as_asked() {

@@ -10,13 +10,13 @@ use wssgate_config::model::{Location, LogLevel};
 use wssgate_http1::{Escape, Method, escape};
 use wssgate_sys::errno;
 
-use crate::content::conditional::{self, Range, Verdict};
+use crate::content::conditional::{self, Verdict};
 use crate::content::status::content_type;
-use crate::content::{Outcome, reads_files};
+use crate::content::{self, Outcome, reads_files};
 use crate::errno_text;
 use crate::exchange::body::blocking;
 use crate::exchange::path::{as_path, file};
-use crate::exchange::{Exchange, Reply, Request};
+use crate::exchange::{Exchange, Reply, Request, Seeking};
 
 /// How much of a file is read at once.
 const PIECE: u64 = 64 * 1024;
@@ -135,46 +135,44 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
         reply.push("ETag", format!("\"{:x}-{:x}\"", found.modified, found.len));
     }
     reply.content_type = content_type(request);
-    reply.accept_ranges = conditional::apply(request, &reply);
-    let mut part = (0, found.len);
+    reply.accept_ranges = true;
+    reply.seeking = Seeking::Anywhere;
     match conditional::judge(request, &reply) {
         Verdict::Failed => return Outcome::Status(412),
-        Verdict::NotModified => {
-            conditional::make_not_modified(&mut reply);
-            part = (0, 0);
-        }
-        Verdict::Send => match conditional::range(request, &reply, found.len) {
-            Range::Whole => {}
-            Range::Unsatisfiable => {
-                // The client learns the length that it did not know (RFC 9110 §15.5.17).
-                let range = format!("bytes */{}", found.len);
-                exchange
-                    .request
-                    .response
-                    .special_fields
-                    .push((Bytes::from_static(b"Content-Range"), range.into()));
-                return Outcome::Status(416);
-            }
-            Range::Part(start, end) => {
-                reply.status = 206;
-                reply.accept_ranges = false;
-                reply.length = Some(end - start);
-                reply.content_range = Some(conditional::content_range(start, end, found.len));
-                part = (start, end);
-            }
-        },
+        Verdict::NotModified => conditional::make_not_modified(&mut reply),
+        Verdict::Send => {}
     }
-    exchange.response.head(&mut exchange.request, reply);
-    match send_body(exchange, found, part).await {
+    if let Err(unsatisfiable) = exchange.response.head(&mut exchange.request, reply) {
+        return content::unsatisfiable(exchange, unsatisfiable);
+    }
+    match send_body(exchange, found).await {
         Ok(()) => Outcome::Done,
         Err(()) => Outcome::Close,
     }
 }
 
-/// Sends the bytes of a file from `part.0` to `part.1`.
-async fn send_body(exchange: &mut Exchange, found: Found, part: (u64, u64)) -> Result<(), ()> {
-    let (mut at, end) = if exchange.response.is_empty() { (0, 0) } else { part };
+/// Sends what is wanted of a file.
+async fn send_body(exchange: &mut Exchange, found: Found) -> Result<(), ()> {
+    let parts = match (exchange.response.is_empty(), exchange.response.parts()) {
+        (true, _) => Vec::new(),
+        (false, Some(parts)) => parts.to_vec(),
+        (false, None) => vec![(0, found.len)],
+    };
     let start = Bytes::from(found.start);
+    for part in parts {
+        send_part(exchange, &found.file, &start, part).await?;
+    }
+    exchange.response.finish(&mut exchange.request, None).await.map_err(|_| ())
+}
+
+/// Sends the bytes of a file from `part.0` to `part.1`; its `start` was read before.
+async fn send_part(
+    exchange: &mut Exchange,
+    file: &Arc<File>,
+    start: &Bytes,
+    part: (u64, u64),
+) -> Result<(), ()> {
+    let (mut at, end) = part;
     while at < end {
         let piece = match start.len() as u64 {
             have if at < have => {
@@ -182,7 +180,7 @@ async fn send_body(exchange: &mut Exchange, found: Found, part: (u64, u64)) -> R
                 start.slice(from..usize::try_from(have.min(end)).unwrap_or(start.len()))
             }
             _ => {
-                let file = Arc::clone(&found.file);
+                let file = Arc::clone(file);
                 let len = PIECE.min(end - at);
                 blocking(move || read_at(&file, at, len)).await.map_err(|_| ())?
             }
@@ -192,9 +190,9 @@ async fn send_body(exchange: &mut Exchange, found: Found, part: (u64, u64)) -> R
             return Err(());
         }
         at += piece.len() as u64;
-        exchange.response.body(piece).await.map_err(|_| ())?;
+        exchange.response.body(&exchange.request, piece).await.map_err(|_| ())?;
     }
-    exchange.response.finish(&mut exchange.request, None).await.map_err(|_| ())
+    Ok(())
 }
 
 fn read_at(mut file: &File, at: u64, len: u64) -> io::Result<Bytes> {

@@ -4,7 +4,6 @@
 //! either carries the answer to the client or, if that is a valid switch of protocols, gives both
 //! sides away as a [`Switch`](crate::tunnel::Switch).
 
-mod accel;
 mod answer;
 mod attempt;
 mod connect;
@@ -33,7 +32,7 @@ use plan::Plan;
 use crate::content::Outcome;
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
-use crate::exchange::{Exchange, Refusal, Responder};
+use crate::exchange::{Exchange, Refusal, Responder, own_uri};
 use crate::peers::{Connection, Key, Lease, Resource, Selection};
 
 const CONNECTING: &str = "connecting to upstream";
@@ -404,8 +403,13 @@ impl Proxying<'_> {
     ) -> (Outcome, bool) {
         let mut reply = response::reply(self.request, head, framing);
         reply.trailers = self.settings.pass_trailers && framing == Framing::Chunked;
-        self.response.head(self.request, reply);
-        if self.request.is_subrequest() {
+        if let Err(refused) = self.response.head(self.request, reply) {
+            let range = Bytes::from(format!("bytes */{}", refused.len));
+            let field = (Bytes::from_static(b"Content-Range"), range);
+            self.request.response.special_fields.push(field);
+            return (Outcome::Status(416), false);
+        }
+        if self.request.is_subrequest() && self.response.is_empty() {
             return self.without_body(link, framing).await;
         }
         let mut carrier = Carrier {
@@ -533,7 +537,7 @@ fn accelerated(request: &mut Request, target: Bytes) -> Outcome {
     if target.first() == Some(&b'@') {
         return Outcome::NamedLocation(target);
     }
-    match accel::target(&target) {
+    match own_uri::target(&target) {
         Some((path, args)) => {
             // As in nginx: the upstream has had the method and the body, what is left is to fetch
             // something.

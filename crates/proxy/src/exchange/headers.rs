@@ -40,11 +40,28 @@ pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Locatio
         add_header(reply, &header.name, value);
     }
     reply.trailers |= applicable(&settings.add_trailers, reply.status).next().is_some();
+}
+
+/// `Accept-Ranges` and `Content-Range`, which stand behind `add_header`'s fields.
+pub(crate) fn add_range_fields(reply: &mut Reply) {
     if reply.accept_ranges {
         reply.push("Accept-Ranges", &b"bytes"[..]);
     }
     if let Some(range) = reply.content_range.take() {
         reply.push("Content-Range", range);
+    }
+}
+
+/// The body will not be the same byte by byte (RFC 9110 §8.8.1).
+pub(crate) fn weaken_etag(reply: &mut Reply) {
+    let at = reply.fields.iter().position(|(name, _)| name.eq_ignore_ascii_case(b"etag"));
+    let Some(at) = at else { return };
+    match &reply.fields[at].1[..] {
+        [b'W', b'/', ..] => {}
+        tag @ [b'"', ..] => reply.fields[at].1 = [b"W/", tag].concat().into(),
+        _ => {
+            reply.fields.remove(at);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use wssgate_sys::socket::TcpInfo;
 
 use crate::clock;
 use crate::exchange::body::BufferedBody;
+use crate::exchange::filter::Page;
 use crate::generation::Generation;
 use crate::site::Site;
 use crate::tls::server::TlsInfo;
@@ -322,6 +323,10 @@ pub enum Origin {
 pub struct Parent {
     /// `$request_method`.
     pub method_name: Bytes,
+    /// How many requests lie between this one and the client's.
+    pub depth: u8,
+    /// Whether nothing is answered rather than a page about an error.
+    pub or_nothing: bool,
 }
 
 /// What becomes of the connection after the request.
@@ -360,6 +365,10 @@ pub struct Values {
     /// One cell for each variable of the configuration; subrequests share those of their parent.
     pub(crate) cells: Rc<[RefCell<Value>]>,
     pub(crate) last_match: RefCell<LastMatch>,
+    /// What SSI commands of the page have said; subrequests share it with their parent.
+    pub(crate) page: RefCell<Option<Rc<Page>>>,
+    /// The format of `$date_gmt` and `$date_local`, when an SSI command has set it.
+    pub(crate) time_format: RefCell<Option<String>>,
     /// `limit_rate` set through `$limit_rate`.
     pub(crate) limit_rate: RefCell<Option<Bytes>>,
     /// How deep maps that refer to maps are being evaluated.
@@ -440,6 +449,22 @@ impl Request {
     /// `$remote_addr`: `unix:` for Unix sockets.
     pub fn client_text(&self) -> String {
         self.client_ip().map_or_else(|| "unix:".to_owned(), |ip| ip.to_string())
+    }
+
+    /// How many requests lie between this one and the client's; 0: it is the client's.
+    pub fn depth(&self) -> u8 {
+        match &self.route.origin {
+            Origin::Subrequest(parent) => parent.depth,
+            Origin::Client | Origin::Internal => 0,
+        }
+    }
+
+    /// `$request_method`: a subrequest shows that of the request for which it is made, as in nginx.
+    pub fn shown_method(&self) -> &Bytes {
+        match &self.route.origin {
+            Origin::Subrequest(parent) => &parent.method_name,
+            Origin::Client | Origin::Internal => &self.target.method_name,
+        }
     }
 
     /// Whether we make it ourselves for another request.

@@ -1,17 +1,17 @@
 //! The answer: from what a handler wants to say to what the outlet of the protocol is given.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::time::error::Elapsed;
-use tokio::time::{sleep_until, timeout};
 use wssgate_config::model::{ListenAddr, Location, LogLevel, ServerTokens};
 use wssgate_config::value;
 use wssgate_http1::{Fields, Method, write_field};
 
 use crate::clock;
+use crate::exchange::delivery::{Delivery, Rate};
+use crate::exchange::filter::ranges::{self, Part, Ranges, Unsatisfiable};
+use crate::exchange::filter::{Chain, Embed, Included, Step, Wanted};
 use crate::exchange::headers;
 use crate::exchange::outlet::{Framing, Gone, Outlet, Presence};
 use crate::exchange::request::Request;
@@ -42,10 +42,22 @@ pub struct Reply {
     pub trailers: bool,
     /// Whether ranges may be asked for (`Accept-Ranges`): added behind `add_header`'s fields.
     pub accept_ranges: bool,
+    /// How the content is given when ranges are asked for.
+    pub seeking: Seeking,
     /// `Content-Range`.
     pub content_range: Option<Bytes>,
     /// A `Location` that was made absolute, which stands before the other fields.
     pub location: Option<Bytes>,
+}
+
+/// How content is given when only parts of it are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seeking {
+    /// From its beginning on; what is not wanted is left out on the way.
+    #[default]
+    Forward,
+    /// Only what [`Responder::parts`] tells, in that order.
+    Anywhere,
 }
 
 impl Reply {
@@ -80,30 +92,46 @@ impl Reply {
     }
 }
 
-/// The way back to the client for one request: what is answered, and how fast.
+/// The way back to the client for one request: what is answered, through which filters, and how
+/// fast.
 pub struct Responder {
-    outlet: Box<dyn Outlet>,
-    client: Rc<dyn Presence>,
+    delivery: Rc<Delivery>,
+    /// Whether this is a subrequest's answer that becomes a part of another one.
+    part: bool,
+    embed: Embed,
     /// How the body is carried; `None` before the head was given.
     framing: Option<Framing>,
-    send_timeout: Duration,
-    /// Bytes per second, and how many are free.
-    rate: Option<(u64, u64)>,
-    rate_start: Instant,
-    body_len: u64,
+    filters: Chain,
+    /// The parts of the content that are wanted; `None`: the whole.
+    parts: Option<Vec<Part>>,
+    /// Whether anything of the body has come out of the filters.
+    has_body: bool,
 }
 
 impl Responder {
-    /// Answers `client` through `outlet`.
-    pub(crate) fn new(outlet: impl Outlet + 'static, client: Rc<dyn Presence>) -> Self {
+    /// Answers `client` through `outlet`; filters ask for subrequests by `embed`.
+    pub(crate) fn new(
+        outlet: impl Outlet + 'static,
+        client: Rc<dyn Presence>,
+        embed: Embed,
+    ) -> Self {
+        Self::on(Rc::new(Delivery::new(outlet, client)), embed, false)
+    }
+
+    /// Answers a subrequest whose body becomes a part of what `delivery` brings.
+    pub(crate) fn part_of(delivery: Rc<Delivery>, embed: Embed) -> Self {
+        Self::on(delivery, embed, true)
+    }
+
+    fn on(delivery: Rc<Delivery>, embed: Embed, part: bool) -> Self {
         Self {
-            outlet: Box::new(outlet),
-            client,
+            delivery,
+            part,
+            embed,
             framing: None,
-            send_timeout: Duration::from_secs(60),
-            rate: None,
-            rate_start: Instant::now(),
-            body_len: 0,
+            filters: Chain::default(),
+            parts: None,
+            has_body: false,
         }
     }
 
@@ -117,20 +145,33 @@ impl Responder {
         self.framing == Some(Framing::Empty)
     }
 
+    /// Whether anything of a body has come.
+    pub(crate) fn has_body(&self) -> bool {
+        self.has_body
+    }
+
     /// Whom the answer is for.
     pub(crate) fn client(&self) -> Rc<dyn Presence> {
-        Rc::clone(&self.client)
+        self.delivery.client()
     }
 
     /// Resolves when the client goes away. What it sends meanwhile is kept for later.
     pub async fn closed(&self) {
-        poll_fn(|cx| self.client.poll_closed(cx)).await;
+        self.delivery.closed().await;
     }
 
     /// Makes the head. It is written with the first of the body, or by [`Responder::flush`].
     ///
-    /// Adds Server, Date, `add_header` and `expires`; the outlet chooses how the body is carried.
-    pub fn head(&mut self, request: &mut Request, mut reply: Reply) {
+    /// Adds Server, Date, `add_header` and `expires`, cuts the body to ranges, and lets the filters of
+    /// the location have their way; the outlet chooses how the body is carried.
+    ///
+    /// # Errors
+    /// When the ranges that the client asks for are not there; nothing was answered then.
+    pub(crate) fn head(
+        &mut self,
+        request: &mut Request,
+        mut reply: Reply,
+    ) -> Result<(), Unsatisfiable> {
         assert!(self.framing.is_none(), "a request has one answer");
         let generation = request.generation.clone();
         let location = &generation.http().locations[request.route.location.0];
@@ -138,29 +179,78 @@ impl Responder {
             reply.status = request.response.error_status;
             reply.status_text = None;
         }
+        let wanted = Wanted::of(request, &reply, location);
+        if !wanted.keeps_ranges() {
+            reply.accept_ranges = false;
+            reply.remove("accept-ranges");
+        }
         // The answer says `close`, so that the client does not send another request to a connection
         // that ends (RFC 9112 §9.6).
         if request.site.phase() >= Phase::Draining {
             request.fate.keepalive = false;
         }
-        reply.carry(std::mem::take(&mut request.response.carried_fields));
-        reply.carry(std::mem::take(&mut request.response.special_fields));
-        let cookies = std::mem::take(&mut request.response.cookies).into_iter();
+        reply.carry(request.response.carried_fields.clone());
+        reply.carry(request.response.special_fields.clone());
         let name = Bytes::from_static(b"Set-Cookie");
-        reply.carry(cookies.map(|cookie| (name.clone(), cookie)).collect());
+        let cookies = request.response.cookies.iter();
+        reply.carry(cookies.map(|cookie| (name.clone(), cookie.clone())).collect());
         if let Some(location) = request.response.redirect.take()
             && reply.field("location").is_none()
         {
             reply.push("Location", location);
         }
         headers::apply(request, &mut reply, location);
+        // `add_header` may have changed Last-Modified, which `If-Range` asks for. With an error
+        // somebody else answers, and gets what was to be carried.
+        let ranges = Ranges::of(request, &reply, location)?;
+        request.response.carried_fields.clear();
+        request.response.special_fields.clear();
+        request.response.cookies.clear();
+        self.filter(request, &mut reply, location, wanted, ranges);
         leave_out(&mut reply);
         make_location_absolute(request, &mut reply, location);
-        self.send_timeout = location.settings.send_timeout;
-        self.limit_rate(request, location);
         request.response.status = reply.status;
         request.response.head_sent = true;
-        self.framing = Some(self.outlet.head(request, reply));
+        self.framing = Some(self.deliver_head(request, reply, location));
+        Ok(())
+    }
+
+    /// Makes the filters, and of the head what they need.
+    fn filter(
+        &mut self,
+        request: &Request,
+        reply: &mut Reply,
+        location: &Location,
+        wanted: Wanted,
+        mut ranges: Option<Ranges>,
+    ) {
+        // As in nginx ranges come last to the head and first to the body.
+        let offered = ranges::is_offered(request, reply, location.settings.max_ranges);
+        reply.accept_ranges = offered;
+        if let Some(ranges) = &mut ranges {
+            ranges.apply(reply);
+            self.parts = Some(ranges.parts());
+        }
+        self.filters = Chain::new(request, reply, location, wanted, ranges);
+        headers::add_range_fields(reply);
+    }
+
+    fn deliver_head(&self, request: &mut Request, reply: Reply, location: &Location) -> Framing {
+        if !self.part {
+            let rate = rate(request, location);
+            return self.delivery.head(request, reply, location.settings.send_timeout, rate);
+        }
+        let empty = is_bodiless(request, &reply);
+        let mut fields = leading_fields(&reply);
+        fields.extend(reply.fields);
+        request.response.fields = fields;
+        if empty { Framing::Empty } else { Framing::Plain(None) }
+    }
+
+    /// The parts of the content that are wanted, in order, from and to without the end; `None`: all
+    /// of it. Only a [`Seeking::Anywhere`] answer need ask; it gives these and nothing else.
+    pub(crate) fn parts(&self) -> Option<&[Part]> {
+        self.parts.as_deref()
     }
 
     /// Sends a piece of the body. Small pieces are collected: call [`Responder::flush`] before
@@ -168,28 +258,35 @@ impl Responder {
     ///
     /// # Errors
     /// When the client is gone; the exchange is over then.
-    pub async fn body(&mut self, piece: Bytes) -> Result<(), Gone> {
+    pub async fn body(&mut self, request: &Request, piece: Bytes) -> Result<(), Gone> {
         if piece.is_empty() || self.is_empty() {
             return Ok(());
         }
-        self.body_len += piece.len() as u64;
-        if self.rate.is_some() {
-            return self.limited(piece).await;
+        if self.filters.is_empty() {
+            self.has_body = true;
+            return self.delivery.body(piece).await;
         }
-        self.give(piece).await
+        self.filters.give(piece);
+        self.run_filters(request).await
     }
 
-    /// Gives a piece to the outlet, and waits until it can take another one.
-    async fn give(&mut self, piece: Bytes) -> Result<(), Gone> {
-        self.outlet.body(piece);
-        if !self.outlet.is_full() {
-            return Ok(());
+    /// Sends what the filters have to give.
+    async fn run_filters(&mut self, request: &Request) -> Result<(), Gone> {
+        loop {
+            match self.filters.next(request) {
+                Step::Idle => return Ok(()),
+                Step::Piece(piece) => {
+                    self.has_body = true;
+                    self.delivery.body(piece).await?;
+                }
+                Step::Include(wanted) => {
+                    let delivery = Rc::clone(&self.delivery);
+                    let included = (self.embed)(request, self.client(), delivery, wanted).await?;
+                    self.has_body |= matches!(included, Included::Sent(true));
+                    self.filters.on_included(request, included);
+                }
+            }
         }
-        // Not to the last byte: what ends the piece goes along with what follows.
-        while self.outlet.is_full() {
-            self.write_some().await?;
-        }
-        self.hand_on().await
     }
 
     /// Writes what was collected.
@@ -197,27 +294,7 @@ impl Responder {
     /// # Errors
     /// When the client is gone.
     pub async fn flush(&mut self) -> Result<(), Gone> {
-        while !self.outlet.is_written() {
-            self.write_some().await?;
-        }
-        self.hand_on().await
-    }
-
-    async fn write_some(&mut self) -> Result<(), Gone> {
-        let written = timeout(self.send_timeout, poll_fn(|cx| self.outlet.poll_write(cx))).await;
-        self.in_time(written)
-    }
-
-    async fn hand_on(&mut self) -> Result<(), Gone> {
-        let flushed = timeout(self.send_timeout, poll_fn(|cx| self.outlet.poll_flush(cx))).await;
-        self.in_time(flushed)
-    }
-
-    fn in_time(&mut self, result: Result<Result<(), Gone>, Elapsed>) -> Result<(), Gone> {
-        result.unwrap_or_else(|_| {
-            self.outlet.on_timeout();
-            Err(Gone::Timeout)
-        })
+        self.delivery.flush().await
     }
 
     /// Ends the answer: the mark of its end, with `add_trailer`'s fields and those of the upstream.
@@ -229,15 +306,24 @@ impl Responder {
         request: &mut Request,
         trailers: Option<&Fields>,
     ) -> Result<(), Gone> {
+        if !self.is_empty() {
+            for at in 0..self.filters.len() {
+                self.filters.end(at);
+                self.run_filters(request).await?;
+            }
+        }
         if self.framing == Some(Framing::Delimited) {
             headers::make_trailers(request, trailers);
             leave_out_invalid_trailers(request);
             let list: Fields = request.response.trailers.iter().cloned().collect();
-            self.outlet.end(&list);
+            self.delivery.end(&list);
         }
-        self.flush().await?;
+        // What follows a part goes along with it.
+        if !self.part {
+            self.flush().await?;
+        }
         let whole = match self.framing {
-            Some(Framing::Plain(Some(len))) => len == self.body_len,
+            Some(Framing::Plain(Some(len))) => len == self.delivery.body_len(),
             _ => true,
         };
         if !whole {
@@ -247,44 +333,17 @@ impl Responder {
         request.response.complete = whole;
         Ok(())
     }
+}
 
-    fn limit_rate(&mut self, request: &Request, location: &Location) {
-        let rate = headers::limit_rate(request, location);
-        if rate > 0 {
-            let after = location.settings.limit_rate_after.as_ref();
-            let free = after.and_then(|text| value::offset(&request.text(text))).unwrap_or(0);
-            self.rate = Some((rate, free));
-            self.rate_start = Instant::now();
-        }
+/// `limit_rate` for this answer, from now on.
+fn rate(request: &Request, location: &Location) -> Option<Rate> {
+    let per_second = headers::limit_rate(request, location);
+    if per_second == 0 {
+        return None;
     }
-
-    /// Sends a piece no faster than `limit_rate` allows.
-    async fn limited(&mut self, mut piece: Bytes) -> Result<(), Gone> {
-        let (rate, free) = self.rate.unwrap_or((u64::MAX, 0));
-        let mut sent = self.body_len - piece.len() as u64;
-        while !piece.is_empty() {
-            // nginx counts whole seconds and gives the one that has begun in advance.
-            let elapsed = self.rate_start.elapsed().as_secs();
-            let allowed =
-                (rate.saturating_mul(elapsed + 1)).saturating_add(free).saturating_sub(sent);
-            if allowed == 0 {
-                // What was allowed must not wait for what was not.
-                self.flush().await?;
-                let over = sent.saturating_sub(free);
-                let due = self.rate_start + Duration::from_millis(over * 1000 / rate + 1);
-                tokio::select! {
-                    () = sleep_until(due.into()) => {}
-                    () = self.closed() => return Err(Gone::Closed),
-                }
-                continue;
-            }
-            let now = piece
-                .split_to(usize::try_from(allowed).map_or(piece.len(), |n| n.min(piece.len())));
-            sent += now.len() as u64;
-            self.give(now).await?;
-        }
-        Ok(())
-    }
+    let after = location.settings.limit_rate_after.as_ref();
+    let free = after.and_then(|text| value::offset(&request.text(text))).unwrap_or(0);
+    Some(Rate { per_second, free, start: Instant::now() })
 }
 
 /// Leaves out what has no meaning beside the status.

@@ -37,19 +37,6 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
     let slot = generation.http().variables.slot(id);
     match &slot.meaning {
         Variable::Builtin(Builtin::RequestId) => keep(request, id, Some(builtin::request_id())),
-        Variable::Builtin(builtin) => builtin::value(request, *builtin),
-        Variable::Argument(name) => argument(&request.target.args.borrow(), name),
-        Variable::RequestHeader(name) => request_header(request, name),
-        Variable::SentHeader(name) => sent_header(request, name),
-        Variable::SentTrailer(name) => joined(fields(&request.response.trailers), name, b", "),
-        Variable::Cookie(name) => cookie(request, name),
-        Variable::UpstreamHeader(name) => {
-            joined(request.upstream.head.as_ref()?.fields().iter(), name, b", ")
-        }
-        Variable::UpstreamTrailer(name) => {
-            joined(request.upstream.trailers.as_ref()?.iter(), name, b", ")
-        }
-        Variable::UpstreamCookie(name) => upstream::cookie(request, name),
         Variable::Map(map) => {
             let map = &generation.http().maps[map.0];
             let found = guarded(request, &slot.name, || map::value(request, &map.kind));
@@ -64,6 +51,36 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
             // Kept, so that the warning comes once for each request.
             keep(request, id, Some(Bytes::new()))
         }
+        known => known_value(request, known),
+    }
+}
+
+/// The value of a variable by its name in lower case, also of one that the configuration does not
+/// mention; `None` when it has none or is not known.
+pub(crate) fn named(request: &Request, name: &str) -> Option<Bytes> {
+    match request.http().variables.find(name) {
+        Some(id) => value(request, id),
+        None => known_value(request, &Variable::named(name)?),
+    }
+}
+
+/// The value of a variable that the program knows by itself.
+fn known_value(request: &Request, variable: &Variable) -> Option<Bytes> {
+    match variable {
+        Variable::Builtin(builtin) => builtin::value(request, *builtin),
+        Variable::Argument(name) => argument(&request.target.args.borrow(), name),
+        Variable::RequestHeader(name) => request_header(request, name),
+        Variable::SentHeader(name) => sent_header(request, name),
+        Variable::SentTrailer(name) => joined(fields(&request.response.trailers), name, b", "),
+        Variable::Cookie(name) => cookie(request, name),
+        Variable::UpstreamHeader(name) => {
+            joined(request.upstream.head.as_ref()?.fields().iter(), name, b", ")
+        }
+        Variable::UpstreamTrailer(name) => {
+            joined(request.upstream.trailers.as_ref()?.iter(), name, b", ")
+        }
+        Variable::UpstreamCookie(name) => upstream::cookie(request, name),
+        Variable::Map(_) | Variable::Set | Variable::SetLater => None,
     }
 }
 

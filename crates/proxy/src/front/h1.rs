@@ -27,7 +27,7 @@ use crate::exchange::{
     ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::phases::{self, Finish};
-use crate::front::{arrival, route};
+use crate::front::{arrival, route, subrequest};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::site::{Phase, Site};
@@ -237,7 +237,7 @@ impl Link {
         let mut body = RequestBody::new(NoBody);
         body.bound(&request.location().settings);
         let outlet = WireOutlet::new(Rc::clone(&self.client), Rc::clone(&request.traffic));
-        let response = Responder::new(outlet, Rc::clone(&self.client) as _);
+        let response = Responder::new(outlet, Rc::clone(&self.client) as _, subrequest::embed);
         Exchange { request, body, response }
     }
 
@@ -331,7 +331,8 @@ impl Link {
     /// Turns the connection into a tunnel, which says itself how it ended.
     async fn switch(self, switched: Box<(Exchange, Switch)>) {
         let (Exchange { mut request, body, mut response }, mut switch) = *switched;
-        response.head(&mut request, std::mem::take(&mut switch.reply));
+        // A switch has no ranges.
+        let _ = response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;
         drop((body, response));
         // The log line will want it when the socket has long been with the relay.

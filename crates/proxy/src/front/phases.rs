@@ -7,6 +7,7 @@ use wssgate_config::model::{Content, LocationId, Return, ServerId};
 use wssgate_http1::{Escape, Framing, escape};
 
 use crate::content::{Outcome, files, pages, proxy, status};
+use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
@@ -49,6 +50,7 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> Finish {
             Outcome::Done => return Finish::Done,
             Outcome::Close => return Finish::Close,
             Outcome::Upgrade(switch) => return Finish::Upgrade(switch),
+            Outcome::Status(status) if wants_no_page(exchange, status) => return Finish::Done,
             Outcome::Status(status) => pages::special(exchange, status).await,
             Outcome::InternalRedirect { path, args } => {
                 match internal_redirect(&mut exchange.request, path, args) {
@@ -62,6 +64,18 @@ async fn conclude(exchange: &mut Exchange, mut outcome: Outcome) -> Finish {
             },
         };
     }
+}
+
+/// Whether nothing at all is to be answered with a status that is an error, since whoever asks has
+/// something else for that case.
+fn wants_no_page(exchange: &mut Exchange, status: u16) -> bool {
+    let Origin::Subrequest(parent) = &exchange.request.route.origin else { return false };
+    let closing = matches!(status, 408 | 444 | 499);
+    let nothing = parent.or_nothing && !closing && !exchange.response.begun();
+    if nothing {
+        exchange.request.response.status = status;
+    }
+    nothing
 }
 
 /// Tells the log of a refusal; its status is the answer.

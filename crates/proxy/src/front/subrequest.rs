@@ -1,26 +1,28 @@
 //! Requests that we make of our own configuration on the way to an answer.
 
+mod outlet;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use wssgate_http1::{Fields, Method};
+use tokio::task::JoinSet;
+use wssgate_config::model::LogLevel;
+use wssgate_http1::Method;
 
 use crate::exchange::body::NoBody;
-use crate::exchange::outlet::{Framing, Gone, Outlet};
+use crate::exchange::delivery::Delivery;
+use crate::exchange::filter::{Embedding, Include, Included, MAX_DEPTH};
 use crate::exchange::request::{Origin, Parent};
 use crate::exchange::{
-    Exchange, Presence, Reply, Request, RequestBody, Responder, access_log, response,
+    Exchange, Gone, Presence, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::phases::{self, Finish};
+use outlet::{HeadOnly, Memory};
 
 /// Has `path` answered as a plain GET with the fields of `parent` and without its body, and gives
 /// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
 /// `client` is the one of the parent: whoever answers may watch it, as its location says.
-///
-/// The values that variables were given are the same on both sides, as in nginx. No access rules
-/// are asked: the parent has passed them, or is about to.
 ///
 /// # Errors
 /// When nothing was answered and the connection is to be closed: the status for the log, which is
@@ -30,6 +32,84 @@ pub(crate) async fn get(
     client: Rc<dyn Presence>,
     path: Bytes,
 ) -> Result<Request, u16> {
+    let wanted = Include { path, ..Include::default() };
+    let response = Responder::new(HeadOnly, client, embed);
+    let mut exchange = exchange(parent, &wanted, response);
+    let finish = answer(&mut exchange).await;
+    let request = exchange.request;
+    match finish {
+        Finish::Close if !request.response.head_sent => Err(request.response.status),
+        _ => Ok(request),
+    }
+}
+
+/// Has a path answered inside the answer to `parent`, or keeps the answer to give it back.
+///
+/// # Errors
+/// When it broke off: as in nginx the answer that it was for breaks off too.
+pub(crate) fn embed(
+    parent: &Request,
+    client: Rc<dyn Presence>,
+    delivery: Rc<Delivery>,
+    wanted: Include,
+) -> Embedding<'_> {
+    Box::pin(async move {
+        if parent.depth() >= MAX_DEPTH {
+            let path = wanted.path.escape_ascii();
+            parent.log(
+                LogLevel::Error,
+                format_args!("subrequests cycle while processing \"{path}\""),
+            );
+            return Ok(Included::TooDeep);
+        }
+        if wanted.keep {
+            let (memory, kept) = Memory::new();
+            let response = Responder::new(memory, client, embed);
+            let exchange = exchange(parent, &wanted, response);
+            let (exchange, finish) = answer_apart(exchange).await?;
+            return match finish {
+                Finish::Done => {
+                    Ok(Included::Kept(variables::status(&exchange.request), kept.take()))
+                }
+                Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
+            };
+        }
+        let exchange = exchange(parent, &wanted, Responder::part_of(delivery, embed));
+        let (exchange, finish) = answer_apart(exchange).await?;
+        match finish {
+            Finish::Done => Ok(Included::Sent(exchange.response.has_body())),
+            Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
+        }
+    })
+}
+
+/// Answers in a task of its own, which ends with whoever waits for it. Subrequests may be nested deep,
+/// and would otherwise be polled through all those around them: more than a stack may hold.
+async fn answer_apart(mut exchange: Exchange) -> Result<(Exchange, Finish), Gone> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(async move {
+        let finish = answer(&mut exchange).await;
+        (exchange, finish)
+    });
+    // Nobody else ends it.
+    tasks.join_next().await.and_then(Result::ok).ok_or(Gone::Closed)
+}
+
+/// Answers, and writes the access line if there is to be one.
+async fn answer(exchange: &mut Exchange) -> Finish {
+    // Boxed, for the phases of a request contain this.
+    let finish = Box::pin(phases::answer(exchange)).await;
+    if exchange.request.location().settings.log_subrequest {
+        access_log::write(&exchange.request);
+    }
+    finish
+}
+
+/// Makes a request for `wanted`.
+///
+/// The values that variables were given are the same on both sides, as in nginx. No access rules
+/// are asked: the parent has passed them, or is about to.
+fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange {
     let mut request = Request::new(
         Arc::clone(&parent.generation),
         Rc::clone(&parent.site),
@@ -43,57 +123,18 @@ pub(crate) async fn get(
     request.traffic = Rc::clone(&parent.traffic);
     request.target.method = Method::Get;
     request.target.method_name = Bytes::from_static(b"GET");
-    request.target.path = path;
+    request.target.path = wanted.path.clone();
+    *request.target.args.borrow_mut() = wanted.args.clone();
     // The path is ours, so the target as the client sent it must not go to an upstream.
     request.target.as_sent.set(false);
-    let method_name = parent.target.method_name.clone();
-    request.route.origin = Origin::Subrequest(Parent { method_name });
+    request.route.origin = Origin::Subrequest(Parent {
+        method_name: parent.shown_method().clone(),
+        depth: parent.depth() + 1,
+        or_nothing: wanted.or_nothing,
+    });
     request.values.cells = Rc::clone(&parent.values.cells);
+    request.values.page.clone_from(&parent.values.page);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);
-    let mut exchange = Exchange { request, body, response: Responder::new(HeadOnly, client) };
-    // Boxed, for the phases of a request contain this.
-    let finish = Box::pin(phases::answer(&mut exchange)).await;
-    if exchange.request.location().settings.log_subrequest {
-        access_log::write(&exchange.request);
-    }
-    let Exchange { request, .. } = exchange;
-    match finish {
-        Finish::Close if !request.response.head_sent => Err(request.response.status),
-        _ => Ok(request),
-    }
-}
-
-/// Keeps the head of an answer in its request and wants no body.
-struct HeadOnly;
-
-impl Outlet for HeadOnly {
-    fn head(&mut self, request: &mut Request, reply: Reply) -> Framing {
-        let mut fields = response::leading_fields(&reply);
-        fields.extend(reply.fields);
-        request.response.fields = fields;
-        Framing::Empty
-    }
-
-    fn body(&mut self, _: Bytes) {}
-
-    fn end(&mut self, _: &Fields) {}
-
-    fn is_full(&self) -> bool {
-        false
-    }
-
-    fn is_written(&self) -> bool {
-        true
-    }
-
-    fn poll_write(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn on_timeout(&mut self) {}
+    Exchange { request, body, response }
 }

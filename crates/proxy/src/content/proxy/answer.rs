@@ -48,7 +48,7 @@ impl Carrier<'_, '_> {
         loop {
             match self.connection.with_input(|input| decoder.decode(input)) {
                 Ok(Decoded::Data(piece)) => {
-                    if let Err(gone) = self.response.body(piece).await {
+                    if let Err(gone) = self.response.body(self.request, piece).await {
                         return BodyEnd::ClientGone(gone);
                     }
                 }

@@ -71,6 +71,7 @@ pub(crate) fn reply(request: &Request, head: &ResponseHead, framing: Framing) ->
     let mut reply = Reply::new(head.status());
     reply.status_text = Some(head.raw().slice_ref(head.status_text()));
     reply.length = content_length(head, framing);
+    reply.accept_ranges = settings.force_ranges;
     for (name, value) in fields(request, head) {
         if hidden(settings, &name) || NOT_PASSED.iter().any(|other| is(&name, other)) {
             continue;

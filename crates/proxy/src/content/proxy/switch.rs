@@ -33,7 +33,8 @@ impl Proxying<'_> {
                 self.count_failure(link.lease);
                 self.request.fate.keepalive = false;
                 let reply = Reply { length: Some(0), ..Reply::new(502) };
-                self.response.head(self.request, reply);
+                // Nothing of it can be asked for by ranges.
+                let _ = self.response.head(self.request, reply);
                 let sent = self.response.finish(self.request, None).await;
                 Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
             }

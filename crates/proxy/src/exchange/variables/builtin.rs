@@ -12,7 +12,7 @@ use wssgate_http1::Version;
 use super::{joined, tcpinfo, upstream};
 use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
-use crate::exchange::request::{Origin, Request};
+use crate::exchange::request::Request;
 use crate::exchange::response::NGINX_VERSION;
 use crate::exchange::{credentials, headers, path};
 
@@ -30,7 +30,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::Uri | B::DocumentUri => some_text(&request.target.path),
         B::RequestUri => request.arrival.head.is_some().then(|| request.arrival.uri.clone()),
         B::Request => some_text(&request.arrival.line),
-        B::RequestMethod => some_text(request_method(request)),
+        B::RequestMethod => some_text(request.shown_method()),
         B::Host => Some(host(request)),
         B::RequestPort => {
             text(request.arrival.port.map(|port| port.to_string()).unwrap_or_default())
@@ -59,6 +59,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         | B::UpstreamResponseLength
         | B::UpstreamBytesReceived
         | B::UpstreamBytesSent => Ending::of(request).value(variable, Moment::now()),
+        B::DateGmt => date(request, true),
+        B::DateLocal => date(request, false),
         B::RequestLength => text(request_length(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
@@ -106,6 +108,14 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
     }
 }
 
+/// The time in the format of the SSI command `config`.
+fn date(request: &Request, gmt: bool) -> Option<Bytes> {
+    const FORMAT: &str = "%A, %d-%b-%Y %H:%M:%S %Z";
+    let said = request.values.time_format.borrow();
+    let format = said.as_deref().unwrap_or(FORMAT);
+    clock::format_time(clock::now(), format, gmt).map(Bytes::from)
+}
+
 fn text(value: impl Into<Bytes>) -> Option<Bytes> {
     Some(value.into())
 }
@@ -132,14 +142,6 @@ fn host(request: &Request) -> Bytes {
     match request.arrival.host.is_empty() {
         true => Bytes::copy_from_slice(&request.server().name),
         false => request.arrival.host.clone(),
-    }
-}
-
-/// A subrequest shows the method of the request for which it is made, as in nginx.
-fn request_method(request: &Request) -> &Bytes {
-    match &request.route.origin {
-        Origin::Subrequest(parent) => &parent.method_name,
-        Origin::Client | Origin::Internal => &request.target.method_name,
     }
 }
 

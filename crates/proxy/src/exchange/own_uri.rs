@@ -1,4 +1,4 @@
-//! The URI of `X-Accel-Redirect`.
+//! URIs that name a path of our own from within: of `X-Accel-Redirect` and of SSI commands.
 
 use bytes::Bytes;
 use wssgate_http1::{Unescape, unescape};

@@ -1,0 +1,158 @@
+//! The last stretch of the way of an answer: pieces go to the outlet in order, no faster than they
+//! may, and each within its time. Subrequests whose bodies become a part of the answer share it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep_until, timeout};
+use wssgate_http1::Fields;
+
+use crate::exchange::outlet::{Framing, Gone, Outlet, Presence};
+use crate::exchange::request::Request;
+use crate::exchange::response::Reply;
+
+/// Bytes per second, and how many are free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) per_second: u64,
+    pub(crate) free: u64,
+    pub(crate) start: Instant,
+}
+
+/// Brings pieces of one answer to its client.
+pub(crate) struct Delivery<O: ?Sized = dyn Outlet> {
+    client: Rc<dyn Presence>,
+    send_timeout: Cell<Duration>,
+    rate: Cell<Option<Rate>>,
+    /// Bytes of the body that were taken.
+    body_len: Cell<u64>,
+    /// Only borrowed inside a poll, or where nothing is waited for.
+    outlet: RefCell<O>,
+}
+
+impl<O: Outlet> Delivery<O> {
+    /// Delivers to `client` through `outlet`.
+    pub(crate) fn new(outlet: O, client: Rc<dyn Presence>) -> Self {
+        Self {
+            client,
+            send_timeout: Cell::new(Duration::from_secs(60)),
+            rate: Cell::new(None),
+            body_len: Cell::new(0),
+            outlet: RefCell::new(outlet),
+        }
+    }
+}
+
+impl Delivery {
+    /// Whom the answer is for.
+    pub(crate) fn client(&self) -> Rc<dyn Presence> {
+        Rc::clone(&self.client)
+    }
+
+    /// Resolves when the client goes away. What it sends meanwhile is kept for later.
+    pub(crate) async fn closed(&self) {
+        poll_fn(|cx| self.client.poll_closed(cx)).await;
+    }
+
+    /// Gives the head to the outlet, and the bounds of what follows.
+    pub(crate) fn head(
+        &self,
+        request: &mut Request,
+        reply: Reply,
+        send_timeout: Duration,
+        rate: Option<Rate>,
+    ) -> Framing {
+        self.send_timeout.set(send_timeout);
+        self.rate.set(rate);
+        self.outlet.borrow_mut().head(request, reply)
+    }
+
+    /// Bytes of the body that were taken so far.
+    pub(crate) fn body_len(&self) -> u64 {
+        self.body_len.get()
+    }
+
+    /// Takes a piece of the body. Small pieces are collected.
+    pub(crate) async fn body(&self, piece: Bytes) -> Result<(), Gone> {
+        self.body_len.set(self.body_len.get() + piece.len() as u64);
+        match self.rate.get() {
+            Some(rate) => self.limited(piece, rate).await,
+            None => self.give(piece).await,
+        }
+    }
+
+    /// Takes the end of a body whose end is marked.
+    pub(crate) fn end(&self, trailers: &Fields) {
+        self.outlet.borrow_mut().end(trailers);
+    }
+
+    /// Gives a piece to the outlet, and waits until it can take another one.
+    async fn give(&self, piece: Bytes) -> Result<(), Gone> {
+        self.outlet.borrow_mut().body(piece);
+        if !self.outlet.borrow().is_full() {
+            return Ok(());
+        }
+        // Not to the last byte: what ends the piece goes along with what follows.
+        while self.outlet.borrow().is_full() {
+            self.write_some().await?;
+        }
+        self.hand_on().await
+    }
+
+    /// Writes what was collected.
+    pub(crate) async fn flush(&self) -> Result<(), Gone> {
+        while !self.outlet.borrow().is_written() {
+            self.write_some().await?;
+        }
+        self.hand_on().await
+    }
+
+    async fn write_some(&self) -> Result<(), Gone> {
+        let writing = poll_fn(|cx| self.outlet.borrow_mut().poll_write(cx));
+        self.in_time(timeout(self.send_timeout.get(), writing).await)
+    }
+
+    async fn hand_on(&self) -> Result<(), Gone> {
+        let flushing = poll_fn(|cx| self.outlet.borrow_mut().poll_flush(cx));
+        self.in_time(timeout(self.send_timeout.get(), flushing).await)
+    }
+
+    fn in_time(&self, result: Result<Result<(), Gone>, Elapsed>) -> Result<(), Gone> {
+        result.unwrap_or_else(|_| {
+            self.outlet.borrow_mut().on_timeout();
+            Err(Gone::Timeout)
+        })
+    }
+
+    /// Sends a piece no faster than `limit_rate` allows.
+    async fn limited(&self, mut piece: Bytes, rate: Rate) -> Result<(), Gone> {
+        let Rate { per_second, free, start } = rate;
+        let mut sent = self.body_len.get() - piece.len() as u64;
+        while !piece.is_empty() {
+            // nginx counts whole seconds and gives the one that has begun in advance.
+            let elapsed = start.elapsed().as_secs();
+            let allowed =
+                (per_second.saturating_mul(elapsed + 1)).saturating_add(free).saturating_sub(sent);
+            if allowed == 0 {
+                // What was allowed must not wait for what was not.
+                self.flush().await?;
+                let over = sent.saturating_sub(free);
+                let due = start + Duration::from_millis(over * 1000 / per_second + 1);
+                tokio::select! {
+                    () = sleep_until(due.into()) => {}
+                    () = self.closed() => return Err(Gone::Closed),
+                }
+                continue;
+            }
+            let now = piece
+                .split_to(usize::try_from(allowed).map_or(piece.len(), |n| n.min(piece.len())));
+            sent += now.len() as u64;
+            self.give(now).await?;
+        }
+        Ok(())
+    }
+}

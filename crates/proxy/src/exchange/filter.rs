@@ -1,0 +1,202 @@
+//! What changes a body on its way from content to the outlet.
+//!
+//! Which filters an answer has is decided with its head, which they may change: most take away the
+//! length, for it will be another. The body passes them in nginx's order. Nothing is collected: a
+//! filter is given a piece only when all behind it have nothing left to give, and holds at most that
+//! piece and what it cannot judge yet. A filter may ask for a subrequest, whose answer follows what it
+//! has given so far; it passes the filters of its own location, and none of those here.
+
+mod addition;
+pub(crate) mod ranges;
+mod ssi;
+
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use wssgate_config::model::Location;
+
+use crate::exchange::delivery::Delivery;
+use crate::exchange::outlet::{Gone, Presence};
+use crate::exchange::request::Request;
+use crate::exchange::response::Reply;
+
+use ranges::Ranges;
+pub(crate) use ssi::Page;
+
+/// How deep subrequests may be nested, as in nginx.
+pub(crate) const MAX_DEPTH: u8 = 51;
+
+/// One change of a body.
+pub(crate) trait Filter {
+    /// Takes a piece, which is not empty. Only called when [`Filter::next`] has given
+    /// [`Step::Idle`].
+    fn give(&mut self, piece: Bytes);
+
+    /// Nothing follows what was given.
+    fn end(&mut self);
+
+    /// What comes of it.
+    fn next(&mut self, request: &Request) -> Step;
+
+    /// Takes what became of the subrequest that this filter has asked for.
+    fn on_included(&mut self, _: &Request, _: Included) {}
+}
+
+/// What a filter has to give.
+pub(crate) enum Step {
+    /// Nothing, without another piece or the end.
+    Idle,
+    /// A piece of the body; not empty.
+    Piece(Bytes),
+    /// The answer to a subrequest comes here.
+    Include(Include),
+}
+
+/// A subrequest that becomes a part of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Include {
+    /// The path, normalised.
+    pub(crate) path: Bytes,
+    /// The arguments.
+    pub(crate) args: Bytes,
+    /// Whether the body is wanted back instead of being sent.
+    pub(crate) keep: bool,
+    /// Whether nothing is wanted rather than the page of an error.
+    pub(crate) or_nothing: bool,
+}
+
+/// What became of an [`Include`].
+#[derive(Debug)]
+pub(crate) enum Included {
+    /// Subrequests are nested too deep: it was not made.
+    TooDeep,
+    /// Its body has become a part of the answer; whether there was anything of it.
+    Sent(bool),
+    /// Its status, and the body that was to be kept.
+    Kept(u16, Bytes),
+}
+
+/// Makes subrequests: those of `parent`, whose answers may go to its `delivery`. Bound at the floor
+/// that knows how requests are answered.
+pub(crate) type Embed = for<'a> fn(
+    parent: &'a Request,
+    client: Rc<dyn Presence>,
+    delivery: Rc<Delivery>,
+    wanted: Include,
+) -> Embedding<'a>;
+
+/// A subrequest on its way.
+pub(crate) type Embedding<'a> = Pin<Box<dyn Future<Output = Result<Included, Gone>> + 'a>>;
+
+/// Which filters an answer has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    additions: bool,
+    ssi: bool,
+}
+
+impl Wanted {
+    /// What the location wants for this answer.
+    pub(crate) fn of(request: &Request, reply: &Reply, location: &Location) -> Self {
+        let filters = &location.settings.filters;
+        let content_type = reply.content_type.as_deref();
+        Self {
+            additions: filters.additions.as_ref().is_some_and(|additions| {
+                reply.status == 200
+                    && !request.is_subrequest()
+                    && additions.types.covers(content_type)
+            }),
+            ssi: filters
+                .ssi
+                .as_ref()
+                .is_some_and(|ssi| reply.length != Some(0) && ssi.types.covers(content_type)),
+        }
+    }
+
+    /// Whether a range of the content is a range of the body.
+    pub(crate) fn keeps_ranges(self) -> bool {
+        !self.additions && !self.ssi
+    }
+}
+
+/// The filters of one answer, in the order in which the body passes them.
+#[derive(Default)]
+pub(crate) struct Chain {
+    filters: Vec<Box<dyn Filter>>,
+    /// The filter that waits for a subrequest.
+    asking: usize,
+}
+
+impl Chain {
+    /// Makes the filters of an answer, and of its head what they need.
+    pub(crate) fn new(
+        request: &Request,
+        reply: &mut Reply,
+        location: &Location,
+        wanted: Wanted,
+        ranges: Option<Ranges>,
+    ) -> Self {
+        let mut filters: Vec<Box<dyn Filter>> = Vec::new();
+        let of_location = &location.settings.filters;
+        if let Some(ranges) = ranges {
+            filters.push(Box::new(ranges));
+        }
+        if let Some(additions) = of_location.additions.as_ref().filter(|_| wanted.additions) {
+            filters.push(Box::new(addition::Addition::new(reply, additions)));
+        }
+        if let Some(settings) = of_location.ssi.as_ref().filter(|_| wanted.ssi) {
+            filters.push(Box::new(ssi::Includes::new(request, reply, settings)));
+        }
+        Self { filters, asking: 0 }
+    }
+
+    /// Whether the body stays as it is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Takes a piece; only when [`Chain::next`] has given [`Step::Idle`].
+    pub(crate) fn give(&mut self, piece: Bytes) {
+        if let Some(first) = self.filters.first_mut() {
+            first.give(piece);
+        }
+    }
+
+    /// What comes out at the end. From behind, so that none has two pieces.
+    pub(crate) fn next(&mut self, request: &Request) -> Step {
+        let mut at = self.filters.len();
+        while at > 0 {
+            at -= 1;
+            match self.filters[at].next(request) {
+                Step::Idle => {}
+                Step::Piece(piece) if at + 1 == self.filters.len() => return Step::Piece(piece),
+                Step::Piece(piece) => {
+                    self.filters[at + 1].give(piece);
+                    at = self.filters.len();
+                }
+                Step::Include(wanted) => {
+                    self.asking = at;
+                    return Step::Include(wanted);
+                }
+            }
+        }
+        Step::Idle
+    }
+
+    /// Tells the filter number `at` that nothing follows. One after the other, each when those
+    /// before it have given all.
+    pub(crate) fn end(&mut self, at: usize) {
+        self.filters[at].end();
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Tells the filter that has asked what became of its subrequest.
+    pub(crate) fn on_included(&mut self, request: &Request, included: Included) {
+        self.filters[self.asking].on_included(request, included);
+    }
+}

@@ -1,0 +1,214 @@
+//! What changes bodies on their way: the program and, where there is one, nginx do the same to the same
+//! pages.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::Path;
+
+use wssgate_testkit::{Conn, End, Instance, Upstream};
+
+const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
+const NGINX: &str = "/usr/sbin/nginx";
+
+/// The program under test, and nginx where it is installed.
+fn both() -> impl Iterator<Item = &'static str> {
+    if !Path::new(NGINX).exists() {
+        // Past the capture of the test runner.
+        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
+    }
+    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
+}
+
+/// A server with these directives and pages below `html`.
+fn serve(exe: &str, server: &str, pages: &[(&str, &str)]) -> Instance {
+    let text = format!(
+        "root %%DIR%%/html; types {{ text/html html; text/plain txt; }}
+         server {{ listen %%LISTEN_0%%; server_name localhost; {server} }}"
+    );
+    let mut setup = Instance::setup(exe).http(&text);
+    for (name, page) in pages {
+        setup = setup.file(&format!("html/{name}"), page);
+    }
+    setup.start()
+}
+
+/// Sends a GET on a connection that ends with it; the head and the body of the answer.
+fn get(server: &Instance, path: &str, fields: &str) -> (String, String) {
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{fields}\r\n"));
+    let (bytes, end) = client.recv_to_end();
+    assert_eq!(end, End::Eof);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    (head.to_owned(), body.to_owned())
+}
+
+#[test]
+fn pages_with_includes_are_put_together_as_by_nginx() {
+    let pages = [
+        ("a.html", "[a<!--#include virtual=\"b.html?x=1\" --><!--#include file=\"c.txt\"-->a]"),
+        (
+            "b.html",
+            "(b <!--#echo var=\"arg_x\" default=\"-\" --><!--#include virtual=\"/d/e.html\" -->)",
+        ),
+        ("c.txt", "<!--#echo var=\"uri\" -->"),
+        (
+            "d/e.html",
+            "{<!--#echo var=\"uri\" -->|<!--#include virtual=\"f.html\" wait=\"yes\" -->}",
+        ),
+        ("d/f.html", "f"),
+        (
+            "echo.html",
+            "<!--#set var=\"v\" value=\"<&'\\$x'>\" --><!--#echo var=\"v\" -->\
+             <!--#echo var=\"v\" encoding=\"url\" --><!--#echo var=\"v\" encoding=\"none\" -->\
+             <!--#echo var=\"no\" --><!--#echo var=\"no\" default=\"\" -->",
+        ),
+        (
+            "if.html",
+            "<!--#if expr=\"$arg_a = /^(x)(y)?/\" -->1<!--#echo var=\"1\" -->\
+             <!--#elif expr=\"$arg_a\" -->2<!--#if expr=\"$arg_a\" -->!<!--#else -->3<!--#endif -->.",
+        ),
+        (
+            "stub.html",
+            "<!--#block name=\"s\" -->S<!--#endblock -->\
+             <!--#include virtual=\"/missing\" stub=\"s\" --><!--#include virtual=\"/empty.html\" stub=\"s\" -->\
+             <!--#include virtual=\"/d/f.html\" stub=\"s\" --><!--#include virtual=\"/missing.html\" -->",
+        ),
+        ("set.html", "<!--#include virtual=\"/d/f.html\" set=\"x\" -->-<!--#echo var=\"x\" -->"),
+        (
+            "bad.html",
+            "<!--#config errmsg=\"E\" --><!--#nonsense -->1<!--#echo -->2<!--#echo var=\"a\" var=\"b\"-->3\
+             <!--#include -->4<!--#include virtual=\"../a.html\" -->5<!--#echo x=\"y\" -->6<!--#endif -->\
+             7<!--#echo var=y -->8<!--#set var=\"q\" value=\"${q\" -->9<!-- # --><!--<!--#echo var=\"host\" -->",
+        ),
+        ("empty.html", ""),
+        ("open.html", "x<!--#echo var=\"host\""),
+    ];
+    let mut expected = Vec::new();
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+        let server = serve(
+            exe,
+            "ssi on; error_page 404 /404.html; location = /404.html { return 404 gone; }",
+            &pages,
+        );
+        let asked = [
+            "/a.html",
+            "/echo.html",
+            "/if.html",
+            "/if.html?a=xyz",
+            "/if.html?a=q",
+            "/stub.html",
+            "/set.html",
+            "/bad.html",
+            "/empty.html",
+            "/open.html",
+        ];
+        let answers: Vec<_> = asked.iter().map(|path| (*path, get(&server, path, "").1)).collect();
+        match expected.is_empty() {
+            true => expected = answers,
+            false => assert_eq!(answers, expected),
+        }
+    }
+    let a = "[a(b 1{/d/e.html|f})<!--#echo var=\"uri\" -->a]";
+    assert_eq!(expected[0].1, a, "no command is executed in a type that is not listed");
+}
+
+#[test]
+fn a_page_that_includes_itself_ends() {
+    for exe in both() {
+        let page = [("a.html", "a<!--#include virtual=\"/a.html\" -->")];
+        let server = serve(exe, "ssi on;", &page);
+        let (_, body) = get(&server, "/a.html", "");
+        let error = "[an error occurred while processing the directive]";
+        assert_eq!(body, format!("{}{error}", "a".repeat(52)), "{exe}");
+        server.wait_for_log("subrequests cycle while processing \"/a.html\"");
+    }
+}
+
+#[test]
+fn includes_come_from_upstreams_in_order_and_through_their_own_filters() {
+    let upstream = Upstream::http(|request| {
+        let body = format!("<!--#echo var=\"uri\" -->{}", "x".repeat(100_000));
+        let fields = format!("Content-Type: text/html\r\nX-Seen: {}\r\n", request.method());
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let server = serve(
+        WSSGATE,
+        &format!(
+            "ssi on; location /up/ {{ proxy_pass http://{}; }}
+             location /raw/ {{ ssi off; proxy_pass http://{}; }}",
+            upstream.addr(),
+            upstream.addr()
+        ),
+        &[("a.html", "1<!--#include virtual=\"/up/b\" -->2<!--#include virtual=\"/raw/c\" -->3")],
+    );
+    let (head, body) = get(&server, "/a.html", "");
+    assert!(!head.contains("Content-Length") && !head.contains("ETag"), "{head}");
+    let x = "x".repeat(100_000);
+    assert!(body == format!("1/up/b{x}2<!--#echo var=\"uri\" -->{x}3"), "{:.200}", body);
+    assert_eq!(upstream.next_request().target(), "/up/b");
+    assert_eq!(upstream.next_request().target(), "/raw/c");
+}
+
+#[test]
+fn pages_stand_before_and_behind_a_body() {
+    let pages = [("a.html", "A"), ("b.html", "B"), ("c.txt", "C")];
+    for exe in both() {
+        let server = serve(
+            exe,
+            "location /a { add_before_body /b.html; add_after_body /c.txt; }
+             location /c { add_before_body /b.html; }",
+            &pages,
+        );
+        let (head, body) = get(&server, "/a.html", "Range: bytes=0-0\r\n");
+        assert_eq!(body, "BAC", "{exe}");
+        assert!(head.contains("200 OK") && head.contains("ETag: W/\""), "{exe}: {head}");
+        assert_eq!(get(&server, "/c.txt", "").1, "C", "{exe}");
+    }
+}
+
+#[test]
+fn ranges_of_a_file_are_answered_as_by_nginx() {
+    let page: String = (0..9000).map(|n| format!("{n:04}")).collect();
+    let ranges = [
+        "0-9",
+        "-4",
+        "100-",
+        "0-0,-1",
+        "35000-35003, 0-3",
+        "2-2,1-1,40000-",
+        "40000-",
+        "9-1",
+        "0-",
+        "x",
+        "0-35999,5-6",
+        "1-2,3-4,5-6",
+    ];
+    let mut expected: Vec<(&str, String)> = Vec::new();
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+        let server = serve(exe, "max_ranges 2;", &[("a.txt", &page)]);
+        let answers: Vec<_> = ranges
+            .iter()
+            .map(|range| {
+                let (head, body) = get(&server, "/a.txt", &format!("Range: bytes={range}\r\n"));
+                // What both choose freely.
+                let boundary = head
+                    .split_once("boundary=")
+                    .map_or("-", |(_, rest)| rest.lines().next().unwrap());
+                let known = ["HTTP/1.", "Content-", "Accept-"];
+                let head =
+                    head.lines().filter(|line| known.iter().any(|name| line.starts_with(name)));
+                let answer = format!("{}\n\n{body}", head.collect::<Vec<_>>().join("\n"));
+                let answer =
+                    if body.contains("nginx/1") { answer[..60].to_owned() } else { answer };
+                (*range, answer.replace(boundary, "-"))
+            })
+            .collect();
+        match expected.is_empty() {
+            true => expected = answers,
+            false => assert_eq!(answers, expected),
+        }
+    }
+    assert!(expected[3].1.contains("multipart/byteranges"));
+}
