@@ -8,6 +8,7 @@ use crate::level::{Level, walk};
 use crate::listen::{ListenSocket, sockets};
 use crate::location::{Location, Resolver};
 use crate::log::{ErrorLog, LogFormat, Logs};
+use crate::name_servers;
 use crate::read::{Reading, present};
 use crate::scope::{Scope, default_directives};
 use crate::server::{Server, servers};
@@ -34,6 +35,8 @@ pub struct Http {
     pub variables: Variables,
     /// `map`, `geo` and `split_clients` blocks.
     pub maps: Vec<Map>,
+    /// What `resolver` lines say.
+    pub resolvers: Vec<name_servers::Resolver>,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,
     /// `server` blocks in order.
@@ -66,6 +69,7 @@ pub(crate) fn http(
     Http {
         variables: std::mem::take(&mut reading.names).into_variables(),
         maps: std::mem::take(&mut reading.maps),
+        resolvers: std::mem::take(&mut reading.resolvers),
         upstreams: groups.into_upstreams(),
         servers,
         locations,

@@ -22,6 +22,7 @@ pub use crate::log::syslog::Syslog;
 pub use crate::log::{
     AccessLog, AccessLogTarget, ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget,
 };
+pub use crate::name_servers::{Resolver, ResolverId};
 pub use crate::position::LocationKind;
 pub use crate::proxy::ProxySettings;
 pub use crate::proxy::cookies::{CookieFlags, CookieRewrite};
@@ -38,7 +39,7 @@ pub use crate::settings::{
 };
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
-pub use crate::upstream::server::{MAX_ROUTE_LEN, UpstreamServer};
+pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};
 pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn, is_samesite};
 pub use crate::upstream::{Balance, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
 use crate::directive::Registry;
+use crate::name_servers::Resolver;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
@@ -35,6 +36,8 @@ pub struct Reading<'a> {
     pub(crate) sources: &'a SourceMap,
     /// `map` and its kin, in order.
     pub(crate) maps: Vec<Map>,
+    /// What `resolver` lines say, each once.
+    pub(crate) resolvers: Vec<Resolver>,
     /// Names that have been noted as having no effect.
     pub(crate) noted: HashSet<&'static str>,
     resolve: Resolve,
@@ -53,7 +56,8 @@ impl<'a> Reading<'a> {
         resolve: Resolve,
     ) -> Self {
         let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
-        Self { registry, nowhere, names, report, paths, sources, maps: Vec::new(), noted, resolve }
+        let (maps, resolvers) = (Vec::new(), Vec::new());
+        Self { registry, nowhere, names, report, paths, sources, maps, resolvers, noted, resolve }
     }
 
     /// Reports an error at one place.

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_basic, auth_request, core, error_page, files, filters, foreign, geo, headers,
+    access, auth_basic, auth_request, core, dns, error_page, files, filters, foreign, geo, headers,
     http, listen, location, log, map, proxy, refused, rewrite, server, settings, tls, upstream,
     websocket, without_effect,
 };
@@ -15,6 +15,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     auth_basic::ROWS,
     auth_request::ROWS,
     core::ROWS,
+    dns::ROWS,
     error_page::ROWS,
     files::ROWS,
     filters::addition::ROWS,

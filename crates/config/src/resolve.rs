@@ -6,6 +6,7 @@ use crate::core::{Core, core};
 use crate::http::{self, Http, http};
 use crate::level::Level;
 use crate::read::Reading;
+use crate::unresolved::warn_of_missing_resolvers;
 
 /// One whole configuration.
 #[derive(Debug)]
@@ -25,5 +26,8 @@ pub(crate) fn resolve(
     let core = core(reading, main, error_log);
     let level = main.lines(&http::HTTP).next().and_then(|line| line.level);
     let http = level.map(|level| http(reading, core.error_logs.clone(), level));
+    if let Some(http) = &http {
+        warn_of_missing_resolvers(reading, http);
+    }
     Config { core, http }
 }

@@ -11,6 +11,7 @@ use crate::auth_basic::{AuthBasic, auth_basic};
 use crate::auth_request::{AuthRequest, auth_request};
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
+use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::error_page::{self, ErrorPage};
 use crate::files::{self, MimeTypes, Root, TryFiles, own_root, types_of_level};
 use crate::filters::Filters;
@@ -19,6 +20,7 @@ use crate::headers::{
     fields,
 };
 use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST, Logs};
+use crate::name_servers::ResolverId;
 use crate::position::Position;
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
@@ -434,6 +436,10 @@ pub struct LocationSettings {
     pub subrequest_output_buffer_size: usize,
     /// `max_ranges`; `None` is unlimited.
     pub max_ranges: Option<u64>,
+    /// `resolver`.
+    pub resolver: Option<ResolverId>,
+    /// `resolver_timeout`.
+    pub resolver_timeout: Duration,
     /// `add_header` lines.
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer` lines.
@@ -636,6 +642,8 @@ pub(crate) fn settings(
         filters: Filters::of(scope),
         subrequest_output_buffer_size: scope.count(&SUBREQUEST_OUTPUT_BUFFER_SIZE),
         max_ranges: scope.maybe(&MAX_RANGES),
+        resolver: scope.maybe(&RESOLVER),
+        resolver_timeout: scope.get(&RESOLVER_TIMEOUT),
         add_headers: inherited.add_headers.clone(),
         add_trailers: inherited.add_trailers.clone(),
         expires: scope.maybe(&headers::EXPIRES),

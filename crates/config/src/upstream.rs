@@ -10,7 +10,9 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
+use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::level::{Level, walk};
+use crate::name_servers::ResolverId;
 use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
 use crate::scope::{Scope, default_directives};
 use crate::template::Template;
@@ -161,6 +163,10 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// `websocket_recovery`.
     pub recovery: Recovery,
+    /// `resolver`, for names that are looked up while the server runs; never none when there is one.
+    pub resolver: Option<ResolverId>,
+    /// `resolver_timeout`.
+    pub resolver_timeout: Duration,
     /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
     pub keepalive: usize,
     /// `keepalive_requests` per upstream connection.
@@ -181,11 +187,25 @@ impl Upstream {
             balance: Balance::RoundRobin,
             sticky: None,
             recovery: Recovery::Eager,
+            resolver: None,
+            resolver_timeout: Duration::ZERO,
             // nginx keeps idle connections of `upstream` blocks only, so the bounds of keeping them bound nothing.
             keepalive: 0,
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(60 * 60),
             keepalive_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Upstream {
+    /// Whether it is the group of a URL. An `upstream` block has no port: a URL that names one means
+    /// an address, as in nginx.
+    pub(crate) fn is_for(&self, url: &UpstreamUrl) -> bool {
+        let endpoint = &url.endpoint;
+        match self.explicit {
+            true => endpoint.port.is_none() && self.name.eq_ignore_ascii_case(&endpoint.host_text),
+            false => self.name.eq_ignore_ascii_case(&url.group_name()),
         }
     }
 }
@@ -305,7 +325,9 @@ impl Groups {
                 reading.error(format!("duplicate upstream \"{}\"", printable(&name)), span);
                 continue;
             }
-            let upstream = upstream(reading, name, level, &scope.inner(level), span);
+            let scope = scope.inner(level);
+            let upstream = upstream(reading, name, level, &scope, span);
+            check_resolver(reading, &upstream, &scope, span);
             groups.explicit.insert(key, UpstreamId(groups.groups.len()));
             groups.groups.push(upstream);
         }
@@ -431,10 +453,30 @@ fn upstream(
         balance: balance(reading, level),
         sticky: level.last(&STICKY),
         recovery: scope.get(&WEBSOCKET_RECOVERY),
+        resolver: scope.maybe(&RESOLVER),
+        resolver_timeout: scope.get(&RESOLVER_TIMEOUT),
         keepalive: scope.count(&KEEPALIVE),
         keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
         keepalive_time: scope.get(&KEEPALIVE_TIME),
         keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
+    }
+}
+
+/// Names that are looked up need somebody who does.
+fn check_resolver(
+    reading: &mut Reading<'_>,
+    upstream: &Upstream,
+    scope: &Scope<'_, '_>,
+    span: Span,
+) {
+    let resolves = upstream.servers.iter().any(|server| server.resolve.is_some());
+    // One that could not be read is reported already.
+    if resolves && scope.nearest(&[&RESOLVER]).is_none() {
+        let name = printable(&upstream.name);
+        let message =
+            format!("no resolver defined to resolve names at run time in upstream \"{name}\"");
+        let help = "add a `resolver`, here or in `http`";
+        reading.report.push(Diagnostic::error(message).at(span, "").help(help));
     }
 }
 

@@ -3,7 +3,7 @@
 //! What decides who may do what is never among them. Those of protocols that are not there stand in `foreign.rs`.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{E, H, HS, HSL, HSLI, L, LI, M, Row, S, SI, U, idle};
+use crate::directive::{E, H, HS, HSL, HSLI, L, LI, M, Row, S, SI, idle};
 
 const BODY_BUFFERS: &str = "the buffering of request bodies is not configurable";
 const DEBUGGING: &str = "it is for debugging nginx itself";
@@ -34,7 +34,6 @@ const PLAIN_CERTIFICATES: &str = "certificates are loaded once and sent uncompre
 const PROFILING: &str = "it profiles nginx";
 const SCHEDULER: &str = "the operating system schedules the workers";
 const SOCKET_BUFFERS: &str = "the operating system chooses buffer sizes";
-const SYSTEM_RESOLVER: &str = "names are resolved by the system when the configuration is loaded";
 const TABLE_SIZES: &str = "hash tables are sized automatically";
 
 /// The rows.
@@ -156,10 +155,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("referer_hash_bucket_size", S | L, Exactly(1), TABLE_SIZES),
         idle("referer_hash_max_size", S | L, Exactly(1), TABLE_SIZES),
         idle("request_pool_size", HS, Exactly(1), MEMORY),
-        idle("resolver", HSL, AtLeast(1), SYSTEM_RESOLVER),
-        idle("resolver", U, AtLeast(1), SYSTEM_RESOLVER),
-        idle("resolver_timeout", HSL, Exactly(1), SYSTEM_RESOLVER),
-        idle("resolver_timeout", U, Exactly(1), SYSTEM_RESOLVER),
         idle("rewrite_log", H | S | L | SI | LI, Flag, LOG_ONLY),
         idle("send_lowat", HSL, Exactly(1), FILE_IO),
         idle("sendfile", HSLI, Flag, FILE_IO),

@@ -235,7 +235,6 @@ fn upstreams_are_checked() {
                 "upstream u { ip_hash; least_conn; server localhost; }",
                 &["warn: load balancing method redefined"],
             ),
-            ("upstream u { server localhost resolve; }", &["\"resolve\" is not supported"]),
         ],
     );
     check(

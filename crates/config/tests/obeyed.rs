@@ -60,6 +60,7 @@ const READERS: &[(&str, &[&str])] = &[
             "content/conditional.rs: settings",
             "content/files.rs: settings",
             "content/pages.rs: settings",
+            "content/proxy/destination.rs: local",
             "content/status.rs: settings",
             "exchange: settings",
             "front: settings",
@@ -78,6 +79,8 @@ const READERS: &[(&str, &[&str])] = &[
         &["content/proxy.rs: settings", "content/proxy: proxy settings", "tunnel.rs: proxy"],
     ),
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
+    ("Resolve", &["peers/names.rs: resolve"]),
+    ("Resolver", &["resolve.rs: model", "resolve/wire.rs: model"]),
     ("Return", &["content/status.rs: answer"]),
     ("Rewrite", &["front/rewrite.rs: rewrite"]),
     ("RewriteOp", &["front/rewrite.rs"]),
@@ -101,8 +104,14 @@ const READERS: &[(&str, &[&str])] = &[
     ("TlsProtocols", &["tls.rs: protocols"]),
     ("TryFile", &["front/try_files.rs: candidate"]),
     ("TryFiles", &["front/try_files.rs: try_files"]),
-    ("Upstream", &["content/proxy/destination.rs: model", "peers/group.rs: model"]),
-    ("UpstreamServer", &["peers/group.rs: server", "peers/peer.rs: server"]),
+    (
+        "Upstream",
+        &["content/proxy/destination.rs: model", "peers/group.rs: model", "peers/names.rs: model"],
+    ),
+    (
+        "UpstreamServer",
+        &["peers/group.rs: server", "peers/peer.rs: server", "peers/names.rs: line server"],
+    ),
     ("User", &["generation.rs: names"]),
 ];
 

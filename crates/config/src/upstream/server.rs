@@ -5,14 +5,15 @@ use std::time::Duration;
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
-use crate::value::{self, Form, ListenAddr};
+use crate::value::{self, Endpoint, Form, Host, ListenAddr};
 
 /// A `server` line of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamServer {
     /// As written, for messages.
     pub name: Box<[u8]>,
-    /// Every address that the name has; each is a peer.
+    /// Every address that the name has; each is a peer. Of a name that is looked up while the server
+    /// runs: those that are known.
     pub addresses: Vec<ListenAddr>,
     /// `weight=`.
     pub weight: u32,
@@ -30,6 +31,19 @@ pub struct UpstreamServer {
     pub drain: bool,
     /// `route=`: what `sticky` calls it, instead of the MD5 of its address.
     pub route: Option<Box<[u8]>>,
+    /// `resolve`: the name is looked up while the server runs.
+    pub resolve: Option<Resolve>,
+}
+
+/// A name that is looked up while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolve {
+    /// The name.
+    pub host: Box<str>,
+    /// The port of its addresses; a service says its own.
+    pub port: u16,
+    /// `service=`: which service of it (SRV records).
+    pub service: Option<Box<[u8]>>,
 }
 
 impl UpstreamServer {
@@ -46,6 +60,7 @@ impl UpstreamServer {
             down: false,
             drain: false,
             route: None,
+            resolve: None,
         }
     }
 }
@@ -63,23 +78,72 @@ pub(crate) fn server(
 ) -> Reads<UpstreamServer> {
     let name = &directive.args[0];
     let mut server = UpstreamServer::new(name.value.clone(), Vec::new());
+    let mut resolving = Resolving::default();
     for word in &directive.args[1..] {
-        server_parameter(&mut server, word)?;
+        server_parameter(&mut server, &mut resolving, word)?;
     }
     let problem =
         |what: &str| Diagnostic::error(format!("{what} in upstream \"{name}\"")).at(name.span, "");
     let endpoint = value::endpoint(&name.value, Form::Host).map_err(problem)?;
+    server.resolve = resolving.of(name, &endpoint)?;
+    if server.resolve.is_some() {
+        return Ok(server);
+    }
     server.addresses = reading
         .addresses(&endpoint, DEFAULT_PORT)
         .map_err(|error| problem("host not found").note(error.to_string()))?;
     Ok(server)
 }
 
-/// For suggestions.
-const PARAMETERS: &[&str] =
-    &["backup", "down", "drain", "fail_timeout", "max_conns", "max_fails", "route", "weight"];
+/// `resolve` and `service=` of one line.
+#[derive(Default)]
+struct Resolving {
+    resolve: bool,
+    service: Option<Box<[u8]>>,
+}
 
-fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diagnostic> {
+impl Resolving {
+    /// What is to be looked up; nothing of a literal address.
+    fn of(self, name: &Word, endpoint: &Endpoint) -> Reads<Option<Resolve>> {
+        let service = |what: &str| {
+            let message = format!("service upstream \"{name}\" {what}");
+            Err(Diagnostic::error(message).at(name.span, ""))
+        };
+        if self.service.is_some() && !self.resolve {
+            return service("requires \"resolve\" parameter");
+        }
+        if self.service.is_some() && endpoint.port.is_some() {
+            return service("may not have port");
+        }
+        let host = match &endpoint.host {
+            Host::Name(host) => host.as_str().into(),
+            _ if self.service.is_some() => return service("requires domain name"),
+            _ => return Ok(None),
+        };
+        let port = endpoint.port.unwrap_or(DEFAULT_PORT);
+        Ok(self.resolve.then_some(Resolve { host, port, service: self.service }))
+    }
+}
+
+/// For suggestions.
+const PARAMETERS: &[&str] = &[
+    "backup",
+    "down",
+    "drain",
+    "fail_timeout",
+    "max_conns",
+    "max_fails",
+    "resolve",
+    "route",
+    "service",
+    "weight",
+];
+
+fn server_parameter(
+    server: &mut UpstreamServer,
+    resolving: &mut Resolving,
+    word: &Word,
+) -> Result<(), Diagnostic> {
     let number = |text| {
         let value = value::number(text).and_then(|value| u32::try_from(value).ok());
         value.ok_or_else(|| invalid_parameter(word))
@@ -103,12 +167,13 @@ fn server_parameter(server: &mut UpstreamServer, word: &Word) -> Result<(), Diag
         (server.down, server.drain) = (false, true);
     } else if let Some(text) = parameter(word, "route=") {
         server.route = Some(route(word, text)?);
-    } else if word.is("resolve") || parameter(word, "service=").is_some() {
-        let help =
-            "names are resolved when the configuration is loaded; reload to resolve them again";
-        return Err(Diagnostic::error(format!("\"{word}\" is not supported"))
-            .at(word.span, "")
-            .help(help));
+    } else if word.is("resolve") {
+        resolving.resolve = true;
+    } else if let Some(text) = parameter(word, "service=") {
+        if text.is_empty() {
+            return Err(Diagnostic::error("service is empty").at(word.span, ""));
+        }
+        resolving.service = Some(text.into());
     } else {
         return Err(unknown_parameter(word, PARAMETERS));
     }
