@@ -13,6 +13,7 @@ const ORDER: &[&[&str]] = &[
     &["clock", "metrics"],
     &["auth"],
     &["log"],
+    &["resolve"],
     &["tls"],
     &["listen"],
     &["peers"],

@@ -21,7 +21,8 @@ use crate::auth::Passwords;
 use crate::clock;
 use crate::errno_text;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
-use crate::peers::{Group, groups};
+use crate::peers::{Group, follow, groups};
+use crate::resolve::{Resolver, ResolverThread};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
 use crate::tls::sessions::Sessions;
@@ -37,13 +38,17 @@ pub struct Environment {
     pub sessions: Arc<Sessions>,
     /// What `auth_basic` has verified, and who fails.
     pub passwords: Arc<Passwords>,
+    /// Who looks names up.
+    pub resolver_thread: Arc<ResolverThread>,
 }
 
 impl Environment {
     /// Nothing opened yet; errors go to `error_log` unless the configuration says otherwise.
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
-        Ok(Self { files, error_log, sessions: Arc::default(), passwords: Arc::default() })
+        let (sessions, passwords) = (Arc::default(), Arc::default());
+        let resolver_thread = Arc::default();
+        Ok(Self { files, error_log, sessions, passwords, resolver_thread })
     }
 }
 
@@ -68,6 +73,8 @@ pub struct Generation {
     pub upstreams: Vec<Arc<Group>>,
     /// What `auth_basic` has verified; all generations share it.
     pub passwords: Arc<Passwords>,
+    /// Who looks names up, by `ResolverId`; what they know of names is inherited.
+    pub resolvers: Vec<Arc<Resolver>>,
     /// How many workers there are; a reload leaves them alone.
     pub(crate) workers: usize,
     sockets: HashMap<ListenAddr, usize>,
@@ -112,6 +119,9 @@ impl Generation {
         let upstreams =
             config.http.as_ref().map(|http| groups(&http.upstreams, inherited, workers));
         let upstreams = upstreams.unwrap_or_default();
+        let models = config.http.as_ref().map_or(&[][..], |http| &http.resolvers);
+        let inherited = previous.map_or(&[][..], |previous| &previous.resolvers);
+        let resolvers = Resolver::all(models, inherited, &environment.resolver_thread);
         let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {
             Ok(logs) if !report.has_errors() => logs,
@@ -125,6 +135,7 @@ impl Generation {
             tls,
             owner,
             upstreams,
+            resolvers,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
             workers,
@@ -139,6 +150,16 @@ impl Generation {
     /// listens.
     pub fn http(&self) -> &Http {
         self.config.http.as_ref().expect("connections come only from an http block")
+    }
+
+    /// Begins to look up the names of its upstreams, instead of those of the generation before.
+    pub(crate) fn follow_names(&self, thread: &Arc<ResolverThread>) {
+        thread.log_to(self.logs.main());
+        let models = self.config.http.iter().flat_map(|http| &http.upstreams);
+        let groups = models.zip(&self.upstreams);
+        let jobs =
+            groups.filter_map(|(model, group)| follow(model, group, &self.resolvers, thread));
+        thread.instead_do(jobs.collect());
     }
 
     /// The index in [`Http::sockets`] of an address that this generation listens on.

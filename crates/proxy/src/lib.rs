@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+pub mod resolve;
 pub mod site;
 pub mod tls;
 pub mod tunnel;

@@ -8,6 +8,7 @@ mod crc32;
 pub mod group;
 mod health;
 pub mod idle;
+mod names;
 mod peer;
 mod shortage;
 pub mod sticky;
@@ -17,6 +18,7 @@ pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_S
 pub use group::{Group, Keepalive, Lease, Selection, groups};
 pub use idle::IdlePool;
 pub(crate) use idle::Key;
+pub(crate) use names::follow;
 pub use peer::Peer;
 pub(crate) use shortage::Resource;
 pub use shortage::Shortages;

@@ -64,6 +64,7 @@ impl Prepared {
         let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, environment) = (Arc::clone(&context.current), self.environment);
+        current.load().follow_names(&environment.resolver_thread);
         Ok(Proxy {
             current,
             context,
@@ -182,7 +183,9 @@ impl Proxy {
         self.retire(&previous);
         // It ends when nobody holds it, and this would be somebody.
         drop(previous);
-        self.current.store(Arc::new(generation));
+        let generation = Arc::new(generation);
+        generation.follow_names(&self.environment.resolver_thread);
+        self.current.store(generation);
         self.choose_io_uring();
         // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());

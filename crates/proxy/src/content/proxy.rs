@@ -33,7 +33,7 @@ use crate::content::Outcome;
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::{Exchange, Refusal, Responder, own_uri};
-use crate::peers::{Connection, Key, Lease, Resource, Selection};
+use crate::peers::{Connection, Group, Key, Lease, Resource, Selection};
 
 const CONNECTING: &str = "connecting to upstream";
 
@@ -74,10 +74,16 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
     let plan = Plan::of(request, body, &destination, unbuffered)?;
     request.upstream.scheme = if destination.tls { "https://" } else { "http://" };
     request.upstream.target = plan.target.clone();
-    let group = &destination.group;
+    let group = tokio::select! {
+        biased;
+        group = destination.group(request) => group?,
+        () = response.closed(), if !settings.ignore_client_abort => {
+            return Err(Refusal::ClientGone);
+        }
+    };
     let hash_key = group.hash_key().map_or_else(Bytes::new, |key| request.text(key));
     let mut selection = group.selection(&hash_key, request.client_ip(), request.site.id);
-    sticky::want(request, group, &mut selection);
+    sticky::want(request, &group, &mut selection);
     let tries = match settings.next_upstream_tries {
         0 => group.tries(),
         most => group.tries().min(most),
@@ -87,6 +93,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
         response,
         settings,
         destination: &destination,
+        group: &group,
         plan: &plan,
         selection,
         tries,
@@ -122,6 +129,7 @@ struct Proxying<'a> {
     response: &'a mut Responder,
     settings: &'a ProxySettings,
     destination: &'a Destination<'a>,
+    group: &'a Group,
     plan: &'a Plan,
     selection: Selection,
     /// Peers that may still be tried, the one in work included.
@@ -167,8 +175,7 @@ struct FailedAttempt {
 impl Proxying<'_> {
     async fn run(&mut self, body: &mut RequestBody) -> Outcome {
         loop {
-            let Some(lease) = self.destination.group.choose(&mut self.selection, Instant::now())
-            else {
+            let Some(lease) = self.group.choose(&mut self.selection, Instant::now()) else {
                 return self.no_live_upstreams();
             };
             let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
@@ -193,7 +200,7 @@ impl Proxying<'_> {
         if self.short {
             return Outcome::Status(SHORTAGE);
         }
-        let address = Bytes::copy_from_slice(&self.destination.group.name);
+        let address = Bytes::copy_from_slice(&self.group.name);
         let state = UpstreamState { address: Some(address), status: 502, ..Default::default() };
         self.request.upstream.attempts.push(state);
         self.request.log(LogLevel::Error, format_args!("no live upstreams while {CONNECTING}"));
@@ -285,7 +292,7 @@ impl Proxying<'_> {
 
     async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
         let key = self.key(&lease);
-        let cached = match self.destination.group.keepalive.connections {
+        let cached = match self.group.keepalive.connections {
             0 => None,
             _ => self.request.site.idle_upstreams.take(&key),
         };
@@ -452,7 +459,7 @@ impl Proxying<'_> {
                            while reading upstream";
             self.request.log(LogLevel::Warn, message);
         }
-        let rules = self.destination.group.keepalive;
+        let rules = self.group.keepalive;
         self.request.site.idle_upstreams.keep(link.key, link.connection, rules);
     }
 

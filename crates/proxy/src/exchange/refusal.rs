@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use thiserror::Error;
 use wssgate_config::model::LogLevel;
+use wssgate_dns::Failure;
 use wssgate_http1::{InvalidUri, WriteError};
 
 use crate::auth::{FileError, HashError};
@@ -98,6 +99,14 @@ pub enum Refusal {
     /// `proxy_pass` with variables names a host that nobody can look up.
     #[error("no resolver defined to resolve {}", .0.escape_ascii())]
     NoResolver(Bytes),
+    /// `proxy_pass` with variables names a host that has no address.
+    #[error("{} could not be resolved ({failure})", name.escape_ascii())]
+    Unresolved {
+        /// The host.
+        name: Bytes,
+        /// What the DNS servers say, if they say anything.
+        failure: Failure,
+    },
 }
 
 impl Refusal {
@@ -115,7 +124,7 @@ impl Refusal {
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
             Self::Basic(refusal) => refusal.blame(),
-            Self::Denied(_) | Self::AuthRequest(_) => Blame::Upstream,
+            Self::Denied(_) | Self::AuthRequest(_) | Self::Unresolved { .. } => Blame::Upstream,
             Self::Cycle { .. }
             | Self::EmptyPath
             | Self::NoNamedLocation(_)
@@ -140,7 +149,7 @@ impl Refusal {
             Self::Basic(refusal) => refusal.status(),
             Self::ClientGone => 499,
             Self::Denied(status) => *status,
-            Self::NoResolver(_) => 502,
+            Self::NoResolver(_) | Self::Unresolved { .. } => 502,
             Self::AuthRequest(_)
             | Self::Cycle { .. }
             | Self::EmptyPath

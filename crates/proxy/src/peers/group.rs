@@ -21,6 +21,7 @@ use wssgate_config::template::Template;
 
 use super::balance::{Method, Progress, Ring, Tier, View};
 use super::health::Taken;
+use super::names::known_servers;
 use super::peer::{Peer, State};
 use super::sticky::{PeerId, SessionKey, Sessions};
 use super::weights::CurrentWeights;
@@ -86,7 +87,7 @@ impl Group {
         let known = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.known));
         let before = previous.map(|previous| previous.peers.load_full());
         let peers = PeerSet::new(
-            &model.servers,
+            &known_servers(model, previous),
             (&model.balance, model.recovery),
             before.as_deref(),
             workers,
@@ -118,23 +119,9 @@ impl Group {
         }
     }
 
-    /// A group of one address that a URL of variables named; nothing of it is remembered.
-    pub fn of_address(address: ListenAddr) -> Self {
-        let name = address.to_string();
-        let server = UpstreamServer::new(name.into_bytes().into(), vec![address]);
-        let model = Upstream {
-            name: server.name.clone(),
-            explicit: false,
-            servers: vec![server],
-            balance: Balance::RoundRobin,
-            sticky: None,
-            recovery: Recovery::Eager,
-            keepalive: 0,
-            keepalive_requests: 0,
-            keepalive_time: Duration::ZERO,
-            keepalive_timeout: Duration::ZERO,
-        };
-        Self::new(&model, None, 1)
+    /// The group of a host that a URL of variables named; nothing of it is remembered.
+    pub fn of_host(name: Box<[u8]>, addresses: Vec<ListenAddr>) -> Self {
+        Self::new(&Upstream::implicit(name, addresses), None, 1)
     }
 
     /// The servers whose peers it has now; with some more or fewer they can be given to

@@ -190,6 +190,7 @@ mod tests {
             down: false,
             drain: false,
             route: None,
+            resolve: None,
         };
         let address = ListenAddr::Unix("peer".into());
         Peer::new(&server, Recovery::Eager, 0, &address, Arc::default())

@@ -15,7 +15,7 @@ impl Proxying<'_> {
         let own = self.destination.tls || self.settings.bind.is_some();
         let location = self.request.route.location.0 as u64;
         Key {
-            group: self.destination.group.name.clone(),
+            group: self.group.name.clone(),
             address: lease.peer().address.clone(),
             tag: own.then_some([self.request.generation.number, location]),
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wssgate_config::model::{FixedPass, ListenAddr, ProxyPass};
 use wssgate_config::value::{Host, UpstreamUrl};
+use wssgate_dns::{Code, Failure, Name};
 
 use super::request::UriPart;
 use crate::exchange::refusal::Refusal;
@@ -16,14 +17,24 @@ use crate::peers::Group;
 pub(crate) struct Destination<'a> {
     /// `https://`.
     pub(crate) tls: bool,
-    /// The peers.
-    pub(crate) group: Arc<Group>,
+    /// Who the peers are.
+    peers: Peers,
     /// `$proxy_host`.
     pub(crate) host: Bytes,
     /// `$proxy_port`.
     pub(crate) port: Bytes,
     /// What of the target the URL says.
     pub(crate) uri: UriPart<'a>,
+}
+
+/// The peers of a request.
+enum Peers {
+    Known(Arc<Group>),
+    /// Those at the addresses of a host.
+    Named {
+        name: Bytes,
+        port: u16,
+    },
 }
 
 impl<'a> Destination<'a> {
@@ -37,7 +48,7 @@ impl<'a> Destination<'a> {
             ProxyPass::Variable(template) => {
                 let text = request.text(template);
                 let url = UpstreamUrl::parse(&text).map_err(|_| Refusal::Url(text.clone()))?;
-                Self::variable(request, &url)
+                Ok(Self::variable(request, &url))
             }
         }
     }
@@ -49,19 +60,42 @@ impl<'a> Destination<'a> {
         };
         Self {
             tls: fixed.tls,
-            group: Arc::clone(&request.generation.upstreams[fixed.upstream.0]),
+            peers: Peers::Known(Arc::clone(&request.generation.upstreams[fixed.upstream.0])),
             host: Bytes::copy_from_slice(&fixed.host),
             port: Bytes::copy_from_slice(&fixed.port),
             uri,
         }
     }
 
-    fn variable(request: &Request, url: &UpstreamUrl) -> Result<Self, Refusal> {
-        let name = || url.endpoint.host_text.clone().into();
-        let group = group(request, url).ok_or_else(|| Refusal::NoResolver(name()))?;
+    fn variable(request: &Request, url: &UpstreamUrl) -> Self {
+        let peers = peers(request, url);
         let (host, port) = url.host_and_port();
         let (host, port) = (host.into(), port.into());
-        Ok(Self { tls: url.tls, group, host, port, uri: uri_part(&url.endpoint.uri) })
+        Self { tls: url.tls, peers, host, port, uri: uri_part(&url.endpoint.uri) }
+    }
+
+    /// The group of the peers, whose name may have to be looked up.
+    ///
+    /// # Errors
+    /// When the name leads nowhere.
+    pub(crate) async fn group(&self, request: &Request) -> Result<Arc<Group>, Refusal> {
+        let (name, port) = match &self.peers {
+            Peers::Known(group) => return Ok(Arc::clone(group)),
+            Peers::Named { name, port } => (name, *port),
+        };
+        let local = &request.location().settings;
+        let Some(resolver) = local.resolver else {
+            return Err(Refusal::NoResolver(name.clone()));
+        };
+        let resolver = &request.generation.resolvers[resolver.0];
+        let unresolved = |failure| Refusal::Unresolved { name: name.clone(), failure };
+        // What cannot be asked for does not exist.
+        let valid = Name::new(name).map_err(|_| unresolved(Failure::Answered(Code::NoName)))?;
+        let addresses = resolver.addresses(valid, local.resolver_timeout).await;
+        let addresses = addresses.map_err(unresolved)?.into_iter();
+        let addresses = addresses.map(|ip| ListenAddr::Ip(SocketAddr::new(ip, port))).collect();
+        let name = [&name[..], b":", port.to_string().as_bytes()].concat();
+        Ok(Arc::new(Group::of_host(name.into(), addresses)))
     }
 }
 
@@ -75,8 +109,9 @@ fn uri_part(uri: &[u8]) -> UriPart<'static> {
     }
 }
 
-/// An `upstream` block of that name, a group that another `proxy_pass` has made, or an address.
-fn group(request: &Request, url: &UpstreamUrl) -> Option<Arc<Group>> {
+/// An `upstream` block of that name, a group that another `proxy_pass` has made, an address, or a
+/// host.
+fn peers(request: &Request, url: &UpstreamUrl) -> Peers {
     let endpoint = &url.endpoint;
     let name = url.group_name();
     let models = &request.http().upstreams;
@@ -86,15 +121,18 @@ fn group(request: &Request, url: &UpstreamUrl) -> Option<Arc<Group>> {
         false => model.name.eq_ignore_ascii_case(&name),
     });
     if let Some(index) = known {
-        return request.generation.upstreams.get(index).cloned();
+        return Peers::Known(Arc::clone(&request.generation.upstreams[index]));
     }
     let address = match &endpoint.host {
         Host::Unix(path) => ListenAddr::Unix(path.clone()),
         Host::Ip(ip) => ListenAddr::Ip(SocketAddr::new(*ip, url.port())),
-        // A name would have to be resolved, which waits and needs a `resolver`.
-        Host::Any | Host::Name(_) => return None,
+        Host::Any | Host::Name(_) => {
+            let name = Bytes::copy_from_slice(&endpoint.host_text);
+            return Peers::Named { name, port: url.port() };
+        }
     };
-    Some(Arc::new(Group::of_address(address)))
+    let name = address.to_string().into_bytes().into();
+    Peers::Known(Arc::new(Group::of_host(name, vec![address])))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn first(request: &Request, names: &[VariableId]) -> Option<Bytes> {
 impl Proxying<'_> {
     /// Marks the client by a cookie of the chosen peer, in place of that of a peer tried before.
     pub(super) fn mark(&mut self, lease: &Lease) {
-        let Some(Sticky::Cookie(cookie)) = &self.destination.group.sticky else { return };
+        let Some(Sticky::Cookie(cookie)) = &self.group.sticky else { return };
         let line = set_cookie(self.request, cookie, lease.peer().id(), clock::now());
         let cookies = &mut self.request.response.cookies;
         let at = *self.cookie.get_or_insert(cookies.len());
@@ -59,7 +59,7 @@ impl Proxying<'_> {
     }
 
     fn learns_at_header(&self) -> bool {
-        matches!(&self.destination.group.sticky, Some(Sticky::Learn(learn)) if learn.at_header)
+        matches!(&self.group.sticky, Some(Sticky::Learn(learn)) if learn.at_header)
     }
 
     /// Remembers the session at a switch of protocols. nginx does without `header` when the tunnel
@@ -69,7 +69,7 @@ impl Proxying<'_> {
     }
 
     fn learn(&self, lease: &Lease) -> Option<TunnelSession> {
-        let group = &self.destination.group;
+        let group = self.group;
         let (Some(Sticky::Learn(learn)), Some(sessions)) = (&group.sticky, &group.sessions) else {
             return None;
         };

@@ -30,6 +30,7 @@ impl Bench {
                 down: false,
                 drain: false,
                 route: None,
+                resolve: None,
             };
             Arc::new(Peer::new(&server, Recovery::Nginx, line, &address, Arc::default()))
         });

@@ -12,6 +12,7 @@ fn server(address: &str, backup: bool) -> UpstreamServer {
         down: false,
         drain: false,
         route: None,
+        resolve: None,
     }
 }
 
@@ -23,6 +24,8 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         balance: Balance::RoundRobin,
         sticky: None,
         recovery: Recovery::Nginx,
+        resolver: None,
+        resolver_timeout: Duration::ZERO,
         keepalive: 32,
         keepalive_requests: 1000,
         keepalive_time: Duration::from_secs(3600),

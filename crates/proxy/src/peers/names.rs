@@ -1,0 +1,277 @@
+//! Groups with servers whose names are looked up while the server runs.
+//!
+//! A line with `resolve` stands for as many servers as its name has addresses, or hosts of a service.
+//! They are looked up again before the answer expires, and the group's peers are replaced when
+//! something has changed. An answer that there is nothing empties the line; while servers fail or
+//! are silent everything stays as it is.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use wssgate_config::model::{ListenAddr, LogLevel, Resolve, Upstream, UpstreamServer};
+use wssgate_dns::{Code, Data, Failure, Name, Service};
+
+use super::group::Group;
+use crate::resolve::{Job, Key, Resolver, ResolverThread};
+
+/// How long a name rests after a failure, at first; each time twice as long, up to [`LONGEST_REST`].
+const REST: Duration = Duration::from_secs(1);
+
+/// A server that is started should not have to wait for long.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+
+/// What goes wrong for long is told this often.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Hosts that one service may have.
+const MAX_HOSTS: usize = 64;
+
+/// The servers of a group as far as they are known when it is made: those of lines with `resolve` as
+/// the group before it has them.
+pub(super) fn known_servers(model: &Upstream, previous: Option<&Group>) -> Vec<UpstreamServer> {
+    let before = previous.map(Group::servers).unwrap_or_default();
+    let known = |line: &UpstreamServer| match &line.resolve {
+        None => vec![line.clone()],
+        Some(resolve) => {
+            let same = before.iter().filter(|server| {
+                let other = server.resolve.as_ref();
+                other.is_some_and(|other| {
+                    (&other.host, &other.service) == (&resolve.host, &resolve.service)
+                })
+            });
+            same.map(|server| carried_over(line, resolve, server)).collect()
+        }
+    };
+    model.servers.iter().flat_map(known).collect()
+}
+
+/// A server of the group before, as a line says it now.
+fn carried_over(
+    line: &UpstreamServer,
+    resolve: &Resolve,
+    before: &UpstreamServer,
+) -> UpstreamServer {
+    if resolve.service.is_some() {
+        return UpstreamServer {
+            name: before.name.clone(),
+            addresses: before.addresses.clone(),
+            weight: if line.weight == 1 { before.weight } else { line.weight },
+            backup: before.backup,
+            ..line.clone()
+        };
+    }
+    let with_port = |address: &ListenAddr| match address {
+        ListenAddr::Ip(address) => ListenAddr::Ip(SocketAddr::new(address.ip(), resolve.port)),
+        ListenAddr::Unix(_) => address.clone(),
+    };
+    let addresses = before.addresses.iter().map(with_port).collect();
+    UpstreamServer { addresses, ..line.clone() }
+}
+
+/// Keeps the peers of a group at the addresses that its names have, as long as the group lives;
+/// nothing if it has no such names.
+pub(crate) fn follow(
+    model: &Upstream,
+    group: &Arc<Group>,
+    resolvers: &[Arc<Resolver>],
+    thread: &Arc<ResolverThread>,
+) -> Option<Job> {
+    if model.servers.iter().all(|server| server.resolve.is_none()) {
+        return None;
+    }
+    let resolver = Arc::clone(resolvers.get(model.resolver?.0)?);
+    let (group, thread) = (Arc::downgrade(group), Arc::clone(thread));
+    let (lines, timeout) = (model.servers.clone(), model.resolver_timeout);
+    Some(Box::new(move || {
+        let found = RefCell::new(vec![None; lines.len()]);
+        let following = Rc::new(Following { group, lines, found, resolver, thread, timeout });
+        let lines = following.lines.iter().enumerate();
+        let named = lines.filter(|(_, line)| line.resolve.is_some()).map(|(line, _)| line);
+        let follow = |line| {
+            let following = Rc::clone(&following);
+            Box::pin(async move { following.line(line).await }) as Pin<Box<dyn Future<Output = ()>>>
+        };
+        named.map(follow).collect()
+    }))
+}
+
+/// One group whose names are looked up.
+struct Following {
+    group: Weak<Group>,
+    /// As they are written.
+    lines: Vec<UpstreamServer>,
+    /// What was found of each; `None` until it was looked up.
+    found: RefCell<Vec<Option<Vec<UpstreamServer>>>>,
+    resolver: Arc<Resolver>,
+    thread: Arc<ResolverThread>,
+    timeout: Duration,
+}
+
+impl Following {
+    /// Looks one line up again and again.
+    async fn line(&self, number: usize) {
+        let line = &self.lines[number];
+        let Some(resolve) = &line.resolve else { return };
+        let mut rest = REST;
+        let mut told_at: Option<Instant> = None;
+        while self.group.strong_count() > 0 {
+            let wait = match self.look_up(number, resolve).await {
+                Ok((servers, renew_at)) => {
+                    if told_at.take().is_some() {
+                        let text = format_args!("{} was resolved again", resolve.host);
+                        self.thread.log(LogLevel::Notice, text);
+                    }
+                    rest = REST;
+                    self.set(number, servers);
+                    renew_at.saturating_duration_since(Instant::now())
+                }
+                Err(failure) => {
+                    let now = Instant::now();
+                    if told_at.is_none_or(|at| now - at >= TELL_INTERVAL) {
+                        told_at = Some(now);
+                        self.tell(resolve, failure);
+                    }
+                    if failure == Failure::Answered(Code::NoName) {
+                        self.set(number, Vec::new());
+                    }
+                    let wait = rest;
+                    rest = (rest * 2).min(LONGEST_REST);
+                    wait
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// nginx's words.
+    fn tell(&self, resolve: &Resolve, failure: Failure) {
+        let host = &resolve.host;
+        match &resolve.service {
+            None => {
+                let text = format_args!("{host} could not be resolved ({failure})");
+                self.thread.log(LogLevel::Error, text);
+            }
+            Some(service) => {
+                let service = service.escape_ascii();
+                let text =
+                    format_args!("service {service} of {host} could not be resolved ({failure})");
+                self.thread.log(LogLevel::Error, text);
+            }
+        }
+    }
+
+    /// The servers that a line stands for now, and when to look again.
+    async fn look_up(
+        &self,
+        number: usize,
+        resolve: &Resolve,
+    ) -> Result<(Vec<UpstreamServer>, Instant), Failure> {
+        let no_name = Failure::Answered(Code::NoName);
+        let line = &self.lines[number];
+        let host = Name::new(resolve.host.as_bytes()).map_err(|_| no_name)?;
+        let Some(service) = &resolve.service else {
+            let answer = self.resolver.newest(Key::addresses(host), self.timeout).await?;
+            let addresses = sorted(answer.host_addresses(), resolve.port);
+            return Ok((vec![UpstreamServer { addresses, ..line.clone() }], answer.renew_at));
+        };
+        let name = host.service(service).map_err(|_| no_name)?;
+        let answer = self.resolver.newest(Key::services(name), self.timeout).await?;
+        let Data::Services(services) = &answer.data else { return Err(no_name) };
+        let mut renew_at = answer.renew_at;
+        let mut hosts = Vec::new();
+        let mut failed = None;
+        for service in services.iter().take(MAX_HOSTS) {
+            let key = Key::addresses(service.target.clone());
+            match self.resolver.newest(key, self.timeout).await {
+                Ok(answer) => {
+                    renew_at = renew_at.min(answer.renew_at);
+                    hosts.push((service, sorted(answer.host_addresses(), service.port)));
+                }
+                Err(failure) => {
+                    self.thread.log(
+                        LogLevel::Error,
+                        format_args!(
+                            "{} could not be resolved ({failure}) while resolving service of {}",
+                            service.target, resolve.host
+                        ),
+                    );
+                    if failure == no_name {
+                        failed = Some(failure);
+                        continue;
+                    }
+                    failed = failed.or(Some(failure));
+                    // Nothing new is known of it.
+                    hosts.extend(self.addresses_before(number, service).map(|old| (service, old)));
+                }
+            }
+        }
+        match failed {
+            Some(failure) if hosts.is_empty() => Err(failure),
+            _ => Ok((servers_of(line, &hosts), renew_at)),
+        }
+    }
+
+    /// The addresses that a host of a service had before.
+    fn addresses_before(&self, number: usize, service: &Service) -> Option<Vec<ListenAddr>> {
+        let found = self.found.borrow();
+        let mut before = found[number].iter().flatten();
+        let same = |server: &&UpstreamServer| *server.name == *service.target.as_str().as_bytes();
+        before.find(same).map(|server| server.addresses.clone())
+    }
+
+    /// Replaces the peers when a line stands for other servers than before.
+    fn set(&self, number: usize, servers: Vec<UpstreamServer>) {
+        let Some(group) = self.group.upgrade() else { return };
+        let mut found = self.found.borrow_mut();
+        found[number] = Some(servers);
+        let before = group.servers();
+        let now = self.lines.iter().zip(&*found).flat_map(|(line, found)| match (found, line) {
+            (Some(found), _) => found.clone(),
+            (None, UpstreamServer { resolve: None, .. }) => vec![line.clone()],
+            // It was not looked up yet, and is what the group before had.
+            (None, _) => {
+                before.iter().filter(|server| server.resolve == line.resolve).cloned().collect()
+            }
+        });
+        let now: Vec<_> = now.collect();
+        if now[..] != before[..] {
+            group.replace(&now);
+        }
+    }
+}
+
+/// Always in the same order: servers answer in another one each time.
+fn sorted(addresses: &[IpAddr], port: u16) -> Vec<ListenAddr> {
+    let mut addresses: Vec<_> =
+        addresses.iter().map(|ip| ListenAddr::Ip(SocketAddr::new(*ip, port))).collect();
+    addresses.sort();
+    addresses
+}
+
+/// The servers of a service: those of the best priority, and all others as backup.
+fn servers_of(line: &UpstreamServer, hosts: &[(&Service, Vec<ListenAddr>)]) -> Vec<UpstreamServer> {
+    let best = hosts.iter().map(|(service, _)| service.priority).min();
+    let server = |(service, addresses): &(&Service, Vec<ListenAddr>)| UpstreamServer {
+        name: service.target.as_str().as_bytes().into(),
+        addresses: addresses.clone(),
+        weight: match line.weight {
+            // RFC 2782: 0 is a weight, but a small one.
+            1 => u32::from(service.weight.max(1)),
+            weight => weight,
+        },
+        backup: line.backup || Some(service.priority) != best,
+        ..line.clone()
+    };
+    let mut servers: Vec<_> = hosts.iter().map(server).collect();
+    servers.sort_by(|one, other| (&one.name, &one.addresses).cmp(&(&other.name, &other.addresses)));
+    servers
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,249 @@
+//! Names that are looked up while the server runs.
+//!
+//! What DNS servers have said is known to all workers: a [`Resolver`] has a table of it, in parts with
+//! a lock each that is held for one look. What is not known is asked for by a thread of its own
+//! ([`ResolverThread`]), so each name is asked for once however many requests wait for it.
+//!
+//! While no server answers, addresses that have expired serve on for [`STALE`].
+
+mod thread;
+mod wire;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use wssgate_config::model::{self, LogLevel};
+use wssgate_dns::{Ask, Data, Failure, Families, Known, Limits, Name, Outcome, Table, Wanted};
+
+pub(crate) use thread::Job;
+use thread::Order;
+pub use thread::ResolverThread;
+
+/// How long addresses are used after they have expired, while no server answers.
+pub const STALE: Duration = Duration::from_secs(60 * 60);
+
+/// How long a request waits for an answer while it could use addresses that have expired.
+const STALE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long an answer that nobody waits for may take.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// The parts of a table.
+const SHARDS: usize = 16;
+
+/// Names that one part of a table knows.
+const NAMES_PER_SHARD: usize = 256;
+
+/// The servers of one `resolver` line and what they have said.
+#[derive(Debug)]
+pub struct Resolver {
+    model: model::Resolver,
+    known: [Mutex<Table<Key, Arc<Answer>>>; SHARDS],
+    hasher: RandomState,
+    /// Each lookup begins with another server.
+    turn: AtomicUsize,
+    thread: Arc<ResolverThread>,
+}
+
+/// What is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    name: Name,
+    services: bool,
+}
+
+impl Key {
+    /// The addresses of a host.
+    pub(crate) fn addresses(name: Name) -> Self {
+        Self { name, services: false }
+    }
+
+    /// The hosts of a service.
+    pub(crate) fn services(name: Name) -> Self {
+        Self { name, services: true }
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) data: Data,
+    /// From when on it should be renewed.
+    pub(crate) renew_at: Instant,
+    /// Each request begins with another address.
+    turn: AtomicUsize,
+}
+
+impl Resolver {
+    /// Asks the servers of `model`, by way of `thread`.
+    pub fn new(model: model::Resolver, thread: Arc<ResolverThread>) -> Self {
+        let limits = Limits { entries: NAMES_PER_SHARD, stale: STALE };
+        Self {
+            model,
+            known: std::array::from_fn(|_| Mutex::new(Table::new(limits))),
+            hasher: RandomState::new(),
+            turn: AtomicUsize::new(0),
+            thread,
+        }
+    }
+
+    /// The resolvers of a configuration, by [`ResolverId`](model::ResolverId). What `previous` ones
+    /// of the same servers know is kept.
+    pub fn all(
+        models: &[model::Resolver],
+        previous: &[Arc<Self>],
+        thread: &Arc<ResolverThread>,
+    ) -> Vec<Arc<Self>> {
+        let resolver = |model: &model::Resolver| {
+            let same = previous.iter().find(|resolver| resolver.model == *model);
+            same.cloned().unwrap_or_else(|| Arc::new(Self::new(model.clone(), Arc::clone(thread))))
+        };
+        models.iter().map(resolver).collect()
+    }
+
+    /// The addresses of a host, beginning with another one each time.
+    ///
+    /// # Errors
+    /// When there are none, or nobody says so within `timeout`.
+    pub async fn addresses(
+        self: &Arc<Self>,
+        name: Name,
+        timeout: Duration,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let answer = self.answer(Key::addresses(name), timeout).await?;
+        let mut addresses = answer.host_addresses().to_vec();
+        if addresses.len() > 1 {
+            let turn = answer.turn.fetch_add(1, Relaxed) % addresses.len();
+            addresses.rotate_left(turn);
+        }
+        Ok(addresses)
+    }
+
+    async fn answer(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Failure> {
+        let known = self.known(&key).find(&key, Instant::now());
+        let old = match known {
+            Known::Fresh { answer, renew } => {
+                if renew {
+                    self.renew(key);
+                }
+                return Ok(answer);
+            }
+            Known::Absent(failure) => return Err(failure),
+            Known::Stale { answer, ask: Ask::First, .. } => Some(answer),
+            Known::Stale { answer, age, ask } => {
+                self.tell_stale(&key, age);
+                if ask == Ask::Aside {
+                    self.renew(key);
+                }
+                return Ok(answer);
+            }
+            Known::Unknown => None,
+        };
+        let patience = if old.is_some() { timeout.min(STALE_WAIT) } else { timeout };
+        let asked = self.ask(key.clone(), timeout);
+        let answered = tokio::time::timeout(patience, asked).await;
+        match (answered.unwrap_or(Err(Failure::Silence)), old) {
+            (Err(Failure::Silence), Some(old)) => {
+                self.known(&key).failed(key.clone(), Failure::Silence, None, Instant::now());
+                self.tell_stale(&key, Duration::ZERO);
+                Ok(old)
+            }
+            (answered, _) => answered,
+        }
+    }
+
+    /// An answer that need not be renewed yet.
+    pub(crate) async fn newest(
+        self: &Arc<Self>,
+        key: Key,
+        timeout: Duration,
+    ) -> Result<Arc<Answer>, Failure> {
+        let now = Instant::now();
+        let known = {
+            let mut known = self.known(&key);
+            known.new_until(&key, now).map(|_| known.find(&key, now))
+        };
+        match known {
+            Some(Known::Fresh { answer, .. }) => Ok(answer),
+            _ => self.ask(key, timeout).await,
+        }
+    }
+
+    /// Asks the servers.
+    async fn ask(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Failure> {
+        let (told, answered) = oneshot::channel();
+        let until = Instant::now() + timeout;
+        let order = Order::LookUp { resolver: Arc::clone(self), key, until, told: Some(told) };
+        self.thread.order(order);
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(Ok(answer)) => answer,
+            // Too late, or the thread has refused to look.
+            Ok(Err(_)) | Err(_) => Err(Failure::Silence),
+        }
+    }
+
+    /// Asks the servers without waiting for what they say.
+    fn renew(self: &Arc<Self>, key: Key) {
+        let until = Instant::now() + RENEWAL;
+        let resolver = Arc::clone(self);
+        self.thread.order(Order::LookUp { resolver, key, until, told: None });
+    }
+
+    fn tell_stale(&self, key: &Key, age: Duration) {
+        let (name, age) = (&key.name, age.as_secs());
+        self.thread.log_seldom(
+            LogLevel::Warn,
+            format_args!(
+                "no DNS server answers, {name} is served by addresses that expired {age}s ago"
+            ),
+        );
+    }
+
+    /// Takes in how a lookup has ended.
+    fn take_in(&self, key: &Key, outcome: Outcome) -> Result<Arc<Answer>, Failure> {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Found(data, ttl) => {
+                let ttl = self.model.valid.unwrap_or(ttl);
+                let renew_at = wssgate_dns::renew_at(ttl, now);
+                let answer = Arc::new(Answer { data, renew_at, turn: AtomicUsize::new(0) });
+                self.known(key).found(key.clone(), Arc::clone(&answer), ttl, now);
+                Ok(answer)
+            }
+            Outcome::Failed(failure, ttl) => {
+                self.known(key).failed(key.clone(), failure, ttl, now);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The part of the table that a name belongs to.
+    fn known(&self, key: &Key) -> MutexGuard<'_, Table<Key, Arc<Answer>>> {
+        let shard = self.hasher.hash_one(key) as usize % SHARDS;
+        // Whoever panicked, the table is whole.
+        self.known[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wanted(&self, key: &Key) -> Wanted {
+        let model::Resolver { ipv4, ipv6, .. } = self.model;
+        match key.services {
+            true => Wanted::Services,
+            false => Wanted::Addresses(Families { ipv4, ipv6 }),
+        }
+    }
+}
+
+impl Answer {
+    /// The addresses, if it is about a host.
+    pub(crate) fn host_addresses(&self) -> &[IpAddr] {
+        match &self.data {
+            Data::Addresses(addresses) => addresses,
+            Data::Services(_) => &[],
+        }
+    }
+}
