@@ -32,8 +32,6 @@ const ABSENT: &[&str] = &[
     "http_fastcgi_module",
     "http_grpc_module",
     "http_gzip_module",
-    "http_limit_conn_module",
-    "http_limit_req_module",
     "http_memcached_module",
     "http_mirror_module",
     "http_referer_module",

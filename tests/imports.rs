@@ -11,7 +11,7 @@ use std::path::Path;
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
     &["clock", "metrics"],
-    &["auth"],
+    &["auth", "limit"],
     &["log"],
     &["resolve"],
     &["tls"],

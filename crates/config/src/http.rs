@@ -5,6 +5,7 @@ use wssgate_syntax as syntax;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::level::{Level, walk};
+use crate::limits;
 use crate::listen::{ListenSocket, sockets};
 use crate::location::{Location, Resolver};
 use crate::log::{ErrorLog, LogFormat, Logs};
@@ -14,6 +15,7 @@ use crate::scope::{Scope, default_directives};
 use crate::server::{Server, servers};
 use crate::upstream::{Groups, Upstream};
 use crate::variable::{Map, Variables};
+use crate::zones::LimitZone;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&HTTP];
@@ -37,6 +39,8 @@ pub struct Http {
     pub maps: Vec<Map>,
     /// What `resolver` lines say.
     pub resolvers: Vec<name_servers::Resolver>,
+    /// `limit_req_zone` and `limit_conn_zone` lines.
+    pub limit_zones: Vec<LimitZone>,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,
     /// `server` blocks in order.
@@ -66,10 +70,14 @@ pub(crate) fn http(
     let sockets = sockets(reading, &servers, level);
     let problems = reading.names.problems();
     reading.report.extend(problems);
+    limits::check_level(reading, level);
+    let (limit_zones, problems) = std::mem::take(&mut reading.zones).finish();
+    reading.report.extend(problems);
     Http {
         variables: std::mem::take(&mut reading.names).into_variables(),
         maps: std::mem::take(&mut reading.maps),
         resolvers: std::mem::take(&mut reading.resolvers),
+        limit_zones,
         upstreams: groups.into_upstreams(),
         servers,
         locations,

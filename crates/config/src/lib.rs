@@ -18,6 +18,7 @@ mod headers;
 pub mod hosts;
 mod http;
 mod level;
+mod limits;
 mod listen;
 pub mod load;
 mod location;
@@ -47,6 +48,7 @@ pub mod value;
 pub mod variable;
 mod websocket;
 mod without_effect;
+mod zones;
 
 pub use load::{Failed, LoadOptions, Loaded, load};
 pub use model::Config;

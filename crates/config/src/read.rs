@@ -16,6 +16,7 @@ use crate::regex::Regex;
 use crate::template::{Part, Template};
 use crate::value::{self, Endpoint, Host, ListenAddr, Located};
 use crate::variable::Map;
+use crate::zones::Zones;
 
 /// Turns a host name and a port into addresses.
 pub type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
@@ -38,6 +39,8 @@ pub struct Reading<'a> {
     pub(crate) maps: Vec<Map>,
     /// What `resolver` lines say, each once.
     pub(crate) resolvers: Vec<Resolver>,
+    /// The zones of `limit_req` and `limit_conn`.
+    pub(crate) zones: Zones,
     /// Names that have been noted as having no effect.
     pub(crate) noted: HashSet<&'static str>,
     resolve: Resolve,
@@ -56,8 +59,19 @@ impl<'a> Reading<'a> {
         resolve: Resolve,
     ) -> Self {
         let (names, report, noted) = (Names::default(), Report::default(), HashSet::new());
-        let (maps, resolvers) = (Vec::new(), Vec::new());
-        Self { registry, nowhere, names, report, paths, sources, maps, resolvers, noted, resolve }
+        Self {
+            registry,
+            nowhere,
+            names,
+            report,
+            paths,
+            sources,
+            maps: Vec::new(),
+            resolvers: Vec::new(),
+            zones: Zones::default(),
+            noted,
+            resolve,
+        }
     }
 
     /// Reports an error at one place.

@@ -12,8 +12,6 @@ const FILES: &str = "serve such files with another server";
 const GEO: &str = "use `geo` with a list of networks";
 const HTTP_ONLY: &str = "only HTTP is proxied; use a separate server for it";
 const KEY_FILES: &str = "store private keys in files";
-const LIMITS: &str =
-    "limits are not implemented yet; remove the line if the app server enforces them";
 const LINKS: &str = "check links in the app server";
 const LISTINGS: &str = "serve directory listings with another server";
 const MEDIA: &str = "serve media with another server";
@@ -56,10 +54,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("image_filter_transparency", HSL, Flag, MEDIA),
         refused("image_filter_webp_quality", HSL, Exactly(1), MEDIA),
         refused("least_time", U, Between(1, 2), BALANCERS),
-        refused("limit_conn", HSL, Exactly(2), LIMITS),
-        refused("limit_conn_zone", H, Exactly(2), LIMITS),
-        refused("limit_req", HSL, Between(1, 3), LIMITS),
-        refused("limit_req_zone", H, Exactly(3), LIMITS),
         refused("mail", M, Exactly(0), HTTP_ONLY),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
         refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, auth_basic, auth_request, core, dns, error_page, files, filters, foreign, geo, headers,
-    http, listen, location, log, map, proxy, refused, rewrite, server, settings, tls, upstream,
-    websocket, without_effect,
+    http, limits, listen, location, log, map, proxy, refused, rewrite, server, settings, tls,
+    upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -23,6 +23,8 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     geo::ROWS,
     headers::ROWS,
     http::ROWS,
+    limits::connections::ROWS,
+    limits::requests::ROWS,
     listen::ROWS,
     location::ROWS,
     log::ROWS,

@@ -19,6 +19,9 @@ use crate::headers::{
     self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
     fields,
 };
+use crate::limits;
+use crate::limits::connections::{LimitConnections, limit_connections};
+use crate::limits::requests::{LimitRequests, limit_requests};
 use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST, Logs};
 use crate::name_servers::ResolverId;
 use crate::position::Position;
@@ -440,6 +443,10 @@ pub struct LocationSettings {
     pub resolver: Option<ResolverId>,
     /// `resolver_timeout`.
     pub resolver_timeout: Duration,
+    /// `limit_req` lines.
+    pub limit_requests: Option<LimitRequests>,
+    /// `limit_conn` lines.
+    pub limit_connections: Option<LimitConnections>,
     /// `add_header` lines.
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer` lines.
@@ -604,6 +611,7 @@ pub(crate) fn settings(
     inherited: &InheritedSettings,
 ) -> LocationSettings {
     let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
+    limits::check_level(reading, scope.level);
     LocationSettings {
         root: inherited.root.clone(),
         index: scope.all(&files::INDEX).concat(),
@@ -652,6 +660,8 @@ pub(crate) fn settings(
         auth_delay: scope.get(&access::AUTH_DELAY),
         auth_basic: auth_basic(reading, scope),
         auth_request: auth_request(scope),
+        limit_requests: limit_requests(scope),
+        limit_connections: limit_connections(scope),
         access: access(scope),
         access_logs: logs.access_logs(reading, scope),
         error_logs: logs.error_logs(scope),

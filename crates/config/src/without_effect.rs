@@ -20,7 +20,6 @@ const NO_EARLY_DATA: &str = "early data is never accepted";
 const NO_EARLY_HINTS: &str = "103 responses are not passed on";
 const NO_FILE_CACHE: &str = "files are opened for each request";
 const NO_FILTER: &str = "the filter it belongs to is not supported";
-const NO_LIMITS: &str = "`limit_conn` and `limit_req` are not supported";
 const NO_MIRROR: &str = "`mirror` is not supported";
 const NO_MODULES: &str = "modules are not supported, and neither are their directives";
 const NO_MP4: &str = "`mp4` is not supported";
@@ -95,12 +94,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("http3_stream_buffer_size", HS, Exactly(1), HTTP1_ONLY),
         idle("keepalive_disable", HSL, Between(1, 2), OLD_BROWSERS),
         idle("keepalive_min_timeout", HSL, Exactly(1), KEEPALIVE),
-        idle("limit_conn_dry_run", HSL, Flag, NO_LIMITS),
-        idle("limit_conn_log_level", HSL, Exactly(1), NO_LIMITS),
-        idle("limit_conn_status", HSL, Exactly(1), NO_LIMITS),
-        idle("limit_req_dry_run", HSL, Flag, NO_LIMITS),
-        idle("limit_req_log_level", HSL, Exactly(1), NO_LIMITS),
-        idle("limit_req_status", HSL, Exactly(1), NO_LIMITS),
         idle("load_module", M, Exactly(1), NO_MODULES),
         idle("lock_file", M, Exactly(1), EVENTS),
         idle("map_hash_bucket_size", H, Exactly(1), TABLE_SIZES),

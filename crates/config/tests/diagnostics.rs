@@ -80,7 +80,7 @@ fn shape_and_place_of_directives_are_checked() {
                 "root /a; alias /b;",
                 &["\"alias\" directive is duplicate, \"root\" directive was specified earlier"],
             ),
-            ("limit_req zone=a;", &["\"limit_req\" directive is not supported"]),
+            ("limit_req zone=a;", &["zero size shared memory zone \"a\""]),
             ("fastcgi_pass localhost:9000;", &["\"fastcgi_pass\" directive is not supported"]),
         ],
     );

@@ -30,6 +30,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("CertificateFiles", &["tls/certificates.rs: files"]),
     ("Condition", &["front/rewrite.rs"]),
     ("Config", &["generation.rs: config"]),
+    ("ConnectionLimit", &["front/limits/connections.rs: limit"]),
     ("ConnectionSettings", &["front/arrival.rs: connection", "front/h1.rs: settings"]),
     ("CookieFlags", &["content/proxy/response.rs: rule"]),
     ("CookieRewrite", &["content/proxy/response.rs: rule"]),
@@ -48,8 +49,12 @@ const READERS: &[(&str, &[&str])] = &[
     ("Expires", &["exchange/headers.rs"]),
     ("Filters", &["exchange/filter.rs: filters of_location"]),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
-    ("Http", &["exchange: http", "generation.rs: http", "proxy.rs: http"]),
+    ("Http", &["exchange: http", "generation.rs: http", "limit.rs: http", "proxy.rs: http"]),
     ("KeepaliveOption", &["listen.rs"]),
+    ("LimitConnections", &["front/limits/connections.rs: limits"]),
+    ("LimitKind", &["front/limits/requests.rs"]),
+    ("LimitRequests", &["front/limits/requests.rs: limits"]),
+    ("LimitZone", &["front/limits: zone", "front/limits.rs: zone", "limit.rs: wanted zone"]),
     ("ListenOptions", &["listen.rs: options"]),
     ("ListenSocket", &["listen.rs: wanted", "proxy.rs: wanted", "tls/server.rs: socket"]),
     ("Located", &["tls/certificates.rs: file"]),
@@ -79,6 +84,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["content/proxy.rs: settings", "content/proxy: proxy settings", "tunnel.rs: proxy"],
     ),
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
+    ("RequestLimit", &["front/limits/requests.rs: limit"]),
     ("Resolve", &["peers/names.rs: resolve"]),
     ("Resolver", &["resolve.rs: model", "resolve/wire.rs: model"]),
     ("Return", &["content/status.rs: answer"]),
@@ -116,10 +122,12 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 7] = [
+const NOT_ASKED_FOR: [(&str, &str); 9] = [
     ("ENV", "has no effect: the environment stays as it is"),
     ("GEO", "its reader puts the map into the model"),
     ("INCLUDE", "the included files are in the tree already"),
+    ("LIMIT_CONN_ZONE", "its reader puts the zone into the model"),
+    ("LIMIT_REQ_ZONE", "its reader puts the zone into the model"),
     ("MAP", "its reader puts the map into the model"),
     ("MASTER_PROCESS", "has no effect: there is always one process"),
     ("SPLIT_CLIENTS", "its reader puts the map into the model"),

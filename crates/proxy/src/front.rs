@@ -7,6 +7,7 @@ mod auth_request;
 pub mod connection;
 mod guard;
 pub(crate) mod h1;
+mod limits;
 mod phases;
 mod rewrite;
 pub(crate) mod route;

@@ -20,6 +20,7 @@ use wssgate_sys::privileges::{self, User};
 use crate::auth::Passwords;
 use crate::clock;
 use crate::errno_text;
+use crate::limit;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
 use crate::peers::{Group, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
@@ -75,6 +76,8 @@ pub struct Generation {
     pub passwords: Arc<Passwords>,
     /// Who looks names up, by `ResolverId`; what they know of names is inherited.
     pub resolvers: Vec<Arc<Resolver>>,
+    /// The zones of `limit_req` and `limit_conn`; their counts are inherited.
+    pub(crate) limit_zones: limit::Zones,
     /// How many workers there are; a reload leaves them alone.
     pub(crate) workers: usize,
     sockets: HashMap<ListenAddr, usize>,
@@ -122,6 +125,8 @@ impl Generation {
         let models = config.http.as_ref().map_or(&[][..], |http| &http.resolvers);
         let inherited = previous.map_or(&[][..], |previous| &previous.resolvers);
         let resolvers = Resolver::all(models, inherited, &environment.resolver_thread);
+        let before = previous.map(|previous| (&previous.config, &previous.limit_zones));
+        let limit_zones = limit::Zones::build(&config, before, &mut report);
         let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {
             Ok(logs) if !report.has_errors() => logs,
@@ -138,6 +143,7 @@ impl Generation {
             resolvers,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
+            limit_zones,
             workers,
             sockets,
             life,

@@ -9,6 +9,7 @@ pub mod content;
 pub mod exchange;
 pub mod front;
 pub mod generation;
+pub mod limit;
 pub mod listen;
 pub mod log;
 pub mod metrics;

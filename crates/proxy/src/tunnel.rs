@@ -22,6 +22,7 @@ use crate::exchange::access_log;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use crate::generation::Generation;
+use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, PeerStream};
@@ -67,8 +68,10 @@ pub(crate) async fn begin(
         Ok(legs) => {
             let handover = handover(&request, legs, extensions);
             let open = request.site.open();
+            let limits = request.limits.held.take().into();
             let conclusion = Conclusion::new(request, began);
-            tunnels.carry(handover, Tunnel { conclusion, session, lease, _open: open });
+            let tunnel = Tunnel { conclusion, session, lease, _open: open, _limits: limits };
+            tunnels.carry(handover, tunnel);
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
@@ -84,6 +87,8 @@ pub(crate) struct Tunnel {
     lease: Lease,
     session: Option<Box<TunnelSession>>,
     _open: Open,
+    /// `limit_conn` counts it until the end.
+    _limits: Box<[Held]>,
 }
 
 /// The session that a tunnel belongs to. It is in use until the tunnel ends.

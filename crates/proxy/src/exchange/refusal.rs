@@ -56,6 +56,10 @@ pub enum Refusal {
     /// An `internal` location was asked for from outside; to the client it does not exist.
     #[error("internal location")]
     Internal,
+    /// `limit_req` or `limit_conn` allows no more; the phase has told the log, as loud as it is configured, and this
+    /// is the configured status.
+    #[error("limited")]
+    Limited(u16),
     /// The body is longer, in bytes, than `client_max_body_size`.
     #[error("client intended to send too large body: {0} bytes")]
     TooLarge(u64),
@@ -120,6 +124,7 @@ impl Refusal {
             | Self::Certificate(_)
             | Self::Forbidden
             | Self::Internal
+            | Self::Limited(_)
             | Self::TooLarge(_)
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
@@ -148,7 +153,7 @@ impl Refusal {
             Self::Body(error) => error.status(),
             Self::Basic(refusal) => refusal.status(),
             Self::ClientGone => 499,
-            Self::Denied(status) => *status,
+            Self::Denied(status) | Self::Limited(status) => *status,
             Self::NoResolver(_) | Self::Unresolved { .. } => 502,
             Self::AuthRequest(_)
             | Self::Cycle { .. }
@@ -162,7 +167,7 @@ impl Refusal {
     /// How loud the log is about it; `None` where nginx says nothing.
     pub fn level(&self) -> Option<LogLevel> {
         match self {
-            Self::Internal | Self::Denied(_) => None,
+            Self::Internal | Self::Denied(_) | Self::Limited(_) => None,
             Self::Body(error) => Some(error.level()),
             Self::Basic(refusal) => Some(refusal.level()),
             // What clients do every day is no error of the site, but where it guards something.

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::exchange::body::BufferedBody;
 use crate::exchange::filter::Page;
 use crate::generation::Generation;
+use crate::limit::Held;
 use crate::site::Site;
 use crate::tls::server::TlsInfo;
 
@@ -359,6 +360,32 @@ pub struct UpstreamTrace {
     pub target: Bytes,
 }
 
+/// What `limit_req` and `limit_conn` have decided, each once for a request and all that is made for it.
+#[derive(Debug, Default)]
+pub struct LimitTrace {
+    /// `$limit_req_status`.
+    pub(crate) requests: Cell<Option<&'static str>>,
+    /// `$limit_conn_status`.
+    pub(crate) connections: Cell<Option<&'static str>>,
+    /// For as long as the request or its tunnel is in progress.
+    pub(crate) held: RefCell<Vec<Held>>,
+}
+
+impl LimitTrace {
+    /// What a subrequest need not decide again.
+    pub(crate) fn of_subrequest(&self) -> Self {
+        let (requests, connections) = (self.requests.clone(), self.connections.clone());
+        Self { requests, connections, held: RefCell::default() }
+    }
+
+    /// Takes what a subrequest has decided.
+    pub(crate) fn take_over(&self, subrequest: &Self) {
+        self.requests.set(subrequest.requests.get());
+        self.connections.set(subrequest.connections.get());
+        self.held.borrow_mut().append(&mut subrequest.held.borrow_mut());
+    }
+}
+
 /// The variables that were given a value, and what evaluating them needs.
 #[derive(Debug, Default)]
 pub struct Values {
@@ -406,6 +433,8 @@ pub struct Request {
     pub response: ResponseState,
     /// What is known of the upstream.
     pub upstream: UpstreamTrace,
+    /// What limits have decided.
+    pub limits: LimitTrace,
     /// The body, once it was read as a whole.
     pub body: Option<Rc<BufferedBody>>,
     /// The values of variables.
@@ -436,6 +465,7 @@ impl Request {
             fate: Fate::default(),
             response: ResponseState::default(),
             upstream: UpstreamTrace::default(),
+            limits: LimitTrace::default(),
             body: None,
             values,
         }

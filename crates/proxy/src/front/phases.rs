@@ -1,4 +1,4 @@
-//! The phases of a request: rewrite, location, rewrite again, access, try_files, content.
+//! The phases of a request: rewrite, location, rewrite again, limits, access, try_files, content.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{guard, rewrite, route, try_files};
+use crate::front::{guard, limits, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +170,10 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Ok(Prepared::Return(answer)) => return status::answer(exchange, &answer).await,
         Ok(Prepared::Status(status)) => return Outcome::Status(status),
         Err(refusal) => return refused(exchange, &refusal),
+    }
+    // Before access rules and passwords: to guess those is limited too.
+    if let Err(refusal) = limits::check(exchange).await {
+        return refused(exchange, &refusal);
     }
     if let Err(refusal) = guard::let_in(exchange).await {
         return refused(exchange, &refusal);

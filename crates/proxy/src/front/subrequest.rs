@@ -37,6 +37,7 @@ pub(crate) async fn get(
     let mut exchange = exchange(parent, &wanted, response);
     let finish = answer(&mut exchange).await;
     let request = exchange.request;
+    parent.limits.take_over(&request.limits);
     match finish {
         Finish::Close if !request.response.head_sent => Err(request.response.status),
         _ => Ok(request),
@@ -67,6 +68,7 @@ pub(crate) fn embed(
             let response = Responder::new(memory, client, embed);
             let exchange = exchange(parent, &wanted, response);
             let (exchange, finish) = answer_apart(exchange).await?;
+            parent.limits.take_over(&exchange.request.limits);
             return match finish {
                 Finish::Done => {
                     Ok(Included::Kept(variables::status(&exchange.request), kept.take()))
@@ -76,6 +78,7 @@ pub(crate) fn embed(
         }
         let exchange = exchange(parent, &wanted, Responder::part_of(delivery, embed));
         let (exchange, finish) = answer_apart(exchange).await?;
+        parent.limits.take_over(&exchange.request.limits);
         match finish {
             Finish::Done => Ok(Included::Sent(exchange.response.has_body())),
             Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
@@ -133,6 +136,7 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
         or_nothing: wanted.or_nothing,
     });
     request.values.cells = Rc::clone(&parent.values.cells);
+    request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);

@@ -63,6 +63,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::DateLocal => date(request, false),
         B::RequestLength => text(request_length(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
+        B::LimitConnStatus => request.limits.connections.get().map(Bytes::from),
+        B::LimitReqStatus => request.limits.requests.get().map(Bytes::from),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
         B::Pipe => text(if request.arrival.pipelined { "p" } else { "." }),
         B::RequestId => Some(request_id()),

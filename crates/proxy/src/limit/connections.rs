@@ -1,0 +1,101 @@
+//! The counts of `limit_conn`.
+
+use std::sync::Arc;
+
+use super::Shards;
+use super::table::{Table, TooLarge};
+
+/// The table of one zone: how many requests and tunnels of each key are in progress. A key that has none is not there.
+#[derive(Debug)]
+pub(crate) struct ConnectionZone(Shards<Table<u32>>);
+
+/// Why a request may not be in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupied {
+    /// As many as may be are already.
+    Limit,
+    /// There is no room for its key.
+    NoRoom,
+}
+
+impl ConnectionZone {
+    pub(super) fn new(size: u64) -> Result<Self, TooLarge> {
+        Shards::new(size, Table::new).map(Self)
+    }
+
+    /// Counts one more of `key`, until the answer is dropped, unless `most` are counted.
+    pub(crate) fn enter(self: &Arc<Self>, key: &[u8], most: u16) -> Result<Held, Occupied> {
+        let place = self.0.place(key);
+        let mut table = self.0.lock(place.shard);
+        let number = match table.find(place.hash, key) {
+            Some(number) => {
+                let count = table.value_mut(number);
+                if *count >= u32::from(most) {
+                    return Err(Occupied::Limit);
+                }
+                *count += 1;
+                number
+            }
+            None => table.insert(place.hash, key, 1).ok_or(Occupied::NoRoom)?,
+        };
+        drop(table);
+        Ok(Held { zone: Arc::clone(self), shard: place.shard, number })
+    }
+}
+
+/// One request or tunnel in progress.
+#[derive(Debug)]
+pub(crate) struct Held {
+    zone: Arc<ConnectionZone>,
+    shard: u32,
+    number: u32,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut table = self.zone.0.lock(self.shard);
+        let count = table.value_mut(self.number);
+        *count -= 1;
+        if *count == 0 {
+            table.remove(self.number);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_may_be_are_in_progress() {
+        let zone = Arc::new(ConnectionZone::new(32 << 10).unwrap());
+        let first = zone.enter(b"a", 2).unwrap();
+        let second = zone.enter(b"a", 2).unwrap();
+        assert_eq!(zone.enter(b"a", 2).unwrap_err(), Occupied::Limit);
+        assert!(zone.enter(b"b", 2).is_ok());
+        drop(first);
+        assert!(zone.enter(b"a", 2).is_ok());
+        drop(second);
+        assert_eq!(zone.0.lock(0).find(zone.0.place(b"a").hash, b"a"), None);
+    }
+
+    #[test]
+    fn a_full_zone_takes_known_keys_only() {
+        let zone = Arc::new(ConnectionZone::new(32 << 10).unwrap());
+        let mut held = Vec::new();
+        let refused = (0u32..).find_map(|key| match zone.enter(&key.to_be_bytes(), 9) {
+            Ok(one) => {
+                held.push(one);
+                None
+            }
+            Err(reason) => Some(reason),
+        });
+        assert_eq!(refused, Some(Occupied::NoRoom));
+        // nginx has room for 64 bytes a key here, in six of eight pages.
+        assert!(held.len() >= 6 * 4096 / 64, "{}", held.len());
+        assert!(zone.enter(&0u32.to_be_bytes(), 9).is_ok());
+        drop(held);
+        assert!(zone.enter(b"another", 9).is_ok());
+    }
+}
