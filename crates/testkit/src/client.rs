@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use rustls::ClientConfig;
-use wssgate_ws::{Offer, handshake};
+use wssgate_ws::{Offer, Switched, handshake};
 
 use crate::{Addr, Conn, Head, Response};
 
@@ -121,8 +121,12 @@ impl Handshake {
         assert_eq!(response.status, 101, "{response:?}");
         let request = Head::parse_request(&self.encode());
         let offer = Offer::from_request(as_fields(&request)).expect("we sent Upgrade");
-        if let Err(error) = offer.check_answer(as_fields(&response.head)) {
-            panic!("invalid 101 answer: {error}: {:?}", response.head);
+        match offer.check_answer(as_fields(&response.head)) {
+            Ok(Switched::WebSocket { oddities, .. }) if !oddities.is_empty() => {
+                panic!("odd 101 answer: {oddities:?}: {:?}", response.head)
+            }
+            Ok(_) => {}
+            Err(error) => panic!("invalid 101 answer: {error}: {:?}", response.head),
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A proxy that believes a bare `101` can be talked into relaying bytes that the upstream still
 //! reads as HTTP: request smuggling. So the request is remembered as an [`Offer`], and the answer
-//! must be the one that a server gives which understood exactly that offer.
+//! must be the one that a server gives which understood exactly that offer: what could open a door is
+//! an error. Of what only the client has to judge (RFC 6455 §4.1) the answer is told as an [`Oddity`].
 //!
 //! Heads are slices of [`Field`]s, so this needs no HTTP library.
 
@@ -191,6 +192,9 @@ impl Offer {
 
     /// Checks that the fields of a 101 answer switch to what was offered (RFC 6455 §4.1, the list
     /// of the client's duties; RFC 9110 §7.8 for any other protocol).
+    ///
+    /// # Errors
+    /// When nothing proves that the server switches to what was offered.
     pub fn check_answer<'a>(
         &self,
         fields: impl IntoIterator<Item = Field<'a>>,
@@ -213,9 +217,6 @@ impl Offer {
     }
 
     fn check_websocket(&self, answer: &Answer<'_>) -> Result<Switched, SwitchError> {
-        if !answer.connection_upgrade {
-            return Err(SwitchError::Connection);
-        }
         let expected = self.accept.as_ref().ok_or(SwitchError::NoKey)?;
         match answer.accepts[..] {
             [] => return Err(SwitchError::NoAccept),
@@ -223,22 +224,31 @@ impl Offer {
             [accept] => return Err(SwitchError::WrongAccept(shown(accept))),
             _ => return Err(SwitchError::SeveralAccepts),
         }
+        Ok(Switched::WebSocket {
+            subprotocol: answer.subprotocols.first().map(|name| name.to_vec()),
+            extensions: Extensions::from_field(&answer.extensions),
+            oddities: self.oddities(answer),
+        })
+    }
+
+    fn oddities(&self, answer: &Answer<'_>) -> Vec<Oddity> {
+        let mut oddities = Vec::new();
+        if !answer.connection_upgrade {
+            oddities.push(Oddity::Connection);
+        }
         match answer.subprotocols[..] {
             [] => {}
             // Names of subprotocols are compared with their case (RFC 6455 §4.1, §11.3.4).
             [name] if elements(&self.subprotocols).any(|offered| offered == name) => {}
-            [name] => return Err(SwitchError::Subprotocol(shown(name))),
-            _ => return Err(SwitchError::SeveralSubprotocols),
+            [name] => oddities.push(Oddity::Subprotocol(shown(name))),
+            _ => oddities.push(Oddity::SeveralSubprotocols),
         }
         let offered =
             |name: &[u8]| extension_names(&self.extensions).any(|o| o.eq_ignore_ascii_case(name));
         if let Some(unasked) = extension_names(&answer.extensions).find(|name| !offered(name)) {
-            return Err(SwitchError::Extension(shown(unasked)));
+            oddities.push(Oddity::Extension(shown(unasked)));
         }
-        Ok(Switched::WebSocket {
-            subprotocol: answer.subprotocols.first().map(|name| name.to_vec()),
-            extensions: Extensions::from_field(&answer.extensions),
-        })
+        oddities
     }
 }
 
@@ -282,6 +292,8 @@ pub enum Switched {
         subprotocol: Option<Vec<u8>>,
         /// What the extensions in use allow in a frame header.
         extensions: Extensions,
+        /// What the client has to judge; mostly nothing.
+        oddities: Vec<Oddity>,
     },
     /// Another protocol: bytes.
     Other,
@@ -338,9 +350,6 @@ pub enum SwitchError {
     /// RFC 9110 §7.8: only to a protocol that the request named.
     #[error("it switches to {0}, which the request did not name in \"Upgrade\"")]
     OtherProtocol(String),
-    /// RFC 6455 §4.1.
-    #[error("its \"Connection\" header does not name \"upgrade\"")]
-    Connection,
     /// Without a key nothing shows that the server speaks WebSocket.
     #[error(
         "the request had no usable \"Sec-WebSocket-Key\", so nothing proves that the server speaks WebSocket"
@@ -355,13 +364,25 @@ pub enum SwitchError {
     /// RFC 6455 §4.1.
     #[error("its \"Sec-WebSocket-Accept\" {0} does not match the key of the request")]
     WrongAccept(String),
-    /// RFC 6455 §4.1: only a subprotocol that was offered.
+}
+
+/// What is wrong with a 101 answer in the eyes of the client alone: it must fail the WebSocket or live
+/// with it (RFC 6455 §4.1 items 3, 5 and 6), and some clients do. No bytes are taken for what they are
+/// not.
+///
+/// The messages complete "upstream sent an odd 101 response: …".
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Oddity {
+    /// `Connection` is missing or says something else.
+    #[error("its \"Connection\" header does not name \"upgrade\"")]
+    Connection,
+    /// Not offered, or not with this case; or a list, or empty.
     #[error("it selects the subprotocol {0}, which the client did not offer")]
     Subprotocol(String),
     /// RFC 6455 §11.3.4.
     #[error("it has more than one \"Sec-WebSocket-Protocol\" header")]
     SeveralSubprotocols,
-    /// RFC 6455 §4.1: only extensions that were offered.
+    /// Not offered.
     #[error("it uses the extension {0}, which the client did not offer")]
     Extension(String),
 }

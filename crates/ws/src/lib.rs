@@ -16,7 +16,7 @@ pub mod tracker;
 pub use close::CloseCode;
 pub use conversation::{Conversation, OwnFrame, Verdict};
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
-pub use handshake::{Extensions, Offer, RequestError, SwitchError, Switched, accept_key};
+pub use handshake::{Extensions, Oddity, Offer, RequestError, SwitchError, Switched, accept_key};
 pub use tracker::{Counts, Progress, Tracker};
 
 /// The two ends of a WebSocket (RFC 6455 §1.2).
