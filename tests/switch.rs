@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use wssgate_testkit::{Conn, Handshake, Instance, Listener, Pki, Upstream, http, text};
+use wssgate_ws::accept_key;
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 const PLAIN: &str = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
@@ -80,16 +81,84 @@ fn a_101_that_is_no_answer_to_the_request_is_refused() {
     }
 }
 
+/// The page that nginx has for it, on a connection that goes on.
 #[test]
-fn a_101_that_nobody_asked_for_is_refused() {
-    let upstream = Upstream::says(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\nSECRET",
-    );
-    let server = Instance::setup(EXE).http(LINES).var("UP", upstream.addr()).start();
-    let response = http::get(server.listen(0), "localhost", "/");
-    assert_eq!(response.status, 502);
-    assert!(!response.text().contains("SECRET"));
-    server.wait_for_log("the request did not ask to switch protocols");
+fn every_refused_101_looks_like_any_other_502() {
+    let page = |server: &Instance| {
+        let mut client = Conn::connect(server.listen(0));
+        let mut answers = Vec::new();
+        for upgrade in ["", "Upgrade: foo\r\nConnection: upgrade\r\n", ""] {
+            client.send_raw(format!("GET /{} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n", answers.len()));
+            let response = client.recv_response();
+            assert_eq!((response.status, response.field("connection")), (502, Some("keep-alive")));
+            assert_eq!(response.field("content-type"), Some("text/html"));
+            answers.push(response.text());
+        }
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+        answers.remove(0)
+    };
+    const STATUS: &str = "log_format up '$uri $status $upstream_status';
+        access_log %%DIR%%/up.log up;
+        server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%;
+        proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; } }";
+    let mut pages = Vec::new();
+    for said in [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nSECRET",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
+        let upstream = Upstream::says(said);
+        let server = Instance::setup(EXE).http(STATUS).var("UP", upstream.addr()).start();
+        pages.push(page(&server));
+        server.wait_for_line("up.log", "/2 502 502");
+        if said.contains("101") {
+            server.wait_for_log("the request did not ask to switch protocols");
+        }
+    }
+    assert!(pages[0].contains("<h1>502 Bad Gateway</h1>"), "{pages:?}");
+    assert!(pages.iter().all(|page| *page == pages[0]), "{pages:?}");
+}
+
+#[test]
+fn what_the_client_has_to_judge_is_passed_on_with_a_line() {
+    let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\n";
+    for (offered, fields, reason) in [
+        ("", "Upgrade: websocket\r\n".to_owned(), "\"Connection\" header does not name"),
+        ("", "Upgrade: WebSocket\r\nConnection: close\r\n".to_owned(), "\"Connection\" header"),
+        ("", format!("{upgrade}Sec-WebSocket-Protocol: mqtt\r\n"), "subprotocol \"mqtt\", which"),
+        ("mqtt", format!("{upgrade}Sec-WebSocket-Protocol: MQTT\r\n"), "subprotocol \"MQTT\""),
+        ("a, b", format!("{upgrade}Sec-WebSocket-Protocol: a, b\r\n"), "subprotocol \"a, b\""),
+        ("a", format!("{upgrade}Sec-WebSocket-Protocol:\r\n"), "subprotocol \"\", which"),
+        ("", format!("{upgrade}Sec-WebSocket-Extensions: foo\r\n"), "extension \"foo\", which"),
+    ] {
+        let (server, listener) = in_front(PLAIN);
+        let mut handshake = Handshake::to(server.listen(0));
+        if !offered.is_empty() {
+            handshake = handshake.field("Sec-WebSocket-Protocol", offered);
+        }
+        let mut client = handshake.send();
+        let mut upstream = listener.accept();
+        let request = upstream.recv_request();
+        let accept = accept_key(request.field("sec-websocket-key").unwrap().as_bytes());
+        let accept = String::from_utf8_lossy(&accept).into_owned();
+        upstream.send_raw(format!(
+            "HTTP/1.1 101 Switching Protocols\r\n{fields}Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        ));
+        let head = client.recv_response();
+        assert_eq!(head.status, 101, "{fields}");
+        assert_eq!(head.field("connection"), Some("upgrade"), "that hop is ours");
+        for name in ["sec-websocket-protocol", "sec-websocket-extensions"] {
+            let sent = fields.to_ascii_lowercase().contains(name);
+            assert_eq!(head.field(name).is_some(), sent, "{fields}: it is for the client");
+        }
+        upstream.send([text("hello")]);
+        client.expect([text("hello")]);
+        client.send([text("world")]);
+        upstream.expect([text("world")]);
+        let line = server.wait_for_log("upstream sent an odd 101 response: ");
+        assert!(line.contains("[info]") && line.contains(reason), "{line}");
+        assert_eq!(server.error_log().matches("odd 101").count(), 1);
+    }
 }
 
 #[test]
@@ -116,20 +185,133 @@ fn another_protocol_becomes_a_tunnel_of_bytes() {
     assert_eq!(client.recv_to_end().0, b"pong");
 }
 
+/// Nobody has said that the upstream knows what to do with it.
 #[test]
-fn a_request_with_a_body_is_passed_on_without_its_wish() {
+fn a_request_with_a_body_is_passed_on_without_a_wish_that_no_line_names() {
+    for config in [
+        PLAIN,
+        "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%;
+         proxy_set_header Upgrade $http_upgrade; } }",
+        "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%;
+         proxy_set_header Connection upgrade; } }",
+    ] {
+        let (server, listener) = in_front(config);
+        let mut client = Conn::connect(server.listen(0));
+        client.send_raw(
+            "POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Content-Length: 4\r\n\r\nbody",
+        );
+        let mut upstream = listener.accept();
+        let request = upstream.recv_request();
+        assert_eq!((request.field("upgrade"), request.field("connection")), (None, None));
+        assert_eq!(request.body, b"body");
+        upstream.send_raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.recv_response().text(), "ok");
+    }
+}
+
+#[test]
+fn a_body_without_a_wish_gets_none_by_lines() {
     let (server, listener) = in_front(LINES);
     let mut client = Conn::connect(server.listen(0));
-    client.send_raw(
-        "POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\
-         Content-Length: 4\r\n\r\nbody",
-    );
+    client.send_raw("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
     let mut upstream = listener.accept();
     let request = upstream.recv_request();
     assert_eq!((request.field("upgrade"), request.field("connection")), (None, None));
-    assert_eq!(request.body, b"body");
-    upstream.send_raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    assert_eq!(client.recv_response().text(), "ok");
+    upstream.send_raw("HTTP/1.1 204 No\r\n\r\n");
+    assert_eq!(client.recv_response().status, 204);
+}
+
+/// As `docker exec` does: a POST with JSON, and what is typed at once behind it.
+const EXEC: &str = "POST /exec/1/start HTTP/1.1\r\nHost: docker\r\nUpgrade: tcp\r\n\
+    Connection: Upgrade\r\nContent-Type: application/json\r\n";
+const JSON: &str = "{\"Detach\":false,\"Tty\":true}";
+
+fn lines(more: &str) -> String {
+    LINES.replace("proxy_pass", &format!("{more} proxy_pass"))
+}
+
+#[test]
+fn an_upgrade_with_a_body_sends_the_body_first_and_nothing_behind_it() {
+    let len = JSON.len();
+    let by_length = format!("{EXEC}Content-Length: {len}\r\n\r\n{JSON}");
+    let chunked = format!("{EXEC}Transfer-Encoding: chunked\r\n\r\n{len:x}\r\n{JSON}\r\n0\r\n\r\n");
+    for more in ["", "proxy_request_buffering off;"] {
+        for request in [&by_length, &chunked] {
+            let (server, listener) = in_front(&lines(more));
+            let mut client = Conn::connect(server.listen(0));
+            client.send_raw(format!("{request}ls\n"));
+            let mut upstream = listener.accept();
+            let received = upstream.recv_request();
+            assert_eq!(received.method(), "POST");
+            assert_eq!(received.field("upgrade"), Some("tcp"));
+            assert_eq!(received.field("connection"), Some("upgrade"));
+            assert_eq!(received.body, JSON.as_bytes());
+            assert!(upstream.unread().is_empty(), "{more}: {upstream:?}");
+            upstream.send_raw(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
+                 Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n$ ",
+            );
+            let head = client.recv_response();
+            assert_eq!((head.status, head.field("upgrade")), (101, Some("tcp")));
+            assert_eq!(client.recv_raw(2), b"$ ");
+            assert_eq!(upstream.recv_raw(3), b"ls\n");
+            upstream.send_raw("file\n");
+            drop(upstream);
+            assert_eq!(client.recv_to_end().0, b"file\n");
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_may_wait_for_100_continue() {
+    for more in ["", "proxy_request_buffering off;"] {
+        let (server, listener) = in_front(&lines(more));
+        let mut client = Conn::connect(server.listen(0));
+        let len = JSON.len();
+        client.send_raw(format!("{EXEC}Content-Length: {len}\r\nExpect: 100-continue\r\n\r\n"));
+        assert_eq!(client.recv_response().status, 100);
+        client.send_raw(format!("{JSON}early"));
+        let mut upstream = listener.accept();
+        let received = upstream.recv_request();
+        assert_eq!((received.field("expect"), &received.body[..]), (None, JSON.as_bytes()));
+        upstream.send_raw("HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+        assert_eq!(client.recv_response().status, 101);
+        assert_eq!(upstream.recv_raw(5), b"early");
+    }
+}
+
+/// A client ends its message before it speaks the other protocol, however early the answer comes.
+#[test]
+fn a_101_in_the_middle_of_a_body_waits_for_its_end() {
+    let (server, listener) = in_front(&lines("proxy_request_buffering off;"));
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw(format!("{EXEC}Content-Length: 8\r\n\r\nbody"));
+    let mut upstream = listener.accept();
+    let head = upstream.try_recv_head().unwrap();
+    assert_eq!(head.field("content-length"), Some("8"));
+    assert_eq!(upstream.recv_raw(4), b"body");
+    upstream.send_raw("HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nsoon");
+    client.send_raw("rest");
+    assert_eq!(upstream.recv_raw(4), b"rest");
+    assert_eq!(client.recv_response().status, 101);
+    assert_eq!(client.recv_raw(4), b"soon");
+    client.send_raw("then");
+    assert_eq!(upstream.recv_raw(4), b"then");
+}
+
+#[test]
+fn an_upgrade_with_a_body_may_be_answered_otherwise() {
+    let (server, listener) = in_front(LINES);
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw(format!("{EXEC}Content-Length: {}\r\n\r\n{JSON}", JSON.len()));
+    let mut upstream = listener.accept();
+    upstream.recv_request();
+    upstream.send_raw("HTTP/1.1 409 Conflict\r\nContent-Length: 7\r\n\r\nstopped");
+    assert_eq!(client.recv_response().text(), "stopped");
+    drop(upstream);
+    client.send_raw("GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(listener.accept().recv_request().target(), "/next");
 }
 
 #[test]

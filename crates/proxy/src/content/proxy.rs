@@ -344,8 +344,10 @@ impl Proxying<'_> {
         self.state().status = head.status();
         self.state().header_time = Some(link.began.elapsed());
         if head.status() == 101 {
+            let judged = self.judge(&head, &mut sender).await;
             drop(sender);
-            return self.switch(link, head).await;
+            record(self.request, connection, Some(&head), link.began);
+            return self.switch(link, head, judged);
         }
         // How the exchange ends says nothing new of the peer, and may be long after.
         if !self.is_failure(head.status()) {

@@ -136,6 +136,20 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
+    /// Sends all that is left.
+    ///
+    /// # Errors
+    /// When the peer takes no more, or the client's body cannot be read.
+    pub(crate) async fn finish(&mut self) -> Result<(), Ended> {
+        if matches!(self.state, Sending::Going) {
+            self.run().await.map_err(Ended::Body)?;
+        }
+        match &self.state {
+            Sending::Broken(failure) => Err(Ended::Upstream(Trouble::new(failure, SENDING))),
+            Sending::Going | Sending::Done => Ok(()),
+        }
+    }
+
     /// Whether the whole request was sent.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, Sending::Done)

@@ -1,7 +1,6 @@
 //! What is sent to the upstream, whichever peer it will be: made once for all tries.
 
 use bytes::Bytes;
-use wssgate_config::model::ProxySettings;
 use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
@@ -63,8 +62,14 @@ impl Plan {
         let framing = framing(body, set_body.as_ref(), unbuffered);
         let client = request.arrival.head.as_ref().map(|head| head.fields());
         let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
-        let may_upgrade = !has_body && !request.is_subrequest();
-        let set = set_fields(request, settings, may_upgrade);
+        let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
+        let lines = settings.set_headers.iter();
+        let mut set: Vec<_> = lines.map(|(name, value)| (&name[..], request.text(value))).collect();
+        // A subrequest asks for an answer and never switches.
+        let may_upgrade = !request.is_subrequest() && (!has_body || asked && sets_upgrade(&set));
+        if !may_upgrade {
+            take_wish_away(&mut set);
+        }
         let head = UpstreamRequest {
             method: &method,
             target: &target,
@@ -77,7 +82,6 @@ impl Plan {
         };
         let mut text = head.write().map_err(Refusal::Unwritable)?;
         let closes = head.closes();
-        let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         // Lines of the configuration may ask for an upgrade that the client never wanted; its
         // answer is no switch then.
         let offer = if asked { offer(&head) } else { None };
@@ -121,26 +125,28 @@ fn framing(body: &RequestBody, set_body: Option<&Bytes>, unbuffered: bool) -> Bo
     }
 }
 
-/// The values of `proxy_set_header`. A request with a body cannot switch protocols before its body
-/// has been read, and a proxy cannot tell when that is, so it is passed on without the wish
-/// (RFC 9110 §7.8 lets an intermediary ignore it). A subrequest asks for an answer and never switches.
-fn set_fields<'s>(
-    request: &Request,
-    settings: &'s ProxySettings,
-    may_upgrade: bool,
-) -> Vec<(&'s [u8], Bytes)> {
-    let lines = settings.set_headers.iter().map(|(name, value)| (&name[..], request.text(value)));
-    let mut set: Vec<_> = lines.collect();
-    if !may_upgrade {
-        for (name, value) in &mut set {
-            let wish = name.eq_ignore_ascii_case(b"upgrade")
-                || (name.eq_ignore_ascii_case(b"connection") && names_upgrade(value));
-            if wish {
-                *value = Bytes::new();
-            }
+/// Whether lines of the configuration pass an upgrade on. For a request with a body that is what it
+/// takes, since few servers expect one (`docker exec` is a POST with JSON that asks for `tcp`); the
+/// body goes first, as RFC 9110 §7.8 demands.
+fn sets_upgrade(set: &[(&[u8], Bytes)]) -> bool {
+    let upgrade = set.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case(b"upgrade") && !value.trim_ascii().is_empty()
+    });
+    let connection = set
+        .iter()
+        .any(|(name, value)| name.eq_ignore_ascii_case(b"connection") && names_upgrade(value));
+    upgrade && connection
+}
+
+/// Leaves out the wish to switch protocols, which an intermediary may ignore (RFC 9110 §7.8).
+fn take_wish_away(set: &mut [(&[u8], Bytes)]) {
+    for (name, value) in set {
+        let wish = name.eq_ignore_ascii_case(b"upgrade")
+            || (name.eq_ignore_ascii_case(b"connection") && names_upgrade(value));
+        if wish {
+            *value = Bytes::new();
         }
     }
-    set
 }
 
 fn names_upgrade(connection: &[u8]) -> bool {

@@ -2,65 +2,96 @@
 
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Fields, Framing, ResponseHead};
-use wssgate_ws::handshake::{Extensions, SwitchError, Switched};
+use wssgate_ws::handshake::{Extensions, Oddity, SwitchError, Switched};
 
-use super::attempt::{Cause, Trouble};
+use super::attempt::{Cause, Ended, Sender, Trouble};
 use super::plan::Asked;
-use super::{PeerLink, Proxying, Tried, record, response};
+use super::{PeerLink, Proxying, Tried, response};
 use crate::content::Outcome;
-use crate::exchange::Reply;
 use crate::tunnel::Switch;
 
+/// What follows a valid 101.
+pub(super) struct Follows {
+    /// The extensions of the WebSocket; none if something else follows.
+    extensions: Option<Extensions>,
+    /// What the client has to judge.
+    oddities: Vec<Oddity>,
+}
+
 impl Proxying<'_> {
+    /// Holds a 101 against what was asked for. If it is right the rest of the request is sent first: the
+    /// client too goes on with its message before it speaks the other protocol (RFC 9110 §7.8).
+    ///
+    /// # Errors
+    /// When the rest cannot be sent.
+    pub(super) async fn judge(
+        &self,
+        head: &ResponseHead,
+        sender: &mut Sender<'_>,
+    ) -> Result<Result<Follows, SwitchError>, Ended> {
+        let judged = checked(self.plan.offer.as_ref(), head.fields());
+        if judged.is_ok() {
+            sender.finish().await?;
+        }
+        Ok(judged)
+    }
+
     /// A switch of protocols: only if it is the answer to what was asked for.
-    pub(super) async fn switch(&mut self, link: PeerLink, mut head: ResponseHead) -> Tried {
-        // A tunnel lives long; it must not keep the buffer that its head was read into.
-        head.detach();
-        record(self.request, &link.connection, Some(&head), link.began);
-        self.request.upstream.head = Some(head.clone());
-        match checked(self.plan.offer.as_ref(), head.fields()) {
-            Ok(extensions) => {
-                let reply = response::reply(self.request, &head, Framing::None);
-                let PeerLink { connection, mut lease, began, .. } = link;
-                self.count_answer(&mut lease);
-                let session = self.learn_at_switch(&lease);
-                let switch = Switch { reply, connection, lease, session, extensions, began };
-                Tried::Over(Outcome::Upgrade(Box::new(switch)))
-            }
-            // nginx sends no body here either: it waits for one until somebody gives up.
-            Err(error @ SwitchError::NotAsked) if !self.request.has_error_page(502) => {
-                self.request.log(LogLevel::Error, invalid_switch(&error));
-                self.count_failure(link.lease);
-                self.request.fate.keepalive = false;
-                let reply = Reply { length: Some(0), ..Reply::new(502) };
-                // Nothing of it can be asked for by ranges.
-                let _ = self.response.head(self.request, reply);
-                let sent = self.response.finish(self.request, None).await;
-                Tried::Over(sent.map_or(Outcome::Close, |()| Outcome::Done))
-            }
-            Err(error) => {
-                let message = invalid_switch(&error);
+    pub(super) fn switch(
+        &mut self,
+        link: PeerLink,
+        head: ResponseHead,
+        judged: Result<Result<Follows, SwitchError>, Ended>,
+    ) -> Tried {
+        match judged {
+            Ok(Ok(follows)) => self.switched(link, head, follows),
+            Ok(Err(error)) => {
+                self.request.upstream.head = Some(head);
+                let message = format!(
+                    "upstream sent an invalid 101 response: {error} while reading response header \
+                     from upstream"
+                );
                 link.failed(Trouble { cause: Cause::InvalidHeader, message })
             }
+            Err(Ended::Upstream(trouble)) => link.failed(trouble),
+            Err(ended) => Tried::Over(self.broken_off(ended)),
         }
+    }
+
+    fn switched(&mut self, link: PeerLink, mut head: ResponseHead, follows: Follows) -> Tried {
+        let Follows { extensions, oddities } = follows;
+        // A tunnel lives long; it must not keep the buffer that its head was read into.
+        head.detach();
+        self.request.upstream.head = Some(head.clone());
+        if !oddities.is_empty() {
+            let oddities: Vec<_> = oddities.iter().map(Oddity::to_string).collect();
+            let message = format!(
+                "upstream sent an odd 101 response: {}, which the client has to judge, while \
+                 reading response header from upstream",
+                oddities.join("; ")
+            );
+            self.request.log(LogLevel::Info, message);
+        }
+        let reply = response::reply(self.request, &head, Framing::None);
+        let PeerLink { connection, mut lease, began, .. } = link;
+        self.count_answer(&mut lease);
+        let session = self.learn_at_switch(&lease);
+        let switch = Switch { reply, connection, lease, session, extensions, began };
+        Tried::Over(Outcome::Upgrade(Box::new(switch)))
     }
 }
 
-fn invalid_switch(error: &SwitchError) -> String {
-    format!(
-        "upstream sent an invalid 101 response: {error} while reading response header from \
-         upstream"
-    )
-}
-
-/// The extensions of the WebSocket that follows a 101 with these fields; none if something else follows.
-fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Option<Extensions>, SwitchError> {
+/// What follows a 101 with these fields.
+fn checked(asked: Option<&Asked>, fields: &Fields) -> Result<Follows, SwitchError> {
     let Asked { offer, keyed } = asked.ok_or(SwitchError::NotAsked)?;
+    let bytes = Follows { extensions: None, oddities: Vec::new() };
     match offer.check_answer(fields.iter()) {
-        Ok(Switched::WebSocket { extensions, .. }) => Ok(Some(extensions)),
-        Ok(Switched::Other) => Ok(None),
+        Ok(Switched::WebSocket { extensions, oddities, .. }) => {
+            Ok(Follows { extensions: Some(extensions), oddities })
+        }
+        Ok(Switched::Other) => Ok(bytes),
         // A client without a key wants no proof; it is no WebSocket client, whatever it says.
-        Err(SwitchError::NoKey) if !keyed => Ok(None),
+        Err(SwitchError::NoKey) if !keyed => Ok(bytes),
         Err(error) => Err(error),
     }
 }
