@@ -24,7 +24,7 @@ fn ports(config: &Config) -> Vec<(u16, bool)> {
     let mut ports: Vec<_> = sockets
         .iter()
         .map(|socket| match &socket.address {
-            ListenAddr::Ip(address) => (address.port(), socket.ssl),
+            ListenAddr::Ip(address) => (address.port(), socket.routes.iter().all(|r| r.ssl)),
             ListenAddr::Unix(path) => panic!("{path:?}"),
         })
         .collect();

@@ -35,8 +35,6 @@ pub struct ListenSocket {
     pub address: ListenAddr,
     /// The options of its `listen` lines, taken together.
     pub options: ListenOptions,
-    /// Whether clients speak TLS here.
-    pub ssl: bool,
     /// The virtual servers by local address: a wildcard socket also serves the specific addresses
     /// of the same port. The entry equal to the connection's local address applies, else the one
     /// equal to `address`, which is always the last.
@@ -87,6 +85,10 @@ pub enum KeepaliveOption {
 pub struct AddressRoute {
     /// The address of the `listen` line.
     pub address: ListenAddr,
+    /// `ssl`: clients speak TLS here.
+    pub ssl: bool,
+    /// `proxy_protocol`: connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// The server for unknown names.
     pub default_server: ServerId,
     /// Servers by name; regular expressions in the order of the file.
@@ -100,6 +102,7 @@ pub(crate) struct Listen {
     pub(crate) addresses: Vec<ListenAddr>,
     pub(crate) default_server: bool,
     pub(crate) ssl: bool,
+    pub(crate) proxy_protocol: bool,
     /// Whether socket options are given (`bind` too): only one line of an address may do that.
     pub(crate) set: bool,
     pub(crate) options: ListenOptions,
@@ -114,6 +117,7 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
         addresses: listen_addresses(reading, word)?,
         default_server: false,
         ssl: false,
+        proxy_protocol: false,
         set: false,
         options: ListenOptions::default(),
     };
@@ -126,15 +130,7 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
                     "the \"http2\" parameter has no effect: only HTTP/1.1 is supported so far";
                 reading.report.push(Diagnostic::information(message).at(word.span, ""));
             }
-            b"proxy_protocol" => {
-                let problem =
-                    Diagnostic::error("the \"proxy_protocol\" parameter is not supported");
-                let help = "disable the PROXY protocol in the load balancer and let it pass the client address in \
-                            a header, e.g. X-Forwarded-For";
-                return Err(problem
-                    .at(word.span, "the PROXY header would be parsed as a request")
-                    .help(help));
-            }
+            b"proxy_protocol" => listen.proxy_protocol = true,
             b"quic" => {
                 let help = "HTTP/3 is not implemented; remove this line, and clients will use TLS over TCP";
                 return Err(Diagnostic::error("the \"quic\" parameter is not supported")
@@ -177,6 +173,7 @@ const PARAMETERS: &[&str] = &[
     "deferred",
     "fastopen",
     "ipv6only",
+    "proxy_protocol",
     "rcvbuf",
     "reuseport",
     "sndbuf",
@@ -252,6 +249,7 @@ struct Address {
     set: bool,
     options: ListenOptions,
     ssl: bool,
+    proxy_protocol: bool,
     span: Span,
 }
 
@@ -304,6 +302,7 @@ impl Sockets<'_, '_> {
                 addresses: vec![any],
                 default_server: false,
                 ssl: false,
+                proxy_protocol: false,
                 set: false,
                 options: ListenOptions::default(),
             };
@@ -333,6 +332,7 @@ impl Sockets<'_, '_> {
                     set: listen.set,
                     options: listen.options.clone(),
                     ssl: listen.ssl,
+                    proxy_protocol: listen.proxy_protocol,
                     span,
                 }),
             }
@@ -358,6 +358,7 @@ impl Sockets<'_, '_> {
         }
         known.servers.push(server);
         known.ssl |= listen.ssl;
+        known.proxy_protocol |= listen.proxy_protocol;
         if listen.set {
             known.set = true;
             known.options = listen.options.clone();
@@ -404,6 +405,8 @@ impl Sockets<'_, '_> {
         }
         AddressRoute {
             address: address.address.clone(),
+            ssl: address.ssl,
+            proxy_protocol: address.proxy_protocol,
             default_server: default_server(address),
             names: table,
         }
@@ -469,7 +472,6 @@ fn bind(addresses: Vec<Address>, routes: Vec<AddressRoute>) -> Vec<ListenSocket>
         sockets.push(ListenSocket {
             address: address.address,
             options: address.options,
-            ssl: address.ssl,
             routes: vec![route],
             span: address.span,
         });

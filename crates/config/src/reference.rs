@@ -15,10 +15,16 @@ Directives have the same meaning as in nginx. Inner blocks inherit them unless t
 (`add_header`, `proxy_set_header`, …) are inherited only if the inner block has no such line.
 ";
 
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("arg_NAME", "an argument of the query string"),
     ("cookie_NAME", "a cookie of the request"),
     ("http_NAME", "a request header; `_` stands for `-`"),
+    (
+        "proxy_protocol_tlv_NAME",
+        "a fact (TLV) in the header of the PROXY protocol: `alpn`, `authority`, `unique_id`, `ssl`, \
+         `netns`, `ssl_verify`, `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`, \
+         or a type such as `0xea` or `ssl_0x21`",
+    ),
     ("sent_http_NAME", "a response header"),
     ("sent_trailer_NAME", "a response trailer"),
     ("upstream_cookie_NAME", "a cookie set by the upstream server"),

@@ -79,6 +79,8 @@ pub enum Variable {
     UpstreamTrailer(Box<[u8]>),
     /// `$upstream_cookie_NAME`.
     UpstreamCookie(Box<[u8]>),
+    /// `$proxy_protocol_tlv_NAME`: a fact in the header of the PROXY protocol.
+    ProxyProtocolTlv(ProxyProtocolTlv),
     /// The result of a `map`, `geo` or `split_clients` block.
     Map(MapId),
     /// A variable of `set` or a named group of a regular expression; empty until set.
@@ -92,6 +94,9 @@ impl Variable {
     pub fn named(name: &str) -> Option<Self> {
         if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
             return Some(Self::Builtin(BUILTINS[index].1));
+        }
+        if let Some(rest) = name.strip_prefix("proxy_protocol_tlv_") {
+            return ProxyProtocolTlv::parse(rest).map(Self::ProxyProtocolTlv);
         }
         // As in nginx, nothing need stand behind the underscore; such a variable is always empty.
         let families: [(&str, Family); 8] = [
@@ -115,6 +120,48 @@ type Family = fn(&str) -> Variable;
 /// The field that a variable names: underscores stand for hyphens.
 fn field_name(name: &str) -> Box<[u8]> {
     name.replace('_', "-").into_bytes().into()
+}
+
+/// A fact in a header of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocolTlv {
+    /// The one of this type.
+    OfType(u8),
+    /// The one of this type among those about TLS.
+    OfTls(u8),
+    /// Whether the client's certificate was verified, as a number.
+    TlsVerify,
+}
+
+impl ProxyProtocolTlv {
+    /// Reads what stands behind `proxy_protocol_tlv_`: a name, or `0x` and a type, each with
+    /// `ssl_` before it for those about TLS.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let number = |name: &str| {
+            name.strip_prefix("0x").and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        };
+        if let Some(name) = name.strip_prefix("ssl_") {
+            let known = match name {
+                "verify" => return Some(Self::TlsVerify),
+                "version" => Some(0x21),
+                "cn" => Some(0x22),
+                "cipher" => Some(0x23),
+                "sig_alg" => Some(0x24),
+                "key_alg" => Some(0x25),
+                _ => number(name),
+            };
+            return known.map(Self::OfTls);
+        }
+        let known = match name {
+            "alpn" => Some(0x01),
+            "authority" => Some(0x02),
+            "unique_id" => Some(0x05),
+            "ssl" => Some(0x20),
+            "netns" => Some(0x30),
+            _ => number(name),
+        };
+        known.map(Self::OfType)
+    }
 }
 
 /// Index into [`Http::maps`](crate::model::Http::maps).
@@ -210,10 +257,10 @@ builtins! {
     ProxyAddXForwardedFor "proxy_add_x_forwarded_for" "the X-Forwarded-For request header with the client address appended",
     ProxyHost "proxy_host" "the host and port of the upstream server, as in proxy_pass",
     ProxyPort "proxy_port" "the port of the upstream server, as in proxy_pass",
-    ProxyProtocolAddr "proxy_protocol_addr" "always empty: the PROXY protocol is not read",
-    ProxyProtocolPort "proxy_protocol_port" "always empty: the PROXY protocol is not read",
-    ProxyProtocolServerAddr "proxy_protocol_server_addr" "always empty: the PROXY protocol is not read",
-    ProxyProtocolServerPort "proxy_protocol_server_port" "always empty: the PROXY protocol is not read",
+    ProxyProtocolAddr "proxy_protocol_addr" "the client address in the header of the PROXY protocol",
+    ProxyProtocolPort "proxy_protocol_port" "the client port in the header of the PROXY protocol",
+    ProxyProtocolServerAddr "proxy_protocol_server_addr" "the server address in the header of the PROXY protocol",
+    ProxyProtocolServerPort "proxy_protocol_server_port" "the server port in the header of the PROXY protocol",
     QueryString "query_string" "the same as $args",
     RealpathRoot "realpath_root" "$document_root with symbolic links resolved",
     RemoteAddr "remote_addr" "the client address",
@@ -293,6 +340,25 @@ mod tests {
     #[test]
     fn builtins_are_sorted_and_unique() {
         assert!(BUILTINS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn facts_of_the_proxy_protocol_have_names_and_numbers() {
+        use ProxyProtocolTlv::{OfTls, OfType, TlsVerify};
+        for (name, expected) in [
+            ("alpn", Some(OfType(1))),
+            ("0x000ae", Some(OfType(0xae))),
+            ("ssl", Some(OfType(0x20))),
+            ("ssl_0x21", Some(OfTls(0x21))),
+            ("ssl_cn", Some(OfTls(0x22))),
+            ("ssl_verify", Some(TlsVerify)),
+            ("0x100", None),
+            ("0x", None),
+            ("cn", None),
+            ("", None),
+        ] {
+            assert_eq!(ProxyProtocolTlv::parse(name), expected, "{name}");
+        }
     }
 
     #[test]

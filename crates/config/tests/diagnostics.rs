@@ -377,7 +377,10 @@ fn addresses_and_names_are_checked() {
             ("listen 80 so_keepalive=x;", &["invalid so_keepalive value: \"x\""]),
             ("listen 80 backlog=x;", &["invalid backlog \"backlog=x\""]),
             ("listen 80 quic;", &["the \"quic\" parameter is not supported"]),
-            ("listen 80 proxy_protocol;", &["the \"proxy_protocol\" parameter is not supported"]),
+            (
+                "return 200 $proxy_protocol_tlv_none;",
+                &["unknown \"proxy_protocol_tlv_none\" variable"],
+            ),
             ("server_name *;", &["server name \"*\" is invalid"]),
             ("server_name a/b;", &["warn: server name \"a/b\" has suspicious symbols"]),
             ("server_name ~;", &["empty regex in server name \"~\""]),

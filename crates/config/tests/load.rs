@@ -73,7 +73,7 @@ fn the_gateway_configuration_becomes_a_model() {
     assert!(location.proxy.http11);
     assert_eq!(http.sockets.len(), 1);
     assert_eq!(http.sockets[0].address, ListenAddr::Ip(([0, 0, 0, 0], 80).into()));
-    assert!(!http.sockets[0].ssl);
+    assert!(!http.sockets[0].routes[0].ssl);
     assert_eq!(&*http.servers[0].name, b"board.xncoding.com");
     assert_eq!(http.maps.len(), 1);
     assert_eq!(loaded.config.core.worker_connections, 768);
@@ -83,7 +83,7 @@ fn the_gateway_configuration_becomes_a_model() {
 fn the_direct_configuration_speaks_tls() {
     let loaded = load_site(include_str!("founding/direct.conf"));
     let http = http(&loaded.config);
-    assert!(http.sockets[0].ssl);
+    assert!(http.sockets[0].routes[0].ssl);
     let files = &http.servers[0].tls.certificates[0];
     assert_eq!(
         files.chain.value.to_str(),

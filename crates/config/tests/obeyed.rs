@@ -23,7 +23,10 @@ const READERS: &[(&str, &[&str])] = &[
     ("AccessRule", &["front/access.rs: rule"]),
     ("AddHeader", &["exchange/headers.rs: header"]),
     ("Additions", &["exchange/filter.rs: additions", "exchange/filter/addition.rs: additions"]),
-    ("AddressRoute", &["front/route.rs: route", "tls/server.rs: route"]),
+    (
+        "AddressRoute",
+        &["front/connection.rs: route", "front/route.rs: route", "tls/server.rs: route"],
+    ),
     ("AuthBasic", &["front/auth_basic.rs: basic"]),
     ("AuthRequest", &["front/auth_request.rs: asked"]),
     ("Balance", &["peers/group.rs"]),
@@ -56,7 +59,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("LimitRequests", &["front/limits/requests.rs: limits"]),
     ("LimitZone", &["front/limits: zone", "front/limits.rs: zone", "limit.rs: wanted zone"]),
     ("ListenOptions", &["listen.rs: options"]),
-    ("ListenSocket", &["listen.rs: wanted", "proxy.rs: wanted", "tls/server.rs: socket"]),
+    ("ListenSocket", &["front/route.rs: socket", "listen.rs: wanted", "proxy.rs: wanted"]),
     ("Located", &["tls/certificates.rs: file"]),
     ("Location", &["front: location locations", "generation.rs: location"]),
     (

@@ -9,6 +9,7 @@ mod guard;
 pub(crate) mod h1;
 mod limits;
 mod phases;
+mod proxy_protocol;
 mod rewrite;
 pub(crate) mod route;
 mod subrequest;

@@ -283,7 +283,6 @@ mod tests {
         ListenSocket {
             address,
             options: ListenOptions::default(),
-            ssl: false,
             routes: Vec::new(),
             span: anywhere(),
         }

@@ -16,6 +16,7 @@ use wssgate_config::model::{Http, ListenAddr, Location, LocationId, LogLevel, Se
 use wssgate_config::regex::{Captures, Regex};
 use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
+use wssgate_proxy_protocol::Told;
 use wssgate_sys::socket::TcpInfo;
 
 use crate::clock;
@@ -35,6 +36,8 @@ pub struct ConnectionInfo {
     pub serial: u64,
     /// The address at the other end; `None` on a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// What a header of the PROXY protocol has told.
+    pub told: Option<Box<Told>>,
     /// The address that the client connected to.
     pub local: ListenAddr,
     /// Index of the listening socket in `http.sockets`.
@@ -59,6 +62,11 @@ impl ConnectionInfo {
     pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
         self.holder.borrow().as_ref()?.upgrade()?.tcp_info()
     }
+}
+
+/// An address as `$remote_addr` shows it: `unix:` for everybody on a Unix socket.
+pub(crate) fn address_text(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unix:".to_owned(), |ip| ip.to_string())
 }
 
 /// Who has the socket of a connection.
@@ -478,7 +486,7 @@ impl Request {
 
     /// `$remote_addr`: `unix:` for Unix sockets.
     pub fn client_text(&self) -> String {
-        self.client_ip().map_or_else(|| "unix:".to_owned(), |ip| ip.to_string())
+        address_text(self.client_ip())
     }
 
     /// How many requests lie between this one and the client's; 0: it is the client's.

@@ -80,6 +80,7 @@ fn known_value(request: &Request, variable: &Variable) -> Option<Bytes> {
             joined(request.upstream.trailers.as_ref()?.iter(), name, b", ")
         }
         Variable::UpstreamCookie(name) => upstream::cookie(request, name),
+        Variable::ProxyProtocolTlv(tlv) => builtin::tlv(request, *tlv),
         Variable::Map(_) | Variable::Set | Variable::SetLater => None,
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_rustls::server::TlsStream;
-use wssgate_config::model::{ListenAddr, LogLevel};
+use wssgate_config::model::{AddressRoute, ListenAddr, LogLevel};
 
-use crate::exchange::request::ConnectionInfo;
+use crate::exchange::request::{ConnectionInfo, address_text};
 use crate::front::h1::client::Client;
 use crate::front::h1::{self, Link};
+use crate::front::proxy_protocol::{self, NoHeader};
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
@@ -50,27 +52,52 @@ pub(crate) async fn serve(
     let local = local_address(&stream, &address);
     let Some(route) = route::address_route(listening, &local) else { return };
     let wait = generation.http().servers[route.default_server.0].connection.client_header_timeout;
-    let opened = match listening.ssl {
-        false => Ok(Opened::Plain(stream)),
+    let deadline = accepted + wait;
+    let (mut stream, mut read, mut told) = (stream, Vec::new(), None);
+    if route.proxy_protocol {
+        let header = Box::pin(proxy_protocol::read(&mut stream));
+        match timeout_at(deadline.into(), header).await {
+            Ok(Ok((header, behind))) => (told, read) = (header, behind),
+            Ok(Err(error)) => {
+                return log_failure(&generation, serial, &peer, &local, &error.into());
+            }
+            Err(_) => {
+                return log_failure(&generation, serial, &peer, &local, &OpenError::NoHeaderInTime);
+            }
+        }
+    }
+    let opened = match route.ssl {
+        false => Ok(Opened::Plain(stream, read)),
         true => {
             // Boxed, so that the memory of a handshake is gone behind it.
-            let handshake = Box::pin(shake_hands(&generation, socket, &local, stream));
-            timeout(wait, handshake).await.unwrap_or(Err(OpenError::Timeout))
+            let handshake = Box::pin(shake_hands(&generation, route, stream, read));
+            timeout_at(deadline.into(), handshake).await.unwrap_or(Err(OpenError::Timeout))
         }
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(error) => return log_failure(&generation, serial, &peer, &error),
+        Err(error) => return log_failure(&generation, serial, &peer, &local, &error),
     };
     let life = generation.life().clone();
     drop(generation);
     let misses_tls = matches!(opened, Opened::MissesTls(..));
     let (stream, read, tls) = match opened {
-        Opened::Plain(stream) => (ClientStream::Plain(stream), Vec::new(), None),
-        Opened::MissesTls(stream, read) => (ClientStream::Plain(stream), read, None),
+        Opened::Plain(stream, read) | Opened::MissesTls(stream, read) => {
+            (ClientStream::Plain(stream), read, None)
+        }
         Opened::Tls(stream, info) => (ClientStream::Tls(stream), Vec::new(), Some(info)),
     };
-    let info = Rc::new(info(serial, &peer, local, socket, tls, accepted));
+    let info = Rc::new(ConnectionInfo {
+        serial,
+        peer: ip(&peer),
+        told,
+        local,
+        socket,
+        tls,
+        accepted,
+        requests: Cell::new(0),
+        holder: RefCell::default(),
+    });
     let client = Client::new(info, stream, read);
     let left = wait.saturating_sub(accepted.elapsed()).max(Duration::from_millis(1));
     h1::serve(Link { site, tunnels, client, address, misses_tls }, left, life).await;
@@ -78,8 +105,8 @@ pub(crate) async fn serve(
 
 /// A connection that is ready for its first request.
 enum Opened {
-    /// As the address wants it.
-    Plain(Stream),
+    /// As the address wants it; with what was read.
+    Plain(Stream, Vec<u8>),
     /// What was read shows that it is no TLS, although the address wants that.
     MissesTls(Stream, Vec<u8>),
     /// After a handshake.
@@ -89,6 +116,10 @@ enum Opened {
 /// Why a connection never came to its first request.
 #[derive(Debug, Error)]
 enum OpenError {
+    #[error("client timed out (110: Connection timed out) while reading PROXY protocol")]
+    NoHeaderInTime,
+    #[error("{0} while reading PROXY protocol")]
+    NoHeader(#[from] NoHeader),
     #[error("client timed out while SSL handshaking")]
     Timeout,
     #[error("{0}")]
@@ -97,20 +128,31 @@ enum OpenError {
     Handshake(HandshakeError),
 }
 
-/// Looks whether the client speaks TLS, and shakes hands if it does.
+impl OpenError {
+    /// Balancers are under the same roof: what they get wrong should be seen.
+    fn level(&self) -> LogLevel {
+        match self {
+            Self::NoHeader(NoHeader::Wrong(_)) => LogLevel::Error,
+            _ => LogLevel::Info,
+        }
+    }
+}
+
+/// Looks whether the client speaks TLS, and shakes hands if it does. `read` is what was read of its
+/// bytes already.
 async fn shake_hands(
     generation: &Generation,
-    socket: usize,
-    local: &ListenAddr,
+    route: &AddressRoute,
     mut stream: Stream,
+    mut read: Vec<u8>,
 ) -> Result<Opened, OpenError> {
-    let listening = &generation.http().sockets[socket];
-    let read = first_bytes(&mut stream).await?;
+    // On a Unix socket TLS is taken for granted.
+    if read.is_empty() && !stream.is_unix() {
+        read = read_once(&mut stream).await?;
+    }
     if read.first().is_some_and(|&byte| !begins_tls(byte)) {
         return Ok(Opened::MissesTls(stream, read));
     }
-    let route =
-        route::address_route(listening, local).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
     let accepted =
         generation.tls.accept(stream, read, route).await.map_err(OpenError::Handshake)?;
     Ok(Opened::Tls(Box::new(accepted.stream), Rc::new(accepted.info)))
@@ -124,11 +166,8 @@ fn local_address(stream: &Stream, listening: &ListenAddr) -> ListenAddr {
     }
 }
 
-/// Reads once. On a Unix socket TLS is taken for granted, and nothing is read.
-async fn first_bytes(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    if stream.is_unix() {
-        return Ok(Vec::new());
-    }
+/// Reads once; the end is an error.
+pub(crate) async fn read_once(stream: &mut Stream) -> io::Result<Vec<u8>> {
     poll_fn(|cx| {
         // On the stack, so that a connection that waits owns no buffer.
         let mut space = [MaybeUninit::uninit(); FIRST_READ];
@@ -149,35 +188,22 @@ fn next_serial() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn log_failure(generation: &Generation, serial: u64, peer: &ListenAddr, why: &OpenError) {
-    let client = match peer {
-        ListenAddr::Ip(address) => address.ip().to_string(),
-        ListenAddr::Unix(_) => "unix:".to_owned(),
-    };
-    let line = format_args!("{why}, client: {client}");
-    generation.logs.main().write(LogLevel::Info, Some(serial), line);
-}
-
-fn info(
+fn log_failure(
+    generation: &Generation,
     serial: u64,
     peer: &ListenAddr,
-    local: ListenAddr,
-    socket: usize,
-    tls: Option<Rc<TlsInfo>>,
-    accepted: Instant,
-) -> ConnectionInfo {
-    let peer = match peer {
+    local: &ListenAddr,
+    why: &OpenError,
+) {
+    let client = address_text(ip(peer).map(|address| address.ip()));
+    let line = format_args!("{why}, client: {client}, server: {local}");
+    generation.logs.main().write(why.level(), Some(serial), line);
+}
+
+/// An address on the internet.
+fn ip(address: &ListenAddr) -> Option<SocketAddr> {
+    match address {
         ListenAddr::Ip(address) => Some(*address),
         ListenAddr::Unix(_) => None,
-    };
-    ConnectionInfo {
-        serial,
-        peer,
-        local,
-        socket,
-        tls,
-        accepted,
-        requests: Cell::new(0),
-        holder: RefCell::default(),
     }
 }

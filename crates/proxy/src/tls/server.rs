@@ -187,7 +187,7 @@ impl ServerFor for AddressRoute {
 /// Which servers are reachable over TLS.
 fn tls_servers(http: &Http) -> Vec<bool> {
     let mut used = vec![false; http.servers.len()];
-    for route in http.sockets.iter().filter(|socket| socket.ssl).flat_map(|socket| &socket.routes) {
+    for route in http.sockets.iter().flat_map(|socket| &socket.routes).filter(|route| route.ssl) {
         used[route.default_server.0] = true;
         route.names.values().for_each(|server| used[server.0] = true);
     }

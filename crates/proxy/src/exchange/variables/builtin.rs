@@ -1,13 +1,14 @@
 //! The variables with a fixed name.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::ListenAddr;
-use wssgate_config::variable::Builtin;
+use wssgate_config::variable::{Builtin, ProxyProtocolTlv};
 use wssgate_http1::Version;
+use wssgate_proxy_protocol::Ends;
 
 use super::{joined, tcpinfo, upstream};
 use crate::clock::{self, Moment};
@@ -69,7 +70,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::Pipe => text(if request.arrival.pipelined { "p" } else { "." }),
         B::RequestId => Some(request_id()),
         B::RemoteAddr => text(request.client_text()),
-        B::RemotePort => text(request.client.map(|a| a.port().to_string()).unwrap_or_default()),
+        B::RemotePort => text(request.client.map(port).unwrap_or_default()),
         B::BinaryRemoteAddr => Some(binary_address(request.client_ip())),
         B::ServerAddr => text(local_address(&connection.local)),
         B::ServerPort => text(local_port(&connection.local)),
@@ -95,11 +96,11 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
             upstream::list(request, |state| upstream::time(state.connect_time))
         }
         B::UpstreamHeaderTime => upstream::list(request, |state| upstream::time(state.header_time)),
-        B::UpstreamCacheStatus
-        | B::ProxyProtocolAddr
-        | B::ProxyProtocolPort
-        | B::ProxyProtocolServerAddr
-        | B::ProxyProtocolServerPort => None,
+        B::UpstreamCacheStatus => None,
+        B::ProxyProtocolAddr => told(request, |ends| ends.source.ip().to_string()),
+        B::ProxyProtocolPort => told(request, |ends| port(ends.source)),
+        B::ProxyProtocolServerAddr => told(request, |ends| ends.destination.ip().to_string()),
+        B::ProxyProtocolServerPort => told(request, |ends| port(ends.destination)),
         B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
             tcpinfo::value(connection, variable)
         }
@@ -134,6 +135,29 @@ fn flag(set: bool, value: &'static str) -> Option<Bytes> {
 /// Seconds with milliseconds.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{}.{:03}", time.as_secs(), time.subsec_millis())
+}
+
+/// What a header of the PROXY protocol tells of the ends of the connection.
+fn told(request: &Request, what: impl FnOnce(&Ends) -> String) -> Option<Bytes> {
+    text(what(&request.connection.told.as_ref()?.ends))
+}
+
+/// `$proxy_protocol_tlv_NAME`.
+pub(super) fn tlv(request: &Request, tlv: ProxyProtocolTlv) -> Option<Bytes> {
+    let tlvs = &request.connection.told.as_ref()?.tlvs;
+    match tlv {
+        ProxyProtocolTlv::OfType(kind) => tlvs.find(kind).map(Bytes::copy_from_slice),
+        ProxyProtocolTlv::OfTls(kind) => tlvs.ssl()?.find(kind).map(Bytes::copy_from_slice),
+        ProxyProtocolTlv::TlsVerify => text(tlvs.ssl()?.verify.to_string()),
+    }
+}
+
+/// A port; an address that came without one, as in a header, has none.
+fn port(address: SocketAddr) -> String {
+    match address.port() {
+        0 => String::new(),
+        port => port.to_string(),
+    }
 }
 
 fn header(request: &Request, name: &str) -> Option<Bytes> {
