@@ -46,6 +46,7 @@ const ABSENT: &[&str] = &[
 const PRESENT: &[&str] = &[
     "http_addition_module",
     "http_auth_request_module",
+    "http_realip_module",
     "http_ssl_module",
     "http_stub_status_module",
 ];

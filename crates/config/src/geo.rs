@@ -89,7 +89,7 @@ fn add_entry(
         (b"include", [_]) => {}
         (b"proxy" | b"proxy_recursive", _) => {
             let message = format!("\"{key}\" in \"geo\" is not supported");
-            let help = "take the address from a header with `geo $http_x_real_ip $variable`";
+            let help = "name the proxies in `set_real_ip_from`, which changes the client address everywhere";
             return Err(Diagnostic::error(message).at(entry.head(), "").help(help));
         }
         (b"default", [value]) => draft.default = value.value.clone(),

@@ -31,6 +31,7 @@ mod paths;
 mod position;
 mod proxy;
 pub mod read;
+mod real_ip;
 mod reference;
 mod refused;
 pub mod regex;

@@ -32,6 +32,7 @@ pub use crate::proxy::next_upstream::NextUpstream;
 pub use crate::proxy::pass::{FixedPass, ProxyPass};
 pub use crate::proxy::redirect::{Pattern, ProxyRedirect};
 pub use crate::proxy::tls::ProxyTls;
+pub use crate::real_ip::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::resolve::Config;
 pub use crate::rewrite::condition::{Condition, FileTest};
 pub use crate::rewrite::{Return, Rewrite, RewriteFlag, RewriteOp};

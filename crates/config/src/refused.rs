@@ -19,7 +19,6 @@ const MIRROR: &str = "duplicate requests in the app server";
 const PAGES: &str = "modify pages in the app server";
 const PERL: &str = "move this logic to the app server";
 const POST_ACTION: &str = "do this in the app server";
-const REAL_IP: &str = "the client address is always that of the connection; pass X-Forwarded-For on to the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
@@ -70,12 +69,9 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
         refused("random_index", L, Flag, LISTINGS),
-        refused("real_ip_header", HSL, Exactly(1), REAL_IP),
-        refused("real_ip_recursive", HSL, Flag, REAL_IP),
         refused("secure_link", HSL, Exactly(1), LINKS),
         refused("secure_link_md5", HSL, Exactly(1), LINKS),
         refused("secure_link_secret", HSL, Exactly(1), LINKS),
-        refused("set_real_ip_from", HSL, Exactly(1), REAL_IP),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
         refused("source_charset", HSLI, Exactly(1), CHARSET),
         refused("ssl", HS, Flag, SSL_FLAG),

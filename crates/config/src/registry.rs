@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, auth_basic, auth_request, core, dns, error_page, files, filters, foreign, geo, headers,
-    http, limits, listen, location, log, map, proxy, refused, rewrite, server, settings, tls,
-    upstream, websocket, without_effect,
+    http, limits, listen, location, log, map, proxy, real_ip, refused, rewrite, server, settings,
+    tls, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -35,6 +35,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     proxy::pass::ROWS,
     proxy::redirect::ROWS,
     proxy::tls::ROWS,
+    real_ip::ROWS,
     rewrite::ROWS,
     server::ROWS,
     settings::ROWS,

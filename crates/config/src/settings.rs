@@ -29,6 +29,7 @@ use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
     present, rate, size, size_template,
 };
+use crate::real_ip::{RealIp, real_ip};
 use crate::scope::Scope;
 use crate::template::Template;
 use crate::value;
@@ -453,6 +454,8 @@ pub struct LocationSettings {
     pub add_trailers: Vec<AddHeader>,
     /// `expires`.
     pub expires: Option<Expires>,
+    /// `set_real_ip_from`, `real_ip_header` and `real_ip_recursive`; `None` when nobody is trusted.
+    pub real_ip: Option<RealIp>,
     /// `allow` and `deny` lines.
     pub access: Vec<AccessRule>,
     /// `access_log` lines; empty when `off`.
@@ -662,6 +665,7 @@ pub(crate) fn settings(
         auth_request: auth_request(scope),
         limit_requests: limit_requests(scope),
         limit_connections: limit_connections(scope),
+        real_ip: real_ip(scope),
         access: access(scope),
         access_logs: logs.access_logs(reading, scope),
         error_logs: logs.error_logs(scope),

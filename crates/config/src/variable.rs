@@ -262,6 +262,8 @@ builtins! {
     ProxyProtocolServerAddr "proxy_protocol_server_addr" "the server address in the header of the PROXY protocol",
     ProxyProtocolServerPort "proxy_protocol_server_port" "the server port in the header of the PROXY protocol",
     QueryString "query_string" "the same as $args",
+    RealipRemoteAddr "realip_remote_addr" "the address of the connection, which $remote_addr was before set_real_ip_from applied",
+    RealipRemotePort "realip_remote_port" "the port of the connection, which $remote_port was before set_real_ip_from applied",
     RealpathRoot "realpath_root" "$document_root with symbolic links resolved",
     RemoteAddr "remote_addr" "the client address",
     RemotePort "remote_port" "the client port",

@@ -378,6 +378,19 @@ fn addresses_and_names_are_checked() {
             ("listen 80 backlog=x;", &["invalid backlog \"backlog=x\""]),
             ("listen 80 quic;", &["the \"quic\" parameter is not supported"]),
             (
+                "set_real_ip_from nosuch.invalid;",
+                &["host not found in set_real_ip_from \"nosuch.invalid\""],
+            ),
+            (
+                "set_real_ip_from 10.0.0.0/33;",
+                &["host not found in set_real_ip_from \"10.0.0.0/33\""],
+            ),
+            (
+                "set_real_ip_from 10.0.0.1/8;",
+                &["warn: low address bits of \"10.0.0.1/8\" are meaningless"],
+            ),
+            ("real_ip_header a; real_ip_header b;", &["\"real_ip_header\" directive is duplicate"]),
+            (
                 "return 200 $proxy_protocol_tlv_none;",
                 &["unknown \"proxy_protocol_tlv_none\" variable"],
             ),

@@ -87,6 +87,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["content/proxy.rs: settings", "content/proxy: proxy settings", "tunnel.rs: proxy"],
     ),
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
+    ("RealIp", &["front/real_ip.rs: trust"]),
     ("RequestLimit", &["front/limits/requests.rs: limit"]),
     ("Resolve", &["peers/names.rs: resolve"]),
     ("Resolver", &["resolve.rs: model", "resolve/wire.rs: model"]),

@@ -10,6 +10,7 @@ pub(crate) mod h1;
 mod limits;
 mod phases;
 mod proxy_protocol;
+mod real_ip;
 mod rewrite;
 pub(crate) mod route;
 mod subrequest;

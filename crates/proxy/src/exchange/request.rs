@@ -425,8 +425,10 @@ pub struct Request {
     pub site: Rc<Site>,
     /// Its connection.
     pub connection: Rc<ConnectionInfo>,
-    /// Who asks; `None` on a Unix socket.
+    /// Who asks, by the word of a trusted proxy if there is one; `None` on a Unix socket.
     pub client: Option<SocketAddr>,
+    /// Whether a trusted proxy has said who asks; none is asked again.
+    pub vouched_for: bool,
     /// What came.
     pub arrival: Arrival,
     /// What passes on the wire for it.
@@ -465,6 +467,7 @@ impl Request {
             generation,
             site,
             client: connection.peer,
+            vouched_for: false,
             connection,
             arrival,
             traffic: Rc::default(),

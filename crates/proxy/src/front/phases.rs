@@ -11,7 +11,7 @@ use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{guard, limits, rewrite, route, try_files};
+use crate::front::{guard, limits, real_ip, rewrite, route, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub(crate) enum Finish {
 
 /// Answers a request whose head was read.
 pub(crate) async fn answer(exchange: &mut Exchange) -> Finish {
+    // A subrequest knows of its parent who asks.
+    if !exchange.request.is_subrequest() {
+        real_ip::find(&mut exchange.request);
+    }
     let outcome = run(exchange, Start::Server).await;
     conclude(exchange, outcome).await
 }
@@ -171,6 +175,8 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Ok(Prepared::Status(status)) => return Outcome::Status(status),
         Err(refusal) => return refused(exchange, &refusal),
     }
+    // Once more, for the location may trust others than the server does.
+    real_ip::find(&mut exchange.request);
     // Before access rules and passwords: to guess those is limited too.
     if let Err(refusal) = limits::check(exchange).await {
         return refused(exchange, &refusal);

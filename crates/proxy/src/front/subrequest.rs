@@ -123,6 +123,7 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
     // Those bytes came with the parent.
     request.arrival.head_len = 0;
     request.client = parent.client;
+    request.vouched_for = parent.vouched_for;
     request.traffic = Rc::clone(&parent.traffic);
     request.target.method = Method::Get;
     request.target.method_name = Bytes::from_static(b"GET");

@@ -13,7 +13,7 @@ use wssgate_proxy_protocol::Ends;
 use super::{joined, tcpinfo, upstream};
 use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
-use crate::exchange::request::Request;
+use crate::exchange::request::{Request, address_text};
 use crate::exchange::response::NGINX_VERSION;
 use crate::exchange::{credentials, headers, path};
 
@@ -101,6 +101,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::ProxyProtocolPort => told(request, |ends| port(ends.source)),
         B::ProxyProtocolServerAddr => told(request, |ends| ends.destination.ip().to_string()),
         B::ProxyProtocolServerPort => told(request, |ends| port(ends.destination)),
+        B::RealipRemoteAddr => text(address_text(connection.peer.map(|peer| peer.ip()))),
+        B::RealipRemotePort => text(connection.peer.map(port).unwrap_or_default()),
         B::TcpinfoRcvSpace | B::TcpinfoRtt | B::TcpinfoRttvar | B::TcpinfoSndCwnd => {
             tcpinfo::value(connection, variable)
         }
