@@ -1,5 +1,5 @@
 //! Wherever a head is cut, the parsers say the same about it; what they accept is what httparse reads, and what is
-//! written from it reads back the same.
+//! written from it reads back the same. The same bytes are read as a header of the PROXY protocol, too.
 #![no_main]
 
 use bytes::BytesMut;
@@ -8,12 +8,14 @@ use wssgate_http1::{
     HeadError, Limits, RequestHead, RequestParser, ResponseParser, Version, write_end,
     write_fields, write_request_line,
 };
+use wssgate_proxy_protocol::{Header, MAX_LEN, encode_v1, encode_v2, types};
 
 fuzz_target!(|input: (bool, u16, u8, &[u8])| {
     let (request, size, cut, bytes) = input;
     let cut = usize::from(cut).max(1);
     // No configuration has buffers that do not hold the first word of a head.
     let size = usize::from(size).max(16);
+    read_proxy_header(bytes);
     if request {
         let limits = Limits {
             client_header_buffer_size: size,
@@ -33,6 +35,27 @@ fuzz_target!(|input: (bool, u16, u8, &[u8])| {
         assert_eq!(read_response(bytes, usize::MAX, size), read_response(bytes, cut, size));
     }
 });
+
+fn read_proxy_header(bytes: &[u8]) {
+    let whole = Header::decode(bytes);
+    // Every cut says the same or asks for more; an early refusal quotes less.
+    for cut in 0..bytes.len().min(MAX_LEN) {
+        match Header::decode(&bytes[..cut]) {
+            Ok(None) => {}
+            Ok(early) => assert_eq!(Ok(early), whole),
+            Err(_) => assert!(whole.is_err()),
+        }
+    }
+    if let Ok(Some(Header { told: Some(told), .. })) = whole {
+        let _ = told.tlvs.ssl().and_then(|ssl| ssl.find(types::SSL_CN));
+        for header in [encode_v1(Some(&told.ends)), encode_v2(Some(&told.ends), None)] {
+            let again = Header::decode(&header).expect("ours").expect("whole");
+            let ends = again.told.expect("addresses").ends;
+            assert_eq!(ends.source.ip().to_canonical(), told.ends.source.ip().to_canonical());
+            assert_eq!(ends.destination.port(), told.ends.destination.port());
+        }
+    }
+}
 
 fn read_request(
     bytes: &[u8],

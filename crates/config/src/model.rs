@@ -26,12 +26,12 @@ pub use crate::log::{
 };
 pub use crate::name_servers::{Resolver, ResolverId};
 pub use crate::position::LocationKind;
-pub use crate::proxy::ProxySettings;
 pub use crate::proxy::cookies::{CookieFlags, CookieRewrite};
 pub use crate::proxy::next_upstream::NextUpstream;
 pub use crate::proxy::pass::{FixedPass, ProxyPass};
 pub use crate::proxy::redirect::{Pattern, ProxyRedirect};
 pub use crate::proxy::tls::ProxyTls;
+pub use crate::proxy::{ProxySettings, SendProxyProtocol};
 pub use crate::real_ip::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::resolve::Config;
 pub use crate::rewrite::condition::{Condition, FileTest};

@@ -48,6 +48,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &PROXY_PASS_REQUEST_BODY,
     &PROXY_PASS_REQUEST_HEADERS,
     &PROXY_PASS_TRAILERS,
+    &PROXY_PROTOCOL,
     &PROXY_READ_TIMEOUT,
     &PROXY_REQUEST_BUFFERING,
     &PROXY_SEND_TIMEOUT,
@@ -235,6 +236,18 @@ pub(crate) static PROXY_PASS_TRAILERS: Directive<bool> = Directive {
     ..Directive::once(flag)
 };
 
+/// `proxy_protocol`
+pub(crate) static PROXY_PROTOCOL: Directive<SendProxyProtocol> = Directive {
+    name: "proxy_protocol",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "off",
+    doc: "Begins connections to upstream servers with a header of the PROXY protocol, which tells \
+          them the client address: `on` sends version 1, `v2` version 2 with facts about TLS. Such \
+          a connection is used again only for the same client connection.",
+    ..Directive::once(send_proxy_protocol)
+};
+
 /// `proxy_read_timeout`
 pub(crate) static PROXY_READ_TIMEOUT: Directive<Duration> = Directive {
     name: "proxy_read_timeout",
@@ -344,6 +357,8 @@ pub struct ProxySettings {
     pub intercept_errors: bool,
     /// `proxy_ignore_client_abort`.
     pub ignore_client_abort: bool,
+    /// `proxy_protocol`.
+    pub proxy_protocol: SendProxyProtocol,
     /// `proxy_socket_keepalive`.
     pub socket_keepalive: bool,
     /// `proxy_bind`: the local address; `None` when absent, off or empty.
@@ -362,6 +377,29 @@ pub struct ProxySettings {
     pub cookie_flags: Vec<CookieFlags>,
     /// `proxy_ssl_*`.
     pub tls: ProxyTls,
+}
+
+/// `proxy_protocol`: what upstreams are told of the client before the first request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxyProtocol {
+    /// Nothing.
+    Off,
+    /// A header of version 1.
+    V1,
+    /// A header of version 2.
+    V2,
+}
+
+fn send_proxy_protocol(
+    _: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<SendProxyProtocol> {
+    let choices = [
+        ("off", SendProxyProtocol::Off),
+        ("on", SendProxyProtocol::V1),
+        ("v2", SendProxyProtocol::V2),
+    ];
+    one_of(&directive.args[0], &choices)
 }
 
 fn set_header(
@@ -467,6 +505,7 @@ pub(crate) fn proxy_settings(
         ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
         intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
         ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
+        proxy_protocol: scope.get(&PROXY_PROTOCOL),
         socket_keepalive: scope.get(&PROXY_SOCKET_KEEPALIVE),
         bind: scope.maybe(&PROXY_BIND).flatten(),
         limit_rate: rate(scope.get(&PROXY_LIMIT_RATE)),

@@ -390,6 +390,7 @@ fn addresses_and_names_are_checked() {
                 &["warn: low address bits of \"10.0.0.1/8\" are meaningless"],
             ),
             ("real_ip_header a; real_ip_header b;", &["\"real_ip_header\" directive is duplicate"]),
+            ("proxy_protocol v3;", &["invalid value \"v3\""]),
             (
                 "return 200 $proxy_protocol_tlv_none;",
                 &["unknown \"proxy_protocol_tlv_none\" variable"],

@@ -10,6 +10,7 @@ mod connect;
 mod cookie;
 mod destination;
 mod plan;
+mod proxy_header;
 mod request;
 pub(crate) mod response;
 mod sticky;
@@ -299,7 +300,7 @@ impl Proxying<'_> {
         let reused = cached.is_some();
         let connected = match cached {
             Some(connection) => Ok(connection),
-            None => self.connect(&lease).await,
+            None => self.connect(&key).await,
         };
         let connection = match connected {
             Ok(connection) => connection,

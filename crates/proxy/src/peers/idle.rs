@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use bytes::Bytes;
 use tokio::time::sleep_until;
 use wssgate_config::model::ListenAddr;
 
@@ -25,6 +26,8 @@ pub(crate) struct Key {
     pub(crate) address: ListenAddr,
     /// What else must be the same, where settings of the caller made the connection what it is.
     pub(crate) tag: Option<[u64; 2]>,
+    /// The header of the PROXY protocol that it began with: it speaks for one client connection.
+    pub(crate) header: Option<Bytes>,
 }
 
 /// The idle connections of one worker.
@@ -170,7 +173,7 @@ mod tests {
 
     fn key(group: &str) -> Key {
         let address = ListenAddr::Unix("peer".into());
-        Key { group: group.as_bytes().into(), address, tag: None }
+        Key { group: group.as_bytes().into(), address, tag: None, header: None }
     }
 
     async fn pair() -> (Connection, TcpStream) {

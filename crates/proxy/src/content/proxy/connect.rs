@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout_at;
 use wssgate_config::model::LogLevel;
 
 use super::attempt::{Cause, Ended, Trouble};
-use super::{CONNECTING, Proxying};
+use super::{CONNECTING, Proxying, proxy_header};
 use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, connect};
 
 impl Proxying<'_> {
@@ -18,31 +20,40 @@ impl Proxying<'_> {
             group: self.group.name.clone(),
             address: lease.peer().address.clone(),
             tag: own.then_some([self.request.generation.number, location]),
+            header: proxy_header::of(self.request, self.settings.proxy_protocol),
         }
     }
 
-    pub(super) async fn connect(&self, lease: &Lease) -> Result<Connection, Ended> {
+    /// A new connection, as `key` describes it.
+    pub(super) async fn connect(&self, key: &Key) -> Result<Connection, Ended> {
+        tokio::select! {
+            connected = self.connect_unwatched(key) => connected,
+            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
+        }
+    }
+
+    async fn connect_unwatched(&self, key: &Key) -> Result<Connection, Ended> {
         let options = ConnectOptions {
             timeout: self.settings.connect_timeout,
             bind: self.bind_address(),
             keepalive: self.settings.socket_keepalive,
         };
-        let began = Instant::now();
+        // One limit for all, as in nginx, whose timer of the connection goes on through the
+        // handshake.
+        let deadline = Instant::now() + options.timeout;
         let trouble = |failure| Ended::Upstream(Trouble::new(&failure, CONNECTING));
-        let stream = tokio::select! {
-            stream = connect(&lease.peer().address, options) => stream.map_err(trouble)?,
-            () = self.response.closed(), if self.watches_client() => return Err(Ended::ClientGone),
-        };
+        let mut stream = connect(&key.address, options).await.map_err(trouble)?;
+        if let Some(header) = &key.header {
+            // A new connection has room for all of it, so it arrives in one piece.
+            let sent = timeout_at(deadline.into(), stream.write_all(header)).await;
+            let sent = sent.map_err(|_| trouble(Failure::Timeout))?;
+            sent.map_err(|error| trouble(Failure::Io("send()", error)))?;
+        }
         if !self.destination.tls {
             return Ok(Connection::new(PeerStream::Plain(stream)));
         }
-        // One limit for both, as in nginx, whose timer of the connection goes on through the
-        // handshake.
-        let left = options.timeout.saturating_sub(began.elapsed());
-        tokio::select! {
-            secured = self.shake_hands(stream, left) => secured.map(Connection::new),
-            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
-        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.shake_hands(stream, left).await.map(Connection::new)
     }
 
     async fn shake_hands(

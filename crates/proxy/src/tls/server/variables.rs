@@ -39,6 +39,16 @@ impl TlsInfo {
     }
 }
 
+impl TlsInfo {
+    /// The first common name in the client's certificate.
+    pub fn client_common_name(&self) -> Option<String> {
+        let (_, certificate) =
+            X509Certificate::from_der(self.client_certificate.as_deref()?).ok()?;
+        let name = certificate.subject().iter_common_name().next()?;
+        name.as_str().ok().map(str::to_owned)
+    }
+}
+
 /// The names of what was offered, as nginx lists them.
 fn joined<T: Copy>(offered: &[T], name: impl Fn(T) -> String) -> String {
     offered.iter().map(|&one| name(one)).collect::<Vec<_>>().join(":")

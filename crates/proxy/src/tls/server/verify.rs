@@ -29,6 +29,17 @@ pub enum ClientVerify {
     Failed(Fault),
 }
 
+impl ClientVerify {
+    /// OpenSSL's number: 0 when nothing is wrong, 1 ("unspecified") when nothing was verified.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::None => 1,
+            Self::Success => 0,
+            Self::Failed(fault) => fault.number(),
+        }
+    }
+}
+
 /// How a server treats client certificates; `None` when it does not ask for them.
 #[derive(Debug)]
 pub(super) struct Verify(Option<Asking>);
