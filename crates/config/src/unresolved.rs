@@ -1,14 +1,15 @@
 //! Names that need a `resolver` and have none.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use wssgate_syntax::Diagnostic;
 
 use crate::http::Http;
-use crate::location::Content;
+use crate::location::{Content, Location, LocationId, Locations};
 use crate::proxy::pass::ProxyPass;
 use crate::read::Reading;
 use crate::rewrite::RewriteOp;
+use crate::server::Server;
 use crate::template::{Part, Template, VariableId};
 use crate::value::{Host, UpstreamUrl};
 use crate::variable::Variables;
@@ -16,56 +17,105 @@ use crate::variable::Variables;
 /// Warns of names in `proxy_pass` that will need a resolver and have none: every request would be
 /// answered with 502.
 pub(crate) fn warn_of_missing_resolvers(reading: &mut Reading<'_>, http: &Http) {
-    let ops = http.locations.iter().map(|location| &location.rewrite);
-    let mut set = HashMap::new();
-    ops.chain(http.servers.iter().map(|server| &server.rewrite))
-        .for_each(|ops| collect_set(ops, &mut set));
-    let mut told = HashSet::new();
-    for location in &http.locations {
-        let Content::Proxy(ProxyPass::Variable(url)) = &location.content else { continue };
-        if location.settings.resolver.is_some() {
-            continue;
-        }
-        let prefixes = prefixes(&http.variables, url, &set);
-        for url in prefixes.iter().filter_map(|prefix| UpstreamUrl::parse(prefix).ok()) {
-            let Host::Name(name) = &url.endpoint.host else { continue };
-            let known = http.upstreams.iter().any(|upstream| upstream.is_for(&url));
-            if known || !told.insert((location.span, name.clone())) {
-                continue;
-            }
-            let message = format!("no resolver defined to resolve {name}");
-            let help = "add a `resolver`, e.g. `resolver 127.0.0.11;` in a Docker container, or define \
-                        an `upstream` block of this name";
-            let problem = Diagnostic::warning(message)
-                .at(location.span, "requests here will be answered with 502");
-            reading.report.push(problem.help(help));
+    for server in &http.servers {
+        let mut locations = Vec::new();
+        server.named_locations.values().for_each(|id| collect(http, *id, &mut locations));
+        collect_all(http, &server.locations, &mut locations);
+        for location in locations {
+            warn_of_location(reading, http, server, location);
         }
     }
 }
 
-/// Collects what `set` gives to variables.
-fn collect_set<'o>(ops: &'o [RewriteOp], set: &mut HashMap<VariableId, Vec<&'o Template>>) {
+/// Collects a location and those inside it, but for `if` and `limit_except`: what those have taken over
+/// is told where it was written.
+fn collect<'h>(http: &'h Http, id: LocationId, found: &mut Vec<&'h Location>) {
+    let location = &http.locations[id.0];
+    found.push(location);
+    collect_all(http, &location.locations, found);
+}
+
+fn collect_all<'h>(http: &'h Http, locations: &Locations, found: &mut Vec<&'h Location>) {
+    let prefixes = locations.prefixes.iter().map(|(_, id)| id);
+    let regexes = locations.regexes.iter().map(|(_, id)| id);
+    let ids = locations.exact.values().chain(prefixes).chain(regexes);
+    // In the order of the file.
+    let mut ids: Vec<_> = ids.copied().collect();
+    ids.sort();
+    ids.into_iter().for_each(|id| collect(http, id, found));
+}
+
+fn warn_of_location(reading: &mut Reading<'_>, http: &Http, server: &Server, location: &Location) {
+    let Content::Proxy(ProxyPass::Variable(url)) = &location.content else { return };
+    if location.settings.resolver.is_some() {
+        return;
+    }
+    let mut told = HashSet::new();
+    for prefix in prefixes(&http.variables, url, server, location) {
+        let Ok(url) = UpstreamUrl::parse(&prefix) else { continue };
+        let Host::Name(name) = &url.endpoint.host else { continue };
+        let known = http.upstreams.iter().any(|upstream| upstream.is_for(&url));
+        if known || !told.insert(name.clone()) {
+            continue;
+        }
+        let message = format!("no resolver defined to resolve {name}");
+        let help = "add a `resolver`, e.g. `resolver 127.0.0.11;` in a Docker container, or define an \
+                    `upstream` block of this name";
+        let problem = Diagnostic::warning(message)
+            .at(location.span, "requests here will be answered with 502");
+        reading.report.push(problem.help(help));
+    }
+}
+
+/// What a variable may have been `set` to when a location passes a request on.
+fn values<'h>(
+    variable: VariableId,
+    server: &'h Server,
+    location: &'h Location,
+) -> Vec<&'h Template> {
+    let mut values = Vec::new();
+    let always = collect_set(variable, &location.rewrite, &mut values);
+    if !always {
+        collect_set(variable, &server.rewrite, &mut values);
+    }
+    values
+}
+
+/// Collects what `set` gives to a variable; whether it does so in any case.
+fn collect_set<'o>(
+    variable: VariableId,
+    ops: &'o [RewriteOp],
+    values: &mut Vec<&'o Template>,
+) -> bool {
+    let mut always = false;
     for op in ops {
         match op {
-            RewriteOp::Set { variable, value } => set.entry(*variable).or_default().push(value),
-            RewriteOp::If { ops, .. } => collect_set(ops, set),
+            RewriteOp::Set { variable: set, value } if *set == variable => {
+                values.push(value);
+                always = true;
+            }
+            RewriteOp::If { ops, .. } => {
+                collect_set(variable, ops, values);
+            }
             _ => {}
         }
     }
+    always
 }
 
 /// With what a URL will begin, its host included, as far as that is certain.
 fn prefixes(
     variables: &Variables,
     url: &Template,
-    set: &HashMap<VariableId, Vec<&Template>>,
+    server: &Server,
+    location: &Location,
 ) -> Vec<Box<[u8]>> {
     let Some((first, rest)) = url.parts().split_first() else { return Vec::new() };
     let texts: Vec<&[u8]> = match first {
         Part::Text(text) => vec![text],
         Part::Variable(variable) => {
-            let values = set.get(variable).into_iter().flatten();
-            values.filter_map(|value| value.as_text()).collect()
+            let values = values(*variable, server, location).into_iter();
+            values.filter_map(Template::as_text).collect()
         }
         Part::Capture(_) => return Vec::new(),
     };

@@ -498,3 +498,112 @@ fn what_has_no_effect_is_noted_once() {
     assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes[0].starts_with("\"sendfile\" directive has no effect: "));
 }
+
+#[test]
+fn names_need_somebody_who_looks_them_up() {
+    check(
+        in_http,
+        &[
+            ("resolver localhost [::1]:54 127.0.0.1 valid=30s ipv6=off local=off;", &[]),
+            ("resolver 127.0.0.1 status_zone=dns;", &[]),
+            ("resolver valid=1s;", &["no name servers defined"]),
+            ("resolver local=off;", &["no name servers defined"]),
+            ("resolver 127.0.0.1 valid=x;", &["invalid parameter: valid=x"]),
+            ("resolver 127.0.0.1 ipv4=maybe;", &["invalid parameter: ipv4=maybe"]),
+            ("resolver local=maybe;", &["invalid parameter: local=maybe"]),
+            (
+                "resolver local=/nosuch/resolv.conf;",
+                &["no name servers found in \"/nosuch/resolv.conf\""],
+            ),
+            (
+                "resolver 127.0.0.1 ipv4=off ipv6=off;",
+                &["\"ipv4\" and \"ipv6\" cannot both be \"off\""],
+            ),
+            ("resolver nosuch.invalid;", &["host not found in resolver \"nosuch.invalid\""]),
+            ("resolver unix:/run/dns;", &["invalid host in resolver \"unix:/run/dns\""]),
+            ("resolver 127.0.0.1:0;", &["invalid port in resolver \"127.0.0.1:0\""]),
+            ("resolver 127.0.0.1; resolver 127.0.0.2;", &["\"resolver\" directive is duplicate"]),
+            ("resolver_timeout x;", &["\"resolver_timeout\" directive invalid value"]),
+        ],
+    );
+    check(
+        in_http,
+        &[
+            ("resolver 127.0.0.1; upstream u { server nosuch.invalid resolve; }", &[]),
+            ("upstream u { server a.test service=ws resolve; resolver 127.0.0.1; }", &[]),
+            ("upstream u { server 127.0.0.1 resolve; }", &[]),
+            (
+                "upstream u { server a.test resolve; }",
+                &["no resolver defined to resolve names at run time in upstream \"u\""],
+            ),
+            (
+                "upstream u { server a.test resolve; resolver x; }",
+                &["host not found in resolver \"x\""],
+            ),
+            (
+                "upstream u { server localhost service=ws; }",
+                &["service upstream \"localhost\" requires \"resolve\" parameter"],
+            ),
+            (
+                "upstream u { server localhost:81 service=ws resolve; }",
+                &["service upstream \"localhost:81\" may not have port"],
+            ),
+            (
+                "upstream u { server 127.0.0.1 service=ws resolve; }",
+                &["service upstream \"127.0.0.1\" requires domain name"],
+            ),
+            ("upstream u { server localhost service= resolve; }", &["service is empty"]),
+        ],
+    );
+    let missing: &[&str] = &["warn: no resolver defined to resolve app.test"];
+    check(
+        in_location,
+        &[
+            ("proxy_pass http://app.test$request_uri;", missing),
+            ("proxy_pass http://app.test/x$is_args;", missing),
+            ("set $up http://app.test:81; proxy_pass $up;", missing),
+            ("set $up https://app.test; proxy_pass $up/x;", missing),
+            ("if ($http_x) { set $up http://app.test; } proxy_pass $up;", missing),
+            ("location /a { set $up http://app.test; proxy_pass $up; }", missing),
+            ("proxy_pass http://app.test$request_uri; resolver 127.0.0.1;", &[]),
+            // What follows may belong to the host.
+            ("proxy_pass http://app.test$http_x;", &[]),
+            ("set $up http://app.test; proxy_pass $up$http_x;", &[]),
+            ("proxy_pass http://$host;", &[]),
+            ("set $up http://$host; proxy_pass $up;", &[]),
+            ("set $up http://127.0.0.1:81; proxy_pass $up;", &[]),
+        ],
+    );
+    check(
+        in_http,
+        &[
+            (
+                "upstream app { server localhost; }
+                 server { location / { set $up http://app; proxy_pass $up; } }",
+                &[],
+            ),
+            (
+                "server { location /a { proxy_pass http://localhost:81; }
+                     location / { proxy_pass http://localhost:81$request_uri; } }",
+                &[],
+            ),
+            (
+                "server { server_name a; set $up http://app.test; resolver 127.0.0.1;
+                     location / { proxy_pass $up; } }
+                 server { set $up http://127.0.0.1; location / { proxy_pass $up; } }",
+                &[],
+            ),
+            (
+                "server { set $up http://app.test;
+                     location / { set $up http://127.0.0.1; proxy_pass $up; } }",
+                &[],
+            ),
+            ("server { set $up http://app.test; location / { proxy_pass $up; } }", missing),
+            (
+                "server { resolver 127.0.0.1;
+                     location / { set $up http://app.test; proxy_pass $up; } }",
+                &[],
+            ),
+        ],
+    );
+}
