@@ -1,7 +1,8 @@
 //! What tests of the whole program need: both ends of every wire, and the program between them.
 //!
 //! [`client`] and [`upstream`] are scripts that speak through a [`Conn`], one blocking socket with
-//! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself.
+//! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself. [`Dns`]
+//! answers questions about names.
 //! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
 //! of its own, on addresses ([`net`]) that no other test process uses. `sandbox` takes rights away.
 //!
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub mod client;
 pub mod conn;
+pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod instance;
@@ -24,6 +26,7 @@ pub mod upstream;
 
 pub use client::Handshake;
 pub use conn::{Conn, End};
+pub use dns::{Dns, Says};
 pub use frame::{Frame, binary, close, continuation, ping, pong, text};
 pub use http::{Head, Request, Response};
 pub use instance::{Instance, wait_until};
