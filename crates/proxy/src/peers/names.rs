@@ -37,17 +37,25 @@ pub(super) fn known_servers(model: &Upstream, previous: Option<&Group>) -> Vec<U
     let before = previous.map(Group::servers).unwrap_or_default();
     let known = |line: &UpstreamServer| match &line.resolve {
         None => vec![line.clone()],
-        Some(resolve) => {
-            let same = before.iter().filter(|server| {
-                let other = server.resolve.as_ref();
-                other.is_some_and(|other| {
-                    (&other.host, &other.service) == (&resolve.host, &resolve.service)
-                })
-            });
-            same.map(|server| carried_over(line, resolve, server)).collect()
-        }
+        Some(resolve) => known_of(line, resolve, &before),
     };
     model.servers.iter().flat_map(known).collect()
+}
+
+/// What a line with `resolve` stands for as far as the servers of a group tell.
+fn known_of(
+    line: &UpstreamServer,
+    resolve: &Resolve,
+    before: &[UpstreamServer],
+) -> Vec<UpstreamServer> {
+    let same = |server: &&UpstreamServer| {
+        let other = server.resolve.as_ref();
+        other.is_some_and(|other| other.host == resolve.host && other.service == resolve.service)
+    };
+    // A host may stand on several lines with other ports, and has the same addresses on each.
+    let count = if resolve.service.is_some() { usize::MAX } else { 1 };
+    let same = before.iter().filter(same).take(count);
+    same.map(|server| carried_over(line, resolve, server)).collect()
 }
 
 /// A server of the group before, as a line says it now.
@@ -88,7 +96,12 @@ pub(crate) fn follow(
     let (group, thread) = (Arc::downgrade(group), Arc::clone(thread));
     let (lines, timeout) = (model.servers.clone(), model.resolver_timeout);
     Some(Box::new(move || {
-        let found = RefCell::new(vec![None; lines.len()]);
+        let before = group.upgrade().map(|group| group.servers()).unwrap_or_default();
+        let known = |line: &UpstreamServer| match &line.resolve {
+            None => vec![line.clone()],
+            Some(resolve) => known_of(line, resolve, &before),
+        };
+        let found = RefCell::new(lines.iter().map(known).collect());
         let following = Rc::new(Following { group, lines, found, resolver, thread, timeout });
         let lines = following.lines.iter().enumerate();
         let named = lines.filter(|(_, line)| line.resolve.is_some()).map(|(line, _)| line);
@@ -105,8 +118,8 @@ struct Following {
     group: Weak<Group>,
     /// As they are written.
     lines: Vec<UpstreamServer>,
-    /// What was found of each; `None` until it was looked up.
-    found: RefCell<Vec<Option<Vec<UpstreamServer>>>>,
+    /// What each stands for.
+    found: RefCell<Vec<Vec<UpstreamServer>>>,
     resolver: Arc<Resolver>,
     thread: Arc<ResolverThread>,
     timeout: Duration,
@@ -219,26 +232,17 @@ impl Following {
     /// The addresses that a host of a service had before.
     fn addresses_before(&self, number: usize, service: &Service) -> Option<Vec<ListenAddr>> {
         let found = self.found.borrow();
-        let mut before = found[number].iter().flatten();
         let same = |server: &&UpstreamServer| *server.name == *service.target.as_str().as_bytes();
-        before.find(same).map(|server| server.addresses.clone())
+        found[number].iter().find(same).map(|server| server.addresses.clone())
     }
 
     /// Replaces the peers when a line stands for other servers than before.
     fn set(&self, number: usize, servers: Vec<UpstreamServer>) {
         let Some(group) = self.group.upgrade() else { return };
         let mut found = self.found.borrow_mut();
-        found[number] = Some(servers);
+        found[number] = servers;
+        let now = found.concat();
         let before = group.servers();
-        let now = self.lines.iter().zip(&*found).flat_map(|(line, found)| match (found, line) {
-            (Some(found), _) => found.clone(),
-            (None, UpstreamServer { resolve: None, .. }) => vec![line.clone()],
-            // It was not looked up yet, and is what the group before had.
-            (None, _) => {
-                before.iter().filter(|server| server.resolve == line.resolve).cloned().collect()
-            }
-        });
-        let now: Vec<_> = now.collect();
         if now[..] != before[..] {
             group.replace(&now);
         }

@@ -77,11 +77,13 @@ fn the_next_group_begins_with_the_addresses_of_the_one_before() {
     let mut moved = host.clone();
     moved.resolve.as_mut().unwrap().port = 83;
     moved.weight = 2;
-    let lines = vec![service, line("b.test", None), moved];
-    let second = Group::new(&model(lines), Some(&first), 1);
-    let expected = ["127.0.0.2:82 5 backup", "127.0.0.1:83,[::1]:83 2"];
+    let lines = vec![service, line("b.test", None), moved, host];
+    let second = Group::new(&model(lines.clone()), Some(&first), 1);
+    let expected = ["127.0.0.2:82 5 backup", "127.0.0.1:83,[::1]:83 2", "127.0.0.1:81,[::1]:81 1"];
     assert_eq!(names(&second.servers()), expected);
     assert_eq!(second.servers()[1].max_fails, 7);
+    let third = Group::new(&model(lines), Some(&second), 1);
+    assert_eq!(names(&third.servers()), expected);
 }
 
 #[test]
