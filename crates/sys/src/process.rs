@@ -15,7 +15,7 @@ pub fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
-/// The name of this machine.
+/// The name of this machine, in lower case as nginx shows it.
 pub fn host_name() -> String {
     let mut buffer = [0u8; 256];
     // SAFETY: the buffer lives through the call, and one byte less than its length is offered, so
@@ -25,7 +25,7 @@ pub fn host_name() -> String {
         return "localhost".to_string();
     }
     let len = buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len());
-    String::from_utf8_lossy(&buffer[..len]).into_owned()
+    String::from_utf8_lossy(&buffer[..len]).to_ascii_lowercase()
 }
 
 /// Where a process is after [`daemonise`].

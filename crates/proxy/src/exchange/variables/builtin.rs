@@ -268,10 +268,7 @@ fn forwarded_for(request: &Request) -> Bytes {
 /// The name of this machine, read once.
 fn hostname() -> &'static str {
     static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    NAME.get_or_init(|| {
-        let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        read.trim().to_ascii_lowercase()
-    })
+    NAME.get_or_init(wssgate_sys::process::host_name)
 }
 
 /// 16 random bytes in hexadecimal.
