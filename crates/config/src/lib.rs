@@ -6,6 +6,7 @@
 mod access;
 mod auth_basic;
 mod auth_request;
+mod buffering;
 mod core;
 pub mod directive;
 mod dns;

@@ -1,27 +1,26 @@
 //! Where lines go and what they look like.
 
+pub(crate) mod access;
 pub(crate) mod syslog;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word, closest, printable};
 
-use crate::directive::Arity::{AtLeast, Flag};
+use crate::directive::Arity::{AtLeast, Between, Flag};
 use crate::directive::{AnyDirective, Directive, H, HSL, HSLI, M, X};
 use crate::level::Level;
+use crate::log::access::{AccessLogDraft, LogFileCache, access_log, open_log_file_cache};
 use crate::log::syslog::{Syslog, syslog};
-use crate::read::{
-    Reading, Reads, flag, has_variables, invalid_parameter, invalid_value, one_of, parameter,
-};
+use crate::read::{Reading, Reads, flag, invalid_value, one_of, parameter};
 use crate::scope::Scope;
 use crate::template::Template;
-use crate::value::{self, Located};
+use crate::value::Located;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&ACCESS_LOG, &MAIN_ERROR_LOG, &ERROR_LOG, &LOG_FORMAT, &LOG_SUBREQUEST];
+    &[&ACCESS_LOG, &MAIN_ERROR_LOG, &ERROR_LOG, &LOG_FORMAT, &LOG_SUBREQUEST, &OPEN_LOG_FILE_CACHE];
 
 /// `access_log`
 pub(crate) static ACCESS_LOG: Directive<AccessLogDraft> = Directive {
@@ -71,6 +70,18 @@ pub(crate) static LOG_SUBREQUEST: Directive<bool> = Directive {
     ..Directive::once(flag)
 };
 
+/// `open_log_file_cache`
+pub(crate) static OPEN_LOG_FILE_CACHE: Directive<Option<Arc<LogFileCache>>> = Directive {
+    name: "open_log_file_cache",
+    contexts: HSL,
+    arity: Between(1, 4),
+    default: "off",
+    doc: "Keeps access logs open whose path has variables: `max=` of them for all workers together, each until it was \
+          not used for `inactive=`; only those are kept that are used `min_uses=` times, and whether one is still \
+          there is checked after `valid=`.",
+    ..Directive::once(open_log_file_cache)
+};
+
 /// Where error lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorLog {
@@ -112,30 +123,6 @@ pub enum LogLevel {
     Debug,
 }
 
-/// One `access_log` line.
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    /// Where lines go.
-    pub target: AccessLogTarget,
-    /// Which format.
-    pub format: LogFormatId,
-    /// `if=`: no line when empty or `0`.
-    pub condition: Option<Template>,
-    /// `buffer=`, bytes; 0 writes each line at once.
-    pub buffer: usize,
-    /// `flush=`: how long a line may wait in the buffer.
-    pub flush: Option<Duration>,
-}
-
-/// Place of access lines.
-#[derive(Clone, Debug)]
-pub enum AccessLogTarget {
-    /// A fixed place.
-    Fixed(LogTarget),
-    /// A path with variables, relative to the prefix.
-    Variable(Template),
-}
-
 /// Index into [`Http::log_formats`](crate::model::Http::log_formats).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogFormatId(pub usize);
@@ -162,83 +149,12 @@ pub enum LogEscape {
     None,
 }
 
-/// `access_log` before its format is looked up.
-#[derive(Clone)]
-pub(crate) enum AccessLogDraft {
-    /// `off`.
-    Off,
-    /// A place.
-    On {
-        /// Where.
-        target: AccessLogTarget,
-        /// The format's name; `combined` when not given.
-        format: Option<Located<Box<[u8]>>>,
-        /// `if=`.
-        condition: Option<Template>,
-        /// `buffer=`.
-        buffer: usize,
-        /// `flush=`.
-        flush: Option<Duration>,
-    },
-}
-
 /// `log_format`.
 #[derive(Clone)]
 pub(crate) struct LogFormatDraft {
     pub(crate) name: Located<Box<[u8]>>,
     pub(crate) escape: LogEscape,
     pub(crate) line: Template,
-}
-
-fn access_log(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AccessLogDraft> {
-    let first = &directive.args[0];
-    if first.is("off") {
-        return match directive.args.get(1) {
-            None => Ok(AccessLogDraft::Off),
-            Some(word) => Err(invalid_parameter(word)),
-        };
-    }
-    let target = if has_variables(first) && !first.value.starts_with(b"syslog:") {
-        AccessLogTarget::Variable(reading.path_template(first)?)
-    } else {
-        AccessLogTarget::Fixed(log_target(reading, first, 6)?)
-    };
-    let (mut condition, mut buffer, mut flush) = (None, 0, None);
-    let format = directive.args.get(1).filter(|word| parameter(word, "if=").is_none());
-    let parameters = if format.is_some() { 2 } else { 1 };
-    for word in &directive.args[parameters.min(directive.args.len())..] {
-        if let Some(text) = parameter(word, "if=") {
-            condition = Some(reading.names.template(text, word.span)?);
-        } else if let Some(text) = parameter(word, "buffer=") {
-            buffer = value::size(text)
-                .filter(|&size| size > 0)
-                .ok_or_else(|| invalid_buffer(word))? as usize;
-        } else if let Some(text) = parameter(word, "flush=") {
-            let time = value::duration(text).filter(|time| !time.is_zero());
-            flush = Some(time.ok_or_else(|| invalid_flush(word))?);
-        } else if word.is("gzip") || parameter(word, "gzip=").is_some() {
-            let help = "compress the file when it is rotated";
-            return Err(Diagnostic::error("compressed access logs are not supported")
-                .at(word.span, "")
-                .help(help));
-        } else {
-            return Err(invalid_parameter(word));
-        }
-    }
-    if flush.is_some() && buffer == 0 {
-        let message = format!("no buffer is defined for access_log \"{first}\"");
-        return Err(Diagnostic::error(message).at(directive.head(), "").help("add `buffer=64k`"));
-    }
-    let format = format.map(|word| Located { value: word.value.clone(), span: word.span });
-    Ok(AccessLogDraft::On { target, format, condition, buffer, flush })
-}
-
-fn invalid_buffer(word: &Word) -> Diagnostic {
-    Diagnostic::error(format!("invalid buffer size \"{word}\"")).at(word.span, "")
-}
-
-fn invalid_flush(word: &Word) -> Diagnostic {
-    Diagnostic::error(format!("invalid flush time \"{word}\"")).at(word.span, "")
 }
 
 /// The most severe first: the numbers of syslog.
@@ -330,26 +246,25 @@ const COMBINED: &[u8] =
 /// The formats of all access logs, and the error logs of the main level.
 pub(crate) struct Logs {
     formats: Vec<LogFormat>,
-    by_name: HashMap<Box<[u8]>, LogFormatId>,
     main: Vec<ErrorLog>,
 }
 
 impl Logs {
     /// Takes in `combined` and all `log_format` lines.
     pub(crate) fn new(reading: &mut Reading<'_>, http: &Level<'_>, main: Vec<ErrorLog>) -> Self {
-        let mut logs = Self { formats: Vec::new(), by_name: HashMap::new(), main };
+        let mut logs = Self { formats: Vec::new(), main };
         let line = reading.names.template(COMBINED, reading.nowhere);
         let line = line.expect("the predefined format is valid");
         let name = b"combined".as_slice().into();
-        logs.add_format(LogFormat { name, escape: LogEscape::Default, line });
+        logs.formats.push(LogFormat { name, escape: LogEscape::Default, line });
         for draft in http.values(&LOG_FORMAT) {
             let Located { value: name, span } = draft.name;
-            if logs.by_name.contains_key(&name) {
+            if logs.formats.iter().any(|format| format.name == name) {
                 let message = format!("duplicate \"log_format\" name \"{}\"", printable(&name));
                 reading.error(message, span);
                 continue;
             }
-            logs.add_format(LogFormat { name, escape: draft.escape, line: draft.line });
+            logs.formats.push(LogFormat { name, escape: draft.escape, line: draft.line });
         }
         logs
     }
@@ -359,42 +274,15 @@ impl Logs {
         self.formats
     }
 
-    fn add_format(&mut self, format: LogFormat) {
-        self.by_name.insert(format.name.clone(), LogFormatId(self.formats.len()));
-        self.formats.push(format);
-    }
-
-    /// The access logs that apply in `scope`; `off` beside others turns all off.
-    pub(crate) fn access_logs(
-        &self,
-        reading: &mut Reading<'_>,
-        scope: &Scope<'_, '_>,
-    ) -> Vec<AccessLog> {
-        let drafts: Vec<AccessLogDraft> = scope.all(&ACCESS_LOG);
-        if drafts.iter().any(|draft| matches!(draft, AccessLogDraft::Off)) {
-            return Vec::new();
-        }
-        drafts.into_iter().filter_map(|draft| self.access_log(reading, draft)).collect()
-    }
-
-    fn access_log(&self, reading: &mut Reading<'_>, draft: AccessLogDraft) -> Option<AccessLog> {
-        let AccessLogDraft::On { target, format, condition, buffer, flush } = draft else {
-            return None;
-        };
-        let format = match format {
-            None => LogFormatId(0),
-            Some(name) => self.format_named(reading, &name)?,
-        };
-        Some(AccessLog { target, format, condition, buffer, flush })
-    }
-
+    /// The format of a name, which is compared without regard to case.
     fn format_named(
         &self,
         reading: &mut Reading<'_>,
         name: &Located<Box<[u8]>>,
     ) -> Option<LogFormatId> {
-        if let Some(format) = self.by_name.get(&name.value) {
-            return Some(*format);
+        let same = |format: &LogFormat| format.name.eq_ignore_ascii_case(&name.value);
+        if let Some(format) = self.formats.iter().position(same) {
+            return Some(LogFormatId(format));
         }
         let known = self.formats.iter();
         let known = known.filter_map(|format| std::str::from_utf8(&format.name).ok());

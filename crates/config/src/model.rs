@@ -7,6 +7,7 @@
 pub use crate::access::{AccessFrom, AccessRule, Satisfy};
 pub use crate::auth_basic::AuthBasic;
 pub use crate::auth_request::AuthRequest;
+pub use crate::buffering::Buffering;
 pub use crate::core::{Core, EventMethod, User};
 pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
@@ -20,10 +21,9 @@ pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
 pub use crate::location::{Content, Location, LocationId, Locations};
+pub use crate::log::access::{AccessLog, AccessLogTarget, LogFileCache};
 pub use crate::log::syslog::Syslog;
-pub use crate::log::{
-    AccessLog, AccessLogTarget, ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget,
-};
+pub use crate::log::{ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget};
 pub use crate::name_servers::{Resolver, ResolverId};
 pub use crate::position::LocationKind;
 pub use crate::proxy::cookies::{CookieFlags, CookieRewrite};

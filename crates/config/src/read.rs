@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
+use crate::buffering::Buffers;
 use crate::directive::Registry;
 use crate::name_servers::Resolver;
 use crate::names::Names;
@@ -43,6 +44,8 @@ pub struct Reading<'a> {
     pub(crate) zones: Zones,
     /// Names that have been noted as having no effect.
     pub(crate) noted: HashSet<&'static str>,
+    /// The buffers of access logs.
+    pub(crate) log_buffers: Buffers,
     resolve: Resolve,
 }
 
@@ -70,6 +73,7 @@ impl<'a> Reading<'a> {
             resolvers: Vec::new(),
             zones: Zones::default(),
             noted,
+            log_buffers: Buffers::new(),
             resolve,
         }
     }

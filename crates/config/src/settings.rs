@@ -22,7 +22,8 @@ use crate::headers::{
 use crate::limits;
 use crate::limits::connections::{LimitConnections, limit_connections};
 use crate::limits::requests::{LimitRequests, limit_requests};
-use crate::log::{AccessLog, ErrorLog, LOG_SUBREQUEST, Logs};
+use crate::log::access::{AccessLog, LogFileCache};
+use crate::log::{ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
 use crate::name_servers::ResolverId;
 use crate::position::Position;
 use crate::read::{
@@ -460,6 +461,8 @@ pub struct LocationSettings {
     pub access: Vec<AccessRule>,
     /// `access_log` lines; empty when `off`.
     pub access_logs: Vec<AccessLog>,
+    /// `open_log_file_cache`.
+    pub open_log_file_cache: Option<Arc<LogFileCache>>,
     /// `error_log` lines.
     pub error_logs: Vec<ErrorLog>,
 }
@@ -668,6 +671,7 @@ pub(crate) fn settings(
         real_ip: real_ip(scope),
         access: access(scope),
         access_logs: logs.access_logs(reading, scope),
+        open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
         error_logs: logs.error_logs(scope),
     }
 }

@@ -109,7 +109,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("open_file_cache_events", HSL, Flag, NO_FILE_CACHE),
         idle("open_file_cache_min_uses", HSL, Exactly(1), NO_FILE_CACHE),
         idle("open_file_cache_valid", HSL, Exactly(1), NO_FILE_CACHE),
-        idle("open_log_file_cache", HSL, Between(1, 4), NO_FILE_CACHE),
         idle("output_buffers", HSL, Exactly(2), FILE_IO),
         idle("pcre_jit", M, Flag, EVENTS),
         idle("postpone_gzipping", HSL, Exactly(1), NO_COMPRESSION),

@@ -146,7 +146,38 @@ fn values_are_checked() {
             ("limit_except FOO { deny all; }", &["invalid method \"FOO\""]),
             ("access_log /x nosuch;", &["unknown log format \"nosuch\""]),
             ("access_log off x;", &["invalid parameter \"x\""]),
-            ("access_log /x combined buffer=0;", &["invalid buffer size \"buffer=0\""]),
+            ("access_log /x combined buffer=0;", &["invalid buffer size \"0\""]),
+            ("access_log /x combined flush=1s;", &["no buffer is defined for access_log \"/x\""]),
+            ("access_log /x combined gzip=10;", &["invalid compression level \"10\""]),
+            ("access_log /x combined gzip flush=0;", &["invalid flush time \"0\""]),
+            ("access_log /$uri combined gzip;", &["buffered logs cannot have variables in name"]),
+            (
+                "access_log syslog:server=127.0.0.1 combined buffer=1k;",
+                &["logs to syslog cannot be buffered"],
+            ),
+            (
+                "access_log /x combined gzip; access_log /x combined buffer=64k;",
+                &["access_log \"/x\" already defined with conflicting parameters"],
+            ),
+            ("access_log /x combined buffer=64k; access_log /x;", &[]),
+            (
+                "error_log syslog:server=127.0.0.1,facility=user,facility=mail;",
+                &["duplicate syslog \"facility\""],
+            ),
+            (
+                "error_log syslog:server=127.0.0.1,severity=warn,severity=warn;",
+                &["duplicate syslog \"severity\""],
+            ),
+            ("error_log memory:32m;", &["logs in memory are not supported"]),
+            (
+                "open_log_file_cache inactive=5;",
+                &["\"open_log_file_cache\" must have \"max\" parameter"],
+            ),
+            (
+                "open_log_file_cache max=5 valid=1ms;",
+                &["invalid \"open_log_file_cache\" parameter \"valid=1ms\""],
+            ),
+            ("open_log_file_cache off;", &[]),
             (
                 "root /a/$document_root;",
                 &["the $document_root variable cannot be used in the \"root\" directive"],

@@ -434,7 +434,8 @@ fn the_main_level_has_nginx_s_defaults() {
 fn logs_have_a_format_and_a_place() {
     let http = server(
         "access_log /a; access_log /b own if=$uri buffer=8k flush=5s; access_log /c/$host.log own; \
-         access_log syslog:server=127.0.0.1:514,facility=user,tag=t own; error_log /e warn; } \
+         access_log syslog:server=127.0.0.1:514,facility=user,tag=t own; access_log /z OWN gzip; \
+         open_log_file_cache max=9 valid=1m; error_log /e warn; } \
          log_format own escape=json '$status ' '$uri'; server {",
     );
     let settings = &http.locations[http.servers[0].location.0].settings;
@@ -442,7 +443,14 @@ fn logs_have_a_format_and_a_place() {
     assert_eq!(logs[0].format, LogFormatId(0), "`combined` is the first");
     let own = &http.log_formats[logs[1].format.0];
     assert_eq!((text(&http, &own.line), own.escape), ("${status} ${uri}".into(), LogEscape::Json));
-    assert!(logs[1].condition.is_some() && logs[1].buffer == 8192);
+    assert!(logs[1].condition.is_some());
+    let flush = Some(Duration::from_secs(5));
+    assert_eq!(logs[1].buffering, Some(Buffering { capacity: 8192, flush, gzip: None }));
+    assert_eq!(logs[4].format, logs[1].format, "names are compared without regard to case");
+    let gzip = Buffering { capacity: 65536, flush: None, gzip: Some(1) };
+    assert_eq!((logs[0].buffering, logs[4].buffering), (None, Some(gzip)));
+    let cache = settings.open_log_file_cache.as_ref().unwrap();
+    assert_eq!((cache.max, cache.min_uses, cache.inactive.as_secs()), (9, 1, 10));
     assert!(
         matches!(&logs[2].target, AccessLogTarget::Variable(path) if text(&http, path) == "/c/${host}.log")
     );

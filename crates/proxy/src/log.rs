@@ -8,17 +8,21 @@
 mod access;
 mod error;
 mod file;
+mod kept_open;
+mod losses;
+mod stderr;
 mod syslog;
+mod with_variables;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::Path;
 use std::sync::Arc;
 
 pub use access::AccessSink;
 pub use error::{ErrorLog, level_name};
 pub use file::{LogFiles, OpenError};
 pub(crate) use file::{Notifier, NotifyOnDrop};
+pub(crate) use with_variables::{AppendError, LogWithVariables};
 use wssgate_config::Config;
 use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarget};
 
@@ -27,13 +31,19 @@ use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarg
 pub struct Logs {
     main: Arc<ErrorLog>,
     locations: Vec<LocationLogs>,
-    files: Arc<LogFiles>,
 }
 
 #[derive(Debug)]
 struct LocationLogs {
     error: Arc<ErrorLog>,
-    access: Vec<Option<Arc<AccessSink>>>,
+    access: Vec<Place>,
+}
+
+/// Where the lines of one `access_log` go.
+#[derive(Debug)]
+enum Place {
+    Sink(Arc<AccessSink>),
+    WithVariables(Arc<LogWithVariables>),
 }
 
 impl Logs {
@@ -52,8 +62,7 @@ impl Logs {
         let main = Arc::new(ErrorLog::open(&main_lines, files)?);
         // Most locations inherit their lines, so few different ones are left.
         let mut known = vec![(main_lines, Arc::clone(&main))];
-        // Locations share a sink, else its buffer would part their lines.
-        let mut sinks = HashMap::new();
+        let mut places = Places::new(config, files);
         let mut locations = Vec::new();
         for location in config.http.iter().flat_map(|http| &http.locations) {
             let settings = &location.settings;
@@ -66,20 +75,16 @@ impl Logs {
                     log
                 }
             };
-            let access = settings.access_logs.iter().map(|line| {
-                let AccessLogTarget::Fixed(target) = &line.target else { return Ok(None) };
-                let sink = match sinks.entry((target, line.buffer, line.flush)) {
-                    Entry::Occupied(known) => Arc::clone(known.get()),
-                    Entry::Vacant(new) => {
-                        let sink = files.access_sink(target, line.buffer, line.flush)?;
-                        Arc::clone(new.insert(sink))
-                    }
-                };
-                Ok(Some(sink))
+            let lines = settings.access_logs.iter();
+            let access = lines.map(|line| match &line.target {
+                AccessLogTarget::Fixed(target) => places.sink(target),
+                AccessLogTarget::Variable(_) => {
+                    Ok(places.with_variables(settings.open_log_file_cache.as_ref()))
+                }
             });
             locations.push(LocationLogs { error, access: access.collect::<Result<_, _>>()? });
         }
-        Ok(Self { main, locations, files: Arc::clone(files) })
+        Ok(Self { main, locations })
     }
 
     /// The error log of the main level.
@@ -93,14 +98,70 @@ impl Logs {
     }
 
     /// Where line number `index` of a location's `access_logs` goes; `None` when its path has
-    /// variables (see [`Logs::append`]).
+    /// variables.
     pub fn access_sink(&self, location: LocationId, index: usize) -> Option<&Arc<AccessSink>> {
-        self.locations.get(location.0)?.access.get(index)?.as_ref()
+        match self.place(location, index)? {
+            Place::Sink(sink) => Some(sink),
+            Place::WithVariables(_) => None,
+        }
     }
 
-    /// Writes one access line to a path made for this request, opening it just for that, as nginx
-    /// does without `open_log_file_cache`.
-    pub fn append(&self, path: &Path, line: &[u8]) -> Result<(), OpenError> {
-        self.files.append(path, line)
+    /// The same for one whose path has variables.
+    pub(crate) fn with_variables(
+        &self,
+        location: LocationId,
+        index: usize,
+    ) -> Option<&Arc<LogWithVariables>> {
+        match self.place(location, index)? {
+            Place::Sink(_) => None,
+            Place::WithVariables(log) => Some(log),
+        }
+    }
+
+    fn place(&self, location: LocationId, index: usize) -> Option<&Place> {
+        self.locations.get(location.0)?.access.get(index)
+    }
+}
+
+/// The places of all access lines, each made once.
+struct Places<'a> {
+    files: &'a Arc<LogFiles>,
+    /// As in nginx the buffer belongs to the file: every line that goes there goes through it.
+    buffering: HashMap<&'a LogTarget, model::Buffering>,
+    sinks: HashMap<&'a LogTarget, Arc<AccessSink>>,
+    with_variables: Vec<Arc<LogWithVariables>>,
+}
+
+impl<'a> Places<'a> {
+    fn new(config: &'a Config, files: &'a Arc<LogFiles>) -> Self {
+        let locations = config.http.iter().flat_map(|http| &http.locations);
+        let lines = locations.flat_map(|location| &location.settings.access_logs);
+        let buffering = lines.filter_map(|line| match &line.target {
+            AccessLogTarget::Fixed(target) => Some((target, line.buffering?)),
+            AccessLogTarget::Variable(_) => None,
+        });
+        let buffering = buffering.collect();
+        Self { files, buffering, sinks: HashMap::new(), with_variables: Vec::new() }
+    }
+
+    fn sink(&mut self, target: &'a LogTarget) -> Result<Place, OpenError> {
+        let sink = match self.sinks.entry(target) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(new) => {
+                let buffering = self.buffering.get(target).copied();
+                Arc::clone(new.insert(self.files.access_sink(target, buffering)?))
+            }
+        };
+        Ok(Place::Sink(sink))
+    }
+
+    /// Those that inherit one `open_log_file_cache` share it.
+    fn with_variables(&mut self, limits: Option<&Arc<model::LogFileCache>>) -> Place {
+        let known = self.with_variables.iter().find(|log| log.has(limits));
+        Place::WithVariables(known.cloned().unwrap_or_else(|| {
+            let log = Arc::new(LogWithVariables::new(limits, self.files));
+            self.with_variables.push(Arc::clone(&log));
+            log
+        }))
     }
 }

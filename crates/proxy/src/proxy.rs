@@ -262,9 +262,8 @@ impl Proxy {
     /// answer is when it must be called again, if the wake-up does not come before.
     pub fn maintain(&mut self, now: Instant) -> Option<Instant> {
         self.environment.files.clear_wakeup();
-        for (path, lost) in self.environment.files.losses() {
-            let text = format!("{lost} writes to log \"{}\" were lost", path.display());
-            self.log(LogLevel::Error, text);
+        for (level, text) in self.environment.files.losses() {
+            self.log(level, text);
         }
         let replacement = self.replace_dead_workers(now);
         self.expire(now);

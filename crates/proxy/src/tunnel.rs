@@ -75,7 +75,7 @@ pub(crate) async fn begin(
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
-            access_log::write(&request);
+            access_log::write(&request).await;
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -44,6 +44,16 @@ pub fn give_to(file: &File, owner: u32) -> io::Result<()> {
         file.set_permissions(PermissionsExt::from_mode(mode | 0o600))?;
     }
     Ok(())
+}
+
+/// Whether a write would not wait: of a pipe, one of up to 4096 bytes (pipe(7)).
+pub fn is_writable(file: &impl AsFd) -> bool {
+    let fd = file.as_fd().as_raw_fd();
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `poll` is one entry, and lives through the call.
+    let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+    // What cannot be asked is no pipe.
+    ready != 0
 }
 
 /// Makes a named pipe.

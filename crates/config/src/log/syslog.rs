@@ -47,6 +47,7 @@ pub(crate) fn syslog(
         nohostname: false,
     };
     let mut server = None;
+    let mut given = Vec::new();
     for part in text.split(|&byte| byte == b',') {
         let part = String::from_utf8_lossy(part);
         match part.split_once('=') {
@@ -56,7 +57,13 @@ pub(crate) fn syslog(
             Some(("server", address)) => {
                 server = Some(syslog_server(reading, address).map_err(problem)?);
             }
-            _ => syslog_parameter(&mut syslog, &part).map_err(problem)?,
+            Some((name @ ("facility" | "severity"), _)) if given.contains(&name.to_owned()) => {
+                return Err(problem(format!("duplicate syslog \"{name}\"")));
+            }
+            parameter => {
+                given.extend(parameter.map(|(name, _)| name.to_owned()));
+                syslog_parameter(&mut syslog, &part).map_err(problem)?;
+            }
         }
     }
     syslog.server = server.ok_or_else(|| problem("no syslog server specified".into()))?;

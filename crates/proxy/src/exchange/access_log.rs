@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
-use wssgate_config::template::Part;
+use wssgate_config::template::{Part, Template};
 
 use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
 use crate::exchange::variables;
+use crate::log::AppendError;
 
 pub(crate) use early::EarlyLines;
 
-/// Writes the lines that the location asks for.
-pub(crate) fn write(request: &Request) {
+/// Writes the lines that the location asks for. Only a file that has to be opened is waited for.
+pub(crate) async fn write(request: &Request) {
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
     let logs = &http.locations[request.route.location.0].settings.access_logs;
@@ -30,7 +31,7 @@ pub(crate) fn write(request: &Request) {
                     sink.write_line(&line);
                 }
             }
-            AccessLogTarget::Variable(path) => append(request, &request.text(path), &line),
+            AccessLogTarget::Variable(path) => append(request, index, path, line).await,
         }
     }
 }
@@ -42,20 +43,22 @@ pub(crate) fn is_wanted(request: &Request, log: &AccessLog) -> bool {
     !value.is_empty() && &value[..] != b"0"
 }
 
-/// As in nginx a path with variables is only written to when the root of the request exists, so
-/// that made-up names do not fill the disk.
-fn append(request: &Request, file: &[u8], line: &[u8]) {
-    let root = path::root(request);
-    if !as_path(&root).is_dir() {
-        let root = root.escape_ascii();
-        request.log(
-            LogLevel::Error,
-            format_args!("testing \"{root}\" existence failed while logging request"),
-        );
+/// Writes a line to a path of this request.
+async fn append(request: &Request, index: usize, path: &Template, line: Bytes) {
+    let logs = &request.generation.logs;
+    let Some(log) = logs.with_variables(request.route.location, index) else { return };
+    let path = as_path(&request.text(path)).to_path_buf();
+    if log.write_if_open(&path, &line) {
         return;
     }
-    if let Err(error) = request.generation.logs.append(as_path(file), line) {
-        request.log(LogLevel::Crit, format_args!("{error} while logging request"));
+    let (log, root) = (Arc::clone(log), as_path(&path::root(request)).to_path_buf());
+    let work = move || log.open_and_write(&root, &path, &line);
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+        let level = match error {
+            AppendError::NoRoot { .. } => LogLevel::Error,
+            AppendError::Open(_) => LogLevel::Crit,
+        };
+        request.log(level, format_args!("{error} while logging request"));
     }
 }
 

@@ -283,7 +283,7 @@ impl Link {
             // The upstream answered before the body was through: nobody knows what follows.
             clean = !exchange.body.is_begun() && drain(&mut exchange.body, settings).await;
         }
-        access_log::write(&exchange.request);
+        access_log::write(&exchange.request).await;
         // Of a client that has ended its direction there is no further request to come.
         if clean && exchange.request.fate.keepalive && !self.client.at_eof() {
             return Next::Keep(settings.keepalive_timeout);
@@ -342,7 +342,7 @@ impl Link {
             let (stream, input) = client.into_parts();
             tunnel::begin(request, stream, input, switch, &self.tunnels).await;
         } else {
-            access_log::write(&request);
+            access_log::write(&request).await;
         }
     }
 }

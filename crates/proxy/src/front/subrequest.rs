@@ -103,7 +103,7 @@ async fn answer(exchange: &mut Exchange) -> Finish {
     // Boxed, for the phases of a request contain this.
     let finish = Box::pin(phases::answer(exchange)).await;
     if exchange.request.location().settings.log_subrequest {
-        access_log::write(&exchange.request);
+        access_log::write(&exchange.request).await;
     }
     finish
 }

@@ -1,12 +1,12 @@
 //! Error lines in nginx's form: `2026/11/22 18:27:37 [error] PID#TID: *CONNECTION message`.
 
 use std::fmt::{Display, Write};
-use std::io;
 use std::sync::Arc;
 
 use wssgate_config::model::{self, LogLevel, LogTarget};
 
 use super::file::{LogFile, LogFiles, OpenError};
+use super::stderr;
 use super::syslog::SyslogSink;
 use crate::clock;
 
@@ -35,7 +35,7 @@ impl ErrorLog {
             let sink = match &line.target {
                 LogTarget::File(path) => Sink::File(files.open(path)?),
                 LogTarget::Stderr => Sink::Stderr,
-                LogTarget::Syslog(syslog) => Sink::Syslog(SyslogSink::new(syslog)),
+                LogTarget::Syslog(syslog) => Sink::Syslog(SyslogSink::new(syslog, files)),
             };
             sinks.push((line.level, sink));
         }
@@ -65,10 +65,7 @@ impl ErrorLog {
         for (_, sink) in self.sinks.iter().filter(|&&(least, _)| level <= least) {
             match sink {
                 Sink::File(file) => file.write(&[line.as_bytes()]),
-                Sink::Stderr => {
-                    // There is nowhere left to say that this failed.
-                    let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
-                }
+                Sink::Stderr => stderr::write(line.as_bytes()),
                 Sink::Syslog(syslog) => syslog.send(severity(level), line.trim_end().as_bytes()),
             }
         }

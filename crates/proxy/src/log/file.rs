@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use wssgate_config::model::LogTarget;
+use wssgate_config::model::{Buffering, LogFileCache, LogLevel, LogTarget};
 use wssgate_sys::eventfd::EventFd;
 use wssgate_sys::files;
 
 use super::access::{AccessSink, Output};
+use super::kept_open::KeptOpen;
+use super::losses::Losses;
 use super::syslog::SyslogSink;
+use crate::errno_text;
 
 /// A log that could not be opened; in nginx's words.
 #[derive(Debug, Error)]
@@ -53,52 +55,70 @@ impl Drop for NotifyOnDrop {
     }
 }
 
-/// One file and what became of lines that it did not take.
+/// One file, under a name that may come to mean another one.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
     file: ArcSwap<File>,
-    lost: AtomicU64,
-    recovered: AtomicBool,
-    notifier: Notifier,
+    losses: Arc<Losses>,
 }
 
 impl LogFile {
-    fn open(path: &Path, notifier: &Notifier) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_path_buf(),
-            file: ArcSwap::from_pointee(files::open_log(path)?),
-            lost: AtomicU64::new(0),
-            recovered: AtomicBool::new(false),
-            notifier: notifier.clone(),
-        })
-    }
-
     /// Writes `parts` as one piece, or loses them.
     pub(super) fn write(&self, parts: &[&[u8]]) {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let written = loop {
-            match (&**self.file.load()).write_vectored(&slices) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        // The rest of a line that was written in part is lost too: written now, it would stand
-        // behind a line of another worker.
-        if !written.is_ok_and(|count| count == len) {
-            self.lost.fetch_add(1, Relaxed);
-        } else if self.lost.load(Relaxed) > 0 && !self.recovered.swap(true, Relaxed) {
-            self.notifier.notify();
+        match append(&self.file.load(), &self.path, parts) {
+            Ok(()) => self.losses.on_success(),
+            Err(failure) => self.lose(|| failure.to_string()),
         }
     }
 
-    /// How many writes were lost until the file took lines again; told once.
-    fn take_lost(&self) -> Option<u64> {
-        if !self.recovered.swap(false, Relaxed) {
-            return None;
+    /// Counts what was lost before it could be written.
+    pub(super) fn lose(&self, message: impl Fn() -> String) {
+        self.losses.on_failure(Instant::now(), LogLevel::Alert, message);
+    }
+
+    /// Its name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Why a line is not in its file, or only a part of it; in nginx's words.
+#[derive(Debug, Error)]
+pub(super) enum WriteError {
+    /// The system refused it.
+    #[error("write() to \"{}\" failed ({})", path.display(), errno_text(source))]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system took a part. The rest is lost too: written now, it would stand behind a line of
+    /// another worker.
+    #[error("write() to \"{}\" was incomplete: {written} of {len}", path.display())]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it took.
+        written: usize,
+        /// Of how many.
+        len: usize,
+    },
+}
+
+/// Writes `parts` as one piece to a file that [`files::open_log`] has opened.
+pub(super) fn append(file: &File, path: &Path, parts: &[&[u8]]) -> Result<(), WriteError> {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let path = || path.to_path_buf();
+    loop {
+        match (&*file).write_vectored(&slices) {
+            Ok(written) if written == len => return Ok(()),
+            Ok(written) => return Err(WriteError::Incomplete { path: path(), written, len }),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(WriteError::Failed { path: path(), source }),
         }
-        Some(self.lost.swap(0, Relaxed)).filter(|&lost| lost > 0)
     }
 }
 
@@ -107,6 +127,8 @@ impl LogFile {
 pub struct LogFiles {
     files: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     sinks: Mutex<Vec<Weak<AccessSink>>>,
+    kept_open: Mutex<Vec<Weak<KeptOpen>>>,
+    losses: Mutex<Vec<Weak<Losses>>>,
     notifier: Notifier,
 }
 
@@ -116,6 +138,8 @@ impl LogFiles {
         Ok(Self {
             files: Mutex::default(),
             sinks: Mutex::default(),
+            kept_open: Mutex::default(),
+            losses: Mutex::default(),
             notifier: Notifier(Arc::new(EventFd::new()?)),
         })
     }
@@ -139,56 +163,61 @@ impl LogFiles {
         if let Some(file) = files.get(path).and_then(Weak::upgrade) {
             return Ok(file);
         }
-        let file = LogFile::open(path, &self.notifier)
-            .map_err(|source| OpenError { path: path.to_path_buf(), source })?;
-        let file = Arc::new(file);
+        let file = open(path)?;
+        let file = Arc::new(LogFile {
+            path: path.to_path_buf(),
+            file: ArcSwap::from_pointee(file),
+            losses: self.losses_of(format!("writes to log \"{}\"", path.display())),
+        });
         // Configurations come and go; the names of their logs must not pile up.
         files.retain(|_, file| file.strong_count() > 0);
         files.insert(path.to_path_buf(), Arc::downgrade(&file));
         Ok(file)
     }
 
-    /// The sink for access lines to `target`; `capacity` 0 writes each line at once.
+    /// The sink for access lines to `target`; without `buffering` it writes each line at once.
     pub fn access_sink(
         &self,
         target: &LogTarget,
-        capacity: usize,
-        flush: Option<Duration>,
+        buffering: Option<Buffering>,
     ) -> Result<Arc<AccessSink>, OpenError> {
         let output = match target {
             LogTarget::File(path) => Output::File(self.open(path)?),
             LogTarget::Stderr => Output::Stderr,
-            LogTarget::Syslog(syslog) => Output::Syslog(SyslogSink::new(syslog)),
+            LogTarget::Syslog(syslog) => Output::Syslog(SyslogSink::new(syslog, self)),
         };
-        let sink = Arc::new(AccessSink::new(output, capacity, flush, &self.notifier));
-        let mut sinks = lock(&self.sinks);
-        sinks.retain(|sink| sink.strong_count() > 0);
-        sinks.push(Arc::downgrade(&sink));
+        let sink = Arc::new(AccessSink::new(output, buffering, &self.notifier));
+        remember(&self.sinks, &sink);
         Ok(sink)
     }
 
-    pub(super) fn append(&self, path: &Path, line: &[u8]) -> Result<(), OpenError> {
-        let wrap = |source| OpenError { path: path.to_path_buf(), source };
-        let mut file = files::open_log(path).map_err(wrap)?;
-        file.write_all(&[line, b"\n"].concat()).map_err(wrap)
+    /// What counts the losses of a target; they are told as losses of `what`.
+    pub(super) fn losses_of(&self, what: String) -> Arc<Losses> {
+        let losses = Arc::new(Losses::new(what, &self.notifier));
+        remember(&self.losses, &losses);
+        losses
+    }
+
+    /// Keeps the files of access logs with variables in their path open.
+    pub(super) fn keep_open(&self, limits: &Arc<LogFileCache>) -> Arc<KeptOpen> {
+        let kept_open = Arc::new(KeptOpen::new(limits));
+        remember(&self.kept_open, &kept_open);
+        kept_open
     }
 
     /// Flushes buffers whose time has come and says when the next one's will.
     pub fn flush_due(&self, now: Instant) -> Option<Instant> {
-        let sinks: Vec<_> = lock(&self.sinks).iter().filter_map(Weak::upgrade).collect();
-        sinks.iter().filter_map(|sink| sink.flush_due(now)).min()
+        living(&self.sinks).iter().filter_map(|sink| sink.flush_due(now)).min()
     }
 
-    /// Files that lost lines and take them again: path and how many writes were lost.
-    pub fn losses(&self) -> Vec<(PathBuf, u64)> {
-        let files = self.open_files();
-        files.iter().filter_map(|file| Some((file.path.clone(), file.take_lost()?))).collect()
+    /// What has to be told of lines that were lost.
+    pub fn losses(&self) -> Vec<(LogLevel, String)> {
+        living(&self.losses).iter().flat_map(|losses| losses.take()).collect()
     }
 
     /// Writes out every buffer.
     pub fn flush(&self) {
-        let sinks: Vec<_> = lock(&self.sinks).iter().filter_map(Weak::upgrade).collect();
-        sinks.iter().for_each(|sink| sink.flush());
+        living(&self.sinks).iter().for_each(|sink| sink.flush());
     }
 
     /// Opens every file again under its name, for log rotation; `owner` is whom the workers run as.
@@ -197,9 +226,10 @@ impl LogFiles {
     pub fn reopen(&self, owner: Option<u32>) -> Vec<OpenError> {
         // What was said before belongs into the file that is rotated away.
         self.flush();
+        living(&self.kept_open).iter().for_each(|kept_open| kept_open.clear());
         let mut failures = Vec::new();
         for file in self.open_files() {
-            match files::open_log(&file.path) {
+            match open(&file.path) {
                 Ok(opened) => {
                     if let Some(owner) = owner
                         && let Err(source) = files::give_to(&opened, owner)
@@ -208,7 +238,7 @@ impl LogFiles {
                     }
                     file.file.store(Arc::new(opened));
                 }
-                Err(source) => failures.push(OpenError { path: file.path.clone(), source }),
+                Err(failure) => failures.push(failure),
             }
         }
         failures
@@ -217,6 +247,22 @@ impl LogFiles {
     fn open_files(&self) -> Vec<Arc<LogFile>> {
         lock(&self.files).values().filter_map(Weak::upgrade).collect()
     }
+}
+
+/// Opens a log to append to.
+pub(super) fn open(path: &Path) -> Result<File, OpenError> {
+    files::open_log(path).map_err(|source| OpenError { path: path.to_path_buf(), source })
+}
+
+/// Adds to a list of what lives elsewhere.
+fn remember<T>(list: &Mutex<Vec<Weak<T>>>, new: &Arc<T>) {
+    let mut list = lock(list);
+    list.retain(|other| other.strong_count() > 0);
+    list.push(Arc::downgrade(new));
+}
+
+fn living<T>(list: &Mutex<Vec<Weak<T>>>) -> Vec<Arc<T>> {
+    lock(list).iter().filter_map(Weak::upgrade).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -261,14 +307,31 @@ mod tests {
         let files = LogFiles::new().unwrap();
         let file = files.open(&path).unwrap();
         let line = [b'x'; 4096];
-        while file.lost.load(Relaxed) < 3 {
+        let mut told = Vec::new();
+        while told.is_empty() {
             file.write(&[&line]);
+            told = files.losses();
         }
-        assert!(files.losses().is_empty(), "told only when it recovers");
-        let mut reader = File::open(&path).unwrap();
+        let path = path.display();
+        let failure =
+            format!("write() to \"{path}\" failed (11: Resource temporarily unavailable)");
+        assert_eq!(told, [(LogLevel::Alert, failure)]);
+        file.write(&[&line]);
+        assert!(files.losses().is_empty(), "told once");
+        let mut reader = File::open(file.path()).unwrap();
         reader.read_exact(&mut [0; 8192]).unwrap();
         file.write(&[b"again\n"]);
-        assert_eq!(files.losses(), [(path, 3)]);
+        let gap = format!("2 writes to log \"{path}\" were lost");
+        assert_eq!(files.losses(), [(LogLevel::Error, gap)]);
         assert!(files.losses().is_empty(), "and once");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_in_nginx_words() {
+        let files = LogFiles::new().unwrap();
+        let file = files.open(Path::new("/dev/full")).unwrap();
+        file.write(&[b"line\n"]);
+        let failure = "write() to \"/dev/full\" failed (28: No space left on device)".to_owned();
+        assert_eq!(files.losses(), [(LogLevel::Alert, failure)]);
     }
 }

@@ -1,22 +1,29 @@
 //! Lines as syslog datagrams (RFC 3164), as nginx sends them.
 
+use std::io;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Instant;
 
-use wssgate_config::model::{ListenAddr, Syslog};
+use arc_swap::ArcSwapOption;
+use wssgate_config::model::{ListenAddr, LogLevel, Syslog};
 
-use crate::clock;
+use super::file::LogFiles;
+use super::losses::Losses;
+use crate::{clock, errno_text};
 
-/// Bytes of one datagram, nginx's bound.
-const MAX_DATAGRAM: usize = 4096;
+/// Bytes of one datagram: what UDP can carry at most.
+const MAX_DATAGRAM: usize = 65507;
 
-/// One `syslog:` target.
+/// One `syslog:` target. Sending never waits: what the socket does not take at once is lost.
 #[derive(Debug)]
 pub(super) struct SyslogSink {
     parameters: Syslog,
     hostname: String,
-    socket: Mutex<Option<Socket>>,
+    /// None before the first line, and after a failure.
+    socket: ArcSwapOption<Socket>,
+    losses: Arc<Losses>,
 }
 
 #[derive(Debug)]
@@ -27,11 +34,13 @@ enum Socket {
 
 impl SyslogSink {
     /// Connects with the first line, so that a server that is not there yet does no harm.
-    pub(super) fn new(parameters: &Syslog) -> Self {
+    pub(super) fn new(parameters: &Syslog, files: &LogFiles) -> Self {
+        let what = format!("lines to syslog server {}", parameters.server);
         Self {
             parameters: parameters.clone(),
             hostname: wssgate_sys::process::host_name(),
-            socket: Mutex::new(None),
+            socket: ArcSwapOption::empty(),
+            losses: files.losses_of(what),
         }
     }
 
@@ -40,24 +49,38 @@ impl SyslogSink {
         self.parameters.severity
     }
 
-    /// Sends one line; if that fails it is lost and the next one tries a new socket.
+    /// Sends one line; if that fails it is lost.
     pub(super) fn send(&self, severity: u8, line: &[u8]) {
         let mut datagram = self.header(severity).into_bytes();
         let room = MAX_DATAGRAM.saturating_sub(datagram.len()).min(line.len());
         datagram.extend_from_slice(&line[..room]);
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if socket.is_none() {
-            *socket = connect(&self.parameters.server).ok();
-        }
-        let sent = match &*socket {
-            Some(Socket::Udp(udp)) => udp.send(&datagram),
-            Some(Socket::Unix(unix)) => unix.send(&datagram),
-            None => return,
+        let socket = match self.socket.load_full().map_or_else(|| self.connect(), Ok) {
+            Ok(socket) => socket,
+            Err(error) => return self.lose("connect()", &error, LogLevel::Alert),
         };
-        // A full buffer is the reader's matter; anything else may be a server that went away.
-        if sent.is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock) {
-            *socket = None;
+        let sent = match &*socket {
+            Socket::Udp(udp) => udp.send(&datagram),
+            Socket::Unix(unix) => unix.send(&datagram),
+        };
+        match sent {
+            Ok(_) => self.losses.on_success(),
+            // A full buffer is the reader's matter.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.lose("send()", &error, LogLevel::Error);
+            }
+            Err(error) => {
+                // The server may have gone away: the next line tries a new socket.
+                self.socket.store(None);
+                self.lose("send()", &error, blame(&error));
+            }
         }
+    }
+
+    fn lose(&self, call: &str, error: &io::Error, level: LogLevel) {
+        self.losses.on_failure(Instant::now(), level, || {
+            let (error, server) = (errno_text(error), &self.parameters.server);
+            format!("{call} failed ({error}) while logging to syslog, server: {server}")
+        });
     }
 
     fn header(&self, severity: u8) -> String {
@@ -70,9 +93,33 @@ impl SyslogSink {
             format!("<{priority}>{time} {} {tag}: ", self.hostname)
         }
     }
+
+    /// Several may do so at once; one of the sockets stays.
+    fn connect(&self) -> io::Result<Arc<Socket>> {
+        let socket = Arc::new(connect(&self.parameters.server)?);
+        self.socket.store(Some(Arc::clone(&socket)));
+        Ok(socket)
+    }
 }
 
-fn connect(server: &ListenAddr) -> std::io::Result<Socket> {
+/// How loud a failure to send is, as in nginx: what happens to peers is no alert.
+fn blame(error: &io::Error) -> LogLevel {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused
+        | Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::BrokenPipe
+        | Kind::NotConnected
+        | Kind::TimedOut
+        | Kind::NetworkDown
+        | Kind::NetworkUnreachable
+        | Kind::HostUnreachable => LogLevel::Error,
+        _ => LogLevel::Alert,
+    }
+}
+
+fn connect(server: &ListenAddr) -> io::Result<Socket> {
     match server {
         ListenAddr::Ip(address) => {
             let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -95,34 +142,65 @@ fn connect(server: &ListenAddr) -> std::io::Result<Socket> {
 mod tests {
     use super::*;
 
-    fn parameters(server: ListenAddr, nohostname: bool) -> Syslog {
-        Syslog { server, facility: 23, severity: 6, tag: "nginx".into(), nohostname }
+    fn sink(files: &LogFiles, server: ListenAddr, nohostname: bool) -> SyslogSink {
+        let tag = "nginx".into();
+        let parameters = Syslog { server, facility: 23, severity: 6, tag, nohostname };
+        SyslogSink::new(&parameters, files)
+    }
+
+    fn received(len: usize, buffer: &[u8]) -> String {
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
     }
 
     #[test]
     fn a_datagram_begins_with_priority_time_host_and_tag() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = ListenAddr::Ip(server.local_addr().unwrap());
-        SyslogSink::new(&parameters(address, false)).send(6, b"hello");
+        let files = LogFiles::new().unwrap();
+        sink(&files, address, false).send(6, b"hello");
         let mut buffer = [0; 512];
-        let len = server.recv(&mut buffer).unwrap();
-        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        let text = received(server.recv(&mut buffer).unwrap(), &buffer);
         let host = wssgate_sys::process::host_name();
         assert!(text.starts_with("<190>"), "{text}");
         assert!(text.ends_with(&format!(" {host} nginx: hello")), "{text}");
+        assert!(files.losses().is_empty());
     }
 
     #[test]
-    fn a_server_that_appears_later_is_found() {
+    fn a_server_that_appears_later_is_found_and_the_gap_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let sink = SyslogSink::new(&parameters(ListenAddr::Unix(path.clone()), true));
+        let files = LogFiles::new().unwrap();
+        let sink = sink(&files, ListenAddr::Unix(path.clone()), true);
         sink.send(3, b"lost");
+        let place = format!("unix:{}", path.display());
+        let failure = format!(
+            "connect() failed (2: No such file or directory) while logging to syslog, server: {place}"
+        );
+        assert_eq!(files.losses(), [(LogLevel::Alert, failure)]);
         let server = UnixDatagram::bind(&path).unwrap();
         sink.send(3, b"seen");
         let mut buffer = [0; 512];
-        let len = server.recv(&mut buffer).unwrap();
-        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        let text = received(server.recv(&mut buffer).unwrap(), &buffer);
         assert!(text.starts_with("<187>") && text.ends_with(" nginx: seen"), "{text}");
+        let gap = format!("1 lines to syslog server {place} were lost");
+        assert_eq!(files.losses(), [(LogLevel::Error, gap)]);
+    }
+
+    #[test]
+    fn a_server_that_does_not_read_costs_lines_and_not_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let _server = UnixDatagram::bind(&path).unwrap();
+        let files = LogFiles::new().unwrap();
+        let sink = sink(&files, ListenAddr::Unix(path), true);
+        let mut told = Vec::new();
+        while told.is_empty() {
+            sink.send(6, &[b'x'; 1000]);
+            told = files.losses();
+        }
+        let (level, text) = &told[0];
+        assert_eq!(*level, LogLevel::Error);
+        assert!(text.starts_with("send() failed (11: "), "{text}");
     }
 }

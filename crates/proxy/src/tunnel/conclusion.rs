@@ -94,7 +94,12 @@ impl Conclusion {
                 traffic.sent.set(traffic.sent.get() + end.client.sent);
                 ending::add_tunnel(&mut request.upstream.attempts, end, took);
                 request.response.complete = ending::is_complete(end);
-                access_log::write(&request);
+                // The end of the worker waits for the line.
+                let entered = request.site.live.enter();
+                tokio::task::spawn_local(async move {
+                    access_log::write(&request).await;
+                    drop(entered);
+                });
             }
         }
     }
