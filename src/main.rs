@@ -116,6 +116,11 @@ fn test(
     if !options.quiet {
         console::say(format_args!("the configuration file {path} syntax is ok"));
     }
+    // As at the start, so that what is said of the limit holds there too. Who only tests may lack
+    // the right to raise it.
+    if let Err(message) = run::set_descriptor_limit(&config.core) {
+        console.write(LogLevel::Warn, message);
+    }
     match Proxy::check(config, &console.environment) {
         Ok(report) => console.report(&report, &sources),
         Err(report) => {

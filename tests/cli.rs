@@ -125,6 +125,21 @@ fn a_descriptor_limit_that_is_not_granted_keeps_no_server_down() {
 }
 
 #[test]
+fn more_connections_than_descriptors_are_told_by_a_test_with_numbers() {
+    let main = "pid nginx.pid;\nworker_processes 2;\nworker_rlimit_nofile 1024;\n";
+    for (connections, expected) in [(256, false), (257, true)] {
+        let directory =
+            directory(&format!("{main}events {{ worker_connections {connections}; }}\n"));
+        let output = run_in(directory.path(), &["-t"]);
+        assert!(output.status.success());
+        let text = stderr(&output);
+        let line = "[warn] 257 worker_connections exceed open file resource limit: 1024 in ";
+        assert_eq!(text.contains(line), expected, "{text}");
+        assert_eq!(text.contains("`worker_rlimit_nofile 1028`"), expected, "{text}");
+    }
+}
+
+#[test]
 fn an_unknown_user_is_told_once() {
     if !wssgate_sys::privileges::is_root() {
         eprintln!("skipped: needs root");

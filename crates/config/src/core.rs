@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic};
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
@@ -180,6 +180,8 @@ pub struct Core {
     pub event_method: EventMethod,
     /// `worker_connections`: connections per worker.
     pub worker_connections: usize,
+    /// Where that was written; `None` for the default.
+    pub worker_connections_at: Option<Span>,
     /// `worker_shutdown_timeout`: how long old connections may live after a reload or QUIT.
     pub worker_shutdown_timeout: Option<Duration>,
     /// `working_directory`.
@@ -279,6 +281,7 @@ pub(crate) fn core(
         error_logs,
         worker_rlimit_nofile: scope.maybe(&WORKER_RLIMIT_NOFILE),
         worker_connections: events_scope.count(&WORKER_CONNECTIONS),
+        worker_connections_at: events_scope.written_at(&WORKER_CONNECTIONS, nowhere),
         event_method: events_scope.maybe(&USE).unwrap_or(EventMethod::Best),
         worker_shutdown_timeout: scope.maybe(&WORKER_SHUTDOWN_TIMEOUT),
         working_directory: scope.maybe(&WORKING_DIRECTORY),

@@ -42,6 +42,7 @@ const READERS: &[(&str, &[&str])] = &[
         "Core",
         &[
             "generation.rs: core",
+            "generation/descriptors.rs: core",
             "log.rs: core",
             "proxy.rs: core",
             "src/run.rs: core",

@@ -3,6 +3,8 @@
 //! A reload makes a new generation beside the old one and swaps a pointer. What began with the old
 //! one keeps it by an `Arc`, so it is gone when its last request and tunnel are.
 
+mod descriptors;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
@@ -118,6 +120,10 @@ impl Generation {
         body_directories(&config, owner.as_ref(), &mut report);
         // Threads and sockets of the workers stay through a reload, so their number does.
         let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
+        if previous.is_none() {
+            // The limit stays through a reload as well.
+            descriptors::check(&config.core, workers, &mut report);
+        }
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
         let upstreams =
             config.http.as_ref().map(|http| groups(&http.upstreams, inherited, workers));

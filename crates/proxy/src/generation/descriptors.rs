@@ -1,0 +1,102 @@
+//! Whether there are as many descriptors as `worker_connections` promises.
+//!
+//! nginx asks that of each worker process; here all workers are one process with one limit. An
+//! operator must hear of it before the night when the last of them is in use.
+
+use wssgate_config::model::Core;
+use wssgate_syntax::{Diagnostic, Report};
+use wssgate_sys::process;
+
+/// The sockets of a tunnel, to the client and to the upstream server.
+const PER_TUNNEL: u64 = 2;
+
+/// Warns when so many workers may have more connections than this process may have descriptors.
+pub(super) fn check(core: &Core, workers: usize, report: &mut Report) {
+    // Without an answer there is nothing to compare with.
+    if let Ok((limit, _)) = process::descriptor_limit()
+        && let Some(warning) = shortage(core, workers, limit)
+    {
+        report.push(warning);
+    }
+}
+
+fn shortage(core: &Core, workers: usize, limit: u64) -> Option<Diagnostic> {
+    let connections = core.worker_connections;
+    let workers = u64::try_from(workers).unwrap_or(u64::MAX);
+    let all = workers.saturating_mul(u64::try_from(connections).unwrap_or(u64::MAX));
+    let needed = all.saturating_mul(PER_TUNNEL);
+    if needed <= limit {
+        return None;
+    }
+    let text = format!("{connections} worker_connections exceed open file resource limit: {limit}");
+    let note = format!(
+        "{workers} worker{s} with {connections} connections each, and two descriptors for each \
+         tunnel, need up to {needed}",
+        s = if workers == 1 { "" } else { "s" },
+    );
+    let fits = limit / PER_TUNNEL / workers.max(1);
+    let raise = match core.worker_rlimit_nofile {
+        Some(set) if set <= limit => format!("`worker_rlimit_nofile {needed}`"),
+        _ => format!("`LimitNOFILE={needed}` in the systemd unit, or `ulimit -n {needed}`"),
+    };
+    let help = format!("raise the limit ({raise}), or set `worker_connections {fits}`");
+    let warning = Diagnostic::warning(text).note(note).help(help);
+    Some(match core.worker_connections_at {
+        Some(span) => warning.at(span, ""),
+        None => warning,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use wssgate_config::model::EventMethod;
+
+    use super::*;
+
+    fn core(worker_connections: usize, worker_rlimit_nofile: Option<u64>) -> Core {
+        Core {
+            daemon: false,
+            worker_processes: None,
+            user: None,
+            pid: None,
+            error_logs: Vec::new(),
+            worker_rlimit_nofile,
+            event_method: EventMethod::Best,
+            worker_connections,
+            worker_connections_at: None,
+            worker_shutdown_timeout: None,
+            working_directory: None,
+        }
+    }
+
+    #[test]
+    fn two_descriptors_for_each_connection_of_each_worker_must_fit() {
+        for (connections, workers, limit, fits) in
+            [(512, 1, 1024, true), (512, 2, 1024, false), (513, 1, 1024, false), (1, 1, 0, false)]
+        {
+            let shortage = shortage(&core(connections, None), workers, limit);
+            assert_eq!(shortage.is_none(), fits, "{workers} × {connections} within {limit}");
+        }
+        assert!(shortage(&core(usize::MAX, None), usize::MAX, 1024).is_some());
+    }
+
+    #[test]
+    fn the_warning_says_which_limit_to_raise_to_what() {
+        let text = |core| {
+            let warning = shortage(&core, 4, 65_536).expect("it is too much");
+            warning.render(&wssgate_syntax::SourceMap::default(), false)
+        };
+        let told = text(core(16_384, None));
+        for part in [
+            "16384 worker_connections exceed open file resource limit: 65536",
+            "4 workers with 16384 connections each",
+            "need up to 131072",
+            "`LimitNOFILE=131072`",
+            "`worker_connections 8192`",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        let told = text(core(16_384, Some(65_536)));
+        assert!(told.contains("`worker_rlimit_nofile 131072`"), "{told}");
+    }
+}
