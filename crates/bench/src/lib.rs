@@ -4,6 +4,7 @@
 //! loop, `load`, which is at once all clients and the echo server behind the proxy. What a proxy
 //! costs is what the operating system says of its processes (`process`); how fast the load is
 //! does not enter. `rows` is the list of the works, `report` makes the table and the picture.
+//! `restarts` is another comparison: what clients see of app servers that restart.
 
 use std::io;
 use std::path::Path;
@@ -16,6 +17,7 @@ mod options;
 mod peers;
 mod process;
 mod report;
+mod restarts;
 mod rows;
 mod session;
 mod stats;
@@ -35,6 +37,18 @@ pub fn main(wssgate: &Path, out: &Path) -> ExitCode {
         }
     };
     exit_code(session::run(&options, wssgate, out))
+}
+
+/// Restarts app servers behind the proxies as the command line says; `wssgate` is the program under
+/// test and `out` the directory for `restarts.md` and `restarts.json`.
+pub fn restarts(wssgate: &Path, out: &Path) -> ExitCode {
+    match restarts::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => exit_code(restarts::run(&options, wssgate, out)),
+        Err(problem) => {
+            eprintln!("{problem}\n{}", restarts::HELP);
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn exit_code(result: io::Result<()>) -> ExitCode {

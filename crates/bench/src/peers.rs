@@ -36,6 +36,8 @@ pub(crate) enum Peer {
     Before,
     Nginx,
     Haproxy,
+    /// Only in front of servers that restart.
+    Caddy,
     /// Nobody: clients connect to the backend.
     Direct,
     /// A loop of this benchmark that only receives and sends.
@@ -55,6 +57,7 @@ impl Peer {
             Self::Before => "before",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
+            Self::Caddy => "Caddy",
             Self::Direct => "no proxy",
             Self::Bare => "bare relay",
         }
@@ -77,6 +80,7 @@ impl Installed {
             Peer::Wssgate | Peer::Before => wssgate.to_path_buf(),
             Peer::Nginx => in_path("nginx").ok_or("nginx is not installed")?,
             Peer::Haproxy => in_path("haproxy").ok_or("HAProxy is not installed")?,
+            Peer::Caddy => in_path("caddy").ok_or("Caddy is not installed")?,
             Peer::Direct => return Ok(Self::direct()),
             Peer::Bare => return Ok(Self::bare()),
         };
@@ -97,7 +101,11 @@ impl Installed {
 
 /// The version of a proxy and, if it says so, of its OpenSSL.
 fn version(program: &Path, peer: Peer) -> io::Result<String> {
-    let argument = if peer == Peer::Haproxy { "-vv" } else { "-V" };
+    let argument = match peer {
+        Peer::Haproxy => "-vv",
+        Peer::Caddy => "version",
+        _ => "-V",
+    };
     let output = Command::new(program).arg(argument).output()?;
     // nginx speaks on stderr, HAProxy on stdout.
     let text = [output.stderr, output.stdout].concat();
@@ -171,9 +179,23 @@ impl Running {
         fs::write(&file, text).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", file.display()))
         })?;
+        Self::launch(installed, &args, site, &dir, (plain, tls))
+    }
+
+    /// Starts a proxy that finds its configuration in `dir` and waits until it listens at these
+    /// addresses, plain and with TLS.
+    pub(crate) fn launch(
+        installed: &Installed,
+        args: &[String],
+        site: &Site,
+        dir: &Path,
+        (plain, tls): (Vec<SocketAddr>, Vec<SocketAddr>),
+    ) -> io::Result<Self> {
         let stderr = fs::File::create(dir.join("stderr"))?;
         let mut command = Command::new(&installed.program);
-        command.args(args).current_dir(&dir);
+        // Caddy writes there.
+        command.env("HOME", dir).env("XDG_DATA_HOME", dir).env("XDG_CONFIG_HOME", dir);
+        command.args(args).current_dir(dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         // What is started from here runs on the core of the proxies.
         affinity::run_on(site.cores.proxy)?;
@@ -183,7 +205,7 @@ impl Running {
             io::Error::new(error.kind(), format!("{}: {error}", installed.program.display()))
         })?;
         let mut running = Self { child, plain, tls };
-        running.wait_until_ready(&dir, installed.peer)?;
+        running.wait_until_ready(dir, installed.peer)?;
         Ok(running)
     }
 
@@ -227,7 +249,7 @@ impl Drop for Running {
 }
 
 /// Addresses with a port that is free now, for plain connections and for TLS.
-fn free_ports() -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+pub(crate) fn free_ports() -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
     let first = TcpListener::bind((ADDRESSES[0], 0))?;
     let second = TcpListener::bind((ADDRESSES[0], 0))?;
     let with = |port: u16| ADDRESSES.map(|address| SocketAddr::from((address, port))).to_vec();
