@@ -39,6 +39,28 @@ fn a_websocket_needs_no_header_lines() {
     server.wait_for_access("\"GET /chat?x=1 HTTP/1.1\" 101 ");
 }
 
+/// A configuration that withholds or replaces part of the handshake gets nginx's plain request, not
+/// half a handshake.
+#[test]
+fn a_websocket_that_does_not_arrive_whole_is_passed_on_as_a_plain_request() {
+    for lines in [
+        "proxy_pass_request_headers off;",
+        "proxy_method POST;",
+        "proxy_set_header Sec-WebSocket-Key '';",
+        "proxy_set_header Sec-WebSocket-Version 8;",
+    ] {
+        let config = PLAIN.replace("http://%%UP%%;", &format!("http://%%UP%%; {lines}"));
+        let (server, listener) = in_front(&config);
+        let mut client = Handshake::to(server.listen(0)).send();
+        let mut upstream = listener.accept();
+        let request = upstream.recv_request();
+        assert_eq!(request.field("upgrade"), None, "{lines}");
+        assert_eq!(request.field("connection"), None, "{lines}");
+        upstream.send_raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.recv_response().status, 200, "{lines}");
+    }
+}
+
 #[test]
 fn bytes_behind_either_head_arrive_in_the_tunnel() {
     let (server, listener) = in_front(PLAIN);

@@ -70,7 +70,7 @@ impl Plan {
         if !may_upgrade {
             take_wish_away(&mut set);
         }
-        let head = UpstreamRequest {
+        let mut head = UpstreamRequest {
             method: &method,
             target: &target,
             http11: settings.http11,
@@ -80,6 +80,11 @@ impl Plan {
             framing,
             client: client.filter(|_| settings.pass_request_headers),
         };
+        // Lines may withhold or replace what a WebSocket needs, and half a handshake would only
+        // confuse the upstream.
+        if head.upgrade.is_some() && !is_websocket(&head) {
+            head.upgrade = None;
+        }
         let mut text = head.write().map_err(Refusal::Unwritable)?;
         let closes = head.closes();
         // Lines of the configuration may ask for an upgrade that the client never wanted; its
@@ -168,6 +173,13 @@ fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
     let http11 = request.arrival.version == Version::Http11 && settings.http11;
     let valid = !said && check_request(&request.target.method_name, http11, fields.iter()).is_ok();
     fields.first("upgrade").filter(|_| valid)
+}
+
+/// Whether what is sent is a whole WebSocket request (RFC 6455 §4.2.1).
+fn is_websocket(head: &UpstreamRequest<'_>) -> bool {
+    let fields = head.fields();
+    let pairs = fields.iter().map(|(name, value)| (*name, &value[..]));
+    check_request(head.method, head.http11, pairs).is_ok()
 }
 
 fn offer(head: &UpstreamRequest<'_>) -> Option<Asked> {
