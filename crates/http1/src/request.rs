@@ -3,11 +3,11 @@
 //! A head is read line by line, and each line is judged when it is complete: what a client did wrong is known as early
 //! as nginx knows it, and nothing is read twice.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::fields::{Entry, FieldIter, Fields, NameKind, is_clean_value, split_line};
-use crate::framing::{FramingError, framing_of_request};
+use crate::framing::{Framing, FramingError, framing_of_request};
 use crate::host::{self, Host};
 use crate::limits::{Limits, Room};
 use crate::lines::{Line, Lines, Span};
@@ -97,6 +97,8 @@ pub struct RequestParser {
     seen: u16,
     /// The authority that counts; checked already.
     host: Option<Span>,
+    /// How far the head was found good, in bytes; whole lines.
+    good: usize,
 }
 
 impl RequestParser {
@@ -124,14 +126,19 @@ impl RequestParser {
             match &self.line {
                 None => {
                     self.on_request_line(input, line)?;
+                    self.good = line.next;
                     if self.version() == Version::Http09 {
                         return self.finish(input, line.next).map(Some);
                     }
                 }
                 Some(_) if line.text.of(input).is_empty() => {
+                    self.good = line.next;
                     return self.finish(input, line.next).map(Some);
                 }
-                Some(_) => self.on_field(input, line, limits)?,
+                Some(_) => {
+                    self.on_field(input, line, limits)?;
+                    self.good = line.next;
+                }
             }
         }
         Ok(None)
@@ -150,6 +157,25 @@ impl RequestParser {
     /// The line, or the part of it that has arrived, at which parsing stopped; without its end.
     pub fn bad_line<'a>(&self, input: &'a [u8]) -> &'a [u8] {
         self.lines.last_text(input)
+    }
+
+    /// What was good of a head that is not complete or was refused, for the log: the request line and
+    /// the fields before the bad one, without a body. `None` when not even the line was good.
+    pub fn part(&self, input: &[u8]) -> Option<RequestHead> {
+        let line = self.line?;
+        let raw = Bytes::copy_from_slice(input.get(..self.good)?);
+        let within = |span: &Span| span.end() <= raw.len();
+        let host = self.host.filter(within).map(|span| raw.slice(span.start()..span.end()));
+        let ignored = self.ignored.iter().copied().filter(within).collect();
+        // None behind what was good: a field is added when it was judged.
+        let entries = self.entries.iter().copied().filter(|entry| within(&entry.value)).collect();
+        Some(RequestHead {
+            line,
+            ignored,
+            host: host.and_then(|host| Host::parse(&host).ok()),
+            fields: Fields::new(raw, entries),
+            framing: Framing::None,
+        })
     }
 
     fn version(&self) -> Version {

@@ -320,7 +320,53 @@ fn told(outcome: &Outcome) -> String {
     format!("{outcome:?}")
 }
 
+#[test]
+fn what_was_good_of_a_refused_head_is_known() {
+    let part = |input: &str| {
+        let mut input = BytesMut::from(input);
+        let mut parser = RequestParser::new();
+        let outcome = parser.parse(&mut input, &Limits::default());
+        assert!(!matches!(outcome, Ok(Some(_))), "{input:?} is complete");
+        parser.part(&input)
+    };
+    for nothing in ["GET /a HTTP/9.1\r\n", "G<T /a HTTP/1.1\r\n\r\n", "GET /a HTTP/1.1"] {
+        assert!(part(nothing).is_none(), "{nothing}");
+    }
+    let line = "GET /a HTTP/1.1\r\n";
+    for (fields, names, len) in [
+        ("Host: a\r\nB C: 1\r\nD: 2\r\n\r\n", "host", 26),
+        ("X: 1\r\nHost: a\r\nHost: b\r\n\r\n", "x,host", 32),
+        ("X: 1\r\n\r\n", "x", 25),
+        ("X: 1\r\nTransfer-Encoding: chunked\r\nHost", "x,transfer-encoding", 51),
+    ] {
+        let head = part(&format!("{line}{fields}")).unwrap();
+        let named: Vec<_> =
+            head.fields().iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        assert_eq!(named.join(&b','), names.as_bytes(), "{fields}");
+        assert_eq!((head.raw_len(), head.framing()), (len, Framing::None), "{fields}");
+        assert_eq!(head.method_name(), b"GET");
+        assert_eq!(head.host().map(Host::name), names.contains("host").then_some(&b"a"[..]));
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_part_of_a_head_can_be_asked_for(input in any_head(), cut in 1usize..9) {
+        let (limits, mut parser) = (Limits::default(), RequestParser::new());
+        let mut seen = BytesMut::new();
+        for piece in input.chunks(cut) {
+            seen.extend_from_slice(piece);
+            let before = seen.len();
+            match parser.parse(&mut seen, &limits) {
+                Ok(Some(_)) => break,
+                _ => if let Some(head) = parser.part(&seen) {
+                    prop_assert!(head.raw_len() <= before);
+                    prop_assert!(head.request_line().starts_with(head.method_name()));
+                },
+            }
+        }
+    }
+
     #[test]
     fn it_does_not_matter_how_a_head_is_cut(input in any_head(), cut in 1usize..9, small: bool) {
         let default = Limits::default();

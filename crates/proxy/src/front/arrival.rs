@@ -92,14 +92,15 @@ fn accept(request: &Request, misses_tls: bool) -> Result<(), Refusal> {
     refusal.map_or(Ok(()), |refusal| Err(Refusal::Certificate(refusal)))
 }
 
-/// The path of a broken head, for the log, when its line has one.
-pub(crate) fn guess_path(request: &mut Request) {
-    let line = request.arrival.line.clone();
-    let Some(target) = line.split(|&byte| byte == b' ').nth(1) else { return };
-    let merge_slashes = request.server().connection.merge_slashes;
-    if let Ok(uri) = wssgate_http1::Uri::parse(&line.slice_ref(target), merge_slashes) {
-        request.arrival.uri = uri.raw;
+/// Takes what was understood of a head that is refused or did not come to its end: the log tells of
+/// it, and its Host chooses the server whose error pages and logs apply, as in nginx.
+pub(crate) fn take_in_part(request: &mut Request, head: RequestHead, route: &AddressRoute) {
+    let uri = head.uri(request.server().connection.merge_slashes);
+    adopt(request, head);
+    if let Ok(uri) = uri {
         request.target.path = uri.path;
         *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
     }
+    // A server that it must not reach does not matter: it is refused anyway.
+    let _ = choose_server(request, route);
 }

@@ -165,8 +165,10 @@ impl Link {
             }),
         };
         let mut exchange = self.exchange(&generation, server, line, started, pipelined);
-        if !matches!(read, HeadRead::Head(_)) {
-            arrival::guess_path(&mut exchange.request);
+        if !matches!(read, HeadRead::Head(_))
+            && let Some(part) = self.client.with_input(|input| parser.part(input))
+        {
+            arrival::take_in_part(&mut exchange.request, part, route);
         }
         let end = match read {
             HeadRead::Head(head) => self.work(&mut exchange, *head, route).await,

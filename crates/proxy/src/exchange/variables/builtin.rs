@@ -38,7 +38,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         }
         B::IsRequestPort => flag(request.arrival.port.is_some(), ":"),
         B::ServerName => Some(Bytes::copy_from_slice(&request.server().name)),
-        B::ServerProtocol => Some(server_protocol(request)),
+        B::ServerProtocol => server_protocol(request),
         B::ContentLength => content_length(request),
         B::ContentType => header(request, "content-type"),
         B::RemoteUser => credentials::basic(request).map(|credentials| credentials.user),
@@ -173,11 +173,16 @@ fn host(request: &Request) -> Bytes {
     }
 }
 
-fn server_protocol(request: &Request) -> Bytes {
-    match &request.arrival.head {
-        Some(head) => Bytes::copy_from_slice(head.protocol()),
-        None => Bytes::new(),
+/// Of a line that was not understood as in nginx: empty if that happened behind a good target, and
+/// otherwise none.
+fn server_protocol(request: &Request) -> Option<Bytes> {
+    if let Some(head) = &request.arrival.head {
+        return Some(Bytes::copy_from_slice(head.protocol()));
     }
+    let mut words = request.arrival.line.split(|&byte| byte == b' ').skip(1);
+    let target = words.next().is_some_and(|target| target.starts_with(b"/"));
+    let protocol = words.next().is_some_and(|protocol| protocol.starts_with(b"H"));
+    (target && protocol).then(Bytes::new)
 }
 
 fn content_length(request: &Request) -> Option<Bytes> {
