@@ -70,7 +70,7 @@ pub(crate) async fn begin(
             let open = request.site.open();
             let limits = request.limits.held.take().into();
             let conclusion = Conclusion::new(request, began);
-            let tunnel = Tunnel { conclusion, session, lease, _open: open, _limits: limits };
+            let tunnel = Tunnel { conclusion, session, lease, open, _limits: limits };
             tunnels.carry(handover, tunnel);
         }
         Err(error) => {
@@ -86,7 +86,7 @@ pub(crate) struct Tunnel {
     /// The peer is busy for least_conn and max_conns until the end.
     lease: Lease,
     session: Option<Box<TunnelSession>>,
-    _open: Open,
+    open: Open,
     /// `limit_conn` counts it until the end.
     _limits: Box<[Held]>,
 }
@@ -108,7 +108,9 @@ impl Tunnel {
 
     /// Says how it ended.
     pub(crate) fn end(self, end: &TunnelEnd) {
-        let Self { conclusion, lease, session, .. } = self;
+        let Self { conclusion, lease, session, open, .. } = self;
+        // Its line does not count the tunnel any more.
+        drop(open);
         if let Some(session) = session {
             session.sessions.learn(session.key, session.peer, session.new, Instant::now());
         }

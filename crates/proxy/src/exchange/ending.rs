@@ -78,13 +78,13 @@ impl<'a> Ending<'a> {
     }
 }
 
-/// Adds what passed through a tunnel to the attempt that became it, the last one.
+/// Adds what passed through a tunnel to the attempt that became it, the last one. As in nginx its
+/// bytes are no response.
 pub(crate) fn add_tunnel(attempts: &mut [UpstreamState], end: &TunnelEnd, took: Duration) {
     if let Some(state) = attempts.last_mut() {
         state.response_time = Some(took);
         state.bytes_sent += end.upstream.sent;
         state.bytes_received += end.upstream.received;
-        state.response_length += end.upstream.received;
     }
 }
 
@@ -107,6 +107,18 @@ pub fn is_late(variable: Builtin) -> bool {
             | B::TimeLocal
             | B::RequestCompletion
     ) || is_of_attempts(variable)
+}
+
+/// Whether a variable tells of everybody's connections at the moment.
+pub(crate) fn is_of_the_moment(variable: Builtin) -> bool {
+    use Builtin as B;
+    matches!(
+        variable,
+        B::ConnectionsActive
+            | B::ConnectionsReading
+            | B::ConnectionsWaiting
+            | B::ConnectionsWriting
+    )
 }
 
 /// Whether a variable tells of the attempts at peers, and only at the end all of it.
@@ -159,6 +171,7 @@ mod tests {
             (Builtin::RequestCompletion, "OK"),
             (Builtin::UpstreamBytesSent, "1, 13"),
             (Builtin::UpstreamBytesReceived, "2, 24"),
+            (Builtin::UpstreamResponseLength, "0, 0"),
             (Builtin::UpstreamResponseTime, "-, 1.500"),
         ] {
             assert!(is_late(variable));

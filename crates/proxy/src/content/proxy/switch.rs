@@ -74,6 +74,12 @@ impl Proxying<'_> {
         }
         let reply = response::reply(self.request, &head, Framing::None);
         let PeerLink { connection, mut lease, began, .. } = link;
+        if let Some(state) = self.request.upstream.attempts.last_mut() {
+            // What came behind the 101 belongs to the tunnel, which counts it.
+            let early = connection.with_input(|input| input.len()) as u64;
+            state.bytes_received = state.bytes_received.saturating_sub(early);
+            state.response_length = 0;
+        }
         self.count_answer(&mut lease);
         let session = self.learn_at_switch(&lease);
         let switch = Switch { reply, connection, lease, session, extensions, began };

@@ -7,7 +7,9 @@ use wssgate_config::variable::{Builtin, Variable};
 
 use super::Rendered;
 use crate::clock::Moment;
-use crate::exchange::ending::{Ending, is_late as is_late_builtin, is_of_attempts};
+use crate::exchange::ending::{
+    Ending, is_late as is_late_builtin, is_of_attempts, is_of_the_moment,
+};
 use crate::exchange::request::Request;
 use crate::log::Logs;
 
@@ -28,8 +30,8 @@ struct Line {
 }
 
 impl EarlyLines {
-    /// Renders what can be rendered of all lines; `None` when one cannot be made that way, because a
-    /// `map` looks at a late value or the path of the log has variables.
+    /// Renders what can be rendered of all lines; `None` when one cannot be made that way, because it
+    /// tells of other connections, a `map` looks at a late value or the path of the log has variables.
     pub(crate) fn of(request: &Request) -> Option<Self> {
         let http = request.http();
         let logs = &request.location().settings.access_logs;
@@ -53,7 +55,7 @@ impl EarlyLines {
                     Late::Builtin(builtin) => {
                         holes.push((u32::try_from(rendered.len()).ok()?, builtin));
                     }
-                    Late::Map => return None,
+                    Late::WithRequest => return None,
                 }
             }
             let text = rendered.into_text();
@@ -96,21 +98,23 @@ impl EarlyLines {
 enum Late {
     No,
     Builtin(Builtin),
-    Map,
+    /// And then only while the request is there.
+    WithRequest,
 }
 
 fn late(http: &Http, part: &Part) -> Late {
     let Part::Variable(id) = part else { return Late::No };
     match &http.variables.slot(*id).meaning {
         Variable::Builtin(builtin) if is_late_builtin(*builtin) => Late::Builtin(*builtin),
-        Variable::Map(_) if is_late(http, *id, 0) => Late::Map,
+        Variable::Builtin(builtin) if is_of_the_moment(*builtin) => Late::WithRequest,
+        Variable::Map(_) if is_late(http, *id, 0) => Late::WithRequest,
         _ => Late::No,
     }
 }
 
 fn is_late(http: &Http, id: VariableId, depth: u8) -> bool {
     match &http.variables.slot(id).meaning {
-        Variable::Builtin(builtin) => is_late_builtin(*builtin),
+        Variable::Builtin(builtin) => is_late_builtin(*builtin) || is_of_the_moment(*builtin),
         Variable::Map(map) if depth < MAX_DEPTH => {
             let late = |template: &Template| is_late_template(http, template, depth + 1);
             match &http.maps[map.0].kind {
