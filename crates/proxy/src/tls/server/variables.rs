@@ -56,6 +56,9 @@ fn joined<T: Copy>(offered: &[T], name: impl Fn(T) -> String) -> String {
 
 /// OpenSSL's name of an offered suite, or its number.
 fn cipher_name(suite: rustls::CipherSuite) -> String {
+    if suite == rustls::CipherSuite::TLS_EMPTY_RENEGOTIATION_INFO_SCSV {
+        return "TLS_EMPTY_RENEGOTIATION_INFO_SCSV".to_owned();
+    }
     let known = ciphers::openssl_name(suite);
     known.map_or_else(|| format!("0x{:04x}", u16::from(suite)), str::to_owned)
 }
