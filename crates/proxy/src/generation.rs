@@ -24,7 +24,7 @@ use crate::clock;
 use crate::errno_text;
 use crate::limit;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
-use crate::peers::{Group, follow, groups};
+use crate::peers::{Group, Hosts, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
@@ -78,6 +78,8 @@ pub struct Generation {
     pub passwords: Arc<Passwords>,
     /// Who looks names up, by `ResolverId`; what they know of names is inherited.
     pub resolvers: Vec<Arc<Resolver>>,
+    /// The hosts that URLs of variables name; all generations share them.
+    pub hosts: Arc<Hosts>,
     /// The zones of `limit_req` and `limit_conn`; their counts are inherited.
     pub(crate) limit_zones: limit::Zones,
     /// How many workers there are; a reload leaves them alone.
@@ -131,6 +133,7 @@ impl Generation {
         let models = config.http.as_ref().map_or(&[][..], |http| &http.resolvers);
         let inherited = previous.map_or(&[][..], |previous| &previous.resolvers);
         let resolvers = Resolver::all(models, inherited, &environment.resolver_thread);
+        let hosts = previous.map(|previous| Arc::clone(&previous.hosts)).unwrap_or_default();
         let before = previous.map(|previous| (&previous.config, &previous.limit_zones));
         let limit_zones = limit::Zones::build(&config, before, &mut report);
         let ended = environment.files.notifier().notify_on_drop();
@@ -147,6 +150,7 @@ impl Generation {
             owner,
             upstreams,
             resolvers,
+            hosts,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
             limit_zones,

@@ -7,6 +7,7 @@ mod connect;
 mod crc32;
 pub mod group;
 mod health;
+mod hosts;
 pub mod idle;
 mod names;
 mod peer;
@@ -16,6 +17,7 @@ mod weights;
 
 pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_SIZE, connect};
 pub use group::{Group, Keepalive, Lease, Selection, groups};
+pub use hosts::Hosts;
 pub use idle::IdlePool;
 pub(crate) use idle::Key;
 pub(crate) use names::follow;

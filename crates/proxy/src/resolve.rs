@@ -12,7 +12,7 @@ mod wire;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,9 +75,20 @@ pub(crate) struct Answer {
     pub(crate) data: Data,
     /// From when on it should be renewed.
     pub(crate) renew_at: Instant,
-    /// Each request begins with another address.
-    turn: AtomicUsize,
 }
+
+/// Why a name stands for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unresolved {
+    /// The servers say so, or say nothing.
+    #[error(transparent)]
+    Failed(Failure),
+    /// Nobody was asked.
+    #[error("too many names are being looked up")]
+    Busy,
+}
+
+const SILENCE: Unresolved = Unresolved::Failed(Failure::Silence);
 
 impl Resolver {
     /// Asks the servers of `model`, by way of `thread`.
@@ -106,25 +117,16 @@ impl Resolver {
         models.iter().map(resolver).collect()
     }
 
-    /// The addresses of a host, beginning with another one each time.
+    /// What the name of a host stands for.
     ///
     /// # Errors
-    /// When there are none, or nobody says so within `timeout`.
-    pub async fn addresses(
+    /// When that is nothing, or nobody says so within `timeout`.
+    pub(crate) async fn host(
         self: &Arc<Self>,
         name: Name,
         timeout: Duration,
-    ) -> Result<Vec<IpAddr>, Failure> {
-        let answer = self.answer(Key::addresses(name), timeout).await?;
-        let mut addresses = answer.host_addresses().to_vec();
-        if addresses.len() > 1 {
-            let turn = answer.turn.fetch_add(1, Relaxed) % addresses.len();
-            addresses.rotate_left(turn);
-        }
-        Ok(addresses)
-    }
-
-    async fn answer(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Failure> {
+    ) -> Result<Arc<Answer>, Unresolved> {
+        let key = Key::addresses(name);
         let known = self.known(&key).find(&key, Instant::now());
         let old = match known {
             Known::Fresh { answer, renew } => {
@@ -133,7 +135,7 @@ impl Resolver {
                 }
                 return Ok(answer);
             }
-            Known::Absent(failure) => return Err(failure),
+            Known::Absent(failure) => return Err(Unresolved::Failed(failure)),
             Known::Stale { answer, ask: Ask::First, .. } => Some(answer),
             Known::Stale { answer, age, ask } => {
                 self.tell_stale(&key, age);
@@ -147,8 +149,8 @@ impl Resolver {
         let patience = if old.is_some() { timeout.min(STALE_WAIT) } else { timeout };
         let asked = self.ask(key.clone(), timeout);
         let answered = tokio::time::timeout(patience, asked).await;
-        match (answered.unwrap_or(Err(Failure::Silence)), old) {
-            (Err(Failure::Silence), Some(old)) => {
+        match (answered.unwrap_or(Err(SILENCE)), old) {
+            (Err(SILENCE | Unresolved::Busy), Some(old)) => {
                 self.known(&key).failed(key.clone(), Failure::Silence, None, Instant::now());
                 self.tell_stale(&key, Duration::ZERO);
                 Ok(old)
@@ -162,7 +164,7 @@ impl Resolver {
         self: &Arc<Self>,
         key: Key,
         timeout: Duration,
-    ) -> Result<Arc<Answer>, Failure> {
+    ) -> Result<Arc<Answer>, Unresolved> {
         let now = Instant::now();
         let known = {
             let mut known = self.known(&key);
@@ -175,15 +177,15 @@ impl Resolver {
     }
 
     /// Asks the servers.
-    async fn ask(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Failure> {
+    async fn ask(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Unresolved> {
         let (told, answered) = oneshot::channel();
         let until = Instant::now() + timeout;
         let order = Order::LookUp { resolver: Arc::clone(self), key, until, told: Some(told) };
         self.thread.order(order);
         match tokio::time::timeout(timeout, answered).await {
-            Ok(Ok(answer)) => answer,
-            // Too late, or the thread has refused to look.
-            Ok(Err(_)) | Err(_) => Err(Failure::Silence),
+            Ok(Ok(answer)) => answer.map_err(Unresolved::Failed),
+            Ok(Err(_)) => Err(Unresolved::Busy),
+            Err(_) => Err(SILENCE),
         }
     }
 
@@ -211,7 +213,7 @@ impl Resolver {
             Outcome::Found(data, ttl) => {
                 let ttl = self.model.valid.unwrap_or(ttl);
                 let renew_at = wssgate_dns::renew_at(ttl, now);
-                let answer = Arc::new(Answer { data, renew_at, turn: AtomicUsize::new(0) });
+                let answer = Arc::new(Answer { data, renew_at });
                 self.known(key).found(key.clone(), Arc::clone(&answer), ttl, now);
                 Ok(answer)
             }

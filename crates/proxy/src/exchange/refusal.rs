@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use thiserror::Error;
 use wssgate_config::model::LogLevel;
-use wssgate_dns::Failure;
 use wssgate_http1::{InvalidUri, WriteError};
 
 use crate::auth::{FileError, HashError};
 use crate::errno_text;
 use crate::exchange::body::BodyError;
 use crate::exchange::request::Request;
+use crate::resolve::Unresolved;
 use crate::tls::server::CertificateRefusal;
 
 /// Whose fault something is.
@@ -109,7 +109,7 @@ pub enum Refusal {
         /// The host.
         name: Bytes,
         /// What the DNS servers say, if they say anything.
-        failure: Failure,
+        failure: Unresolved,
     },
 }
 
@@ -154,6 +154,7 @@ impl Refusal {
             Self::Basic(refusal) => refusal.status(),
             Self::ClientGone => 499,
             Self::Denied(status) | Self::Limited(status) => *status,
+            Self::Unresolved { failure: Unresolved::Busy, .. } => 503,
             Self::NoResolver(_) | Self::Unresolved { .. } => 502,
             Self::AuthRequest(_)
             | Self::Cycle { .. }

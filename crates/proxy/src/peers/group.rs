@@ -119,9 +119,10 @@ impl Group {
         }
     }
 
-    /// The group of a host that a URL of variables named; nothing of it is remembered.
-    pub fn of_host(name: Box<[u8]>, addresses: Vec<ListenAddr>) -> Self {
-        Self::new(&Upstream::implicit(name, addresses), None, 1)
+    /// The group of a server that a URL of variables names. Workers take turns at its peers.
+    pub fn of_server(server: UpstreamServer) -> Self {
+        let model = Upstream::implicit(server.name.clone(), Vec::new());
+        Self::new(&Upstream { servers: vec![server], ..model }, None, 1)
     }
 
     /// The servers whose peers it has now; with some more or fewer they can be given to

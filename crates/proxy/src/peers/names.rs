@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -17,7 +17,11 @@ use wssgate_config::model::{ListenAddr, LogLevel, Resolve, Upstream, UpstreamSer
 use wssgate_dns::{Code, Data, Failure, Name, Service};
 
 use super::group::Group;
-use crate::resolve::{Job, Key, Resolver, ResolverThread};
+use super::hosts::sorted;
+use crate::resolve::{Job, Key, Resolver, ResolverThread, Unresolved};
+
+/// There is no such name.
+const NO_NAME: Unresolved = Unresolved::Failed(Failure::Answered(Code::NoName));
 
 /// How long a name rests after a failure, at first; each time twice as long, up to [`LONGEST_REST`].
 const REST: Duration = Duration::from_secs(1);
@@ -149,7 +153,7 @@ impl Following {
                         told_at = Some(now);
                         self.tell(resolve, failure);
                     }
-                    if failure == Failure::Answered(Code::NoName) {
+                    if failure == NO_NAME {
                         self.set(number, Vec::new());
                     }
                     let wait = rest;
@@ -162,7 +166,7 @@ impl Following {
     }
 
     /// nginx's words.
-    fn tell(&self, resolve: &Resolve, failure: Failure) {
+    fn tell(&self, resolve: &Resolve, failure: Unresolved) {
         let host = &resolve.host;
         match &resolve.service {
             None => {
@@ -183,18 +187,17 @@ impl Following {
         &self,
         number: usize,
         resolve: &Resolve,
-    ) -> Result<(Vec<UpstreamServer>, Instant), Failure> {
-        let no_name = Failure::Answered(Code::NoName);
+    ) -> Result<(Vec<UpstreamServer>, Instant), Unresolved> {
         let line = &self.lines[number];
-        let host = Name::new(resolve.host.as_bytes()).map_err(|_| no_name)?;
+        let host = Name::new(resolve.host.as_bytes()).map_err(|_| NO_NAME)?;
         let Some(service) = &resolve.service else {
             let answer = self.resolver.newest(Key::addresses(host), self.timeout).await?;
             let addresses = sorted(answer.host_addresses(), resolve.port);
             return Ok((vec![UpstreamServer { addresses, ..line.clone() }], answer.renew_at));
         };
-        let name = host.service(service).map_err(|_| no_name)?;
+        let name = host.service(service).map_err(|_| NO_NAME)?;
         let answer = self.resolver.newest(Key::services(name), self.timeout).await?;
-        let Data::Services(services) = &answer.data else { return Err(no_name) };
+        let Data::Services(services) = &answer.data else { return Err(NO_NAME) };
         let mut renew_at = answer.renew_at;
         let mut hosts = Vec::new();
         let mut failed = None;
@@ -213,7 +216,7 @@ impl Following {
                             service.target, resolve.host
                         ),
                     );
-                    if failure == no_name {
+                    if failure == NO_NAME {
                         failed = Some(failure);
                         continue;
                     }
@@ -247,14 +250,6 @@ impl Following {
             group.replace(&now);
         }
     }
-}
-
-/// Always in the same order: servers answer in another one each time.
-fn sorted(addresses: &[IpAddr], port: u16) -> Vec<ListenAddr> {
-    let mut addresses: Vec<_> =
-        addresses.iter().map(|ip| ListenAddr::Ip(SocketAddr::new(*ip, port))).collect();
-    addresses.sort();
-    addresses
 }
 
 /// The servers of a service: those of the best priority, and all others as backup.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::{FixedPass, ListenAddr, ProxyPass};
+use wssgate_config::model::{FixedPass, ListenAddr, ProxyPass, UpstreamServer};
 use wssgate_config::value::{Host, UpstreamUrl};
 use wssgate_dns::{Code, Failure, Name};
 
@@ -12,6 +12,7 @@ use super::request::UriPart;
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
 use crate::peers::Group;
+use crate::resolve::Unresolved;
 
 /// The upstream of one request.
 pub(crate) struct Destination<'a> {
@@ -90,12 +91,10 @@ impl<'a> Destination<'a> {
         let resolver = &request.generation.resolvers[resolver.0];
         let unresolved = |failure| Refusal::Unresolved { name: name.clone(), failure };
         // What cannot be asked for does not exist.
-        let valid = Name::new(name).map_err(|_| unresolved(Failure::Answered(Code::NoName)))?;
-        let addresses = resolver.addresses(valid, local.resolver_timeout).await;
-        let addresses = addresses.map_err(unresolved)?.into_iter();
-        let addresses = addresses.map(|ip| ListenAddr::Ip(SocketAddr::new(ip, port))).collect();
-        let name = [&name[..], b":", port.to_string().as_bytes()].concat();
-        Ok(Arc::new(Group::of_host(name.into(), addresses)))
+        let no_name = || unresolved(Unresolved::Failed(Failure::Answered(Code::NoName)));
+        let host = Name::new(name).map_err(|_| no_name())?;
+        let answer = resolver.host(host.clone(), local.resolver_timeout).await;
+        Ok(request.generation.hosts.group(resolver, host, port, answer.map_err(unresolved)?))
     }
 }
 
@@ -132,7 +131,8 @@ fn peers(request: &Request, url: &UpstreamUrl) -> Peers {
         }
     };
     let name = address.to_string().into_bytes().into();
-    Peers::Known(Arc::new(Group::of_host(name, vec![address])))
+    let server = UpstreamServer::new(name, vec![address]);
+    Peers::Known(Arc::new(Group::of_server(server)))
 }
 
 #[cfg(test)]
