@@ -1,11 +1,14 @@
 //! Who clients are, as far as it is independent of HTTP: files of users, password hashes, what was
-//! verified before, and who fails too often.
+//! verified before, and who fails too often; tokens, and the keys that verify them.
 //!
-//! All of it outlives a reload. Whatever may take long (reading files, hashing) is done by functions
+//! What is known of passwords outlives a reload. Whatever may take long (reading files, hashing) is done by functions
 //! that block, for threads that may.
 
 mod attempts;
+mod files;
 mod hash;
+pub(crate) mod jwt;
+pub(crate) mod keys;
 mod users;
 mod verified;
 
@@ -19,9 +22,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use attempts::Turn;
+pub(crate) use files::FileError;
 pub use hash::HashError;
 pub(crate) use hash::Stored;
-pub(crate) use users::FileError;
 
 use attempts::Attempts;
 use users::UserFiles;
