@@ -45,6 +45,7 @@ const ABSENT: &[&str] = &[
 /// nginx's modules that must be asked for, and that we have.
 const PRESENT: &[&str] = &[
     "http_addition_module",
+    "http_auth_jwt_module",
     "http_auth_request_module",
     "http_realip_module",
     "http_ssl_module",

@@ -5,6 +5,7 @@
 
 mod access;
 mod auth_basic;
+mod auth_jwt;
 mod auth_request;
 mod buffering;
 mod core;

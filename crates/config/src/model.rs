@@ -6,6 +6,7 @@
 
 pub use crate::access::{AccessFrom, AccessRule, Satisfy};
 pub use crate::auth_basic::AuthBasic;
+pub use crate::auth_jwt::{AuthJwt, JwtKeys, JwtRequire};
 pub use crate::auth_request::AuthRequest;
 pub use crate::buffering::Buffering;
 pub use crate::core::{Core, EventMethod, User};

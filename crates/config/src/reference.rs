@@ -15,10 +15,15 @@ Directives have the same meaning as in nginx. Inner blocks inherit them unless t
 (`add_header`, `proxy_set_header`, …) are inherited only if the inner block has no such line.
 ";
 
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 12] = [
     ("arg_NAME", "an argument of the query string"),
     ("cookie_NAME", "a cookie of the request"),
     ("http_NAME", "a request header; `_` stands for `-`"),
+    (
+        "jwt_claim_NAME",
+        "a claim of the token of `auth_jwt`; not yet verified before the access phase",
+    ),
+    ("jwt_header_NAME", "a header parameter of the token of `auth_jwt`; as above"),
     (
         "proxy_protocol_tlv_NAME",
         "a fact (TLV) in the header of the PROXY protocol: `alpn`, `authority`, `unique_id`, `ssl`, \
@@ -30,6 +35,13 @@ const FAMILIES: [(&str, &str); 9] = [
     ("upstream_cookie_NAME", "a cookie set by the upstream server"),
     ("upstream_http_NAME", "a header of the upstream response"),
     ("upstream_trailer_NAME", "a trailer of the upstream response"),
+    (
+        "websocket_protocol_NAME",
+        "what the client offers as the subprotocol `NAME.…`, or as the one behind `NAME`, for tokens \
+         of WebSockets in browsers: `new WebSocket(url, [\"chat\", \"NAME.\" + token])`, or \
+         `[\"NAME\", token]`. Where `auth_jwt` uses it as its token, both are left out of the offer \
+         to the upstream server, and `NAME` alone is accepted if that accepts nothing",
+    ),
 ];
 
 /// The text of `docs/directives.md`.

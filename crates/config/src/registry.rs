@@ -4,15 +4,16 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_basic, auth_request, core, dns, error_page, files, filters, foreign, geo, headers,
-    http, limits, listen, location, log, map, proxy, real_ip, refused, rewrite, server, settings,
-    tls, upstream, websocket, without_effect,
+    access, auth_basic, auth_jwt, auth_request, core, dns, error_page, files, filters, foreign,
+    geo, headers, http, limits, listen, location, log, map, proxy, real_ip, refused, rewrite,
+    server, settings, tls, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
 static TABLES: &[&[&dyn AnyDirective]] = &[
     access::ROWS,
     auth_basic::ROWS,
+    auth_jwt::ROWS,
     auth_request::ROWS,
     core::ROWS,
     dns::ROWS,
@@ -149,6 +150,7 @@ mod tests {
             "allow",
             "deny",
             "auth_basic",
+            "auth_jwt",
             "auth_request",
             "satisfy",
             "limit_req",

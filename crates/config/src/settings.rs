@@ -8,6 +8,7 @@ use wssgate_syntax as syntax;
 
 use crate::access::{self, AccessRule, Satisfy, access};
 use crate::auth_basic::{AuthBasic, auth_basic};
+use crate::auth_jwt::{AuthJwt, auth_jwt};
 use crate::auth_request::{AuthRequest, auth_request};
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
@@ -433,6 +434,8 @@ pub struct LocationSettings {
     pub auth_delay: Duration,
     /// `auth_basic`.
     pub auth_basic: Option<AuthBasic>,
+    /// `auth_jwt`.
+    pub auth_jwt: Option<AuthJwt>,
     /// `auth_request`.
     pub auth_request: Option<AuthRequest>,
     /// What changes bodies.
@@ -665,6 +668,7 @@ pub(crate) fn settings(
         satisfy: scope.get(&access::SATISFY),
         auth_delay: scope.get(&access::AUTH_DELAY),
         auth_basic: auth_basic(reading, scope),
+        auth_jwt: auth_jwt(reading, scope),
         auth_request: auth_request(scope),
         limit_requests: limit_requests(scope),
         limit_connections: limit_connections(scope),

@@ -81,6 +81,12 @@ pub enum Variable {
     UpstreamCookie(Box<[u8]>),
     /// `$proxy_protocol_tlv_NAME`: a fact in the header of the PROXY protocol.
     ProxyProtocolTlv(ProxyProtocolTlv),
+    /// `$jwt_claim_NAME`, and variables of `auth_jwt_claim_set`: the names from the outside in.
+    JwtClaim(ClaimPath),
+    /// `$jwt_header_NAME`, and variables of `auth_jwt_header_set`.
+    JwtHeader(ClaimPath),
+    /// `$websocket_protocol_NAME`: what a client says behind this name where it offers subprotocols.
+    OfferedSubprotocol(Box<[u8]>),
     /// The result of a `map`, `geo` or `split_clients` block.
     Map(MapId),
     /// A variable of `set` or a named group of a regular expression; empty until set.
@@ -99,7 +105,10 @@ impl Variable {
             return ProxyProtocolTlv::parse(rest).map(Self::ProxyProtocolTlv);
         }
         // As in nginx, nothing need stand behind the underscore; such a variable is always empty.
-        let families: [(&str, Family); 8] = [
+        let families: [(&str, Family); 11] = [
+            ("websocket_protocol_", |rest| Self::OfferedSubprotocol(field_name(rest))),
+            ("jwt_claim_", |rest| Self::JwtClaim([rest.as_bytes().into()].into())),
+            ("jwt_header_", |rest| Self::JwtHeader([rest.as_bytes().into()].into())),
             ("upstream_trailer_", |rest| Self::UpstreamTrailer(field_name(rest))),
             ("upstream_cookie_", |rest| Self::UpstreamCookie(rest.as_bytes().into())),
             ("upstream_http_", |rest| Self::UpstreamHeader(field_name(rest))),
@@ -113,6 +122,9 @@ impl Variable {
         family.map(|(prefix, variable)| variable(&name[prefix.len()..]))
     }
 }
+
+/// Where a value stands in a JSON object: names from the outside in.
+pub type ClaimPath = Box<[Box<[u8]>]>;
 
 /// From the rest of a name to its meaning.
 type Family = fn(&str) -> Variable;
@@ -247,6 +259,7 @@ builtins! {
     Https "https" "on with TLS, otherwise empty",
     IsArgs "is_args" "? if there is a query string, otherwise empty",
     IsRequestPort "is_request_port" ": if the request names a port, otherwise empty",
+    JwtPayload "jwt_payload" "the claims of the token of auth_jwt, as JSON",
     LimitConnStatus "limit_conn_status" "what limit_conn has decided: PASSED, REJECTED or REJECTED_DRY_RUN",
     LimitRate "limit_rate" "the rate limit of the response; can be set",
     LimitReqStatus "limit_req_status" "what limit_req has decided: PASSED, DELAYED, REJECTED, DELAYED_DRY_RUN or REJECTED_DRY_RUN",

@@ -28,6 +28,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["front/connection.rs: route", "front/route.rs: route", "tls/server.rs: route"],
     ),
     ("AuthBasic", &["front/auth_basic.rs: basic"]),
+    ("AuthJwt", &["exchange/identity.rs: jwt", "front/auth_jwt.rs: jwt"]),
     ("AuthRequest", &["front/auth_request.rs: asked"]),
     ("Balance", &["peers/group.rs"]),
     ("Buffering", &["log/access.rs: buffering"]),
@@ -55,6 +56,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("Filters", &["exchange/filter.rs: filters of_location"]),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
     ("Http", &["exchange: http", "generation.rs: http", "limit.rs: http", "proxy.rs: http"]),
+    ("JwtRequire", &["front/auth_jwt.rs: line"]),
     ("KeepaliveOption", &["listen.rs"]),
     ("LimitConnections", &["front/limits/connections.rs: limits"]),
     ("LimitKind", &["front/limits/requests.rs"]),
@@ -129,7 +131,9 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 9] = [
+const NOT_ASKED_FOR: [(&str, &str); 11] = [
+    ("AUTH_JWT_CLAIM_SET", "its reader gives the variable its meaning"),
+    ("AUTH_JWT_HEADER_SET", "its reader gives the variable its meaning"),
     ("ENV", "has no effect: the environment stays as it is"),
     ("GEO", "its reader puts the map into the model"),
     ("INCLUDE", "the included files are in the tree already"),

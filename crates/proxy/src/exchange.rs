@@ -7,12 +7,14 @@ pub(crate) mod delivery;
 pub mod ending;
 pub(crate) mod filter;
 pub(crate) mod headers;
+pub mod identity;
 pub mod outlet;
 pub(crate) mod own_uri;
 pub(crate) mod path;
 pub mod refusal;
 pub mod request;
 pub mod response;
+pub(crate) mod subprotocols;
 pub(crate) mod variables;
 
 pub use body::{BodyError, BodySource, BufferedBody, RequestBody};

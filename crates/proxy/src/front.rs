@@ -3,6 +3,7 @@
 mod access;
 mod arrival;
 mod auth_basic;
+mod auth_jwt;
 mod auth_request;
 pub mod connection;
 mod guard;

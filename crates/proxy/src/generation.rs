@@ -20,6 +20,7 @@ use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
 
 use crate::auth::Passwords;
+use crate::auth::keys::KeySets;
 use crate::clock;
 use crate::errno_text;
 use crate::limit;
@@ -76,6 +77,8 @@ pub struct Generation {
     pub upstreams: Vec<Arc<Group>>,
     /// What `auth_basic` has verified; all generations share it.
     pub passwords: Arc<Passwords>,
+    /// The keys of `auth_jwt`. A new generation asks for its own: their sources may be others.
+    pub keys: Arc<KeySets>,
     /// Who looks names up, by `ResolverId`; what they know of names is inherited.
     pub resolvers: Vec<Arc<Resolver>>,
     /// The hosts that URLs of variables name; all generations share them.
@@ -153,6 +156,7 @@ impl Generation {
             hosts,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
+            keys: Arc::default(),
             limit_zones,
             workers,
             sockets,

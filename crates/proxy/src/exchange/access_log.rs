@@ -87,6 +87,7 @@ impl Rendered {
             Part::Text(text) => self.line.put_slice(text),
             part => {
                 let value = variables::part_value(request, part);
+                let value = value.map(|value| request.identity.concealed(value));
                 put_value(&mut self.line, self.escape, value);
             }
         }

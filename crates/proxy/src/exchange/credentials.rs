@@ -26,6 +26,11 @@ pub(crate) fn basic(request: &Request) -> Option<Basic> {
     })
 }
 
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1).
+pub(crate) fn bearer(request: &Request) -> Option<&[u8]> {
+    of_scheme(request, b"Bearer")
+}
+
 /// What stands behind the scheme of `Authorization`, if it is this one (RFC 9110 §11.4).
 fn of_scheme<'r>(request: &'r Request, scheme: &[u8]) -> Option<&'r [u8]> {
     let (found, rest) = request.field("authorization")?.split_at_checked(scheme.len())?;

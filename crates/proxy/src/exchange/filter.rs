@@ -64,6 +64,8 @@ pub(crate) struct Include {
     pub(crate) keep: bool,
     /// Whether nothing is wanted rather than the page of an error.
     pub(crate) or_nothing: bool,
+    /// Whether it is for ourselves, so that nothing of the client goes with it.
+    pub(crate) own: bool,
 }
 
 /// What became of an [`Include`].

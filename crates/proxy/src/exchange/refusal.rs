@@ -11,6 +11,7 @@ use thiserror::Error;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{InvalidUri, WriteError};
 
+use crate::auth::jwt::{Invalid, KeySetError, TokenError};
 use crate::auth::{FileError, HashError};
 use crate::errno_text;
 use crate::exchange::body::BodyError;
@@ -72,6 +73,9 @@ pub enum Refusal {
     /// `auth_basic` does not let the client in.
     #[error(transparent)]
     Basic(BasicRefusal),
+    /// `auth_jwt` does not let the client in.
+    #[error(transparent)]
+    Jwt(JwtRefusal),
     /// A rule for access that has told the log already does not let the client in; or `auth_request`
     /// was answered with this status, 401 or 403, or closes the connection as 408,
     /// 444 or 499.
@@ -129,6 +133,7 @@ impl Refusal {
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
             Self::Basic(refusal) => refusal.blame(),
+            Self::Jwt(refusal) => refusal.blame(),
             Self::Denied(_) | Self::AuthRequest(_) | Self::Unresolved { .. } => Blame::Upstream,
             Self::Cycle { .. }
             | Self::EmptyPath
@@ -152,6 +157,7 @@ impl Refusal {
             Self::TooLarge(_) => 413,
             Self::Body(error) => error.status(),
             Self::Basic(refusal) => refusal.status(),
+            Self::Jwt(refusal) => refusal.status(),
             Self::ClientGone => 499,
             Self::Denied(status) | Self::Limited(status) => *status,
             Self::Unresolved { failure: Unresolved::Busy, .. } => 503,
@@ -171,6 +177,7 @@ impl Refusal {
             Self::Internal | Self::Denied(_) | Self::Limited(_) => None,
             Self::Body(error) => Some(error.level()),
             Self::Basic(refusal) => Some(refusal.level()),
+            Self::Jwt(refusal) => Some(refusal.level()),
             // What clients do every day is no error of the site, but where it guards something.
             Self::Forbidden | Self::TooLarge(_) => Some(LogLevel::Error),
             other => Some(match other.blame() {
@@ -267,6 +274,95 @@ impl BasicRefusal {
         match self {
             Self::NoCredentials => LogLevel::Info,
             _ if self.status() == 500 => LogLevel::Crit,
+            _ => LogLevel::Error,
+        }
+    }
+}
+
+/// Why `auth_jwt` does not let a client in.
+#[derive(Debug, Error)]
+pub enum JwtRefusal {
+    /// There is no token.
+    #[error("no JWT was provided")]
+    NoToken,
+    /// What is there is no token.
+    #[error("JWT is malformed: {0}")]
+    Malformed(TokenError),
+    /// It is not valid.
+    #[error("JWT is not valid: {0}")]
+    Invalid(Invalid),
+    /// An `auth_jwt_require` is not met, which gives this status.
+    #[error("JWT does not meet \"auth_jwt_require\"")]
+    Requirement(u16),
+    /// There are no keys.
+    #[error(transparent)]
+    Keys(KeysError),
+}
+
+/// Why keys are not there.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// None are configured.
+    #[error("no \"auth_jwt_key_file\" or \"auth_jwt_key_request\" for \"auth_jwt\"")]
+    NoSource,
+    /// A file cannot be used.
+    #[error("{call}() \"{}\" failed ({}) while reading keys for JWT", file.display(), errno_text(error))]
+    File {
+        /// `open` or `read`.
+        call: &'static str,
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The answer of a request has another status.
+    #[error("unexpected status {status} of \"{}\" with keys for JWT", uri.escape_ascii())]
+    Status {
+        /// Which.
+        status: u16,
+        /// Of what.
+        uri: Bytes,
+    },
+    /// The answer of a request broke off.
+    #[error("\"{}\" with keys for JWT was not answered", .0.escape_ascii())]
+    NoAnswer(Bytes),
+    /// What is there is no set of keys.
+    #[error("\"{source_name}\" has no keys for JWT: {error}")]
+    Set {
+        /// File or URI.
+        source_name: String,
+        /// Why.
+        error: KeySetError,
+    },
+}
+
+impl JwtRefusal {
+    fn blame(&self) -> Blame {
+        match self {
+            Self::NoToken | Self::Malformed(_) | Self::Invalid(_) | Self::Requirement(_) => {
+                Blame::Client
+            }
+            Self::Keys(KeysError::NoSource | KeysError::File { .. }) => Blame::Server,
+            Self::Keys(_) => Blame::Upstream,
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::NoToken | Self::Malformed(_) | Self::Invalid(_) => 401,
+            Self::Requirement(status) => *status,
+            Self::Keys(_) => 500,
+        }
+    }
+
+    fn level(&self) -> LogLevel {
+        match self {
+            // Every token expires one day.
+            Self::NoToken | Self::Invalid(Invalid::Expired | Invalid::NotYetValid) => {
+                LogLevel::Info
+            }
+            Self::Keys(KeysError::File { .. }) => LogLevel::Crit,
             _ => LogLevel::Error,
         }
     }

@@ -22,6 +22,7 @@ use wssgate_sys::socket::TcpInfo;
 use crate::clock;
 use crate::exchange::body::BufferedBody;
 use crate::exchange::filter::Page;
+use crate::exchange::identity::Identity;
 use crate::generation::Generation;
 use crate::limit::Held;
 use crate::site::Site;
@@ -336,6 +337,8 @@ pub struct Parent {
     pub depth: u8,
     /// Whether nothing is answered rather than a page about an error.
     pub or_nothing: bool,
+    /// Whether it is for ourselves and not for the client, whose fields are then not passed on.
+    pub own: bool,
 }
 
 /// What becomes of the connection after the request.
@@ -449,6 +452,8 @@ pub struct Request {
     pub body: Option<Rc<BufferedBody>>,
     /// The values of variables.
     pub values: Values,
+    /// Who it is from, as its token says.
+    pub identity: Rc<Identity>,
 }
 
 impl Request {
@@ -479,6 +484,7 @@ impl Request {
             limits: LimitTrace::default(),
             body: None,
             values,
+            identity: Rc::default(),
         }
     }
 
@@ -511,6 +517,11 @@ impl Request {
     /// Whether we make it ourselves for another request.
     pub fn is_subrequest(&self) -> bool {
         matches!(self.route.origin, Origin::Subrequest(_))
+    }
+
+    /// Whether we make it for ourselves, so that nothing of the client goes with it.
+    pub fn is_own(&self) -> bool {
+        matches!(&self.route.origin, Origin::Subrequest(parent) if parent.own)
     }
 
     /// The `http` block.
@@ -598,7 +609,8 @@ impl Request {
 
     /// What an error line says of its request: client, server, request, upstream, host.
     pub(crate) fn context(&self) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let conceal = |bytes: &[u8]| self.identity.concealed(Bytes::copy_from_slice(bytes));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(&conceal(bytes)).into_owned();
         let mut line = format!(", client: {}", self.client_text());
         line.push_str(&format!(", server: {}", text(&self.server().name)));
         if !self.arrival.line.is_empty() {

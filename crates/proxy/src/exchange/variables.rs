@@ -22,6 +22,7 @@ use wssgate_config::variable::{Builtin, Variable};
 
 use crate::clock;
 use crate::exchange::request::{Request, Value};
+use crate::exchange::{identity, subprotocols};
 
 /// How deep variables may refer to each other, as in nginx.
 const MAX_DEPTH: u8 = 100;
@@ -81,6 +82,9 @@ fn known_value(request: &Request, variable: &Variable) -> Option<Bytes> {
         }
         Variable::UpstreamCookie(name) => upstream::cookie(request, name),
         Variable::ProxyProtocolTlv(tlv) => builtin::tlv(request, *tlv),
+        Variable::JwtClaim(path) => identity::token(request)?.claim(path),
+        Variable::JwtHeader(path) => identity::token(request)?.header(path),
+        Variable::OfferedSubprotocol(name) => subprotocols::token(request, name),
         Variable::Map(_) | Variable::Set | Variable::SetLater => None,
     }
 }
@@ -131,6 +135,16 @@ pub(crate) fn capture(request: &Request, number: u8) -> Option<Bytes> {
     let last = request.values.last_match.borrow();
     let (start, end) = (*last.captures.groups.get(usize::from(number))?)?;
     Some(last.subject.slice(start..end))
+}
+
+/// Forgets what maps have given, since something that they looked at is not so.
+pub(crate) fn forget_maps(request: &Request) {
+    let variables = &request.http().variables;
+    for id in (0..variables.len()).filter_map(|index| u32::try_from(index).ok()).map(VariableId) {
+        if matches!(variables.slot(id).meaning, Variable::Map(_)) {
+            *request.values.cells[id.0 as usize].borrow_mut() = Value::Unknown;
+        }
+    }
 }
 
 /// Keeps what is measured of the client's socket, before the socket leaves for a tunnel.
@@ -189,7 +203,7 @@ fn fields(list: &[(Bytes, Bytes)]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Whether a field's name is `name`, which is in lower case with hyphens for underscores.
-fn same_name(field: &[u8], name: &[u8]) -> bool {
+pub(crate) fn same_name(field: &[u8], name: &[u8]) -> bool {
     let plain = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
     field.len() == name.len() && field.iter().map(plain).eq(name.iter().map(plain))
 }
@@ -210,7 +224,7 @@ fn joined<'a>(
     Some(all.freeze())
 }
 
-fn request_header(request: &Request, name: &[u8]) -> Option<Bytes> {
+pub(crate) fn request_header(request: &Request, name: &[u8]) -> Option<Bytes> {
     let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
     joined(request.arrival.head.as_ref()?.fields().iter(), name, separator)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use wssgate_config::model::{LogLevel, Satisfy};
 
-use super::{access, auth_basic, auth_request};
-use crate::exchange::{Exchange, Refusal};
+use super::{access, auth_basic, auth_jwt, auth_request};
+use crate::exchange::{Exchange, Refusal, identity};
 
 /// What a rule says that does not refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ enum Rule {
     Addresses,
     /// `auth_basic`.
     Password,
+    /// `auth_jwt`.
+    Token,
     /// `auth_request`.
     Request,
 }
@@ -38,10 +40,16 @@ pub(super) async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
     if exchange.request.is_subrequest() {
         return Ok(());
     }
+    let judged = judge(exchange).await;
+    identity::settle(&exchange.request);
+    judged
+}
+
+async fn judge(exchange: &mut Exchange) -> Result<(), Refusal> {
     let satisfy = exchange.request.location().settings.satisfy;
     let challenges = exchange.request.response.special_fields.len();
     let mut denied = None;
-    for rule in [Rule::Addresses, Rule::Password, Rule::Request] {
+    for rule in [Rule::Addresses, Rule::Password, Rule::Token, Rule::Request] {
         match ask(rule, exchange).await {
             Ok(Verdict::NoOpinion) => {}
             Ok(Verdict::Allowed) if satisfy == Satisfy::All => {}
@@ -76,6 +84,7 @@ async fn ask(rule: Rule, exchange: &mut Exchange) -> Result<Verdict, Refusal> {
             access::check(&request.location().settings.access, request.client_ip())
         }
         Rule::Password => auth_basic::check(exchange).await,
+        Rule::Token => auth_jwt::check(exchange).await,
         Rule::Request => auth_request::check(exchange).await,
     }
 }

@@ -64,17 +64,8 @@ pub(crate) fn embed(
             return Ok(Included::TooDeep);
         }
         if wanted.keep {
-            let (memory, kept) = Memory::new();
-            let response = Responder::new(memory, client, embed);
-            let exchange = exchange(parent, &wanted, response);
-            let (exchange, finish) = answer_apart(exchange).await?;
-            parent.limits.take_over(&exchange.request.limits);
-            return match finish {
-                Finish::Done => {
-                    Ok(Included::Kept(variables::status(&exchange.request), kept.take()))
-                }
-                Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
-            };
+            let (status, body) = kept(parent, client, &wanted, 0).await?;
+            return Ok(Included::Kept(status, body));
         }
         let exchange = exchange(parent, &wanted, Responder::part_of(delivery, embed));
         let (exchange, finish) = answer_apart(exchange).await?;
@@ -84,6 +75,38 @@ pub(crate) fn embed(
             Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
         }
     })
+}
+
+/// Has a path answered for ourselves: nothing of the client goes with it. Gives back the status and a
+/// body of up to `max` bytes, or what `subrequest_output_buffer_size` allows if that is more.
+///
+/// # Errors
+/// When the answer broke off.
+pub(crate) async fn fetch(
+    parent: &Request,
+    client: Rc<dyn Presence>,
+    path: Bytes,
+    args: Bytes,
+    max: usize,
+) -> Result<(u16, Bytes), Gone> {
+    let wanted = Include { path, args, keep: true, own: true, ..Include::default() };
+    kept(parent, client, &wanted, max).await
+}
+
+async fn kept(
+    parent: &Request,
+    client: Rc<dyn Presence>,
+    wanted: &Include,
+    least: usize,
+) -> Result<(u16, Bytes), Gone> {
+    let (memory, kept) = Memory::new(least);
+    let response = Responder::new(memory, client, embed);
+    let (exchange, finish) = answer_apart(exchange(parent, wanted, response)).await?;
+    parent.limits.take_over(&exchange.request.limits);
+    match finish {
+        Finish::Done => Ok((variables::status(&exchange.request), kept.take())),
+        Finish::Close | Finish::Upgrade(_) => Err(Gone::Closed),
+    }
 }
 
 /// Answers in a task of its own, which ends with whoever waits for it. Subrequests may be nested deep,
@@ -135,8 +158,10 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
         method_name: parent.shown_method().clone(),
         depth: parent.depth() + 1,
         or_nothing: wanted.or_nothing,
+        own: wanted.own,
     });
     request.values.cells = Rc::clone(&parent.values.cells);
+    request.identity = Rc::clone(&parent.identity);
     request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);
     let mut body = RequestBody::new(NoBody);

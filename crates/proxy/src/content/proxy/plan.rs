@@ -9,6 +9,7 @@ use super::request::{BodyFraming, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
+use crate::exchange::subprotocols;
 
 /// A request ready to be sent.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ impl Plan {
         let set_body = settings.set_body.as_ref().map(|template| request.text(template));
         let framing = framing(body, set_body.as_ref(), unbuffered);
         let client = request.arrival.head.as_ref().map(|head| head.fields());
+        let client = client.filter(|_| !request.is_own());
         let has_body = !matches!(framing, BodyFraming::None | BodyFraming::Length(0));
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         let lines = settings.set_headers.iter();
@@ -79,6 +81,7 @@ impl Plan {
             upgrade: client.filter(|_| may_upgrade).and_then(|fields| own_upgrade(request, fields)),
             framing,
             client: client.filter(|_| settings.pass_request_headers),
+            subprotocols: subprotocols::without_token(request),
         };
         // Lines may withhold or replace what a WebSocket needs, and half a handshake would only
         // confuse the upstream.

@@ -20,6 +20,8 @@ const NOT_PASSED: [&str; 9] = [
     "Upgrade",
 ];
 
+const SUBPROTOCOLS: &str = "Sec-WebSocket-Protocol";
+
 /// The URI part of a `proxy_pass`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UriPart<'a> {
@@ -116,6 +118,8 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) framing: BodyFraming,
     /// The client's fields; `None` with `proxy_pass_request_headers off`.
     pub(crate) client: Option<&'a Fields>,
+    /// What stands for the client's `Sec-WebSocket-Protocol`, where a token was taken out of it.
+    pub(crate) subprotocols: Option<Bytes>,
 }
 
 impl UpstreamRequest<'_> {
@@ -167,9 +171,16 @@ impl UpstreamRequest<'_> {
             _ => {}
         }
         for (name, value) in self.client.into_iter().flat_map(Fields::iter) {
-            if !NOT_PASSED.iter().any(|other| is(name, other)) && !self.sets(name) {
+            let taken = self.subprotocols.is_some() && is(name, SUBPROTOCOLS);
+            if !taken && !NOT_PASSED.iter().any(|other| is(name, other)) && !self.sets(name) {
                 fields.push((name, value.into()));
             }
+        }
+        let rest = self.subprotocols.as_deref().filter(|rest| !rest.is_empty());
+        if let Some(rest) =
+            rest.filter(|_| self.client.is_some() && !self.sets(SUBPROTOCOLS.as_bytes()))
+        {
+            fields.push((SUBPROTOCOLS.as_bytes(), rest.into()));
         }
         fields
     }
@@ -268,7 +279,27 @@ mod tests {
             upgrade: None,
             framing: BodyFraming::None,
             client: Some(client),
+            subprotocols: None,
         }
+    }
+
+    #[test]
+    fn a_token_among_the_subprotocols_is_not_passed_on() {
+        let client: Fields = [
+            ("sec-websocket-protocol", "bearer.a.b.c"),
+            ("X", "1"),
+            ("Sec-WebSocket-Protocol", "chat"),
+        ]
+        .into_iter()
+        .collect();
+        let mut head = head(&[], &client);
+        head.subprotocols = Some(Bytes::from_static(b"chat"));
+        assert_eq!(
+            written(&head),
+            "GET / HTTP/1.1\r\nHost: up:81\r\nX: 1\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+        );
+        head.subprotocols = Some(Bytes::new());
+        assert_eq!(written(&head), "GET / HTTP/1.1\r\nHost: up:81\r\nX: 1\r\n\r\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::attempt::{Cause, Ended, Sender, Trouble};
 use super::plan::Asked;
 use super::{PeerLink, Proxying, Tried, response};
 use crate::content::Outcome;
+use crate::exchange::subprotocols;
 use crate::tunnel::Switch;
 
 /// What follows a valid 101.
@@ -72,7 +73,13 @@ impl Proxying<'_> {
             );
             self.request.log(LogLevel::Info, message);
         }
-        let reply = response::reply(self.request, &head, Framing::None);
+        let mut reply = response::reply(self.request, &head, Framing::None);
+        if extensions.is_some()
+            && reply.field("sec-websocket-protocol").is_none()
+            && let Some(name) = subprotocols::accepted(self.request)
+        {
+            reply.push("Sec-WebSocket-Protocol", name);
+        }
         let PeerLink { connection, mut lease, began, .. } = link;
         if let Some(state) = self.request.upstream.attempts.last_mut() {
             // What came behind the 101 belongs to the tunnel, which counts it.

@@ -279,7 +279,8 @@ impl Includes {
             (None, None) => Asked::Nothing,
         };
         let keep = set.is_some();
-        Ok(Done::Include(Include { path, args, keep, or_nothing: stub.is_some() }))
+        let or_nothing = stub.is_some();
+        Ok(Done::Include(Include { path, args, keep, or_nothing, own: false }))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
 use crate::exchange::request::{Request, address_text};
 use crate::exchange::response::NGINX_VERSION;
-use crate::exchange::{credentials, headers, path};
+use crate::exchange::{credentials, headers, identity, path};
 
 /// The value of a fixed variable.
 pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
@@ -42,6 +42,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::ContentLength => content_length(request),
         B::ContentType => header(request, "content-type"),
         B::RemoteUser => credentials::basic(request).map(|credentials| credentials.user),
+        B::JwtPayload => identity::token(request).map(|token| token.payload().clone()),
         B::DocumentRoot => Some(path::root(request)),
         B::RealpathRoot => path::real_root(request),
         B::RequestFilename => path::file(request, &request.target.path),

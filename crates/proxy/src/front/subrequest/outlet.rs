@@ -43,9 +43,10 @@ impl Outlet for HeadOnly {
     fn on_timeout(&mut self) {}
 }
 
-/// Keeps a body in memory, up to `subrequest_output_buffer_size`.
+/// Keeps a body in memory, up to `subrequest_output_buffer_size`, or `least` bytes if that is less.
 pub(super) struct Memory {
     kept: Kept,
+    least: usize,
     room: usize,
     /// It was too long: nothing more is taken.
     full: bool,
@@ -64,15 +65,15 @@ impl Kept {
 
 impl Memory {
     /// Keeps a body; the second is who can be asked for it.
-    pub(super) fn new() -> (Self, Kept) {
+    pub(super) fn new(least: usize) -> (Self, Kept) {
         let kept = Kept::default();
-        (Self { kept: kept.clone(), room: 0, full: false }, kept)
+        (Self { kept: kept.clone(), least, room: 0, full: false }, kept)
     }
 }
 
 impl Outlet for Memory {
     fn head(&mut self, request: &mut Request, reply: Reply) -> Framing {
-        self.room = request.location().settings.subrequest_output_buffer_size;
+        self.room = request.location().settings.subrequest_output_buffer_size.max(self.least);
         let empty = response::is_bodiless(request, &reply);
         let len = reply.length.unwrap_or(0);
         if !empty && len > self.room as u64 {
