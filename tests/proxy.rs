@@ -248,3 +248,29 @@ fn a_group_named_by_a_variable_hashes_by_its_own_key() {
         assert_eq!(answers[1], answers[2], "{path}");
     }
 }
+
+/// What `proxy_pass_header` leaves to an upstream is nobody's when that sends none; nginx is asked, too.
+#[test]
+fn a_field_that_is_left_to_the_upstream_is_not_made_up() {
+    let upstream = wssgate_testkit::Upstream::says("HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n");
+    for exe in [EXE, "/usr/sbin/nginx"].into_iter().filter(|exe| std::path::Path::new(exe).exists())
+    {
+        for (line, server, date) in [
+            ("", true, true),
+            ("proxy_pass_header Server;", false, true),
+            ("proxy_pass_header Date;", true, false),
+            ("proxy_pass_header Server; proxy_pass_header Date;", false, false),
+        ] {
+            let proxy = Instance::setup(exe)
+                .http(&format!(
+                    "server {{ listen %%LISTEN_0%%; location / {{ proxy_pass http://%%UP%%; {line} }} }}"
+                ))
+                .var("UP", upstream.addr())
+                .start();
+            let answer = http::get(proxy.listen(0), "a", "/");
+            assert_eq!(answer.status, 204, "{exe} {line}");
+            assert_eq!(answer.field("Server").is_some(), server, "{exe} {line}");
+            assert_eq!(answer.field("Date").is_some(), date, "{exe} {line}");
+        }
+    }
+}

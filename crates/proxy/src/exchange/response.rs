@@ -36,6 +36,10 @@ pub struct Reply {
     /// All other fields, in order. A `Server` or `Date` among them replaces ours; a `Location`
     /// that begins with a slash is made absolute.
     pub fields: Vec<(Bytes, Bytes)>,
+    /// There is no `Server`, not even ours: an upstream speaks for itself and has sent none.
+    pub without_server: bool,
+    /// The same of `Date`.
+    pub without_date: bool,
     /// A `Location` that begins with a slash stays as it is: an upstream sent it so.
     pub relative_location: bool,
     /// Whether trailers may follow, so that the body is sent in chunks.

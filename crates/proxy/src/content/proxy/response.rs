@@ -78,7 +78,15 @@ pub(crate) fn reply(request: &Request, head: &ResponseHead, framing: Framing) ->
         }
         push(request, &mut reply, name, value);
     }
+    reply.without_server = is_left_to_upstream(settings, &reply, "Server");
+    reply.without_date = is_left_to_upstream(settings, &reply, "Date");
     reply
+}
+
+/// Whether a field that we would write ourselves is the upstream's (`proxy_pass_header`), which has
+/// sent none: then there is none, as in nginx.
+fn is_left_to_upstream(settings: &ProxySettings, reply: &Reply, name: &str) -> bool {
+    !hidden(settings, name.as_bytes()) && reply.field(name).is_none()
 }
 
 /// Adds a field, rewritten as the location says.

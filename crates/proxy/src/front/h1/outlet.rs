@@ -202,10 +202,10 @@ fn write_head(
                 .log(LogLevel::Error, format_args!("invalid response header \"{name}\" dropped"));
         }
     };
-    if !has("server") {
+    if !has("server") && !reply.without_server {
         put(b"Server", server_name(&location.settings.server_tokens).as_bytes());
     }
-    if !has("date") {
+    if !has("date") && !reply.without_date {
         put(b"Date", clock::http_date(clock::now()).as_bytes());
     }
     for (name, value) in fields {
