@@ -31,6 +31,7 @@ use wssgate_config::model::LogLevel;
 use wssgate_proxy::Proxy;
 
 fn main() -> ExitCode {
+    be_called_as_invoked();
     let done = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Nginx(options)) => nginx(&options),
         Ok(Command::Fmt(arguments)) => return format::run(&arguments),
@@ -44,6 +45,17 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed) => ExitCode::FAILURE,
+    }
+}
+
+/// Takes the name that we were invoked by, so that those who look for a process called `nginx` (such
+/// as Debian's `/etc/init.d/nginx rotate`) find one that was started as `nginx`. The system itself
+/// takes the name of the file; a service manager may give another one.
+fn be_called_as_invoked() {
+    let invoked = std::env::args_os().next();
+    if let Some(name) = invoked.as_deref().map(Path::new).and_then(Path::file_name) {
+        // It works under any name.
+        let _ = wssgate_sys::process::set_name(name);
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -27,6 +28,36 @@ fn the_pid_file_lives_as_long_as_the_process() {
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), format!("{}\n", server.pid()));
     server.signal("QUIT");
     assert!(server.wait_and_keep(|path| !path.join("nginx.pid").exists()));
+}
+
+/// Debian's scripts look for the process of the pid file only under the name `nginx`.
+#[test]
+fn a_process_that_was_started_as_nginx_is_found_under_that_name() {
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_addr());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let conf = format!(
+        "daemon off; pid {}; error_log {}; events {{}} http {{ server {{ listen {address}; }} }}",
+        path("pid"),
+        path("error.log notice")
+    );
+    fs::write(path("nginx.conf"), conf).unwrap();
+    let mut command = Command::new(EXE);
+    let mut child = command.arg0("nginx").args(["-c", &path("nginx.conf")]).spawn().unwrap();
+    wait_until("the pid file", || fs::read_to_string(path("pid")).is_ok_and(|pid| !pid.is_empty()));
+    let name = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
+    let rotated = Command::new("/sbin/start-stop-daemon")
+        .args(["--stop", "--signal", "USR1", "--quiet", "--name", "nginx", "--pidfile"])
+        .arg(path("pid"))
+        .status();
+    if let Ok(rotated) = rotated {
+        assert!(rotated.success(), "{rotated}");
+        wait_until("the rotation", || {
+            fs::read_to_string(path("error.log")).is_ok_and(|log| log.contains("reopening logs"))
+        });
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(name, "nginx\n");
 }
 
 /// Waiting for an end without losing the directory.

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,6 +13,16 @@ use crate::epoll::check;
 pub fn thread_id() -> i32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::gettid() }
+}
+
+/// Names the process in the process list, as `ps` and `pidof` show it; the system keeps 15 bytes.
+///
+/// It is the name of the calling thread: call it from the first one.
+pub fn set_name(name: &OsStr) -> io::Result<()> {
+    let name = c_string(Path::new(name))?;
+    // SAFETY: `name` is a C string that lives through the call, which copies it.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })?;
+    Ok(())
 }
 
 /// The name of this machine, in lower case as nginx shows it.
