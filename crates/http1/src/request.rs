@@ -126,7 +126,6 @@ impl RequestParser {
             match &self.line {
                 None => {
                     self.on_request_line(input, line)?;
-                    self.good = line.next;
                     if self.version() == Version::Http09 {
                         return self.finish(input, line.next).map(Some);
                     }
@@ -164,6 +163,7 @@ impl RequestParser {
     pub fn part(&self, input: &[u8]) -> Option<RequestHead> {
         let line = self.line?;
         let raw = Bytes::copy_from_slice(input.get(..self.good)?);
+        debug_assert!(line.text.end() <= raw.len(), "a line is good as soon as there is one");
         let within = |span: &Span| span.end() <= raw.len();
         let host = self.host.filter(within).map(|span| raw.slice(span.start()..span.end()));
         let ignored = self.ignored.iter().copied().filter(within).collect();
@@ -207,6 +207,7 @@ impl RequestParser {
     fn on_request_line(&mut self, input: &[u8], line: Line) -> Result<(), HeadError> {
         let parsed = RequestLine::parse(input, line.text)?;
         self.line = Some(parsed);
+        self.good = line.next;
         self.entries.reserve(USUAL_FIELDS);
         if let Some(authority) = parsed.authority {
             // nginx checks the host of an absolute-form target at once, so a bad one is named

@@ -283,6 +283,7 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
     let start = prop_oneof![
         Just("GET / HTTP/1.1\r\nHost: h\r\n"),
         Just("GET http://x/ HTTP/1.0\n"),
+        Just("GET http://a\\b/ HTTP/1.1\r\n"),
         Just("\r\n\nPOST /?a HTTP/1.1\r\nhost:H\r\n"),
         Just("GET /\r\n"),
         Just("G"),
@@ -332,6 +333,9 @@ fn what_was_good_of_a_refused_head_is_known() {
     for nothing in ["GET /a HTTP/9.1\r\n", "G<T /a HTTP/1.1\r\n\r\n", "GET /a HTTP/1.1"] {
         assert!(part(nothing).is_none(), "{nothing}");
     }
+    let refused_host = part("GET http://a\\b/c HTTP/1.1\r\nX: 1\r\n\r\n").unwrap();
+    assert_eq!((&refused_host.request_uri()[..], refused_host.raw_len()), (&b"/c"[..], 27));
+    assert!(refused_host.host().is_none() && refused_host.fields().is_empty());
     let line = "GET /a HTTP/1.1\r\n";
     for (fields, names, len) in [
         ("Host: a\r\nB C: 1\r\nD: 2\r\n\r\n", "host", 26),
