@@ -37,7 +37,6 @@ const ABSENT: &[&str] = &[
     "http_referer_module",
     "http_scgi_module",
     "http_tunnel_module",
-    "http_upstream_least_time_module",
     "http_userid_module",
     "http_uwsgi_module",
 ];

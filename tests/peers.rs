@@ -5,6 +5,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use wssgate_testkit::{
     Conn, GUARD, Handshake, Instance, Listener, Upstream, free_addr, text, wait_until,
@@ -213,6 +214,65 @@ fn a_tunnel_that_is_reset_at_once_is_a_failure_of_its_peer() {
     let others: Vec<_> = (0..4).map(|_| handshake.open()).collect();
     assert_eq!(b.connections(), 5);
     drop(others);
+}
+
+/// Where each socket takes a place at its server, the next one may wait for it.
+#[test]
+fn a_handshake_waits_in_the_queue_until_a_tunnel_ends() {
+    let upstream = Upstream::echo();
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1;",
+            "upstream app { server %%A%% max_conns=1; queue 1; }
+             upstream hasty { server %%A%% max_conns=1; queue 1 timeout=10ms; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; }
+                 location /hasty { proxy_pass http://hasty; } }",
+        )
+        .var("A", upstream.addr())
+        .start();
+    let handshake = Handshake::to(server.listen(0));
+    let mut tunnel = handshake.open();
+    let mut waiting = handshake.send();
+    // The queue is full as soon as it waits; a request that came first would wait itself.
+    wait_until("it to wait", || {
+        let mut other = handshake.send();
+        other.set_guard(Duration::from_millis(50)).unwrap();
+        other.try_recv_raw(12).is_ok_and(|answer| answer == b"HTTP/1.1 502")
+    });
+    echo(&mut tunnel, "the place is taken");
+    drop(tunnel);
+    assert_eq!(waiting.recv_response().status, 101);
+    echo(&mut waiting, "the place is given on");
+    drop(waiting);
+
+    let hasty = handshake.path("/hasty");
+    let tunnel = hasty.open();
+    assert_eq!(hasty.answer().1.status, 502);
+    drop(tunnel);
+    upstream.finish();
+}
+
+#[test]
+fn connections_are_kept_for_a_location_unless_the_group_says_otherwise() {
+    for (keepalive, connections) in [("", 2), ("keepalive 4 local;", 2), ("keepalive 4;", 1)] {
+        let upstream = Upstream::text("a");
+        let server = Instance::setup(EXE)
+            .main_and_http(
+                "worker_processes 1;",
+                "upstream app { server %%A%%; %%KEEPALIVE%% }
+                 server { listen %%LISTEN_0%%; location /a { proxy_pass http://app; }
+                     location /b { proxy_pass http://app; } }",
+            )
+            .var("A", upstream.addr())
+            .var("KEEPALIVE", keepalive)
+            .start();
+        let mut client = Conn::connect(server.listen(0));
+        for path in ["/a", "/b", "/a", "/b"] {
+            client.send_raw(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(client.recv_response().text(), "a");
+        }
+        assert_eq!(upstream.connections(), connections, "{keepalive}");
+    }
 }
 
 /// An idle connection that its peer gives up just as the next request comes says nothing about the

@@ -43,9 +43,10 @@ pub use crate::settings::{
 };
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
+pub use crate::upstream::balance::{Balance, BetterOfTwo, TimeOf};
 pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};
 pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn, is_samesite};
-pub use crate::upstream::{Balance, Upstream, UpstreamId};
+pub use crate::upstream::{Queue, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located};
 pub use crate::variable::{Map, MapId, MapKind};
 pub use crate::websocket::{Recovery, TlsRecords};

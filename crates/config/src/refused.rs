@@ -1,9 +1,8 @@
 //! nginx's directives that are not implemented and cannot be left out: each with what to do instead.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, U, X, refused};
+use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, X, refused};
 
-const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
 const CHARSET: &str = "add the charset to `default_type` and `types`";
 const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
@@ -52,7 +51,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("image_filter_sharpen", HSL, Exactly(1), MEDIA),
         refused("image_filter_transparency", HSL, Flag, MEDIA),
         refused("image_filter_webp_quality", HSL, Exactly(1), MEDIA),
-        refused("least_time", U, Between(1, 2), BALANCERS),
         refused("mail", M, Exactly(0), HTTP_ONLY),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
         refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),

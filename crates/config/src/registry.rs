@@ -42,6 +42,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     settings::ROWS,
     tls::ROWS,
     upstream::ROWS,
+    upstream::balance::ROWS,
     websocket::ROWS,
 ];
 

@@ -1,5 +1,6 @@
 //! Groups of peers: `upstream` blocks, and one group for each other host of a `proxy_pass`.
 
+pub(crate) mod balance;
 pub(crate) mod server;
 pub(crate) mod sticky;
 
@@ -13,9 +14,9 @@ use crate::directive::{AnyDirective, Braces, Context, Directive, H, U};
 use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::level::{Level, walk};
 use crate::name_servers::ResolverId;
-use crate::read::{Reading, Reads, duration, invalid_parameter, number, text};
+use crate::read::{Reading, Reads, duration, invalid_parameter, number, parameter, text};
 use crate::scope::{Scope, default_directives};
-use crate::template::Template;
+use crate::upstream::balance::{Balance, balance};
 use crate::upstream::server::{UpstreamServer, server};
 use crate::upstream::sticky::{STICKY, Sticky, StickyLearn};
 use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
@@ -23,47 +24,25 @@ use crate::websocket::{Recovery, WEBSOCKET_RECOVERY};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
-    &HASH,
-    &IP_HASH,
     &KEEPALIVE,
     &KEEPALIVE_REQUESTS,
     &KEEPALIVE_TIME,
     &KEEPALIVE_TIMEOUT,
-    &LEAST_CONN,
-    &RANDOM,
+    &QUEUE,
     &SERVER,
     &STICKY,
     &UPSTREAM,
     &ZONE,
 ];
 
-/// `hash`
-pub(crate) static HASH: Directive<Balance> = Directive {
-    name: "hash",
-    contexts: U,
-    arity: Between(1, 2),
-    doc: "Selects a server by the hash of a key; `consistent` keeps most keys at their servers \
-          when the group changes.",
-    ..Directive::once(hash)
-};
-
-/// `ip_hash`
-pub(crate) static IP_HASH: Directive<Balance> = Directive {
-    name: "ip_hash",
-    contexts: U,
-    arity: Exactly(0),
-    doc: "Selects a server by the client address.",
-    ..Directive::once(|_, _| Ok(Balance::IpHash))
-};
-
 /// `keepalive`
-pub(crate) static KEEPALIVE: Directive<u64> = Directive {
+pub(crate) static KEEPALIVE: Directive<IdleConnections> = Directive {
     name: "keepalive",
     contexts: U,
     arity: Between(1, 2),
-    default: "32",
+    default: "32 local",
     doc: "Sets how many idle connections to upstream servers each worker keeps open; 0 disables \
-          keep-alive.",
+          keep-alive. With `local`, requests of one location do not use connections of another.",
     ..Directive::once(keepalive)
 };
 
@@ -97,23 +76,15 @@ pub(crate) static KEEPALIVE_TIMEOUT: Directive<Duration> = Directive {
     ..Directive::once(duration)
 };
 
-/// `least_conn`
-pub(crate) static LEAST_CONN: Directive<Balance> = Directive {
-    name: "least_conn",
+/// `queue`
+pub(crate) static QUEUE: Directive<Queue> = Directive {
+    name: "queue",
     contexts: U,
-    arity: Exactly(0),
-    doc: "Selects the server with the fewest active connections.",
-    ..Directive::once(|_, _| Ok(Balance::LeastConn))
-};
-
-/// `random`
-pub(crate) static RANDOM: Directive<Balance> = Directive {
-    name: "random",
-    contexts: U,
-    arity: Between(0, 2),
-    doc: "Selects a server at random; with `two`, two are drawn and the one with fewer connections \
-          is used.",
-    ..Directive::once(random)
+    arity: Between(1, 2),
+    doc: "Sets how many requests may wait, in the order in which they arrived, while no server of the \
+          group has room for them, and with `timeout=` for how long (60s); requests that cannot wait \
+          get a 502.",
+    ..Directive::once(queue)
 };
 
 /// `server`
@@ -167,8 +138,12 @@ pub struct Upstream {
     pub resolver: Option<ResolverId>,
     /// `resolver_timeout`.
     pub resolver_timeout: Duration,
+    /// `queue`: requests that may wait for a server.
+    pub queue: Option<Queue>,
     /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
     pub keepalive: usize,
+    /// Whether each location has connections of its own.
+    pub keepalive_local: bool,
     /// `keepalive_requests` per upstream connection.
     pub keepalive_requests: u64,
     /// `keepalive_time` of an upstream connection.
@@ -187,10 +162,12 @@ impl Upstream {
             balance: Balance::RoundRobin,
             sticky: None,
             recovery: Recovery::Eager,
+            queue: None,
             resolver: None,
             resolver_timeout: Duration::ZERO,
             // nginx keeps idle connections of `upstream` blocks only, so the bounds of keeping them bound nothing.
             keepalive: 0,
+            keepalive_local: false,
             keepalive_requests: 1000,
             keepalive_time: Duration::from_secs(60 * 60),
             keepalive_timeout: Duration::from_secs(60),
@@ -210,61 +187,52 @@ impl Upstream {
     }
 }
 
-/// How a peer is chosen.
-#[derive(Clone, Debug)]
-pub enum Balance {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// `least_conn`.
-    LeastConn,
-    /// `ip_hash`.
-    IpHash,
-    /// `hash KEY [consistent]`.
-    Hash {
-        /// What is hashed.
-        key: Template,
-        /// The ketama ring.
-        consistent: bool,
-    },
-    /// `random [two [least_conn]]`.
-    Random {
-        /// Draw two, take the one with fewer connections.
-        two: bool,
-    },
+/// `queue N [timeout=TIME]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// How many requests may wait.
+    pub requests: usize,
+    /// How long each of them does.
+    pub timeout: Duration,
 }
 
+fn queue(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Queue> {
+    let word = &directive.args[0];
+    let requests = value::number(&word.value).filter(|&requests| requests > 0);
+    let requests = requests.ok_or_else(|| {
+        Diagnostic::error(format!("invalid value \"{word}\" in \"queue\" directive"))
+            .at(word.span, "")
+    })?;
+    let timeout = match directive.args.get(1) {
+        None => DEFAULT_QUEUE_TIMEOUT,
+        Some(word) => parameter(word, "timeout=")
+            .and_then(value::duration)
+            .ok_or_else(|| invalid_parameter(word))?,
+    };
+    Ok(Queue { requests: usize::try_from(requests).unwrap_or(usize::MAX), timeout })
+}
+
+const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// `keepalive N [local]`.
-fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
+#[derive(Clone, Copy)]
+pub(crate) struct IdleConnections {
+    count: usize,
+    local: bool,
+}
+
+fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<IdleConnections> {
     let word = &directive.args[0];
     let count = value::number(&word.value).ok_or_else(|| {
         Diagnostic::error(format!("invalid value \"{word}\" in \"keepalive\" directive"))
             .at(word.span, "")
     })?;
-    match directive.args.get(1) {
-        Some(word) if !word.is("local") => Err(invalid_parameter(word)),
-        _ => Ok(count),
-    }
-}
-
-fn hash(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
-    let consistent = match directive.args.get(1) {
+    let local = match directive.args.get(1) {
         None => false,
-        Some(word) if word.is("consistent") => true,
+        Some(word) if word.is("local") => true,
         Some(word) => return Err(invalid_parameter(word)),
     };
-    Ok(Balance::Hash { key: reading.template(&directive.args[0])?, consistent })
-}
-
-fn random(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Balance> {
-    let two = match directive.args.first() {
-        None => false,
-        Some(word) if word.is("two") => true,
-        Some(word) => return Err(invalid_parameter(word)),
-    };
-    match directive.args.get(1) {
-        Some(word) if !word.is("least_conn") => Err(invalid_parameter(word)),
-        _ => Ok(Balance::Random { two }),
-    }
+    Ok(IdleConnections { count: usize::try_from(count).unwrap_or(usize::MAX), local })
 }
 
 /// `zone NAME [SIZE]`.
@@ -293,9 +261,6 @@ fn zone(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Zone> {
     let name = Located { value: name.value.clone(), span: name.span };
     Ok(Zone { name, sized: size.is_some() })
 }
-
-/// The directives that say how peers are chosen.
-static METHODS: [&Directive<Balance>; 4] = [&HASH, &IP_HASH, &LEAST_CONN, &RANDOM];
 
 /// The groups of all peers that are known so far.
 pub(crate) struct Groups {
@@ -446,6 +411,7 @@ fn upstream(
     if !servers.is_empty() && servers.iter().all(|server| server.backup) {
         reading.error(format!("no servers in upstream \"{}\"", printable(&name)), span);
     }
+    let keepalive = scope.get(&KEEPALIVE);
     Upstream {
         name,
         explicit: true,
@@ -455,7 +421,9 @@ fn upstream(
         recovery: scope.get(&WEBSOCKET_RECOVERY),
         resolver: scope.maybe(&RESOLVER),
         resolver_timeout: scope.get(&RESOLVER_TIMEOUT),
-        keepalive: scope.count(&KEEPALIVE),
+        queue: level.last(&QUEUE),
+        keepalive: keepalive.count,
+        keepalive_local: keepalive.local,
         keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
         keepalive_time: scope.get(&KEEPALIVE_TIME),
         keepalive_timeout: scope.get(&KEEPALIVE_TIMEOUT),
@@ -478,28 +446,4 @@ fn check_resolver(
         let help = "add a `resolver`, here or in `http`";
         reading.report.push(Diagnostic::error(message).at(span, "").help(help));
     }
-}
-
-fn balance(reading: &mut Reading<'_>, level: &Level<'_>) -> Balance {
-    let mut balance = Balance::RoundRobin;
-    let mut chosen = false;
-    for entry in level.entries() {
-        if let Some(line) = METHODS.iter().find_map(|method| entry.of(method)) {
-            if std::mem::replace(&mut chosen, true) {
-                let problem = Diagnostic::warning("load balancing method redefined");
-                let problem = problem.at(line.directive.head(), "this one takes effect");
-                reading.report.push(problem);
-            }
-            balance = line.value.cloned().unwrap_or(balance);
-        } else if let Some(line) = entry.of(&SERVER)
-            && !matches!(balance, Balance::RoundRobin | Balance::LeastConn)
-        {
-            let backup = line.directive.args.iter().find(|word| word.is("backup"));
-            if let Some(word) = backup {
-                let message = "balancing method does not support parameter \"backup\"";
-                reading.error(message, word.span);
-            }
-        }
-    }
-    balance
 }

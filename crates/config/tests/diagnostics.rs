@@ -263,6 +263,39 @@ fn upstreams_are_checked() {
                 &["balancing method does not support parameter \"backup\""],
             ),
             (
+                "upstream u { random; server localhost slow_start=1s; }",
+                &["balancing method does not support parameter \"slow_start=1s\""],
+            ),
+            (
+                "upstream u { server localhost slow_start=x; }",
+                &["invalid parameter \"slow_start=x\""],
+            ),
+            (
+                "upstream u { least_time header now; server localhost; }",
+                &["invalid parameter \"now\""],
+            ),
+            ("upstream u { least_time never; server localhost; }", &["invalid value \"never\""]),
+            (
+                "upstream u { random two least_time; server localhost; }",
+                &["invalid parameter \"least_time\""],
+            ),
+            (
+                "upstream u { server localhost; queue 0; }",
+                &["invalid value \"0\" in \"queue\" directive"],
+            ),
+            (
+                "upstream u { server localhost; queue 1 timeout=x; }",
+                &["invalid parameter \"timeout=x\""],
+            ),
+            (
+                "upstream u { server localhost; keepalive 1 global; }",
+                &["invalid parameter \"global\""],
+            ),
+            (
+                "upstream u { server localhost; websocket_recovery later; }",
+                &["invalid value \"later\""],
+            ),
+            (
                 "upstream u { ip_hash; least_conn; server localhost; }",
                 &["warn: load balancing method redefined"],
             ),

@@ -92,6 +92,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["content/proxy.rs: settings", "content/proxy: proxy settings", "tunnel.rs: proxy"],
     ),
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
+    ("Queue", &["peers/group.rs: limits"]),
     ("RealIp", &["front/real_ip.rs: trust"]),
     ("RequestLimit", &["front/limits/requests.rs: limit"]),
     ("Resolve", &["peers/names.rs: resolve"]),

@@ -23,6 +23,8 @@ pub struct UpstreamServer {
     pub max_fails: u32,
     /// `fail_timeout=`.
     pub fail_timeout: Duration,
+    /// `slow_start=`: within which time after its return its weight grows to the full one.
+    pub slow_start: Duration,
     /// `backup`.
     pub backup: bool,
     /// `down`.
@@ -56,6 +58,7 @@ impl UpstreamServer {
             max_conns: 0,
             max_fails: 1,
             fail_timeout: DEFAULT_FAIL_TIMEOUT,
+            slow_start: Duration::ZERO,
             backup: false,
             down: false,
             drain: false,
@@ -136,6 +139,7 @@ const PARAMETERS: &[&str] = &[
     "resolve",
     "route",
     "service",
+    "slow_start",
     "weight",
 ];
 
@@ -159,6 +163,8 @@ fn server_parameter(
         server.max_fails = number(text)?;
     } else if let Some(text) = parameter(word, "fail_timeout=") {
         server.fail_timeout = value::seconds(text).ok_or_else(|| invalid_parameter(word))?;
+    } else if let Some(text) = parameter(word, "slow_start=") {
+        server.slow_start = value::duration(text).ok_or_else(|| invalid_parameter(word))?;
     } else if word.is("backup") {
         server.backup = true;
     } else if word.is("down") {

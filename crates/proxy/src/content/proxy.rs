@@ -98,6 +98,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
         plan: &plan,
         selection,
         tries,
+        first: true,
         short: false,
         cookie: None,
         started: Instant::now(),
@@ -135,6 +136,8 @@ struct Proxying<'a> {
     selection: Selection,
     /// Peers that may still be tried, the one in work included.
     tries: u32,
+    /// No peer was chosen yet.
+    first: bool,
     /// A peer was passed over for want of something of ours.
     short: bool,
     /// Which of the response's cookies is that of `sticky`, once there is one.
@@ -176,8 +179,10 @@ struct FailedAttempt {
 impl Proxying<'_> {
     async fn run(&mut self, body: &mut RequestBody) -> Outcome {
         loop {
-            let Some(lease) = self.group.choose(&mut self.selection, Instant::now()) else {
-                return self.no_live_upstreams();
+            let lease = match self.next_peer().await {
+                Ok(Some(lease)) => lease,
+                Ok(None) => return self.no_live_upstreams(),
+                Err(ended) => return self.broken_off(ended),
             };
             let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
             let state = UpstreamState { address: Some(address), ..UpstreamState::default() };
@@ -193,6 +198,22 @@ impl Proxying<'_> {
                     body.rewind();
                 }
             }
+        }
+    }
+
+    /// The next peer, of which only the first is waited for (`queue`), and no longer than by the
+    /// client.
+    async fn next_peer(&mut self) -> Result<Option<Lease>, Ended> {
+        if !std::mem::take(&mut self.first) {
+            return Ok(self.group.choose(&mut self.selection, Instant::now()));
+        }
+        let watches = self.watches_client();
+        let Self { group, selection, response, .. } = self;
+        tokio::select! {
+            // Without a queue it is there at once.
+            biased;
+            lease = group.choose_or_wait(selection) => Ok(lease),
+            () = response.closed(), if watches => Err(Ended::ClientGone),
         }
     }
 

@@ -12,9 +12,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
+use wssgate_config::model::TimeOf;
+
 use super::crc32::Crc32;
 use super::health::Taken;
-use super::peer::Peer;
+use super::lease::Timed;
+use super::peer::{Peer, UNIT};
 use super::sticky::PeerId;
 use super::weights::{CurrentWeights, WorkerWeights};
 
@@ -59,13 +62,37 @@ impl View<'_> {
 #[derive(Clone, Debug)]
 pub(super) enum Method {
     RoundRobin,
-    LeastConn,
+    /// `least_conn` and `least_time`.
+    Least(Load),
     /// `ip_hash` and `hash` differ in [`Progress::new`]'s key only by how it is hashed.
     IpHash,
     Hash,
     Consistent(Ring),
     Random {
-        two: bool,
+        /// What makes one of two better.
+        two: Option<Load>,
+    },
+}
+
+impl Method {
+    /// What of requests has to be timed for it.
+    pub(super) fn timed(&self) -> Option<Timed> {
+        let (Self::Least(load) | Self::Random { two: Some(load) }) = self else { return None };
+        match *load {
+            Load::Connections => None,
+            Load::Time { of, inflight } => Some(Timed { inflight: inflight.then_some(of) }),
+        }
+    }
+}
+
+/// What a peer has less of than a worse one, for its weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Load {
+    Connections,
+    /// Time until the requests that it has are answered.
+    Time {
+        of: TimeOf,
+        inflight: bool,
     },
 }
 
@@ -188,7 +215,7 @@ impl Progress {
         }
         let found = match method {
             Method::RoundRobin => None,
-            Method::LeastConn => return self.least_conn(tier),
+            Method::Least(load) => return self.least(tier, *load),
             Method::IpHash => self.draw(tier, Self::next_ip_hash),
             // An empty key says nothing of whom the request belongs to; nginx takes turns then,
             // too.
@@ -196,10 +223,10 @@ impl Progress {
             Method::Hash => self.draw(tier, Self::next_hash),
             Method::Consistent(_) if self.key.is_empty() => None,
             Method::Consistent(ring) => return self.consistent(ring, tier),
-            Method::Random { two: false } => {
+            Method::Random { two: None } => {
                 self.draw(tier, |_, total_weight| random() % total_weight)
             }
-            Method::Random { two: true } => self.lighter_of_two(tier, random),
+            Method::Random { two: Some(load) } => self.lighter_of_two(tier, *load, random),
         };
         match found {
             Some(index) => {
@@ -230,7 +257,7 @@ impl Progress {
     /// Lets a peer that did not come by its turn pay for one. As in nginx only one turn in advance
     /// is paid: clients that stick to it would else keep all others away for as long.
     fn charge(&mut self, tier: View<'_>, index: usize) {
-        let least = tier.peers[index].weight - tier.total_weight;
+        let least = (tier.peers[index].weight - tier.total_weight) * UNIT;
         if tier.current_weights.get(index) > least {
             let (_, total) = self.gain(tier, |_| true);
             tier.current_weights.add(index, -total);
@@ -255,7 +282,7 @@ impl Progress {
             if self.tried.contains(index) || !peer.usable(tier.now) || !fits(peer) {
                 continue;
             }
-            let gained = peer.gain();
+            let gained = peer.gain(tier.now);
             total += gained;
             let current = tier.current_weights.add(index, gained);
             if best.is_none_or(|(_, most)| current > most) {
@@ -265,15 +292,15 @@ impl Progress {
         (best.map(|(index, _)| index), total)
     }
 
-    /// The fewest connections for its weight; round robin among equals.
-    fn least_conn(&mut self, tier: View<'_>) -> Option<usize> {
+    /// The least load for its weight; round robin among equals.
+    fn least(&mut self, tier: View<'_>, load: Load) -> Option<usize> {
         let mut best: Option<usize> = None;
         let mut many = false;
         for (index, peer) in tier.peers.iter().enumerate() {
             if self.tried.contains(index) || !peer.usable(tier.now) {
                 continue;
             }
-            match best.map(|best| peer.compare_load(&tier.peers[best])) {
+            match best.map(|best| peer.compare_load(&tier.peers[best], load, tier.now)) {
                 Some(Ordering::Greater) => {}
                 Some(Ordering::Equal) => many = true,
                 Some(Ordering::Less) | None => (best, many) = (Some(index), false),
@@ -282,7 +309,8 @@ impl Progress {
         let best = best?;
         if many {
             let lightest = &tier.peers[best];
-            let found = self.round_robin(tier, |peer| peer.compare_load(lightest).is_eq());
+            let equal = |peer: &Peer| peer.compare_load(lightest, load, tier.now).is_eq();
+            let found = self.round_robin(tier, equal);
             // All of them have become busier meanwhile, and the lightest is as good as any.
             if found.is_some() {
                 return found;
@@ -344,8 +372,13 @@ impl Progress {
         self.round_robin(tier, |_| true)
     }
 
-    /// Draws two different peers and takes the one with fewer connections for its weight.
-    fn lighter_of_two(&mut self, tier: View<'_>, random: &mut dyn FnMut() -> u64) -> Option<usize> {
+    /// Draws two different peers and takes the one with less load for its weight.
+    fn lighter_of_two(
+        &mut self,
+        tier: View<'_>,
+        load: Load,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<usize> {
         let total_weight = tier.total_weight.unsigned_abs();
         let mut first: Option<usize> = None;
         while self.draws <= MAX_DRAWS {
@@ -353,7 +386,8 @@ impl Progress {
             let other = first != Some(index);
             if other && !self.tried.contains(index) && tier.usable(index) {
                 let Some(first) = first.replace(index) else { continue };
-                let heavier = tier.peers[index].compare_load(&tier.peers[first]).is_gt();
+                let other = &tier.peers[first];
+                let heavier = tier.peers[index].compare_load(other, load, tier.now).is_gt();
                 return Some(if heavier { first } else { index });
             }
             self.draws += 1;

@@ -16,13 +16,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use wssgate_config::model::{Balance, ListenAddr, Recovery, Sticky, Upstream, UpstreamServer};
+use tokio::time::timeout;
+use wssgate_config::model::{
+    Balance, BetterOfTwo, ListenAddr, Queue as Limits, Recovery, Sticky, Upstream, UpstreamServer,
+};
 use wssgate_config::template::Template;
 
-use super::balance::{Method, Progress, Ring, Tier, View};
-use super::health::Taken;
+use super::balance::{Load, Method, Progress, Ring, Tier, View};
+use super::lease::Lease;
 use super::names::known_servers;
-use super::peer::{Peer, State};
+use super::peer::{Peer, State, UNIT};
+use super::queue::{LOOK_AGAIN, Queue};
 use super::sticky::{PeerId, SessionKey, Sessions};
 use super::weights::CurrentWeights;
 
@@ -39,6 +43,8 @@ pub struct Group {
     pub sessions: Option<Arc<Sessions>>,
     balance: Balance,
     recovery: Recovery,
+    /// How many requests may wait for a peer, and those that do.
+    queue: Option<(Limits, Arc<Queue>)>,
     workers: usize,
     peers: ArcSwap<PeerSet>,
     known: Arc<Mutex<Known>>,
@@ -71,6 +77,8 @@ pub struct Keepalive {
     pub time: Duration,
     /// How long it may be idle.
     pub timeout: Duration,
+    /// Whether each location has connections of its own.
+    pub local: bool,
 }
 
 /// The states of all peers that a set or a lease still has, of all generations of a group. It is
@@ -98,6 +106,7 @@ impl Group {
             requests: model.keepalive_requests,
             time: model.keepalive_time,
             timeout: model.keepalive_timeout,
+            local: model.keepalive_local,
         };
         let sessions = match &model.sticky {
             Some(Sticky::Learn(learn)) => {
@@ -113,6 +122,11 @@ impl Group {
             sessions,
             balance: model.balance.clone(),
             recovery: model.recovery,
+            queue: model.queue.map(|limits| {
+                // Those who wait are not forgotten by a reload.
+                let before = previous.and_then(|previous| previous.queue.as_ref());
+                (limits, before.map_or_else(Arc::default, |(_, queue)| Arc::clone(queue)))
+            }),
             workers,
             peers: ArcSwap::from_pointee(peers),
             known,
@@ -140,6 +154,9 @@ impl Group {
         let ways = (&self.balance, self.recovery);
         let peers = PeerSet::new(servers, ways, Some(&before), self.workers, &mut known);
         self.peers.store(Arc::new(peers));
+        if let Some((_, queue)) = &self.queue {
+            queue.wake();
+        }
     }
 
     /// The text of the `hash` directive, which whoever asks for a [`Selection`] has to fill in.
@@ -186,6 +203,35 @@ impl Group {
         self.peers.load().tries
     }
 
+    /// Chooses the first peer of a request; with `queue` it waits for one that has room, behind those
+    /// who came before. Dropping the future gives its place up.
+    pub async fn choose_or_wait(&self, selection: &mut Selection) -> Option<Lease> {
+        let Some((limits, queue)) = &self.queue else {
+            return self.choose(selection, Instant::now());
+        };
+        let fresh = selection.progress.clone();
+        if queue.is_empty()
+            && let Some(lease) = self.choose(selection, Instant::now())
+        {
+            return Some(lease);
+        }
+        let place = queue.enter(limits.requests)?;
+        let waiting = async {
+            loop {
+                if place.is_first() {
+                    // What was found out before, such as that only backup servers are left, may be
+                    // no longer so.
+                    (selection.set, selection.progress) = (None, fresh.clone());
+                    if let Some(lease) = self.choose(selection, Instant::now()) {
+                        return lease;
+                    }
+                }
+                let _ = timeout(LOOK_AGAIN, place.turn()).await;
+            }
+        };
+        timeout(limits.timeout, waiting).await.ok()
+    }
+
     /// Chooses a peer and counts a connection for it, which the [`Lease`] gives back. `None`: no
     /// live upstreams.
     pub fn choose(&self, selection: &mut Selection, now: Instant) -> Option<Lease> {
@@ -196,6 +242,12 @@ impl Group {
             selection.progress.restart(&peers.method);
         }
         selection.progress.wanted = self.wanted(selection, now);
+        let mut lease = self.choose_of(&peers, selection, now)?;
+        lease.queue = self.queue.as_ref().map(|(_, queue)| Arc::clone(queue));
+        Some(lease)
+    }
+
+    fn choose_of(&self, peers: &PeerSet, selection: &mut Selection, now: Instant) -> Option<Lease> {
         if let Some(lease) = peers.choose(selection, now) {
             return Some(lease);
         }
@@ -265,7 +317,7 @@ impl PeerSet {
         let mut random = || split_mix(&self.seed);
         let (index, taken) = progress.choose(&self.method, view, &mut random)?;
         let peer = Arc::clone(&tier.peers[index]);
-        Some(Lease { peer, single: view.single, taken, stage: Stage::Chosen })
+        Some(Lease::new(peer, view.single, taken, self.method.timed(), now))
     }
 
     fn choose_anyway(&self, progress: &mut Progress, now: Instant) -> Option<Lease> {
@@ -275,7 +327,7 @@ impl PeerSet {
         }
         let (primary, backup) = (&self.primary.peers, &self.backup.peers);
         let (peer, taken) = progress.choose_anyway(primary, backup, now)?;
-        Some(Lease { peer: Arc::clone(peer), single: false, taken, stage: Stage::Chosen })
+        Some(Lease::new(Arc::clone(peer), false, taken, self.method.timed(), now))
     }
 }
 
@@ -283,20 +335,28 @@ impl PeerSet {
 fn method(balance: &Balance, servers: &[UpstreamServer], primary: &[Arc<Peer>]) -> Method {
     match balance {
         Balance::RoundRobin => Method::RoundRobin,
-        Balance::LeastConn => Method::LeastConn,
+        Balance::LeastConn => Method::Least(Load::Connections),
+        Balance::LeastTime { of, inflight } => {
+            Method::Least(Load::Time { of: *of, inflight: *inflight })
+        }
         Balance::IpHash => Method::IpHash,
         Balance::Hash { consistent: false, .. } => Method::Hash,
         Balance::Hash { consistent: true, .. } => {
             let points = |peer: &Arc<Peer>| (&*servers[peer.line].name, peer.line, peer.weight);
             Method::Consistent(Ring::new(primary.iter().map(points)))
         }
-        Balance::Random { two } => Method::Random { two: *two },
+        Balance::Random { two } => Method::Random {
+            two: two.map(|better| match better {
+                BetterOfTwo::LeastConn => Load::Connections,
+                BetterOfTwo::LeastTime(of) => Load::Time { of, inflight: false },
+            }),
+        },
     }
 }
 
 fn tier(peers: Vec<Arc<Peer>>, before: Option<&Tier>, workers: usize) -> Tier {
     let weights: Vec<_> =
-        peers.iter().map(|peer| if peer.down { 0 } else { peer.weight }).collect();
+        peers.iter().map(|peer| if peer.down { 0 } else { peer.weight * UNIT }).collect();
     let fresh = || CurrentWeights::new(&weights, workers);
     let carried_over = |before: &Tier| {
         let places = before.peers.iter().enumerate();
@@ -360,84 +420,6 @@ pub struct Selection {
 enum Wanted {
     Peer(PeerId),
     Session(SessionKey),
-}
-
-/// A counted connection to a peer. Dropping it gives the count back and says nothing of the peer's
-/// health: that is known from [`Lease::alive`] and [`Lease::fail`] alone.
-#[derive(Debug)]
-pub struct Lease {
-    peer: Arc<Peer>,
-    /// Whether it is the only peer of its group.
-    single: bool,
-    taken: Taken,
-    stage: Stage,
-}
-
-/// How far a [`Lease`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Nothing was said of the peer yet.
-    Chosen,
-    /// The peer has answered.
-    Alive,
-    /// The count was given back.
-    Ended,
-}
-
-impl Lease {
-    /// The peer.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    /// Whether it is the only peer of its group, so that trying another one is of no use.
-    pub fn single(&self) -> bool {
-        self.single
-    }
-
-    /// The peer has answered, so it is in use again at once; says whether it was not before. A
-    /// tunnel may end only hours later, and how it ends then says nothing new.
-    pub fn alive(&mut self, now: Instant) -> bool {
-        self.stage = Stage::Alive;
-        if self.single {
-            self.peer.state.health.forget_failures();
-            return false;
-        }
-        self.peer.answered(self.taken, now)
-    }
-
-    /// The connection failed, before an answer or right after it. Says whether the peer is now out
-    /// of use for a while.
-    pub fn fail(mut self, now: Instant) -> bool {
-        let answered = self.stage == Stage::Alive;
-        self.stage = Stage::Ended;
-        self.peer.give_back();
-        !self.single && self.peer.failed(self.taken, answered, now)
-    }
-
-    /// The request never reached the peer, so another one may find out whether it is back.
-    pub fn unused(mut self) {
-        if self.stage == Stage::Chosen {
-            self.peer.state.health.unused(self.taken);
-        }
-        self.stage = Stage::Ended;
-        self.peer.give_back();
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.stage == Stage::Ended {
-            return;
-        }
-        self.peer.give_back();
-        if self.stage == Stage::Chosen {
-            // Unlike in nginx that is no success: who waits for a peer that hangs goes away some
-            // time, and would bring it back into use.
-            let Peer { state, rules, .. } = &*self.peer;
-            state.health.abandoned(rules, self.taken, Instant::now());
-        }
-    }
 }
 
 /// A poisoned lock only means that some thread panicked; what it holds is still whole.

@@ -17,12 +17,13 @@
 //! Everything is made of atomics. What must be exact is one compare-and-swap: of all requests that
 //! find a peer rested, one is the probe.
 
-use std::sync::LazyLock;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::Recovery;
+
+use super::stamp::{Stamp, between, nanos};
 
 /// How long a peer rests after a failure, before it is known whether that lasts.
 const FIRST_REST: Duration = Duration::from_millis(500);
@@ -77,6 +78,13 @@ pub(super) struct Taken {
     way: Way,
 }
 
+impl Taken {
+    /// How long ago that was.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        between(self.at, Stamp::of(now)).unwrap_or_default()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Way {
     /// The peer was in use.
@@ -101,6 +109,16 @@ impl Health {
     /// When it last failed; only to be compared with that of others.
     pub(super) fn last_failure(&self) -> i64 {
         self.failed.load()
+    }
+
+    /// For how long it is back in use; `None` if it never failed.
+    pub(super) fn back_for(&self, now: Instant) -> Option<Duration> {
+        between(self.back.load(), Stamp::of(now))
+    }
+
+    /// How long ago it last failed or was first used after `fail_timeout`; `None` if never.
+    pub(super) fn checked_for(&self, now: Instant) -> Option<Duration> {
+        between(self.checked.load(), Stamp::of(now))
     }
 
     /// Sends a request to it. `None`: it is out of use, and somebody else asks whether it is back.
@@ -242,54 +260,6 @@ pub(super) enum Verdict {
     Counted,
     /// Nothing: it was sent before the peer came back.
     Outdated,
-}
-
-/// A time in an atomic: nanoseconds since the program began, as far as anybody can tell.
-#[derive(Debug)]
-struct Stamp(AtomicI64);
-
-impl Default for Stamp {
-    fn default() -> Self {
-        Self(AtomicI64::new(Self::NEVER))
-    }
-}
-
-impl Stamp {
-    /// Before all others.
-    const NEVER: i64 = i64::MIN;
-
-    fn of(now: Instant) -> i64 {
-        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
-        match now.checked_duration_since(*BEGAN) {
-            Some(since) => nanos(since),
-            // Whoever asks first may have taken the time before.
-            None => -nanos(BEGAN.duration_since(now)),
-        }
-    }
-
-    fn load(&self) -> i64 {
-        self.0.load(Relaxed)
-    }
-
-    fn store(&self, stamp: i64) {
-        self.0.store(stamp, Relaxed);
-    }
-
-    /// Makes it `stamp` unless it is later already.
-    fn postpone(&self, stamp: i64) {
-        self.0.fetch_max(stamp, Relaxed);
-    }
-
-    /// Whether it was `before`, which it is no longer then.
-    fn replace(&self, before: i64, after: i64) -> bool {
-        self.0.compare_exchange(before, after, Relaxed, Relaxed).is_ok()
-    }
-}
-
-/// Up to 292 years.
-fn nanos(duration: Duration) -> i64 {
-    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(duration.subsec_nanos()))
 }
 
 #[cfg(test)]

@@ -169,6 +169,7 @@ mod tests {
         requests: 100,
         time: Duration::from_secs(3600),
         timeout: Duration::from_secs(60),
+        local: false,
     };
 
     fn key(group: &str) -> Key {

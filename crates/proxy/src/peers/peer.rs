@@ -9,12 +9,22 @@ use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
+use wssgate_config::model::{ListenAddr, Recovery, TimeOf, UpstreamServer};
 
+use super::balance::Load;
 use super::health::{Health, Rules, Taken, Verdict};
+use super::pace::Pace;
 use super::sticky::PeerId;
+
+/// Weights are reckoned in so many parts, so that one that grows slowly has steps.
+pub(super) const UNIT: i64 = 256;
+
+/// Times of answers that are all the same to `least_time`, and the longest that it tells apart, in
+/// milliseconds; as in nginx.
+const STEP: u64 = 20;
+const LONGEST: u64 = 5000;
 
 /// One address of one `server` line.
 #[derive(Clone, Debug)]
@@ -26,6 +36,7 @@ pub struct Peer {
     pub(super) weight: i64,
     pub(super) max_conns: u32,
     pub(super) rules: Rules,
+    pub(super) slow_start: Duration,
     /// Not chosen, because it is `down` or `drain`.
     pub(super) down: bool,
     /// Used by clients that stick to it all the same.
@@ -42,6 +53,7 @@ pub struct Peer {
 pub(super) struct State {
     pub(super) conns: AtomicU32,
     pub(super) health: Health,
+    pub(super) pace: Pace,
     /// The weight that the effective one belongs to.
     weight: AtomicI64,
     /// The weight in use: failures take from it, and it grows back from choice to choice.
@@ -71,6 +83,7 @@ impl Peer {
             weight,
             max_conns: server.max_conns,
             rules,
+            slow_start: server.slow_start,
             down: server.down || server.drain,
             drain: server.drain,
             id: route.map_or_else(OnceLock::new, OnceLock::from),
@@ -104,21 +117,63 @@ impl Peer {
         self.max_conns == 0 || self.state.conns.load(Relaxed) < self.max_conns
     }
 
-    /// Compares connections per weight.
-    pub(super) fn compare_load(&self, other: &Self) -> Ordering {
+    /// Compares what two peers have to do for their weight.
+    pub(super) fn compare_load(&self, other: &Self, load: Load, now: Instant) -> Ordering {
         // Multiplied crosswise, because a division would round.
-        let conns = |peer: &Self| i64::from(peer.state.conns.load(Relaxed));
-        (conns(self) * other.weight).cmp(&(conns(other) * self.weight))
+        let product = |peer: &Self, other: &Self| {
+            u128::from(peer.load(load, now)) * u128::from(other.share(other.weight, now))
+        };
+        product(self, other).cmp(&product(other, self))
+    }
+
+    fn load(&self, load: Load, now: Instant) -> u64 {
+        let connections = u64::from(self.state.conns.load(Relaxed));
+        match load {
+            Load::Connections => connections,
+            Load::Time { of, inflight } => {
+                self.expected(of, inflight, now).saturating_mul(1 + connections)
+            }
+        }
+    }
+
+    /// The time in milliseconds that one more request is expected to take; nginx's formula.
+    fn expected(&self, of: TimeOf, inflight: bool, now: Instant) -> u64 {
+        let State { pace, health, .. } = &*self.state;
+        let mut time = pace.milliseconds(of);
+        let (checked, timeout) = (health.checked_for(now), self.rules.fail_timeout);
+        if let Some(checked) = checked.filter(|checked| *checked > timeout) {
+            // Half as much for each `fail_timeout`, so that a slow peer has a chance again.
+            time >>= (checked.as_secs() / (timeout.as_secs() + 1)).min(63);
+        }
+        if inflight && let Some(waiting) = pace.waiting(now) {
+            time = time.max(waiting);
+        }
+        if time > LONGEST { LONGEST } else { time + STEP - time % STEP }
     }
 
     /// The weight for one round of round robin; what failures took comes back by one.
-    pub(super) fn gain(&self) -> i64 {
+    pub(super) fn gain(&self, now: Instant) -> i64 {
         let effective = self.state.effective_weight.load(Relaxed);
         if effective < self.weight {
             // Of two workers that do this at once one may be lost: it grows a little slower.
             self.state.effective_weight.store(effective + 1, Relaxed);
         }
-        effective
+        i64::try_from(self.share(effective, now)).unwrap_or(i64::MAX)
+    }
+
+    /// A weight in [`UNIT`]s, and less of it while the peer is back for less than `slow_start`.
+    fn share(&self, weight: i64, now: Instant) -> u64 {
+        let whole = u64::try_from(weight * UNIT).unwrap_or_default();
+        if self.slow_start.is_zero() {
+            return whole;
+        }
+        match self.state.health.back_for(now) {
+            Some(back) if back < self.slow_start => {
+                let grown = u128::from(whole) * back.as_nanos() / self.slow_start.as_nanos();
+                u64::try_from(grown).unwrap_or(whole).max(1)
+            }
+            _ => whole,
+        }
     }
 
     /// Counts a connection to the chosen peer. `None`: another worker has taken the last one, or
@@ -174,8 +229,6 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn peer(max_conns: u32) -> Peer {
@@ -185,6 +238,7 @@ mod tests {
             weight: 1,
             max_conns,
             max_fails: 1,
+            slow_start: Duration::ZERO,
             fail_timeout: Duration::from_secs(10),
             backup: false,
             down: false,

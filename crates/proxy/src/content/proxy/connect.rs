@@ -14,7 +14,8 @@ use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, 
 impl Proxying<'_> {
     pub(super) fn key(&self, lease: &Lease) -> Key {
         // What a location's settings have made of a connection is only for that location.
-        let own = self.destination.tls || self.settings.bind.is_some();
+        let own =
+            self.destination.tls || self.settings.bind.is_some() || self.group.keepalive.local;
         let location = self.request.route.location.0 as u64;
         Key {
             group: self.group.name.clone(),

@@ -1,5 +1,7 @@
 //! An upstream that switches protocols.
 
+use std::time::Instant;
+
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Fields, Framing, ResponseHead};
 use wssgate_ws::handshake::{Extensions, Oddity, SwitchError, Switched};
@@ -88,6 +90,7 @@ impl Proxying<'_> {
             state.response_length = 0;
         }
         self.count_answer(&mut lease);
+        lease.switched(Instant::now());
         let session = self.learn_at_switch(&lease);
         let switch = Switch { reply, connection, lease, session, extensions, began };
         Tried::Over(Outcome::Upgrade(Box::new(switch)))

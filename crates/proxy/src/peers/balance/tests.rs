@@ -25,6 +25,7 @@ impl Bench {
                 weight,
                 max_conns: 0,
                 max_fails: 1,
+                slow_start: Duration::ZERO,
                 fail_timeout: Duration::from_secs(10),
                 backup: false,
                 down: false,
@@ -165,7 +166,7 @@ fn the_only_peer_is_used_whatever_its_failures() {
 
 #[test]
 fn a_full_peer_is_passed_over() {
-    for method in [Method::RoundRobin, Method::LeastConn] {
+    for method in [Method::RoundRobin, Method::Least(Load::Connections)] {
         let mut bench = Bench::new(method, &[1, 1]);
         bench.peer(0).max_conns = 1;
         let mut selection = bench.selection("");
@@ -190,7 +191,7 @@ fn a_down_peer_is_never_chosen() {
 
 #[test]
 fn least_conn_counts_connections_for_their_weight() {
-    let mut bench = Bench::new(Method::LeastConn, &[2, 1]);
+    let mut bench = Bench::new(Method::Least(Load::Connections), &[2, 1]);
     let mut order = String::new();
     for _ in 0..6 {
         let mut selection = bench.selection("");
@@ -204,7 +205,7 @@ fn least_conn_counts_connections_for_their_weight() {
 
 #[test]
 fn least_conn_among_equals_is_round_robin() {
-    let mut bench = Bench::new(Method::LeastConn, &[1, 1, 1]);
+    let mut bench = Bench::new(Method::Least(Load::Connections), &[1, 1, 1]);
     assert_eq!(bench.requests(6), "abcabc");
 }
 
@@ -286,15 +287,68 @@ fn the_ring_splits_host_and_port_as_nginx_does() {
 
 #[test]
 fn random_draws_by_weight_and_two_takes_the_lighter() {
-    let mut bench = Bench::new(Method::Random { two: false }, &[1, 3]);
+    let mut bench = Bench::new(Method::Random { two: None }, &[1, 3]);
     bench.numbers = vec![0, 1, 2, 3, 4];
     assert_eq!(bench.requests(5), "abbba");
 
-    let mut bench = Bench::new(Method::Random { two: true }, &[1, 1, 1]);
+    let mut bench = Bench::new(Method::Random { two: Some(Load::Connections) }, &[1, 1, 1]);
     bench.tier.peers[0].state.conns.store(2, Relaxed);
     bench.tier.peers[1].state.conns.store(1, Relaxed);
     bench.numbers = vec![0, 0, 1, 1, 2];
     assert_eq!(bench.requests(2), "bc", "the same number twice draws again");
+}
+
+#[test]
+fn least_time_prefers_who_answers_sooner_until_it_has_too_much_to_do() {
+    let load = Load::Time { of: TimeOf::Header, inflight: false };
+    let mut bench = Bench::new(Method::Least(load), &[1, 1]);
+    let slow = |bench: &Bench, milliseconds| {
+        let took = Duration::from_millis(milliseconds);
+        bench.tier.peers[0].state.pace.add(TimeOf::Header, took);
+    };
+    assert_eq!(bench.requests(4), "abab", "without answers they are equal");
+    slow(&bench, 19);
+    assert_eq!(bench.requests(4), "abab", "so are times below a step");
+    slow(&bench, 2000);
+    assert_eq!(bench.requests(4), "bbbb");
+    for (open, expected) in [(5, "bb"), (6, "ab")] {
+        // About 120 ms for one more request at the first, 20 ms for each at the second.
+        bench.tier.peers[1].state.conns.store(open, Relaxed);
+        assert!(bench.requests(2).contains(expected.chars().next().unwrap_or('-')), "{open}");
+    }
+    bench.tier.peers[1].state.conns.store(0, Relaxed);
+    bench.now += Duration::from_secs(25);
+    assert_eq!(bench.requests(1), "b", "half of it is still too much");
+    bench.now += Duration::from_secs(60);
+    assert!(bench.requests(2).contains('a'), "in the end it has a chance again");
+}
+
+#[test]
+fn a_server_that_is_back_grows_into_its_weight_within_slow_start() {
+    for (load, expected) in [(None, [3, 13, 20]), (Some(Load::Connections), [3, 13, 20])] {
+        let method = load.map_or(Method::RoundRobin, Method::Least);
+        let mut bench = Bench::new(method, &[1, 1]);
+        bench.peer(0).slow_start = Duration::from_secs(100);
+        let mut selection = bench.selection("");
+        assert_eq!(bench.choose(&mut selection), Some(0));
+        bench.release(0, true);
+        bench.now += Duration::from_secs(11);
+        // The probe brings it back.
+        while bench.request("") != 'a' {}
+        for (step, most) in expected.into_iter().enumerate() {
+            bench.now += Duration::from_secs(if step == 0 { 10 } else { 45 });
+            let mut open = Vec::new();
+            for _ in 0..40 {
+                let mut selection = bench.selection("");
+                open.extend(bench.choose(&mut selection));
+            }
+            let first = open.iter().filter(|index| **index == 0).count();
+            assert!(first <= most + 1 && first + 2 >= most, "step {step}: {first} of 40, {load:?}");
+            for index in open {
+                bench.release(index, false);
+            }
+        }
+    }
 }
 
 #[test]

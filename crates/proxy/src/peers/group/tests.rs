@@ -7,6 +7,7 @@ fn server(address: &str, backup: bool) -> UpstreamServer {
         weight: 1,
         max_conns: 0,
         max_fails: 1,
+        slow_start: Duration::ZERO,
         fail_timeout: Duration::from_secs(10),
         backup,
         down: false,
@@ -27,6 +28,8 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         resolver: None,
         resolver_timeout: Duration::ZERO,
         keepalive: 32,
+        keepalive_local: false,
+        queue: None,
         keepalive_requests: 1000,
         keepalive_time: Duration::from_secs(3600),
         keepalive_timeout: Duration::from_secs(60),
@@ -470,7 +473,11 @@ fn workers_at_once_never_exceed_max_conns() {
     let mut servers = [1, 2, 3].map(|port| server(&format!("127.0.0.1:{port}"), false));
     servers[0].max_conns = 1;
     servers[1].max_conns = 2;
-    for balance in [Balance::RoundRobin, Balance::LeastConn, Balance::Random { two: true }] {
+    for balance in [
+        Balance::RoundRobin,
+        Balance::LeastConn,
+        Balance::Random { two: Some(BetterOfTwo::LeastConn) },
+    ] {
         let model = Upstream { balance, ..model(servers.to_vec()) };
         let group = Group::new(&model, None, WORKERS);
         let open = [0; 3].map(AtomicU32::new);
@@ -546,4 +553,43 @@ fn of_all_workers_one_is_given_the_chance_of_a_rested_peer() {
     };
     std::thread::scope(|scope| (0..2).for_each(|worker| drop(scope.spawn(move || work(worker)))));
     assert_eq!(probes.load(SeqCst), ROUNDS);
+}
+
+#[tokio::test]
+async fn requests_wait_in_order_for_a_peer_with_room() {
+    let mut only = server("127.0.0.1:1", false);
+    only.max_conns = 1;
+    let limits = Limits { requests: 2, timeout: Duration::from_secs(600) };
+    let model = Upstream { queue: Some(limits), ..model(vec![only]) };
+    let group = Group::new(&model, None, 1);
+    let [mut a, mut b, mut c, mut d] = [0; 4].map(|_| group.selection(b"", None, 0));
+    let open = group.choose_or_wait(&mut group.selection(b"", None, 0)).await.unwrap();
+    let mut first = Box::pin(group.choose_or_wait(&mut a));
+    let mut second = Box::pin(group.choose_or_wait(&mut b));
+    assert!(now(&mut first).await.is_none());
+    assert!(now(&mut second).await.is_none());
+    assert!(group.choose_or_wait(&mut c).await.is_none(), "there are two already");
+    drop(open);
+    assert!(now(&mut second).await.is_none(), "it is not its turn");
+    let open = first.await.unwrap();
+    // The client of the second leaves, and the next one is served.
+    let mut third = Box::pin(group.choose_or_wait(&mut c));
+    assert!(now(&mut third).await.is_none());
+    drop(second);
+    drop(open);
+    let open = third.await.unwrap();
+    let hasty = Limits { requests: 2, timeout: Duration::from_millis(20) };
+    let next = Group::new(&Upstream { queue: Some(hasty), ..model }, Some(&group), 1);
+    assert!(next.choose_or_wait(&mut d).await.is_none(), "its time is over");
+    drop(open);
+    assert!(next.choose_or_wait(&mut d).await.is_some());
+}
+
+/// What a future has by now.
+async fn now<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = std::future::ready(()) => None,
+    }
 }

@@ -282,21 +282,3 @@ fn failures_are_counted_within_fail_timeout() {
     let steps = [Take(0, 'a'), Fail(0, 'a'), Take(1, 'b'), Fail(1, 'b'), Take(2, 'c')];
     follow("max_fails=0 counts none", Rules { max_fails: 0, ..EAGER }, &steps);
 }
-
-#[test]
-fn a_stamp_is_replaced_only_by_those_who_know_it() {
-    let stamp = Stamp::default();
-    assert!(stamp.replace(Stamp::NEVER, 7));
-    assert!(!stamp.replace(Stamp::NEVER, 8));
-    assert_eq!(stamp.load(), 7);
-}
-
-#[test]
-fn stamps_are_in_the_order_of_time() {
-    let now = Instant::now();
-    let second = Duration::from_secs(1);
-    let stamps = [now - second, now, now + second].map(Stamp::of);
-    assert_eq!(stamps[1] - stamps[0], 1_000_000_000);
-    assert_eq!(stamps[2] - stamps[1], 1_000_000_000);
-    assert!(Stamp::NEVER < stamps[0]);
-}

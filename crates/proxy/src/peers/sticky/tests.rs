@@ -1,5 +1,5 @@
 use wssgate_config::model::{
-    Balance, ListenAddr, Located, Recovery, Sticky, Upstream, UpstreamServer,
+    Balance, BetterOfTwo, ListenAddr, Located, Recovery, Sticky, Upstream, UpstreamServer,
 };
 use wssgate_config::template::VariableId;
 use wssgate_syntax::Span;
@@ -132,8 +132,8 @@ fn who_belongs_to_a_peer_gets_it_first_by_every_method() {
         Balance::IpHash,
         Balance::Hash { key: template(), consistent: false },
         Balance::Hash { key: template(), consistent: true },
-        Balance::Random { two: false },
-        Balance::Random { two: true },
+        Balance::Random { two: None },
+        Balance::Random { two: Some(BetterOfTwo::LeastConn) },
     ] {
         let group = group(balance.clone(), |_| {});
         for id in ["1", "2", "3"] {
