@@ -273,3 +273,22 @@ fn a_realm_without_a_file_is_warned_of() {
     assert!(run.status.success());
     assert!(run.stderr.contains("\"auth_basic\" directive protects nothing"), "{}", run.stderr);
 }
+
+#[test]
+fn a_file_that_is_not_there_is_warned_of_once() {
+    let run = Instance::setup(WSSGATE)
+        .file("keys", "{}")
+        .http(
+            "server { listen %%LISTEN_0%%; auth_basic x; auth_basic_user_file none;
+             location /a { auth_jwt x; auth_jwt_key_file keys; } location /b { } }",
+        )
+        .run(&["-t"]);
+    assert!(run.status.success(), "{}", run.stderr);
+    for reason in [
+        "none\" cannot be used: open() failed (2: No such file or directory)",
+        "keys\" cannot be used: neither a JSON Web Key Set nor a JSON Web Key",
+    ] {
+        // In nginx's words, and drawn: not for each of the locations that use it.
+        assert!((1..=2).contains(&run.stderr.matches(reason).count()), "{}", run.stderr);
+    }
+}

@@ -9,6 +9,7 @@ use crate::directive::{AnyDirective, Context, Directive, HSL, X};
 use crate::read::{Reading, template};
 use crate::scope::Scope;
 use crate::template::Template;
+use crate::value::Located;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&AUTH_BASIC, &AUTH_BASIC_USER_FILE];
@@ -43,7 +44,7 @@ pub struct AuthBasic {
     /// The realm; `off` asks nobody.
     pub realm: Template,
     /// The path of the file.
-    pub user_file: Template,
+    pub user_file: Located<Template>,
     /// Where a relative path of the file begins.
     pub directory: PathBuf,
 }
@@ -58,6 +59,8 @@ pub(crate) fn auth_basic(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Op
         warn_of_no_file(reading, scope);
         return None;
     };
+    let span = scope.written_at(&AUTH_BASIC_USER_FILE, reading.nowhere).unwrap_or(reading.nowhere);
+    let user_file = Located { value: user_file, span };
     Some(AuthBasic { realm, user_file, directory: reading.paths.conf_dir.clone() })
 }
 

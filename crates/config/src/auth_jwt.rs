@@ -14,6 +14,7 @@ use crate::read::{
 };
 use crate::scope::Scope;
 use crate::template::{Part, Template, VariableId};
+use crate::value::Located;
 use crate::variable::{ClaimPath, Variable};
 
 /// The rows.
@@ -159,7 +160,7 @@ pub struct AuthJwt {
 #[derive(Clone, Debug)]
 pub enum JwtKeys {
     /// `auth_jwt_key_file`.
-    File(Template),
+    File(Located<Template>),
     /// `auth_jwt_key_request`.
     Request(Template),
 }
@@ -270,7 +271,10 @@ fn keys(scope: &Scope<'_, '_>) -> Vec<JwtKeys> {
     let Some(level) = scope.nearest(&[&AUTH_JWT_KEY_FILE, &AUTH_JWT_KEY_REQUEST]) else {
         return Vec::new();
     };
-    let files = level.values(&AUTH_JWT_KEY_FILE).map(JwtKeys::File);
+    let files = level.lines(&AUTH_JWT_KEY_FILE).filter_map(|line| {
+        let file = Located { value: line.value?.clone(), span: line.directive.head() };
+        Some(JwtKeys::File(file))
+    });
     files.chain(level.values(&AUTH_JWT_KEY_REQUEST).map(JwtKeys::Request)).collect()
 }
 

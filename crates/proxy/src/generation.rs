@@ -3,6 +3,7 @@
 //! A reload makes a new generation beside the old one and swaps a pointer. What began with the old
 //! one keeps it by an `Arc`, so it is gone when its last request and tunnel are.
 
+mod credentials;
 mod descriptors;
 
 use std::collections::{BTreeSet, HashMap};
@@ -122,6 +123,8 @@ impl Generation {
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
         let (tls, upstream_tls) = tls(&config, &environment.sessions, &mut report);
         let owner = owner(&config.core, previous, &mut report);
+        let keys = Arc::<KeySets>::default();
+        credentials::check(&config, &keys, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
         // Threads and sockets of the workers stay through a reload, so their number does.
         let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
@@ -156,7 +159,7 @@ impl Generation {
             hosts,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
-            keys: Arc::default(),
+            keys,
             limit_zones,
             workers,
             sockets,

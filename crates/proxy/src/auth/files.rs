@@ -1,12 +1,15 @@
 //! Files that are asked with each request, and kept in memory until they change.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use crate::errno_text;
 
 /// How many files are kept; variables can make many names.
 const MAX_FILES: usize = 64;
@@ -21,6 +24,16 @@ pub(crate) enum FileError {
     Open(io::Error),
     /// It could not be read.
     Read(io::Error),
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (call, error) = match self {
+            Self::Open(error) => ("open", error),
+            Self::Read(error) => ("read", error),
+        };
+        write!(formatter, "{call}() failed ({})", errno_text(error))
+    }
 }
 
 /// A file that is open. nginx opens it for each request; so do we, for whether we may is part of the

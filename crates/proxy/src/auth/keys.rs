@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use super::files::{FileError, KeptFiles, Opened};
 use super::jwt::{KeySet, KeySetError};
@@ -69,11 +70,13 @@ pub(crate) enum Look {
 }
 
 /// Why a file has no keys.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(crate) enum KeyFileError {
     /// The file.
+    #[error("{0}")]
     File(FileError),
     /// What stands in it.
+    #[error("{0}")]
     Set(KeySetError),
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn check(exchange: &mut Exchange) -> Result<Verdict, Refusal> {
     if *realm == *b"off" {
         return Ok(Verdict::NoOpinion);
     }
-    let file = basic.directory.join(OsStr::from_bytes(&request.text(&basic.user_file)));
+    let file = basic.directory.join(OsStr::from_bytes(&request.text(&basic.user_file.value)));
     let refusal = match credentials::basic(request) {
         None => Refusal::Basic(BasicRefusal::NoCredentials),
         Some(credentials) => match log_in(exchange, file, credentials).await {

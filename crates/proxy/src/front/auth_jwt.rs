@@ -144,15 +144,18 @@ async fn renewed_of(exchange: &Exchange, jwt: &AuthJwt, keys: &JwtKeys) -> Optio
 
 /// For how long the keys of a source are kept, if at all; as in nginx not if variables name it.
 fn kept_for(jwt: &AuthJwt, keys: &JwtKeys) -> Option<Duration> {
-    let (JwtKeys::File(template) | JwtKeys::Request(template)) = keys;
+    let template = match keys {
+        JwtKeys::File(file) => &file.value,
+        JwtKeys::Request(uri) => uri,
+    };
     let fixed = template.as_text().is_some();
     Some(jwt.key_cache).filter(|time| fixed && !time.is_zero())
 }
 
 fn source(request: &Request, jwt: &AuthJwt, keys: &JwtKeys) -> Source {
     match keys {
-        JwtKeys::File(path) => {
-            let path = request.text(path);
+        JwtKeys::File(file) => {
+            let path = request.text(&file.value);
             Source::File(jwt.directory.join(OsStr::from_bytes(&path)))
         }
         JwtKeys::Request(uri) => {

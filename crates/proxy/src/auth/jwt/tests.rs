@@ -176,6 +176,25 @@ fn a_token_that_was_changed_is_not_valid() {
 }
 
 #[test]
+fn no_byte_of_a_token_may_be_another() {
+    let signer = Signer::hmac(hmac::HMAC_SHA256, b"secret");
+    let keys = set(&[signer.jwk()]);
+    let token = signer.sign(&json!({"alg": "HS256"}), &json!({"sub": "ada", "exp": now() + 60}));
+    for at in 0..token.len() {
+        for bit in 0..8 {
+            let mut changed = token.to_vec();
+            changed[at] ^= 1 << bit;
+            let changed = Bytes::from(changed);
+            let valid = Token::parse(&changed)
+                .is_ok_and(|token| verify(&token, std::iter::once(&keys), Duration::ZERO).is_ok());
+            assert!(!valid, "{changed:?}");
+        }
+        let cut = token.slice(..at);
+        assert!(Token::parse(&cut).is_err() || judged(&cut, &keys).is_err(), "{cut:?}");
+    }
+}
+
+#[test]
 fn the_key_decides_how_a_token_may_be_signed() {
     for (algorithm, signer) in signers() {
         let keys = set(&[signer.jwk()]);
