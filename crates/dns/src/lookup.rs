@@ -233,8 +233,8 @@ impl Lookup {
         for (kind, _) in kinds.iter().filter(|(_, asked)| *asked) {
             let mut id = (self.random)();
             // Two answers must not be taken for each other.
-            while self.asked.iter().any(|asked| asked.question.id == id) {
-                id = (self.random)();
+            if self.asked.iter().any(|asked| asked.question.id == id) {
+                id = id.wrapping_add(1);
             }
             let question = Question { id, name: self.name.clone(), kind: *kind };
             let transport = Transport::Udp;

@@ -88,7 +88,8 @@ pub enum Unresolved {
     Busy,
 }
 
-const SILENCE: Unresolved = Unresolved::Failed(Failure::Silence);
+/// No server has answered.
+pub(crate) const SILENCE: Unresolved = Unresolved::Failed(Failure::Silence);
 
 impl Resolver {
     /// Asks the servers of `model`, by way of `thread`.

@@ -5,7 +5,7 @@
 //! something has changed. An answer that there is nothing empties the line; while servers fail or
 //! are silent everything stays as it is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use wssgate_dns::{Code, Data, Failure, Name, Service};
 
 use super::group::Group;
 use super::hosts::sorted;
-use crate::resolve::{Job, Key, Resolver, ResolverThread, Unresolved};
+use crate::resolve::{Job, Key, Resolver, ResolverThread, SILENCE, Unresolved};
 
 /// There is no such name.
 const NO_NAME: Unresolved = Unresolved::Failed(Failure::Answered(Code::NoName));
@@ -106,7 +106,9 @@ pub(crate) fn follow(
             Some(resolve) => known_of(line, resolve, &before),
         };
         let found = RefCell::new(lines.iter().map(known).collect());
-        let following = Rc::new(Following { group, lines, found, resolver, thread, timeout });
+        let told_of_host = Cell::new(None);
+        let following = Following { group, lines, found, told_of_host, resolver, thread, timeout };
+        let following = Rc::new(following);
         let lines = following.lines.iter().enumerate();
         let named = lines.filter(|(_, line)| line.resolve.is_some()).map(|(line, _)| line);
         let follow = |line| {
@@ -124,6 +126,8 @@ struct Following {
     lines: Vec<UpstreamServer>,
     /// What each stands for.
     found: RefCell<Vec<Vec<UpstreamServer>>>,
+    /// When it was last told that a host of a service cannot be resolved.
+    told_of_host: Cell<Option<Instant>>,
     resolver: Arc<Resolver>,
     thread: Arc<ResolverThread>,
     timeout: Duration,
@@ -182,6 +186,18 @@ impl Following {
         }
     }
 
+    fn tell_of_host(&self, resolve: &Resolve, service: &Service, failure: Unresolved) {
+        let now = Instant::now();
+        if self.told_of_host.get().is_none_or(|at| now - at >= TELL_INTERVAL) {
+            self.told_of_host.set(Some(now));
+            let (target, host) = (&service.target, &resolve.host);
+            let text = format_args!(
+                "{target} could not be resolved ({failure}) while resolving service of {host}"
+            );
+            self.thread.log(LogLevel::Error, text);
+        }
+    }
+
     /// The servers that a line stands for now, and when to look again.
     async fn look_up(
         &self,
@@ -203,26 +219,27 @@ impl Following {
         let mut failed = None;
         for service in services.iter().take(MAX_HOSTS) {
             let key = Key::addresses(service.target.clone());
-            match self.resolver.newest(key, self.timeout).await {
+            let answer = match failed {
+                // One wait for nothing is enough.
+                Some(SILENCE) => Err(SILENCE),
+                _ => self.resolver.newest(key, self.timeout).await,
+            };
+            match answer {
                 Ok(answer) => {
                     renew_at = renew_at.min(answer.renew_at);
                     hosts.push((service, sorted(answer.host_addresses(), service.port)));
                 }
                 Err(failure) => {
-                    self.thread.log(
-                        LogLevel::Error,
-                        format_args!(
-                            "{} could not be resolved ({failure}) while resolving service of {}",
-                            service.target, resolve.host
-                        ),
-                    );
-                    if failure == NO_NAME {
+                    self.tell_of_host(resolve, service, failure);
+                    if failure == SILENCE || failed.is_none_or(|failed| failed == NO_NAME) {
                         failed = Some(failure);
-                        continue;
                     }
-                    failed = failed.or(Some(failure));
-                    // Nothing new is known of it.
-                    hosts.extend(self.addresses_before(number, service).map(|old| (service, old)));
+                    if failure != NO_NAME {
+                        // Nothing new is known of it.
+                        let before = self.addresses_before(number, service);
+                        hosts.extend(before.map(|addresses| (service, addresses)));
+                    }
+                    renew_at = renew_at.min(Instant::now() + LONGEST_REST);
                 }
             }
         }
@@ -235,7 +252,14 @@ impl Following {
     /// The addresses that a host of a service had before.
     fn addresses_before(&self, number: usize, service: &Service) -> Option<Vec<ListenAddr>> {
         let found = self.found.borrow();
-        let same = |server: &&UpstreamServer| *server.name == *service.target.as_str().as_bytes();
+        let port = |address: &ListenAddr| match address {
+            ListenAddr::Ip(address) => Some(address.port()),
+            ListenAddr::Unix(_) => None,
+        };
+        let same = |server: &&UpstreamServer| {
+            *server.name == *service.target.as_str().as_bytes()
+                && server.addresses.first().and_then(port) == Some(service.port)
+        };
         found[number].iter().find(same).map(|server| server.addresses.clone())
     }
 

@@ -200,11 +200,25 @@ async fn fly(
     id: (usize, Key),
     until: Rc<Cell<Instant>>,
 ) {
-    let outcome = wire::look_up(&resolver, &id.1, &until).await;
-    let told = resolver.take_in(&id.1, outcome);
-    let flight = flights.0.borrow_mut().remove(&id);
+    let landing = Landing { flights, id };
+    let key = &landing.id.1;
+    let outcome = wire::look_up(&resolver, key, &until).await;
+    let told = resolver.take_in(key, outcome);
+    let flight = landing.flights.0.borrow_mut().remove(&landing.id);
     for waiting in flight.into_iter().flat_map(|flight| flight.waiting) {
         // Who does not wait any longer need not be told.
         let _ = waiting.send(told.clone());
+    }
+}
+
+/// A flight that is over, even if it panics: nobody must wait for it any longer.
+struct Landing {
+    flights: Rc<Flights>,
+    id: (usize, Key),
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.flights.0.borrow_mut().remove(&self.id);
     }
 }
