@@ -37,10 +37,11 @@ const FAMILIES: [(&str, &str); 12] = [
     ("upstream_trailer_NAME", "a trailer of the upstream response"),
     (
         "websocket_protocol_NAME",
-        "what the client offers as the subprotocol `NAME.…`, or as the one behind `NAME`, for tokens \
-         of WebSockets in browsers: `new WebSocket(url, [\"chat\", \"NAME.\" + token])`, or \
-         `[\"NAME\", token]`. Where `auth_jwt` uses it as its token, both are left out of the offer \
-         to the upstream server, and `NAME` alone is accepted if that accepts nothing",
+        "what the client offers as the subprotocol behind `NAME`, or as `NAME.…`, for tokens of \
+         WebSockets in browsers: `new WebSocket(url, [\"NAME\", token])`, or `[\"chat\", \"NAME.\" + \
+         token]` if the server accepts `chat`, since Chromium fails a WebSocket none of whose offers is \
+         accepted. Where `auth_jwt` uses it as its token, both are left out of the offer to the \
+         upstream server, and `NAME` is accepted if that accepts nothing",
     ),
 ];
 
