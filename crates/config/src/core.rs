@@ -261,6 +261,14 @@ pub(crate) fn core(
         let help = "add `events { }`";
         reading.report.push(Diagnostic::error("no \"events\" section in configuration").help(help));
     }
+    if let Some(line) = main.lines(&WORKER_SHUTDOWN_TIMEOUT).next() {
+        let message =
+            "\"worker_shutdown_timeout\" ends WebSockets after a reload, which is not needed here";
+        let help = "leave it out: a reload starts no process, and what is open goes on with the configuration that it \
+                    began with";
+        let problem = Diagnostic::information(message).at(line.directive.head(), "");
+        reading.report.push(problem.help(help));
+    }
     let user = main.lines(&USER).next();
     let default_log = ErrorLog {
         target: error_log.map_or(LogTarget::Stderr, LogTarget::File),

@@ -27,7 +27,8 @@ const FAMILIES: [Family; 6] = [
     Family {
         prefix: "fastcgi",
         pass: (L | LI, Exactly(1)),
-        advice: "use `proxy_pass` with a server that speaks HTTP",
+        advice: "let PHP be run by a server that speaks HTTP (nginx or Apache on another port, FrankenPHP), and use \
+                 `proxy_pass`",
         reason: "`fastcgi_pass` is not supported",
         suffixes: &[
             CONNECTION,
@@ -61,7 +62,7 @@ const FAMILIES: [Family; 6] = [
     Family {
         prefix: "scgi",
         pass: (L | LI, Exactly(1)),
-        advice: "use `proxy_pass` with a server that speaks HTTP",
+        advice: "let the app be run by a server that speaks HTTP, and use `proxy_pass`",
         reason: "`scgi_pass` is not supported",
         suffixes: &[
             CONNECTION,

@@ -2,6 +2,7 @@
 
 use wssgate_syntax as syntax;
 
+use crate::advice::Adviser;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::level::{Level, walk};
@@ -73,6 +74,7 @@ pub(crate) fn http(
     limits::check_level(reading, level);
     let (limit_zones, problems) = std::mem::take(&mut reading.zones).finish();
     reading.report.extend(problems);
+    Adviser::advise(reading, level, &outermost.inner(level));
     Http {
         variables: std::mem::take(&mut reading.names).into_variables(),
         maps: std::mem::take(&mut reading.maps),

@@ -7,6 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, closest};
 use crate::directive::{
     AnyDirective, Arity, Braces, Context, Directive, Kind, Registry, Row, RowId, Value,
 };
+use crate::modules::module_of;
 use crate::read::{self, Reading};
 
 /// One block: its directives in order.
@@ -218,9 +219,14 @@ fn check_shape(
     }
     let problem = Diagnostic::error(format!("invalid number of arguments in \"{name}\" directive"))
         .at(directive.head(), format!("takes {}", row.arity.words()));
-    let swallowed =
-        directive.swallowed(reading.sources, |word| !reading.registry.named(word).is_empty());
-    Err(problem.maybe_help(swallowed.map(|word| format!("is the `;` before `{word}` missing?"))))
+    Err(problem.maybe_help(missing_end(reading, directive)))
+}
+
+/// What to do about a directive that has taken in the next one.
+fn missing_end(reading: &Reading<'_>, directive: &syntax::Directive) -> Option<String> {
+    let is_name = |word: &[u8]| !reading.registry.named(word).is_empty();
+    let swallowed = directive.swallowed(reading.sources, is_name)?;
+    Some(format!("is the `;` before `{swallowed}` missing?"))
 }
 
 fn read_entry<'t>(
@@ -234,7 +240,7 @@ fn read_entry<'t>(
     let value = match typed.read(reading, directive) {
         Ok(value) => Some(value),
         Err(problem) => {
-            reading.report.push(problem);
+            reading.report.push(problem.maybe_help(missing_end(reading, directive)));
             None
         }
     };
@@ -256,10 +262,15 @@ fn unknown(
     context: Context,
 ) -> Diagnostic {
     let name = directive.name.as_bytes();
+    let problem = Diagnostic::error(format!("unknown directive \"{}\"", directive.name));
+    if let Some((module, instead)) = module_of(name) {
+        let label = format!("of {module}, not in wssgate");
+        return problem.at(directive.name.span, label).help(instead);
+    }
     let here = registry.rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
     let anywhere = registry.rows().iter().map(|row| &*row.name);
     let close = closest(name, here).or_else(|| closest(name, anywhere));
-    Diagnostic::error(format!("unknown directive \"{}\"", directive.name))
+    problem
         .at(directive.name.span, format!("not known in `{}`", context.name()))
         .maybe_help(close.map(|close| format!("did you mean `{close}`?")))
 }

@@ -4,6 +4,7 @@
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
 mod access;
+mod advice;
 mod auth_basic;
 mod auth_jwt;
 mod auth_request;
@@ -19,6 +20,7 @@ mod geo;
 mod headers;
 pub mod hosts;
 mod http;
+mod ignored;
 mod level;
 mod limits;
 mod listen;
@@ -26,7 +28,9 @@ pub mod load;
 mod location;
 mod log;
 mod map;
+mod misspelt;
 pub mod model;
+mod modules;
 mod name_servers;
 mod names;
 mod paths;

@@ -6,6 +6,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
+use crate::ignored::{Advice, ignored};
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
 use crate::proxy::pass::{PROXY_PASS, ProxyPass, own_pass};
@@ -89,6 +90,8 @@ pub struct Location {
     pub proxy: ProxySettings,
     /// Where it was written.
     pub span: Span,
+    /// `ignore_warnings`.
+    pub ignored: Vec<Advice>,
 }
 
 /// The locations of one level.
@@ -123,6 +126,8 @@ pub(crate) struct LocationName {
     pub(crate) name: Box<[u8]>,
     /// The expression of `~` and `~*`.
     pub(crate) regex: Option<Regex>,
+    /// Whether it is `~*`.
+    pub(crate) caseless: bool,
 }
 
 fn location(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LocationName> {
@@ -148,7 +153,7 @@ fn location(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<L
         LocationKind::Regex => Some(reading.regex(name, modifier == b"~*", span)?),
         _ => None,
     };
-    Ok(LocationName { kind, name: name.into(), regex })
+    Ok(LocationName { kind, name: name.into(), regex, caseless: modifier == b"~*" })
 }
 
 /// `location =/path` and the like: the modifier may stick to the name.
@@ -280,7 +285,7 @@ impl Resolver<'_, '_> {
                 continue;
             };
             let span = line.directive.head();
-            let LocationName { kind, name, regex } = name.clone();
+            let LocationName { kind, name, regex, .. } = name.clone();
             if scope.level.context == Context::Location {
                 self.check_nesting(position, &kind, &name, span);
             }
@@ -382,6 +387,7 @@ impl Resolver<'_, '_> {
             settings,
             proxy,
             span: position.span,
+            ignored: ignored(scope),
         });
         LocationId(self.locations.len() - 1)
     }

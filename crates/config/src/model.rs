@@ -18,6 +18,7 @@ pub use crate::filters::ssi::Ssi;
 pub use crate::filters::types::TypeSet;
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;
+pub use crate::ignored::Advice;
 pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};

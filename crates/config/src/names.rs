@@ -5,14 +5,18 @@ use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, Span, closest};
 
+use crate::misspelt::misspelt_field;
+use crate::modules::variable_advice;
 use crate::template::{Part, Template, VariableId};
-use crate::variable::{BUILTINS, Builtin, Variable, Variables};
+use crate::variable::{BUILTINS, Builtin, Slot, Variable, Variables};
 
 /// Variables and where those were mentioned that nobody has defined yet.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     variables: Variables,
     undefined: HashSet<VariableId>,
+    /// Those that groups of regular expressions fill.
+    captured: HashSet<VariableId>,
     mentions: Vec<(VariableId, Span)>,
     /// One note for each variable that is mentioned and never has a value.
     notes: Vec<Diagnostic>,
@@ -29,6 +33,7 @@ impl Names {
         let id = self.slot(name);
         if id.0 as usize == known {
             self.note_emptiness(id, span);
+            self.note_misspelling(id, span);
         }
         if self.undefined.contains(&id) {
             self.mentions.push((id, span));
@@ -46,6 +51,38 @@ impl Names {
             let message = format!("\"{}\" variable is always empty: {reason}", slot.name);
             self.notes.push(Diagnostic::information(message).at(span, ""));
         }
+    }
+
+    /// Says of a request field that is new here when it is probably another one that was meant.
+    fn note_misspelling(&mut self, id: VariableId, span: Span) {
+        let slot = self.variables.slot(id);
+        if let Some(field) = slot.name.strip_prefix("http_").and_then(misspelt_field)
+            && matches!(slot.meaning, Variable::RequestHeader(_))
+        {
+            let message = format!("\"${}\" is empty unless a client sends such a field", slot.name);
+            let help = format!("did you mean `$http_{field}`?");
+            self.notes.push(Diagnostic::warning(message).at(span, "probably misspelt").help(help));
+        }
+    }
+
+    /// What a slot stands for by now.
+    pub(crate) fn slot_of(&self, id: VariableId) -> &Slot {
+        self.variables.slot(id)
+    }
+
+    /// Whether a group of a regular expression fills it.
+    pub(crate) fn is_captured(&self, id: VariableId) -> bool {
+        self.captured.contains(&id)
+    }
+
+    /// The slot that a named group of a regular expression fills.
+    ///
+    /// # Errors
+    /// As [`Names::assign`].
+    pub(crate) fn assign_group(&mut self, name: &str) -> Result<VariableId, NotChangeable> {
+        let id = self.assign(name)?;
+        self.captured.insert(id);
+        Ok(id)
     }
 
     fn slot(&mut self, name: &str) -> VariableId {
@@ -176,7 +213,8 @@ impl Names {
             .filter(|id| !self.undefined.contains(id));
         let defined = defined.map(|id| &*self.variables.slot(id).name);
         let close = closest(name, known.chain(defined));
-        let help = close.map(|close| format!("did you mean `${close}`?"));
+        let close = close.map(|close| format!("did you mean `${close}`?"));
+        let help = variable_advice(name).map(str::to_owned).or(close);
         Diagnostic::error(format!("unknown \"{name}\" variable"))
             .at(span, "not defined anywhere")
             .maybe_help(help)

@@ -112,7 +112,7 @@ impl<'a> Reading<'a> {
         let mut refused = None;
         let names = &mut self.names;
         let regex = Regex::new(text, caseless, |name| {
-            names.assign(name).unwrap_or_else(|_| {
+            names.assign_group(name).unwrap_or_else(|_| {
                 refused = Some(name.to_owned());
                 names.mention(name, span)
             })
@@ -218,6 +218,12 @@ pub(crate) fn flag(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<
     on_or_off(directive, &directive.args[0])
 }
 
+/// How sizes are written.
+const SIZES: &str = "a size is written like `512`, `16k` or `1m`";
+
+/// How times are written.
+const TIMES: &str = "a time is written like `500ms`, `30s`, `1m30s` or `1h`";
+
 /// Reads a number as `u64`.
 pub(crate) fn number(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
@@ -230,7 +236,7 @@ pub(crate) fn number(_: &mut Reading<'_>, directive: &syntax::Directive) -> Read
 pub(crate) fn size(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let value = value::size(&word.value)
-        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+        .ok_or_else(|| directive_problem(directive, word, "invalid value").help(SIZES))?;
     Ok(value)
 }
 
@@ -238,7 +244,7 @@ pub(crate) fn size(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<
 pub(crate) fn offset(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<u64> {
     let word = &directive.args[0];
     let value = value::offset(&word.value)
-        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+        .ok_or_else(|| directive_problem(directive, word, "invalid value").help(SIZES))?;
     Ok(value)
 }
 
@@ -246,14 +252,14 @@ pub(crate) fn offset(_: &mut Reading<'_>, directive: &syntax::Directive) -> Read
 pub(crate) fn duration(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
     let word = &directive.args[0];
     let value: Option<Duration> = value::duration(&word.value);
-    value.ok_or_else(|| directive_problem(directive, word, "invalid value"))
+    value.ok_or_else(|| directive_problem(directive, word, "invalid value").help(TIMES))
 }
 
 /// Reads whole seconds as [`Duration`].
 pub(crate) fn seconds(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
     let word = &directive.args[0];
     let value: Option<Duration> = value::seconds(&word.value);
-    value.ok_or_else(|| directive_problem(directive, word, "invalid value"))
+    value.ok_or_else(|| directive_problem(directive, word, "invalid value").help(TIMES))
 }
 
 /// Reads a count and a size as `(usize, usize)`.
@@ -302,7 +308,7 @@ pub(crate) fn size_template(
         return template(reading, directive);
     }
     let bytes = value::size(&word.value)
-        .ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
+        .ok_or_else(|| directive_problem(directive, word, "invalid value").help(SIZES))?;
     Ok(Template::text(bytes.to_string().into_bytes()))
 }
 

@@ -9,10 +9,12 @@ const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
 const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
 const FILES: &str = "serve such files with another server";
 const GEO: &str = "use `geo` with a list of networks";
-const HTTP_ONLY: &str = "only HTTP is proxied; use a separate server for it";
+const IMAGES: &str = "let the app server or an image server resize images, and use `proxy_pass`";
 const KEY_FILES: &str = "store private keys in files";
 const LINKS: &str = "check links in the app server";
 const LISTINGS: &str = "serve directory listings with another server";
+const MAIL: &str =
+    "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
 const MIRROR: &str = "duplicate requests in the app server";
 const PAGES: &str = "modify pages in the app server";
@@ -21,6 +23,8 @@ const POST_ACTION: &str = "do this in the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
+const STREAM: &str =
+    "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
 const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
 const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV with another server";
@@ -44,14 +48,14 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("geoip_org", H, Between(1, 2), GEO),
         refused("geoip_proxy", H, Exactly(1), GEO),
         refused("geoip_proxy_recursive", H, Flag, GEO),
-        refused("image_filter", L, Between(1, 3), MEDIA),
-        refused("image_filter_buffer", HSL, Exactly(1), MEDIA),
+        refused("image_filter", L, Between(1, 3), IMAGES),
+        refused("image_filter_buffer", HSL, Exactly(1), IMAGES),
         refused("image_filter_interlace", HSL, Flag, MEDIA),
-        refused("image_filter_jpeg_quality", HSL, Exactly(1), MEDIA),
-        refused("image_filter_sharpen", HSL, Exactly(1), MEDIA),
+        refused("image_filter_jpeg_quality", HSL, Exactly(1), IMAGES),
+        refused("image_filter_sharpen", HSL, Exactly(1), IMAGES),
         refused("image_filter_transparency", HSL, Flag, MEDIA),
-        refused("image_filter_webp_quality", HSL, Exactly(1), MEDIA),
-        refused("mail", M, Exactly(0), HTTP_ONLY),
+        refused("image_filter_webp_quality", HSL, Exactly(1), IMAGES),
+        refused("mail", M, Exactly(0), MAIL),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
         refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),
         refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
@@ -79,7 +83,7 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp", HS, Exactly(1), CRL).unless("off"),
         refused("ssl_ocsp_cache", HS, Exactly(1), CRL),
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
-        refused("stream", M, Exactly(0), HTTP_ONLY),
+        refused("stream", M, Exactly(0), STREAM),
         refused("sub_filter", HSL, Exactly(2), PAGES),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
         refused("valid_referers", S | L, AtLeast(1), REFERER),

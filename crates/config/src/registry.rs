@@ -24,6 +24,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     geo::ROWS,
     headers::ROWS,
     http::ROWS,
+    crate::ignored::ROWS,
     limits::connections::ROWS,
     limits::requests::ROWS,
     listen::ROWS,

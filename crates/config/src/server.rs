@@ -7,6 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
+use crate::ignored::{Advice, ignored};
 use crate::level::Level;
 use crate::location::{Inherited, LocationId, Locations, Resolver};
 use crate::position::Position;
@@ -147,6 +148,8 @@ pub struct Server {
     pub tls: ServerTls,
     /// `tls_records`.
     pub tls_records: TlsRecords,
+    /// `ignore_warnings`.
+    pub ignored: Vec<Advice>,
 }
 
 /// Server-level settings for reading requests.
@@ -193,7 +196,8 @@ fn one_name(reading: &mut Reading<'_>, word: &Word) -> Result<ServerName, Diagno
     }
     if text.contains(&b'/') {
         let message = format!("server name \"{word}\" has suspicious symbols");
-        reading.report.push(Diagnostic::warning(message).at(word.span, ""));
+        let problem = Diagnostic::warning(message).at(word.span, "");
+        reading.report.push(problem.help("a name is only the host of a URL"));
     }
     let located = |value: Box<[u8]>| Located { value, span: word.span };
     if let Some(pattern) = parameter(word, "~") {
@@ -260,6 +264,7 @@ fn server(
         connection: connection_settings(scope),
         tls: server_tls(resolver.reading, scope),
         tls_records: scope.get(&websocket::TLS_RECORDS),
+        ignored: ignored(scope),
     }
 }
 

@@ -193,7 +193,7 @@ fn variables_must_exist_and_may_be_defined_later() {
         &[
             ("return 200 $nosuch;", &["unknown \"nosuch\" variable"]),
             ("return 200 $later; set $later x;", &[]),
-            ("return 200 $http_x$arg_y$cookie_z$sent_http_a$upstream_http_b;", &[]),
+            ("add_header A $http_x$arg_y$cookie_z$sent_http_a$upstream_http_b;", &[]),
             ("return 200 $http_$arg_;", &[]),
             ("return 200 a$;", &["invalid variable name"]),
             ("return 200 ${host;", &["the closing bracket in \"host\" variable is missing"]),
@@ -353,7 +353,7 @@ fn locations_are_checked() {
             ("location /a { } location /a { }", &["duplicate location \"/a\""]),
             ("location /a { } location ^~ /a { }", &["duplicate location \"/a\""]),
             ("location /a { } location = /a { }", &[]),
-            ("location ~ a { } location ~ a { }", &[]),
+            ("location ~ a { } location ~ a { }", &["warn: location \"a\" is never used"]),
             ("location /a { location /b { } }", &["location \"/b\" is outside location \"/a\""]),
             (
                 "location = /a { location /a/b { } }",

@@ -65,7 +65,10 @@ const READERS: &[(&str, &[&str])] = &[
     ("ListenOptions", &["listen.rs: options"]),
     ("ListenSocket", &["front/route.rs: socket", "listen.rs: wanted", "proxy.rs: wanted"]),
     ("Located", &["tls/certificates.rs: file"]),
-    ("Location", &["front: location locations", "generation.rs: location"]),
+    (
+        "Location",
+        &["front: location locations", "generation.rs: location", "peers/ports.rs: location"],
+    ),
     (
         "LocationSettings",
         &[

@@ -71,7 +71,10 @@ fn proxy_pass(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
     let url = UpstreamUrl::parse(&word.value).map_err(|error| match error {
         UrlError::Scheme => Diagnostic::error("invalid URL prefix")
             .at(word.span, "must begin with a scheme")
-            .help("write `http://` or `https://` before the host"),
+            .help(match word.value.starts_with(b"ws") && word.value.contains(&b'/') {
+                true => "write `http` for `ws` and `https` for `wss`: a WebSocket begins as a request of HTTP",
+                false => "write `http://` or `https://` before the host",
+            }),
         UrlError::Endpoint { text, reason } => {
             let message = format!("{reason} in upstream \"{}\"", printable(text));
             Diagnostic::error(message).at(word.span, "")

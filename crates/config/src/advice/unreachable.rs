@@ -1,0 +1,278 @@
+//! Locations that no request reaches.
+
+use wssgate_syntax::{Diagnostic, Span, printable};
+
+use super::Adviser;
+use crate::ignored::Advice;
+use crate::level::Level;
+use crate::location::{LOCATION, LocationName};
+use crate::position::LocationKind;
+use crate::rewrite::{BREAK, RETURN, REWRITE, RewriteFlag, RewriteOp};
+use crate::scope::Scope;
+use crate::server::MERGE_SLASHES;
+use crate::settings::INTERNAL;
+
+/// One of the locations of a level.
+struct Sibling<'l> {
+    name: &'l LocationName,
+    span: Span,
+    /// Whether locations or `if` blocks are inside it, which may do something else than itself.
+    has_inner: bool,
+    is_internal: bool,
+}
+
+impl Sibling<'_> {
+    fn is(&self, kind: LocationKind) -> bool {
+        self.name.kind == kind
+    }
+
+    fn is_prefix(&self) -> bool {
+        self.is(LocationKind::Prefix) || self.is(LocationKind::PrefixFinal)
+    }
+}
+
+/// What is wrong with a location, and the other one that is to blame.
+struct Shadow {
+    label: &'static str,
+    by: Option<(Span, &'static str)>,
+    help: &'static str,
+}
+
+impl Adviser<'_, '_> {
+    /// Locations of a level that others of the level, or their own name, keep all requests from.
+    pub(super) fn shadowed(&mut self, scope: &Scope<'_, '_>) {
+        let siblings = siblings(scope.level);
+        for (index, sibling) in siblings.iter().enumerate() {
+            let shadow = match sibling.name.kind {
+                LocationKind::Regex => shadow_of_regex(&siblings, index),
+                // A rewrite may lead to any text.
+                _ if sibling.is_internal => None,
+                LocationKind::Prefix => odd_path(scope, &sibling.name.name)
+                    .or_else(|| shadow_of_prefix(&siblings, sibling)),
+                LocationKind::PrefixFinal | LocationKind::Exact => {
+                    odd_path(scope, &sibling.name.name)
+                }
+                LocationKind::Named | LocationKind::Unnamed => None,
+            };
+            let Some(Shadow { label, by, help }) = shadow else { continue };
+            let name = printable(&sibling.name.name);
+            let message = format!("location \"{name}\" is never used");
+            let mut problem = Diagnostic::warning(message).at(sibling.span, label);
+            if let Some((span, label)) = by {
+                problem = problem.at(span, label);
+            }
+            self.tell(scope, Advice::Unreachable, problem.help(help));
+        }
+    }
+
+    /// A server that redirects every request before it looks for a location: what certbot wants to fetch is not
+    /// found either.
+    pub(super) fn redirected_server(&mut self, server: &Scope<'_, '_>) {
+        let Some(redirect) = redirect(server.level) else { return };
+        let siblings = siblings(server.level);
+        let Some(first) = siblings.iter().find(|sibling| !sibling.is(LocationKind::Named)) else {
+            return;
+        };
+        let name = printable(&first.name.name);
+        let message =
+            format!("location \"{name}\" is never used, the server redirects all requests");
+        let problem = Diagnostic::warning(message)
+            .at(first.span, "requests do not come here")
+            .at(redirect, "this is done before a location is looked for")
+            .help("put the redirect into `location / { }`");
+        self.tell(server, Advice::Unreachable, problem);
+    }
+}
+
+fn siblings<'l>(level: &'l Level<'_>) -> Vec<Sibling<'l>> {
+    let lines = level.lines(&LOCATION);
+    let siblings = lines.filter_map(|line| {
+        let inner = line.level?;
+        let has_inner = inner.has(&LOCATION) || inner.has(&crate::rewrite::IF);
+        let is_internal = inner.has(&INTERNAL);
+        Some(Sibling { name: line.value?, span: line.directive.head(), has_inner, is_internal })
+    });
+    siblings.collect()
+}
+
+/// Where a level redirects whatever comes.
+fn redirect(level: &Level<'_>) -> Option<Span> {
+    for entry in level.entries() {
+        let lines = [&BREAK, &RETURN, &REWRITE].iter().find_map(|row| entry.of(row));
+        let Some(line) = lines else { continue };
+        match line.value? {
+            RewriteOp::Return(answer) => {
+                let redirects = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+                return redirects.then(|| line.directive.head());
+            }
+            RewriteOp::Rewrite(rewrite) => {
+                let flag = rewrite.flag;
+                if matches!(flag, RewriteFlag::Redirect | RewriteFlag::Permanent)
+                    && matches_all(rewrite.regex.source())
+                {
+                    return Some(line.directive.head());
+                }
+                // Behind the others something may not be run any more.
+                if matches!(flag, RewriteFlag::Last | RewriteFlag::Break) {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Whether an expression matches every path.
+fn matches_all(source: &str) -> bool {
+    const ALL: [&str; 13] = [
+        "", "^", "/", "^/", ".*", "^.*", "^.*$", "^/.*", "^/.*$", "(.*)", "^(.*)", "^(.*)$",
+        "^/(.*)$",
+    ];
+    ALL.contains(&source)
+}
+
+/// A name that no path has.
+fn odd_path(scope: &Scope<'_, '_>, name: &[u8]) -> Option<Shadow> {
+    let escaped = |bytes: &[u8]| {
+        bytes[0] == b'%' && bytes[1].is_ascii_hexdigit() && bytes[2].is_ascii_hexdigit()
+    };
+    let (label, help) = match name {
+        [] => return None,
+        [first, ..] if *first != b'/' => {
+            ("a path begins with `/`", "begin with `/`, or write `~` before a regular expression")
+        }
+        _ if name.contains(&b'?') => (
+            "a path ends before its `?`",
+            "match the arguments with `$arg_NAME` or `$args`, for example in a `map`",
+        ),
+        _ if name.windows(3).any(escaped) => {
+            ("paths are compared after decoding", "write the character itself, in quotes")
+        }
+        _ if name.windows(2).any(|pair| pair == b"//") && scope.get(&MERGE_SLASHES) => {
+            ("adjacent slashes of a path are merged", "write one slash, or `merge_slashes off`")
+        }
+        _ => return None,
+    };
+    Some(Shadow { label, by: None, help })
+}
+
+fn shadow_of_regex(siblings: &[Sibling<'_>], index: usize) -> Option<Shadow> {
+    let own = &siblings[index];
+    let (source, caseless) = (own.name.regex.as_ref()?.source(), own.name.caseless);
+    let earlier = siblings[..index].iter().filter(|other| other.is(LocationKind::Regex));
+    for other in earlier {
+        let other_source = other.name.regex.as_ref()?.source();
+        let same = other_source == source && (other.name.caseless || !caseless);
+        if same || matches_all(other_source) {
+            return Some(Shadow {
+                label: "regular expressions are tried in the order of the file",
+                by: Some((other.span, "this one is tried before, and matches all of its paths")),
+                help: "put it before the other one",
+            });
+        }
+    }
+    let start = if caseless { None } else { literal_start(source) };
+    let shadowing = |other: &&Sibling<'_>| {
+        let path = &*other.name.name;
+        let covers = start.as_ref().is_some_and(|start| start.starts_with(path)) || path == b"/";
+        // A longer prefix that is no `^~` lets some of the paths come here.
+        let gap = |longer: &Sibling<'_>| {
+            longer.is(LocationKind::Prefix)
+                && longer.name.name.len() > path.len()
+                && start.as_ref().is_none_or(|start| {
+                    longer.name.name.starts_with(start) || start.starts_with(&longer.name.name)
+                })
+        };
+        other.is(LocationKind::PrefixFinal) && covers && !siblings.iter().any(gap)
+    };
+    let other = siblings.iter().find(shadowing)?;
+    Some(Shadow {
+        label: "not tried for any of its paths",
+        by: Some((other.span, "`^~` keeps regular expressions from being tried")),
+        help: "leave out the `^~`, or write this one as a prefix too",
+    })
+}
+
+fn shadow_of_prefix(siblings: &[Sibling<'_>], own: &Sibling<'_>) -> Option<Shadow> {
+    if own.has_inner || !own.is_prefix() {
+        return None;
+    }
+    let shadowing = |other: &&Sibling<'_>| {
+        let Some(regex) = &other.name.regex else { return false };
+        let start = || whole_literal(regex.source()).filter(|start| start.len() > 1);
+        matches_all(regex.source())
+            || start().is_some_and(|start| own.name.name.starts_with(&start))
+    };
+    let other = siblings.iter().find(shadowing)?;
+    Some(Shadow {
+        label: "a regular expression that matches wins over a prefix",
+        by: Some((other.span, "this one matches all of its paths")),
+        help: "write `^~` before its path",
+    })
+}
+
+/// The text with which everything begins that an expression matches; `None` if it may begin with anything.
+fn literal_start(source: &str) -> Option<Vec<u8>> {
+    let (mut start, rest) = literal(source)?;
+    // The last one may be repeated, or not be there.
+    if rest.starts_with(['?', '*', '{']) {
+        start.pop();
+    }
+    Some(start)
+}
+
+/// The same for an expression that matches everything that begins so.
+fn whole_literal(source: &str) -> Option<Vec<u8>> {
+    literal(source).filter(|(_, rest)| rest.is_empty()).map(|(start, _)| start)
+}
+
+/// The literal text behind a `^`, and the rest of the expression.
+fn literal(source: &str) -> Option<(Vec<u8>, &str)> {
+    // With alternatives it may be one of them only.
+    let mut rest = source.strip_prefix('^').filter(|_| !source.contains('|'))?;
+    let mut text = Vec::new();
+    loop {
+        let mut characters = rest.chars();
+        match characters.next() {
+            Some('\\') => match characters.next() {
+                Some(escaped) if !escaped.is_alphanumeric() => {
+                    text.extend_from_slice(escaped.to_string().as_bytes());
+                }
+                _ => return Some((text, rest)),
+            },
+            Some(plain) if !".[({*+?$^)".contains(plain) => {
+                text.extend_from_slice(plain.to_string().as_bytes());
+            }
+            _ => return Some((text, rest)),
+        }
+        rest = characters.as_str();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_expression_begins_with() {
+        for (source, start, whole) in [
+            (r"^/ws", Some("/ws"), Some("/ws")),
+            (r"^/socket\.io/", Some("/socket.io/"), Some("/socket.io/")),
+            (r"^/ws/?$", Some("/ws"), None),
+            (r"^/ws/(.*)$", Some("/ws/"), None),
+            (r"^/a|/b", None, None),
+            (r"\.php$", None, None),
+            (r"^/v\d", Some("/v"), None),
+            (r"^/a+", Some("/a"), None),
+            (r"^/a{0,2}", Some("/"), None),
+            (r"^/$", Some("/"), None),
+        ] {
+            let text = |text: Option<Vec<u8>>| {
+                text.map(|text| String::from_utf8_lossy(&text).into_owned())
+            };
+            assert_eq!(text(literal_start(source)).as_deref(), start, "{source}");
+            assert_eq!(text(whole_literal(source)).as_deref(), whole, "{source}");
+        }
+    }
+}

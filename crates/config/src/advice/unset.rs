@@ -1,0 +1,208 @@
+//! Variables that are used before they can have a value.
+
+use std::collections::HashSet;
+
+use wssgate_syntax::{Diagnostic, Span};
+
+use super::{Adviser, Place};
+use crate::error_page::ERROR_PAGE;
+use crate::ignored::Advice;
+use crate::level::{Entry, Level};
+use crate::location::LOCATION;
+use crate::proxy::PROXY_SET_HEADER;
+use crate::proxy::pass::{PROXY_PASS, PassDraft};
+use crate::rewrite::condition::Condition;
+use crate::rewrite::{IF, RETURN, REWRITE, RewriteOp, SET};
+use crate::scope::Scope;
+use crate::server::SERVER;
+use crate::settings::INTERNAL;
+use crate::template::{Part, Template, VariableId};
+use crate::variable::{Builtin, Variable};
+
+/// Where `error_page` leads: there a request may have an answer already.
+pub(super) struct Pages(Vec<Box<[u8]>>);
+
+impl Pages {
+    pub(super) fn of(http: &Level<'_>) -> Self {
+        let mut pages = Self(Vec::new());
+        pages.collect(http);
+        pages
+    }
+
+    fn collect(&mut self, level: &Level<'_>) {
+        for entry in level.entries() {
+            if let Some(page) = entry.of(&ERROR_PAGE).and_then(|line| line.value) {
+                match page.uri.parts().first() {
+                    Some(Part::Text(text)) => self.0.push(text.clone()),
+                    // It may lead anywhere.
+                    _ => self.0.push(b"/".as_slice().into()),
+                }
+            }
+            let inner = [entry.of(&SERVER).map(|line| line.level)];
+            let inner = inner.into_iter().chain([entry.of(&LOCATION).map(|line| line.level)]);
+            let inner = inner.chain([entry.of(&IF).map(|line| line.level)]);
+            inner.flatten().flatten().for_each(|level| self.collect(level));
+        }
+    }
+
+    fn lead_to(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|page| page.starts_with(name))
+    }
+}
+
+/// Where variables are used or set.
+#[derive(Default)]
+struct Uses {
+    used: Vec<(VariableId, Span)>,
+    set: HashSet<VariableId>,
+}
+
+impl Adviser<'_, '_> {
+    /// Variables that a server's own directives use, and only its locations set.
+    pub(super) fn unset_in_server(&mut self, server: &Scope<'_, '_>) {
+        let mut later = Uses::default();
+        for line in server.level.lines(&LOCATION) {
+            line.level.into_iter().for_each(|level| later.collect_sets(level));
+        }
+        let mut own = Uses::default();
+        let mut unset = Vec::new();
+        for entry in server.level.entries() {
+            let from = own.used.len();
+            own.look_at(entry);
+            let missing = |(id, _): &&(VariableId, Span)| {
+                !own.set.contains(id) && later.set.contains(id) && self.only_set(*id)
+            };
+            unset.extend(own.used[from..].iter().filter(missing).copied());
+        }
+        // One that is set further down gets its value when the server's directives run again.
+        let mut all = Uses::default();
+        all.collect_sets_here(server.level);
+        for (id, span) in unset.into_iter().filter(|(id, _)| !all.set.contains(id)) {
+            let name = &self.reading.names.slot_of(id).name;
+            let message = format!("\"${name}\" has no value here yet");
+            let problem = Diagnostic::warning(message)
+                .at(span, "runs before a location is looked for")
+                .help("set it on the level of the server, before this line");
+            self.tell(server, Advice::UnsetVariable, problem);
+        }
+    }
+
+    fn only_set(&self, id: VariableId) -> bool {
+        let names = &self.reading.names;
+        names.slot_of(id).meaning == Variable::Set && !names.is_captured(id)
+    }
+
+    /// Facts of an answer that are used before anybody was asked.
+    pub(super) fn unset_in_location(&mut self, place: &Place<'_, '_, '_>, pages: &Pages) {
+        let level = place.scope.level;
+        if !place.is_reached_by_path() || level.has(&INTERNAL) || pages.lead_to(&place.name.name) {
+            return;
+        }
+        let mut uses = Uses::default();
+        level.entries().iter().for_each(|entry| uses.look_at(entry));
+        for (id, span) in uses.used {
+            let slot = self.reading.names.slot_of(id);
+            if !is_of_answer(&slot.meaning) {
+                continue;
+            }
+            let message = format!("\"${}\" has no value before there is a response", slot.name);
+            let help = match &slot.meaning {
+                Variable::UpstreamHeader(_) => {
+                    "a field of the response to `auth_request` is kept by `auth_request_set`"
+                }
+                _ => "it can be used in `add_header` and `log_format`",
+            };
+            let problem = Diagnostic::warning(message).at(span, "always empty here").help(help);
+            self.tell(place.scope, Advice::UnsetVariable, problem);
+        }
+    }
+}
+
+/// Whether a variable tells of a response.
+fn is_of_answer(meaning: &Variable) -> bool {
+    use Builtin as B;
+    match meaning {
+        Variable::UpstreamHeader(_)
+        | Variable::UpstreamTrailer(_)
+        | Variable::UpstreamCookie(_)
+        | Variable::SentHeader(_)
+        | Variable::SentTrailer(_) => true,
+        Variable::Builtin(builtin) => matches!(
+            builtin,
+            B::UpstreamAddr
+                | B::UpstreamBytesReceived
+                | B::UpstreamBytesSent
+                | B::UpstreamConnectTime
+                | B::UpstreamHeaderTime
+                | B::UpstreamResponseLength
+                | B::UpstreamResponseTime
+                | B::UpstreamStatus
+        ),
+        _ => false,
+    }
+}
+
+impl Uses {
+    /// What one directive of the phases before the response uses and sets, with those in its `if` block.
+    fn look_at(&mut self, entry: &Entry<'_>) {
+        if let Some(line) = [&SET, &RETURN, &REWRITE].iter().find_map(|row| entry.of(row)) {
+            let span = line.directive.head();
+            match line.value {
+                Some(RewriteOp::Set { variable, value }) => {
+                    self.template(value, span);
+                    self.set.insert(*variable);
+                }
+                Some(RewriteOp::Return(answer)) => {
+                    answer.text.iter().for_each(|text| self.template(text, span));
+                }
+                Some(RewriteOp::Rewrite(rewrite)) => {
+                    self.template(&rewrite.replacement, span);
+                    rewrite.args.iter().for_each(|args| self.template(args, span));
+                }
+                _ => {}
+            }
+        } else if let Some(line) = entry.of(&IF) {
+            let span = line.directive.head();
+            match line.value {
+                Some(Condition::True(variable) | Condition::Matches { variable, .. }) => {
+                    self.used.push((*variable, span));
+                }
+                Some(Condition::Equal { variable, value, .. }) => {
+                    self.used.push((*variable, span));
+                    self.template(value, span);
+                }
+                Some(Condition::File { path, .. }) => self.template(path, span),
+                None => {}
+            }
+            let inner = line.level.into_iter().flat_map(Level::entries);
+            inner.for_each(|entry| self.look_at(entry));
+        } else if let Some(line) = entry.of(&PROXY_SET_HEADER) {
+            let value = line.value.map(|(_, value)| value);
+            value.into_iter().for_each(|value| self.template(value, line.directive.head()));
+        } else if let Some(line) = entry.of(&PROXY_PASS)
+            && let Some(PassDraft::Variable(url)) = line.value
+        {
+            self.template(url, line.directive.head());
+        }
+    }
+
+    fn template(&mut self, template: &Template, span: Span) {
+        let variables = template.parts().iter().filter_map(|part| match part {
+            Part::Variable(id) => Some((*id, span)),
+            _ => None,
+        });
+        self.used.extend(variables);
+    }
+
+    /// What is set on a level and in its `if` blocks.
+    fn collect_sets_here(&mut self, level: &Level<'_>) {
+        level.entries().iter().for_each(|entry| self.look_at(entry));
+    }
+
+    /// The same, in locations inside it too.
+    fn collect_sets(&mut self, level: &Level<'_>) {
+        self.collect_sets_here(level);
+        let inner = level.lines(&LOCATION).filter_map(|line| line.level);
+        inner.for_each(|level| self.collect_sets(level));
+    }
+}

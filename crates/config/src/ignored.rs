@@ -1,0 +1,85 @@
+//! Which advice is not to be told: `ignore_warnings`.
+//!
+//! A warning that an operator has judged and cannot act on would hide the next one.
+
+use wssgate_syntax as syntax;
+
+use crate::directive::Arity::AtLeast;
+use crate::directive::{AnyDirective, Directive, HSL};
+use crate::read::{Reading, Reads, one_of};
+use crate::scope::Scope;
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] = &[&IGNORE_WARNINGS];
+
+/// `ignore_warnings`
+pub(crate) static IGNORE_WARNINGS: Directive<Vec<Advice>> = Directive {
+    name: "ignore_warnings",
+    contexts: HSL,
+    arity: AtLeast(1),
+    doc: "Silences warnings about what is written here and in inner blocks, by the names that they \
+          give: `certificate_chain` (for example, a private root), `certificate_names`, \
+          `host_and_origin`, `idle_timeout`, `lost_headers`, `ports`, `unreachable`, \
+          `unset_variable`, `upgrade_headers`.",
+    ..Directive::repeated(ignore_warnings)
+};
+
+/// A kind of advice, as `ignore_warnings` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// A chain of certificates that some clients reject.
+    CertificateChain,
+    /// A server name that the certificate does not cover.
+    CertificateNames,
+    /// Another `Host` beside the browser's `Origin`.
+    HostAndOrigin,
+    /// WebSockets that end when nothing is said for a minute.
+    IdleTimeout,
+    /// Lines for an upgrade that do not apply in an inner block.
+    LostHeaders,
+    /// More connections than there are ports.
+    Ports,
+    /// A location that no request reaches.
+    Unreachable,
+    /// A variable that is used before it has a value.
+    UnsetVariable,
+    /// Lines for an upgrade that do not make one.
+    UpgradeHeaders,
+}
+
+const NAMES: [(&str, Advice); 9] = [
+    ("certificate_chain", Advice::CertificateChain),
+    ("certificate_names", Advice::CertificateNames),
+    ("host_and_origin", Advice::HostAndOrigin),
+    ("idle_timeout", Advice::IdleTimeout),
+    ("lost_headers", Advice::LostHeaders),
+    ("ports", Advice::Ports),
+    ("unreachable", Advice::Unreachable),
+    ("unset_variable", Advice::UnsetVariable),
+    ("upgrade_headers", Advice::UpgradeHeaders),
+];
+
+impl Advice {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, advice)| *advice == self).map_or("", |(name, _)| name)
+    }
+
+    /// How to silence it.
+    pub fn silencer(self) -> String {
+        format!("`ignore_warnings {};` silences this", self.name())
+    }
+}
+
+fn ignore_warnings(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Advice>> {
+    directive.args.iter().map(|word| one_of(word, &NAMES)).collect()
+}
+
+/// What is not to be told about this level.
+pub(crate) fn ignored(scope: &Scope<'_, '_>) -> Vec<Advice> {
+    let mut all: Vec<_> = scope.level.values(&IGNORE_WARNINGS).flatten().collect();
+    if let Some(outer) = scope.outer {
+        all.extend(ignored(outer));
+    }
+    all
+}
