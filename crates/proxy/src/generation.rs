@@ -132,6 +132,10 @@ impl Generation {
             // The limit stays through a reload as well.
             descriptors::check(&config.core, workers, &mut report);
         }
+        if let Some(http) = &config.http {
+            let connections = config.core.worker_connections.saturating_mul(workers);
+            crate::peers::ports::check(http, connections, &mut report);
+        }
         let inherited = previous.map_or(&[][..], |previous| &previous.upstreams);
         let upstreams =
             config.http.as_ref().map(|http| groups(&http.upstreams, inherited, workers));

@@ -13,6 +13,7 @@ mod lease;
 mod names;
 mod pace;
 mod peer;
+pub(crate) mod ports;
 mod queue;
 mod shortage;
 mod stamp;

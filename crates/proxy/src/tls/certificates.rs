@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
-use wssgate_config::model::{CertificateFiles, Located};
+use wssgate_config::model::{Advice, CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
 use zeroize::Zeroizing;
 
@@ -25,15 +25,23 @@ use super::proof;
 /// Files larger than this are not certificates or keys.
 const MAX_FILE: u64 = 1 << 20;
 
+/// What a server wants of its certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The names that it should cover.
+    pub names: &'a [Located<Box<[u8]>>],
+    /// What is not to be told.
+    pub ignored: &'a [Advice],
+}
+
 /// Reads a chain with its key, under one of these passphrases, and reports all that is wrong or
 /// doubtful.
 ///
-/// `names` are the server's names, to see whether the certificate covers them; `now` is in seconds
-/// since the Unix epoch. `None` when the pair cannot be used; the report then has an error.
+/// `now` is in seconds since the Unix epoch. `None` when the pair cannot be used; the report then has an error.
 pub fn load(
     files: &CertificateFiles,
     passphrases: &Passphrases,
-    names: &[Located<Box<[u8]>>],
+    wanted: Wanted<'_>,
     now: i64,
     report: &mut Report,
 ) -> Option<Arc<CertifiedKey>> {
@@ -47,7 +55,7 @@ pub fn load(
             return None;
         }
     };
-    check::chain(&chain, files, names, now, report);
+    check::chain(&chain, files, wanted, now, report);
     Some(Arc::new(certified))
 }
 
@@ -329,6 +337,10 @@ mod tests {
     /// Loads a pair for the server name `www.test.example` and returns whether it is usable and
     /// every message.
     fn outcome(chain: &str, key: &str) -> (bool, Vec<String>) {
+        outcome_without(chain, key, &[])
+    }
+
+    fn outcome_without(chain: &str, key: &str, ignored: &[Advice]) -> (bool, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| -> PathBuf {
             let path = directory.path().join(name);
@@ -343,7 +355,8 @@ mod tests {
             CertificateFiles { chain: at(write("chain", chain)), key: at(write("key", key)) };
         let names = [Located { value: b"www.test.example".as_slice().into(), span }];
         let mut report = Report::default();
-        let usable = load(&files, &Passphrases::default(), &names, now(), &mut report).is_some();
+        let wanted = Wanted { names: &names, ignored };
+        let usable = load(&files, &Passphrases::default(), wanted, now(), &mut report).is_some();
         (usable, report.iter().map(|diagnostic| diagnostic.message.clone()).collect())
     }
 
@@ -374,6 +387,17 @@ mod tests {
             assert!(usable, "{expected}");
             assert!(messages.iter().any(|text| text.contains(expected)), "{messages:?}");
         }
+    }
+
+    #[test]
+    fn what_is_ignored_is_not_told() {
+        let authority = Authority::new();
+        let (leaf, key) = authority.leaf("other.example", -1, 90);
+        let chain = [leaf, authority.intermediate].concat();
+        let told = |ignored| outcome_without(&chain, &key.serialize_pem(), ignored).1.len();
+        assert_eq!(told(&[]), 2);
+        assert_eq!(told(&[Advice::CertificateChain]), 1);
+        assert_eq!(told(&[Advice::CertificateNames, Advice::CertificateChain]), 0);
     }
 
     #[test]

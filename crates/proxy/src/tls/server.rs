@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use wssgate_config::model::{AddressRoute, Http, Server, ServerId, ServerTls, VerifyClient};
 use wssgate_syntax::{Diagnostic, Report};
 
-use super::certificates::{self, Passphrases};
+use super::certificates::{self, Passphrases, Wanted};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
@@ -205,10 +205,11 @@ impl Context {
             certificates::check_dhparam(file, report);
         }
         let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
+        let wanted = Wanted { names: &server.names, ignored: &server.ignored };
         let keys: Vec<_> = tls
             .certificates
             .iter()
-            .filter_map(|files| certificates::load(files, &passphrases, &server.names, now, report))
+            .filter_map(|files| certificates::load(files, &passphrases, wanted, now, report))
             .collect();
         if keys.len() < tls.certificates.len() {
             return None;

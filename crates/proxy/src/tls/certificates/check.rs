@@ -1,10 +1,12 @@
 //! What can be told of a chain from its own bytes: dates, names, order, completeness.
 
 use rustls::pki_types::CertificateDer;
-use wssgate_config::model::{CertificateFiles, Located};
+use wssgate_config::model::{Advice, CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
+
+use super::Wanted;
 
 /// A certificate that has less than this to live is worth a warning, or less than a fifth of its
 /// whole life where that is shorter (certificates of six days exist).
@@ -15,7 +17,7 @@ const DAY: i64 = 86_400;
 pub(super) fn chain(
     chain: &[CertificateDer<'static>],
     files: &CertificateFiles,
-    names: &[Located<Box<[u8]>>],
+    wanted: Wanted<'_>,
     now: i64,
     report: &mut Report,
 ) {
@@ -32,14 +34,25 @@ pub(super) fn chain(
             }
         }
     }
-    let findings = [dates(&parsed, now), order(&parsed), complete(&parsed)];
-    for finding in findings.into_iter().flatten() {
+    let is_told = |advice| !wanted.ignored.contains(&advice);
+    let complete = is_told(Advice::CertificateChain).then(|| complete(&parsed)).flatten();
+    let silencer = complete.is_some().then(|| Advice::CertificateChain.silencer());
+    let findings = [(dates(&parsed, now), None), (order(&parsed), None), (complete, silencer)];
+    for (finding, silencer) in findings {
+        let Some(finding) = finding else { continue };
         let path = files.chain.value.display();
-        let diagnostic = Diagnostic::warning(format!("certificate \"{path}\": {}", finding.what))
-            .at(files.chain.span, finding.label);
+        let message = format!("certificate \"{path}\": {}", finding.what);
+        // Many servers may have the same certificate.
+        if report.iter().any(|told| told.message == message) {
+            continue;
+        }
+        let diagnostic = Diagnostic::warning(message).at(files.chain.span, finding.label);
+        let diagnostic = silencer.into_iter().fold(diagnostic, Diagnostic::note);
         report.push(diagnostic.maybe_help(finding.help));
     }
-    uncovered(&parsed[0], names, report);
+    if is_told(Advice::CertificateNames) {
+        uncovered(&parsed[0], wanted.names, report);
+    }
 }
 
 /// Whether the certificate may sign others.
@@ -167,7 +180,8 @@ fn uncovered(leaf: &X509Certificate<'_>, names: &[Located<Box<[u8]>>], report: &
             report.push(
                 Diagnostic::warning(text)
                     .at(name.span, "clients that connect to this name reject the certificate")
-                    .note(format!("it covers: {}", covered.join(", "))),
+                    .note(format!("it covers: {}", covered.join(", ")))
+                    .note(Advice::CertificateNames.silencer()),
             );
         }
     }
