@@ -15,7 +15,7 @@ use crate::exchange::outlet::{Framing, Gone, Outlet, Presence};
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 
-/// Bytes per second, and how many are free.
+/// Bytes per second, and how many are free. As in nginx those of the head count, too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     pub(crate) per_second: u64,
@@ -30,6 +30,8 @@ pub(crate) struct Delivery<O: ?Sized = dyn Outlet> {
     rate: Cell<Option<Rate>>,
     /// Bytes of the body that were taken.
     body_len: Cell<u64>,
+    /// Bytes that were written, as long as on the wire.
+    written: Cell<u64>,
     /// Only borrowed inside a poll, or where nothing is waited for.
     outlet: RefCell<O>,
 }
@@ -42,6 +44,7 @@ impl<O: Outlet> Delivery<O> {
             send_timeout: Cell::new(Duration::from_secs(60)),
             rate: Cell::new(None),
             body_len: Cell::new(0),
+            written: Cell::new(0),
             outlet: RefCell::new(outlet),
         }
     }
@@ -79,10 +82,7 @@ impl Delivery {
     /// Takes a piece of the body. Small pieces are collected.
     pub(crate) async fn body(&self, piece: Bytes) -> Result<(), Gone> {
         self.body_len.set(self.body_len.get() + piece.len() as u64);
-        match self.rate.get() {
-            Some(rate) => self.limited(piece, rate).await,
-            None => self.give(piece).await,
-        }
+        self.give(piece).await
     }
 
     /// Takes the end of a body whose end is marked.
@@ -111,9 +111,16 @@ impl Delivery {
         self.hand_on().await
     }
 
+    /// Writes no more and no sooner than `limit_rate` allows.
     async fn write_some(&self) -> Result<(), Gone> {
-        let writing = poll_fn(|cx| self.outlet.borrow_mut().poll_write(cx));
-        self.in_time(timeout(self.send_timeout.get(), writing).await)
+        let most = match self.rate.get() {
+            Some(rate) => self.allowed(rate).await?,
+            None => usize::MAX,
+        };
+        let writing = poll_fn(|cx| self.outlet.borrow_mut().poll_write(cx, most));
+        let written = self.in_time(timeout(self.send_timeout.get(), writing).await)?;
+        self.written.set(self.written.get() + written as u64);
+        Ok(())
     }
 
     async fn hand_on(&self) -> Result<(), Gone> {
@@ -121,38 +128,32 @@ impl Delivery {
         self.in_time(timeout(self.send_timeout.get(), flushing).await)
     }
 
-    fn in_time(&self, result: Result<Result<(), Gone>, Elapsed>) -> Result<(), Gone> {
+    fn in_time<T>(&self, result: Result<Result<T, Gone>, Elapsed>) -> Result<T, Gone> {
         result.unwrap_or_else(|_| {
             self.outlet.borrow_mut().on_timeout();
             Err(Gone::Timeout)
         })
     }
 
-    /// Sends a piece no faster than `limit_rate` allows.
-    async fn limited(&self, mut piece: Bytes, rate: Rate) -> Result<(), Gone> {
-        let Rate { per_second, free, start } = rate;
-        let mut sent = self.body_len.get() - piece.len() as u64;
-        while !piece.is_empty() {
+    /// How many bytes may be written now; waits until there are some.
+    async fn allowed(&self, Rate { per_second, free, start }: Rate) -> Result<usize, Gone> {
+        let written = self.written.get();
+        loop {
             // nginx counts whole seconds and gives the one that has begun in advance.
-            let elapsed = start.elapsed().as_secs();
-            let allowed =
-                (per_second.saturating_mul(elapsed + 1)).saturating_add(free).saturating_sub(sent);
-            if allowed == 0 {
-                // What was allowed must not wait for what was not.
-                self.flush().await?;
-                let over = sent.saturating_sub(free);
-                let due = start + Duration::from_millis(over * 1000 / per_second + 1);
-                tokio::select! {
-                    () = sleep_until(due.into()) => {}
-                    () = self.closed() => return Err(Gone::Closed),
-                }
-                continue;
+            let seconds = start.elapsed().as_secs() + 1;
+            let allowed = per_second.saturating_mul(seconds).saturating_add(free);
+            let left = allowed.saturating_sub(written);
+            if left > 0 {
+                return Ok(usize::try_from(left).unwrap_or(usize::MAX));
             }
-            let now = piece
-                .split_to(usize::try_from(allowed).map_or(piece.len(), |n| n.min(piece.len())));
-            sent += now.len() as u64;
-            self.give(now).await?;
+            // What was written must not wait for what may not be yet.
+            self.hand_on().await?;
+            let over = written.saturating_sub(free);
+            let due = start + Duration::from_millis(over * 1000 / per_second + 1);
+            tokio::select! {
+                () = sleep_until(due.into()) => {}
+                () = self.closed() => return Err(Gone::Closed),
+            }
         }
-        Ok(())
     }
 }

@@ -59,8 +59,9 @@ pub trait Outlet {
     /// Whether all that was taken was written.
     fn is_written(&self) -> bool;
 
-    /// Writes some of what was taken; ready when some of it went.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Writes some of what was taken, at most `most` bytes; ready when some of it went, with its
+    /// length on the wire.
+    fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Gone>>;
 
     /// Hands on what was written and is held back by a layer beneath.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;

@@ -86,8 +86,10 @@ impl Outlet for WireOutlet {
         self.pending.is_empty() && self.piece.is_empty()
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let written = match self.client.poll_write(cx, &self.pending, &self.piece) {
+    fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Gone>> {
+        let pending = &self.pending[..self.pending.len().min(most)];
+        let piece = &self.piece[..self.piece.len().min(most - pending.len())];
+        let written = match self.client.poll_write(cx, pending, piece) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone::Closed)),
             Poll::Ready(Ok(written)) => written,
@@ -101,7 +103,7 @@ impl Outlet for WireOutlet {
         if had_piece && !self.is_full() {
             self.end_chunk();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {

@@ -32,8 +32,8 @@ impl Outlet for HeadOnly {
         true
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Poll::Ready(Ok(()))
+    fn poll_write(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Result<usize, Gone>> {
+        Poll::Ready(Ok(0))
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -102,9 +102,9 @@ impl Outlet for Memory {
         !self.full
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+    fn poll_write(&mut self, _: &mut Context<'_>, _: usize) -> Poll<Result<usize, Gone>> {
         // Only asked for when there is no more room: the answer breaks off.
-        Poll::Ready(if self.full { Err(Gone::Closed) } else { Ok(()) })
+        Poll::Ready(if self.full { Err(Gone::Closed) } else { Ok(0) })
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
