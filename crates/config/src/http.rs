@@ -16,6 +16,7 @@ use crate::scope::{Scope, default_directives};
 use crate::server::{Server, servers};
 use crate::upstream::{Groups, Upstream};
 use crate::variable::{Map, Variables};
+use crate::websocket::Recovery;
 use crate::zones::LimitZone;
 
 /// The rows.
@@ -44,6 +45,8 @@ pub struct Http {
     pub limit_zones: Vec<LimitZone>,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,
+    /// `websocket_recovery` of the groups that requests name.
+    pub recovery: Recovery,
     /// `server` blocks in order.
     pub servers: Vec<Server>,
     /// All locations, those of `if` blocks and each server's own level too.
@@ -75,12 +78,14 @@ pub(crate) fn http(
     let (limit_zones, problems) = std::mem::take(&mut reading.zones).finish();
     reading.report.extend(problems);
     Adviser::advise(reading, level, &outermost.inner(level));
+    let recovery = groups.recovery();
     Http {
         variables: std::mem::take(&mut reading.names).into_variables(),
         maps: std::mem::take(&mut reading.maps),
         resolvers: std::mem::take(&mut reading.resolvers),
         limit_zones,
         upstreams: groups.into_upstreams(),
+        recovery,
         servers,
         locations,
         sockets,

@@ -326,6 +326,11 @@ impl Groups {
         }
     }
 
+    /// `websocket_recovery` of groups without a block.
+    pub(crate) fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
     /// All groups, by number.
     pub(crate) fn into_upstreams(self) -> Vec<Upstream> {
         self.groups

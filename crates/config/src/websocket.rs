@@ -71,7 +71,7 @@ pub enum TlsRecords {
 }
 
 /// `websocket_recovery`: when a server that has failed is asked again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recovery {
     /// Soon, then less and less often; at once if all servers have failed.
     Eager,

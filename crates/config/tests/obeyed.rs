@@ -55,7 +55,16 @@ const READERS: &[(&str, &[&str])] = &[
     ("Expires", &["exchange/headers.rs"]),
     ("Filters", &["exchange/filter.rs: filters of_location"]),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
-    ("Http", &["exchange: http", "generation.rs: http", "limit.rs: http", "proxy.rs: http"]),
+    (
+        "Http",
+        &[
+            "content/proxy/destination.rs: http",
+            "exchange: http",
+            "generation.rs: http",
+            "limit.rs: http",
+            "proxy.rs: http",
+        ],
+    ),
     ("JwtRequire", &["front/auth_jwt.rs: line"]),
     ("KeepaliveOption", &["listen.rs"]),
     ("LimitConnections", &["front/limits/connections.rs: limits"]),

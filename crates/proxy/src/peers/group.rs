@@ -134,9 +134,9 @@ impl Group {
     }
 
     /// The group of a server that a URL of variables names. Workers take turns at its peers.
-    pub fn of_server(server: UpstreamServer) -> Self {
+    pub fn of_server(server: UpstreamServer, recovery: Recovery) -> Self {
         let model = Upstream::implicit(server.name.clone(), Vec::new());
-        Self::new(&Upstream { servers: vec![server], ..model }, None, 1)
+        Self::new(&Upstream { servers: vec![server], recovery, ..model }, None, 1)
     }
 
     /// The servers whose peers it has now; with some more or fewer they can be given to

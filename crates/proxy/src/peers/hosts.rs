@@ -10,7 +10,7 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wssgate_config::model::{ListenAddr, UpstreamServer};
+use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
 use wssgate_dns::Name;
 
 use super::group::Group;
@@ -29,8 +29,9 @@ pub struct Hosts {
     hasher: RandomState,
 }
 
-/// Name and port, and where the resolver is in memory: another one may know other addresses.
-type Id = (usize, Name, u16);
+/// Name and port, how soon failed peers are asked again, and where the resolver is in memory: another
+/// one may know other addresses.
+type Id = (usize, Name, u16, Recovery);
 
 #[derive(Debug)]
 struct Host {
@@ -56,8 +57,9 @@ impl Hosts {
         name: Name,
         port: u16,
         answer: Arc<Answer>,
+        recovery: Recovery,
     ) -> Arc<Group> {
-        let id = (Arc::as_ptr(resolver).addr(), name, port);
+        let id = (Arc::as_ptr(resolver).addr(), name, port, recovery);
         let shard = self.hasher.hash_one(&id) as usize % SHARDS;
         // Whoever panicked, the table is whole.
         let mut hosts = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +84,7 @@ impl Hosts {
             }
             Entry::Vacant(free) => {
                 let name = format!("{}:{port}", free.key().1).into_bytes();
-                let group = Arc::new(Group::of_server(server(&name, &answer, port)));
+                let group = Arc::new(Group::of_server(server(&name, &answer, port), recovery));
                 free.insert(Host { answer, group: Arc::clone(&group) });
                 group
             }
@@ -137,7 +139,7 @@ mod tests {
     fn a_host_stays_a_group_while_its_addresses_change() {
         let (hosts, resolver, now) = (Hosts::default(), resolver(), Instant::now());
         let both = answer(&["127.0.0.2", "127.0.0.1"], now);
-        let group = hosts.group(&resolver, name(1), 80, Arc::clone(&both));
+        let group = hosts.group(&resolver, name(1), 80, Arc::clone(&both), Recovery::Eager);
         assert_eq!([next(&group), next(&group)], ["127.0.0.1:80", "127.0.0.2:80"]);
         let failed = group.choose(&mut group.selection(b"", None, 0), now).unwrap();
         assert_eq!(&*failed.peer().name, "127.0.0.1:80");
@@ -145,15 +147,28 @@ mod tests {
 
         // The other order is no change.
         for again in [both, answer(&["127.0.0.1", "127.0.0.2"], now)] {
-            assert!(Arc::ptr_eq(&group, &hosts.group(&resolver, name(1), 80, again)));
+            assert!(Arc::ptr_eq(
+                &group,
+                &hosts.group(&resolver, name(1), 80, again, Recovery::Eager)
+            ));
             assert_eq!([next(&group), next(&group)], ["127.0.0.2:80"; 2]);
         }
         let changed = answer(&["127.0.0.1", "127.0.0.3"], now);
-        assert!(Arc::ptr_eq(&group, &hosts.group(&resolver, name(1), 80, changed)));
+        assert!(Arc::ptr_eq(
+            &group,
+            &hosts.group(&resolver, name(1), 80, changed, Recovery::Eager)
+        ));
         assert_eq!([next(&group), next(&group)], ["127.0.0.3:80"; 2], "it still fails");
-        let other = hosts.group(&resolver, name(1), 81, answer(&["127.0.0.1"], now));
+        let other =
+            hosts.group(&resolver, name(1), 81, answer(&["127.0.0.1"], now), Recovery::Eager);
         assert_eq!(next(&other), "127.0.0.1:81");
-        let inner = hosts.group(&self::resolver(), name(1), 80, answer(&["10.0.0.1"], now));
+        let inner = hosts.group(
+            &self::resolver(),
+            name(1),
+            80,
+            answer(&["10.0.0.1"], now),
+            Recovery::Eager,
+        );
         assert_eq!((next(&inner), next(&group)), ("10.0.0.1:80".into(), "127.0.0.3:80".into()));
     }
 
@@ -163,12 +178,18 @@ mod tests {
         let most = SHARDS * HOSTS_PER_SHARD;
         for number in 0..2 * most {
             let renew_at = now + Duration::from_secs(number as u64);
-            hosts.group(&resolver, name(number), 80, answer(&["127.0.0.1"], renew_at));
+            hosts.group(
+                &resolver,
+                name(number),
+                80,
+                answer(&["127.0.0.1"], renew_at),
+                Recovery::Eager,
+            );
         }
         let shards = hosts.shards.iter().map(|shard| shard.lock().unwrap());
         let counts: Vec<_> = shards.map(|hosts| hosts.len()).collect();
         assert!(counts.iter().all(|count| *count <= HOSTS_PER_SHARD), "{counts:?}");
-        let newest = (Arc::as_ptr(&resolver).addr(), name(2 * most - 1), 80);
+        let newest = (Arc::as_ptr(&resolver).addr(), name(2 * most - 1), 80, Recovery::Eager);
         let shard = hosts.hasher.hash_one(&newest) as usize % SHARDS;
         assert!(hosts.shards[shard].lock().unwrap().contains_key(&newest));
     }

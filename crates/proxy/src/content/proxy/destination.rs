@@ -94,7 +94,8 @@ impl<'a> Destination<'a> {
         let no_name = || unresolved(Unresolved::Failed(Failure::Answered(Code::NoName)));
         let host = Name::new(name).map_err(|_| no_name())?;
         let answer = resolver.host(host.clone(), local.resolver_timeout).await;
-        Ok(request.generation.hosts.group(resolver, host, port, answer.map_err(unresolved)?))
+        let (hosts, http) = (&request.generation.hosts, request.http());
+        Ok(hosts.group(resolver, host, port, answer.map_err(unresolved)?, http.recovery))
     }
 }
 
@@ -132,7 +133,7 @@ fn peers(request: &Request, url: &UpstreamUrl) -> Peers {
     };
     let name = address.to_string().into_bytes().into();
     let server = UpstreamServer::new(name, vec![address]);
-    Peers::Known(Arc::new(Group::of_server(server)))
+    Peers::Known(Arc::new(Group::of_server(server, request.http().recovery)))
 }
 
 #[cfg(test)]
