@@ -10,6 +10,7 @@ use crate::directive::{AnyDirective, Braces, Directive, H};
 use crate::map::{define, entries, variable_name};
 use crate::read::{self, Reading, Reads};
 use crate::template::{Part, Template};
+use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 use crate::variable::{MapId, MapKind};
 
 /// The rows.
@@ -43,7 +44,10 @@ fn geo(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<MapId>
     let volatile = draft.volatile;
     let default = std::mem::take(&mut draft.default);
     let source = Template::new([Part::Variable(source)]);
-    let kind = MapKind::Geo { source, networks: draft.into_networks(), default };
+    let from = std::mem::take(&mut draft.proxies);
+    let (header, recursive) = (RealIpHeader::ForwardedFor, draft.recursive);
+    let proxies = (!from.is_empty()).then_some(RealIp { from, header, recursive });
+    let kind = MapKind::Geo { source, networks: draft.into_networks(), default, proxies };
     define(reading, name, kind, volatile)
 }
 
@@ -53,6 +57,8 @@ type Network = (IpAddr, u8);
 struct Draft {
     volatile: bool,
     default: Box<[u8]>,
+    proxies: Vec<TrustedProxy>,
+    recursive: bool,
     networks: HashMap<Network, Box<[u8]>>,
     /// Used after `ranges`.
     ranges: Option<Ranges>,
@@ -87,10 +93,10 @@ fn add_entry(
         }
         // Includes are followed by the parser; one that is left failed there.
         (b"include", [_]) => {}
-        (b"proxy" | b"proxy_recursive", _) => {
-            let message = format!("\"{key}\" in \"geo\" is not supported");
-            let help = "name the proxies in `set_real_ip_from`, which changes the client address everywhere";
-            return Err(Diagnostic::error(message).at(entry.head(), "").help(help));
+        (b"proxy_recursive", []) => draft.recursive = true,
+        (b"proxy", [proxy]) => {
+            let (address, bits) = network(reading, proxy)?;
+            draft.proxies.push(TrustedProxy::Network(address, bits));
         }
         (b"default", [value]) => draft.default = value.value.clone(),
         (b"delete", [network]) => delete(reading, draft, network)?,

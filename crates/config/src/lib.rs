@@ -49,6 +49,7 @@ mod server;
 mod settings;
 pub mod template;
 mod tls;
+mod trust;
 mod unresolved;
 mod upstream;
 pub mod value;

@@ -34,7 +34,6 @@ pub use crate::proxy::pass::{FixedPass, ProxyPass};
 pub use crate::proxy::redirect::{Pattern, ProxyRedirect};
 pub use crate::proxy::tls::ProxyTls;
 pub use crate::proxy::{ProxySettings, SendProxyProtocol};
-pub use crate::real_ip::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::resolve::Config;
 pub use crate::rewrite::condition::{Condition, FileTest};
 pub use crate::rewrite::{Return, Rewrite, RewriteFlag, RewriteOp};
@@ -44,6 +43,7 @@ pub use crate::settings::{
 };
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
+pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::upstream::balance::{Balance, BetterOfTwo, TimeOf};
 pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};
 pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn, is_samesite};

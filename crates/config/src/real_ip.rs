@@ -8,6 +8,7 @@ use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::read::{Reading, Reads, flag, network};
 use crate::scope::Scope;
+use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.
@@ -46,37 +47,6 @@ pub(crate) static SET_REAL_IP_FROM: Directive<Vec<TrustedProxy>> = Directive {
           UNIX-domain sockets.",
     ..Directive::repeated(trusted)
 };
-
-/// How the address of a client is found behind trusted proxies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RealIp {
-    /// `set_real_ip_from` lines.
-    pub from: Vec<TrustedProxy>,
-    /// `real_ip_header`.
-    pub header: RealIpHeader,
-    /// `real_ip_recursive`.
-    pub recursive: bool,
-}
-
-/// Who is believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TrustedProxy {
-    /// Everybody on a Unix socket.
-    Unix,
-    /// An address or network: base address and prefix length.
-    Network(IpAddr, u8),
-}
-
-/// Where the address stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RealIpHeader {
-    /// In the list of `X-Forwarded-For`, which may be spread over several fields.
-    ForwardedFor,
-    /// In the first field of this name, in lower case.
-    Field(Box<[u8]>),
-    /// In the header of the PROXY protocol.
-    ProxyProtocol,
-}
 
 fn header(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<RealIpHeader> {
     let name = directive.args[0].value.to_ascii_lowercase();

@@ -31,9 +31,10 @@ use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
     present, rate, size, size_template,
 };
-use crate::real_ip::{RealIp, real_ip};
+use crate::real_ip::real_ip;
 use crate::scope::Scope;
 use crate::template::Template;
+use crate::trust::RealIp;
 use crate::value;
 
 /// The rows.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::hosts::HostTable;
 use crate::template::{Template, VariableId};
+use crate::trust::RealIp;
 
 /// Every variable that a configuration mentions, each in a slot of its own.
 #[derive(Debug, Default)]
@@ -218,6 +219,8 @@ pub enum MapKind {
         networks: Vec<(IpAddr, u8, Box<[u8]>)>,
         /// `default`.
         default: Box<[u8]>,
+        /// `proxy` and `proxy_recursive`: an address of these is that of the client before it.
+        proxies: Option<RealIp>,
     },
 }
 

@@ -234,6 +234,8 @@ fn maps_are_checked() {
                 &["warn: duplicate network \"10.0.0.0/8\", value: \"b\", old value: \"a\""],
             ),
             ("geo $x { host a; }", &["invalid network \"host\""]),
+            ("geo $x { proxy host; }", &["invalid network \"host\""]),
+            ("geo $x { proxy_recursive on off; }", &["invalid number of the geo parameters"]),
             ("split_clients $uri $x { 50% a; 60% b; }", &["percent total is greater than 100%"]),
             ("split_clients $uri $x { 0% a; }", &["invalid percent value \"0%\""]),
             ("split_clients $uri $x { 33.33% a; * b; }", &[]),

@@ -372,7 +372,7 @@ fn split_clients_and_geo_are_maps_too() {
     let MapKind::SplitClients { parts, .. } = &http.maps[0].kind else { panic!("split_clients") };
     let bounds: Vec<_> = parts.iter().map(|(bound, _)| *bound).collect();
     assert_eq!(bounds, [u32::MAX / 4, 1_095_216_660, u32::MAX]);
-    let MapKind::Geo { source, networks, default } = &http.maps[1].kind else { panic!("geo") };
+    let MapKind::Geo { source, networks, default, .. } = &http.maps[1].kind else { panic!("geo") };
     assert_eq!(text(&http, source), "${remote_addr}");
     assert_eq!(&**default, b"none");
     assert_eq!(networks.len(), 2);

@@ -105,7 +105,7 @@ const READERS: &[(&str, &[&str])] = &[
     ),
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
     ("Queue", &["peers/group.rs: limits"]),
-    ("RealIp", &["front/real_ip.rs: trust"]),
+    ("RealIp", &["exchange/forwarded.rs: trust", "front/real_ip.rs: trust"]),
     ("RequestLimit", &["front/limits/requests.rs: limit"]),
     ("Resolve", &["peers/names.rs: resolve"]),
     ("Resolver", &["resolve.rs: model", "resolve/wire.rs: model"]),

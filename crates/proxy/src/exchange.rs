@@ -6,6 +6,7 @@ pub(crate) mod credentials;
 pub(crate) mod delivery;
 pub mod ending;
 pub(crate) mod filter;
+pub(crate) mod forwarded;
 pub(crate) mod headers;
 pub mod identity;
 pub mod outlet;

@@ -7,6 +7,7 @@ use wssgate_config::hosts::HostTable;
 use wssgate_config::model::MapKind;
 use wssgate_config::template::Template;
 
+use crate::exchange::forwarded::forwarded_for;
 use crate::exchange::request::Request;
 
 /// The value that a block gives for this request.
@@ -24,8 +25,13 @@ pub(super) fn value(request: &Request, kind: &MapKind) -> Option<Bytes> {
             let part = parts.iter().find(|(bound, _)| hash < *bound || *bound == u32::MAX);
             Some(part.map(|(_, value)| request.text(value)).unwrap_or_default())
         }
-        MapKind::Geo { source, networks, default } => {
-            let found = parse_address(&request.text(source)).and_then(|ip| longest(networks, ip));
+        MapKind::Geo { source, networks, default, proxies } => {
+            let told = parse_address(&request.text(source));
+            let behind = proxies.as_ref().and_then(|proxies| {
+                let found = forwarded_for(request, proxies, Some(told?))?;
+                Some(found.ip().to_canonical())
+            });
+            let found = behind.or(told).and_then(|ip| longest(networks, ip));
             Some(Bytes::copy_from_slice(found.unwrap_or(default)))
         }
     }
