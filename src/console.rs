@@ -1,5 +1,7 @@
 //! What the user at the terminal is told, and the error log before there is a configuration.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub(crate) struct Console {
     log: ErrorLog,
     /// Whether notices are told, too: in a test that is not to be quiet.
     notices: bool,
+    /// The warnings and notices so far.
+    told: RefCell<HashSet<String>>,
 }
 
 impl Console {
@@ -57,7 +61,8 @@ impl Console {
             environment.error_log = LogTarget::Stderr;
             ErrorLog::stderr(LogLevel::Notice)
         });
-        Ok(Self { environment, log, notices: options.tests() && !options.quiet })
+        let notices = options.tests() && !options.quiet;
+        Ok(Self { environment, log, notices, told: RefCell::default() })
     }
 
     /// Tells a problem on standard error and in the log.
@@ -68,23 +73,36 @@ impl Console {
         self.log.write(level, None, message);
     }
 
-    /// Tells all problems: nginx's line of each, and the place in the text of errors and warnings.
+    /// Tells all problems: nginx's line of each, and below it the place in the text and what may help.
     ///
     /// nginx keeps notices from the terminal; a test tells them, for they say what has no effect.
     pub(crate) fn report(&self, report: &Report, sources: &SourceMap) {
+        let terminal = io::stderr().is_terminal();
+        let drawn = terminal || self.notices || report.has_errors();
+        let mut diagnostics = report.iter();
         for (severity, message) in report.texts(sources) {
             let level = level_of(severity);
-            if level <= LogLevel::Warn || self.notices {
-                self.write(level, message);
-            } else {
-                self.log.write(level, None, message);
+            let told = level <= LogLevel::Warn || self.notices;
+            match told {
+                true => self.write(level, &message),
+                false => self.log.write(level, None, &message),
+            }
+            // Of a notice the line says all, unless something can be done about it.
+            let drawn = diagnostics.next().filter(|diagnostic| {
+                told && drawn && (severity != Severity::Note || diagnostic.help.is_some())
+            });
+            if let Some(diagnostic) = drawn {
+                eprintln!("{}", diagnostic.render_below_line(sources, terminal).trim_end());
+            }
+            if severity != Severity::Error {
+                self.told.borrow_mut().insert(message);
             }
         }
-        let terminal = io::stderr().is_terminal();
-        if terminal || self.notices || report.has_errors() {
-            let drawn = report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note);
-            drawn.for_each(|one| eprintln!("\n{}", one.render(sources, terminal).trim_end()));
-        }
+    }
+
+    /// The warnings and notices that were told.
+    pub(crate) fn told(&self) -> HashSet<String> {
+        self.told.take()
     }
 
     /// The configuration, if it has no errors; tells what is wrong with it otherwise, and warnings

@@ -57,6 +57,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if core.daemon && !log.writes_to_stderr(LogLevel::Emerg) {
         process::close_stderr().map_err(|error| tell(&console, &failed("dup2()", &error)))?;
     }
+    let told = console.told();
     drop(console);
     let proxy = start(prepared).map_err(|error| {
         log.write(LogLevel::Emerg, None, &error);
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(own) = &options.own {
         println!("{}", own.greeting);
     }
-    supervise::supervise(Server { proxy, signals, epoll, pid_file, options })
+    supervise::supervise(Server { proxy, signals, epoll, pid_file, options, told })
 }
 
 /// Why a server whose sockets are bound does not start after all.

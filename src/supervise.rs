@@ -1,12 +1,13 @@
 //! The main thread while the server runs: it obeys signals and does what is due.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{Core, LogLevel};
 use wssgate_proxy::{Proxy, errno_text};
-use wssgate_syntax::{Report, SourceMap};
+use wssgate_syntax::{Report, Severity, SourceMap};
 use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_sys::signals::Signals;
 
@@ -36,6 +37,8 @@ pub(crate) struct Server<'a> {
     pub(crate) pid_file: Option<PidFile>,
     /// What it was started with; a reload reads the same file.
     pub(crate) options: &'a Options,
+    /// The warnings and notices about the configuration that is in effect.
+    pub(crate) told: HashSet<String>,
 }
 
 /// Runs until the last worker has ended.
@@ -101,8 +104,9 @@ impl Server<'_> {
     /// Reads the configuration again; a bad one changes nothing and is said to be so.
     fn reload(&mut self) {
         let loaded = load::load(self.options);
-        self.tell(&loaded.report, &loaded.sources);
+        let mut told = self.tell(&loaded.report, &loaded.sources);
         let Some(config) = loaded.config else {
+            self.told.extend(told);
             return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
         };
         let core = config.core.clone();
@@ -110,23 +114,34 @@ impl Server<'_> {
         let before = self.proxy.generation();
         match self.proxy.reload(config) {
             Ok(report) => {
-                self.tell(&report, &loaded.sources);
+                told.extend(self.tell(&report, &loaded.sources));
+                self.told = told;
                 self.apply(&before.config.core, &core);
                 let number = self.proxy.generation().number;
                 let text = format!("reconfigured, generation {number}");
                 self.proxy.log(LogLevel::Notice, text);
             }
             Err(report) => {
-                self.tell(&report, &loaded.sources);
+                told.extend(self.tell(&report, &loaded.sources));
+                self.told.extend(told);
                 self.proxy.log(LogLevel::Error, RELOAD_FAILED);
             }
         }
     }
 
-    fn tell(&self, report: &Report, sources: &SourceMap) {
+    /// Logs what there is to say, and returns its warnings and notices. Those that were told of the
+    /// configuration before are not told again: certbot alone reloads every few weeks.
+    fn tell(&self, report: &Report, sources: &SourceMap) -> HashSet<String> {
+        let mut told = HashSet::new();
         for (severity, message) in report.texts(sources) {
-            self.proxy.log(console::level_of(severity), message);
+            if severity == Severity::Error || !self.told.contains(&message) {
+                self.proxy.log(console::level_of(severity), &message);
+            }
+            if severity != Severity::Error {
+                told.insert(message);
+            }
         }
+        told
     }
 
     /// What of the main level can change while we run, and a word about what cannot.

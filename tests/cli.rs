@@ -173,6 +173,15 @@ fn a_bad_configuration_fails_with_its_place() {
         let text = stderr(&output);
         let problem = format!("nginx: [emerg] unknown directive \"lisen\" in {path}:3\n");
         assert!(text.contains(&problem), "{text}");
+        // The line is said once, and the place shown below it.
+        let below = text.split(&problem).nth(1).unwrap();
+        assert!(
+            below.starts_with(
+                "  |\n3 |     server { lisen 80; }\n  |              ^^^^^ not known in `server`\n"
+            ),
+            "{text}"
+        );
+        assert_eq!(text.matches("unknown directive").count(), 1, "{text}");
         assert!(
             text.ends_with(&format!("nginx: configuration file {path} test failed\n")),
             "{text}"

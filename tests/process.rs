@@ -454,3 +454,25 @@ fn free_low_port() -> SocketAddr {
     let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
     ports.into_iter().find(free).unwrap()
 }
+
+/// A warning that is told with every reload is not read any more.
+#[test]
+fn a_reload_tells_of_the_configuration_what_is_new() {
+    let config = |word: &str| {
+        format!("server {{ listen %%LISTEN_0%%; location ~ {word} {{ }} location ~ {word} {{ }} }}")
+    };
+    let mut server = Instance::setup(EXE).http(&config("a")).start();
+    let told = |server: &Instance| server.error_log().matches("is never used").count();
+    let reload = |server: &mut Instance, word: &str, times: usize| {
+        server.rewrite_http(&config(word));
+        server.signal("HUP");
+        wait_until("the reload", || server.error_log().matches("reconfigured").count() == times);
+    };
+    let before = told(&server);
+    reload(&mut server, "a", 1);
+    assert_eq!(told(&server), before, "{}", server.error_log());
+    reload(&mut server, "b", 2);
+    assert_eq!(told(&server), before + 1, "{}", server.error_log());
+    reload(&mut server, "b", 3);
+    assert_eq!(told(&server), before + 1, "{}", server.error_log());
+}

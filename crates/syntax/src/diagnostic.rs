@@ -136,6 +136,15 @@ impl Diagnostic {
     pub fn render(&self, sources: &SourceMap, color: bool) -> String {
         render::render(self, sources, color)
     }
+
+    /// What of the drawing nginx's line does not say: the lines that it concerns, why and what may help. Empty when
+    /// there is nothing else to say.
+    pub fn render_below_line(&self, sources: &SourceMap, color: bool) -> String {
+        let drawn = self.render(sources, color);
+        // The message, and then the place if there is one.
+        let said = 1 + usize::from(self.primary().is_some());
+        drawn.lines().skip(said).map(|line| format!("{line}\n")).collect()
+    }
 }
 
 /// The most problems that are kept; a file with more is not a configuration, and the rest is only counted.
@@ -182,6 +191,11 @@ impl Report {
     /// The problems that were kept.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.diagnostics.iter()
+    }
+
+    /// Whether further problems are only counted.
+    pub fn is_full(&self) -> bool {
+        self.diagnostics.len() >= MAX_DIAGNOSTICS
     }
 
     /// Whether nothing at all was found.
@@ -338,6 +352,19 @@ mod tests {
         assert!(!report.has_errors() && !report.is_empty());
         report.push(Diagnostic::error("wrong"));
         assert!(report.has_errors());
+    }
+
+    #[test]
+    fn what_the_line_says_is_not_drawn_again() {
+        let mut sources = SourceMap::default();
+        let file = sources.add("/etc/n.conf", Origin::File, b"a;\nbad;".to_vec());
+        let problem = Diagnostic::error("bad word").help("write another");
+        assert_eq!(problem.render_below_line(&sources, false), " |\n = help: write another\n");
+        let problem = problem.at(Span::new(file, 3, 6), "here");
+        let below = problem.render_below_line(&sources, false);
+        assert!(below.contains("2 | bad;") && below.contains("^^^ here"), "{below}");
+        assert!(!below.contains("bad word") && !below.contains("n.conf"), "{below}");
+        assert_eq!(Diagnostic::error("alone").render_below_line(&sources, false), "");
     }
 
     #[test]
