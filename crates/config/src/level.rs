@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use wssgate_syntax::{self as syntax, Diagnostic, closest};
 
-use crate::directive::{
-    AnyDirective, Arity, Braces, Context, Directive, Kind, Registry, Row, RowId, Value,
-};
+use crate::directive::{AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value};
 use crate::modules::module_of;
 use crate::read::{self, Reading};
 
@@ -122,7 +120,7 @@ fn read_directive<'t>(
     level: &Level<'_>,
     sure: bool,
 ) -> Result<Option<Entry<'t>>, Diagnostic> {
-    let Some(row) = row_of(reading.registry, directive, level.context, sure)? else {
+    let Some(row) = row_of(reading, directive, level.context, sure)? else {
         return Ok(None);
     };
     if let Kind::Refused(advice) = row.kind {
@@ -145,14 +143,14 @@ fn read_directive<'t>(
 
 /// The row of a name in a context; `None` when nothing can be said about where the directive stands.
 fn row_of(
-    registry: &'static Registry,
+    reading: &Reading<'_>,
     directive: &syntax::Directive,
     context: Context,
     sure: bool,
 ) -> Result<Option<&'static Row>, Diagnostic> {
-    let named = registry.named(&directive.name.value);
+    let named = reading.registry.named(&directive.name.value);
     if named.is_empty() {
-        return Err(unknown(registry, directive, context));
+        return Err(unknown(reading, directive, context));
     }
     match named.iter().find(|row| row.allowed_in(context)) {
         None if sure => Err(misplaced(directive, context, named)),
@@ -256,23 +254,23 @@ fn read_entry<'t>(
     Entry { directive, value, level, row: typed.id() }
 }
 
-fn unknown(
-    registry: &'static Registry,
-    directive: &syntax::Directive,
-    context: Context,
-) -> Diagnostic {
+fn unknown(reading: &Reading<'_>, directive: &syntax::Directive, context: Context) -> Diagnostic {
+    let registry = reading.registry;
     let name = directive.name.as_bytes();
     let problem = Diagnostic::error(format!("unknown directive \"{}\"", directive.name));
     if let Some((module, instead)) = module_of(name) {
         let label = format!("of {module}, not in wssgate");
         return problem.at(directive.name.span, label).help(instead);
     }
+    let problem = problem.at(directive.name.span, format!("not known in `{}`", context.name()));
+    if reading.report.is_full() {
+        // Looking for a name that was meant takes long, and nobody reads of so many.
+        return problem;
+    }
     let here = registry.rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
     let anywhere = registry.rows().iter().map(|row| &*row.name);
     let close = closest(name, here).or_else(|| closest(name, anywhere));
-    problem
-        .at(directive.name.span, format!("not known in `{}`", context.name()))
-        .maybe_help(close.map(|close| format!("did you mean `{close}`?")))
+    problem.maybe_help(close.map(|close| format!("did you mean `{close}`?")))
 }
 
 fn misplaced(directive: &syntax::Directive, context: Context, named: &[Row]) -> Diagnostic {

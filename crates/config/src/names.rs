@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use wssgate_syntax::{Diagnostic, Span, closest};
+use wssgate_syntax::{Diagnostic, MAX_DIAGNOSTICS, Span, closest};
 
 use crate::misspelt::misspelt_field;
 use crate::modules::variable_advice;
@@ -200,13 +200,20 @@ impl Names {
     pub(crate) fn problems(&mut self) -> Vec<Diagnostic> {
         let mut problems = std::mem::take(&mut self.notes);
         let missing = self.mentions.iter().filter(|(id, _)| self.undefined.contains(id));
-        problems.extend(
-            missing.map(|(id, span)| self.unknown_variable(&self.variables.slot(*id).name, *span)),
-        );
+        let problem = |(index, (id, span)): (usize, &(VariableId, Span))| {
+            // Looking for a name that was meant takes long, and nobody reads of so many.
+            self.unknown_variable(&self.variables.slot(*id).name, *span, index < MAX_DIAGNOSTICS)
+        };
+        problems.extend(missing.enumerate().map(problem));
         problems
     }
 
-    fn unknown_variable(&self, name: &str, span: Span) -> Diagnostic {
+    fn unknown_variable(&self, name: &str, span: Span, suggest: bool) -> Diagnostic {
+        let problem = Diagnostic::error(format!("unknown \"{name}\" variable"))
+            .at(span, "not defined anywhere");
+        if !suggest {
+            return problem;
+        }
         let known = BUILTINS.iter().map(|(name, ..)| *name);
         let defined = (0..self.variables.len() as u32)
             .map(VariableId)
@@ -215,9 +222,7 @@ impl Names {
         let close = closest(name, known.chain(defined));
         let close = close.map(|close| format!("did you mean `${close}`?"));
         let help = variable_advice(name).map(str::to_owned).or(close);
-        Diagnostic::error(format!("unknown \"{name}\" variable"))
-            .at(span, "not defined anywhere")
-            .maybe_help(help)
+        problem.maybe_help(help)
     }
 
     /// The finished table.

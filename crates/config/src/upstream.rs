@@ -4,7 +4,7 @@ pub(crate) mod balance;
 pub(crate) mod server;
 pub(crate) mod sticky;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
@@ -269,6 +269,8 @@ pub(crate) struct Groups {
     recovery: Recovery,
     /// Those of `upstream` blocks by name, in lower case.
     explicit: HashMap<Vec<u8>, UpstreamId>,
+    /// Those without a block, likewise.
+    implicit: HashMap<Vec<u8>, UpstreamId>,
 }
 
 impl Groups {
@@ -279,7 +281,8 @@ impl Groups {
         let outermost = Scope::outermost(&defaults);
         let scope = outermost.inner(http);
         let recovery = scope.get(&WEBSOCKET_RECOVERY);
-        let mut groups = Self { groups: Vec::new(), recovery, explicit: HashMap::new() };
+        let (explicit, implicit) = (HashMap::new(), HashMap::new());
+        let mut groups = Self { groups: Vec::new(), recovery, explicit, implicit };
         for line in http.lines(&UPSTREAM) {
             let (Some(name), Some(level)) = (line.value.cloned(), line.level) else {
                 continue;
@@ -354,12 +357,13 @@ impl Groups {
             return Some(*id);
         }
         let name = url.group_name();
-        let same =
-            |upstream: &Upstream| !upstream.explicit && upstream.name.eq_ignore_ascii_case(&name);
-        if let Some(index) = self.groups.iter().position(same) {
-            return Some(UpstreamId(index));
+        let key = name.to_ascii_lowercase();
+        if let Some(id) = self.implicit.get(&key) {
+            return Some(*id);
         }
-        self.add_implicit(reading, name.into(), url, span)
+        let id = self.add_implicit(reading, name.into(), url, span)?;
+        self.implicit.insert(key, id);
+        Some(id)
     }
 
     fn add_implicit(
@@ -390,9 +394,10 @@ impl Groups {
 fn check_zones(reading: &mut Reading<'_>, http: &Level<'_>) {
     let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
     let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+    let sized = zones.iter().filter(|zone| zone.sized).map(|zone| &zone.name.value);
+    let sized: HashSet<_> = sized.collect();
     for zone in &zones {
-        let same = |other: &&Zone| other.name.value == zone.name.value;
-        if !zones.iter().filter(same).any(|other| other.sized) {
+        if !sized.contains(&zone.name.value) {
             let name = printable(&zone.name.value);
             let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));
             let help = "add its size, e.g. `64k`";

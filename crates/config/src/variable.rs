@@ -1,5 +1,6 @@
 //! What a `$name` can stand for.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::hosts::HostTable;
@@ -10,6 +11,7 @@ use crate::trust::RealIp;
 #[derive(Debug, Default)]
 pub struct Variables {
     slots: Vec<Slot>,
+    by_name: HashMap<Box<str>, VariableId>,
 }
 
 /// One variable: its name as written (lower case) and its meaning.
@@ -42,15 +44,16 @@ impl Variables {
 
     /// The slot that has this name.
     pub fn find(&self, name: &str) -> Option<VariableId> {
-        let index = self.slots.iter().position(|slot| &*slot.name == name)?;
-        u32::try_from(index).ok().map(VariableId)
+        self.by_name.get(name).copied()
     }
 
     /// Adds a slot; the caller has looked for the name with [`Variables::find`].
     pub fn add(&mut self, name: &str, meaning: Variable) -> VariableId {
         let id = u32::try_from(self.slots.len()).expect("fewer than 2^32 variables");
+        let id = VariableId(id);
         self.slots.push(Slot { name: name.into(), meaning });
-        VariableId(id)
+        self.by_name.insert(name.into(), id);
+        id
     }
 
     /// Gives a slot another meaning (a name used before the `map` or `set` that defines it).

@@ -1,5 +1,7 @@
 //! Locations that no request reaches.
 
+use std::collections::HashMap;
+
 use wssgate_syntax::{Diagnostic, Span, printable};
 
 use super::Adviser;
@@ -19,6 +21,8 @@ struct Sibling<'l> {
     /// Whether locations or `if` blocks are inside it, which may do something else than itself.
     has_inner: bool,
     is_internal: bool,
+    /// Of a regular expression: what all of its paths begin with, if it matches all that begin so.
+    whole: Option<Vec<u8>>,
 }
 
 impl Sibling<'_> {
@@ -28,6 +32,45 @@ impl Sibling<'_> {
 
     fn is_prefix(&self) -> bool {
         self.is(LocationKind::Prefix) || self.is(LocationKind::PrefixFinal)
+    }
+}
+
+/// Where the first of the locations of a level stands that could keep others from requests; there may be thousands.
+#[derive(Default)]
+struct Known<'l> {
+    /// Of each expression, without and with `*`.
+    sources: [HashMap<&'l str, usize>; 2],
+    /// Of those that match everything.
+    all: Option<usize>,
+    /// Of those that match all that begins so.
+    wholes: HashMap<&'l [u8], usize>,
+    finals: Vec<usize>,
+}
+
+impl<'l> Known<'l> {
+    fn of(siblings: &'l [Sibling<'_>]) -> Self {
+        let mut known = Self::default();
+        for (at, sibling) in siblings.iter().enumerate() {
+            if sibling.is(LocationKind::PrefixFinal) {
+                known.finals.push(at);
+            }
+            if let Some(whole) = &sibling.whole {
+                known.wholes.entry(whole).or_insert(at);
+            }
+            let Some(regex) = &sibling.name.regex else { continue };
+            let sources = &mut known.sources[usize::from(sibling.name.caseless)];
+            sources.entry(regex.source()).or_insert(at);
+            if matches_all(regex.source()) {
+                known.all.get_or_insert(at);
+            }
+        }
+        known
+    }
+
+    /// The first expression that is the same and matches whatever one with this case does.
+    fn same(&self, source: &str, caseless: bool) -> Option<usize> {
+        let maps = if caseless { &self.sources[1..] } else { &self.sources[..] };
+        maps.iter().filter_map(|map| map.get(source).copied()).min()
     }
 }
 
@@ -42,13 +85,14 @@ impl Adviser<'_, '_> {
     /// Locations of a level that others of the level, or their own name, keep all requests from.
     pub(super) fn shadowed(&mut self, scope: &Scope<'_, '_>) {
         let siblings = siblings(scope.level);
+        let known = Known::of(&siblings);
         for (index, sibling) in siblings.iter().enumerate() {
             let shadow = match sibling.name.kind {
-                LocationKind::Regex => shadow_of_regex(&siblings, index),
+                LocationKind::Regex => shadow_of_regex(&siblings, &known, index),
                 // A rewrite may lead to any text.
                 _ if sibling.is_internal => None,
                 LocationKind::Prefix => odd_path(scope, &sibling.name.name)
-                    .or_else(|| shadow_of_prefix(&siblings, sibling)),
+                    .or_else(|| shadow_of_prefix(&siblings, &known, sibling)),
                 LocationKind::PrefixFinal | LocationKind::Exact => {
                     odd_path(scope, &sibling.name.name)
                 }
@@ -90,7 +134,13 @@ fn siblings<'l>(level: &'l Level<'_>) -> Vec<Sibling<'l>> {
         let inner = line.level?;
         let has_inner = inner.has(&LOCATION) || inner.has(&crate::rewrite::IF);
         let is_internal = inner.has(&INTERNAL);
-        Some(Sibling { name: line.value?, span: line.directive.head(), has_inner, is_internal })
+        let name = line.value?;
+        let whole = name.regex.as_ref().and_then(|regex| match matches_all(regex.source()) {
+            true => Some(Vec::new()),
+            false => whole_literal(regex.source()).filter(|start| start.len() > 1),
+        });
+        let span = line.directive.head();
+        Some(Sibling { name, span, has_inner, is_internal, whole })
     });
     siblings.collect()
 }
@@ -157,20 +207,20 @@ fn odd_path(scope: &Scope<'_, '_>, name: &[u8]) -> Option<Shadow> {
     Some(Shadow { label, by: None, help })
 }
 
-fn shadow_of_regex(siblings: &[Sibling<'_>], index: usize) -> Option<Shadow> {
+fn shadow_of_regex(siblings: &[Sibling<'_>], known: &Known<'_>, index: usize) -> Option<Shadow> {
     let own = &siblings[index];
     let (source, caseless) = (own.name.regex.as_ref()?.source(), own.name.caseless);
-    let earlier = siblings[..index].iter().filter(|other| other.is(LocationKind::Regex));
-    for other in earlier {
-        let other_source = other.name.regex.as_ref()?.source();
-        let same = other_source == source && (other.name.caseless || !caseless);
-        if same || matches_all(other_source) {
-            return Some(Shadow {
-                label: "regular expressions are tried in the order of the file",
-                by: Some((other.span, "this one is tried before, and matches all of its paths")),
-                help: "put it before the other one",
-            });
-        }
+    if let Some(earlier) = known.same(source, caseless).into_iter().chain(known.all).min()
+        && earlier < index
+    {
+        return Some(Shadow {
+            label: "regular expressions are tried in the order of the file",
+            by: Some((
+                siblings[earlier].span,
+                "this one is tried before, and matches all of its paths",
+            )),
+            help: "put it before the other one",
+        });
     }
     let start = if caseless { None } else { literal_start(source) };
     let shadowing = |other: &&Sibling<'_>| {
@@ -184,9 +234,9 @@ fn shadow_of_regex(siblings: &[Sibling<'_>], index: usize) -> Option<Shadow> {
                     longer.name.name.starts_with(start) || start.starts_with(&longer.name.name)
                 })
         };
-        other.is(LocationKind::PrefixFinal) && covers && !siblings.iter().any(gap)
+        covers && !siblings.iter().any(gap)
     };
-    let other = siblings.iter().find(shadowing)?;
+    let other = known.finals.iter().map(|at| &siblings[*at]).find(shadowing)?;
     Some(Shadow {
         label: "not tried for any of its paths",
         by: Some((other.span, "`^~` keeps regular expressions from being tried")),
@@ -194,17 +244,17 @@ fn shadow_of_regex(siblings: &[Sibling<'_>], index: usize) -> Option<Shadow> {
     })
 }
 
-fn shadow_of_prefix(siblings: &[Sibling<'_>], own: &Sibling<'_>) -> Option<Shadow> {
+fn shadow_of_prefix(
+    siblings: &[Sibling<'_>],
+    known: &Known<'_>,
+    own: &Sibling<'_>,
+) -> Option<Shadow> {
     if own.has_inner || !own.is_prefix() {
         return None;
     }
-    let shadowing = |other: &&Sibling<'_>| {
-        let Some(regex) = &other.name.regex else { return false };
-        let start = || whole_literal(regex.source()).filter(|start| start.len() > 1);
-        matches_all(regex.source())
-            || start().is_some_and(|start| own.name.name.starts_with(&start))
-    };
-    let other = siblings.iter().find(shadowing)?;
+    let name = &own.name.name;
+    let at = (0..=name.len()).find_map(|len| known.wholes.get(&name[..len]))?;
+    let other = &siblings[*at];
     Some(Shadow {
         label: "a regular expression that matches wins over a prefix",
         by: Some((other.span, "this one matches all of its paths")),
