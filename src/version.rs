@@ -28,7 +28,6 @@ pub(crate) enum Detail {
 const ABSENT: &[&str] = &[
     "http_autoindex_module",
     "http_browser_module",
-    "http_charset_module",
     "http_fastcgi_module",
     "http_grpc_module",
     "http_gzip_module",

@@ -1,11 +1,14 @@
 //! What changes the body of an answer on its way to the client.
 
 pub(crate) mod addition;
+pub(crate) mod charset;
 pub(crate) mod ssi;
 pub(crate) mod types;
 
+use crate::read::Reading;
 use crate::scope::Scope;
 use addition::{Additions, additions};
+use charset::Charset;
 use ssi::{Ssi, ssi};
 
 /// The filters of a location.
@@ -13,13 +16,19 @@ use ssi::{Ssi, ssi};
 pub struct Filters {
     /// `add_before_body` and `add_after_body`; `None` when there is neither.
     pub additions: Option<Additions>,
+    /// `charset`.
+    pub charset: Charset,
     /// `ssi`; `None` when it is off.
     pub ssi: Option<Ssi>,
 }
 
 impl Filters {
     /// What applies on a level.
-    pub(crate) fn of(scope: &Scope<'_, '_>) -> Self {
-        Self { additions: additions(scope), ssi: ssi(scope) }
+    pub(crate) fn of(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Self {
+        Self {
+            additions: additions(scope),
+            charset: charset::of_level(reading, scope),
+            ssi: ssi(scope),
+        }
     }
 }

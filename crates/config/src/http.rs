@@ -5,6 +5,7 @@ use wssgate_syntax as syntax;
 use crate::advice::Adviser;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
+use crate::filters::charset::{self, CharsetMap};
 use crate::level::{Level, walk};
 use crate::limits;
 use crate::listen::{ListenSocket, sockets};
@@ -43,6 +44,10 @@ pub struct Http {
     pub resolvers: Vec<name_servers::Resolver>,
     /// `limit_req_zone` and `limit_conn_zone` lines.
     pub limit_zones: Vec<LimitZone>,
+    /// `charset_map` blocks.
+    pub charset_maps: Vec<CharsetMap>,
+    /// Every charset that is named, in lower case.
+    pub charsets: Vec<Box<[u8]>>,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,
     /// `websocket_recovery` of the groups that requests name.
@@ -72,6 +77,7 @@ pub(crate) fn http(
     let servers = servers(&mut resolver, level, &outermost.inner(level));
     let Resolver { reading, groups, logs, locations } = resolver;
     let sockets = sockets(reading, &servers, level);
+    let charset_maps = charset::maps(reading, &outermost.inner(level));
     let problems = reading.names.problems();
     reading.report.extend(problems);
     limits::check_level(reading, level);
@@ -84,6 +90,8 @@ pub(crate) fn http(
         maps: std::mem::take(&mut reading.maps),
         resolvers: std::mem::take(&mut reading.resolvers),
         limit_zones,
+        charset_maps,
+        charsets: std::mem::take(&mut reading.charsets),
         upstreams: groups.into_upstreams(),
         recovery,
         servers,

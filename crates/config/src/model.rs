@@ -14,6 +14,7 @@ pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
 pub use crate::filters::Filters;
 pub use crate::filters::addition::Additions;
+pub use crate::filters::charset::{Charset, CharsetMap};
 pub use crate::filters::ssi::Ssi;
 pub use crate::filters::types::TypeSet;
 pub use crate::headers::{AddHeader, Expires};

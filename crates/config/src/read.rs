@@ -42,6 +42,10 @@ pub struct Reading<'a> {
     pub(crate) resolvers: Vec<Resolver>,
     /// The zones of `limit_req` and `limit_conn`.
     pub(crate) zones: Zones,
+    /// Charsets that are named, in lower case.
+    pub(crate) charsets: Vec<Box<[u8]>>,
+    /// Where it was said that a `charset_map` is missing.
+    pub(crate) charset_problems: HashSet<Span>,
     /// Names that have been noted as having no effect.
     pub(crate) noted: HashSet<&'static str>,
     /// The buffers of access logs.
@@ -72,6 +76,8 @@ impl<'a> Reading<'a> {
             maps: Vec::new(),
             resolvers: Vec::new(),
             zones: Zones::default(),
+            charsets: Vec::new(),
+            charset_problems: HashSet::new(),
             noted,
             log_buffers: Buffers::new(),
             resolve,

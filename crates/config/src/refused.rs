@@ -4,6 +4,7 @@ use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, X, refused};
 
 const CHARSET: &str = "add the charset to `default_type` and `types`";
+const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
 const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
 const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
@@ -36,8 +37,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ancient_browser", HSL, AtLeast(1), USER_AGENT),
         refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
         refused("autoindex", HSL, Flag, LISTINGS),
-        refused("charset", HSLI, Exactly(1), CHARSET).unless("off"),
-        refused("charset_map", H, Exactly(2), CHARSET),
         refused("create_full_put_path", HSL, Flag, WEBDAV),
         refused("dav_access", HSL, Between(1, 3), WEBDAV),
         refused("dav_methods", HSL, AtLeast(1), WEBDAV).unless("off"),
@@ -61,7 +60,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
         refused("modern_browser_value", HSL, Exactly(1), USER_AGENT),
         refused("mp4", L, Exactly(0), MEDIA),
-        refused("override_charset", HSLI, Flag, CHARSET),
         refused("perl", L | X, Exactly(1), PERL),
         refused("perl_modules", H, Exactly(1), PERL),
         refused("perl_require", H, Exactly(1), PERL),
@@ -75,7 +73,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("secure_link_md5", HSL, Exactly(1), LINKS),
         refused("secure_link_secret", HSL, Exactly(1), LINKS),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
-        refused("source_charset", HSLI, Exactly(1), CHARSET),
         refused("ssl", HS, Flag, SSL_FLAG),
         refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
         refused("ssl_ech_file", HS, Exactly(1), ECH),

@@ -20,6 +20,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     error_page::ROWS,
     files::ROWS,
     filters::addition::ROWS,
+    filters::charset::ROWS,
     filters::ssi::ROWS,
     geo::ROWS,
     headers::ROWS,

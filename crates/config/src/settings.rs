@@ -657,7 +657,7 @@ pub(crate) fn settings(
         msie_padding: scope.get(&MSIE_PADDING),
         limit_rate: rate(scope.get(&LIMIT_RATE)),
         limit_rate_after: rate(scope.get(&LIMIT_RATE_AFTER)),
-        filters: Filters::of(scope),
+        filters: Filters::of(reading, scope),
         subrequest_output_buffer_size: scope.count(&SUBREQUEST_OUTPUT_BUFFER_SIZE),
         max_ranges: scope.maybe(&MAX_RANGES),
         resolver: scope.maybe(&RESOLVER),

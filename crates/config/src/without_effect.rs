@@ -45,7 +45,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("autoindex_exact_size", HSL, Flag, NO_AUTOINDEX),
         idle("autoindex_format", HSL, Exactly(1), NO_AUTOINDEX),
         idle("autoindex_localtime", HSL, Flag, NO_AUTOINDEX),
-        idle("charset_types", HSL, AtLeast(1), NO_FILTER),
         idle("client_body_early_read", HS, AtLeast(1), BODY_BUFFERS),
         idle("client_body_in_single_buffer", HSL, Flag, BODY_BUFFERS),
         idle("connection_pool_size", HS, Exactly(1), MEMORY),

@@ -33,6 +33,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("Balance", &["peers/group.rs"]),
     ("Buffering", &["log/access.rs: buffering"]),
     ("CertificateFiles", &["tls/certificates.rs: files"]),
+    ("Charset", &["exchange/filter/charset.rs: charset"]),
+    ("CharsetMap", &["exchange/filter/charset.rs: map"]),
     ("Condition", &["front/rewrite.rs"]),
     ("Config", &["generation.rs: config"]),
     ("ConnectionLimit", &["front/limits/connections.rs: limit"]),

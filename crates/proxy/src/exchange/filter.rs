@@ -7,6 +7,7 @@
 //! has given so far; it passes the filters of its own location, and none of those here.
 
 mod addition;
+mod charset;
 pub(crate) mod ranges;
 mod ssi;
 
@@ -137,20 +138,24 @@ impl Chain {
         reply: &mut Reply,
         location: &Location,
         wanted: Wanted,
-        ranges: Option<Ranges>,
     ) -> Self {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         let of_location = &location.settings.filters;
-        if let Some(ranges) = ranges {
-            filters.push(Box::new(ranges));
-        }
         if let Some(additions) = of_location.additions.as_ref().filter(|_| wanted.additions) {
             filters.push(Box::new(addition::Addition::new(reply, additions)));
+        }
+        if let Some(conversion) = charset::apply(request, reply, location) {
+            filters.push(Box::new(conversion));
         }
         if let Some(settings) = of_location.ssi.as_ref().filter(|_| wanted.ssi) {
             filters.push(Box::new(ssi::Includes::new(request, reply, settings)));
         }
         Self { filters, asking: 0 }
+    }
+
+    /// Puts the filter of ranges before all others: as in nginx they are of the content.
+    pub(crate) fn put_first(&mut self, ranges: Ranges) {
+        self.filters.insert(0, Box::new(ranges));
     }
 
     /// Whether the body stays as it is.

@@ -405,6 +405,8 @@ pub struct Values {
     pub(crate) last_match: RefCell<LastMatch>,
     /// What SSI commands of the page have said; subrequests share it with their parent.
     pub(crate) page: RefCell<Option<Rc<Page>>>,
+    /// The charset of the answer to the client, into which its subrequests put theirs.
+    pub(crate) charset: RefCell<Option<Bytes>>,
     /// The format of `$date_gmt` and `$date_local`, when an SSI command has set it.
     pub(crate) time_format: RefCell<Option<String>>,
     /// `limit_rate` set through `$limit_rate`.

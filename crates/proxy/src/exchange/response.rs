@@ -50,6 +50,8 @@ pub struct Reply {
     pub seeking: Seeking,
     /// `Content-Range`.
     pub content_range: Option<Bytes>,
+    /// The charset that an upstream wants the body to be converted to.
+    pub override_charset: Option<Bytes>,
     /// A `Location` that was made absolute, which stands before the other fields.
     pub location: Option<Bytes>,
 }
@@ -204,13 +206,14 @@ impl Responder {
             reply.push("Location", location);
         }
         headers::apply(request, &mut reply, location);
-        // `add_header` may have changed Last-Modified, which `If-Range` asks for. With an error
-        // somebody else answers, and gets what was to be carried.
+        self.filters = Chain::new(request, &mut reply, location, wanted);
+        // As in nginx ranges come last to the head and first to the body. With an error somebody else
+        // answers, and gets what was to be carried.
         let ranges = Ranges::of(request, &reply, location)?;
         request.response.carried_fields.clear();
         request.response.special_fields.clear();
         request.response.cookies.clear();
-        self.filter(request, &mut reply, location, wanted, ranges);
+        self.cut(request, &mut reply, location, ranges);
         leave_out(&mut reply);
         make_location_absolute(request, &mut reply, location);
         request.response.status = reply.status;
@@ -219,23 +222,20 @@ impl Responder {
         Ok(())
     }
 
-    /// Makes the filters, and of the head what they need.
-    fn filter(
+    /// Cuts the answer to ranges, or offers them.
+    fn cut(
         &mut self,
         request: &Request,
         reply: &mut Reply,
         location: &Location,
-        wanted: Wanted,
-        mut ranges: Option<Ranges>,
+        ranges: Option<Ranges>,
     ) {
-        // As in nginx ranges come last to the head and first to the body.
-        let offered = ranges::is_offered(request, reply, location.settings.max_ranges);
-        reply.accept_ranges = offered;
-        if let Some(ranges) = &mut ranges {
+        reply.accept_ranges = ranges::is_offered(request, reply, location.settings.max_ranges);
+        if let Some(mut ranges) = ranges {
             ranges.apply(reply);
             self.parts = Some(ranges.parts());
+            self.filters.put_first(ranges);
         }
-        self.filters = Chain::new(request, reply, location, wanted, ranges);
         headers::add_range_fields(reply);
     }
 

@@ -164,6 +164,7 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
     request.identity = Rc::clone(&parent.identity);
     request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);
+    request.values.charset.clone_from(&parent.values.charset);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);
     Exchange { request, body, response }

@@ -72,6 +72,9 @@ pub(crate) fn reply(request: &Request, head: &ResponseHead, framing: Framing) ->
     reply.status_text = Some(head.raw().slice_ref(head.status_text()));
     reply.length = content_length(head, framing);
     reply.accept_ranges = settings.force_ranges;
+    if !ignored(settings, "X-Accel-Charset") {
+        reply.override_charset = head.fields().first_bytes("x-accel-charset");
+    }
     for (name, value) in fields(request, head) {
         if hidden(settings, &name) || NOT_PASSED.iter().any(|other| is(&name, other)) {
             continue;
