@@ -48,6 +48,7 @@ const PRESENT: &[&str] = &[
     "http_realip_module",
     "http_ssl_module",
     "http_stub_status_module",
+    "http_sub_module",
 ];
 
 /// The text, with its line ends.

@@ -23,7 +23,7 @@ fn both() -> impl Iterator<Item = &'static str> {
 /// A server with these directives and pages below `html`.
 fn serve(exe: &str, server: &str, pages: &[(&str, &str)]) -> Instance {
     let text = format!(
-        "root %%DIR%%/html; types {{ text/html html; text/plain txt; }}
+        "root %%DIR%%/html; types {{ text/html html; text/plain txt; }} charset_map A B {{ 58 59; }}
          server {{ listen %%LISTEN_0%%; server_name localhost; {server} }}"
     );
     let mut setup = Instance::setup(exe).http(&text);
@@ -211,4 +211,39 @@ fn ranges_of_a_file_are_answered_as_by_nginx() {
         }
     }
     assert!(expected[3].1.contains("multipart/byteranges"));
+}
+
+/// All filters at once, in nginx's order: additions and SSI commands are not searched, what is replaced
+/// may be a command, and the charset is that of the whole.
+#[test]
+fn filters_come_in_the_order_of_nginx() {
+    let pages = [
+        ("a.html", "foo X <!--#include virtual=\"/foo.html\" --> Foo CMD FOO"),
+        ("foo.html", "[foo X]"),
+        ("t.txt", "foo X"),
+    ];
+    let mut expected: Vec<String> = Vec::new();
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+        let server = serve(
+            exe,
+            "location = /a.html {
+                 add_before_body /t.txt; ssi on; charset B; source_charset A;
+                 sub_filter foo bar; sub_filter CMD '<!--#echo var=\"uri\" -->$arg_x';
+             }
+             location /t.txt { sub_filter foo never; }
+             location /foo.html { source_charset A; sub_filter foo inner; sub_filter_once off; }
+             location /u/ { alias %%DIR%%/html/; charset utf-8; sub_filter_types *; sub_filter x yyyy; }
+            ",
+            &pages,
+        );
+        let answers = ["/a.html?x=1", "/u/a.html", "/u/t.txt", "/foo.html"].map(|path| {
+            let (head, body) = get(&server, path, "");
+            let fields = head.lines().filter(|line| line.starts_with("Content-"));
+            format!("{}\n{body}", fields.collect::<Vec<_>>().join("\n"))
+        });
+        match expected.is_empty() {
+            true => expected = answers.to_vec(),
+            false => assert_eq!(answers.to_vec(), expected),
+        }
+    }
 }

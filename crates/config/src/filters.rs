@@ -3,6 +3,7 @@
 pub(crate) mod addition;
 pub(crate) mod charset;
 pub(crate) mod ssi;
+pub(crate) mod sub;
 pub(crate) mod types;
 
 use crate::read::Reading;
@@ -10,6 +11,7 @@ use crate::scope::Scope;
 use addition::{Additions, additions};
 use charset::Charset;
 use ssi::{Ssi, ssi};
+use sub::{Substitutions, substitutions};
 
 /// The filters of a location.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Filters {
     pub charset: Charset,
     /// `ssi`; `None` when it is off.
     pub ssi: Option<Ssi>,
+    /// `sub_filter` lines; `None` when there are none.
+    pub substitutions: Option<Substitutions>,
 }
 
 impl Filters {
@@ -29,6 +33,7 @@ impl Filters {
             additions: additions(scope),
             charset: charset::of_level(reading, scope),
             ssi: ssi(scope),
+            substitutions: substitutions(scope),
         }
     }
 }

@@ -16,6 +16,7 @@ pub use crate::filters::Filters;
 pub use crate::filters::addition::Additions;
 pub use crate::filters::charset::{Charset, CharsetMap};
 pub use crate::filters::ssi::Ssi;
+pub use crate::filters::sub::Substitutions;
 pub use crate::filters::types::TypeSet;
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;

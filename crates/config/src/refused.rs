@@ -18,7 +18,6 @@ const MAIL: &str =
     "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
 const MIRROR: &str = "duplicate requests in the app server";
-const PAGES: &str = "modify pages in the app server";
 const PERL: &str = "move this logic to the app server";
 const POST_ACTION: &str = "do this in the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
@@ -82,6 +81,7 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
         refused("stream", M, Exactly(0), STREAM),
         refused("sub_filter", HSL, Exactly(2), PAGES),
+        refused("stream", M, Exactly(0), HTTP_ONLY),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
         refused("valid_referers", S | L, AtLeast(1), REFERER),
         refused("xml_entities", HSL, Exactly(1), XSLT),

@@ -22,6 +22,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     filters::addition::ROWS,
     filters::charset::ROWS,
     filters::ssi::ROWS,
+    filters::sub::ROWS,
     geo::ROWS,
     headers::ROWS,
     http::ROWS,

@@ -55,7 +55,10 @@ const READERS: &[(&str, &[&str])] = &[
     ("ErrorLog", &["log/error.rs: line"]),
     ("ErrorPage", &["content/pages.rs: page"]),
     ("Expires", &["exchange/headers.rs"]),
-    ("Filters", &["exchange/filter.rs: filters of_location"]),
+    (
+        "Filters",
+        &["exchange/filter.rs: filters of_location", "exchange/filter/charset.rs: filters"],
+    ),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
     (
         "Http",
@@ -130,6 +133,10 @@ const READERS: &[(&str, &[&str])] = &[
     ("Ssi", &["exchange/filter.rs: ssi", "exchange/filter/ssi.rs: ssi"]),
     ("StickyCookie", &["content/proxy/sticky.rs: cookie"]),
     ("StickyLearn", &["content/proxy/sticky.rs: learn", "peers/sticky.rs: model"]),
+    (
+        "Substitutions",
+        &["exchange/filter.rs: substitutions", "exchange/filter/sub.rs: substitutions"],
+    ),
     ("Syslog", &["log/syslog.rs: parameters"]),
     ("TlsProtocols", &["tls.rs: protocols"]),
     ("TryFile", &["front/try_files.rs: candidate"]),

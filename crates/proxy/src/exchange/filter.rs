@@ -10,6 +10,7 @@ mod addition;
 mod charset;
 pub(crate) mod ranges;
 mod ssi;
+mod sub;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -96,6 +97,7 @@ pub(crate) type Embedding<'a> = Pin<Box<dyn Future<Output = Result<Included, Gon
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted {
     additions: bool,
+    substitutions: bool,
     ssi: bool,
 }
 
@@ -110,6 +112,12 @@ impl Wanted {
                     && !request.is_subrequest()
                     && additions.types.covers(content_type)
             }),
+            substitutions: filters.substitutions.as_ref().is_some_and(|substitutions| {
+                reply.length != Some(0)
+                    && substitutions.types.covers(content_type)
+                    // Nobody finds a text in what is compressed.
+                    && reply.field("content-encoding").is_none()
+            }),
             ssi: filters
                 .ssi
                 .as_ref()
@@ -119,7 +127,7 @@ impl Wanted {
 
     /// Whether a range of the content is a range of the body.
     pub(crate) fn keeps_ranges(self) -> bool {
-        !self.additions && !self.ssi
+        !self.additions && !self.substitutions && !self.ssi
     }
 }
 
@@ -143,6 +151,12 @@ impl Chain {
         let of_location = &location.settings.filters;
         if let Some(additions) = of_location.additions.as_ref().filter(|_| wanted.additions) {
             filters.push(Box::new(addition::Addition::new(reply, additions)));
+        }
+        let substitutions = of_location.substitutions.as_ref().filter(|_| wanted.substitutions);
+        if let Some(replacing) =
+            substitutions.and_then(|pairs| sub::Replacing::new(request, reply, pairs))
+        {
+            filters.push(Box::new(replacing));
         }
         if let Some(conversion) = charset::apply(request, reply, location) {
             filters.push(Box::new(conversion));

@@ -52,6 +52,18 @@ pub(crate) fn add_range_fields(reply: &mut Reply) {
     }
 }
 
+/// Takes out what will not be true of a changed body: its length, and unless `keep` says so its time.
+pub(crate) fn change_body(reply: &mut Reply, keep: bool) {
+    reply.length = None;
+    if keep {
+        weaken_etag(reply);
+        return;
+    }
+    reply.last_modified = None;
+    reply.remove("last-modified");
+    reply.remove("etag");
+}
+
 /// The body will not be the same byte by byte (RFC 9110 §8.8.1).
 pub(crate) fn weaken_etag(reply: &mut Reply) {
     let at = reply.fields.iter().position(|(name, _)| name.eq_ignore_ascii_case(b"etag"));

@@ -108,7 +108,7 @@ fn conversion(request: &Request, from: &[u8], to: &[u8]) -> Option<Conversion> {
         request.log(LogLevel::Error, message);
         return None;
     };
-    let forth = map.from.eq_ignore_ascii_case(from);
+    let forth = map.to.eq_ignore_ascii_case(to);
     Some(Conversion::new(map, forth))
 }
 

@@ -80,15 +80,7 @@ impl Includes {
     /// Makes of a head one whose body has includes.
     pub(crate) fn new(request: &Request, reply: &mut Reply, ssi: &Ssi) -> Self {
         if !request.is_subrequest() {
-            reply.length = None;
-            match ssi.last_modified {
-                true => headers::weaken_etag(reply),
-                false => {
-                    reply.last_modified = None;
-                    reply.remove("last-modified");
-                    reply.remove("etag");
-                }
-            }
+            headers::change_body(reply, ssi.last_modified);
         }
         let page = Rc::clone(request.values.page.borrow_mut().get_or_insert_default());
         Self {
