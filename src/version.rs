@@ -32,7 +32,6 @@ const ABSENT: &[&str] = &[
     "http_grpc_module",
     "http_gzip_module",
     "http_memcached_module",
-    "http_mirror_module",
     "http_referer_module",
     "http_scgi_module",
     "http_tunnel_module",

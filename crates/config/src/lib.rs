@@ -47,6 +47,7 @@ mod rewrite;
 mod scope;
 mod server;
 mod settings;
+mod subrequests;
 pub mod template;
 mod tls;
 mod trust;

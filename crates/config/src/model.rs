@@ -43,6 +43,7 @@ pub use crate::server::{ConnectionSettings, Server, ServerId};
 pub use crate::settings::{
     BodyInFile, IfModifiedSince, LingeringClose, LocationSettings, ServerTokens,
 };
+pub use crate::subrequests::Mirrors;
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};

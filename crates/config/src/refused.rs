@@ -1,10 +1,8 @@
 //! nginx's directives that are not implemented and cannot be left out: each with what to do instead.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{H, HS, HSL, HSLI, L, M, Row, S, X, refused};
+use crate::directive::{H, HS, HSL, L, M, Row, S, X, refused};
 
-const CHARSET: &str = "add the charset to `default_type` and `types`";
-const BALANCERS: &str = "use `ip_hash`, `hash` or `least_conn`";
 const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
 const ECH: &str = "remove the line: Encrypted Client Hello is not implemented";
@@ -17,9 +15,7 @@ const LISTINGS: &str = "serve directory listings with another server";
 const MAIL: &str =
     "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
-const MIRROR: &str = "duplicate requests in the app server";
 const PERL: &str = "move this logic to the app server";
-const POST_ACTION: &str = "do this in the app server";
 const REFERER: &str = "match `$http_referer` in a `map`";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
@@ -55,7 +51,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("image_filter_webp_quality", HSL, Exactly(1), IMAGES),
         refused("mail", M, Exactly(0), MAIL),
         refused("min_delete_depth", HSL, Exactly(1), WEBDAV),
-        refused("mirror", HSL, Exactly(1), MIRROR).unless("off"),
         refused("modern_browser", HSL, Between(1, 2), USER_AGENT),
         refused("modern_browser_value", HSL, Exactly(1), USER_AGENT),
         refused("mp4", L, Exactly(0), MEDIA),
@@ -63,7 +58,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("perl_modules", H, Exactly(1), PERL),
         refused("perl_require", H, Exactly(1), PERL),
         refused("perl_set", H, Exactly(2), PERL),
-        refused("post_action", HSLI, Exactly(1), POST_ACTION),
         refused("proxy_ssl_conf_command", HSL, Exactly(2), TLS_SETTINGS),
         refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
@@ -80,8 +74,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp_cache", HS, Exactly(1), CRL),
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
         refused("stream", M, Exactly(0), STREAM),
-        refused("sub_filter", HSL, Exactly(2), PAGES),
-        refused("stream", M, Exactly(0), HTTP_ONLY),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
         refused("valid_referers", S | L, AtLeast(1), REFERER),
         refused("xml_entities", HSL, Exactly(1), XSLT),

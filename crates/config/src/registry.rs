@@ -6,7 +6,7 @@ use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, auth_basic, auth_jwt, auth_request, core, dns, error_page, files, filters, foreign,
     geo, headers, http, limits, listen, location, log, map, proxy, real_ip, refused, rewrite,
-    server, settings, tls, upstream, websocket, without_effect,
+    server, settings, subrequests, tls, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -43,6 +43,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     rewrite::ROWS,
     server::ROWS,
     settings::ROWS,
+    subrequests::ROWS,
     tls::ROWS,
     upstream::ROWS,
     upstream::balance::ROWS,

@@ -10,7 +10,7 @@ use crate::access::{self, AccessRule, Satisfy, access};
 use crate::auth_basic::{AuthBasic, auth_basic};
 use crate::auth_jwt::{AuthJwt, auth_jwt};
 use crate::auth_request::{AuthRequest, auth_request};
-use crate::directive::Arity::{Between, Exactly, Flag};
+use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
 use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::error_page::{self, ErrorPage};
@@ -33,6 +33,7 @@ use crate::read::{
 };
 use crate::real_ip::real_ip;
 use crate::scope::Scope;
+use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
 use crate::value;
@@ -46,6 +47,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &CLIENT_BODY_TEMP_PATH,
     &CLIENT_BODY_TIMEOUT,
     &CLIENT_MAX_BODY_SIZE,
+    &EARLY_HINTS,
     &ETAG,
     &IF_MODIFIED_SINCE,
     &INTERNAL,
@@ -139,6 +141,16 @@ pub(crate) static CLIENT_MAX_BODY_SIZE: Directive<u64> = Directive {
     default: "1m",
     doc: "Limits the size of request bodies; 0 disables the limit.",
     ..Directive::once(offset)
+};
+
+/// `early_hints`
+pub(crate) static EARLY_HINTS: Directive<Vec<Template>> = Directive {
+    name: "early_hints",
+    contexts: HSL,
+    arity: AtLeast(1),
+    doc: "Passes 103 responses of upstream servers to clients with HTTP/1.1, if at least one of the \
+          values is neither empty nor `0`.",
+    ..Directive::once(early_hints)
 };
 
 /// `etag`
@@ -439,6 +451,12 @@ pub struct LocationSettings {
     pub auth_jwt: Option<AuthJwt>,
     /// `auth_request`.
     pub auth_request: Option<AuthRequest>,
+    /// `early_hints`: 103 is passed when one of them is neither empty nor 0.
+    pub early_hints: Vec<Template>,
+    /// `mirror` lines; `None` when there are none.
+    pub mirrors: Option<Mirrors>,
+    /// `post_action`: a path or `@name`.
+    pub post_action: Option<Box<[u8]>>,
     /// What changes bodies.
     pub filters: Filters,
     /// `subrequest_output_buffer_size`, bytes.
@@ -541,6 +559,10 @@ fn body_temp_path(reading: &mut Reading<'_>, directive: &syntax::Directive) -> R
         sum += level.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
     }
     prefix_path(reading, directive)
+}
+
+fn early_hints(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Template>> {
+    directive.args.iter().map(|word| reading.template(word)).collect()
 }
 
 fn body_in_file(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<BodyInFile> {
@@ -657,6 +679,9 @@ pub(crate) fn settings(
         msie_padding: scope.get(&MSIE_PADDING),
         limit_rate: rate(scope.get(&LIMIT_RATE)),
         limit_rate_after: rate(scope.get(&LIMIT_RATE_AFTER)),
+        early_hints: scope.all(&EARLY_HINTS).concat(),
+        mirrors: mirrors(reading, scope),
+        post_action: scope.get(&POST_ACTION),
         filters: Filters::of(reading, scope),
         subrequest_output_buffer_size: scope.count(&SUBREQUEST_OUTPUT_BUFFER_SIZE),
         max_ranges: scope.maybe(&MAX_RANGES),

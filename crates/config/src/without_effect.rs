@@ -17,10 +17,8 @@ const NO_AUTOINDEX: &str = "`autoindex` is not supported";
 const NO_CACHE: &str = "responses are not cached; every request is passed on";
 const NO_COMPRESSION: &str = "responses are passed on unchanged";
 const NO_EARLY_DATA: &str = "early data is never accepted";
-const NO_EARLY_HINTS: &str = "103 responses are not passed on";
 const NO_FILE_CACHE: &str = "files are opened for each request";
 const NO_FILTER: &str = "the filter it belongs to is not supported";
-const NO_MIRROR: &str = "`mirror` is not supported";
 const NO_MODULES: &str = "modules are not supported, and neither are their directives";
 const NO_MP4: &str = "`mp4` is not supported";
 const NO_STAPLING: &str = "OCSP stapling is not supported";
@@ -54,7 +52,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("degrade", HSL, Exactly(1), OVERCOMMIT),
         idle("directio", HSL, Exactly(1), FILE_IO),
         idle("directio_alignment", HSL, Exactly(1), FILE_IO),
-        idle("early_hints", HSL, AtLeast(1), NO_EARLY_HINTS),
         idle("epoll_events", E, Exactly(1), EVENTS),
         idle("google_perftools_profiles", M, Exactly(1), PROFILING),
         idle("gunzip", HSL, Flag, NO_COMPRESSION),
@@ -97,7 +94,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("lock_file", M, Exactly(1), EVENTS),
         idle("map_hash_bucket_size", H, Exactly(1), TABLE_SIZES),
         idle("map_hash_max_size", H, Exactly(1), TABLE_SIZES),
-        idle("mirror_request_body", HSL, Flag, NO_MIRROR),
         idle("mp4_buffer_size", HSL, Exactly(1), NO_MP4),
         idle("mp4_max_buffer_size", HSL, Exactly(1), NO_MP4),
         idle("mp4_start_key_frame", HSL, Flag, NO_MP4),

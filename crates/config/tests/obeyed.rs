@@ -102,6 +102,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("LogFormat", &["exchange/access_log.rs: format"]),
     ("Map", &["exchange/variables.rs: map"]),
     ("MapKind", &["exchange/variables/map.rs"]),
+    ("Mirrors", &["front/subrequest.rs: mirrors"]),
     ("NextUpstream", &["content/proxy.rs: allowed"]),
     ("ProxyRedirect", &["content/proxy/response.rs"]),
     (

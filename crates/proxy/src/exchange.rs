@@ -18,6 +18,8 @@ pub mod response;
 pub(crate) mod subprotocols;
 pub(crate) mod variables;
 
+use tokio::task::JoinSet;
+
 pub use body::{BodyError, BodySource, BufferedBody, RequestBody};
 pub use outlet::{Gone, Outlet, Presence};
 pub use refusal::{Blame, Refusal};
@@ -32,4 +34,6 @@ pub struct Exchange {
     pub body: RequestBody,
     /// The way back to the client.
     pub response: Responder,
+    /// Subrequests whose answers nobody waits for; the connection waits for their end.
+    pub(crate) background: Option<JoinSet<()>>,
 }

@@ -1,6 +1,7 @@
 //! The HTTP front: requests come in, each finds its location and its answer.
 
 mod access;
+mod after;
 mod arrival;
 mod auth_basic;
 mod auth_jwt;

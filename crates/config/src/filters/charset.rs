@@ -164,7 +164,7 @@ fn character(text: &[u8]) -> Option<Box<[u8]>> {
         .chunks(2)
         .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
         .collect();
-    let bytes = bytes.filter(|_| text.len() % 2 == 0)?;
+    let bytes = bytes.filter(|_| text.len().is_multiple_of(2))?;
     let mut characters = std::str::from_utf8(&bytes).ok()?.chars();
     let first = characters.next().filter(|&one| u32::from(one) < 0x10000)?;
     (characters.next().is_none() && first.len_utf8() == bytes.len()).then(|| bytes.into())

@@ -55,7 +55,7 @@ pub async fn proxy(exchange: &mut Exchange, pass: &ProxyPass) -> Outcome {
 }
 
 async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, Refusal> {
-    let Exchange { request, body, response } = exchange;
+    let Exchange { request, body, response, .. } = exchange;
     let generation = Arc::clone(&request.generation);
     let settings = &generation.http().locations[request.route.location.0].proxy;
     let destination = Destination::of(request, pass)?;
@@ -346,7 +346,8 @@ impl Proxying<'_> {
         let connection = &link.connection;
         let kept = RefCell::new(Kept::up_to(self.remembered_body()));
         let mut sender = Sender::new(connection, self.plan, body, settings.send_timeout, &kept);
-        let head = attempt::head(connection, &mut sender, settings, self.response).await;
+        let head =
+            attempt::head(connection, &mut sender, settings, self.response, self.request).await;
         let head = match head {
             Ok(head) => head,
             Err(ended) => {

@@ -231,6 +231,36 @@ impl BodySource for NoBody {
     fn discard(&mut self) {}
 }
 
+/// The source of a request that has a copy of another one's body.
+#[derive(Clone, Copy, Debug)]
+struct Copied(u64);
+
+impl BodySource for Copied {
+    fn length(&self) -> Length {
+        Length::Known(self.0)
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn arrived(&mut self) -> Result<Option<Bytes>, BodyError> {
+        Ok(None)
+    }
+
+    fn poll_arrival(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Err(BodyError::Closed))
+    }
+
+    fn poll_continue(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_continue(&mut self) {}
+
+    fn discard(&mut self) {}
+}
+
 /// The body of one request.
 pub struct RequestBody {
     source: Box<dyn BodySource>,
@@ -259,6 +289,15 @@ impl RequestBody {
             begun: false,
             broken: false,
         }
+    }
+
+    /// A body that was read as a whole, for another request.
+    pub(crate) fn copy_of(body: Rc<BufferedBody>) -> Self {
+        let mut copy = Self::new(Copied(body.len));
+        copy.received = body.len;
+        copy.begun = true;
+        copy.buffered = Some(body);
+        copy
     }
 
     /// Takes the bounds of the location that applies now.

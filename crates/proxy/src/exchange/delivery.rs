@@ -74,6 +74,12 @@ impl Delivery {
         self.outlet.borrow_mut().head(request, reply)
     }
 
+    /// Sends an interim answer with these fields.
+    pub(crate) async fn early_hints(&self, fields: &Fields) -> Result<(), Gone> {
+        self.outlet.borrow_mut().early_hints(fields);
+        self.flush().await
+    }
+
     /// Bytes of the body that were taken so far.
     pub(crate) fn body_len(&self) -> u64 {
         self.body_len.get()

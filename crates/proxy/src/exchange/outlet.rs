@@ -41,6 +41,10 @@ pub trait Presence {
 
 /// The way of one answer: a head, pieces of a body, the end.
 pub trait Outlet {
+    /// Takes the fields of an interim answer of status 103 (RFC 8297), before the head. Who has no
+    /// client that would understand it drops it.
+    fn early_hints(&mut self, _: &Fields) {}
+
     /// Takes the head and decides how the body is carried.
     ///
     /// Notes in the request what variables can see of the head (the fields that it has, its length

@@ -101,7 +101,7 @@ pub struct UpstreamState {
 }
 
 /// What is answered, as far as it is known by now.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ResponseState {
     /// Where a redirect goes (`Location`).
     pub redirect: Option<Bytes>,
@@ -130,7 +130,7 @@ pub struct ResponseState {
 }
 
 /// The parts of an answer's head that are no plain fields.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Draft {
     /// `Content-Type`.
     pub content_type: Option<Bytes>,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{ListenAddr, Location, LogLevel, ServerTokens};
 use wssgate_config::value;
-use wssgate_http1::{Fields, Method, write_field};
+use wssgate_http1::{Fields, Method, Version, write_field};
 
 use crate::clock;
 use crate::exchange::delivery::{Delivery, Rate};
@@ -164,6 +164,22 @@ impl Responder {
     /// Resolves when the client goes away. What it sends meanwhile is kept for later.
     pub async fn closed(&self) {
         self.delivery.closed().await;
+    }
+
+    /// Sends an interim answer of status 103 with these fields, before the head, if `early_hints`
+    /// says so.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(crate) async fn early_hints(&self, request: &Request, fields: &Fields) -> Result<(), Gone> {
+        // RFC 9110 §15.2: a client of HTTP/1.0 knows no interim answers.
+        let understood = request.arrival.version == Version::Http11 && !self.part;
+        let values = request.location().settings.early_hints.iter().map(|text| request.text(text));
+        let wanted = { values }.any(|value| !value.is_empty() && &value[..] != b"0");
+        if !understood || !wanted || self.begun() || fields.is_empty() {
+            return Ok(());
+        }
+        self.delivery.early_hints(fields).await
     }
 
     /// Makes the head. It is written with the first of the body, or by [`Responder::flush`].

@@ -27,7 +27,7 @@ use crate::exchange::{
     ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::phases::{self, Finish};
-use crate::front::{arrival, route, subrequest};
+use crate::front::{after, arrival, route, subrequest};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::site::{Phase, Site};
@@ -240,7 +240,7 @@ impl Link {
         body.bound(&request.location().settings);
         let outlet = WireOutlet::new(Rc::clone(&self.client), Rc::clone(&request.traffic));
         let response = Responder::new(outlet, Rc::clone(&self.client) as _, subrequest::embed);
-        Exchange { request, body, response }
+        Exchange { request, body, response, background: None }
     }
 
     /// Answers a request whose head is good.
@@ -279,6 +279,7 @@ impl Link {
         if let Finish::Upgrade(switch) = end {
             return Next::Switch(Box::new((exchange, *switch)));
         }
+        after::run(&mut exchange).await;
         let answered = matches!(end, Finish::Done);
         let mut clean = answered;
         if answered && !exchange.body.is_read() {
@@ -332,7 +333,9 @@ impl Link {
 
     /// Turns the connection into a tunnel, which says itself how it ended.
     async fn switch(self, switched: Box<(Exchange, Switch)>) {
-        let (Exchange { mut request, body, mut response }, mut switch) = *switched;
+        // What runs in the background may go on beside the tunnel.
+        let (Exchange { mut request, body, mut response, background: _background }, mut switch) =
+            *switched;
         // A switch has no ranges.
         let _ = response.head(&mut request, std::mem::take(&mut switch.reply));
         let sent = response.flush().await;

@@ -11,7 +11,7 @@ use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{guard, limits, real_ip, rewrite, route, try_files};
+use crate::front::{guard, limits, real_ip, rewrite, route, subrequest, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,16 @@ pub(crate) async fn answer(exchange: &mut Exchange) -> Finish {
 /// Answers a request that cannot be worked on, such as one whose head is broken.
 pub(crate) async fn refuse(exchange: &mut Exchange, status: u16) -> Finish {
     conclude(exchange, Outcome::Status(status)).await
+}
+
+/// Goes on with another path or named location of our own.
+pub(crate) async fn go_on(exchange: &mut Exchange, uri: Bytes) {
+    let outcome = match uri.first() {
+        Some(b'/') => Outcome::InternalRedirect { path: uri, args: Bytes::new() },
+        _ => Outcome::NamedLocation(uri),
+    };
+    // Its answer, and what becomes of the connection, are not of interest.
+    conclude(exchange, outcome).await;
 }
 
 /// Follows redirects within the server until something was answered.
@@ -188,6 +198,9 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     let location = &generation.http().locations[exchange.request.route.location.0];
     // Only now: rewrites may have changed the location, and with it how long a body may be.
     exchange.body.bound(&location.settings);
+    if let Err(refusal) = subrequest::mirror(exchange).await {
+        return refused(exchange, &refusal);
+    }
     if let Some(try_files) = &location.settings.try_files
         && let Some(outcome) = try_files::run(&mut exchange.request, location, try_files).await
     {

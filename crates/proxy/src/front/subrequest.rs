@@ -10,15 +10,17 @@ use tokio::task::JoinSet;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::Method;
 
-use crate::exchange::body::NoBody;
+use crate::exchange::body::{Length, NoBody};
 use crate::exchange::delivery::Delivery;
 use crate::exchange::filter::{Embedding, Include, Included, MAX_DEPTH};
 use crate::exchange::request::{Origin, Parent};
 use crate::exchange::{
-    Exchange, Gone, Presence, Request, RequestBody, Responder, access_log, variables,
+    Exchange, Gone, Presence, Refusal, Request, RequestBody, Responder, access_log, variables,
 };
+use crate::front::after::Nobody;
 use crate::front::phases::{self, Finish};
-use outlet::{HeadOnly, Memory};
+pub(crate) use outlet::HeadOnly;
+use outlet::Memory;
 
 /// Has `path` answered as a plain GET with the fields of `parent` and without its body, and gives
 /// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
@@ -167,5 +169,42 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
     request.values.charset.clone_from(&parent.values.charset);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);
-    Exchange { request, body, response }
+    Exchange { request, body, response, background: None }
+}
+
+/// Makes the copies of a request that `mirror` asks for, and lets them run.
+///
+/// # Errors
+/// When the body that they copy cannot be read.
+pub(crate) async fn mirror(exchange: &mut Exchange) -> Result<(), Refusal> {
+    let generation = Arc::clone(&exchange.request.generation);
+    let settings = &generation.http().locations[exchange.request.route.location.0].settings;
+    let Some(mirrors) = settings.mirrors.as_ref().filter(|_| !exchange.request.is_subrequest())
+    else {
+        return Ok(());
+    };
+    if mirrors.body && exchange.body.length() != Length::None {
+        let body = exchange.body.buffer(settings).await.map_err(Refusal::Body)?;
+        exchange.request.body = Some(body);
+    }
+    let parent = &exchange.request;
+    let background = exchange.background.get_or_insert_with(JoinSet::new);
+    for uri in &mirrors.uris {
+        let path = Bytes::copy_from_slice(uri);
+        let args = parent.target.args.borrow().clone();
+        let wanted = Include { path, args, ..Include::default() };
+        let response = Responder::new(HeadOnly, Rc::new(Nobody), embed);
+        let mut copy = self::exchange(parent, &wanted, response);
+        copy.request.target.method = parent.target.method;
+        copy.request.target.method_name = parent.target.method_name.clone();
+        if let Some(body) = parent.body.as_ref().filter(|_| mirrors.body) {
+            copy.request.body = Some(Rc::clone(body));
+            copy.body = RequestBody::copy_of(Rc::clone(body));
+            copy.body.bound(&copy.request.location().settings);
+        }
+        background.spawn_local(async move {
+            answer(&mut copy).await;
+        });
+    }
+    Ok(())
 }

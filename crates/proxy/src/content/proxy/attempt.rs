@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::sleep_until;
-use wssgate_config::model::ProxySettings;
+use wssgate_config::model::{LogLevel, ProxySettings};
 use wssgate_http1::{ResponseError, ResponseHead, ResponseParser, encode_chunk};
 
 use super::plan::Plan;
+use super::response;
 use crate::exchange::body::{BodyError, RequestBody};
+use crate::exchange::request::Request;
 use crate::exchange::response::Responder;
 use crate::peers::{Connection, Failure, READ_SIZE, Resource};
 
@@ -282,8 +284,10 @@ pub(crate) async fn head(
     sender: &mut Sender<'_>,
     settings: &ProxySettings,
     response: &Responder,
+    request: &Request,
 ) -> Result<ResponseHead, Ended> {
-    let mut reading = Box::pin(read_head(connection, settings.buffer_size));
+    let hints = Hints { request, response, settings, room: settings.buffer_size };
+    let mut reading = Box::pin(read_head(connection, settings.buffer_size, hints));
     let mut deadline: Option<Instant> = None;
     loop {
         let sent = !matches!(sender.state, Sending::Going);
@@ -328,13 +332,44 @@ pub(crate) async fn at(deadline: Option<Instant>) {
     }
 }
 
-/// Reads a head, passing over interim answers.
-async fn read_head(connection: &Connection, max: usize) -> Result<ResponseHead, Trouble> {
+/// `early_hints`: interim answers of status 103 that go on to the client.
+struct Hints<'a> {
+    request: &'a Request,
+    response: &'a Responder,
+    settings: &'a ProxySettings,
+    /// Bytes that they may still have, all together.
+    room: usize,
+}
+
+impl Hints<'_> {
+    async fn pass(&mut self, head: &ResponseHead) {
+        let Some(room) = self.room.checked_sub(head.raw_len()) else {
+            self.request.log(LogLevel::Info, "upstream sent too big early hints");
+            return;
+        };
+        self.room = room;
+        let fields = response::hints(self.settings, head);
+        // That a client has gone is noticed by those who wait for it.
+        let _ = self.response.early_hints(self.request, &fields).await;
+    }
+}
+
+/// Reads a head. Of interim answers only hints go on.
+async fn read_head(
+    connection: &Connection,
+    max: usize,
+    mut hints: Hints<'_>,
+) -> Result<ResponseHead, Trouble> {
     let mut parser = ResponseParser::new();
     let mut interim = 0;
     loop {
         match connection.with_input(|input| parser.parse(input, max)) {
-            Ok(Some(head)) if head.is_interim() && interim < MAX_INTERIM => interim += 1,
+            Ok(Some(head)) if head.is_interim() && interim < MAX_INTERIM => {
+                interim += 1;
+                if head.status() == 103 {
+                    hints.pass(&head).await;
+                }
+            }
             Ok(Some(head)) if head.is_interim() => {
                 let message = format!("upstream sent too many interim responses while {READING}");
                 return Err(Trouble { cause: Cause::InvalidHeader, message });

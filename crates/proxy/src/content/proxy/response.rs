@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use wssgate_config::model::{CookieRewrite, LogLevel, Pattern, ProxyRedirect, ProxySettings};
-use wssgate_http1::{Framing, ResponseHead};
+use wssgate_http1::{Fields, Framing, ResponseHead};
 
 use super::cookie::SetCookie;
 use crate::exchange::request::Request;
@@ -116,6 +116,13 @@ fn push(request: &Request, reply: &mut Reply, name: Bytes, value: Bytes) {
         () => None,
     };
     reply.fields.push((name, rewritten.unwrap_or(value)));
+}
+
+/// The fields of an interim answer of status 103 that clients may see.
+pub(crate) fn hints(settings: &ProxySettings, head: &ResponseHead) -> Fields {
+    let of_connection = |name: &[u8]| NOT_PASSED.iter().any(|other| is(name, other));
+    let fields = head.fields().iter();
+    fields.filter(|(name, _)| !hidden(settings, name) && !of_connection(name)).collect()
 }
 
 /// The fields that an internal redirect by `X-Accel-Redirect` keeps.

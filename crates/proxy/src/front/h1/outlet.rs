@@ -44,6 +44,19 @@ impl WireOutlet {
 }
 
 impl Outlet for WireOutlet {
+    fn early_hints(&mut self, fields: &Fields) {
+        let start = self.pending.len();
+        let mut written = write_status_line(&mut self.pending, 103, b"Early Hints").is_ok();
+        for (name, value) in fields {
+            written &= write_field(&mut self.pending, name, value).is_ok();
+        }
+        match written {
+            true => write_end(&mut self.pending),
+            // Fields of a head that was parsed can be written; hints are worth no more trouble.
+            false => self.pending.truncate(start),
+        }
+    }
+
     fn head(&mut self, request: &mut Request, mut reply: Reply) -> Framing {
         let generation = request.generation.clone();
         let location = &generation.http().locations[request.route.location.0];

@@ -12,7 +12,7 @@ use crate::exchange::outlet::{Framing, Gone, Outlet};
 use crate::exchange::{Reply, Request, response};
 
 /// Keeps the head of an answer in its request and wants no body.
-pub(super) struct HeadOnly;
+pub(crate) struct HeadOnly;
 
 impl Outlet for HeadOnly {
     fn head(&mut self, request: &mut Request, reply: Reply) -> Framing {
