@@ -41,7 +41,7 @@ pub use crate::rewrite::condition::{Condition, FileTest};
 pub use crate::rewrite::{Return, Rewrite, RewriteFlag, RewriteOp};
 pub use crate::server::{ConnectionSettings, Server, ServerId};
 pub use crate::settings::{
-    BodyInFile, IfModifiedSince, LingeringClose, LocationSettings, ServerTokens,
+    BodyInFile, IfModifiedSince, KeepaliveDisable, LingeringClose, LocationSettings, ServerTokens,
 };
 pub use crate::subrequests::Mirrors;
 pub use crate::tls::session_cache::SessionCache;

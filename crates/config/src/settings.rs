@@ -29,7 +29,7 @@ use crate::name_servers::ResolverId;
 use crate::position::Position;
 use crate::read::{
     Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
-    present, rate, size, size_template,
+    present, rate, set_once, size, size_template,
 };
 use crate::real_ip::real_ip;
 use crate::scope::Scope;
@@ -51,6 +51,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &ETAG,
     &IF_MODIFIED_SINCE,
     &INTERNAL,
+    &KEEPALIVE_DISABLE,
     &KEEPALIVE_REQUESTS,
     &KEEPALIVE_TIME,
     &KEEPALIVE_TIMEOUT,
@@ -181,6 +182,17 @@ pub(crate) static INTERNAL: Directive<()> = Directive {
     arity: Exactly(0),
     doc: "Restricts a location to internal requests, for example redirects by `error_page`.",
     ..Directive::once(present)
+};
+
+/// `keepalive_disable`
+pub(crate) static KEEPALIVE_DISABLE: Directive<KeepaliveDisable> = Directive {
+    name: "keepalive_disable",
+    contexts: HSL,
+    arity: Between(1, 2),
+    default: "msie6",
+    doc: "Closes connections of misbehaving browsers after a response: of old versions of MSIE after \
+          a POST with `msie6`, of Safari on macOS with `safari`.",
+    ..Directive::once(keepalive_disable)
 };
 
 /// `keepalive_requests`
@@ -401,6 +413,8 @@ pub struct LocationSettings {
     pub keepalive_timeout: Duration,
     /// The second parameter of `keepalive_timeout`: the `Keep-Alive: timeout=` field.
     pub keepalive_header: Option<Duration>,
+    /// `keepalive_disable`.
+    pub keepalive_disable: KeepaliveDisable,
     /// `keepalive_requests` per connection.
     pub keepalive_requests: u64,
     /// `keepalive_time` of a connection.
@@ -533,6 +547,15 @@ pub enum IfModifiedSince {
     Before,
 }
 
+/// `keepalive_disable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeepaliveDisable {
+    /// `msie6`.
+    pub msie6: bool,
+    /// `safari`.
+    pub safari: bool,
+}
+
 /// `keepalive_timeout`.
 #[derive(Clone, Copy)]
 pub(crate) struct Keepalive {
@@ -559,6 +582,28 @@ fn body_temp_path(reading: &mut Reading<'_>, directive: &syntax::Directive) -> R
         sum += level.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
     }
     prefix_path(reading, directive)
+}
+
+fn keepalive_disable(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<KeepaliveDisable> {
+    #[derive(Clone, Copy)]
+    enum Browser {
+        None,
+        Msie6,
+        Safari,
+    }
+    let choices = [("none", Browser::None), ("msie6", Browser::Msie6), ("safari", Browser::Safari)];
+    let mut disable = KeepaliveDisable::default();
+    for word in &directive.args {
+        match one_of(word, &choices)? {
+            Browser::None => {}
+            Browser::Msie6 => set_once(reading, &mut disable.msie6, word),
+            Browser::Safari => set_once(reading, &mut disable.safari, word),
+        }
+    }
+    Ok(disable)
 }
 
 fn early_hints(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Template>> {
@@ -660,6 +705,7 @@ pub(crate) fn settings(
         client_body_in_file_only: scope.get(&CLIENT_BODY_IN_FILE_ONLY),
         keepalive_timeout: keepalive.timeout,
         keepalive_header: keepalive.header,
+        keepalive_disable: scope.get(&KEEPALIVE_DISABLE),
         keepalive_requests: scope.get(&KEEPALIVE_REQUESTS),
         keepalive_time: scope.get(&KEEPALIVE_TIME),
         send_timeout: scope.get(&SEND_TIMEOUT),

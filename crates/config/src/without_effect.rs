@@ -88,7 +88,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("http3_hq", HS, Flag, HTTP1_ONLY),
         idle("http3_max_concurrent_streams", HS, Exactly(1), HTTP1_ONLY),
         idle("http3_stream_buffer_size", HS, Exactly(1), HTTP1_ONLY),
-        idle("keepalive_disable", HSL, Between(1, 2), OLD_BROWSERS),
         idle("keepalive_min_timeout", HSL, Exactly(1), KEEPALIVE),
         idle("load_module", M, Exactly(1), NO_MODULES),
         idle("lock_file", M, Exactly(1), EVENTS),

@@ -71,6 +71,7 @@ const READERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("JwtRequire", &["front/auth_jwt.rs: line"]),
+    ("KeepaliveDisable", &["front/phases.rs: disable"]),
     ("KeepaliveOption", &["listen.rs"]),
     ("LimitConnections", &["front/limits/connections.rs: limits"]),
     ("LimitKind", &["front/limits/requests.rs"]),

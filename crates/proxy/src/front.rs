@@ -6,6 +6,7 @@ mod arrival;
 mod auth_basic;
 mod auth_jwt;
 mod auth_request;
+mod browser;
 pub mod connection;
 mod guard;
 pub(crate) mod h1;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::{Content, LocationId, Return, ServerId};
-use wssgate_http1::{Escape, Framing, escape};
+use wssgate_config::model::{Content, LocationId, LocationSettings, Return, ServerId};
+use wssgate_http1::{Escape, Framing, Method, escape};
 
 use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{guard, limits, real_ip, rewrite, route, subrequest, try_files};
+use crate::front::{browser, guard, limits, real_ip, rewrite, route, subrequest, try_files};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,9 +160,20 @@ pub(crate) fn enter(request: &mut Request, location: LocationId) {
     let settings = &locations[request.route.location.0].settings;
     let connection = &request.connection;
     // Never more than before: what the client or another location has taken away stays so.
-    request.fate.keepalive &= !settings.keepalive_timeout.is_zero()
+    request.fate.keepalive &= !misbehaves(request, settings)
+        && !settings.keepalive_timeout.is_zero()
         && connection.requests.get() < settings.keepalive_requests
         && connection.accepted.elapsed() <= settings.keepalive_time;
+}
+
+/// `keepalive_disable`: whether the client is a browser that cannot be trusted with a kept connection.
+fn misbehaves(request: &Request, settings: &LocationSettings) -> bool {
+    let disable = settings.keepalive_disable;
+    let Some(agent) = request.field("user-agent").filter(|_| request.fate.keepalive) else {
+        return false;
+    };
+    let after_post = disable.msie6 && request.target.method == Method::Post;
+    after_post && browser::is_msie6(agent) || disable.safari && browser::is_safari(agent)
 }
 
 /// Whether `limit_except` leaves this method alone; GET includes HEAD.

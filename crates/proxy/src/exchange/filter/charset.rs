@@ -15,6 +15,10 @@ pub(crate) fn apply(
     reply: &mut Reply,
     location: &Location,
 ) -> Option<Conversion> {
+    // Nothing is wanted of any answer.
+    if request.http().charsets.is_empty() && location.settings.filters.charset.name.is_none() {
+        return None;
+    }
     let said = reply.content_type.as_deref().and_then(said_charset);
     let Some(wanted) = destination(request, reply, location, said.is_some()) else {
         if !request.is_subrequest() {
@@ -108,7 +112,7 @@ fn conversion(request: &Request, from: &[u8], to: &[u8]) -> Option<Conversion> {
         request.log(LogLevel::Error, message);
         return None;
     };
-    let forth = map.to.eq_ignore_ascii_case(to);
+    let forth = map.from.eq_ignore_ascii_case(from) && map.to.eq_ignore_ascii_case(to);
     Some(Conversion::new(map, forth))
 }
 
