@@ -17,6 +17,7 @@ mod options;
 mod peers;
 mod process;
 mod report;
+mod requests;
 mod restarts;
 mod rows;
 mod session;

@@ -168,12 +168,13 @@ impl Running {
         installed: &Installed,
         site: &Site,
         backends: &[SocketAddr],
+        limits: bool,
     ) -> io::Result<Self> {
         let (plain, tls) = free_ports()?;
         // Others may be running.
         let dir = site.dir.path().join(installed.peer.name());
         fs::create_dir_all(&dir)?;
-        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends };
+        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends, limits };
         let (text, args) = setup.of(installed.peer);
         let file = dir.join("proxy.conf");
         fs::write(&file, text).map_err(|error| {

@@ -11,6 +11,7 @@ use crate::certificate::{self, Tickets};
 use crate::load::{Load, Security, Target};
 use crate::peers::Peer;
 use crate::process::{self, Tree};
+use crate::requests::Requests;
 
 /// One line of work for every proxy.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ enum Work {
     Flood { tls: bool },
     /// Everybody goes and comes back at once.
     Reconnect { tls: bool },
+    /// Ordinary requests, each of which `limit_req` decides on.
+    Limits,
 }
 
 /// Every row.
@@ -69,6 +72,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("flood-tls", "1,000 messages/s beside a flood, TLS", Work::Flood { tls: true })
         .and_direct(),
     row("reconnect-tls", "5,000 clients come back at once, TLS", Work::Reconnect { tls: true }),
+    row("limit-req", "20,000 requests/s that `limit_req` counts by 1,000,000 keys", Work::Limits),
 ];
 
 const fn row(name: &'static str, title: &'static str, work: Work) -> Row {
@@ -91,7 +95,17 @@ impl Row {
     /// Whether the work is one rate of CPU: then it is done in slices, proxy after proxy, between
     /// [`Self::prepare`] and [`Self::sum_up`]. Other work is done by [`Self::measure`].
     pub(crate) fn is_sliced(&self) -> bool {
-        matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. })
+        matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. } | Work::Limits)
+    }
+
+    /// Whether the configuration has a location with `limit_req`, which an earlier wssgate may not know.
+    pub(crate) fn has_limits(&self) -> bool {
+        matches!(self.work, Work::Limits)
+    }
+
+    /// Whether a proxy can do the work.
+    pub(crate) fn admits(&self, peer: Peer) -> bool {
+        !(self.has_limits() && peer == Peer::Haproxy)
     }
 
     /// What comes before the first slice.
@@ -111,13 +125,29 @@ impl Row {
                 trial.load.leave();
                 Some(target)
             }
+            Work::Limits => {
+                let empty = trial.pss()?;
+                let requests = Requests::open(&trial.plain, trial.scale.keys)?;
+                let bytes = (trial.pss()? - empty) * 1024.0 / f64::from(trial.scale.keys);
+                let prepared =
+                    Prepared { requests: Some((requests, bytes)), ..Prepared::default() };
+                return Ok(prepared);
+            }
             _ => return Err(io::Error::other("this work has no slices")),
         };
-        Ok(Prepared { renew, total: Ended::default(), resumed: 0 })
+        Ok(Prepared { renew, ..Prepared::default() })
     }
 
     /// One of the slices of which a measurement is the sum.
     pub(crate) fn slice(&self, trial: &mut Trial<'_>, prepared: &mut Prepared) -> io::Result<()> {
+        if let Some((requests, _)) = &mut prepared.requests {
+            const PER_SECOND: u32 = 20_000;
+            requests.run(PER_SECOND, trial.scale.warm_up)?;
+            let begin = trial.begin()?;
+            let asked = requests.run(PER_SECOND, trial.scale.slice)?;
+            prepared.total.add(&Ended { echoes: asked as f64, ..trial.end(&begin)? });
+            return Ok(());
+        }
         match &prepared.renew {
             None => trial.load.begin_to_repeat()?,
             Some(target) => trial.load.begin_to_renew(target, AT_ONCE)?,
@@ -136,7 +166,7 @@ impl Row {
 
     /// What all slices together say.
     pub(crate) fn sum_up(&self, prepared: &Prepared, scale: &Scale) -> io::Result<Vec<Reading>> {
-        let Prepared { total, resumed, .. } = prepared;
+        let Prepared { total, resumed, requests, .. } = prepared;
         let (what, rate) = match self.work {
             Work::Handshakes { tickets } => {
                 let expected = if tickets == Tickets::Used { total.echoes } else { 0.0 };
@@ -147,9 +177,13 @@ impl Row {
                 }
                 ("handshake", "handshakes per second")
             }
+            Work::Limits => ("request", "requests per second"),
             _ => ("echo", "echoes per second"),
         };
         let mut readings = total.cpu_per(what);
+        if let Some((_, bytes)) = requests {
+            readings.push(less("memory per key", "bytes", *bytes));
+        }
         readings.push(neither(rate, "", total.per_second()));
         readings.push(neither("proxy's core in use", "%", total.proxy_share()));
         readings.push(neither("load's core in use", "%", total.own_share()));
@@ -163,7 +197,7 @@ impl Row {
             Work::Paced { tls } => trial.paced(tls),
             Work::Flood { tls } => trial.flood(tls),
             Work::Reconnect { tls } => trial.reconnect(tls),
-            Work::Echo { .. } | Work::Handshakes { .. } => {
+            Work::Echo { .. } | Work::Handshakes { .. } | Work::Limits => {
                 Err(io::Error::other("this work is done in slices"))
             }
         }
@@ -174,12 +208,15 @@ impl Row {
 const AT_ONCE: usize = 4;
 
 /// Sliced work that is under way.
+#[derive(Default)]
 pub(crate) struct Prepared {
     /// Where clients come and go; without it they stay and repeat.
     renew: Option<Target>,
     total: Ended,
     /// Handshakes of the slices that resumed a session.
     resumed: u64,
+    /// Ordinary requests, and the bytes of the proxy's memory that each of their keys took.
+    requests: Option<(Requests, f64)>,
 }
 
 /// What is measured of some work.
@@ -238,6 +275,8 @@ pub(crate) struct Scale {
     /// Idle tunnels at which memory is measured.
     tunnels: [usize; 3],
     returning: usize,
+    /// How many keys are limited.
+    keys: u32,
 }
 
 /// How many large messages are under way at once while every tunnel has one.
@@ -256,6 +295,7 @@ impl Scale {
             settle: Duration::from_secs(1),
             tunnels: [1000, 5000, 9000],
             returning: 5000,
+            keys: 1_000_000,
         }
     }
 
@@ -271,6 +311,7 @@ impl Scale {
             settle: Duration::from_millis(100),
             tunnels: [20, 40, 60],
             returning: 100,
+            keys: 2000,
         }
     }
 

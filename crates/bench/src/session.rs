@@ -74,7 +74,9 @@ fn measure(row: &'static Row, peers: &[Installed], site: &Site, scale: &Scale) -
     let mut results = Results::new(row);
     let direct = row.direct.then(Installed::direct);
     let bare = row.bare.then(Installed::bare);
-    let contestants: Vec<&Installed> = peers.iter().chain(&direct).chain(&bare).collect();
+    let contestants = peers.iter().chain(&direct).chain(&bare);
+    let contestants: Vec<&Installed> =
+        contestants.filter(|installed| row.admits(installed.peer)).collect();
     for run in 0..scale.runs {
         let measured = match row.is_sliced() {
             true => measure_in_slices(row, &contestants, site, scale, run),
@@ -105,8 +107,8 @@ fn measure_one_by_one(
 ) -> Outcomes {
     let one = |installed: &&Installed| {
         eprintln!("{} {}/{} {}", row.name, run + 1, scale.runs, installed.peer.name());
-        let outcome =
-            Stage::set(installed, site, scale).and_then(|mut stage| row.measure(&mut stage.trial));
+        let outcome = Stage::set(row, installed, site, scale)
+            .and_then(|mut stage| row.measure(&mut stage.trial));
         (installed.peer, outcome)
     };
     contestants.iter().map(one).collect()
@@ -122,7 +124,7 @@ fn measure_in_slices(
 ) -> Outcomes {
     eprintln!("{} {}/{}", row.name, run + 1, scale.runs);
     let prepare = |installed: &&Installed| {
-        let prepared = Stage::set(installed, site, scale)
+        let prepared = Stage::set(row, installed, site, scale)
             .and_then(|mut stage| Ok((row.prepare(&mut stage.trial)?, stage)));
         (installed.peer, prepared)
     };
@@ -150,14 +152,14 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn set(installed: &Installed, site: &Site, scale: &'a Scale) -> io::Result<Self> {
+    fn set(row: &Row, installed: &Installed, site: &Site, scale: &'a Scale) -> io::Result<Self> {
         let load = Load::new()?;
         let backends = load.backend_addresses()?;
         if installed.peer == Peer::Direct {
             let trial = Trial { load, scale, tree: None, plain: backends, tls: Vec::new() };
             return Ok(Self { trial, _running: None });
         }
-        let running = Running::start(installed, site, &backends)?;
+        let running = Running::start(installed, site, &backends, row.has_limits())?;
         let (plain, tls) = (running.plain.clone(), running.tls.clone());
         let trial = Trial { load, scale, tree: Some(running.tree()), plain, tls };
         Ok(Self { trial, _running: Some(running) })

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Peer, Site};
-use crate::bare;
+use crate::{bare, requests};
 
 /// What a configuration is made of.
 pub(super) struct Setup<'a> {
@@ -18,6 +18,8 @@ pub(super) struct Setup<'a> {
     pub(super) plain: &'a [SocketAddr],
     pub(super) tls: &'a [SocketAddr],
     pub(super) backends: &'a [SocketAddr],
+    /// Whether there is a location with `limit_req`.
+    pub(super) limits: bool,
 }
 
 impl Setup<'_> {
@@ -40,6 +42,21 @@ impl Setup<'_> {
         let (cert, key) = (certificate.cert.display(), certificate.key.display());
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temp = temp.map(|name| format!("{name}_temp_path {dir}/{name};")).join("\n    ");
+        // Nobody is refused, so that all answers are alike; 1,000,000 keys take 128 MB in nginx.
+        let (zone, limited) = match self.limits {
+            true => (
+                "limit_req_zone $arg_key zone=keys:160m rate=1000r/s;",
+                format!(
+                    "keepalive_requests 1000000000;
+        location = {} {{
+            limit_req zone=keys burst=1000 nodelay;
+            empty_gif;
+        }}",
+                    requests::PATH
+                ),
+            ),
+            false => ("", String::new()),
+        };
         format!(
             "\
 daemon off;
@@ -53,6 +70,7 @@ events {{
 http {{
     access_log off;
     {temp}
+    {zone}
     map $http_upgrade $connection_upgrade {{
         default upgrade;
         ''      close;
@@ -66,6 +84,7 @@ http {{
         ssl_certificate     {cert};
         ssl_certificate_key {key};
         ssl_protocols       TLSv1.2 TLSv1.3;
+        {limited}
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -154,7 +173,8 @@ mod tests {
         };
         let (plain, tls, backends) = (on(1001), on(1002), on(1003));
         let dir = site.dir.path();
-        let setup = Setup { site: &site, dir, plain: &plain, tls: &tls, backends: &backends };
+        let setup =
+            Setup { site: &site, dir, plain: &plain, tls: &tls, backends: &backends, limits: true };
         for peer in [Peer::Wssgate, Peer::Haproxy] {
             let (text, args) = setup.of(peer);
             for address in plain.iter().chain(&tls).chain(&backends) {
