@@ -12,7 +12,8 @@ use crate::directive::{AnyDirective, Directive, S};
 use crate::hosts::{HostPattern, HostTable};
 use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
-use crate::server::{self, Server, ServerId, ServerName, server_names};
+use crate::server::{self, Server, ServerId, server_names};
+use crate::server_name::ServerName;
 use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.

@@ -36,9 +36,11 @@ pub use crate::proxy::pass::{FixedPass, ProxyPass};
 pub use crate::proxy::redirect::{Pattern, ProxyRedirect};
 pub use crate::proxy::tls::ProxyTls;
 pub use crate::proxy::{ProxySettings, SendProxyProtocol};
+pub use crate::referer::ValidReferers;
 pub use crate::resolve::Config;
 pub use crate::rewrite::condition::{Condition, FileTest};
 pub use crate::rewrite::{Return, Rewrite, RewriteFlag, RewriteOp};
+pub use crate::secure_link::SecureLink;
 pub use crate::server::{ConnectionSettings, Server, ServerId};
 pub use crate::settings::{
     BodyInFile, IfModifiedSince, KeepaliveDisable, LingeringClose, LocationSettings, ServerTokens,

@@ -107,7 +107,9 @@ impl Names {
     pub(crate) fn assign(&mut self, name: &str) -> Result<VariableId, NotChangeable> {
         let id = self.slot(name);
         let changeable = match &self.variables.slot(id).meaning {
-            Variable::Builtin(builtin) => matches!(builtin, Builtin::Args | Builtin::LimitRate),
+            Variable::Builtin(builtin) => {
+                matches!(builtin, Builtin::Args | Builtin::InvalidReferer | Builtin::LimitRate)
+            }
             Variable::Set | Variable::SetLater | Variable::Map(_) => true,
             // As in nginx `set $http_x` hides the field of that name where it is executed, and only there.
             _ => true,

@@ -1,7 +1,7 @@
 //! nginx's directives that are not implemented and cannot be left out: each with what to do instead.
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
-use crate::directive::{H, HS, HSL, L, M, Row, S, X, refused};
+use crate::directive::{H, HS, HSL, L, M, Row, X, refused};
 
 const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
@@ -10,13 +10,11 @@ const FILES: &str = "serve such files with another server";
 const GEO: &str = "use `geo` with a list of networks";
 const IMAGES: &str = "let the app server or an image server resize images, and use `proxy_pass`";
 const KEY_FILES: &str = "store private keys in files";
-const LINKS: &str = "check links in the app server";
 const LISTINGS: &str = "serve directory listings with another server";
 const MAIL: &str =
     "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
 const PERL: &str = "move this logic to the app server";
-const REFERER: &str = "match `$http_referer` in a `map`";
 const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
 const STREAM: &str =
@@ -62,9 +60,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
         refused("random_index", L, Flag, LISTINGS),
-        refused("secure_link", HSL, Exactly(1), LINKS),
-        refused("secure_link_md5", HSL, Exactly(1), LINKS),
-        refused("secure_link_secret", HSL, Exactly(1), LINKS),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
         refused("ssl", HS, Flag, SSL_FLAG),
         refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
@@ -75,7 +70,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
         refused("stream", M, Exactly(0), STREAM),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
-        refused("valid_referers", S | L, AtLeast(1), REFERER),
         refused("xml_entities", HSL, Exactly(1), XSLT),
         refused("xml_external_entities", HSL, Flag, XSLT),
         refused("xslt_last_modified", HSL, Flag, XSLT),

@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, auth_basic, auth_jwt, auth_request, core, dns, error_page, files, filters, foreign,
-    geo, headers, http, limits, listen, location, log, map, proxy, real_ip, refused, rewrite,
-    server, settings, subrequests, tls, upstream, websocket, without_effect,
+    geo, headers, http, limits, listen, location, log, map, proxy, real_ip, referer, refused,
+    rewrite, secure_link, server, server_name, settings, subrequests, tls, upstream, websocket,
+    without_effect,
 };
 
 /// The implemented rows by subject.
@@ -40,8 +41,11 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     proxy::redirect::ROWS,
     proxy::tls::ROWS,
     real_ip::ROWS,
+    referer::ROWS,
     rewrite::ROWS,
+    secure_link::ROWS,
     server::ROWS,
+    server_name::ROWS,
     settings::ROWS,
     subrequests::ROWS,
     tls::ROWS,

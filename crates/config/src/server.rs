@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
+use wssgate_syntax::Span;
 
-use crate::directive::Arity::{AtLeast, Exactly, Flag};
-use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS, S};
+use crate::directive::Arity::{Exactly, Flag};
+use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS};
 use crate::ignored::{Advice, ignored};
 use crate::level::Level;
 use crate::location::{Inherited, LocationId, Locations, Resolver};
 use crate::position::Position;
-use crate::read::{Reading, Reads, buffers, duration, flag, number, parameter, present, size};
-use crate::regex::Regex;
+use crate::read::{buffers, duration, flag, number, present, size};
 use crate::rewrite::RewriteOp;
 use crate::scope::Scope;
+use crate::server_name::{SERVER_NAME, ServerName};
 use crate::tls::{ServerTls, server_tls};
 use crate::value::Located;
 use crate::websocket::{self, TlsRecords};
@@ -28,7 +28,6 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &MAX_HEADERS,
     &MERGE_SLASHES,
     &SERVER,
-    &SERVER_NAME,
     &UNDERSCORES_IN_HEADERS,
 ];
 
@@ -102,15 +101,6 @@ pub(crate) static SERVER: Directive<()> = Directive {
     ..Directive::repeated(present)
 };
 
-/// `server_name`
-pub(crate) static SERVER_NAME: Directive<Vec<ServerName>> = Directive {
-    name: "server_name",
-    contexts: S,
-    arity: AtLeast(1),
-    doc: "Sets the names of a virtual server.",
-    ..Directive::repeated(server_name)
-};
-
 /// `underscores_in_headers`
 pub(crate) static UNDERSCORES_IN_HEADERS: Directive<bool> = Directive {
     name: "underscores_in_headers",
@@ -169,55 +159,6 @@ pub struct ConnectionSettings {
     pub underscores_in_headers: bool,
     /// `merge_slashes`.
     pub merge_slashes: bool,
-}
-
-/// One name of `server_name`.
-#[derive(Clone)]
-pub(crate) struct ServerName {
-    /// Lower case unless it is a regular expression; with its `~` as written.
-    pub(crate) text: Located<Box<[u8]>>,
-    /// The expression of `~…`.
-    pub(crate) regex: Option<Regex>,
-}
-
-fn server_name(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<ServerName>> {
-    let names: Result<Vec<ServerName>, _> =
-        directive.args.iter().map(|word| one_name(reading, word)).collect();
-    names
-}
-
-fn one_name(reading: &mut Reading<'_>, word: &Word) -> Result<ServerName, Diagnostic> {
-    let text = &word.value;
-    let bad_wildcard = text.first() == Some(&b'*') && (text.len() < 3 || text[1] != b'.');
-    if bad_wildcard || **text == *b"." {
-        return Err(
-            Diagnostic::error(format!("server name \"{word}\" is invalid")).at(word.span, "")
-        );
-    }
-    if text.contains(&b'/') {
-        let message = format!("server name \"{word}\" has suspicious symbols");
-        let problem = Diagnostic::warning(message).at(word.span, "");
-        reading.report.push(problem.help("a name is only the host of a URL"));
-    }
-    let located = |value: Box<[u8]>| Located { value, span: word.span };
-    if let Some(pattern) = parameter(word, "~") {
-        if pattern.is_empty() {
-            return Err(Diagnostic::error(format!("empty regex in server name \"{word}\""))
-                .at(word.span, ""));
-        }
-        // Host names come in lower case; only a pattern with capitals would otherwise never match.
-        let caseless = pattern.iter().any(u8::is_ascii_uppercase);
-        let regex = reading.regex(pattern, caseless, word.span)?;
-        return Ok(ServerName { text: located(text.clone()), regex: Some(regex) });
-    }
-    let name = if text.eq_ignore_ascii_case(b"$hostname") { hostname() } else { text.to_vec() };
-    Ok(ServerName { text: located(name.to_ascii_lowercase().into()), regex: None })
-}
-
-/// The name of this machine, as the kernel knows it.
-fn hostname() -> Vec<u8> {
-    let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim_ascii().to_vec()
 }
 
 /// Builds every `server` block.

@@ -32,7 +32,9 @@ use crate::read::{
     present, rate, set_once, size, size_template,
 };
 use crate::real_ip::real_ip;
+use crate::referer::{ValidReferers, valid_referers};
 use crate::scope::Scope;
+use crate::secure_link::{SecureLink, secure_link};
 use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
@@ -453,6 +455,10 @@ pub struct LocationSettings {
     pub limit_rate: Option<Template>,
     /// `limit_rate_after`, bytes.
     pub limit_rate_after: Option<Template>,
+    /// `valid_referers` lines.
+    pub valid_referers: Option<Arc<ValidReferers>>,
+    /// `secure_link` and what goes with it.
+    pub secure_link: Option<SecureLink>,
     /// `log_subrequest`.
     pub log_subrequest: bool,
     /// `satisfy`.
@@ -644,6 +650,7 @@ fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Se
 pub(crate) struct InheritedSettings {
     types: Arc<MimeTypes>,
     root: Root,
+    valid_referers: Option<Arc<ValidReferers>>,
     add_headers: Vec<AddHeader>,
     add_trailers: Vec<AddHeader>,
 }
@@ -658,6 +665,7 @@ impl InheritedSettings {
         Self {
             types: Arc::new(types.into_iter().collect()),
             root: root.unwrap_or_else(|| http.get(&files::ROOT)),
+            valid_referers: None,
             add_headers: Vec::new(),
             add_trailers: Vec::new(),
         }
@@ -674,6 +682,7 @@ impl InheritedSettings {
         Self {
             types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
             root: own_root(reading, scope, position).unwrap_or_else(|| outer.root.clone()),
+            valid_referers: valid_referers(reading, scope, outer.valid_referers.as_ref()),
             add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
             add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
         }
@@ -736,6 +745,8 @@ pub(crate) fn settings(
         add_headers: inherited.add_headers.clone(),
         add_trailers: inherited.add_trailers.clone(),
         expires: scope.maybe(&headers::EXPIRES),
+        valid_referers: inherited.valid_referers.clone(),
+        secure_link: secure_link(reading, scope),
         log_subrequest: scope.get(&LOG_SUBREQUEST),
         satisfy: scope.get(&access::SATISFY),
         auth_delay: scope.get(&access::AUTH_DELAY),

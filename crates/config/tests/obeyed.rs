@@ -152,6 +152,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["peers/group.rs: server", "peers/peer.rs: server", "peers/names.rs: line server"],
     ),
     ("User", &["generation.rs: names"]),
+    ("ValidReferers", &["exchange/variables/referer.rs: referers"]),
 ];
 
 /// Rows whose values nobody asks for, and why.

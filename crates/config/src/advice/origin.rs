@@ -8,7 +8,7 @@ use crate::level::Level;
 use crate::rewrite::IF;
 use crate::rewrite::condition::Condition;
 use crate::scope::Scope;
-use crate::server::SERVER_NAME;
+use crate::server_name::SERVER_NAME;
 use crate::template::VariableId;
 use crate::variable::{Builtin, MapKind, Variable};
 

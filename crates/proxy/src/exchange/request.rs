@@ -411,6 +411,8 @@ pub struct Values {
     pub(crate) time_format: RefCell<Option<String>>,
     /// `limit_rate` set through `$limit_rate`.
     pub(crate) limit_rate: RefCell<Option<Bytes>>,
+    /// `$secure_link_expires`, once `$secure_link` was asked for.
+    pub(crate) link_expires: RefCell<Option<Bytes>>,
     /// How deep maps that refer to maps are being evaluated.
     pub(crate) depth: Cell<u8>,
 }

@@ -6,6 +6,8 @@
 
 mod builtin;
 mod map;
+mod referer;
+mod secure_link;
 mod tcpinfo;
 mod upstream;
 
@@ -52,6 +54,9 @@ pub(crate) fn value(request: &Request, id: VariableId) -> Option<Bytes> {
             // Kept, so that the warning comes once for each request.
             keep(request, id, Some(Bytes::new()))
         }
+        known @ Variable::Builtin(Builtin::SecureLink) => {
+            keep(request, id, known_value(request, known))
+        }
         known => known_value(request, known),
     }
 }
@@ -68,6 +73,7 @@ pub(crate) fn named(request: &Request, name: &str) -> Option<Bytes> {
 /// The value of a variable that the program knows by itself.
 fn known_value(request: &Request, variable: &Variable) -> Option<Bytes> {
     match variable {
+        Variable::Builtin(Builtin::SecureLink) => secure_link::value(request),
         Variable::Builtin(builtin) => builtin::value(request, *builtin),
         Variable::Argument(name) => argument(&request.target.args.borrow(), name),
         Variable::RequestHeader(name) => request_header(request, name),

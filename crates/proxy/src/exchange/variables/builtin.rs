@@ -10,7 +10,7 @@ use wssgate_config::variable::{Builtin, ProxyProtocolTlv};
 use wssgate_http1::Version;
 use wssgate_proxy_protocol::Ends;
 
-use super::{joined, tcpinfo, upstream};
+use super::{joined, referer, tcpinfo, upstream};
 use crate::clock::{self, Moment};
 use crate::exchange::ending::Ending;
 use crate::exchange::request::{Request, address_text};
@@ -65,6 +65,13 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::DateLocal => date(request, false),
         B::RequestLength => text(request_length(request).to_string()),
         B::Status => text(format!("{:03}", status(request))),
+        B::InvalidReferer => {
+            let referers = request.location().settings.valid_referers.as_ref();
+            let referer = header(request, "referer");
+            let valid = |referers| referer::is_valid(referers, referer.as_deref());
+            flag(!referers.is_none_or(|referers| valid(referers)), "1")
+        }
+        B::SecureLinkExpires => request.values.link_expires.borrow().clone(),
         B::LimitConnStatus => request.limits.connections.get().map(Bytes::from),
         B::LimitReqStatus => request.limits.requests.get().map(Bytes::from),
         B::LimitRate => text(headers::limit_rate(request, request.location()).to_string()),
