@@ -18,7 +18,11 @@ const EMPTY_GIF_TIME: i64 = 23_349_600;
 /// Answers a `return`.
 pub(crate) async fn answer(exchange: &mut Exchange, answer: &Return) -> Outcome {
     let request = &mut exchange.request;
-    let text = answer.text.as_ref().map(|text| request.text(text));
+    let text = answer.text.as_ref().map(|text| {
+        // The text may have `$status` in it.
+        request.response.status = answer.status;
+        request.text(text)
+    });
     if answer.status >= 400 && answer.text.as_ref().is_none_or(|text| text.is_empty()) {
         return Outcome::Status(answer.status);
     }
