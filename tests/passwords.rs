@@ -21,6 +21,7 @@ bob:$2y$04$abcdefghijklmnopqrstuughE8Ev8uGFaUgY2cNEySvxngrb/Jzdm
 crypt:sa3tHJ3/KuYvI:with a comment
 broken:$1$
 #eve:{PLAIN}secret
+:{PLAIN}x
 ";
 
 /// A location for each rule; an image of one pixel is what they guard.
@@ -79,6 +80,8 @@ const CASES: &[(&str, &str, &str, u16, Option<&str>)] = &[
     ("GET", "/closed", "broken:password", 401, Some("Basic realm=\"closed site\"")),
     ("GET", "/closed", "eve:secret", 401, Some("Basic realm=\"closed site\"")),
     ("GET", "/closed", "#eve:secret", 401, Some("Basic realm=\"closed site\"")),
+    ("GET", "/closed", ":x", 401, Some("Basic realm=\"closed site\"")),
+    ("GET", "/closed", ":", 401, Some("Basic realm=\"closed site\"")),
     ("GET", "/closed", "ad:secret", 401, Some("Basic realm=\"closed site\"")),
     ("GET", "/closed", "=Bearer YWRhOnNlY3JldA==", 401, Some("Basic realm=\"closed site\"")),
     ("GET", "/closed", "=bAsIc   YWRhOnNlY3JldA==", 200, None),

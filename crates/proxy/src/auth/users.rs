@@ -77,13 +77,14 @@ fn each_line<T>(
     }
 }
 
-/// Name and password of a line `name:password` with an optional `:comment`; none of a comment.
+/// Name and password of a line `name:password` with an optional `:comment`; none of a comment, and
+/// none where the name is empty: that is nobody.
 fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = line.split(|&b| b == b'\n' || b == b'\r').next()?;
     if line.first() == Some(&b'#') {
         return None;
     }
-    let (name, rest) = line.split_at(line.iter().position(|&b| b == b':')?);
+    let (name, rest) = line.split_at(line.iter().position(|&b| b == b':').filter(|&end| end > 0)?);
     let password = rest[1..].split(|&b| b == b':').next()?;
     Some((name, password))
 }
@@ -106,7 +107,7 @@ mod tests {
             (" user:secret\n", Some((" user", "secret"))),
             ("user\n", None),
             ("user:\n", Some(("user", ""))),
-            (":secret\n", Some(("", "secret"))),
+            (":secret\n", None),
             ("\n", None),
         ] {
             let found = entry(line.as_bytes());

@@ -9,17 +9,17 @@ use super::Request;
 
 /// Name and password of `Authorization: Basic` (RFC 7617 §2).
 pub(crate) struct Basic {
-    /// The name; it has no colon.
+    /// The name; it has no colon and is not empty.
     pub(crate) user: Bytes,
     /// The password.
     pub(crate) password: Zeroizing<Vec<u8>>,
 }
 
-/// What the client sends; nothing without a password part, as in nginx.
+/// What the client sends; nothing without a name or without a password part, as in nginx.
 pub(crate) fn basic(request: &Request) -> Option<Basic> {
     let encoded = of_scheme(request, b"Basic")?;
     let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
-    let colon = decoded.iter().position(|&b| b == b':')?;
+    let colon = decoded.iter().position(|&b| b == b':').filter(|&colon| colon > 0)?;
     Some(Basic {
         user: Bytes::copy_from_slice(&decoded[..colon]),
         password: Zeroizing::new(decoded[colon + 1..].to_vec()),
