@@ -30,9 +30,6 @@ pub const STALE: Duration = Duration::from_secs(60 * 60);
 /// How long a request waits for an answer while it could use addresses that have expired.
 const STALE_WAIT: Duration = Duration::from_secs(1);
 
-/// How long an answer that nobody waits for may take.
-const RENEWAL: Duration = Duration::from_secs(10);
-
 /// The parts of a table.
 const SHARDS: usize = 16;
 
@@ -147,10 +144,13 @@ impl Resolver {
             }
             Known::Unknown => None,
         };
-        let patience = if old.is_some() { timeout.min(STALE_WAIT) } else { timeout };
-        let asked = self.ask(key.clone(), timeout);
-        let answered = tokio::time::timeout(patience, asked).await;
-        match (answered.unwrap_or(Err(SILENCE)), old) {
+        let mut patience = timeout;
+        if old.is_some() {
+            patience = timeout.min(STALE_WAIT);
+            // It is worth to be known also when it comes too late for this request.
+            self.renew(key.clone());
+        }
+        match (self.ask(key.clone(), patience).await, old) {
             (Err(SILENCE | Unresolved::Busy), Some(old)) => {
                 self.known(&key).failed(key.clone(), Failure::Silence, None, Instant::now());
                 self.tell_stale(&key, Duration::ZERO);
@@ -179,22 +179,28 @@ impl Resolver {
 
     /// Asks the servers.
     async fn ask(self: &Arc<Self>, key: Key, timeout: Duration) -> Result<Arc<Answer>, Unresolved> {
-        let (told, answered) = oneshot::channel();
-        let until = Instant::now() + timeout;
-        let order = Order::LookUp { resolver: Arc::clone(self), key, until, told: Some(told) };
-        self.thread.order(order);
-        match tokio::time::timeout(timeout, answered).await {
-            Ok(Ok(answer)) => answer.map_err(Unresolved::Failed),
-            Ok(Err(_)) => Err(Unresolved::Busy),
-            Err(_) => Err(SILENCE),
-        }
+        let asked = async {
+            loop {
+                let (told, answered) = oneshot::channel();
+                self.order(key.clone(), Some(told));
+                match answered.await {
+                    // That lookup had begun before we came; we still have time for the next one.
+                    Ok(Err(Failure::Silence)) => {}
+                    Ok(answer) => return answer.map_err(Unresolved::Failed),
+                    Err(_) => return Err(Unresolved::Busy),
+                }
+            }
+        };
+        tokio::time::timeout(timeout, asked).await.unwrap_or(Err(SILENCE))
     }
 
     /// Asks the servers without waiting for what they say.
     fn renew(self: &Arc<Self>, key: Key) {
-        let until = Instant::now() + RENEWAL;
-        let resolver = Arc::clone(self);
-        self.thread.order(Order::LookUp { resolver, key, until, told: None });
+        self.order(key, None);
+    }
+
+    fn order(self: &Arc<Self>, key: Key, told: Option<oneshot::Sender<thread::Told>>) {
+        self.thread.order(Order::LookUp { resolver: Arc::clone(self), key, told });
     }
 
     fn tell_stale(&self, key: &Key, age: Duration) {

@@ -1,24 +1,26 @@
 //! The thread that asks DNS servers, for all workers.
 //!
-//! It starts with the first question. Each name that is being looked up is a task; who asks for the
-//! same name meanwhile waits for the same answer.
+//! It starts with the first question. Each name that is being looked up is a task, a flight; who asks
+//! for the same name meanwhile waits for the same answer. A flight ends when nobody waits for it any
+//! longer, and after [`FLIGHT`] whoever does: the next one has nothing of what went wrong in it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Display;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use wssgate_config::model::LogLevel;
-use wssgate_dns::Failure;
+use wssgate_dns::{Failure, Outcome};
 use wssgate_sys::privileges;
 
 use super::{Answer, Key, Resolver, wire};
@@ -26,6 +28,12 @@ use crate::log::ErrorLog;
 
 /// Names that are looked up at once; requests for more fail.
 const MAX_FLIGHTS: usize = 1000;
+
+/// Names of those that servers are asked for at once; the others wait for their turn.
+const AT_ONCE: usize = 256;
+
+/// How long a flight may take, from its start. Who waits longer boards the next one.
+const FLIGHT: Duration = Duration::from_secs(10);
 
 /// What goes on for long is told this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,7 +47,7 @@ pub(super) enum Order {
     LookUp {
         resolver: Arc<Resolver>,
         key: Key,
-        until: Instant,
+        /// Who waits for it; if nobody does, it is worth to be known all the same.
         told: Option<oneshot::Sender<Told>>,
     },
     /// Do these instead of those before.
@@ -133,9 +141,7 @@ fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut jobs = JoinSet::new();
         while let Some(order) = orders.recv().await {
             match order {
-                Order::LookUp { resolver, key, until, told } => {
-                    flights.board(resolver, key, until, told);
-                }
+                Order::LookUp { resolver, key, told } => flights.board(resolver, key, told),
                 Order::Do(new) => {
                     jobs.abort_all();
                     jobs = JoinSet::new();
@@ -148,15 +154,28 @@ fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
     });
 }
 
-/// The names that are being looked up, each by its resolver's address in memory: a flight holds its
-/// resolver, so no other has that address.
-#[derive(Default)]
-struct Flights(RefCell<HashMap<(usize, Key), Flight>>);
+/// The names that are being looked up.
+struct Flights {
+    flights: RefCell<HashMap<Id, Flight>>,
+    longest: Duration,
+    turns: Semaphore,
+}
 
+/// What is looked up, and by whom: the resolver's address in memory. A flight holds its resolver, so
+/// no other has that address.
+type Id = (usize, Key);
+
+#[derive(Default)]
 struct Flight {
-    /// The longest that anybody waits.
-    until: Rc<Cell<Instant>>,
     waiting: Vec<oneshot::Sender<Told>>,
+    /// Somebody wants to have it looked up and does not wait.
+    renewal: bool,
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self { flights: RefCell::default(), longest: FLIGHT, turns: Semaphore::new(AT_ONCE) }
+    }
 }
 
 impl Flights {
@@ -165,46 +184,76 @@ impl Flights {
         self: &Rc<Self>,
         resolver: Arc<Resolver>,
         key: Key,
-        until: Instant,
         told: Option<oneshot::Sender<Told>>,
     ) {
-        let mut flights = self.0.borrow_mut();
+        let mut flights = self.flights.borrow_mut();
         let full = flights.len() >= MAX_FLIGHTS;
         let id = (Arc::as_ptr(&resolver).addr(), key);
         match flights.entry(id.clone()) {
-            Entry::Occupied(mut flight) => {
-                let flight = flight.get_mut();
-                flight.until.set(flight.until.get().max(until));
-                // Requests that were given up no longer wait.
-                flight.waiting.retain(|told| !told.is_closed());
-                flight.waiting.extend(told);
-            }
+            Entry::Occupied(mut flight) => flight.get_mut().board(told),
             Entry::Vacant(_) if full => {
                 let text = format_args!("{MAX_FLIGHTS} names are being looked up, no more can be");
                 resolver.thread.log_seldom(LogLevel::Error, text);
             }
             Entry::Vacant(free) => {
-                let until = Rc::new(Cell::new(until));
-                let waiting = told.into_iter().collect();
-                free.insert(Flight { until: Rc::clone(&until), waiting });
-                tokio::task::spawn_local(fly(Rc::clone(self), resolver, id, until));
+                free.insert(Flight::default()).board(told);
+                tokio::task::spawn_local(fly(Rc::clone(self), resolver, id));
             }
         }
+    }
+
+    /// Waits until nobody wants to know any longer.
+    async fn deserted(&self, id: &Id) {
+        poll_fn(|context| match self.flights.borrow_mut().get_mut(id) {
+            Some(flight) => flight.poll_deserted(context),
+            None => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+impl Flight {
+    fn board(&mut self, told: Option<oneshot::Sender<Told>>) {
+        self.renewal |= told.is_none();
+        if self.waiting.len() == self.waiting.capacity() {
+            // Requests that were given up no longer wait. As there is room for twice as many then,
+            // each is looked at a few times only.
+            self.waiting.retain(|told| !told.is_closed());
+            self.waiting.reserve(self.waiting.len() + 1);
+        }
+        self.waiting.extend(told);
+    }
+
+    /// One who waits is enough, and tells us when that is over.
+    fn poll_deserted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.renewal {
+            return Poll::Pending;
+        }
+        while let Some(told) = self.waiting.last_mut() {
+            if told.poll_closed(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.waiting.pop();
+        }
+        Poll::Ready(())
     }
 }
 
 /// Looks a name up and tells all who wait for it.
-async fn fly(
-    flights: Rc<Flights>,
-    resolver: Arc<Resolver>,
-    id: (usize, Key),
-    until: Rc<Cell<Instant>>,
-) {
+async fn fly(flights: Rc<Flights>, resolver: Arc<Resolver>, id: Id) {
     let landing = Landing { flights, id };
-    let key = &landing.id.1;
-    let outcome = wire::look_up(&resolver, key, &until).await;
-    let told = resolver.take_in(key, outcome);
-    let flight = landing.flights.0.borrow_mut().remove(&landing.id);
+    let (flights, key) = (&landing.flights, &landing.id.1);
+    let asked = async {
+        let _turn = flights.turns.acquire().await;
+        wire::look_up(&resolver, key).await
+    };
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(flights.longest, asked) => outcome,
+        () = flights.deserted(&landing.id) => return,
+    };
+    let silence = Outcome::Failed(Failure::Silence, None);
+    let told = resolver.take_in(key, outcome.unwrap_or(silence));
+    let flight = flights.flights.borrow_mut().remove(&landing.id);
     for waiting in flight.into_iter().flat_map(|flight| flight.waiting) {
         // Who does not wait any longer need not be told.
         let _ = waiting.send(told.clone());
@@ -214,11 +263,15 @@ async fn fly(
 /// A flight that is over, even if it panics: nobody must wait for it any longer.
 struct Landing {
     flights: Rc<Flights>,
-    id: (usize, Key),
+    id: Id,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.flights.0.borrow_mut().remove(&self.id);
+        self.flights.flights.borrow_mut().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
