@@ -127,6 +127,47 @@ fn a_page_that_includes_itself_ends() {
 }
 
 #[test]
+fn pages_that_include_themselves_twice_end_after_some_thousands() {
+    let include = "<!--#include virtual=\"/a.html\" -->";
+    let stub = "<!--#include virtual=\"/empty.html\" stub=\"s\" -->";
+    let pages = [
+        ("a.html", format!("z{include}{include}")),
+        (
+            "b.html",
+            format!(
+                "<!--#config errmsg=\"!\" --><!--#block name=\"s\" -->{stub}t<!--#endblock -->{stub}"
+            ),
+        ),
+        ("empty.html", String::new()),
+    ];
+    let pages = pages.each_ref().map(|(name, page)| (*name, page.as_str()));
+    let server = serve(WSSGATE, "ssi on;", &pages);
+    let (_, body) = get(&server, "/a.html", "");
+    let made = body.matches('z').count();
+    assert!((1000..=5001).contains(&made), "{made} pages");
+    server.wait_for_log("too many subrequests while processing \"/a.html\"");
+    assert_eq!(server.error_log().matches("subrequests cycle").count(), 1, "told once");
+    let (_, body) = get(&server, "/b.html", "");
+    assert!(body == format!("!{}", "t".repeat(5000)), "{:.200}", body);
+    server.wait_for_log("too many subrequests while processing \"/empty.html\"");
+    assert_eq!(
+        server.error_log().matches("too many subrequests").count(),
+        2,
+        "told once for each page"
+    );
+}
+
+#[test]
+fn the_text_of_an_error_is_not_read_for_commands() {
+    let error = "z<!--#include virtual='/a.html' -->";
+    let page = format!("<!--#config errmsg=\"{error}\" --><!--#include virtual=\"/a.html\" -->");
+    for exe in both() {
+        let server = serve(exe, "ssi on;", &[("a.html", &page)]);
+        assert_eq!(get(&server, "/a.html", "").1, error, "{exe}");
+    }
+}
+
+#[test]
 fn includes_come_from_upstreams_in_order_and_through_their_own_filters() {
     let upstream = Upstream::http(|request| {
         let body = format!("<!--#echo var=\"uri\" -->{}", "x".repeat(100_000));

@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod request;
 pub mod response;
 pub(crate) mod subprotocols;
+pub mod subrequests;
 pub(crate) mod variables;
 
 use tokio::task::JoinSet;

@@ -26,9 +26,6 @@ use crate::exchange::response::Reply;
 use ranges::Ranges;
 pub(crate) use ssi::Page;
 
-/// How deep subrequests may be nested, as in nginx.
-pub(crate) const MAX_DEPTH: u8 = 51;
-
 /// One change of a body.
 pub(crate) trait Filter {
     /// Takes a piece, which is not empty. Only called when [`Filter::next`] has given
@@ -73,8 +70,8 @@ pub(crate) struct Include {
 /// What became of an [`Include`].
 #[derive(Debug)]
 pub(crate) enum Included {
-    /// Subrequests are nested too deep: it was not made.
-    TooDeep,
+    /// Subrequests are nested too deep, or too many: it was not made.
+    NotMade,
     /// Its body has become a part of the answer; whether there was anything of it.
     Sent(bool),
     /// Its status, and the body that was to be kept.

@@ -23,6 +23,7 @@ use crate::clock;
 use crate::exchange::body::BufferedBody;
 use crate::exchange::filter::Page;
 use crate::exchange::identity::Identity;
+use crate::exchange::subrequests::Subrequests;
 use crate::generation::Generation;
 use crate::limit::Held;
 use crate::site::Site;
@@ -458,6 +459,8 @@ pub struct Request {
     pub values: Values,
     /// Who it is from, as its token says.
     pub identity: Rc<Identity>,
+    /// How many subrequests it has led to; they share the count.
+    pub subrequests: Rc<Subrequests>,
 }
 
 impl Request {
@@ -489,6 +492,7 @@ impl Request {
             body: None,
             values,
             identity: Rc::default(),
+            subrequests: Rc::default(),
         }
     }
 

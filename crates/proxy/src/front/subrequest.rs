@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use wssgate_config::model::LogLevel;
 use wssgate_http1::Method;
 
 use crate::exchange::body::{Length, NoBody};
 use crate::exchange::delivery::Delivery;
-use crate::exchange::filter::{Embedding, Include, Included, MAX_DEPTH};
+use crate::exchange::filter::{Embedding, Include, Included};
 use crate::exchange::request::{Origin, Parent};
+use crate::exchange::subrequests::Refused;
 use crate::exchange::{
     Exchange, Gone, Presence, Refusal, Request, RequestBody, Responder, access_log, variables,
 };
 use crate::front::after::Nobody;
 use crate::front::phases::{self, Finish};
 pub(crate) use outlet::HeadOnly;
-use outlet::Memory;
+use outlet::{Kept, Memory};
 
 /// Has `path` answered as a plain GET with the fields of `parent` and without its body, and gives
 /// back what is known then: status, fields, the trace of the upstream. Nothing of a body is read.
@@ -28,7 +28,7 @@ use outlet::Memory;
 ///
 /// # Errors
 /// When nothing was answered and the connection is to be closed: the status for the log, which is
-/// 408, 444 or 499.
+/// 408, 444 or 499. When there are too many subrequests: 500.
 pub(crate) async fn get(
     parent: &Request,
     client: Rc<dyn Presence>,
@@ -36,7 +36,7 @@ pub(crate) async fn get(
 ) -> Result<Request, u16> {
     let wanted = Include { path, ..Include::default() };
     let response = Responder::new(HeadOnly, client, embed);
-    let mut exchange = exchange(parent, &wanted, response);
+    let mut exchange = exchange(parent, &wanted, response).map_err(|Refused| 500u16)?;
     let finish = answer(&mut exchange).await;
     let request = exchange.request;
     parent.limits.take_over(&request.limits);
@@ -57,19 +57,16 @@ pub(crate) fn embed(
     wanted: Include,
 ) -> Embedding<'_> {
     Box::pin(async move {
-        if parent.depth() >= MAX_DEPTH {
-            let path = wanted.path.escape_ascii();
-            parent.log(
-                LogLevel::Error,
-                format_args!("subrequests cycle while processing \"{path}\""),
-            );
-            return Ok(Included::TooDeep);
-        }
         if wanted.keep {
-            let (status, body) = kept(parent, client, &wanted, 0).await?;
+            let Ok((exchange, kept)) = keeping(parent, client, &wanted, 0) else {
+                return Ok(Included::NotMade);
+            };
+            let (status, body) = answer_kept(parent, exchange, kept).await?;
             return Ok(Included::Kept(status, body));
         }
-        let exchange = exchange(parent, &wanted, Responder::part_of(delivery, embed));
+        let Ok(exchange) = exchange(parent, &wanted, Responder::part_of(delivery, embed)) else {
+            return Ok(Included::NotMade);
+        };
         let (exchange, finish) = answer_apart(exchange).await?;
         parent.limits.take_over(&exchange.request.limits);
         match finish {
@@ -83,7 +80,7 @@ pub(crate) fn embed(
 /// body of up to `max` bytes, or what `subrequest_output_buffer_size` allows if that is more.
 ///
 /// # Errors
-/// When the answer broke off.
+/// When the answer broke off, or there are too many subrequests.
 pub(crate) async fn fetch(
     parent: &Request,
     client: Rc<dyn Presence>,
@@ -92,18 +89,28 @@ pub(crate) async fn fetch(
     max: usize,
 ) -> Result<(u16, Bytes), Gone> {
     let wanted = Include { path, args, keep: true, own: true, ..Include::default() };
-    kept(parent, client, &wanted, max).await
+    let (exchange, kept) = keeping(parent, client, &wanted, max).map_err(|Refused| Gone::Closed)?;
+    answer_kept(parent, exchange, kept).await
 }
 
-async fn kept(
+/// Makes a request whose answer is kept.
+fn keeping(
     parent: &Request,
     client: Rc<dyn Presence>,
     wanted: &Include,
     least: usize,
-) -> Result<(u16, Bytes), Gone> {
+) -> Result<(Exchange, Kept), Refused> {
     let (memory, kept) = Memory::new(least);
     let response = Responder::new(memory, client, embed);
-    let (exchange, finish) = answer_apart(exchange(parent, wanted, response)).await?;
+    Ok((exchange(parent, wanted, response)?, kept))
+}
+
+async fn answer_kept(
+    parent: &Request,
+    exchange: Exchange,
+    kept: Kept,
+) -> Result<(u16, Bytes), Gone> {
+    let (exchange, finish) = answer_apart(exchange).await?;
     parent.limits.take_over(&exchange.request.limits);
     match finish {
         Finish::Done => Ok((variables::status(&exchange.request), kept.take())),
@@ -133,11 +140,15 @@ async fn answer(exchange: &mut Exchange) -> Finish {
     finish
 }
 
-/// Makes a request for `wanted`.
+/// Makes a request for `wanted`. All subrequests are made here.
 ///
 /// The values that variables were given are the same on both sides, as in nginx. No access rules
 /// are asked: the parent has passed them, or is about to.
-fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange {
+///
+/// # Errors
+/// When there are too many, or nested too deep.
+fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Result<Exchange, Refused> {
+    parent.subrequests.admit(parent, &wanted.path)?;
     let mut request = Request::new(
         Arc::clone(&parent.generation),
         Rc::clone(&parent.site),
@@ -164,12 +175,13 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Exchange
     });
     request.values.cells = Rc::clone(&parent.values.cells);
     request.identity = Rc::clone(&parent.identity);
+    request.subrequests = Rc::clone(&parent.subrequests);
     request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);
     request.values.charset.clone_from(&parent.values.charset);
     let mut body = RequestBody::new(NoBody);
     body.bound(&request.location().settings);
-    Exchange { request, body, response, background: None }
+    Ok(Exchange { request, body, response, background: None })
 }
 
 /// Makes the copies of a request that `mirror` asks for, and lets them run.
@@ -194,7 +206,8 @@ pub(crate) async fn mirror(exchange: &mut Exchange) -> Result<(), Refusal> {
         let args = parent.target.args.borrow().clone();
         let wanted = Include { path, args, ..Include::default() };
         let response = Responder::new(HeadOnly, Rc::new(Nobody), embed);
-        let mut copy = self::exchange(parent, &wanted, response);
+        // The request itself goes on.
+        let Ok(mut copy) = self::exchange(parent, &wanted, response) else { break };
         copy.request.target.method = parent.target.method;
         copy.request.target.method_name = parent.target.method_name.clone();
         if let Some(body) = parent.body.as_ref().filter(|_| mirrors.body) {

@@ -28,6 +28,8 @@ pub(crate) struct Includes {
     input: Bytes,
     /// What comes behind `input`: a block may have been put before it.
     rest: Vec<Bytes>,
+    /// What is passed on before anything else is read.
+    due: Bytes,
     ended: bool,
     page: Rc<Page>,
     place: Place,
@@ -88,6 +90,7 @@ impl Includes {
             parser: Parser::new(ssi.value_length),
             input: Bytes::new(),
             rest: Vec::new(),
+            due: Bytes::new(),
             ended: false,
             page,
             place: Place::Open,
@@ -372,6 +375,9 @@ impl Filter for Includes {
     }
 
     fn next(&mut self, request: &Request) -> Step {
+        if !self.due.is_empty() {
+            return Step::Piece(std::mem::take(&mut self.due));
+        }
         loop {
             let Some(event) = self.parser.next(&mut self.input) else {
                 match self.rest.pop() {
@@ -404,8 +410,9 @@ impl Filter for Includes {
 
     fn on_included(&mut self, request: &Request, included: Included) {
         match (std::mem::replace(&mut self.asked, Asked::Nothing), included) {
-            // A text takes the place of what would have come.
-            (_, Included::TooDeep) if !self.silent_errors => self.insert(self.error_text.clone()),
+            // A text takes the place of what would have come. It is not read again: it may ask for the
+            // same.
+            (_, Included::NotMade) if !self.silent_errors => self.due = self.error_text.clone(),
             (Asked::Stub(block), Included::Sent(false)) => self.insert(block),
             (Asked::Variable(name), Included::Kept(status, body)) if status < 300 => {
                 // A page that is too long has been told of; it goes on without.
