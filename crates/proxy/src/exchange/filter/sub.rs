@@ -12,6 +12,10 @@ use crate::exchange::headers;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 
+/// Bytes that may be compared before what was looked through is passed on, so that others have their
+/// turn: a text may nearly begin at every place.
+const COMPARED_MAX: usize = 256 * 1024;
+
 /// Replaces texts in a body.
 pub(crate) struct Replacing {
     patterns: Vec<Pattern>,
@@ -38,6 +42,8 @@ enum Found {
     Nothing,
     /// What begins here may go on.
     Perhaps(usize),
+    /// Nothing before this place, behind the beginning; what follows was not looked through.
+    Later(usize),
     /// A pattern by its number, and where it begins.
     Pattern(usize, usize),
 }
@@ -78,13 +84,18 @@ impl Replacing {
         let data = &self.data[..];
         let begins = |byte: &u8| self.begins[usize::from(byte.to_ascii_lowercase())];
         let mut at = 0;
+        let mut compared = 0;
         while let Some(next) = data[at..].iter().position(begins) {
             at += next;
+            if compared > COMPARED_MAX {
+                return Found::Later(at);
+            }
             for (number, pattern) in self.patterns.iter().enumerate() {
                 if !usable(pattern) {
                     continue;
                 }
                 let len = pattern.text.len().min(data.len() - at);
+                compared += len;
                 if !data[at..at + len].eq_ignore_ascii_case(&pattern.text[..len]) {
                     continue;
                 }
@@ -108,7 +119,7 @@ impl Replacing {
             }
             let before = match self.find() {
                 Found::Nothing => std::mem::take(&mut self.data),
-                Found::Perhaps(at) => self.data.split_to(at),
+                Found::Perhaps(at) | Found::Later(at) => self.data.split_to(at),
                 Found::Pattern(number, at) => {
                     let before = self.data.split_to(at);
                     let pattern = &mut self.patterns[number];
@@ -174,6 +185,21 @@ mod tests {
             out.extend_from_slice(&piece);
         }
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_text_that_nearly_begins_everywhere_is_looked_for_in_turns() {
+        let text = format!("{}b", "a".repeat(2000));
+        let pattern =
+            Pattern { text: text.clone().into(), with: Template::text(*b"+"), replacement: None };
+        let mut filter = Replacing::of(vec![pattern], true);
+        let body = format!("{}{text}", "a".repeat(4000));
+        filter.give(body.into());
+        filter.end();
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| filter.step(|_| "+".into())).collect();
+        let longest = pieces.iter().map(Bytes::len).max();
+        assert!(longest <= Some(1 + COMPARED_MAX / text.len()), "{longest:?} bytes in one turn");
+        assert_eq!(pieces.concat(), format!("{}+", "a".repeat(4000)).into_bytes());
     }
 
     #[test]
