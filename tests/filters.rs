@@ -168,6 +168,38 @@ fn the_text_of_an_error_is_not_read_for_commands() {
 }
 
 #[test]
+fn variables_and_blocks_of_a_page_take_room_however_short_they_are() {
+    let error = "<!--#config errmsg=\"!\" -->";
+    let sets = |name: fn(usize) -> String, value: &str| -> String {
+        let set = |n| format!("<!--#set var=\"{}\" value=\"{value}\" -->", name(n));
+        (0..20_000).map(set).collect()
+    };
+    let echo = "<!--#echo var=\"v00000\" -->";
+    let long = "x".repeat(100);
+    let pages = [
+        ("many.html", format!("{error}{}{echo}", sets(|n| format!("v{n:05}"), "1"))),
+        ("one.html", format!("{error}{}{echo}", sets(|_| "v00000".to_owned(), &long))),
+        (
+            "blocks.html",
+            format!("{error}{}", "<!--#block name=\"b\" -->x<!--#endblock -->".repeat(20_000)),
+        ),
+    ];
+    let pages = pages.each_ref().map(|(name, page)| (*name, page.as_str()));
+    let server = serve(WSSGATE, "ssi on; sub_filter Q q;", &pages);
+    // A mebibyte; 64 bytes beside names and texts.
+    let refused = |len: usize| "!".repeat(20_000 - 1024 * 1024 / (64 + len));
+    assert!(get(&server, "/many.html", "").1 == format!("{}1", refused("v000001".len())));
+    assert_eq!(get(&server, "/one.html", "").1, long);
+    assert!(get(&server, "/blocks.html", "").1 == refused("bx".len()));
+    server.wait_for_log("request: \"GET /blocks.html");
+    assert_eq!(
+        server.error_log().matches("too long variables").count(),
+        2,
+        "told once for each page"
+    );
+}
+
+#[test]
 fn includes_come_from_upstreams_in_order_and_through_their_own_filters() {
     let upstream = Upstream::http(|request| {
         let body = format!("<!--#echo var=\"uri\" -->{}", "x".repeat(100_000));

@@ -26,6 +26,10 @@ use crate::exchange::response::Reply;
 use ranges::Ranges;
 pub(crate) use ssi::Page;
 
+/// How often the filters of an answer are asked in one turn of the worker; then others' requests go
+/// first.
+const TURN: u32 = 32;
+
 /// One change of a body.
 pub(crate) trait Filter {
     /// Takes a piece, which is not empty. Only called when [`Filter::next`] has given
@@ -50,6 +54,8 @@ pub(crate) enum Step {
     Piece(Bytes),
     /// The answer to a subrequest comes here.
     Include(Include),
+    /// There is more to do, after others had their turn.
+    Pause,
 }
 
 /// A subrequest that becomes a part of an answer.
@@ -134,6 +140,8 @@ pub(crate) struct Chain {
     filters: Vec<Box<dyn Filter>>,
     /// The filter that waits for a subrequest.
     asking: usize,
+    /// How often filters were asked in this turn.
+    asked: u32,
 }
 
 impl Chain {
@@ -161,7 +169,7 @@ impl Chain {
         if let Some(settings) = of_location.ssi.as_ref().filter(|_| wanted.ssi) {
             filters.push(Box::new(ssi::Includes::new(request, reply, settings)));
         }
-        Self { filters, asking: 0 }
+        Self { filters, asking: 0, asked: 0 }
     }
 
     /// Puts the filter of ranges before all others: as in nginx they are of the content.
@@ -181,13 +189,24 @@ impl Chain {
         }
     }
 
-    /// What comes out at the end. From behind, so that none has two pieces.
+    /// What comes out at the end. From behind, so that none has two pieces. A piece of a few bytes
+    /// may make much work: it is done in turns with what else the worker has to do.
     pub(crate) fn next(&mut self, request: &Request) -> Step {
+        self.next_by(|filter| filter.next(request))
+    }
+
+    fn next_by(&mut self, mut ask: impl FnMut(&mut dyn Filter) -> Step) -> Step {
         let mut at = self.filters.len();
         while at > 0 {
+            if self.asked == TURN {
+                self.asked = 0;
+                return Step::Pause;
+            }
+            self.asked += 1;
             at -= 1;
-            match self.filters[at].next(request) {
+            match ask(&mut *self.filters[at]) {
                 Step::Idle => {}
+                Step::Pause => return Step::Pause,
                 Step::Piece(piece) if at + 1 == self.filters.len() => return Step::Piece(piece),
                 Step::Piece(piece) => {
                     self.filters[at + 1].give(piece);
@@ -216,5 +235,45 @@ impl Chain {
     /// Tells the filter that has asked what became of its subrequest.
     pub(crate) fn on_included(&mut self, request: &Request, included: Included) {
         self.filters[self.asking].on_included(request, included);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers nothing of what it is given.
+    struct Any;
+
+    impl Filter for Any {
+        fn give(&mut self, _: Bytes) {}
+
+        fn end(&mut self) {}
+
+        fn next(&mut self, _: &Request) -> Step {
+            Step::Idle
+        }
+    }
+
+    #[test]
+    fn work_without_end_pauses_and_goes_on() {
+        let mut chain = Chain { filters: vec![Box::new(Any), Box::new(Any)], ..Chain::default() };
+        let mut asked = 0;
+        for _ in 0..3 {
+            // The first has always something to give, of which the second makes nothing.
+            let step = chain.next_by(|_| {
+                asked += 1;
+                if asked % 2 == 1 { Step::Idle } else { Step::Piece(Bytes::from_static(b"x")) }
+            });
+            assert!(matches!(step, Step::Pause));
+        }
+        assert_eq!(asked, 3 * TURN);
+    }
+
+    #[test]
+    fn a_filter_that_pauses_pauses_the_chain() {
+        let mut chain = Chain { filters: vec![Box::new(Any)], ..Chain::default() };
+        assert!(matches!(chain.next_by(|_| Step::Pause), Step::Pause));
+        assert!(matches!(chain.next_by(|_| Step::Idle), Step::Idle));
     }
 }

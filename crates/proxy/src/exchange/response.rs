@@ -295,6 +295,7 @@ impl Responder {
         loop {
             match self.filters.next(request) {
                 Step::Idle => return Ok(()),
+                Step::Pause => tokio::task::yield_now().await,
                 Step::Piece(piece) => {
                     self.has_body = true;
                     self.delivery.body(piece).await?;

@@ -21,6 +21,10 @@ use text::{entities, evaluate, holds};
 
 pub(crate) use page::Page;
 
+/// How many commands that write nothing one turn of the worker may take; then others' requests go
+/// first.
+const TURN: usize = 16;
+
 /// Executes the commands of one page.
 pub(crate) struct Includes {
     silent_errors: bool,
@@ -30,6 +34,8 @@ pub(crate) struct Includes {
     rest: Vec<Bytes>,
     /// What is passed on before anything else is read.
     due: Bytes,
+    /// How many commands of this turn have written nothing.
+    quiet: usize,
     ended: bool,
     page: Rc<Page>,
     place: Place,
@@ -91,6 +97,7 @@ impl Includes {
             input: Bytes::new(),
             rest: Vec::new(),
             due: Bytes::new(),
+            quiet: 0,
             ended: false,
             page,
             place: Place::Open,
@@ -151,13 +158,15 @@ impl Includes {
             }
             b"block" => {
                 let [block] = params.take(["name"])?;
-                self.page.begin_block(params.needed("name", block)?);
+                let name = params.needed("name", block)?;
                 self.in_block = true;
-                Ok(Done::Quietly)
+                self.page.begin_block(request, name).map(|()| Done::Quietly)
             }
             b"endblock" => {
                 params.take([])?;
-                self.in_block = false;
+                if std::mem::take(&mut self.in_block) {
+                    self.page.end_block();
+                }
                 Ok(Done::Quietly)
             }
             name => {
@@ -378,7 +387,7 @@ impl Filter for Includes {
         if !self.due.is_empty() {
             return Step::Piece(std::mem::take(&mut self.due));
         }
-        loop {
+        while self.quiet < TURN {
             let Some(event) = self.parser.next(&mut self.input) else {
                 match self.rest.pop() {
                     Some(rest) => self.input = rest,
@@ -400,12 +409,14 @@ impl Filter for Includes {
             };
             match done {
                 Ok(Done::Text(text)) if !text.is_empty() => return Step::Piece(text),
-                Ok(Done::Text(_) | Done::Quietly) => {}
+                Ok(Done::Text(_) | Done::Quietly) => self.quiet += 1,
                 Ok(Done::Include(wanted)) => return Step::Include(wanted),
-                Err(Failed) if self.silent_errors || self.error_text.is_empty() => {}
+                Err(Failed) if self.silent_errors || self.error_text.is_empty() => self.quiet += 1,
                 Err(Failed) => return Step::Piece(self.error_text.clone()),
             }
         }
+        self.quiet = 0;
+        Step::Pause
     }
 
     fn on_included(&mut self, request: &Request, included: Included) {

@@ -20,7 +20,9 @@ pub(super) fn evaluate(request: &Request, page: &Page, text: &[u8]) -> Result<By
             }
             (b'$', tail) => {
                 let (name, after) = variable_name(request, text, tail)?;
-                out.extend_from_slice(&page.variable(request, name).unwrap_or_default());
+                let value = page.variable(request, name).unwrap_or_default();
+                page.bound(request, out.len() + value.len())?;
+                out.extend_from_slice(&value);
                 rest = after;
             }
             // Of a backslash at the end nothing stays.
