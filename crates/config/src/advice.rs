@@ -53,6 +53,9 @@ impl Place<'_, '_, '_> {
             b"ws",
             b"wss",
         ];
+        if self.name.regex.is_some() && looks_around_for_absence(&self.name.name) {
+            return false;
+        }
         let apart = |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'-');
         // In a regular expression a dot may stand behind a backslash.
         let name: Vec<u8> = self.name.name.iter().copied().filter(|byte| *byte != b'\\').collect();
@@ -61,10 +64,21 @@ impl Place<'_, '_, '_> {
 
     /// Whether requests are passed on from here, in an `if` block too.
     fn is_proxied(&self) -> bool {
-        let level = self.scope.level;
-        let blocks = level.lines(&crate::rewrite::IF).filter_map(|line| line.level);
-        level.has(&PROXY_PASS) || blocks.into_iter().any(|block| block.has(&PROXY_PASS))
+        passes_on(self.scope.level)
     }
+}
+
+/// Whether a regular expression says what is not to be there: a word in it may be just that.
+fn looks_around_for_absence(source: &[u8]) -> bool {
+    [b"(?!".as_slice(), b"(?<!"]
+        .iter()
+        .any(|start| source.windows(start.len()).any(|window| window == *start))
+}
+
+/// Whether requests are passed on from a level, or from an `if` block in it.
+fn passes_on(level: &Level<'_>) -> bool {
+    let mut blocks = level.lines(&crate::rewrite::IF).filter_map(|line| line.level);
+    level.has(&PROXY_PASS) || blocks.any(|block| block.has(&PROXY_PASS))
 }
 
 /// A `proxy_set_header` line.

@@ -5,8 +5,8 @@ use wssgate_syntax::Diagnostic;
 use super::{Adviser, Known, Place, SetHeaders, known};
 use crate::ignored::Advice;
 use crate::level::Level;
-use crate::rewrite::IF;
 use crate::rewrite::condition::Condition;
+use crate::rewrite::{IF, RETURN, REWRITE, RewriteOp};
 use crate::scope::Scope;
 use crate::server_name::SERVER_NAME;
 use crate::template::VariableId;
@@ -55,7 +55,7 @@ impl Adviser<'_, '_> {
                 ) => *variable,
                 _ => return false,
             };
-            self.is_of_origin(variable)
+            self.is_of_origin(variable) && line.level.is_some_and(refuses)
         })?;
         Some(line.directive.head())
     }
@@ -74,6 +74,15 @@ impl Adviser<'_, '_> {
             _ => false,
         }
     }
+}
+
+/// Whether requests that come to a level are turned away. Fields for CORS are added to others.
+fn refuses(level: &Level<'_>) -> bool {
+    level.lines_of([&RETURN, &REWRITE]).any(|line| match line.value {
+        Some(RewriteOp::Return(answer)) => (400..500).contains(&answer.status),
+        Some(RewriteOp::Rewrite(_)) => true,
+        _ => false,
+    })
 }
 
 fn server_names<'s>(scope: &Scope<'s, '_>) -> impl Iterator<Item = Box<[u8]>> + 's {

@@ -258,7 +258,11 @@ fn shadow_of_prefix(
     Some(Shadow {
         label: "a regular expression that matches wins over a prefix",
         by: Some((other.span, "this one matches all of its paths")),
-        help: "write `^~` before its path",
+        help: match &**name {
+            // All others would not be tried either.
+            b"/" => "make the regular expression narrower, or leave one of the two out",
+            _ => "write `^~` before its path",
+        },
     })
 }
 

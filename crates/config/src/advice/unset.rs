@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, Span};
 
-use super::{Adviser, Place};
+use super::{Adviser, Place, passes_on};
+use crate::directive::Context;
 use crate::error_page::ERROR_PAGE;
 use crate::ignored::Advice;
 use crate::level::{Entry, Level};
-use crate::location::LOCATION;
+use crate::location::{LOCATION, LocationName};
 use crate::proxy::PROXY_SET_HEADER;
 use crate::proxy::pass::{PROXY_PASS, PassDraft};
 use crate::rewrite::condition::Condition;
@@ -20,7 +21,13 @@ use crate::template::{Part, Template, VariableId};
 use crate::variable::{Builtin, Variable};
 
 /// Where `error_page` leads: there a request may have an answer already.
-pub(super) struct Pages(Vec<Box<[u8]>>);
+pub(super) struct Pages(Vec<Page>);
+
+struct Page {
+    start: Box<[u8]>,
+    /// Whether this is all of its path, and not only what stands before a variable.
+    whole: bool,
+}
 
 impl Pages {
     pub(super) fn of(http: &Level<'_>) -> Self {
@@ -32,11 +39,13 @@ impl Pages {
     fn collect(&mut self, level: &Level<'_>) {
         for entry in level.entries() {
             if let Some(page) = entry.of(&ERROR_PAGE).and_then(|line| line.value) {
-                match page.uri.parts().first() {
-                    Some(Part::Text(text)) => self.0.push(text.clone()),
-                    // It may lead anywhere.
-                    _ => self.0.push(b"/".as_slice().into()),
-                }
+                let whole = page.uri.as_text().is_some();
+                let start: Box<[u8]> = match page.uri.parts().first() {
+                    Some(Part::Text(text)) => text.clone(),
+                    _ => Box::default(),
+                };
+                let path = start.split(|&byte| byte == b'?').next().unwrap_or_default();
+                self.0.push(Page { start: path.into(), whole });
             }
             let inner = [entry.of(&SERVER).map(|line| line.level)];
             let inner = inner.into_iter().chain([entry.of(&LOCATION).map(|line| line.level)]);
@@ -45,8 +54,12 @@ impl Pages {
         }
     }
 
-    fn lead_to(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|page| page.starts_with(name))
+    fn lead_to(&self, location: &LocationName) -> bool {
+        let name = &location.name;
+        self.0.iter().any(|Page { start, whole }| match &location.regex {
+            Some(regex) => !whole || regex.captures(start).is_some(),
+            None => start.starts_with(name) || (!whole && name.starts_with(start)),
+        })
     }
 }
 
@@ -95,7 +108,11 @@ impl Adviser<'_, '_> {
     /// Facts of an answer that are used before anybody was asked.
     pub(super) fn unset_in_location(&mut self, place: &Place<'_, '_, '_>, pages: &Pages) {
         let level = place.scope.level;
-        if !place.is_reached_by_path() || level.has(&INTERNAL) || pages.lead_to(&place.name.name) {
+        if !place.is_reached_by_path() || level.has(&INTERNAL) || pages.lead_to(place.name) {
+            return;
+        }
+        // A response to a request of another location may lead here by its `X-Accel-Redirect`.
+        if &*place.name.name != b"/" && is_proxied_elsewhere(place.scope) {
             return;
         }
         let mut uses = Uses::default();
@@ -116,6 +133,21 @@ impl Adviser<'_, '_> {
             self.tell(place.scope, Advice::UnsetVariable, problem);
         }
     }
+}
+
+/// Whether a server passes on requests of other locations than this one.
+fn is_proxied_elsewhere(location: &Scope<'_, '_>) -> bool {
+    let mut server = location;
+    while let Some(outer) = server.outer.filter(|_| server.level.context == Context::Location) {
+        server = outer;
+    }
+    has_other_proxied(server.level, location.level)
+}
+
+fn has_other_proxied(level: &Level<'_>, this: &Level<'_>) -> bool {
+    level.lines(&LOCATION).filter_map(|line| line.level).any(|inner| {
+        (!std::ptr::eq(inner, this) && passes_on(inner)) || has_other_proxied(inner, this)
+    })
 }
 
 /// Whether a variable tells of a response.

@@ -9,7 +9,7 @@ use crate::proxy::{PROXY_HTTP_VERSION, PROXY_READ_TIMEOUT};
 use crate::read::Reading;
 use crate::scope::Scope;
 use crate::template::Template;
-use crate::variable::{MapKind, Variable};
+use crate::variable::{Builtin, MapKind, Variable};
 use crate::websocket::WEBSOCKET;
 
 /// What makes the two lines right.
@@ -130,6 +130,9 @@ impl Adviser<'_, '_> {
             Known::Variable(name, Variable::RequestHeader(field)) if **field == *b"upgrade" => {
                 Some(format!("`${name}` is the protocol; that is for the other line"))
             }
+            Known::Variable(name, Variable::Builtin(Builtin::Connection)) => Some(format!(
+                "`${name}` is a serial number; `$connection_upgrade` is what a `map` is mostly called"
+            )),
             Known::Variable(name, Variable::Map(id)) => {
                 no_upgrade_in_map(self.reading, name, &self.reading.maps.get(id.0)?.kind)
             }
@@ -273,6 +276,8 @@ fn no_upgrade_in_map(reading: &Reading<'_>, name: &str, kind: &MapKind) -> Optio
             Some(format!("`${name}` is \"{}\" for a WebSocket", printable(text)))
         }
         b"connection" => None,
+        // The other fields of a handshake tell it as well.
+        field if field.starts_with(b"sec-websocket-") => None,
         _ if is_misspelt(source) => None,
         // A field that is no part of an upgrade cannot tell one from other requests.
         _ if asks(default) || table.values().any(asks) => {
