@@ -14,6 +14,7 @@ use crate::level::Level;
 use crate::read::{Reading, Reads, parameter, unknown_parameter};
 use crate::server::{self, Server, ServerId, server_names};
 use crate::server_name::ServerName;
+use crate::tls;
 use crate::value::{self, Form, Host, ListenAddr};
 
 /// The rows.
@@ -281,8 +282,14 @@ impl Sockets<'_, '_> {
         }
         let names: Vec<Vec<ServerName>> =
             levels.iter().map(|(level, _)| server_names(level)).collect();
-        for address in addresses.iter().filter(|address| address.ssl) {
-            self.check_certificate(address);
+        for address in &mut addresses {
+            let (level, _) = levels[default_server(address).0];
+            let old = level.last(&tls::SSL).or_else(|| http.last(&tls::SSL)).unwrap_or(false);
+            if address.ssl || old {
+                let said = if address.ssl { "listen ... ssl" } else { "ssl" };
+                self.check_certificate(address, said);
+                address.ssl = true;
+            }
         }
         let routes: Vec<AddressRoute> =
             addresses.iter().map(|address| self.route(address, &names)).collect();
@@ -370,7 +377,7 @@ impl Sockets<'_, '_> {
     }
 
     /// The default server of a TLS address must be able to speak TLS, or to refuse.
-    fn check_certificate(&mut self, address: &Address) {
+    fn check_certificate(&mut self, address: &Address, said: &str) {
         let default = default_server(address);
         let lacks = |server: &ServerId| {
             let tls = &self.servers[server.0].tls;
@@ -384,7 +391,7 @@ impl Sockets<'_, '_> {
             lacks(&default).then_some(default)
         };
         if let Some(server) = culprit {
-            let message = "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive";
+            let message = format!("no \"ssl_certificate\" is defined for the \"{said}\" directive");
             let problem = Diagnostic::error(message).at(self.servers[server.0].span, "");
             let problem = problem.at(address.span, "TLS is enabled here");
             let help = "add `ssl_certificate` and `ssl_certificate_key`";

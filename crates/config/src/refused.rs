@@ -15,7 +15,6 @@ const MAIL: &str =
     "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
 const PERL: &str = "move this logic to the app server";
-const SSL_FLAG: &str = "this directive was removed from nginx: write `listen 443 ssl;`";
 const STORE: &str = "store responses in the app server";
 const STREAM: &str =
     "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
@@ -61,7 +60,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
         refused("random_index", L, Flag, LISTINGS),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
-        refused("ssl", HS, Flag, SSL_FLAG),
         refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
         refused("ssl_ech_file", HS, Exactly(1), ECH),
         refused("ssl_engine", M, Exactly(1), KEY_FILES),

@@ -19,6 +19,7 @@ use crate::value::Located;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &SSL,
     &SSL_BUFFER_SIZE,
     &SSL_CERTIFICATE,
     &SSL_CERTIFICATE_KEY,
@@ -39,6 +40,17 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &SSL_VERIFY_CLIENT,
     &SSL_VERIFY_DEPTH,
 ];
+
+/// `ssl`
+pub(crate) static SSL: Directive<bool> = Directive {
+    name: "ssl",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Makes clients speak TLS at every address whose default server says it. It is there for \
+          configurations that were written for nginx before 1.25.1; use `listen 443 ssl`.",
+    ..Directive::once(old_ssl)
+};
 
 /// `ssl_buffer_size`
 pub(crate) static SSL_BUFFER_SIZE: Directive<u64> = Directive {
@@ -316,6 +328,17 @@ pub(crate) fn key_file(
         return refuse("keys outside of files", "store the key in a file that only root can read");
     }
     conf_path(reading, directive)
+}
+
+/// Reads `ssl`, which nginx has given up.
+fn old_ssl(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bool> {
+    let on = flag(reading, directive)?;
+    if on {
+        let message =
+            "the \"ssl\" directive is deprecated, use the \"listen ... ssl\" directive instead";
+        reading.report.push(Diagnostic::warning(message).at(directive.head(), ""));
+    }
+    Ok(on)
 }
 
 /// Reads the groups of `ssl_ecdh_curve`; none for `auto`.

@@ -87,7 +87,13 @@ fn shape_and_place_of_directives_are_checked() {
     check(
         in_main,
         &[
-            ("http { server { ssl on; } }", &["\"ssl\" directive is not supported"]),
+            (
+                "http { server { ssl on; } }",
+                &[
+                    "warn: the \"ssl\" directive is deprecated, use the \"listen ... ssl\" directive instead",
+                    "no \"ssl_certificate\" is defined for the \"ssl\" directive",
+                ],
+            ),
             ("http { server { ssl off; } }", &[]),
             ("http { server { } } http { }", &["\"http\" directive is duplicate"]),
             ("stream { }", &["\"stream\" directive is not supported"]),
