@@ -381,10 +381,10 @@ impl Sockets<'_, '_> {
         let default = default_server(address);
         let lacks = |server: &ServerId| {
             let tls = &self.servers[server.0].tls;
-            tls.certificates.is_empty() && !tls.reject_handshake
+            !tls.has_certificates() && !tls.reject_handshake
         };
         let tls = &self.servers[default.0].tls;
-        let culprit = if tls.certificates.is_empty() && tls.reject_handshake {
+        let culprit = if !tls.has_certificates() && tls.reject_handshake {
             // Only refusals by default: then every other server must have its own.
             address.servers.iter().find(|server| lacks(server)).copied()
         } else {

@@ -46,8 +46,11 @@ pub use crate::settings::{
     BodyInFile, IfModifiedSince, KeepaliveDisable, LingeringClose, LocationSettings, ServerTokens,
 };
 pub use crate::subrequests::Mirrors;
+pub use crate::tls::key_file::{
+    CertificateCache, CertificateFiles, VariableCertificate, VariableFile,
+};
 pub use crate::tls::session_cache::SessionCache;
-pub use crate::tls::{CertificateFiles, ServerTls, TlsProtocols, VerifyClient};
+pub use crate::tls::{ServerTls, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::upstream::balance::{Balance, BetterOfTwo, TimeOf};
 pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};

@@ -18,7 +18,6 @@ const PERL: &str = "move this logic to the app server";
 const STORE: &str = "store responses in the app server";
 const STREAM: &str =
     "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
-const TLS_SETTINGS: &str = "use `ssl_protocols`, `ssl_ciphers` and `ssl_ecdh_curve`";
 const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV with another server";
 const XSLT: &str = "transform documents in the app server";
@@ -55,12 +54,10 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("perl_modules", H, Exactly(1), PERL),
         refused("perl_require", H, Exactly(1), PERL),
         refused("perl_set", H, Exactly(2), PERL),
-        refused("proxy_ssl_conf_command", HSL, Exactly(2), TLS_SETTINGS),
         refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
         refused("random_index", L, Flag, LISTINGS),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
-        refused("ssl_conf_command", HS, Exactly(2), TLS_SETTINGS),
         refused("ssl_ech_file", HS, Exactly(1), ECH),
         refused("ssl_engine", M, Exactly(1), KEY_FILES),
         refused("ssl_ocsp", HS, Exactly(1), CRL).unless("off"),

@@ -1,19 +1,25 @@
 //! TLS towards clients.
 
+pub(crate) mod conf_command;
+pub(crate) mod key_file;
 pub(crate) mod session_cache;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HS};
 use crate::read::{
-    Reading, Reads, conf_path, flag, has_variables, invalid_value, located_text, number, one_of,
-    seconds, set_once, size,
+    Reading, Reads, conf_path, flag, invalid_value, located_text, number, one_of, seconds,
+    set_once, size,
 };
 use crate::scope::Scope;
+use crate::tls::conf_command::{TlsCommand, conf_command};
+use crate::tls::key_file::{
+    CertificateCache, CertificateFiles, KeyFile, VariableCertificate, certificate_cache, key_file,
+};
 use crate::tls::session_cache::{SessionCache, session_cache};
 use crate::value::Located;
 
@@ -22,9 +28,11 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &SSL,
     &SSL_BUFFER_SIZE,
     &SSL_CERTIFICATE,
+    &SSL_CERTIFICATE_CACHE,
     &SSL_CERTIFICATE_KEY,
     &SSL_CIPHERS,
     &SSL_CLIENT_CERTIFICATE,
+    &SSL_CONF_COMMAND,
     &SSL_CRL,
     &SSL_DHPARAM,
     &SSL_ECDH_CURVE,
@@ -63,16 +71,28 @@ pub(crate) static SSL_BUFFER_SIZE: Directive<u64> = Directive {
 };
 
 /// `ssl_certificate`
-pub(crate) static SSL_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
+pub(crate) static SSL_CERTIFICATE: Directive<KeyFile> = Directive {
     name: "ssl_certificate",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Sets the file with the certificate chain of a server, in PEM, its own certificate first.",
+    doc: "Sets the file with the certificate chain of a server, in PEM, its own certificate first. \
+          A path with variables is read at each handshake, by a user with the rights of a worker.",
     ..Directive::repeated(key_file)
 };
 
+/// `ssl_certificate_cache`
+pub(crate) static SSL_CERTIFICATE_CACHE: Directive<Option<Located<CertificateCache>>> = Directive {
+    name: "ssl_certificate_cache",
+    contexts: HS,
+    arity: Between(1, 3),
+    default: "off",
+    doc: "Keeps up to `max=` certificates and keys whose paths have variables; one that has not been \
+          used for `inactive=` (10s) is dropped, and after `valid=` (60s) its file is looked at again.",
+    ..Directive::once(certificate_cache)
+};
+
 /// `ssl_certificate_key`
-pub(crate) static SSL_CERTIFICATE_KEY: Directive<Located<PathBuf>> = Directive {
+pub(crate) static SSL_CERTIFICATE_KEY: Directive<KeyFile> = Directive {
     name: "ssl_certificate_key",
     contexts: HS,
     arity: Exactly(1),
@@ -98,6 +118,18 @@ pub(crate) static SSL_CLIENT_CERTIFICATE: Directive<Located<PathBuf>> = Directiv
     doc: "Sets the file with trusted CA certificates for client certificates, in PEM; their names \
           are sent to clients.",
     ..Directive::once(conf_path)
+};
+
+/// `ssl_conf_command`
+pub(crate) static SSL_CONF_COMMAND: Directive<TlsCommand> = Directive {
+    name: "ssl_conf_command",
+    contexts: HS,
+    arity: Exactly(2),
+    doc: "Sets what OpenSSL's configuration commands set: `Ciphersuites` (of TLS 1.3), \
+          `CipherString`, `Groups` or `Curves`, `MinProtocol`, `MaxProtocol`, `Certificate` and \
+          `PrivateKey`, `NumTickets`, and of `Options` `SessionTicket`, `ServerPreference` and \
+          `PrioritizeChaCha`.",
+    ..Directive::repeated(conf_command)
 };
 
 /// `ssl_crl`
@@ -243,16 +275,24 @@ pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
 /// The `ssl_*` directives of a server.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
-    /// Certificate chain and key files, in pairs.
+    /// Certificate chain and key files, in pairs; none when `variable_certificates` are used.
     pub certificates: Vec<CertificateFiles>,
+    /// The same where a path has variables; all of them are read for every handshake then.
+    pub variable_certificates: Vec<VariableCertificate>,
+    /// `ssl_certificate_cache`: for those.
+    pub certificate_cache: Option<Located<CertificateCache>>,
     /// `ssl_password_file`: one passphrase a line.
     pub password_file: Option<Located<PathBuf>>,
     /// `ssl_protocols`.
     pub protocols: TlsProtocols,
     /// `ssl_ciphers`, an OpenSSL cipher string.
     pub ciphers: Located<Box<[u8]>>,
+    /// `Ciphersuites` of `ssl_conf_command`: suites of TLS 1.3, in order.
+    pub ciphersuites: Option<Located<Box<[u8]>>>,
     /// `ssl_prefer_server_ciphers`.
     pub prefer_server_ciphers: bool,
+    /// `Options PrioritizeChaCha`: unless the client prefers ChaCha20.
+    pub prioritize_chacha: bool,
     /// `ssl_ecdh_curve`: groups, in order; empty for `auto`.
     pub ecdh_curves: Vec<Located<Box<[u8]>>>,
     /// `ssl_dhparam`: checked, not used.
@@ -263,6 +303,8 @@ pub struct ServerTls {
     pub session_timeout: Duration,
     /// `ssl_session_tickets`.
     pub session_tickets: bool,
+    /// `NumTickets`: how many tickets a handshake of TLS 1.3 sends.
+    pub ticket_count: usize,
     /// `ssl_reject_handshake`.
     pub reject_handshake: bool,
     /// `ssl_buffer_size`, bytes: the largest record that we send.
@@ -277,15 +319,6 @@ pub struct ServerTls {
     pub trusted_certificate: Option<Located<PathBuf>>,
     /// `ssl_crl`.
     pub crl: Option<Located<PathBuf>>,
-}
-
-/// One `ssl_certificate` with its `ssl_certificate_key`.
-#[derive(Clone, Debug)]
-pub struct CertificateFiles {
-    /// The chain in PEM, leaf first; relative paths are below the configuration's directory.
-    pub chain: Located<PathBuf>,
-    /// The private key in PEM.
-    pub key: Located<PathBuf>,
 }
 
 /// Protocol versions; those that we do not have are named by `-t`.
@@ -310,24 +343,11 @@ pub enum VerifyClient {
     OptionalNoCa,
 }
 
-/// Reads the path of a certificate or key, which may not be anything but a file.
-pub(crate) fn key_file(
-    reading: &mut Reading<'_>,
-    directive: &syntax::Directive,
-) -> Reads<Located<PathBuf>> {
-    let word = &directive.args[0];
-    let refuse = |what: &str, help: &str| {
-        let message = format!("{what} in \"{}\" are not supported", directive.name);
-        Err(Diagnostic::error(message).at(word.span, "").help(help))
-    };
-    if has_variables(word) {
-        return refuse("variables", "define one `server` with its certificate for each name");
+impl ServerTls {
+    /// Whether it has any certificate.
+    pub fn has_certificates(&self) -> bool {
+        !self.certificates.is_empty() || !self.variable_certificates.is_empty()
     }
-    if ["data:", "engine:", "store:"].iter().any(|scheme| word.value.starts_with(scheme.as_bytes()))
-    {
-        return refuse("keys outside of files", "store the key in a file that only root can read");
-    }
-    conf_path(reading, directive)
 }
 
 /// Reads `ssl`, which nginx has given up.
@@ -343,7 +363,11 @@ fn old_ssl(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bo
 
 /// Reads the groups of `ssl_ecdh_curve`; none for `auto`.
 fn curves(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Located<Box<[u8]>>>> {
-    let word = &directive.args[0];
+    group_names(&directive.args[0])
+}
+
+/// Names of groups between colons; none for `auto`.
+fn group_names(word: &Word) -> Reads<Vec<Located<Box<[u8]>>>> {
     if word.is("auto") {
         return Ok(Vec::<Located<Box<[u8]>>>::new());
     }
@@ -391,26 +415,27 @@ fn verify_client(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Ve
 }
 
 pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> ServerTls {
-    let chains: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE);
-    let mut keys: Vec<Located<PathBuf>> = scope.all(&SSL_CERTIFICATE_KEY);
+    let chains = scope.all(&SSL_CERTIFICATE);
+    let mut keys = scope.all(&SSL_CERTIFICATE_KEY);
     if keys.len() < chains.len() {
-        let chain = &chains[chains.len() - 1];
+        let chain = &chains[chains.len() - 1].path;
         let path = printable(chain.value.as_os_str().as_encoded_bytes());
         let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
         reading.error(message, chain.span);
         // Said once is enough: elsewhere the server counts as one that has certificates.
         keys.extend_from_slice(&chains[keys.len()..]);
     }
-    let protocols = scope.all(&SSL_PROTOCOLS);
-    let tls = ServerTls {
-        certificates: chains
-            .into_iter()
-            .zip(keys)
-            .map(|(chain, key)| CertificateFiles { chain, key })
-            .collect(),
+    let (certificates, variable_certificates) = key_file::pairs(chains, keys);
+    let mut tls = ServerTls {
+        certificates,
+        variable_certificates,
+        certificate_cache: scope.get(&SSL_CERTIFICATE_CACHE),
         password_file: scope.maybe(&SSL_PASSWORD_FILE),
-        protocols: union(&protocols),
+        protocols: union(&scope.all(&SSL_PROTOCOLS)),
         ciphers: scope.get(&SSL_CIPHERS),
+        ciphersuites: None,
+        prioritize_chacha: false,
+        ticket_count: 1,
         prefer_server_ciphers: scope.get(&SSL_PREFER_SERVER_CIPHERS),
         ecdh_curves: scope.get(&SSL_ECDH_CURVE),
         dhparam: scope.maybe(&SSL_DHPARAM),
@@ -425,13 +450,16 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         trusted_certificate: scope.maybe(&SSL_TRUSTED_CERTIFICATE),
         crl: scope.maybe(&SSL_CRL),
     };
+    for command in scope.all(&SSL_CONF_COMMAND) {
+        command.apply_to_server(reading, &mut tls);
+    }
     check_client_verification(reading, &tls, scope);
     tls
 }
 
 /// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.
 fn check_client_verification(reading: &mut Reading<'_>, tls: &ServerTls, scope: &Scope<'_, '_>) {
-    let speaks = !tls.certificates.is_empty() || tls.reject_handshake;
+    let speaks = tls.has_certificates() || tls.reject_handshake;
     let verifies = matches!(tls.verify_client, VerifyClient::On | VerifyClient::Optional);
     let knows = tls.client_certificate.is_some() || tls.trusted_certificate.is_some();
     if speaks && verifies && !knows {

@@ -462,6 +462,46 @@ fn addresses_and_names_are_checked() {
                 &["warn: low address bits of \"10.0.0.1/8\" are meaningless"],
             ),
             ("real_ip_header a; real_ip_header b;", &["\"real_ip_header\" directive is duplicate"]),
+            (
+                "ssl_certificate_cache valid=1s;",
+                &["\"ssl_certificate_cache\" must have the \"max\" parameter"],
+            ),
+            ("ssl_certificate_cache max=0;", &["invalid parameter \"max=0\""]),
+            ("proxy_ssl_certificate_cache max=1 old=1s;", &["invalid parameter \"old=1s\""]),
+            (
+                "ssl_certificate data:$arg_a;",
+                &["keys outside of files in \"ssl_certificate\" are not supported"],
+            ),
+            ("ssl_conf_command MinProtocol TLSv1.3;", &[]),
+            (
+                "ssl_protocols TLSv1.2; ssl_conf_command minprotocol TLSv1.3;",
+                &["this leaves no supported protocol version"],
+            ),
+            (
+                "ssl_conf_command MinProtocol TLSv4;",
+                &["SSL_CONF_cmd(\"MinProtocol\", \"TLSv4\") failed: unknown protocol version"],
+            ),
+            ("ssl_conf_command Options KTLS,-SessionTicket;", &[]),
+            (
+                "ssl_conf_command Options UnsafeLegacyRenegotiation;",
+                &[
+                    "SSL_CONF_cmd(\"Options\", \"UnsafeLegacyRenegotiation\") failed: this would weaken TLS, which is not possible here",
+                ],
+            ),
+            (
+                "ssl_conf_command Options Fast;",
+                &["SSL_CONF_cmd(\"Options\", \"Fast\") failed: unknown option"],
+            ),
+            (
+                "proxy_ssl_conf_command SignatureAlgorithms RSA+SHA256;",
+                &[
+                    "SSL_CONF_cmd(\"SignatureAlgorithms\", \"RSA+SHA256\") failed: the command is not supported",
+                ],
+            ),
+            (
+                "ssl_conf_command PrivateKey a;",
+                &["\"PrivateKey\" needs a \"Certificate\" before it"],
+            ),
             ("proxy_protocol v3;", &["invalid value \"v3\""]),
             (
                 "return 200 $proxy_protocol_tlv_none;",

@@ -32,6 +32,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("AuthRequest", &["front/auth_request.rs: asked"]),
     ("Balance", &["peers/group.rs"]),
     ("Buffering", &["log/access.rs: buffering"]),
+    ("CertificateCache", &["tls/certificates/on_demand.rs: rules"]),
     ("CertificateFiles", &["tls/certificates.rs: files"]),
     ("Charset", &["exchange/filter/charset.rs: charset"]),
     ("CharsetMap", &["exchange/filter/charset.rs: map"]),
@@ -153,6 +154,8 @@ const READERS: &[(&str, &[&str])] = &[
     ),
     ("User", &["generation.rs: names"]),
     ("ValidReferers", &["exchange/variables/referer.rs: referers"]),
+    ("VariableCertificate", &["content/proxy/connect.rs: files", "front/connection.rs: files"]),
+    ("VariableFile", &["exchange/path.rs: file"]),
 ];
 
 /// Rows whose values nobody asks for, and why.

@@ -28,6 +28,7 @@ use crate::limit;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
 use crate::peers::{Group, Hosts, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
+use crate::tls::certificates::Caches;
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::Acceptor;
 use crate::tls::sessions::Sessions;
@@ -216,6 +217,7 @@ fn tls(
     let since = clock::since_epoch(clock::now()).as_secs();
     let now = i64::try_from(since).unwrap_or(i64::MAX);
     let acceptor = Acceptor::build(http, sessions, now, report);
+    let mut caches = Caches::default();
     let mut upstream = |location: &Location| {
         let wanted = match &location.content {
             Content::Proxy(ProxyPass::Fixed(fixed)) => fixed.tls,
@@ -224,7 +226,9 @@ fn tls(
             Content::Proxy(ProxyPass::Variable(_)) => true,
             _ => false,
         };
-        wanted.then(|| UpstreamTls::build(&location.proxy.tls, location.span, report)).flatten()
+        wanted
+            .then(|| UpstreamTls::build(&location.proxy.tls, location.span, &mut caches, report))
+            .flatten()
     };
     let upstream_tls = http.locations.iter().map(&mut upstream).collect();
     (acceptor, upstream_tls)

@@ -23,16 +23,28 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
 }
 
-/// A provider with the suites of an OpenSSL cipher string.
-///
-/// TLS 1.3's suites are always in it. Reports what the string names and we do not have; `None`
-/// when TLS 1.2 is wanted and nothing of the string is left for it.
-fn provider_for(
-    ciphers: &Located<Box<[u8]>>,
+/// What settings ask of the cryptography.
+struct Crypto<'s> {
+    /// An OpenSSL cipher string, for TLS 1.2.
+    ciphers: &'s Located<Box<[u8]>>,
+    /// Suites of TLS 1.3 in order; all by default.
+    ciphersuites: Option<&'s Located<Box<[u8]>>>,
     protocols: TlsProtocols,
-    groups: Option<Vec<&'static dyn SupportedKxGroup>>,
-    report: &mut Report,
-) -> Option<Arc<CryptoProvider>> {
+    /// Key exchange groups in order; all when there is none.
+    groups: &'s [Located<Box<[u8]>>],
+}
+
+/// A provider with what is wanted.
+///
+/// Reports what the cipher string names and we do not have; `None` when a version is wanted and
+/// nothing is left for it.
+fn provider_for(wanted: &Crypto<'_>, report: &mut Report) -> Option<Arc<CryptoProvider>> {
+    let Crypto { ciphers, protocols, .. } = wanted;
+    let groups = groups(wanted.groups, report);
+    let tls13 = match wanted.ciphersuites {
+        None => ciphers::tls13_suites().collect(),
+        Some(text) => tls13_suites(text, *protocols, report)?,
+    };
     let text = String::from_utf8_lossy(&ciphers.value);
     let list = ciphers::CipherList::parse(&text);
     if !list.unavailable.is_empty() {
@@ -57,10 +69,35 @@ fn provider_for(
         );
         return None;
     }
-    let suites: Vec<SupportedCipherSuite> = ciphers::tls13_suites().chain(list.suites).collect();
+    let suites: Vec<SupportedCipherSuite> = tls13.into_iter().chain(list.suites).collect();
     let base = provider();
     let kx_groups = groups.unwrap_or_else(|| base.kx_groups.clone());
     Some(Arc::new(CryptoProvider { cipher_suites: suites, kx_groups, ..(*base).clone() }))
+}
+
+/// The suites of TLS 1.3 that `Ciphersuites` names.
+fn tls13_suites(
+    text: &Located<Box<[u8]>>,
+    protocols: TlsProtocols,
+    report: &mut Report,
+) -> Option<Vec<SupportedCipherSuite>> {
+    let mut suites = Vec::new();
+    let list = String::from_utf8_lossy(&text.value);
+    for name in list.split([':', ',', ' ']).filter(|name| !name.is_empty()) {
+        match ciphers::tls13_suite(name) {
+            Some(suite) => suites.push(suite),
+            None => report.push(
+                Diagnostic::warning(format!("cipher suite \"{name}\" of TLS 1.3 is not available"))
+                    .at(text.span, "ignored"),
+            ),
+        }
+    }
+    if suites.is_empty() && protocols.tls13 {
+        let problem = Diagnostic::error(format!("no cipher match in \"{list}\""));
+        report.push(problem.at(text.span, "no suite for TLS 1.3 is left"));
+        return None;
+    }
+    Some(suites)
 }
 
 /// The protocol versions that are on.

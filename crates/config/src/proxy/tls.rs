@@ -4,19 +4,25 @@ use std::path::PathBuf;
 
 use wssgate_syntax as syntax;
 
-use crate::directive::Arity::{AtLeast, Exactly, Flag};
+use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::read::{Reading, Reads, conf_path, flag, located_text, number, template};
 use crate::scope::Scope;
 use crate::template::Template;
-use crate::tls::{TlsProtocols, key_file, protocols, union};
+use crate::tls::conf_command::{TlsCommand, conf_command};
+use crate::tls::key_file::{
+    CertificateCache, KeyFile, VariableCertificate, certificate_cache, key_file, pairs,
+};
+use crate::tls::{TlsProtocols, protocols, union};
 use crate::value::Located;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &PROXY_SSL_CERTIFICATE,
+    &PROXY_SSL_CERTIFICATE_CACHE,
     &PROXY_SSL_CERTIFICATE_KEY,
     &PROXY_SSL_CIPHERS,
+    &PROXY_SSL_CONF_COMMAND,
     &PROXY_SSL_CRL,
     &PROXY_SSL_NAME,
     &PROXY_SSL_PASSWORD_FILE,
@@ -29,16 +35,29 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
 ];
 
 /// `proxy_ssl_certificate`
-pub(crate) static PROXY_SSL_CERTIFICATE: Directive<Option<Located<PathBuf>>> = Directive {
+pub(crate) static PROXY_SSL_CERTIFICATE: Directive<Option<KeyFile>> = Directive {
     name: "proxy_ssl_certificate",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Sets the client certificate for upstream servers, in PEM; an empty value disables it.",
+    doc: "Sets the client certificate for upstream servers, in PEM; an empty value disables it. A \
+          path with variables is read for each connection.",
     ..Directive::once(own_key_file)
 };
 
+/// `proxy_ssl_certificate_cache`
+pub(crate) static PROXY_SSL_CERTIFICATE_CACHE: Directive<Option<Located<CertificateCache>>> =
+    Directive {
+        name: "proxy_ssl_certificate_cache",
+        contexts: HSL,
+        arity: Between(1, 3),
+        default: "off",
+        doc: "Keeps client certificates and keys whose paths have variables; see \
+              `ssl_certificate_cache`.",
+        ..Directive::once(certificate_cache)
+    };
+
 /// `proxy_ssl_certificate_key`
-pub(crate) static PROXY_SSL_CERTIFICATE_KEY: Directive<Option<Located<PathBuf>>> = Directive {
+pub(crate) static PROXY_SSL_CERTIFICATE_KEY: Directive<Option<KeyFile>> = Directive {
     name: "proxy_ssl_certificate_key",
     contexts: HSL,
     arity: Exactly(1),
@@ -54,6 +73,16 @@ pub(crate) static PROXY_SSL_CIPHERS: Directive<Located<Box<[u8]>>> = Directive {
     default: "DEFAULT",
     doc: "Sets the cipher suites for connections to upstream servers, in OpenSSL's format.",
     ..Directive::once(located_text)
+};
+
+/// `proxy_ssl_conf_command`
+pub(crate) static PROXY_SSL_CONF_COMMAND: Directive<TlsCommand> = Directive {
+    name: "proxy_ssl_conf_command",
+    contexts: HSL,
+    arity: Exactly(2),
+    doc: "Sets what OpenSSL's configuration commands set, for connections to upstream servers; see \
+          `ssl_conf_command`.",
+    ..Directive::repeated(conf_command)
 };
 
 /// `proxy_ssl_crl`
@@ -162,12 +191,20 @@ pub struct ProxyTls {
     pub crl: Option<Located<PathBuf>>,
     /// `proxy_ssl_certificate` and its key, without variables.
     pub certificate: Option<(Located<PathBuf>, Located<PathBuf>)>,
+    /// The same where a path has variables; an empty path shows no certificate.
+    pub variable_certificate: Option<VariableCertificate>,
+    /// `proxy_ssl_certificate_cache`: for that.
+    pub certificate_cache: Option<Located<CertificateCache>>,
     /// `proxy_ssl_password_file`: one passphrase a line.
     pub password_file: Option<Located<PathBuf>>,
     /// `proxy_ssl_protocols`.
     pub protocols: TlsProtocols,
     /// `proxy_ssl_ciphers`, an OpenSSL cipher string.
     pub ciphers: Located<Box<[u8]>>,
+    /// `Ciphersuites` of `proxy_ssl_conf_command`: suites of TLS 1.3, in order.
+    pub ciphersuites: Option<Located<Box<[u8]>>>,
+    /// `Groups` of `proxy_ssl_conf_command`; empty for all.
+    pub groups: Vec<Located<Box<[u8]>>>,
     /// `proxy_ssl_session_reuse`.
     pub session_reuse: bool,
 }
@@ -176,7 +213,7 @@ pub struct ProxyTls {
 fn own_key_file(
     reading: &mut Reading<'_>,
     directive: &syntax::Directive,
-) -> Reads<Option<Located<PathBuf>>> {
+) -> Reads<Option<KeyFile>> {
     if directive.args[0].value.is_empty() {
         return Ok(None);
     }
@@ -187,11 +224,12 @@ pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>, used: 
     let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
     let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
     if let (true, Some(certificate), None) = (used, &certificate, &key) {
-        let path = certificate.value.display();
+        let path = certificate.path.value.display();
         let message =
             format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
-        reading.error(message, certificate.span);
+        reading.error(message, certificate.path.span);
     }
+    let (fixed, variable) = pairs(certificate.into_iter().collect(), key.into_iter().collect());
     let verify: bool = scope.get(&PROXY_SSL_VERIFY);
     let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
     if used && verify && trusted_certificate.is_none() {
@@ -199,17 +237,25 @@ pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>, used: 
         let written = scope.written_at(&PROXY_SSL_VERIFY, reading.nowhere);
         reading.error(message, written.unwrap_or(reading.nowhere));
     }
-    ProxyTls {
+    let mut tls = ProxyTls {
         server_name: scope.get(&PROXY_SSL_SERVER_NAME),
         name: scope.maybe(&PROXY_SSL_NAME),
         verify,
         verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
         trusted_certificate,
         crl: scope.maybe(&PROXY_SSL_CRL),
-        certificate: certificate.zip(key),
+        certificate: fixed.into_iter().next().map(|files| (files.chain, files.key)),
+        variable_certificate: variable.into_iter().next(),
+        certificate_cache: scope.get(&PROXY_SSL_CERTIFICATE_CACHE),
         password_file: scope.maybe(&PROXY_SSL_PASSWORD_FILE),
         protocols: union(&scope.all(&PROXY_SSL_PROTOCOLS)),
         ciphers: scope.get(&PROXY_SSL_CIPHERS),
+        ciphersuites: None,
+        groups: Vec::new(),
         session_reuse: scope.get(&PROXY_SSL_SESSION_REUSE),
+    };
+    for command in scope.all(&PROXY_SSL_CONF_COMMAND) {
+        command.apply_to_proxy(reading, &mut tls);
     }
+    tls
 }

@@ -515,6 +515,10 @@ impl Proxying<'_> {
     fn broken_off(&mut self, ended: Ended) -> Outcome {
         match ended {
             Ended::Body(error) => Outcome::Status(self.request.refuse(&body_failed(error))),
+            Ended::Own(message) => {
+                self.request.log(LogLevel::Error, message);
+                Outcome::Status(500)
+            }
             // Failures of the upstream do not come here: they are tried elsewhere first.
             Ended::ClientGone | Ended::Upstream(_) => {
                 let message = "client prematurely closed connection, so upstream connection is \

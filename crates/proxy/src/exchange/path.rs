@@ -2,9 +2,10 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use wssgate_config::model::VariableFile;
 
 use crate::exchange::request::Request;
 
@@ -38,4 +39,9 @@ pub(crate) fn file(request: &Request, path: &[u8]) -> Option<Bytes> {
 /// Bytes as a path.
 pub(crate) fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
+}
+
+/// The path of a file that is made of variables.
+pub(crate) fn variable(file: &VariableFile, request: &Request) -> PathBuf {
+    file.base.join(OsStr::from_bytes(&request.text(&file.path)))
 }

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::ready;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::timeout_at;
 use tokio_rustls::server::TlsStream;
-use wssgate_config::model::{AddressRoute, ListenAddr, LogLevel};
+use wssgate_config::model::{AddressRoute, ListenAddr, LogLevel, ServerId, VariableCertificate};
 
-use crate::exchange::request::{ConnectionInfo, address_text};
+use crate::exchange::path;
+use crate::exchange::request::{Arrival, ConnectionInfo, Request, address_text};
 use crate::front::h1::client::Client;
 use crate::front::h1::{self, Link};
 use crate::front::proxy_protocol::{self, NoHeader};
@@ -70,7 +73,17 @@ pub(crate) async fn serve(
         false => Ok(Opened::Plain(stream, read)),
         true => {
             // Boxed, so that the memory of a handshake is gone behind it.
-            let handshake = Box::pin(shake_hands(&generation, route, stream, read));
+            let hand = Hand {
+                site: &site,
+                generation: &generation,
+                route,
+                serial,
+                peer: ip(&peer),
+                local: &local,
+                socket,
+                accepted,
+            };
+            let handshake = Box::pin(hand.shake(stream, read));
             timeout_at(deadline.into(), handshake).await.unwrap_or(Err(OpenError::Timeout))
         }
     };
@@ -133,29 +146,69 @@ impl OpenError {
     fn level(&self) -> LogLevel {
         match self {
             Self::NoHeader(NoHeader::Wrong(_)) => LogLevel::Error,
+            Self::Handshake(HandshakeError::Certificate(_)) => LogLevel::Error,
             _ => LogLevel::Info,
         }
     }
 }
 
-/// Looks whether the client speaks TLS, and shakes hands if it does. `read` is what was read of its
-/// bytes already.
-async fn shake_hands(
-    generation: &Generation,
-    route: &AddressRoute,
-    mut stream: Stream,
-    mut read: Vec<u8>,
-) -> Result<Opened, OpenError> {
-    // On a Unix socket TLS is taken for granted.
-    if read.is_empty() && !stream.is_unix() {
-        read = read_once(&mut stream).await?;
+/// What a handshake needs to know of its connection.
+struct Hand<'a> {
+    site: &'a Rc<Site>,
+    generation: &'a Arc<Generation>,
+    route: &'a AddressRoute,
+    serial: u64,
+    peer: Option<SocketAddr>,
+    local: &'a ListenAddr,
+    socket: usize,
+    accepted: Instant,
+}
+
+impl Hand<'_> {
+    /// Looks whether the client speaks TLS, and shakes hands if it does. `read` is what was read of
+    /// its bytes already.
+    async fn shake(&self, mut stream: Stream, mut read: Vec<u8>) -> Result<Opened, OpenError> {
+        // On a Unix socket TLS is taken for granted.
+        if read.is_empty() && !stream.is_unix() {
+            read = read_once(&mut stream).await?;
+        }
+        if read.first().is_some_and(|&byte| !begins_tls(byte)) {
+            return Ok(Opened::MissesTls(stream, read));
+        }
+        let greeting = self.generation.tls.greet(stream, read, self.route).await;
+        let greeting = greeting.map_err(OpenError::Handshake)?;
+        let paths = match greeting.certificates() {
+            [] => Vec::new(),
+            files => self.paths(files, greeting.server(), greeting.known()),
+        };
+        let accepted = greeting.shake_hands(paths).await.map_err(OpenError::Handshake)?;
+        Ok(Opened::Tls(Box::new(accepted.stream), Rc::new(accepted.info)))
     }
-    if read.first().is_some_and(|&byte| !begins_tls(byte)) {
-        return Ok(Opened::MissesTls(stream, read));
+
+    /// The paths of certificates and keys, with the variables of a request that is yet to come.
+    fn paths(
+        &self,
+        files: &[VariableCertificate],
+        server: ServerId,
+        known: TlsInfo,
+    ) -> Vec<(PathBuf, PathBuf)> {
+        let connection = ConnectionInfo {
+            serial: self.serial,
+            peer: self.peer,
+            told: None,
+            local: self.local.clone(),
+            socket: self.socket,
+            tls: Some(Rc::new(known)),
+            accepted: self.accepted,
+            requests: Cell::new(0),
+            holder: RefCell::default(),
+        };
+        let arrival = Arrival::new(Bytes::new(), self.accepted, false);
+        let (generation, site) = (Arc::clone(self.generation), Rc::clone(self.site));
+        let request = Request::new(generation, site, Rc::new(connection), server, arrival);
+        let path = |file| path::variable(file, &request);
+        files.iter().map(|files| (path(&files.chain), path(&files.key))).collect()
     }
-    let accepted =
-        generation.tls.accept(stream, read, route).await.map_err(OpenError::Handshake)?;
-    Ok(Opened::Tls(Box::new(accepted.stream), Rc::new(accepted.info)))
 }
 
 /// The address that the client has connected to; the system is asked where `listening` does not say.

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -28,6 +29,8 @@ pub(crate) struct Key {
     pub(crate) tag: Option<[u64; 2]>,
     /// The header of the PROXY protocol that it began with: it speaks for one client connection.
     pub(crate) header: Option<Bytes>,
+    /// Our certificate and its key, where their paths have variables.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// The idle connections of one worker.
@@ -174,7 +177,7 @@ mod tests {
 
     fn key(group: &str) -> Key {
         let address = ListenAddr::Unix("peer".into());
-        Key { group: group.as_bytes().into(), address, tag: None, header: None }
+        Key { group: group.as_bytes().into(), address, tag: None, header: None, certificate: None }
     }
 
     async fn pair() -> (Connection, TcpStream) {

@@ -6,14 +6,16 @@
 
 mod check;
 mod encrypted;
+mod on_demand;
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use wssgate_config::model::{Advice, CertificateFiles, Located};
@@ -21,6 +23,8 @@ use wssgate_syntax::{Diagnostic, Report, Span};
 use zeroize::Zeroizing;
 
 use super::proof;
+
+pub use on_demand::{Caches, OnDemand};
 
 /// Files larger than this are not certificates or keys.
 const MAX_FILE: u64 = 1 << 20;
@@ -64,7 +68,13 @@ fn pair(
     chain: &[CertificateDer<'static>],
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, Error> {
-    let key = super::provider().key_provider.load_private_key(key)?;
+    pair_signing(chain, super::provider().key_provider.load_private_key(key)?)
+}
+
+fn pair_signing(
+    chain: &[CertificateDer<'static>],
+    key: Arc<dyn SigningKey>,
+) -> Result<CertifiedKey, Error> {
     // Compared by hand: rustls's own comparison refuses certificates of X.509 version 1.
     let ours = key.public_key();
     // A key that does not tell its public half is taken on trust; a wrong one shows in the first
@@ -75,17 +85,51 @@ fn pair(
     Ok(CertifiedKey::new(chain.to_vec(), key))
 }
 
+/// Why a file cannot be used.
+struct Unusable {
+    what: &'static str,
+    path: PathBuf,
+    why: String,
+    help: Option<String>,
+}
+
+impl Unusable {
+    fn new(what: &'static str, path: &Path, why: impl Into<String>) -> Self {
+        Self { what, path: path.to_owned(), why: why.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn diagnostic(self, span: Span) -> Diagnostic {
+        Diagnostic::error(self.to_string()).at(span, "needed here").maybe_help(self.help)
+    }
+}
+
+/// nginx's words.
+impl fmt::Display for Unusable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cannot load {} \"{}\": {}", self.what, self.path.display(), self.why)
+    }
+}
+
 /// Reads the certificates of a PEM file, in order.
 pub fn load_chain(
     path: &Path,
     span: Span,
     report: &mut Report,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let fail = |why: &str| failed("certificate", path, span, why);
-    let text = read(path).map_err(|why| report.push(fail(&why))).ok()?;
+    read_chain(path).map_err(|unusable| report.push(unusable.diagnostic(span))).ok()
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let fail = |why: &str| Unusable::new("certificate", path, why);
+    let text = read(path).map_err(|why| fail(&why))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match chain {
-        Ok(chain) if !chain.is_empty() => Some(chain),
+        Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => {
             let help = match first_section(&text) {
                 Some(SectionKind::PrivateKey | SectionKind::RsaPrivateKey) => {
@@ -93,13 +137,9 @@ pub fn load_chain(
                 }
                 _ => "the file must contain PEM blocks `-----BEGIN CERTIFICATE-----`",
             };
-            report.push(fail("no certificate in the file").help(help));
-            None
+            Err(fail("no certificate in the file").help(help))
         }
-        Err(error) => {
-            report.push(fail(&format!("not PEM: {error}")));
-            None
-        }
+        Err(error) => Err(fail(&format!("not PEM: {error}"))),
     }
 }
 
@@ -127,17 +167,30 @@ fn load_key(
     passphrases: &Passphrases,
     report: &mut Report,
 ) -> Option<PrivateKeyDer<'static>> {
-    let path = &file.value;
-    let fail = |why: &str| failed("certificate key", path, file.span, why);
-    let text = read(path).map_err(|why| report.push(fail(&why))).ok()?;
+    let key = read_key(&file.value, passphrases);
+    key.map(|(key, _)| key).map_err(|unusable| report.push(unusable.diagnostic(file.span))).ok()
+}
+
+/// How a private key lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    Plain,
+    Encrypted,
+}
+
+fn read_key(
+    path: &Path,
+    passphrases: &Passphrases,
+) -> Result<(PrivateKeyDer<'static>, Stored), Unusable> {
+    let fail = |why: &str| Unusable::new("certificate key", path, why);
+    let text = read(path).map_err(|why| fail(&why))?;
     if encrypted::is_encrypted(&text) {
         let open = encrypted::open(&text, &passphrases.0);
-        return open
-            .map_err(|closed| report.push(fail(&closed.to_string()).help(closed.help(path))))
-            .ok();
+        let open = open.map_err(|closed| fail(&closed.to_string()).help(closed.help(path)))?;
+        return Ok((open, Stored::Encrypted));
     }
     match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Some(key),
+        Ok(key) => Ok((key, Stored::Plain)),
         Err(error) => {
             let help = match first_section(&text) {
                 Some(SectionKind::Certificate) => {
@@ -148,8 +201,7 @@ fn load_key(
                      `EC PRIVATE KEY`"
                 }
             };
-            report.push(fail(&format!("no private key in the file ({error})")).help(help));
-            None
+            Err(fail(&format!("no private key in the file ({error})")).help(help))
         }
     }
 }
@@ -191,10 +243,18 @@ pub fn load_client(
     key: &Located<PathBuf>,
     passphrases: &Passphrases,
     report: &mut Report,
-) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+) -> Option<Arc<CertifiedKey>> {
+    let files = CertificateFiles { chain: chain.clone(), key: key.clone() };
     let chain = load_chain(&chain.value, chain.span, report);
     let key = load_key(key, passphrases, report);
-    Some((chain?, key?))
+    let (chain, key) = (chain?, key?);
+    match pair(&chain, key) {
+        Ok(certified) => Some(Arc::new(certified)),
+        Err(error) => {
+            report.push(pair_failed(&error, &chain, &files));
+            None
+        }
+    }
 }
 
 /// Whether `text` has a PEM block of Diffie-Hellman parameters (`ssl_dhparam`).
@@ -235,9 +295,8 @@ fn plain(error: &std::io::Error) -> String {
     }
 }
 
-fn failed(what: &str, path: &Path, span: Span, why: &str) -> Diagnostic {
-    Diagnostic::error(format!("cannot load {what} \"{}\": {why}", path.display()))
-        .at(span, "needed here")
+fn failed(what: &'static str, path: &Path, span: Span, why: &str) -> Diagnostic {
+    Unusable::new(what, path, why).diagnostic(span)
 }
 
 fn first_section(text: &[u8]) -> Option<SectionKind> {

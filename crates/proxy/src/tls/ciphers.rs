@@ -253,6 +253,12 @@ fn supported(suite: CipherSuite) -> Option<SupportedCipherSuite> {
     aws_lc_rs::ALL_CIPHER_SUITES.iter().copied().find(|known| known.suite() == suite)
 }
 
+/// The suite of TLS 1.3 of this name.
+pub fn tls13_suite(name: &str) -> Option<SupportedCipherSuite> {
+    let (_, suite) = TLS13.iter().find(|(known, _)| *known == name)?;
+    supported(*suite)
+}
+
 /// All suites of TLS 1.3, in the order that we prefer.
 pub fn tls13_suites() -> impl Iterator<Item = SupportedCipherSuite> {
     TLS13.iter().filter_map(|(_, suite)| supported(*suite))

@@ -1,11 +1,13 @@
 //! TLS towards upstreams (`proxy_pass https://…`, `proxy_ssl_*`).
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, Resumption};
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -14,7 +16,7 @@ use webpki::EndEntityCert;
 use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 
-use super::certificates::{self, Passphrases};
+use super::certificates::{self, Caches, OnDemand, Passphrases};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
 use super::trust::{Fault, Peer, Trust};
@@ -25,7 +27,9 @@ const SESSIONS: usize = 256;
 
 /// The `proxy_ssl_*` settings of one location, ready to connect.
 pub struct UpstreamTls {
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
+    /// What loads a certificate whose path has variables.
+    on_demand: Option<Arc<OnDemand>>,
     verify: bool,
 }
 
@@ -38,8 +42,19 @@ impl std::fmt::Debug for UpstreamTls {
 impl UpstreamTls {
     /// Reads the files that the settings name. `span` is where the location was written. `None`
     /// when they cannot be used; the report then has an error.
-    pub fn build(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Self> {
-        let provider = super::provider_for(&settings.ciphers, settings.protocols, None, report)?;
+    pub fn build(
+        settings: &ProxyTls,
+        span: Span,
+        caches: &mut Caches,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let wanted = super::Crypto {
+            ciphers: &settings.ciphers,
+            ciphersuites: settings.ciphersuites.as_ref(),
+            protocols: settings.protocols,
+            groups: &settings.groups,
+        };
+        let provider = super::provider_for(&wanted, report)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&super::versions(settings.protocols))
             .map_err(|error| report.push(unusable(&error, span)))
@@ -51,24 +66,46 @@ impl UpstreamTls {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
                 let passphrases = Passphrases::load(settings.password_file.as_ref(), report)?;
-                let (chain, key) = certificates::load_client(chain, key, &passphrases, report)?;
-                builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|error| report.push(unusable(&error, span)))
-                    .ok()?
+                let shown = certificates::load_client(chain, key, &passphrases, report)?;
+                builder.with_client_cert_resolver(Arc::new(Shown(shown)))
             }
         };
         config.enable_sni = settings.server_name;
         config.enable_secret_extraction = true;
         config.key_log = Arc::new(SecretLog);
-        config.resumption = match settings.session_reuse {
+        // A session that one certificate has opened must not be resumed for another.
+        let reuse = settings.session_reuse && settings.variable_certificate.is_none();
+        config.resumption = match reuse {
             true => Resumption::in_memory_sessions(SESSIONS),
             false => Resumption::disabled(),
         };
-        Some(Self { connector: TlsConnector::from(Arc::new(config)), verify: settings.verify })
+        let on_demand = match &settings.variable_certificate {
+            None => None,
+            Some(_) => {
+                let passphrases = Passphrases::load(settings.password_file.as_ref(), report)?;
+                let cache = settings.certificate_cache.as_ref();
+                Some(OnDemand::new(passphrases, cache, caches))
+            }
+        };
+        Some(Self { config: Arc::new(config), on_demand, verify: settings.verify })
     }
 
-    /// Shakes hands with an upstream. `name` is what the certificate must say and SNI sends.
+    /// The certificate to show on a connection, where its path has variables.
+    ///
+    /// # Errors
+    /// nginx's words for what cannot be loaded.
+    pub async fn certificate(
+        &self,
+        (chain, key): (PathBuf, PathBuf),
+    ) -> Result<Option<Arc<CertifiedKey>>, String> {
+        match &self.on_demand {
+            Some(on_demand) => on_demand.load(chain, key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Shakes hands with an upstream. `name` is what the certificate must say and SNI sends; `shown`
+    /// is our own, in place of the one in the settings.
     ///
     /// # Errors
     /// When the handshake fails, or `name` cannot be a server's name and is to be verified.
@@ -76,12 +113,21 @@ impl UpstreamTls {
         &self,
         stream: S,
         name: &[u8],
+        shown: Option<Arc<CertifiedKey>>,
     ) -> Result<TlsStream<RecordBoundary<S>>, UpstreamHandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(name)?;
-        let connecting = self.connector.connect(name, RecordBoundary::new(stream));
+        let config = match shown {
+            None => Arc::clone(&self.config),
+            Some(shown) => {
+                let mut config = (*self.config).clone();
+                config.client_auth_cert_resolver = Arc::new(Shown(shown));
+                Arc::new(config)
+            }
+        };
+        let connecting = TlsConnector::from(config).connect(name, RecordBoundary::new(stream));
         keys::capture(connecting).await.map_err(UpstreamHandshakeError::from_rustls)
     }
 
@@ -97,6 +143,20 @@ impl UpstreamTls {
             // Nothing is compared with it, and an address is never sent as SNI.
             Err(_) => Ok(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
         }
+    }
+}
+
+/// The one certificate that we show to an upstream.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.key.choose_scheme(schemes).is_some().then(|| Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

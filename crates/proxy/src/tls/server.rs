@@ -8,6 +8,7 @@ mod verify;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::server::{Acceptor as HelloReader, ClientHello, ResolvesServerCert, ServerConfig};
@@ -15,12 +16,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, NamedGroup};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use wssgate_config::model::{AddressRoute, Http, Server, ServerId, ServerTls, VerifyClient};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use wssgate_config::model::{
+    AddressRoute, Http, Server, ServerId, ServerTls, VariableCertificate, VerifyClient,
+};
 use wssgate_syntax::{Diagnostic, Report};
 
-use super::certificates::{self, Passphrases, Wanted};
+use super::certificates::{self, Caches, OnDemand, Passphrases, Wanted};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
@@ -33,6 +36,9 @@ const ALPN: [&[u8]; 3] = [b"http/1.1", b"http/1.0", b"http/0.9"];
 
 /// A fatal alert `unrecognized_name` (RFC 6066 §3), for `ssl_reject_handshake`.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A fatal alert `internal_error` (RFC 8446 §6.2), for a certificate that cannot be loaded.
+const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
 /// Whether the first byte of a connection begins TLS (a record, or SSLv2's hello) and not HTTP.
 pub fn begins_tls(byte: u8) -> bool {
@@ -53,7 +59,18 @@ struct Context {
     config: Option<Arc<ServerConfig>>,
     /// `ssl_reject_handshake`.
     reject: bool,
+    /// The same with ChaCha20 first, for clients who prefer that (`PrioritizeChaCha`).
+    chacha: Option<Arc<ServerConfig>>,
+    /// Certificates that every handshake loads.
+    variable: Option<Variable>,
     verify: verify::Verify,
+}
+
+/// Certificates whose paths have variables.
+#[derive(Debug)]
+struct Variable {
+    certificates: Vec<VariableCertificate>,
+    on_demand: Arc<OnDemand>,
 }
 
 /// A client connection after its handshake.
@@ -92,13 +109,23 @@ pub struct TlsInfo {
     pub client_verify: ClientVerify,
 }
 
-/// Why a handshake failed. All of it is the client's affair, logged at `info`.
+/// A connection whose ClientHello was read.
+pub struct Greeting<'a, S> {
+    start: StartHandshake<RecordBoundary<S>>,
+    offer: Offer,
+    context: &'a Context,
+    server: ServerId,
+}
+
+/// Why a handshake failed.
 #[derive(Debug)]
 pub enum HandshakeError {
     /// The connection broke.
     Io(io::Error),
     /// The server of that name rejects handshakes, or has nothing to shake hands with.
     Rejected,
+    /// A certificate whose path has variables cannot be loaded.
+    Certificate(String),
 }
 
 impl fmt::Display for HandshakeError {
@@ -108,6 +135,7 @@ impl fmt::Display for HandshakeError {
                 write!(formatter, "SSL_do_handshake() failed ({error}) while SSL handshaking")
             }
             Self::Rejected => formatter.write_str("handshake rejected while SSL handshaking"),
+            Self::Certificate(error) => write!(formatter, "{error} while SSL handshaking"),
         }
     }
 }
@@ -118,31 +146,32 @@ impl Acceptor {
     /// `now` is in seconds since the Unix epoch. What is wrong goes to `report`.
     pub fn build(http: &Http, sessions: &Sessions, now: i64, report: &mut Report) -> Self {
         let used = tls_servers(http);
+        let mut caches = Caches::default();
         let contexts = http.servers.iter().enumerate().map(|(index, server)| {
-            let context = used[index].then(|| Context::build(server, sessions, now, report));
-            context.flatten()
+            let mut build = || Context::build(server, sessions, &mut caches, now, report);
+            used[index].then(&mut build).flatten()
         });
         Self { contexts: contexts.collect() }
     }
 
-    /// Shakes hands with a client that connected to the address of `route`. `read` is what was read of
-    /// its bytes already.
+    /// Reads the ClientHello of a client that connected to the address of `route`. `read` is what was
+    /// read of its bytes already.
     ///
     /// The caller bounds the time.
     ///
     /// # Errors
     /// When the client gives up, breaks the protocol, or is rejected.
-    pub async fn accept<S>(
+    pub async fn greet<S>(
         &self,
         stream: S,
         read: Vec<u8>,
         route: &AddressRoute,
-    ) -> Result<Accepted<S>, HandshakeError>
+    ) -> Result<Greeting<'_, S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let io = RecordBoundary::new(stream).with_late_tickets().with_read(read);
-        let mut start = LazyConfigAcceptor::new(HelloReader::default(), io)
+        let start = LazyConfigAcceptor::new(HelloReader::default(), io)
             .await
             .map_err(HandshakeError::Io)?;
         let offer = Offer::read(&start.client_hello());
@@ -155,20 +184,85 @@ impl Acceptor {
             (None, Some(context)) => (default, context),
             (None, None) => return Err(HandshakeError::Rejected),
         };
-        let config = match &context.config {
-            Some(config) if !context.reject => Arc::clone(config),
-            _ => {
-                // The client learns why, as far as it still listens.
-                let _ = start.io.write_all(&UNRECOGNIZED_NAME).await;
-                let _ = start.io.flush().await;
-                return Err(HandshakeError::Rejected);
-            }
+        Ok(Greeting { start, offer, context, server })
+    }
+}
+
+impl<S> Greeting<'_, S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// The server that the name picked.
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
+    /// The certificates whose paths have to be told.
+    pub fn certificates(&self) -> &[VariableCertificate] {
+        let variable = self.context.variable.as_ref().filter(|_| !self.context.reject);
+        variable.map_or(&[], |variable| &variable.certificates)
+    }
+
+    /// What is known before the handshake, for the variables of those paths.
+    pub fn known(&self) -> TlsInfo {
+        self.offer.known()
+    }
+
+    /// Shakes hands; `paths` are those of [`Greeting::certificates`], each with its key's.
+    ///
+    /// The caller bounds the time.
+    ///
+    /// # Errors
+    /// When the client gives up, breaks the protocol, or is rejected, and when a certificate cannot
+    /// be loaded.
+    pub async fn shake_hands(
+        mut self,
+        paths: Vec<(PathBuf, PathBuf)>,
+    ) -> Result<Accepted<S>, HandshakeError> {
+        let context = self.context;
+        let config = match (&context.config, &context.chacha) {
+            _ if context.reject => None,
+            (_, Some(chacha)) if self.offer.prefers_chacha() => Some(chacha),
+            (config, _) => config.as_ref(),
         };
+        let Some(config) = config else {
+            self.alert(UNRECOGNIZED_NAME).await;
+            return Err(HandshakeError::Rejected);
+        };
+        let mut config = Arc::clone(config);
+        if let Some(variable) = &context.variable {
+            match variable.load(paths).await {
+                Ok(keys) => {
+                    let own = Arc::make_mut(&mut config);
+                    own.cert_resolver = Arc::new(ByAlgorithm::new(keys));
+                }
+                Err(error) => {
+                    self.alert(INTERNAL_ERROR).await;
+                    return Err(HandshakeError::Certificate(error));
+                }
+            }
+        }
         // The secrets are made at once when the settings are known, so inside the capture.
-        let handshake = async { start.into_stream(config).await };
+        let handshake = async { self.start.into_stream(config).await };
         let stream = keys::capture(handshake).await.map_err(HandshakeError::Io)?;
-        let info = offer.settle(stream.get_ref().1, &context.verify);
-        Ok(Accepted { stream, info, server })
+        let info = self.offer.settle(stream.get_ref().1, &context.verify);
+        Ok(Accepted { stream, info, server: self.server })
+    }
+
+    /// Tells the client why, as far as it still listens.
+    async fn alert(&mut self, alert: [u8; 7]) {
+        let _ = self.start.io.write_all(&alert).await;
+        let _ = self.start.io.flush().await;
+    }
+}
+
+impl Variable {
+    async fn load(&self, paths: Vec<(PathBuf, PathBuf)>) -> Result<Vec<Arc<CertifiedKey>>, String> {
+        let mut keys = Vec::new();
+        for (chain, key) in paths {
+            keys.push(self.on_demand.load(chain, key).await?);
+        }
+        Ok(keys)
     }
 }
 
@@ -195,11 +289,18 @@ fn tls_servers(http: &Http) -> Vec<bool> {
 }
 
 impl Context {
-    fn build(server: &Server, sessions: &Sessions, now: i64, report: &mut Report) -> Option<Self> {
+    fn build(
+        server: &Server,
+        sessions: &Sessions,
+        caches: &mut Caches,
+        now: i64,
+        report: &mut Report,
+    ) -> Option<Self> {
         let tls = &server.tls;
         let verify = verify::Verify::build(tls, report);
-        if tls.certificates.is_empty() {
-            return tls.reject_handshake.then_some(Self { config: None, reject: true, verify });
+        if !tls.has_certificates() {
+            let only = Self { config: None, reject: true, chacha: None, variable: None, verify };
+            return tls.reject_handshake.then_some(only);
         }
         if let Some(file) = &tls.dhparam {
             certificates::check_dhparam(file, report);
@@ -214,9 +315,34 @@ impl Context {
         if keys.len() < tls.certificates.len() {
             return None;
         }
-        let config = server_config(server, keys, &verify, sessions, report)?;
-        Some(Self { config: Some(Arc::new(config)), reject: tls.reject_handshake, verify })
+        let config = |first, report: &mut Report| {
+            server_config(server, keys.clone(), &verify, sessions, first, report).map(Arc::new)
+        };
+        let own = config(First::AsConfigured, report)?;
+        let chacha = (tls.prioritize_chacha && tls.prefer_server_ciphers)
+            // What is to be said of the settings was said.
+            .then(|| config(First::ChaCha, &mut Report::default()))
+            .flatten();
+        let variable = (!tls.variable_certificates.is_empty()).then(|| Variable {
+            certificates: tls.variable_certificates.clone(),
+            on_demand: OnDemand::new(passphrases, tls.certificate_cache.as_ref(), caches),
+        });
+        let reject = tls.reject_handshake;
+        Some(Self { config: Some(own), reject, chacha, variable, verify })
     }
+}
+
+/// Which suites are preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// In the order of the configuration.
+    AsConfigured,
+    /// Those of ChaCha20, then the others: for a client without hardware for AES.
+    ChaCha,
+}
+
+fn is_chacha(suite: rustls::CipherSuite) -> bool {
+    ciphers::openssl_name(suite).is_some_and(|name| name.contains("CHACHA20"))
 }
 
 fn server_config(
@@ -224,11 +350,20 @@ fn server_config(
     keys: Vec<Arc<CertifiedKey>>,
     verify: &verify::Verify,
     sessions: &Sessions,
+    first: First,
     report: &mut Report,
 ) -> Option<ServerConfig> {
     let tls = &server.tls;
-    let groups = super::groups(&tls.ecdh_curves, report);
-    let provider = super::provider_for(&tls.ciphers, tls.protocols, groups, report)?;
+    let wanted = super::Crypto {
+        ciphers: &tls.ciphers,
+        ciphersuites: tls.ciphersuites.as_ref(),
+        protocols: tls.protocols,
+        groups: &tls.ecdh_curves,
+    };
+    let mut provider = super::provider_for(&wanted, report)?;
+    if first == First::ChaCha {
+        Arc::make_mut(&mut provider).cipher_suites.sort_by_key(|suite| !is_chacha(suite.suite()));
+    }
     let fail = |error: &dyn fmt::Display| {
         Diagnostic::error(format!("TLS settings cannot be used: {error}"))
             .at(server.span, "in this server")
@@ -265,7 +400,7 @@ fn resumption(
         config.ticketer = sessions.ticketer(tls, identity)?;
     }
     let resumable = tls.session_tickets || config.session_storage.can_cache();
-    config.send_tls13_tickets = usize::from(resumable);
+    config.send_tls13_tickets = if resumable { tls.ticket_count } else { 0 };
     Ok(())
 }
 
@@ -322,6 +457,27 @@ impl Offer {
             name: hello.server_name().map(|name| name.to_ascii_lowercase().into()),
             ciphers: hello.cipher_suites().into(),
             curves: hello.named_groups().unwrap_or_default().into(),
+        }
+    }
+
+    /// Whether the first suite that we know is one of ChaCha20: a client without hardware for AES.
+    fn prefers_chacha(&self) -> bool {
+        let known = self.ciphers.iter().find(|suite| ciphers::openssl_name(**suite).is_some());
+        known.is_some_and(|suite| is_chacha(*suite))
+    }
+
+    fn known(&self) -> TlsInfo {
+        TlsInfo {
+            protocol: "",
+            cipher: "",
+            curve: String::new(),
+            server_name: self.name.clone(),
+            alpn: None,
+            reused: false,
+            offered_ciphers: self.ciphers.clone(),
+            offered_curves: self.curves.clone(),
+            client_certificate: None,
+            client_verify: ClientVerify::None,
         }
     }
 

@@ -75,6 +75,8 @@ const READING: &str = "reading response header from upstream";
 pub(crate) enum Ended {
     /// The peer failed.
     Upstream(Trouble),
+    /// Something of ours is wrong; what to log.
+    Own(String),
     /// The client has gone.
     ClientGone,
     /// The client's body could not be read.

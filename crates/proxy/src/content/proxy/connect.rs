@@ -1,6 +1,7 @@
 //! The connection to a peer, with TLS where it is `https://`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -9,6 +10,7 @@ use wssgate_config::model::LogLevel;
 
 use super::attempt::{Cause, Ended, Trouble};
 use super::{CONNECTING, Proxying, proxy_header};
+use crate::exchange::path::variable as path;
 use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, connect};
 
 impl Proxying<'_> {
@@ -22,7 +24,18 @@ impl Proxying<'_> {
             address: lease.peer().address.clone(),
             tag: own.then_some([self.request.generation.number, location]),
             header: proxy_header::of(self.request, self.settings.proxy_protocol),
+            certificate: self.certificate_paths(),
         }
+    }
+
+    /// The certificate and key that this request makes of `proxy_ssl_certificate` with variables;
+    /// none of an empty path.
+    fn certificate_paths(&self) -> Option<(PathBuf, PathBuf)> {
+        let files = self.settings.tls.variable_certificate.as_ref();
+        let files = files.filter(|_| self.destination.tls)?;
+        let chain = self.request.text(&files.chain.path);
+        (!chain.is_empty())
+            .then(|| (path(&files.chain, self.request), path(&files.key, self.request)))
     }
 
     /// A new connection, as `key` describes it.
@@ -54,12 +67,13 @@ impl Proxying<'_> {
             return Ok(Connection::new(PeerStream::Plain(stream)));
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        self.shake_hands(stream, left).await.map(Connection::new)
+        self.shake_hands(stream, key, left).await.map(Connection::new)
     }
 
     async fn shake_hands(
         &self,
         stream: crate::listen::Stream,
+        key: &Key,
         limit: Duration,
     ) -> Result<PeerStream, Ended> {
         const SHAKING: &str = "SSL handshaking to upstream";
@@ -74,7 +88,14 @@ impl Proxying<'_> {
             Some(template) => self.request.text(template),
             None => self.destination.host.clone(),
         };
-        match tokio::time::timeout(limit, client.connect(stream, &name)).await {
+        let shown = match &key.certificate {
+            None => None,
+            Some(paths) => client.certificate(paths.clone()).await.map_err(|error| {
+                // nginx answers with 500: it is no fault of the peer.
+                Ended::Own(format!("{error} while {SHAKING}"))
+            })?,
+        };
+        match tokio::time::timeout(limit, client.connect(stream, &name, shown)).await {
             Err(_) => Err(Ended::Upstream(Trouble::new(&Failure::Timeout, SHAKING))),
             Ok(Ok(stream)) => Ok(PeerStream::Tls(Box::new(stream))),
             Ok(Err(error)) => {

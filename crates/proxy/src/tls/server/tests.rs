@@ -55,7 +55,8 @@ async fn shake(
         Ok(shown)
     };
     let accepting = async {
-        let mut accepted = acceptor.accept(far, Vec::new(), route).await?;
+        let mut accepted =
+            acceptor.greet(far, Vec::new(), route).await?.shake_hands(Vec::new()).await?;
         accepted.stream.shutdown().await.map_err(HandshakeError::Io)?;
         Ok(accepted)
     };
