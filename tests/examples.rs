@@ -1,10 +1,14 @@
-//! The examples are configurations that work.
+//! The examples are configurations that work: each is laid out, explained, and accepted without a word.
 #![allow(clippy::unwrap_used)]
+
+mod example;
 
 use std::path::Path;
 
 use wssgate_config::model::{Content, ListenAddr, LocationKind, ProxyPass};
 use wssgate_config::{Config, LoadOptions};
+
+use example::{Example, names};
 
 fn load(name: &str) -> Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
@@ -47,7 +51,7 @@ fn upstreams(config: &Config) -> Vec<String> {
 }
 
 #[test]
-fn the_examples_say_what_they_are_for() {
+fn the_first_examples_say_what_they_are_for() {
     let direct = load("direct.conf");
     assert_eq!(ports(&direct), [(443, true), (80, false)]);
     assert_eq!(upstreams(&direct), ["app"]);
@@ -60,11 +64,34 @@ fn the_examples_say_what_they_are_for() {
 }
 
 #[test]
-fn every_example_is_laid_out_as_fmt_does_it() {
-    for name in ["direct.conf", "edge.conf", "gateway.conf"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-        let text = std::fs::read(path).unwrap();
-        let formatted = wssgate_syntax::format(name, &text).unwrap();
-        assert_eq!(String::from_utf8(formatted).unwrap(), String::from_utf8(text).unwrap());
+fn every_example_says_what_it_is_for_and_what_to_change() {
+    let names = names();
+    assert!(names.len() >= 33, "{names:?}");
+    for name in names.iter().filter(|name| !matches!(&***name, "direct" | "edge" | "gateway")) {
+        let text = Example::of(name).text;
+        let comment = text.lines().take_while(|line| line.starts_with('#')).collect::<Vec<_>>();
+        assert!((3..=16).contains(&comment.len()), "{name}: {comment:?}");
+        assert!(comment.iter().any(|line| line.starts_with("# Change: ")), "{name}");
     }
+}
+
+#[test]
+fn every_example_is_laid_out_as_fmt_does_it() {
+    for name in names() {
+        let text = Example::of(&name).text;
+        let formatted = wssgate_syntax::format(&name, text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(formatted).unwrap(), text, "{name}");
+    }
+}
+
+#[test]
+fn every_example_is_accepted_without_a_word() {
+    let mut told = String::new();
+    for name in names() {
+        let tested = Example::of(&name).setup().run(&["-t"]);
+        if !tested.status.success() || tested.stderr.lines().count() != 2 {
+            told += &format!("{name}: {}", tested.stderr);
+        }
+    }
+    assert!(told.is_empty(), "{told}");
 }
