@@ -303,16 +303,66 @@ fn a_stale_idle_connection_is_no_failure_of_its_peer() {
     client.send_raw(REQUEST);
     first.recv_request();
     drop(first);
-    assert_eq!(client.recv_response().text(), "b", "another peer is asked");
-    server.wait_for_log("upstream prematurely closed connection");
-    // It was its turn, and is again after the other one's.
-    client.send_raw(REQUEST);
-    assert_eq!(client.recv_response().text(), "b");
-    client.send_raw(REQUEST);
     let mut second = a.accept();
     second.recv_request();
     second.send_raw(RESPONSE);
+    assert_eq!(client.recv_response().text(), "a", "the same one is asked over another");
+    server.wait_for_log("upstream prematurely closed connection");
+    let log = server.error_log();
+    assert!(!log.contains("[error]"), "{log}");
+    // Its successor may be gone as well.
+    client.send_raw(REQUEST);
+    assert_eq!(client.recv_response().text(), "b");
+    client.send_raw(REQUEST);
+    second.recv_request();
+    drop((second, a));
+    assert_eq!(client.recv_response().text(), "b");
+    server.wait_for_log("temporarily disabled");
+}
+
+/// A host that was cut off and is back resets what it does not know, connection by connection.
+#[test]
+fn idle_connections_that_are_all_dead_leave_a_request_its_peers() {
+    let peers = [Listener::bind(), Listener::bind()];
+    let server = Instance::setup(EXE)
+        .main_and_http(
+            "worker_processes 1;",
+            "upstream app { server %%A%%; server %%B%%; keepalive 4; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+        )
+        .var("A", peers[0].addr())
+        .var("B", peers[1].addr())
+        .start();
+    let mut client = Conn::connect(server.listen(0));
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
+    let serve = |conn: &mut Conn| {
+        conn.recv_request();
+        conn.send_raw(RESPONSE);
+    };
+    let mut kept = peers.each_ref().map(|peer| {
+        client.send_raw(REQUEST);
+        let mut conn = peer.accept();
+        serve(&mut conn);
+        assert_eq!(client.recv_response().text(), "a");
+        conn
+    });
+    client.send_raw(REQUEST);
+    kept[0].recv_request();
+    let [dead, mut other] = kept;
+    dead.reset().unwrap();
+    serve(&mut peers[0].accept());
     assert_eq!(client.recv_response().text(), "a");
+    client.send_raw(REQUEST);
+    other.recv_request();
+    other.reset().unwrap();
+    // The peer itself resets as well, so the next one is asked, which has no idle connection.
+    let mut fresh = peers[1].accept();
+    fresh.recv_request();
+    fresh.reset().unwrap();
+    serve(&mut peers[0].accept());
+    let answer = client.recv_response();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "a"));
 }
 
 /// Without descriptors no connection can be made to any peer. When there are some again the peers

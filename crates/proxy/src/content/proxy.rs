@@ -151,6 +151,16 @@ enum Tried {
     Failed(FailedAttempt),
 }
 
+/// What follows a try that failed.
+enum Next {
+    /// Another peer is tried.
+    Other,
+    /// The same one is, over a connection of its own.
+    Same(Lease),
+    /// Nobody is: the status of the answer.
+    Nobody(u16),
+}
+
 /// A connection in use for one try.
 struct PeerLink {
     connection: Connection,
@@ -178,21 +188,28 @@ struct FailedAttempt {
 
 impl Proxying<'_> {
     async fn run(&mut self, body: &mut RequestBody) -> Outcome {
+        let mut same = None;
         loop {
-            let lease = match self.next_peer().await {
-                Ok(Some(lease)) => lease,
-                Ok(None) => return self.no_live_upstreams(),
-                Err(ended) => return self.broken_off(ended),
+            let fresh = same.is_some();
+            let lease = match same.take() {
+                Some(lease) => lease,
+                None => match self.next_peer().await {
+                    Ok(Some(lease)) => lease,
+                    Ok(None) => return self.no_live_upstreams(),
+                    Err(ended) => return self.broken_off(ended),
+                },
             };
             let address = Bytes::copy_from_slice(lease.peer().name.as_bytes());
             let state = UpstreamState { address: Some(address), ..UpstreamState::default() };
             self.request.upstream.attempts.push(state);
             self.mark(&lease);
-            match self.attempt(lease, body, Instant::now()).await {
+            match self.attempt(lease, fresh, body, Instant::now()).await {
                 Tried::Over(outcome) => return outcome,
                 Tried::Failed(failed) => {
-                    if let Some(status) = self.give_up(failed) {
-                        return Outcome::Status(status);
+                    match self.give_up(failed) {
+                        Next::Other => {}
+                        Next::Same(lease) => same = Some(lease),
+                        Next::Nobody(status) => return Outcome::Status(status),
                     }
                     // That the body is still there was a condition for trying again.
                     body.rewind();
@@ -229,20 +246,27 @@ impl Proxying<'_> {
         Outcome::Status(502)
     }
 
-    /// Counts a failure; `None`: the next peer is tried, else the status of the answer.
-    fn give_up(&mut self, failed: FailedAttempt) -> Option<u16> {
+    /// Counts a failure and says what follows.
+    fn give_up(&mut self, failed: FailedAttempt) -> Next {
         let FailedAttempt { trouble, lease, reused, sent } = failed;
         if let Cause::Shortage(resource) = trouble.cause {
             return self.do_without(resource, &trouble, lease);
         }
         let status = status_of(trouble.cause);
         self.state().status = status;
-        if !trouble.message.is_empty() {
-            self.request.log(LogLevel::Error, &trouble.message);
-        }
-        let single = lease.single();
         // The peer may have closed the idle connection just before the request came.
         let stale = reused && trouble.cause == Cause::Error;
+        let same = stale && self.may_try_again(trouble.cause, sent);
+        if !trouble.message.is_empty() {
+            let level = if same { LogLevel::Info } else { LogLevel::Error };
+            self.request.log(level, &trouble.message);
+        }
+        if same {
+            // nginx goes on to the next peer. But one whose idle connections are all dead may be
+            // well, and where that is so of each, a request would run out of peers.
+            return Next::Same(lease);
+        }
+        let single = lease.single();
         match trouble.cause {
             // nginx counts that against the peer. It would put servers that have just come back out
             // of use, each for the connections that its predecessor has left.
@@ -251,12 +275,8 @@ impl Proxying<'_> {
             _ => self.count_failure(lease),
         }
         self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
-        // Like nginx we then ask once more, the only peer as well.
-        if stale {
-            self.tries += 1;
-        }
         let again = self.tries > 0 && self.may_try_again(trouble.cause, sent);
-        (!again).then_some(status)
+        if again { Next::Other } else { Next::Nobody(status) }
     }
 
     fn count_failure(&self, lease: Lease) {
@@ -279,7 +299,7 @@ impl Proxying<'_> {
 
     /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
     /// tell. Another peer is tried only where it may be of use.
-    fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Option<u16> {
+    fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Next {
         self.short = true;
         if let Some(untold) = self.request.site.shortages.note(resource, Instant::now()) {
             let (message, advice) = (&trouble.message, resource.advice());
@@ -292,7 +312,7 @@ impl Proxying<'_> {
         self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
         lease.unused();
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
-        (!again).then_some(SHORTAGE)
+        if again { Next::Other } else { Next::Nobody(SHORTAGE) }
     }
 
     fn may_try_again(&self, cause: Cause, sent: bool) -> bool {
@@ -312,10 +332,18 @@ impl Proxying<'_> {
         self.request.upstream.attempts.last_mut().expect("pushed before every try")
     }
 
-    async fn attempt(&mut self, lease: Lease, body: &mut RequestBody, began: Instant) -> Tried {
+    /// One try; `fresh` passes the idle connections over.
+    async fn attempt(
+        &mut self,
+        lease: Lease,
+        fresh: bool,
+        body: &mut RequestBody,
+        began: Instant,
+    ) -> Tried {
         let key = self.key(&lease);
         let cached = match self.group.keepalive.connections {
             0 => None,
+            _ if fresh => None,
             _ => self.request.site.idle_upstreams.take(&key),
         };
         let reused = cached.is_some();
