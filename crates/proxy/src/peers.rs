@@ -22,6 +22,7 @@ mod weights;
 
 pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_SIZE, connect};
 pub use group::{Group, Keepalive, Selection, groups};
+pub(crate) use health::MOMENT;
 pub use hosts::Hosts;
 pub use idle::IdlePool;
 pub(crate) use idle::Key;

@@ -25,7 +25,7 @@ use crate::generation::Generation;
 use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
-use crate::peers::{Connection, Lease, PeerStream};
+use crate::peers::{Connection, Lease, MOMENT, PeerStream};
 use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
 use conclusion::Conclusion;
@@ -120,10 +120,6 @@ impl Tunnel {
         conclusion.conclude(end);
     }
 }
-
-/// A tunnel that its peer resets this soon was never of use: behind the 101 stood a server that was
-/// going down, or none at all.
-const MOMENT: Duration = Duration::from_secs(1);
 
 /// Whether a tunnel that ended so is a failure of its peer. How others end says nothing of its
 /// health: a peer that closes in good order means it, and after a while it may have any reason.

@@ -8,7 +8,9 @@
 //! A probe is a request like any other, and there is one at a time. nginx lets a peer rest for
 //! `fail_timeout` after each failure; with [`Recovery::Eager`] the first rest is [`FIRST_REST`], and each probe that
 //! brings nothing doubles it, up to `fail_timeout`. So a server that restarts is back at once, and
-//! one that is gone costs little.
+//! one that is gone costs little. A peer that was of use begins anew with the first rest; only where
+//! a reset takes back within a [`MOMENT`] the 101 that brought it back, that was one more probe for
+//! nothing.
 //!
 //! A probe that hangs holds its place for `fail_timeout`, and a client that leaves it says nothing
 //! of the peer: it must neither bring a hanging peer back nor have the next client wait for it at
@@ -27,6 +29,10 @@ use super::stamp::{Stamp, between, nanos};
 
 /// How long a peer rests after a failure, before it is known whether that lasts.
 const FIRST_REST: Duration = Duration::from_millis(500);
+
+/// A tunnel that its peer resets this soon was never of use: behind the 101 stood a server that was
+/// going down, or none at all.
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
 /// Rests are not doubled more often; that is nine hours.
 const MAX_DOUBLINGS: u32 = 16;
@@ -65,7 +71,8 @@ pub(super) struct Health {
     checked: Stamp,
     /// While it is out of use: after when it is asked again.
     due: Stamp,
-    /// How many rests it had before this one without being of use in between.
+    /// How many rests it had before this one without being of use in between. A rest counts once it
+    /// is over.
     rests: AtomicU32,
     /// When it last came back into use.
     back: Stamp,
@@ -186,17 +193,12 @@ impl Health {
         let before = self.fails.load(Relaxed);
         let out = rules.max_fails > 0 && before.saturating_add(1) >= rules.max_fails;
         let probe = match taken.way {
-            Way::Probe { held, .. } if !answered => Some(held),
+            Way::Probe { held, .. } if !answered && self.due.load() == held => Some(held),
             _ => None,
         };
         let was_in_use = before < rules.max_fails;
         if out {
-            let rests = match (was_in_use, probe) {
-                (true, _) => self.rests_in_a_row(rules, at),
-                (false, Some(_)) => self.rests.load(Relaxed).saturating_add(1),
-                (false, None) => self.rests.load(Relaxed),
-            };
-            self.rest(rules, at, rests, probe);
+            self.rest(rules, at, self.outage(was_in_use, answered, probe, at));
         }
         // Who sees the failure counted must see how long it rests.
         self.fails.fetch_add(1, AcqRel);
@@ -206,22 +208,35 @@ impl Health {
         }
     }
 
-    /// Of a peer that has gone out of use just now: it is no better that it was in use for a moment.
-    fn rests_in_a_row(&self, rules: &Rules, at: i64) -> u32 {
-        let used = at.saturating_sub(self.back.load());
-        if used > nanos(rules.fail_timeout) {
-            0
-        } else {
-            self.rests.load(Relaxed).saturating_add(1)
+    /// What a failure at `at` means for a peer that is out of use now.
+    fn outage(&self, was_in_use: bool, answered: bool, probe: Option<i64>, at: i64) -> Outage {
+        if !was_in_use {
+            return probe.map_or(Outage::Still, |held| Outage::Probed { held });
+        }
+        let undone = answered && at.saturating_sub(self.back.load()) < nanos(MOMENT);
+        match undone {
+            false => Outage::New,
+            true if at > self.due.load() => Outage::StillAfterRest,
+            // It came back as the last resort, and the rest goes on.
+            true => Outage::Still,
         }
     }
 
-    fn rest(&self, rules: &Rules, from: i64, rests: u32, probe: Option<i64>) {
+    fn rest(&self, rules: &Rules, from: i64, outage: Outage) {
+        let before = self.rests.load(Relaxed);
+        let rests = match outage {
+            Outage::New => 0,
+            Outage::Still => before,
+            Outage::StillAfterRest | Outage::Probed { .. } => before.saturating_add(1),
+        };
         self.rests.store(rests, Relaxed);
         let due = from.saturating_add(nanos(rules.rest(rests)));
-        if !probe.is_some_and(|held| self.due.replace(held, due)) {
+        match outage {
+            // What is left of a rest that the last resort has cut short is of an outage before.
+            Outage::New => self.due.store(due),
+            Outage::Probed { held } if self.due.replace(held, due) => {}
             // While a probe is under way there is no other.
-            self.due.postpone(due);
+            _ => self.due.postpone(due),
         }
     }
 
@@ -249,6 +264,19 @@ impl Health {
     pub(super) fn forget_failures(&self) {
         self.fails.store(0, Relaxed);
     }
+}
+
+/// What a peer is out of use for.
+#[derive(Clone, Copy, Debug)]
+enum Outage {
+    /// It was of use before.
+    New,
+    /// It has not been of use since the last one.
+    Still,
+    /// Likewise, although it had a whole rest.
+    StillAfterRest,
+    /// Likewise, and the probe that holds its place until `held` has found that out.
+    Probed { held: i64 },
 }
 
 /// What a failed request says of its peer.

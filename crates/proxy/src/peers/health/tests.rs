@@ -138,7 +138,7 @@ fn one_answer_brings_a_peer_back() {
 }
 
 #[test]
-fn who_fails_again_soon_rests_longer() {
+fn who_resets_again_soon_rests_longer() {
     let steps = [
         Take(0, 'a'),
         Fail(0, 'a'),
@@ -148,17 +148,73 @@ fn who_fails_again_soon_rests_longer() {
         Rests(1502),
         Take(1503, 'c'),
         Answer(1503, 'c', true),
-        Take(11_502, 'd'),
-        Fail(11_502, 'd'),
-        Rests(13_502),
-        Take(13_503, 'e'),
-        Answer(13_503, 'e', true),
-        Take(23_504, 'f'),
-        Fail(23_504, 'f'),
-        Rests(24_004),
-        Take(24_005, 'g'),
+        Take(1504, 'd'),
+        Take(1504, 'e'),
+        Answer(1505, 'd', false),
+        Answer(1505, 'e', false),
+        Reset(2502, 'c'),
+        Reset(2502, 'd'),
+        Reset(2502, 'e'),
+        Rests(4502),
+        Take(4503, 'f'),
+        Answer(4503, 'f', true),
+        Take(5000, 'g'),
+        Answer(5000, 'g', false),
+        Reset(5503, 'g'),
+        Rests(6003),
+        Take(6004, 'h'),
     ];
-    follow("after fail_timeout in use it begins anew", EAGER, &steps);
+    follow("once for each rest, until a tunnel has lived for a moment", EAGER, &steps);
+}
+
+/// Where all servers are restarted at once, each request tries one of them.
+#[test]
+fn what_a_last_resort_comes_to_does_not_make_rests_longer() {
+    let mut steps = vec![Take(0, 'a'), Fail(0, 'a')];
+    for millis in (10..1000).step_by(10) {
+        steps.extend([Anyway(millis, 'b'), Answer(millis, 'b', true), Reset(millis + 1, 'b')]);
+    }
+    steps.extend([Rests(1491), Take(1492, 'c')]);
+    follow("no rest was over", EAGER, &steps);
+
+    let steps = [
+        Take(0, 'a'),
+        Fail(0, 'a'),
+        Take(501, 'b'),
+        Fail(501, 'b'),
+        Take(1502, 'c'),
+        Fail(1502, 'c'),
+        Take(3503, 'd'),
+        Fail(3503, 'd'),
+        Anyway(3600, 'e'),
+        Answer(3600, 'e', true),
+        Take(5000, 'f'),
+        Fail(5000, 'f'),
+        Rests(5500),
+        Take(5501, 'g'),
+    ];
+    follow("a rest that was cut short does not go on in the next outage", EAGER, &steps);
+}
+
+#[test]
+fn quick_restarts_do_not_add_up() {
+    let mut steps = Vec::new();
+    for began in [0, 5000, 10_000] {
+        steps.extend([
+            Take(began, 'a'),
+            Fail(began, 'a'),
+            Rests(began + 500),
+            Take(began + 501, 'b'),
+            Fail(began + 501, 'b'),
+            Rests(began + 1501),
+            Take(began + 1502, 'c'),
+            Fail(began + 1502, 'c'),
+            Rests(began + 3502),
+            Take(began + 4500, 'd'),
+            Answer(began + 4501, 'd', true),
+        ]);
+    }
+    follow("each outage begins with the first rest", EAGER, &steps);
 }
 
 /// Who has little patience must not decide what others get.
