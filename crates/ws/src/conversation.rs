@@ -12,7 +12,8 @@
 //!
 //! both together:  Open ──close──▶ Ours ──both sides have answered──▶ Answered
 //!                  │               └──────its deadline─────────────▶ Unanswered
-//!                  └─both sides have closed, one has ended──▶ Lingering ──its deadline──▶ Ended
+//!                  ├─both sides have closed, one has ended──▶ Lingering ──its deadline──▶ Ended
+//!                  └─the server has ended──────────────────────┘
 //! ```
 //!
 //! Time is an event like bytes: [`Conversation::deadline_ms`] says when it matters next, whatever for, and
@@ -30,8 +31,10 @@ use crate::{CloseCode, Counts, Extensions, FrameError, Opcode, Progress, Side, T
 /// both sides have answered.
 pub const CLOSING_MS: u64 = 1_000;
 
-/// How long the second connection may stay after both sides have sent a Close and the first connection
-/// has ended (RFC 6455 §7.1.1 has the server end first, and the client soon after).
+/// How long the second connection may stay, if nothing moves, after both sides have sent a Close and the
+/// first connection has ended (RFC 6455 §7.1.1 has the server end first, and the client soon after); or
+/// after the server has ended, whatever was closed: a client that sleeps may not say anything for a day,
+/// and nobody would answer it.
 pub const LINGER_MS: u64 = 3_000;
 
 /// When a wait that began at `start_ms` is over for certain: moments are rounded down, and a wait must not
@@ -90,7 +93,7 @@ pub enum End {
     Answered,
     /// We have closed, and [`CLOSING_MS`] were over before. Nothing of it is worth another wait.
     Unanswered,
-    /// Both sides have closed, this one has ended, and the other did not within [`LINGER_MS`].
+    /// This side has ended, and the other did not within [`LINGER_MS`].
     Ended(Side),
 }
 
@@ -107,7 +110,8 @@ pub struct Conversation {
 enum Closing {
     /// That is up to its sides.
     Open,
-    /// They have said all, and `ended` has ended. The other one has until then, if nothing moves.
+    /// `ended` has ended, and nothing has to be said any more. The other one has until then, if nothing
+    /// moves.
     Lingering { ended: Side, deadline_ms: u64 },
     /// We close, and are done by then whatever they say.
     Ours { deadline_ms: u64 },
@@ -267,11 +271,11 @@ impl Conversation {
         self.direction(from).tracker.broken()
     }
 
-    /// Begins the time of the second connection if both sides have closed and one has ended, or begins it
-    /// anew: something has moved.
+    /// Begins the time of the second connection if both sides have closed and one has ended, or the server
+    /// has ended anyhow; or begins it anew: something has moved.
     #[cold]
     fn linger(&mut self, now_ms: u64) {
-        if self.is_closing() || !self.is_closed() {
+        if self.is_closing() || !(self.is_closed() || self.from_server.ended) {
             return;
         }
         let ended = [Side::Client, Side::Server];

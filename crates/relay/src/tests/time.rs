@@ -233,6 +233,33 @@ fn after_both_closes_a_tunnel_does_not_linger() {
     rig.expect_end(&mut upstream);
 }
 
+/// A server that is gone has its place back soon, although its client sleeps and does not close.
+#[test]
+fn a_websocket_whose_upstream_ends_without_a_close_does_not_linger() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.hand_over(|handover| {
+        handover.timers = timers(|t| t.half_close = Duration::from_secs(3600));
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+    });
+    upstream.send(b"\x81\x02hi");
+    upstream.end();
+    rig.expect(&mut client, b"\x81\x02hi");
+    rig.expect_end(&mut client);
+    // What the client is still sending arrives.
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    let mut last = rig.now;
+    for _ in 0..3 {
+        rig.pass(Duration::from_secs(2));
+        client.send(&ping);
+        rig.expect(&mut upstream, &ping);
+        last = rig.now;
+    }
+    assert_eq!(rig.pass_until_end().cause, EndCause::Ended(Side::Upstream));
+    let waited = rig.now - last;
+    assert!(waited > Duration::from_millis(2_900) && waited < Duration::from_secs(4), "{waited:?}");
+    rig.expect_end(&mut upstream);
+}
+
 #[test]
 fn an_idle_engine_sleeps_until_the_next_deadline() {
     let mut rig = Rig::new();

@@ -115,13 +115,27 @@ fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
     assert_eq!(conversation.poll_end(), Some(End::Answered));
 }
 
+/// A client that has ended may still wait for what it has asked.
+#[test]
+fn only_the_end_of_the_server_needs_no_close() {
+    for (side, deadline_ms) in [(Side::Client, None), (Side::Server, Some(end_of(200, LINGER_MS)))]
+    {
+        let mut conversation = open();
+        conversation.on_end(side, 200);
+        assert_eq!(conversation.deadline_ms(), deadline_ms, "{side:?}");
+    }
+}
+
 /// Both have said all; the second connection has its time from whatever moved last.
 #[test]
 fn behind_both_closes_and_one_end_there_is_a_deadline_too() {
     let mut conversation = open();
     let _ = conversation.on_bytes(Side::Server, &closing(Side::Server), 100);
     conversation.on_end(Side::Server, 200);
-    assert_eq!(conversation.deadline_ms(), None, "the client may have much to say");
+    assert_eq!(conversation.deadline_ms(), Some(end_of(200, LINGER_MS)));
+    let much = frame(Side::Client, Opcode::Text, b"much");
+    assert_eq!(conversation.on_bytes(Side::Client, &much, 3_000), Verdict::Pass);
+    assert_eq!(conversation.deadline_ms(), Some(end_of(3_000, LINGER_MS)));
     let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 5_000);
     assert_eq!(conversation.deadline_ms(), Some(end_of(5_000, LINGER_MS)));
     conversation.on_time(5_000 + LINGER_MS);

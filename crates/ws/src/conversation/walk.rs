@@ -209,7 +209,8 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
                 moved = false;
             }
         }
-        if moved && !closing && expected.iter().all(|way| way.close().is_some()) {
+        let said_all = expected.iter().all(|way| way.close().is_some());
+        if moved && !closing && (said_all || expected[index(Side::Server)].ended) {
             // Whatever moves begins the last wait anew.
             if let Some(gone) = expected.iter().find(|way| way.ended) {
                 end = Expectation::Due(now_ms + LINGER_MS + 1, End::Ended(gone.from));
