@@ -24,6 +24,7 @@ use crate::resolve::{Job, Key, Resolver, ResolverThread, SILENCE, Unresolved};
 const NO_NAME: Unresolved = Unresolved::Failed(Failure::Answered(Code::NoName));
 
 /// How long a name rests after a failure, at first; each time twice as long, up to [`LONGEST_REST`].
+/// While its line stands for nothing it is never longer: requests are refused for want of a peer.
 const REST: Duration = Duration::from_secs(1);
 
 /// A server that is started should not have to wait for long.
@@ -160,9 +161,7 @@ impl Following {
                     if failure == NO_NAME {
                         self.set(number, Vec::new());
                     }
-                    let wait = rest;
-                    rest = (rest * 2).min(LONGEST_REST);
-                    wait
+                    rest_after_failure(&mut rest, self.found.borrow()[number].is_empty())
                 }
             };
             tokio::time::sleep(wait).await;
@@ -274,6 +273,14 @@ impl Following {
             group.replace(&now);
         }
     }
+}
+
+/// How long a name rests now, after `rest` was doubled for the next failure; `empty`: its line stands for
+/// nothing.
+fn rest_after_failure(rest: &mut Duration, empty: bool) -> Duration {
+    let doubled = (*rest * 2).min(LONGEST_REST);
+    let rest = std::mem::replace(rest, doubled);
+    if empty { rest.min(REST) } else { rest }
 }
 
 /// The servers of a service: those of the best priority, and all others as backup.

@@ -55,6 +55,16 @@ fn hosts_of_a_service_have_its_ports_and_weights() {
     assert_eq!(names(&servers_of(&line, &hosts)), expected);
 }
 
+/// A name that is back must not be missed for long, and servers that fail must not be asked too often.
+#[test]
+fn a_line_that_stands_for_nothing_rests_for_a_second_at_most() {
+    for (empty, expected) in [(false, [1, 2, 4, 8, 10, 10]), (true, [1; 6])] {
+        let mut rest = REST;
+        let rests = expected.map(|_| rest_after_failure(&mut rest, empty).as_secs());
+        assert_eq!(rests, expected);
+    }
+}
+
 /// Nobody answers in time for the first request after a reload.
 #[test]
 fn the_next_group_begins_with_the_addresses_of_the_one_before() {
