@@ -14,6 +14,9 @@ pub const MAX_MESSAGE: usize = u16::MAX as usize;
 /// Records that are read of one answer.
 const MAX_RECORDS: usize = 512;
 
+/// Bytes of the longest name that is read, as text; a longer one is no [`Name`].
+const MAX_NAME: usize = 255;
+
 /// Pointers that are followed to the end of one name.
 const MAX_POINTERS: usize = 32;
 
@@ -286,20 +289,26 @@ impl<'b> Reader<'b> {
     }
 
     /// A name, whose end may stand elsewhere (RFC 1035 §4.1.4). `None`: it is one that we would never
-    /// ask for.
+    /// ask for. One that is too long is read only as far as what follows it.
     fn name(&mut self) -> Result<Option<Name>, Unanswered> {
         let mut text = Vec::new();
         let mut elsewhere = Reader { bytes: self.bytes, at: self.at };
         let mut pointers = 0;
         loop {
+            if text.len() > MAX_NAME && pointers > 0 {
+                return Ok(None);
+            }
             let len = elsewhere.u8()?;
             match len {
                 0 => break,
                 1..64 => {
+                    let label = elsewhere.take(usize::from(len))?;
+                    if text.len() > MAX_NAME {
+                        continue;
+                    }
                     if !text.is_empty() {
                         text.push(b'.');
                     }
-                    let label = elsewhere.take(usize::from(len))?;
                     // A dot within a label would make it look like two.
                     text.extend(label.iter().map(|byte| if *byte == b'.' { 0 } else { *byte }));
                 }

@@ -104,6 +104,23 @@ fn broken_records_and_names_are_errors() {
     }
 }
 
+/// However often a message leads to the same labels.
+#[test]
+fn a_name_is_not_read_beyond_its_longest() {
+    let label = [&[63][..], &[b'x'; 63]].concat();
+    let rest = [0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1];
+    let circle = [&label[..], &[0xc0, 24], &rest].concat();
+    let long = [&label.repeat(9)[..], &[0], &rest].concat();
+    let long_elsewhere = [&label.repeat(9)[..], &[0xc0, 12], &rest].concat();
+    for odd in [circle, long, long_elsewhere] {
+        let good = record(1, 1, &[127, 0, 0, 2]);
+        let bytes = answer(0x8180, [2, 0], Kind::A, &[&odd, &good]);
+        let found = Answer::decode(&bytes, &question(Kind::A)).unwrap();
+        assert_eq!(found.records.len(), 1);
+        assert_eq!(found.records[0].value, Value::Address([127, 0, 0, 2].into()));
+    }
+}
+
 #[test]
 fn a_server_that_does_not_understand_need_not_repeat_the_question() {
     let bytes = b"\x12\x34\x81\x81\0\0\0\0\0\0\0\0";
