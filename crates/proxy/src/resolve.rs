@@ -160,20 +160,25 @@ impl Resolver {
         }
     }
 
-    /// An answer that need not be renewed yet.
+    /// An answer that need not be renewed yet, and when to ask for the next one: later than the answer
+    /// says when nobody has answered lately.
     pub(crate) async fn newest(
         self: &Arc<Self>,
         key: Key,
         timeout: Duration,
-    ) -> Result<Arc<Answer>, Unresolved> {
+    ) -> Result<(Arc<Answer>, Instant), Unresolved> {
         let now = Instant::now();
         let known = {
             let mut known = self.known(&key);
-            known.new_until(&key, now).map(|_| known.find(&key, now))
+            known.new_until(&key, now).map(|until| (known.find(&key, now), until))
         };
         match known {
-            Some(Known::Fresh { answer, .. }) => Ok(answer),
-            _ => self.ask(key, timeout).await,
+            Some((Known::Fresh { answer, .. }, until)) => Ok((answer, until)),
+            _ => {
+                let answer = self.ask(key, timeout).await?;
+                let renew_at = answer.renew_at;
+                Ok((answer, renew_at))
+            }
         }
     }
 
@@ -254,5 +259,30 @@ impl Answer {
             Data::Addresses(addresses) => addresses,
             Data::Services(_) => &[],
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Who follows the name would not rest otherwise.
+    #[tokio::test]
+    async fn the_next_question_is_due_later_while_nobody_answers() {
+        let servers = vec!["127.0.0.1:1".parse().unwrap()];
+        let model = model::Resolver { servers, valid: None, ipv4: true, ipv6: true };
+        let resolver = Arc::new(Resolver::new(model, Arc::default()));
+        let key = Key::addresses(Name::new(b"a.test").unwrap());
+        let ttl = Duration::from_secs(3000);
+        // It is to be renewed now.
+        let asked = Instant::now() - ttl * 4 / 5;
+        let data = Data::Addresses(vec!["127.0.0.1".parse().unwrap()]);
+        let renew_at = wssgate_dns::renew_at(ttl, asked);
+        let answer = Arc::new(Answer { data, renew_at });
+        resolver.known(&key).found(key.clone(), answer, ttl, asked);
+        resolver.known(&key).failed(key.clone(), Failure::Silence, None, Instant::now());
+        let (_, due) = resolver.newest(key, Duration::ZERO).await.unwrap();
+        assert!(due > Instant::now() + Duration::from_secs(1));
     }
 }

@@ -206,14 +206,15 @@ impl Following {
         let line = &self.lines[number];
         let host = Name::new(resolve.host.as_bytes()).map_err(|_| NO_NAME)?;
         let Some(service) = &resolve.service else {
-            let answer = self.resolver.newest(Key::addresses(host), self.timeout).await?;
+            let (answer, renew_at) =
+                self.resolver.newest(Key::addresses(host), self.timeout).await?;
             let addresses = sorted(answer.host_addresses(), resolve.port);
-            return Ok((vec![UpstreamServer { addresses, ..line.clone() }], answer.renew_at));
+            return Ok((vec![UpstreamServer { addresses, ..line.clone() }], renew_at));
         };
         let name = host.service(service).map_err(|_| NO_NAME)?;
-        let answer = self.resolver.newest(Key::services(name), self.timeout).await?;
+        let (answer, mut renew_at) =
+            self.resolver.newest(Key::services(name), self.timeout).await?;
         let Data::Services(services) = &answer.data else { return Err(NO_NAME) };
-        let mut renew_at = answer.renew_at;
         let mut hosts = Vec::new();
         let mut failed = None;
         for service in services.iter().take(MAX_HOSTS) {
@@ -224,8 +225,8 @@ impl Following {
                 _ => self.resolver.newest(key, self.timeout).await,
             };
             match answer {
-                Ok(answer) => {
-                    renew_at = renew_at.min(answer.renew_at);
+                Ok((answer, due)) => {
+                    renew_at = renew_at.min(due);
                     hosts.push((service, sorted(answer.host_addresses(), service.port)));
                 }
                 Err(failure) => {
