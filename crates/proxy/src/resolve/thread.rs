@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use wssgate_config::model::LogLevel;
@@ -32,8 +34,14 @@ const MAX_FLIGHTS: usize = 1000;
 /// Names of those that servers are asked for at once; the others wait for their turn.
 const AT_ONCE: usize = 256;
 
+/// Sockets to servers at once.
+pub(crate) const MAX_SOCKETS: usize = AT_ONCE * wire::MAX_SOCKETS;
+
 /// How long a flight may take, from its start. Who waits longer boards the next one.
 const FLIGHT: Duration = Duration::from_secs(10);
+
+/// How long the thread waits before it tries again to get what it works with.
+const REST: Duration = Duration::from_secs(1);
 
 /// What goes on for long is told this often.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
@@ -78,7 +86,7 @@ impl ResolverThread {
     }
 
     /// Does these jobs instead of those before.
-    pub(crate) fn instead_do(&self, jobs: Vec<Job>) {
+    pub(crate) fn instead_do(self: &Arc<Self>, jobs: Vec<Job>) {
         let runs = self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         if runs || !jobs.is_empty() {
             self.order(Order::Do(jobs));
@@ -102,56 +110,77 @@ impl ResolverThread {
         }
     }
 
-    /// Gives an order. The thread is started if it does not run.
-    pub(super) fn order(&self, order: Order) {
+    /// Gives an order. The thread is started if it does not run; once it runs it lasts as long as this,
+    /// so nothing that it was told to do is forgotten.
+    pub(super) fn order(self: &Arc<Self>, order: Order) {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        let order = match &*orders {
-            Some(running) => match running.send(order) {
-                Ok(()) => return,
-                // It has panicked.
-                Err(unsent) => unsent.0,
-            },
-            None => order,
-        };
-        let (sender, receiver) = mpsc::unbounded_channel();
-        match thread::Builder::new().name("resolver".into()).spawn(move || run(receiver)) {
-            Ok(_) => {
-                // It has just started and still listens.
-                let _ = sender.send(order);
-                *orders = Some(sender);
+        let orders = match &mut *orders {
+            Some(running) => running,
+            none => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let this = Arc::downgrade(self);
+                let thread = thread::Builder::new().name("resolver".into());
+                if let Err(error) = thread.spawn(move || run(&this, receiver)) {
+                    let error = crate::errno_text(&error);
+                    let text = format_args!("starting the resolver thread failed ({error})");
+                    return self.log_seldom(LogLevel::Alert, text);
+                }
+                none.insert(sender)
             }
+        };
+        // It listens until we are gone.
+        let _ = orders.send(order);
+    }
+}
+
+/// Works until nobody is left who could give orders.
+fn run(owner: &Weak<ResolverThread>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    // What cannot be dropped cannot be used either where it matters: sockets here need no rights.
+    let _ = privileges::drop_capabilities();
+    let Some(runtime) = runtime(owner) else { return };
+    let flights = Rc::new(Flights::default());
+    LocalSet::new().block_on(&runtime, async {
+        let mut jobs = JoinSet::new();
+        while let Some(order) = orders.recv().await {
+            // One order that goes wrong must not cost the others. What it has begun is whole: entries
+            // of a map and tasks.
+            let obeyed = catch_unwind(AssertUnwindSafe(|| obey(order, &flights, &mut jobs)));
+            if obeyed.is_err()
+                && let Some(owner) = owner.upgrade()
+            {
+                owner.log(LogLevel::Alert, "an order to the resolver thread has panicked");
+            }
+        }
+    });
+}
+
+/// Needs descriptors, of which there may be none just now.
+fn runtime(owner: &Weak<ResolverThread>) -> Option<Runtime> {
+    loop {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => return Some(runtime),
             Err(error) => {
                 let error = crate::errno_text(&error);
-                let text = format_args!("starting the resolver thread failed ({error})");
-                self.log_seldom(LogLevel::Alert, text);
+                let text = format_args!("the resolver thread cannot start yet ({error})");
+                owner.upgrade()?.log_seldom(LogLevel::Alert, text);
+                thread::sleep(REST);
             }
         }
     }
 }
 
-/// Works until nobody is left who could give orders.
-fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
-    // What cannot be dropped cannot be used either where it matters: sockets here need no rights.
-    let _ = privileges::drop_capabilities();
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return;
-    };
-    let flights = Rc::new(Flights::default());
-    LocalSet::new().block_on(&runtime, async {
-        let mut jobs = JoinSet::new();
-        while let Some(order) = orders.recv().await {
-            match order {
-                Order::LookUp { resolver, key, told } => flights.board(resolver, key, told),
-                Order::Do(new) => {
-                    jobs.abort_all();
-                    jobs = JoinSet::new();
-                    for job in new.into_iter().flat_map(|job| job()) {
-                        jobs.spawn_local(job);
-                    }
-                }
+fn obey(order: Order, flights: &Rc<Flights>, jobs: &mut JoinSet<()>) {
+    match order {
+        Order::LookUp { resolver, key, told } => flights.board(resolver, key, told),
+        Order::Do(new) => {
+            *jobs = JoinSet::new();
+            for job in new {
+                // The others still have theirs.
+                let begun = catch_unwind(AssertUnwindSafe(job)).unwrap_or_default();
+                begun.into_iter().for_each(|job| drop(jobs.spawn_local(job)));
             }
         }
-    });
+    }
 }
 
 /// The names that are being looked up.

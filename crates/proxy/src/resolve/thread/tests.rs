@@ -94,3 +94,20 @@ fn those_who_have_given_up_take_no_room() {
         assert!(flight.waiting.len() < 16);
     }
 }
+
+#[test]
+fn a_job_that_panics_costs_no_other() {
+    let thread = Arc::new(ResolverThread::default());
+    let (told, done) = std::sync::mpsc::channel();
+    let job = |word: &'static str| -> Job {
+        let told = told.clone();
+        Box::new(move || {
+            vec![Box::pin(async move { told.send(word).unwrap() })
+                as Pin<Box<dyn Future<Output = ()>>>]
+        })
+    };
+    thread.instead_do(vec![Box::new(|| panic!("a test")), job("beside")]);
+    assert_eq!(done.recv_timeout(GUARD), Ok("beside"));
+    thread.instead_do(vec![job("after")]);
+    assert_eq!(done.recv_timeout(GUARD), Ok("after"));
+}
