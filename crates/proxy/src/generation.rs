@@ -131,7 +131,8 @@ impl Generation {
         let workers = previous.map_or_else(|| workers(&config.core), |previous| previous.workers);
         if previous.is_none() {
             // The limit stays through a reload as well.
-            descriptors::check(&config.core, workers, &mut report);
+            let resolves = config.http.as_ref().is_some_and(|http| !http.resolvers.is_empty());
+            descriptors::check(&config.core, workers, resolves, &mut report);
         }
         if let Some(http) = &config.http {
             let connections = config.core.worker_connections.saturating_mul(workers);

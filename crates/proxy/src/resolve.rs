@@ -21,6 +21,7 @@ use wssgate_config::model::{self, LogLevel};
 use wssgate_dns::{Ask, Data, Failure, Families, Known, Limits, Name, Outcome, Table, Wanted};
 
 pub(crate) use thread::Job;
+pub(crate) use thread::MAX_SOCKETS;
 use thread::Order;
 pub use thread::ResolverThread;
 

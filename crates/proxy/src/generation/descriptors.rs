@@ -7,34 +7,39 @@ use wssgate_config::model::Core;
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::process;
 
+use crate::resolve::MAX_SOCKETS;
+
 /// The sockets of a tunnel, to the client and to the upstream server.
 const PER_TUNNEL: u64 = 2;
 
-/// Warns when so many workers may have more connections than this process may have descriptors.
-pub(super) fn check(core: &Core, workers: usize, report: &mut Report) {
+/// Warns when so many workers may have more connections than this process may have descriptors, beside
+/// those for names that are looked up if `resolves`.
+pub(super) fn check(core: &Core, workers: usize, resolves: bool, report: &mut Report) {
     // Without an answer there is nothing to compare with.
     if let Ok((limit, _)) = process::descriptor_limit()
-        && let Some(warning) = shortage(core, workers, limit)
+        && let Some(warning) = shortage(core, workers, resolves, limit)
     {
         report.push(warning);
     }
 }
 
-fn shortage(core: &Core, workers: usize, limit: u64) -> Option<Diagnostic> {
+fn shortage(core: &Core, workers: usize, resolves: bool, limit: u64) -> Option<Diagnostic> {
     let connections = core.worker_connections;
     let workers = u64::try_from(workers).unwrap_or(u64::MAX);
     let all = workers.saturating_mul(u64::try_from(connections).unwrap_or(u64::MAX));
-    let needed = all.saturating_mul(PER_TUNNEL);
+    let lookups = if resolves { MAX_SOCKETS as u64 } else { 0 };
+    let needed = all.saturating_mul(PER_TUNNEL).saturating_add(lookups);
     if needed <= limit {
         return None;
     }
     let text = format!("{connections} worker_connections exceed open file resource limit: {limit}");
     let note = format!(
         "{workers} worker{s} with {connections} connections each, and two descriptors for each \
-         tunnel, need up to {needed}",
+         tunnel{names}, need up to {needed}",
         s = if workers == 1 { "" } else { "s" },
+        names = if resolves { format!(" and {lookups} to look names up") } else { String::new() },
     );
-    let fits = limit / PER_TUNNEL / workers.max(1);
+    let fits = limit.saturating_sub(lookups) / PER_TUNNEL / workers.max(1);
     let raise = match core.worker_rlimit_nofile {
         Some(set) if set <= limit => format!("`worker_rlimit_nofile {needed}`"),
         _ => format!("`LimitNOFILE={needed}` in the systemd unit, or `ulimit -n {needed}`"),
@@ -74,19 +79,19 @@ mod tests {
         for (connections, workers, limit, fits) in
             [(512, 1, 1024, true), (512, 2, 1024, false), (513, 1, 1024, false), (1, 1, 0, false)]
         {
-            let shortage = shortage(&core(connections, None), workers, limit);
+            let shortage = shortage(&core(connections, None), workers, false, limit);
             assert_eq!(shortage.is_none(), fits, "{workers} × {connections} within {limit}");
         }
-        assert!(shortage(&core(usize::MAX, None), usize::MAX, 1024).is_some());
+        assert!(shortage(&core(usize::MAX, None), usize::MAX, true, 1024).is_some());
     }
 
     #[test]
     fn the_warning_says_which_limit_to_raise_to_what() {
-        let text = |core| {
-            let warning = shortage(&core, 4, 65_536).expect("it is too much");
+        let text = |core, resolves| {
+            let warning = shortage(&core, 4, resolves, 65_536).expect("it is too much");
             warning.render(&wssgate_syntax::SourceMap::default(), false)
         };
-        let told = text(core(16_384, None));
+        let told = text(core(16_384, None), false);
         for part in [
             "16384 worker_connections exceed open file resource limit: 65536",
             "4 workers with 16384 connections each",
@@ -96,7 +101,11 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }
-        let told = text(core(16_384, Some(65_536)));
+        let told = text(core(16_384, Some(65_536)), false);
         assert!(told.contains("`worker_rlimit_nofile 131072`"), "{told}");
+        let told = text(core(8192, None), true);
+        for part in ["and 512 to look names up", "up to 66048", "`worker_connections 8128`"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
     }
 }
