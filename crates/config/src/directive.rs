@@ -222,7 +222,7 @@ impl<T: 'static> Directive<T> {
 }
 
 /// Which [`Directive`] a row is: its address, which no other static has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RowId(usize);
 
 /// What a directive says, and the row that read it. Only [`AnyDirective::read`] makes one and only [`Directive::of`]

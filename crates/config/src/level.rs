@@ -1,7 +1,5 @@
 //! What was written and where: the tree with every directive checked against its row and read, nothing merged.
 
-use std::collections::HashMap;
-
 use wssgate_syntax::{self as syntax, Diagnostic, closest};
 
 use crate::directive::{AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value};
@@ -13,7 +11,9 @@ pub(crate) struct Level<'t> {
     /// What kind of block.
     pub(crate) context: Context,
     entries: Vec<Entry<'t>>,
-    by_row: HashMap<RowId, Vec<usize>>,
+    /// Where in `entries` the directives of each row are, sorted by row. Most blocks have a few rows, and every setting
+    /// is looked for in every block around a location: nothing is found faster in so few.
+    by_row: Vec<(RowId, Vec<usize>)>,
 }
 
 /// One directive that its row has read.
@@ -87,7 +87,24 @@ impl<'t> Level<'t> {
     }
 
     fn indices(&self, row: RowId) -> &[usize] {
-        self.by_row.get(&row).map_or(&[], Vec::as_slice)
+        match self.place_of(row) {
+            Ok(place) => &self.by_row[place].1,
+            Err(_) => &[],
+        }
+    }
+
+    /// Where in `by_row` a row is, or belongs.
+    fn place_of(&self, row: RowId) -> Result<usize, usize> {
+        self.by_row.binary_search_by_key(&row, |(row, _)| *row)
+    }
+
+    fn push(&mut self, entry: Entry<'t>) {
+        let place = self.place_of(entry.row).unwrap_or_else(|place| {
+            self.by_row.insert(place, (entry.row, Vec::new()));
+            place
+        });
+        self.by_row[place].1.push(self.entries.len());
+        self.entries.push(entry);
     }
 }
 
@@ -99,13 +116,10 @@ pub(crate) fn walk<'t>(
     context: Context,
     sure: bool,
 ) -> Level<'t> {
-    let mut level = Level { context, entries: Vec::new(), by_row: HashMap::new() };
+    let mut level = Level { context, entries: Vec::new(), by_row: Vec::new() };
     for directive in directives {
         match read_directive(reading, directive, &level, sure) {
-            Ok(Some(entry)) => {
-                level.by_row.entry(entry.row).or_default().push(level.entries.len());
-                level.entries.push(entry);
-            }
+            Ok(Some(entry)) => level.push(entry),
             Ok(None) => {}
             Err(problem) => reading.report.push(problem),
         }
