@@ -1,6 +1,6 @@
 //! What to bind, and which server answers there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -255,6 +255,24 @@ struct Address {
     span: Span,
 }
 
+/// The addresses in order; there may be thousands.
+#[derive(Default)]
+struct Addresses {
+    all: Vec<Address>,
+    by_address: HashMap<ListenAddr, usize>,
+}
+
+impl Addresses {
+    fn known(&mut self, address: &ListenAddr) -> Option<&mut Address> {
+        self.by_address.get(address).map(|&at| &mut self.all[at])
+    }
+
+    fn push(&mut self, address: Address) {
+        self.by_address.insert(address.address.clone(), self.all.len());
+        self.all.push(address);
+    }
+}
+
 /// The sockets of all servers.
 pub(crate) fn sockets(
     reading: &mut Reading<'_>,
@@ -276,12 +294,13 @@ impl Sockets<'_, '_> {
             .lines(&server::SERVER)
             .filter_map(|line| Some((line.level?, line.directive.head())))
             .collect();
-        let mut addresses: Vec<Address> = Vec::new();
+        let mut addresses = Addresses::default();
         for (index, (level, span)) in levels.iter().enumerate() {
             self.listens(&mut addresses, ServerId(index), level, *span);
         }
         let names: Vec<Vec<ServerName>> =
             levels.iter().map(|(level, _)| server_names(level)).collect();
+        let mut addresses = addresses.all;
         for address in &mut addresses {
             let (level, _) = levels[default_server(address).0];
             let old = level.last(&tls::SSL).or_else(|| http.last(&tls::SSL)).unwrap_or(false);
@@ -298,7 +317,7 @@ impl Sockets<'_, '_> {
 
     fn listens(
         &mut self,
-        addresses: &mut Vec<Address>,
+        addresses: &mut Addresses,
         server: ServerId,
         level: &Level<'_>,
         span: Span,
@@ -325,13 +344,13 @@ impl Sockets<'_, '_> {
 
     fn listen(
         &mut self,
-        addresses: &mut Vec<Address>,
+        addresses: &mut Addresses,
         server: ServerId,
         listen: &Listen,
         span: Span,
     ) {
         for address in &listen.addresses {
-            match addresses.iter_mut().find(|known| known.address == *address) {
+            match addresses.known(address) {
                 Some(known) => self.listen_again(known, server, listen, span),
                 None => addresses.push(Address {
                     address: address.clone(),
@@ -355,7 +374,8 @@ impl Sockets<'_, '_> {
             let problem = Diagnostic::error(message).at(span, "");
             self.reading.report.push(problem.at(first, "first given here"));
         };
-        if known.servers.contains(&server) {
+        // The servers come in order.
+        if known.servers.last() == Some(&server) {
             return problem(format!("a duplicate listen {text}"));
         }
         if listen.set && known.set {

@@ -11,19 +11,50 @@ use crate::read::Reading;
 use crate::rewrite::RewriteOp;
 use crate::server::Server;
 use crate::template::{Part, Template, VariableId};
+use crate::upstream::Upstream;
 use crate::value::{Host, UpstreamUrl};
 use crate::variable::Variables;
 
 /// Warns of names in `proxy_pass` that will need a resolver and have none: every request would be
 /// answered with 502.
 pub(crate) fn warn_of_missing_resolvers(reading: &mut Reading<'_>, http: &Http) {
+    let groups = GroupNames::of(&http.upstreams);
     for server in &http.servers {
         let mut locations = Vec::new();
         server.named_locations.values().for_each(|id| collect(http, *id, &mut locations));
         collect_all(http, &server.locations, &mut locations);
         for location in locations {
-            warn_of_location(reading, http, server, location);
+            warn_of_location(reading, http, &groups, server, location);
         }
+    }
+}
+
+/// The names of all groups, in lower case.
+#[derive(Default)]
+struct GroupNames {
+    /// Those of `upstream` blocks.
+    explicit: HashSet<Vec<u8>>,
+    /// Those of groups without a block.
+    implicit: HashSet<Vec<u8>>,
+}
+
+impl GroupNames {
+    fn of(groups: &[Upstream]) -> Self {
+        let mut names = Self::default();
+        for group in groups {
+            let kind = if group.explicit { &mut names.explicit } else { &mut names.implicit };
+            kind.insert(group.name.to_ascii_lowercase());
+        }
+        names
+    }
+
+    /// Whether one is the group of a URL. An `upstream` block has no port: a URL that names one means an address, as
+    /// in nginx.
+    fn know(&self, url: &UpstreamUrl) -> bool {
+        let endpoint = &url.endpoint;
+        let explicit = endpoint.port.is_none()
+            && self.explicit.contains(&endpoint.host_text.to_ascii_lowercase());
+        explicit || self.implicit.contains(&url.group_name().to_ascii_lowercase())
     }
 }
 
@@ -45,7 +76,13 @@ fn collect_all<'h>(http: &'h Http, locations: &Locations, found: &mut Vec<&'h Lo
     ids.into_iter().for_each(|id| collect(http, id, found));
 }
 
-fn warn_of_location(reading: &mut Reading<'_>, http: &Http, server: &Server, location: &Location) {
+fn warn_of_location(
+    reading: &mut Reading<'_>,
+    http: &Http,
+    groups: &GroupNames,
+    server: &Server,
+    location: &Location,
+) {
     let Content::Proxy(ProxyPass::Variable(url)) = &location.content else { return };
     if location.settings.resolver.is_some() {
         return;
@@ -54,8 +91,7 @@ fn warn_of_location(reading: &mut Reading<'_>, http: &Http, server: &Server, loc
     for prefix in prefixes(&http.variables, url, server, location) {
         let Ok(url) = UpstreamUrl::parse(&prefix) else { continue };
         let Host::Name(name) = &url.endpoint.host else { continue };
-        let known = http.upstreams.iter().any(|upstream| upstream.is_for(&url));
-        if known || !told.insert(name.clone()) {
+        if groups.know(&url) || !told.insert(name.clone()) {
             continue;
         }
         let message = format!("no resolver defined to resolve {name}");

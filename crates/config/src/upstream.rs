@@ -175,18 +175,6 @@ impl Upstream {
     }
 }
 
-impl Upstream {
-    /// Whether it is the group of a URL. An `upstream` block has no port: a URL that names one means
-    /// an address, as in nginx.
-    pub(crate) fn is_for(&self, url: &UpstreamUrl) -> bool {
-        let endpoint = &url.endpoint;
-        match self.explicit {
-            true => endpoint.port.is_none() && self.name.eq_ignore_ascii_case(&endpoint.host_text),
-            false => self.name.eq_ignore_ascii_case(&url.group_name()),
-        }
-    }
-}
-
 /// `queue N [timeout=TIME]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {

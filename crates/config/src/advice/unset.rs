@@ -21,31 +21,33 @@ use crate::template::{Part, Template, VariableId};
 use crate::variable::{Builtin, Variable};
 
 /// Where `error_page` leads: there a request may have an answer already.
-pub(super) struct Pages(Vec<Page>);
-
-struct Page {
-    start: Box<[u8]>,
-    /// Whether this is all of its path, and not only what stands before a variable.
-    whole: bool,
+#[derive(Default)]
+pub(super) struct Pages {
+    /// Whole paths, sorted.
+    whole: Vec<Box<[u8]>>,
+    /// What stands before a variable.
+    starts: Vec<Box<[u8]>>,
 }
 
 impl Pages {
     pub(super) fn of(http: &Level<'_>) -> Self {
-        let mut pages = Self(Vec::new());
+        let mut pages = Self::default();
         pages.collect(http);
+        pages.whole.sort();
         pages
     }
 
     fn collect(&mut self, level: &Level<'_>) {
         for entry in level.entries() {
             if let Some(page) = entry.of(&ERROR_PAGE).and_then(|line| line.value) {
-                let whole = page.uri.as_text().is_some();
+                let is_whole = page.uri.as_text().is_some();
                 let start: Box<[u8]> = match page.uri.parts().first() {
                     Some(Part::Text(text)) => text.clone(),
                     _ => Box::default(),
                 };
                 let path = start.split(|&byte| byte == b'?').next().unwrap_or_default();
-                self.0.push(Page { start: path.into(), whole });
+                let pages = if is_whole { &mut self.whole } else { &mut self.starts };
+                pages.push(path.into());
             }
             let inner = [entry.of(&SERVER).map(|line| line.level)];
             let inner = inner.into_iter().chain([entry.of(&LOCATION).map(|line| line.level)]);
@@ -56,10 +58,14 @@ impl Pages {
 
     fn lead_to(&self, location: &LocationName) -> bool {
         let name = &location.name;
-        self.0.iter().any(|Page { start, whole }| match &location.regex {
-            Some(regex) => !whole || regex.captures(start).is_some(),
-            None => start.starts_with(name) || (!whole && name.starts_with(start)),
-        })
+        if let Some(regex) = &location.regex {
+            return !self.starts.is_empty()
+                || self.whole.iter().any(|page| regex.captures(page).is_some());
+        }
+        // What begins with a text stands behind it, before all else that does.
+        let first = self.whole.partition_point(|page| **page < **name);
+        self.whole.get(first).is_some_and(|page| page.starts_with(name))
+            || self.starts.iter().any(|start| start.starts_with(name) || name.starts_with(start))
     }
 }
 

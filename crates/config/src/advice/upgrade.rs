@@ -1,5 +1,7 @@
 //! The two lines that nginx needs for an upgrade: how they go wrong, and how they get lost.
 
+use std::collections::HashMap;
+
 use wssgate_syntax::{Diagnostic, Span, closest, printable};
 
 use super::{Adviser, HeaderLine, Known, Place, SetHeaders, known, line_in};
@@ -25,10 +27,12 @@ pub(super) struct IdlePlaces {
 
 /// Places where lines of outer levels do not apply.
 #[derive(Default)]
-pub(super) struct LostLines(Vec<Lost>);
+pub(super) struct LostLines {
+    all: Vec<Lost>,
+    by_line: HashMap<Span, usize>,
+}
 
 struct Lost {
-    line: Span,
     diagnostic: Diagnostic,
     more: usize,
 }
@@ -190,8 +194,8 @@ impl Adviser<'_, '_> {
         if ignored(scope).contains(&Advice::LostHeaders) {
             return;
         }
-        if let Some(lost) = self.lost.0.iter_mut().find(|lost| lost.line == line) {
-            lost.more += 1;
+        if let Some(&known) = self.lost.by_line.get(&line) {
+            self.lost.all[known].more += 1;
             return;
         }
         let here = level.lines(&super::PROXY_SET_HEADER).next();
@@ -210,11 +214,12 @@ impl Adviser<'_, '_> {
             .at(here, "this line replaces all lines of outer blocks")
             .at(line, "does not apply there")
             .help("repeat the lines of the outer block, for example by an `include`");
-        self.lost.0.push(Lost { line, diagnostic, more: 0 });
+        self.lost.by_line.insert(line, self.lost.all.len());
+        self.lost.all.push(Lost { diagnostic, more: 0 });
     }
 
     pub(super) fn tell_lost(&mut self) {
-        for lost in std::mem::take(&mut self.lost.0) {
+        for lost in std::mem::take(&mut self.lost.all) {
             let problem = and_more(lost.diagnostic, lost.more, "blocks");
             self.reading.report.push(problem.note(Advice::LostHeaders.silencer()));
         }

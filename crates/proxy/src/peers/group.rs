@@ -398,9 +398,11 @@ impl Known {
 /// The groups of a configuration, by [`UpstreamId`](wssgate_config::model::UpstreamId), for so many
 /// workers; `previous` are those of the generation before.
 pub fn groups(models: &[Upstream], previous: &[Arc<Group>], workers: usize) -> Vec<Arc<Group>> {
+    // Of two with one name it is the first that goes on.
+    let previous: HashMap<&[u8], &Group> =
+        previous.iter().rev().map(|group| (&*group.name, &**group)).collect();
     let build = |model: &Upstream| {
-        let previous = previous.iter().find(|group| group.name == model.name);
-        Arc::new(Group::new(model, previous.map(|group| &**group), workers))
+        Arc::new(Group::new(model, previous.get(&*model.name).copied(), workers))
     };
     models.iter().map(build).collect()
 }
