@@ -28,7 +28,7 @@ pub(crate) fn too_deep() -> String {
 
 /// Parses one text; `include` is a directive like any other.
 pub(crate) fn parse_file(id: FileId, source: &SourceFile) -> Tree {
-    Parser::new(source.bytes(), id, source.origin()).run()
+    Parser::new(source, id).run()
 }
 
 /// A block whose `}` has not come yet.
@@ -65,6 +65,7 @@ impl Head {
 /// The state of reading one text.
 struct Parser<'t> {
     lexer: Lexer<'t>,
+    source: &'t SourceFile,
     bytes: &'t [u8],
     file: FileId,
     origin: Origin,
@@ -78,9 +79,11 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
-    fn new(bytes: &'t [u8], file: FileId, origin: Origin) -> Self {
+    fn new(source: &'t SourceFile, file: FileId) -> Self {
+        let (bytes, origin) = (source.bytes(), source.origin());
         Self {
             lexer: Lexer::new(bytes, file, origin),
+            source,
             bytes,
             file,
             origin,
@@ -285,8 +288,9 @@ impl<'t> Parser<'t> {
 
     /// How far the line of `span` is indented; nothing if `span` is to be the first thing on it and is not.
     fn indentation(&self, span: Span, first: bool) -> Option<usize> {
-        let before = &self.bytes[..span.start as usize];
-        let line = &before[before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)..];
+        // A whole configuration may stand in one line, so nobody looks for its beginning from every brace.
+        let line = self.source.line_range(self.source.line_at(span.start));
+        let line = &self.bytes[line.start..span.start as usize];
         let indent = line.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
         (!first || indent == line.len()).then_some(indent)
     }
