@@ -1,6 +1,7 @@
 //! nginx's regular expressions: PCRE2, with a bound on the work of one match.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use pcre2::bytes::{Regex as Code, RegexBuilder};
 
@@ -8,15 +9,22 @@ use wssgate_syntax::printable;
 
 use crate::template::VariableId;
 
-/// Steps that one match may take before it counts as no match; stops patterns that backtrack
-/// without end on hostile input.
-const MATCH_LIMIT: u32 = 100_000;
+/// Before every expression: the steps that one match may take before it counts as no match; stops patterns that
+/// backtrack without end on hostile input.
+const LIMIT: &str = "(*LIMIT_MATCH=100000)";
 
 /// A compiled expression and the variables that its named groups set.
 #[derive(Clone)]
-pub struct Regex {
+pub struct Regex(Arc<Expression>);
+
+struct Expression {
     source: Box<str>,
-    code: Code,
+    caseless: bool,
+    /// What shows that the expression is right, and what its groups are.
+    checked: Code,
+    /// What matches, from the first match on: a configuration may have thousands of expressions, most of them for
+    /// requests that never come, and making machine code of one takes ten times as long as checking it.
+    code: OnceLock<Code>,
     names: Box<[(usize, VariableId)]>,
 }
 
@@ -45,43 +53,54 @@ impl Regex {
         caseless: bool,
         mut slot: impl FnMut(&str) -> VariableId,
     ) -> Result<Self, String> {
-        let limit = format!("(*LIMIT_MATCH={MATCH_LIMIT})");
-        let limited = format!("{limit}{source}");
-        let code = RegexBuilder::new()
-            .caseless(caseless)
-            .jit_if_available(true)
-            .build(&limited)
-            .map_err(|error| explained(&error, source, limit.len()))?;
-        let names = code
+        let checked = compile(source, caseless, false)
+            .map_err(|error| explained(&error, source, LIMIT.len()))?;
+        let names = checked
             .capture_names()
             .iter()
             .enumerate()
             .filter_map(|(group, name)| Some((group, slot(name.as_deref()?))))
             .collect();
-        Ok(Self { source: source.into(), code, names })
+        let (source, code) = (source.into(), OnceLock::new());
+        Ok(Self(Arc::new(Expression { source, caseless, checked, code, names })))
     }
 
     /// The expression as written.
     pub fn source(&self) -> &str {
-        &self.source
+        &self.0.source
     }
 
     /// The groups of the first match in `subject`; a match that goes beyond the limit is none.
     pub fn captures(&self, subject: &[u8]) -> Option<Captures> {
-        let mut found = self.code.capture_locations();
-        self.code.captures_read(&mut found, subject).ok()??;
+        let code = self.0.matching();
+        let mut found = code.capture_locations();
+        code.captures_read(&mut found, subject).ok()??;
         Some(Captures { groups: (0..found.len()).map(|group| found.get(group)).collect() })
     }
 
     /// Group numbers and the variables that they set.
     pub fn names(&self) -> &[(usize, VariableId)] {
-        &self.names
+        &self.0.names
     }
 
     /// How many groups the expression has, the whole match not counted.
     pub fn group_count(&self) -> usize {
-        self.code.captures_len().saturating_sub(1)
+        self.0.checked.captures_len().saturating_sub(1)
     }
+}
+
+impl Expression {
+    fn matching(&self) -> &Code {
+        self.code.get_or_init(|| {
+            // What was right once is right again; only memory may have become short.
+            compile(&self.source, self.caseless, true).unwrap_or_else(|_| self.checked.clone())
+        })
+    }
+}
+
+fn compile(source: &str, caseless: bool, fast: bool) -> Result<Code, pcre2::Error> {
+    let limited = format!("{LIMIT}{source}");
+    RegexBuilder::new().caseless(caseless).jit_if_available(fast).build(&limited)
 }
 
 /// What is wrong with `source`, which was compiled behind `ahead` bytes of ours.
@@ -101,7 +120,7 @@ fn explained(error: &pcre2::Error, source: &str, ahead: usize) -> String {
 
 impl fmt::Debug for Regex {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Regex").field(&self.source).finish()
+        formatter.debug_tuple("Regex").field(&self.0.source).finish()
     }
 }
 
