@@ -1,6 +1,7 @@
 //! Locations that no request reaches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use wssgate_syntax::{Diagnostic, Span, printable};
 
@@ -44,15 +45,24 @@ struct Known<'l> {
     all: Option<usize>,
     /// Of those that match all that begins so.
     wholes: HashMap<&'l [u8], usize>,
-    finals: Vec<usize>,
+    finals: HashMap<&'l [u8], usize>,
+    /// The paths of prefixes that are no `^~`.
+    plain: BTreeSet<&'l [u8]>,
+    /// How long the longest of them is.
+    longest_plain: usize,
 }
 
 impl<'l> Known<'l> {
     fn of(siblings: &'l [Sibling<'_>]) -> Self {
         let mut known = Self::default();
         for (at, sibling) in siblings.iter().enumerate() {
+            let path = &*sibling.name.name;
             if sibling.is(LocationKind::PrefixFinal) {
-                known.finals.push(at);
+                known.finals.entry(path).or_insert(at);
+            }
+            if sibling.is(LocationKind::Prefix) {
+                known.plain.insert(path);
+                known.longest_plain = known.longest_plain.max(path.len());
             }
             if let Some(whole) = &sibling.whole {
                 known.wholes.entry(whole).or_insert(at);
@@ -71,6 +81,27 @@ impl<'l> Known<'l> {
     fn same(&self, source: &str, caseless: bool) -> Option<usize> {
         let maps = if caseless { &self.sources[1..] } else { &self.sources[..] };
         maps.iter().filter_map(|map| map.get(source).copied()).min()
+    }
+
+    /// The first `^~` that keeps from an expression all paths that it could match, which begin with `start`.
+    fn shadowing(&self, start: Option<&[u8]>) -> Option<usize> {
+        let beginnings =
+            start.into_iter().flat_map(|start| (0..=start.len()).map(|len| &start[..len]));
+        let covering = beginnings.chain([&b"/"[..]]).filter_map(|path| {
+            let at = self.finals.get(path)?;
+            (!self.has_gap(start, path.len())).then_some(*at)
+        });
+        covering.min()
+    }
+
+    /// Whether a prefix longer than `len` that is no `^~` lets some of the paths through that begin with `start`.
+    fn has_gap(&self, start: Option<&[u8]>, len: usize) -> bool {
+        let Some(start) = start else { return self.longest_plain > len };
+        let from = (Bound::Included(start), Bound::Unbounded);
+        let behind = self.plain.range::<[u8], _>(from).take_while(|path| path.starts_with(start));
+        let mut beginnings = (len + 1..=start.len()).map(|len| &start[..len]);
+        behind.into_iter().any(|path| path.len() > len)
+            || beginnings.any(|path| self.plain.contains(path))
     }
 }
 
@@ -223,20 +254,7 @@ fn shadow_of_regex(siblings: &[Sibling<'_>], known: &Known<'_>, index: usize) ->
         });
     }
     let start = if caseless { None } else { literal_start(source) };
-    let shadowing = |other: &&Sibling<'_>| {
-        let path = &*other.name.name;
-        let covers = start.as_ref().is_some_and(|start| start.starts_with(path)) || path == b"/";
-        // A longer prefix that is no `^~` lets some of the paths come here.
-        let gap = |longer: &Sibling<'_>| {
-            longer.is(LocationKind::Prefix)
-                && longer.name.name.len() > path.len()
-                && start.as_ref().is_none_or(|start| {
-                    longer.name.name.starts_with(start) || start.starts_with(&longer.name.name)
-                })
-        };
-        covers && !siblings.iter().any(gap)
-    };
-    let other = known.finals.iter().map(|at| &siblings[*at]).find(shadowing)?;
+    let other = &siblings[known.shadowing(start.as_deref())?];
     Some(Shadow {
         label: "not tried for any of its paths",
         by: Some((other.span, "`^~` keeps regular expressions from being tried")),
