@@ -8,18 +8,17 @@ pub fn closest<'a>(
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let name = name.as_ref().to_ascii_lowercase();
+    let (words, letters) = (sorted_words(&name), Letters::of(&name));
     let allowed = (name.len() / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
-        let lower = candidate.to_ascii_lowercase().into_bytes();
-        let distance = if sorted_words(&lower) == sorted_words(&name) {
-            0
-        // Each change makes a word longer or shorter by one letter at most.
-        } else if lower.len().abs_diff(name.len()) > allowed {
+        // Each change makes a word longer or shorter by one letter at most. Few candidates are left to be compared in
+        // earnest.
+        if candidate.len().abs_diff(name.len()) > allowed || letters.missing(candidate) > allowed {
             continue;
-        } else {
-            distance(&name, &lower)
-        };
+        }
+        let lower = candidate.to_ascii_lowercase().into_bytes();
+        let distance = if sorted_words(&lower) == words { 0 } else { distance(&name, &lower) };
         // A name as short as the number of changes has nothing in common with the candidate.
         let near = distance <= allowed && distance < name.len();
         if near && best.is_none_or(|(least, _)| distance < least) {
@@ -27,6 +26,31 @@ pub fn closest<'a>(
         }
     }
     best.map(|(_, candidate)| candidate)
+}
+
+/// How often each byte is in a name.
+struct Letters([u16; 256]);
+
+impl Letters {
+    fn of(name: &[u8]) -> Self {
+        let mut letters = Self([0; 256]);
+        for &byte in name {
+            letters.0[usize::from(byte)] = letters.0[usize::from(byte)].saturating_add(1);
+        }
+        letters
+    }
+
+    /// How many letters of a candidate, in lower case, are not in the name: each costs a change.
+    fn missing(&self, candidate: &str) -> usize {
+        let mut left = self.0;
+        let is_missing = |byte: u8| {
+            let left = &mut left[usize::from(byte.to_ascii_lowercase())];
+            let missing = *left == 0;
+            *left = left.saturating_sub(1);
+            missing
+        };
+        candidate.bytes().map(is_missing).filter(|missing| *missing).count()
+    }
 }
 
 fn sorted_words(name: &[u8]) -> Vec<&[u8]> {
@@ -40,7 +64,8 @@ fn distance(from: &[u8], to: &[u8]) -> usize {
     let mut before = vec![0; to.len() + 1];
     let mut above: Vec<usize> = (0..=to.len()).collect();
     for (i, &left) in from.iter().enumerate() {
-        let mut row = vec![i + 1];
+        let mut row = Vec::with_capacity(to.len() + 1);
+        row.push(i + 1);
         for (j, &right) in to.iter().enumerate() {
             let replaced = above[j] + usize::from(left != right);
             let mut least = replaced.min(above[j + 1] + 1).min(row[j] + 1);
