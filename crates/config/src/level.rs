@@ -86,6 +86,12 @@ impl<'t> Level<'t> {
         !self.indices(row.id()).is_empty()
     }
 
+    /// Whether nothing is written here but directives of these rows.
+    pub(crate) fn says_only(&self, rows: &[&'static [&'static dyn AnyDirective]]) -> bool {
+        let among = |id: RowId| rows.iter().copied().flatten().any(|row| row.id() == id);
+        self.by_row.iter().all(|(id, _)| among(*id))
+    }
+
     fn indices(&self, row: RowId) -> &[usize] {
         match self.place_of(row) {
             Ok(place) => &self.by_row[place].1,

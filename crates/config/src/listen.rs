@@ -342,13 +342,7 @@ impl Sockets<'_, '_> {
         }
     }
 
-    fn listen(
-        &mut self,
-        addresses: &mut Addresses,
-        server: ServerId,
-        listen: &Listen,
-        span: Span,
-    ) {
+    fn listen(&mut self, addresses: &mut Addresses, server: ServerId, listen: &Listen, span: Span) {
         for address in &listen.addresses {
             match addresses.known(address) {
                 Some(known) => self.listen_again(known, server, listen, span),

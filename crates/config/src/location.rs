@@ -1,6 +1,9 @@
 //! Locations: what they match, how they nest, what applies in them.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
@@ -9,12 +12,12 @@ use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
 use crate::ignored::{Advice, ignored};
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
-use crate::proxy::pass::{PROXY_PASS, ProxyPass, own_pass};
+use crate::proxy::pass::{self, PROXY_PASS, ProxyPass, own_pass};
 use crate::proxy::redirect::{Redirects, redirects};
-use crate::proxy::{ProxySettings, proxy_settings};
+use crate::proxy::{self, ProxySettings, proxy_settings};
 use crate::read::{Reading, Reads, present};
 use crate::regex::Regex;
-use crate::rewrite::RewriteOp;
+use crate::rewrite::{self, RewriteOp};
 use crate::scope::Scope;
 use crate::settings::{InheritedSettings, LocationSettings, settings};
 use crate::upstream::Groups;
@@ -85,9 +88,9 @@ pub struct Location {
     /// location that applies to all others.
     pub limit_except: Option<(Vec<Box<[u8]>>, LocationId)>,
     /// Merged settings.
-    pub settings: LocationSettings,
+    pub settings: Arc<LocationSettings>,
     /// Merged `proxy_*` settings.
-    pub proxy: ProxySettings,
+    pub proxy: Arc<ProxySettings>,
     /// Where it was written.
     pub span: Span,
     /// `ignore_warnings`.
@@ -203,13 +206,50 @@ fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec
 }
 
 /// What a level hands down that is not simply the nearest value.
-#[derive(Clone)]
 pub(crate) struct Inherited {
     settings: InheritedSettings,
     redirects: Redirects,
     /// Only `if` and `limit_except` blocks take it over.
     content: Content,
+    own_settings: Common<LocationSettings>,
+    own_proxy: Common<ProxySettings>,
 }
+
+/// What locations that say nothing about it have in common; thousands may be inside one server.
+struct Common<T> {
+    /// Whether this level says nothing about it either.
+    inherited: bool,
+    value: Rc<OnceCell<Arc<T>>>,
+}
+
+impl<T> Common<T> {
+    /// What a level says that does not take over all that is outside.
+    fn new() -> Self {
+        Self { inherited: false, value: Rc::default() }
+    }
+
+    /// The same for a level inside.
+    fn inner(&self, inherited: bool) -> Self {
+        match inherited {
+            true => Self { inherited, value: Rc::clone(&self.value) },
+            false => Self::new(),
+        }
+    }
+
+    /// What applies on this level. Only the level that says something is asked what is wrong with it.
+    fn get(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        match self.inherited {
+            true => Arc::clone(self.value.get_or_init(|| Arc::new(make()))),
+            false => Arc::new(make()),
+        }
+    }
+}
+
+/// What has no say in [`ProxySettings`].
+const NO_PROXY_SETTINGS: [&[&dyn AnyDirective]; 2] = [rewrite::ROWS, ROWS];
+
+/// What has no say in [`LocationSettings`].
+const NO_SETTINGS: [&[&dyn AnyDirective]; 4] = [rewrite::ROWS, ROWS, pass::ROWS, proxy::ROWS];
 
 /// What is known while locations are built.
 pub(crate) struct Resolver<'r, 'a> {
@@ -226,6 +266,8 @@ impl Resolver<'_, '_> {
             settings: InheritedSettings::outermost(http),
             redirects: Redirects { on: true, rules: None },
             content: Content::Files,
+            own_settings: Common::new(),
+            own_proxy: Common::new(),
         };
         self.inheritance(http, &nothing, &Position::server(self.reading.nowhere))
     }
@@ -237,10 +279,17 @@ impl Resolver<'_, '_> {
         outer: &Inherited,
         position: &Position,
     ) -> Inherited {
+        let settings = outer.settings.inner(self.reading, scope, position);
+        let redirects = redirects(self.reading, scope, &outer.redirects, &position.name);
+        let content = self.content(scope, outer, position);
+        let passes = matches!(content, Content::Proxy(_));
+        let same_proxy = !passes && scope.level.says_only(&NO_PROXY_SETTINGS);
         Inherited {
-            settings: outer.settings.inner(self.reading, scope, position),
-            redirects: redirects(self.reading, scope, &outer.redirects, &position.name),
-            content: self.content(scope, outer, position),
+            settings,
+            redirects,
+            content,
+            own_settings: outer.own_settings.inner(scope.level.says_only(&NO_SETTINGS)),
+            own_proxy: outer.own_proxy.inner(same_proxy),
         }
     }
 
@@ -369,12 +418,16 @@ impl Resolver<'_, '_> {
     ) -> LocationId {
         let limit_except = self.limit_except(scope, inherited, position);
         let own_pass = scope.level.has(&PROXY_PASS);
-        let settings = settings(self.reading, &self.logs, scope, &inherited.settings);
+        let settings = inherited
+            .own_settings
+            .get(|| settings(self.reading, &self.logs, scope, &inherited.settings));
         let pass = match &inherited.content {
             Content::Proxy(pass) => Some(pass),
             _ => None,
         };
-        let proxy = proxy_settings(self.reading, scope, &inherited.redirects, pass);
+        let proxy = inherited
+            .own_proxy
+            .get(|| proxy_settings(self.reading, scope, &inherited.redirects, pass));
         let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
             kind: position.kind.clone(),
