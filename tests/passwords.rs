@@ -190,8 +190,8 @@ fn a_user_who_is_removed_is_out_at_once() {
 #[test]
 fn hashing_holds_up_nobody_else() {
     let server = Instance::setup(WSSGATE)
-        // Takes much longer than the rest, so that everything else goes on meanwhile.
-        .file("users", "bob:$2y$12$abcdefghijklmnopqrstuughE8Ev8uGFaUgY2cNEySvxngrb/Jzdm\n")
+        // Takes days: whatever waits for it never ends.
+        .file("users", "bob:$2y$31$abcdefghijklmnopqrstuughE8Ev8uGFaUgY2cNEySvxngrb/Jzdm\n")
         .main_and_http("user root; worker_processes 1;", SERVER)
         .start();
     let mut slow: Vec<_> = (0..2).map(|_| Conn::connect(server.listen(0))).collect();
@@ -203,10 +203,6 @@ fn hashing_holds_up_nobody_else() {
     }
     for _ in 0..5 {
         assert_eq!(ask(&server, "GET", "/open", "").status, 200);
-    }
-    assert!(!server.error_log().contains("password mismatch"), "it was over too soon to tell");
-    for client in &mut slow {
-        assert_eq!(client.recv_response().status, 401);
     }
 }
 
