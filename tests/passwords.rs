@@ -218,10 +218,10 @@ fn who_fails_on_is_slowed_and_who_is_known_is_not() {
     assert_eq!(status("ada:x"), 401);
     // Attempts that come together: one a second, and no more than a few wait.
     let mut clients: Vec<_> = (0..12).map(|_| Conn::connect(server.listen(0))).collect();
-    for client in &mut clients {
+    for (number, client) in clients.iter_mut().enumerate() {
         client.send_raw(format!(
             "GET /closed HTTP/1.1\r\nHost: a\r\n{}\r\n",
-            authorization("eve:guess")
+            authorization(&format!("ada:guess {number}"))
         ));
     }
     server.wait_for_log("too many failed attempts to log in, client: ");
@@ -230,6 +230,28 @@ fn who_fails_on_is_slowed_and_who_is_known_is_not() {
     let refused = statuses.iter().filter(|status| **status == 429).count();
     assert!((1..12).contains(&refused), "{statuses:?}");
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// A page asks for many things at once.
+#[test]
+fn who_knows_the_password_is_not_locked_out_by_others_behind_the_same_address() {
+    let server = start(WSSGATE);
+    for number in 0..21 {
+        let credentials = format!("ada:{number}");
+        assert_eq!(ask(&server, "GET", "/closed", &credentials).status, 401);
+    }
+    for credentials in ["bob:password", "ada:secret"] {
+        let mut clients: Vec<_> = (0..30).map(|_| Conn::connect(server.listen(0))).collect();
+        for client in &mut clients {
+            client.send_raw(format!(
+                "GET /closed HTTP/1.1\r\nHost: a\r\n{}\r\n",
+                authorization(credentials)
+            ));
+        }
+        for client in &mut clients {
+            assert_eq!(client.recv_response().status, 200, "{credentials}");
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use aws_lc_rs::rand;
 
 use super::hash::Stored;
 
-/// How long a fact is kept: a memory image tells nothing about those who have been gone longer.
+/// How long a fact is kept after its last use: a memory image tells nothing about those who have been gone longer.
 const KEPT: Duration = Duration::from_secs(300);
 
 /// How many are kept.
@@ -56,9 +56,12 @@ impl Verified {
         Fact(fact)
     }
 
-    pub(super) fn contains(&self, fact: &Fact, now: Instant) -> bool {
-        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        facts.get(fact).is_some_and(|until| now < *until)
+    /// Whether this is a fact, which is then kept anew.
+    pub(super) fn recalls(&self, fact: &Fact, now: Instant) -> bool {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = facts.get_mut(fact).filter(|until| now < **until) else { return false };
+        *until = now + KEPT;
+        true
     }
 
     pub(super) fn insert(&self, fact: Fact, now: Instant) {
@@ -85,13 +88,15 @@ mod tests {
         let fact = verified.fact(&Stored::new(b"hash"), b"password");
         verified.insert(fact, now);
         let known = |hash: &[u8], password: &[u8], at| {
-            verified.contains(&verified.fact(&Stored::new(hash), password), at)
+            verified.recalls(&verified.fact(&Stored::new(hash), password), at)
         };
         assert!(known(b"hash", b"password", now));
         assert!(!known(b"hash", b"Password", now));
         assert!(!known(b"hashp", b"assword", now));
-        assert!(!known(b"hash", b"password", now + KEPT));
-        assert!(!Verified::default().contains(&fact, now), "each process has a key of its own");
+        let (half, long) = (now + KEPT / 2, now + KEPT + KEPT / 4);
+        assert!(known(b"hash", b"password", half) && known(b"hash", b"password", long), "in use");
+        assert!(!known(b"hash", b"password", long + KEPT));
+        assert!(!Verified::default().recalls(&fact, now), "each process has a key of its own");
     }
 
     #[test]

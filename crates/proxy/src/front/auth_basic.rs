@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
+use zeroize::Zeroizing;
 
 use super::guard::Verdict;
 use crate::auth::{FileError, HashError, Stored, Turn};
@@ -55,7 +56,6 @@ fn challenge(realm: &[u8]) -> Bytes {
 /// file, everything else waits its turn.
 async fn log_in(exchange: &Exchange, file: PathBuf, claimed: Basic) -> Result<(), Refusal> {
     let passwords = Arc::clone(&exchange.request.generation.passwords);
-    let client = exchange.request.client_ip();
     let Basic { user, password } = claimed;
     let found = {
         let (passwords, file, user) = (Arc::clone(&passwords), file.clone(), user.clone());
@@ -69,30 +69,66 @@ async fn log_in(exchange: &Exchange, file: PathBuf, claimed: Basic) -> Result<()
     if stored.as_ref().is_some_and(|stored| passwords.was_verified(stored, &password)) {
         return Ok(());
     }
-    wait(exchange).await?;
-    let refusal = match stored {
-        None => BasicRefusal::UnknownUser { user, file },
-        Some(stored) => match compare(exchange, stored, password).await? {
-            Ok(true) => return Ok(()),
-            Ok(false) => BasicRefusal::Mismatch(user),
-            Err(error) => BasicRefusal::Hash { user, error },
-        },
-    };
-    passwords.failed(client);
-    Err(Refusal::Basic(refusal))
+    tokio::select! {
+        biased;
+        judged = judge(exchange, stored, file, Basic { user, password }) => judged,
+        () = exchange.response.closed() => Err(Refusal::ClientGone),
+    }
 }
 
-/// Waits until an attempt of this client may be checked.
-async fn wait(exchange: &Exchange) -> Result<(), Refusal> {
+/// What becomes of a password that is not known yet.
+async fn judge(
+    exchange: &Exchange,
+    stored: Option<Stored>,
+    file: PathBuf,
+    claimed: Basic,
+) -> Result<(), Refusal> {
+    let passwords = &exchange.request.generation.passwords;
+    let Basic { user, password } = claimed;
+    let Some(stored) = stored else {
+        wait(exchange, &user).await?;
+        passwords.failed(exchange.request.client_ip(), &user);
+        return Err(Refusal::Basic(BasicRefusal::UnknownUser { user, file }));
+    };
+    let check = passwords.check(&stored, &password);
+    let judged = check.result(attempt(exchange, &user, stored, password)).await?;
+    match judged {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::Basic(BasicRefusal::Mismatch(user))),
+        Err(error) => Err(Refusal::Basic(BasicRefusal::Hash { user, error })),
+    }
+}
+
+/// Checks a password when it is its turn. All that wait for the same answer are one attempt.
+async fn attempt(
+    exchange: &Exchange,
+    user: &Bytes,
+    stored: Stored,
+    password: Zeroizing<Vec<u8>>,
+) -> Result<Result<bool, HashError>, Refusal> {
+    let passwords = Arc::clone(&exchange.request.generation.passwords);
+    // Another check may have ended after the first look.
+    if passwords.was_verified(&stored, &password) {
+        return Ok(Ok(true));
+    }
+    wait(exchange, user).await?;
+    let judged = compare(exchange, stored, password).await?;
+    if !matches!(judged, Ok(true)) {
+        passwords.failed(exchange.request.client_ip(), user);
+    }
+    Ok(judged)
+}
+
+/// Waits until an attempt of this client to log in as `user` may be checked.
+async fn wait(exchange: &Exchange, user: &[u8]) -> Result<(), Refusal> {
     let request = &exchange.request;
-    match request.generation.passwords.turn(request.client_ip()) {
+    match request.generation.passwords.turn(request.client_ip(), user) {
         Turn::Now => Ok(()),
         Turn::Never => Err(Refusal::Basic(BasicRefusal::TooManyFailures)),
-        Turn::At(turn) => tokio::select! {
-            biased;
-            () = exchange.response.closed() => Err(Refusal::ClientGone),
-            () = sleep_until(turn.into()) => Ok(()),
-        },
+        Turn::At(turn) => {
+            sleep_until(turn.into()).await;
+            Ok(())
+        }
     }
 }
 
@@ -100,17 +136,14 @@ async fn wait(exchange: &Exchange) -> Result<(), Refusal> {
 async fn compare(
     exchange: &Exchange,
     stored: Stored,
-    password: zeroize::Zeroizing<Vec<u8>>,
+    password: Zeroizing<Vec<u8>>,
 ) -> Result<Result<bool, HashError>, Refusal> {
     let passwords = Arc::clone(&exchange.request.generation.passwords);
     if !stored.is_slow() {
         return Ok(passwords.verify(&stored, &password));
     }
-    let slot = tokio::select! {
-        biased;
-        () = exchange.response.closed() => return Err(Refusal::ClientGone),
-        slot = passwords.slot() => slot.map_err(|_| Refusal::Basic(BasicRefusal::Busy))?,
-    };
+    let slot = passwords.slot(exchange.request.client_ip()).await;
+    let slot = slot.map_err(|_| Refusal::Basic(BasicRefusal::Busy))?;
     let work = spawn_blocking(move || {
         // Held to the end of the work, even if nobody waits for it any more.
         let _slot = slot;

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 use wssgate_config::model::{LogLevel, Satisfy};
 
 use super::{access, auth_basic, auth_jwt, auth_request};
+use crate::exchange::refusal::BasicRefusal;
 use crate::exchange::{Exchange, Refusal, identity};
 
 /// What a rule says that does not refuse.
@@ -35,7 +36,7 @@ enum Rule {
 ///
 /// # Errors
 /// With `satisfy all` what the first rule says that refuses. With `any`, when none lets in and one
-/// refuses: 401 if one of them asks who the client is, otherwise 403.
+/// refuses: 401 if one of them asks who the client is, 429 or 503 if one had no time to, otherwise 403.
 pub(super) async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
     if exchange.request.is_subrequest() {
         return Ok(());
@@ -58,11 +59,9 @@ async fn judge(exchange: &mut Exchange) -> Result<(), Refusal> {
                 exchange.request.response.special_fields.truncate(challenges);
                 return Ok(());
             }
-            Err(refusal) if satisfy == Satisfy::Any && matches!(refusal.status(), 401 | 403) => {
+            Err(refusal) if satisfy == Satisfy::Any && may_be_outdone(&refusal) => {
                 let status = tell(exchange, refusal);
-                if denied != Some(401) {
-                    denied = Some(status);
-                }
+                denied = Some(denied.map_or(status, |before| weightier(before, status)));
             }
             Err(refusal) if refusal.status() == 401 => {
                 return Err(delayed(exchange, refusal).await);
@@ -73,8 +72,27 @@ async fn judge(exchange: &mut Exchange) -> Result<(), Refusal> {
     match denied {
         None => Ok(()),
         Some(401) => Err(delayed(exchange, Refusal::Denied(401)).await),
-        Some(_) => Err(Refusal::Forbidden),
+        Some(403) => Err(Refusal::Forbidden),
+        Some(status) => Err(Refusal::Denied(status)),
     }
+}
+
+/// Whether other rules are asked after this refusal. A password that is not even looked at says no
+/// more against a client than a wrong one.
+fn may_be_outdone(refusal: &Refusal) -> bool {
+    let unchecked =
+        matches!(refusal, Refusal::Basic(BasicRefusal::TooManyFailures | BasicRefusal::Busy));
+    unchecked || matches!(refusal.status(), 401 | 403)
+}
+
+/// What tells the client most of what it can do: say who it is, come later, or nothing.
+fn weightier(before: u16, status: u16) -> u16 {
+    let weight = |status| match status {
+        401 => 2,
+        403 => 0,
+        _ => 1,
+    };
+    if weight(status) >= weight(before) { status } else { before }
 }
 
 async fn ask(rule: Rule, exchange: &mut Exchange) -> Result<Verdict, Refusal> {
