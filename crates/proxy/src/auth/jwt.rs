@@ -276,7 +276,7 @@ pub(crate) fn verify<'k>(
     let named = token.header.get("alg").and_then(Value::as_str).unwrap_or_default();
     let unknown = || Invalid::Algorithm(named.chars().take(32).collect());
     let algorithm = Algorithm::from_str(named).map_err(|_| unknown())?;
-    let (mut of_algorithm, mut tries) = (false, 0);
+    let (mut of_algorithm, mut tries, mut failure) = (false, 0, None);
     for key in keys.flat_map(|set| &set.keys).filter(|key| key.algorithms.contains(&algorithm)) {
         of_algorithm = true;
         if !key.may_be(token.kid()) {
@@ -284,15 +284,20 @@ pub(crate) fn verify<'k>(
         }
         tries += 1;
         match verified(token, key, algorithm, leeway) {
-            // Another key may have signed it.
-            Err(Invalid::Signature) if tries < MAX_TRIES => {}
-            other => return other,
+            // The signature was right, and this is about the token.
+            judged @ (Ok(()) | Err(Invalid::Expired | Invalid::NotYetValid)) => return judged,
+            // Another key may have signed it, and this one may be broken.
+            Err(Invalid::Signature) => {}
+            Err(other) => failure = failure.or(Some(other)),
+        }
+        if tries == MAX_TRIES {
+            break;
         }
     }
     Err(match token.kid() {
         _ if !of_algorithm => unknown(),
         Some(kid) if tries == 0 => Invalid::UnknownKey(kid.chars().take(64).collect()),
-        _ => Invalid::Signature,
+        _ => failure.unwrap_or(Invalid::Signature),
     })
 }
 

@@ -276,6 +276,23 @@ fn the_key_id_chooses_the_key() {
 }
 
 #[test]
+fn a_broken_key_hides_no_other() {
+    let broken = [
+        json!({"kty": "RSA", "n": b64(b"abc"), "e": b64(b"x")}),
+        json!({"kty": "EC", "crv": "P-256", "x": b64(b"x"), "y": b64(b"y")}),
+        json!({"kty": "OKP", "crv": "Ed25519", "x": b64(b"x")}),
+    ];
+    for (algorithm, signer) in signers() {
+        let mut keys = broken.to_vec();
+        keys.push(signer.jwk());
+        let token = signer.sign(&json!({ "alg": algorithm }), &json!({}));
+        assert_eq!(judged(&token, &set(&keys)), Ok(()), "{algorithm}");
+        let expired = signer.sign(&json!({ "alg": algorithm }), &json!({"exp": 1}));
+        assert_eq!(judged(&expired, &set(&keys)), Err(Invalid::Expired), "{algorithm}");
+    }
+}
+
+#[test]
 fn a_critical_extension_is_not_passed_over() {
     let signer = Signer::hmac(hmac::HMAC_SHA256, b"secret");
     let keys = set(&[signer.jwk()]);
