@@ -125,6 +125,34 @@ fn a_token_may_come_in_a_cookie_or_the_query_and_is_not_logged() {
     }
 }
 
+/// Others answer before anybody looks at the token.
+#[test]
+fn a_token_that_nobody_looks_at_is_not_logged_either() {
+    let server = start(
+        "auth_jwt_key_file keys.json;
+         limit_req_zone $binary_remote_addr zone=one:1m rate=1r/m;
+         server {
+             listen %%LISTEN_0%%;
+             auth_jwt x token=$arg_t;
+             location /limited { limit_req zone=one; empty_gif; }
+             location /return { return 204; }
+             if ($arg_early) { return 410; }
+         }",
+        "",
+    );
+    let good = token(&json!({"sub": "ada"}));
+    for (path, status) in
+        [("/limited?", 200), ("/limited?", 503), ("/return?", 204), ("/?early=1&", 410)]
+    {
+        assert_eq!(get(&server, &format!("{path}t={good}"), "").status, status, "{path}");
+        server.wait_for_access(&format!("t=*** HTTP/1.1\" {status} "));
+    }
+    server.wait_for_log("limiting requests");
+    for log in [server.error_log(), server.access_log()] {
+        assert!(!log.contains(&good), "{log}");
+    }
+}
+
 #[test]
 fn what_is_required_of_claims_decides_the_status() {
     let server = start(GUARDED, "");

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
 use wssgate_config::template::{Part, Template};
 
+use crate::exchange::identity;
 use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
 use crate::exchange::variables;
@@ -17,6 +18,7 @@ pub(crate) use early::EarlyLines;
 
 /// Writes the lines that the location asks for. Only a file that has to be opened is waited for.
 pub(crate) async fn write(request: &Request) {
+    identity::conceal(request);
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
     let logs = &http.locations[request.route.location.0].settings.access_logs;

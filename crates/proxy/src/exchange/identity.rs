@@ -104,6 +104,14 @@ pub(crate) fn settle(request: &Request) {
     }
 }
 
+/// Keeps the token that the location asks for out of the log lines from now on, even if nobody comes to
+/// look at it.
+pub(crate) fn conceal(request: &Request) {
+    if let Some(text) = presented(request) {
+        request.identity.conceal(&text);
+    }
+}
+
 /// The text of the token that the location asks for, if it asks for one and there is one.
 pub(crate) fn presented(request: &Request) -> Option<Bytes> {
     let jwt = request.location().settings.auth_jwt.as_ref()?;

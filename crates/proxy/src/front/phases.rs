@@ -8,7 +8,7 @@ use wssgate_http1::{Escape, Framing, Method, escape};
 
 use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::request::Origin;
-use crate::exchange::{Exchange, Refusal, Request};
+use crate::exchange::{Exchange, Refusal, Request, identity};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
 use crate::front::{browser, guard, limits, real_ip, rewrite, route, subrequest, try_files};
@@ -198,6 +198,8 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
     // Once more, for the location may trust others than the server does.
     real_ip::find(&mut exchange.request);
+    // Limits write the request into the log too.
+    identity::conceal(&exchange.request);
     // Before access rules and passwords: to guess those is limited too.
     if let Err(refusal) = limits::check(exchange).await {
         return refused(exchange, &refusal);
