@@ -133,9 +133,9 @@ fn more_connections_than_descriptors_are_told_by_a_test_with_numbers() {
         let output = run_in(directory.path(), &["-t"]);
         assert!(output.status.success());
         let text = stderr(&output);
-        let line = "[warn] 257 worker_connections exceed open file resource limit: 1024 in ";
+        let line = "[warn] 257 worker_connections exceed open file resource limit: 1024, as ";
         assert_eq!(text.contains(line), expected, "{text}");
-        assert_eq!(text.contains("`worker_rlimit_nofile 1028`"), expected, "{text}");
+        assert_eq!(text.contains("`worker_rlimit_nofile 1092`"), expected, "{text}");
     }
 }
 

@@ -6,6 +6,7 @@ use crate::advice::Adviser;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::filters::charset::{self, CharsetMap};
+use crate::ignored::{Advice, is_silenced};
 use crate::level::{Level, walk};
 use crate::limits;
 use crate::listen::{ListenSocket, sockets};
@@ -78,6 +79,11 @@ pub(crate) fn http(
     let Resolver { reading, groups, logs, locations } = resolver;
     let sockets = sockets(reading, &servers, level);
     let charset_maps = charset::maps(reading, &outermost.inner(level));
+    let misspelt = reading.names.misspelt().into_iter();
+    reading.report.extend(misspelt.filter(|problem| {
+        let silenced = |place| is_silenced(level, Advice::MisspeltVariable, place);
+        !problem.primary().is_some_and(silenced)
+    }));
     let problems = reading.names.problems();
     reading.report.extend(problems);
     limits::check_level(reading, level);

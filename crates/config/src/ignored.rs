@@ -2,10 +2,11 @@
 //!
 //! A warning that an operator has judged and cannot act on would hide the next one.
 
-use wssgate_syntax as syntax;
+use wssgate_syntax::{self as syntax, Span};
 
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, HSL};
+use crate::level::{Entry, Level};
 use crate::read::{Reading, Reads, one_of};
 use crate::scope::Scope;
 
@@ -19,7 +20,7 @@ pub(crate) static IGNORE_WARNINGS: Directive<Vec<Advice>> = Directive {
     arity: AtLeast(1),
     doc: "Silences warnings about what is written here and in inner blocks, by the names that they \
           give: `certificate_chain` (for example, a private root), `certificate_names`, \
-          `host_and_origin`, `idle_timeout`, `lost_headers`, `ports`, `unreachable`, \
+          `host_and_origin`, `idle_timeout`, `lost_headers`, `misspelt_variable`, `ports`, `unreachable`, \
           `unset_variable`, `upgrade_headers`.",
     ..Directive::repeated(ignore_warnings)
 };
@@ -37,6 +38,8 @@ pub enum Advice {
     IdleTimeout,
     /// Lines for an upgrade that do not apply in an inner block.
     LostHeaders,
+    /// A variable of a request field that no client sends, one letter from another.
+    MisspeltVariable,
     /// More connections than there are ports.
     Ports,
     /// A location that no request reaches.
@@ -47,12 +50,13 @@ pub enum Advice {
     UpgradeHeaders,
 }
 
-const NAMES: [(&str, Advice); 9] = [
+const NAMES: [(&str, Advice); 10] = [
     ("certificate_chain", Advice::CertificateChain),
     ("certificate_names", Advice::CertificateNames),
     ("host_and_origin", Advice::HostAndOrigin),
     ("idle_timeout", Advice::IdleTimeout),
     ("lost_headers", Advice::LostHeaders),
+    ("misspelt_variable", Advice::MisspeltVariable),
     ("ports", Advice::Ports),
     ("unreachable", Advice::Unreachable),
     ("unset_variable", Advice::UnsetVariable),
@@ -82,4 +86,22 @@ pub(crate) fn ignored(scope: &Scope<'_, '_>) -> Vec<Advice> {
         all.extend(ignored(outer));
     }
     all
+}
+
+/// Whether advice about what stands at a place is not to be told, by a line of `level` or of a level in it.
+pub(crate) fn is_silenced(level: &Level<'_>, advice: Advice, place: Span) -> bool {
+    let silent = level.values(&IGNORE_WARNINGS).flatten().any(|ignored| ignored == advice);
+    level.entries().iter().any(|entry| match entry.level() {
+        _ if silent && holds(entry, place) => true,
+        Some(inner) => is_silenced(inner, advice, place),
+        None => false,
+    })
+}
+
+/// Whether a place is in a directive or, by an `include`, in one inside it.
+fn holds(entry: &Entry<'_>, place: Span) -> bool {
+    let span = entry.span();
+    let here = span.file == place.file && span.start <= place.start && place.end <= span.end;
+    let inner = entry.level().into_iter().flat_map(Level::entries);
+    here || inner.into_iter().any(|entry| holds(entry, place))
 }

@@ -1,9 +1,10 @@
 //! What was written and where: the tree with every directive checked against its row and read, nothing merged.
 
-use wssgate_syntax::{self as syntax, Diagnostic, closest};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, closest};
 
 use crate::directive::{AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value};
-use crate::modules::module_of;
+use crate::map::variable_name;
+use crate::modules::{module_of, other_syntax};
 use crate::read::{self, Reading};
 
 /// One block: its directives in order.
@@ -38,6 +39,16 @@ pub(crate) struct Line<'l, 't, T> {
 }
 
 impl<'t> Entry<'t> {
+    /// Where it was written.
+    pub(crate) fn span(&self) -> Span {
+        self.directive.span
+    }
+
+    /// The directives in its braces.
+    pub(crate) fn level(&self) -> Option<&Level<'t>> {
+        self.level.as_ref()
+    }
+
     /// The entry as a directive of `row`, when it is one.
     pub(crate) fn of<T: 'static>(&self, row: &'static Directive<T>) -> Option<Line<'_, 't, T>> {
         let value = self.value.as_ref().and_then(|value| row.of(value));
@@ -127,10 +138,29 @@ pub(crate) fn walk<'t>(
         match read_directive(reading, directive, &level, sure) {
             Ok(Some(entry)) => level.push(entry),
             Ok(None) => {}
-            Err(problem) => reading.report.push(problem),
+            Err(problem) => {
+                reading.report.push(problem);
+                declare(reading, directive);
+            }
         }
     }
     level
+}
+
+/// Knows the variables that a wrong line was to define: of one mistake nobody needs to hear twice.
+fn declare(reading: &mut Reading<'_>, directive: &syntax::Directive) {
+    let word = match &*directive.name.value {
+        b"auth_request_set" | b"set" => directive.args.first(),
+        b"geo" | b"map" | b"split_clients" => directive.args.last(),
+        _ => None,
+    };
+    // Without a `;` the next line is among the arguments.
+    let swallowed = directive.args.windows(2).filter(|pair| pair[0].is("set"));
+    for word in word.into_iter().chain(swallowed.map(|pair| &pair[1])) {
+        if let Ok(name) = variable_name(word) {
+            let _ = reading.names.assign(&name);
+        }
+    }
 }
 
 /// Checks one directive against its row and reads it; `None` for what has no effect here.
@@ -163,7 +193,7 @@ fn read_directive<'t>(
 
 /// The row of a name in a context; `None` when nothing can be said about where the directive stands.
 fn row_of(
-    reading: &Reading<'_>,
+    reading: &mut Reading<'_>,
     directive: &syntax::Directive,
     context: Context,
     sure: bool,
@@ -237,7 +267,8 @@ fn check_shape(
     }
     let problem = Diagnostic::error(format!("invalid number of arguments in \"{name}\" directive"))
         .at(directive.head(), format!("takes {}", row.arity.words()));
-    Err(problem.maybe_help(missing_end(reading, directive)))
+    let help = missing_end(reading, directive);
+    Err(problem.maybe_help(help.or_else(|| other_syntax(name).map(str::to_owned))))
 }
 
 /// What to do about a directive that has taken in the next one.
@@ -259,6 +290,7 @@ fn read_entry<'t>(
         Ok(value) => Some(value),
         Err(problem) => {
             reading.report.push(problem.maybe_help(missing_end(reading, directive)));
+            declare(reading, directive);
             None
         }
     };
@@ -274,13 +306,19 @@ fn read_entry<'t>(
     Entry { directive, value, level, row: typed.id() }
 }
 
-fn unknown(reading: &Reading<'_>, directive: &syntax::Directive, context: Context) -> Diagnostic {
+fn unknown(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+    context: Context,
+) -> Diagnostic {
     let registry = reading.registry;
     let name = directive.name.as_bytes();
     let problem = Diagnostic::error(format!("unknown directive \"{}\"", directive.name));
     if let Some((module, instead)) = module_of(name) {
         let label = format!("of {module}, not in wssgate");
-        return problem.at(directive.name.span, label).help(instead);
+        let problem = problem.at(directive.name.span, label);
+        // A module has many directives, and for all of them the same helps.
+        return problem.maybe_help(reading.noted.insert(instead).then(|| instead.to_owned()));
     }
     let problem = problem.at(directive.name.span, format!("not known in `{}`", context.name()));
     if reading.report.is_full() {

@@ -416,9 +416,10 @@ impl Sockets<'_, '_> {
     fn route(&mut self, address: &Address, names: &[Vec<ServerName>]) -> AddressRoute {
         let mut table = HostTable::default();
         for server in &address.servers {
-            let mut own: HashSet<&[u8]> = HashSet::new();
-            for name in names[server.0].iter().filter(|name| own.insert(&name.text.value)) {
-                self.add_name(&mut table, address, name, *server);
+            let mut seen: HashSet<&[u8]> = HashSet::new();
+            let mut own = HostTable::default();
+            for name in names[server.0].iter().filter(|name| seen.insert(&name.text.value)) {
+                self.add_name(&mut table, &mut own, address, name, *server);
             }
             if names[server.0].is_empty() && !table.add_exact(b"", *server) {
                 let span = self.servers[server.0].span;
@@ -437,6 +438,7 @@ impl Sockets<'_, '_> {
     fn add_name(
         &mut self,
         table: &mut HostTable<ServerId>,
+        own: &mut HostTable<()>,
         address: &Address,
         name: &ServerName,
         server: ServerId,
@@ -445,8 +447,12 @@ impl Sockets<'_, '_> {
         match (&name.regex, HostPattern::parse(&text.value)) {
             (Some(regex), _) => table.add_regex(regex.clone(), server),
             (None, Some(pattern)) => {
+                let why = match own.add(pattern, ()) {
+                    true => "another server has it already",
+                    false => "another name of this server says it already",
+                };
                 if !table.add(pattern, server) {
-                    self.conflict(&text.value, address, text.span, "another server has it already");
+                    self.conflict(&text.value, address, text.span, why);
                 }
             }
             (None, None) => {

@@ -37,7 +37,7 @@ const FIELDS: [&str; 30] = [
 ];
 
 /// Names as near to one of them that are fields of their own.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "cookie2",
     "ranges",
     "x_forwarded",
@@ -45,6 +45,7 @@ const OTHERS: [&str; 8] = [
     "x_forwarded_ip",
     "x_forwarded_ssl",
     "x_forwarded_user",
+    "x_request_ip",
     "x_requested_by",
 ];
 
@@ -90,6 +91,7 @@ mod tests {
             ("x_forwarded_port", None),
             ("x_forwarded_ssl", None),
             ("x_real_port", None),
+            ("x_request_ip", None),
             ("upgrade_insecure_requests", None),
             ("x_own", None),
             ("dnt", None),

@@ -140,6 +140,11 @@ const MODULES: &[Module] = &[
         directives: &["rtmp", "rtmp_*"],
         instead: "keep a media server for RTMP; wssgate is for HTTP and WebSockets",
     },
+    Module {
+        name: "the fair module",
+        directives: &["fair", "upstream_fair_shm_size"],
+        instead: "use `least_conn`",
+    },
     Module { name: "the nchan module", directives: &["nchan_*", "push_*"], instead: STATS_PUSH },
     Module {
         name: "Phusion Passenger",
@@ -264,6 +269,13 @@ const MODULES: &[Module] = &[
 pub(crate) fn module_of(name: &[u8]) -> Option<(&'static str, &'static str)> {
     let of = |module: &&Module| module.directives.iter().any(|pattern| is_called(name, pattern));
     MODULES.iter().find(of).map(|module| (module.name, module.instead))
+}
+
+/// What to write for a directive that another module takes with other arguments.
+pub(crate) fn other_syntax(name: &str) -> Option<&'static str> {
+    (name == "sticky").then_some(
+        "for `sticky` of the sticky module write `sticky cookie NAME`, for example `sticky cookie route`",
+    )
 }
 
 /// Whether a name is what a pattern says, where `*` stands for anything.

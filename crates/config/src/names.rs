@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, MAX_DIAGNOSTICS, Span, closest};
 
+use crate::ignored::Advice;
 use crate::misspelt::misspelt_field;
 use crate::modules::variable_advice;
 use crate::template::{Part, Template, VariableId};
@@ -20,6 +21,8 @@ pub(crate) struct Names {
     mentions: Vec<(VariableId, Span)>,
     /// One note for each variable that is mentioned and never has a value.
     notes: Vec<Diagnostic>,
+    /// Request fields that are probably others.
+    misspelt: Vec<Diagnostic>,
 }
 
 /// What a name cannot become.
@@ -61,7 +64,8 @@ impl Names {
         {
             let message = format!("\"${}\" is empty unless a client sends such a field", slot.name);
             let help = format!("did you mean `$http_{field}`?");
-            self.notes.push(Diagnostic::warning(message).at(span, "probably misspelt").help(help));
+            let problem = Diagnostic::warning(message).at(span, "probably misspelt").help(help);
+            self.misspelt.push(problem.note(Advice::MisspeltVariable.silencer()));
         }
     }
 
@@ -196,6 +200,11 @@ impl Names {
         }
         let name = String::from_utf8_lossy(name);
         Ok((Part::Variable(self.mention(&name, span)), after))
+    }
+
+    /// A warning for each request field that is probably misspelt.
+    pub(crate) fn misspelt(&mut self) -> Vec<Diagnostic> {
+        std::mem::take(&mut self.misspelt)
     }
 
     /// One problem for each mention of a variable that nothing defines, and notes about those that are always empty.

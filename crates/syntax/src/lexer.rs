@@ -9,6 +9,7 @@
 //! does not turn the rest of the file inside out.
 
 use crate::diagnostic::{Diagnostic, printable};
+use crate::lua;
 use crate::source::{FileId, Origin, Span};
 
 /// nginx holds a word in a buffer of 4096 bytes together with the byte that ends it; what is longer is an error. (It also
@@ -61,6 +62,11 @@ impl<'a> Lexer<'a> {
     /// The problems met since this was last asked.
     pub fn take_problems(&mut self) -> Vec<Diagnostic> {
         std::mem::take(&mut self.problems)
+    }
+
+    /// Goes on at the `}` of a block of Lua, behind whose `{` it stands, if there is one.
+    pub(crate) fn skip_lua(&mut self) {
+        self.at = lua::block_end(self.input, self.at).unwrap_or(self.at);
     }
 
     fn token(&self, kind: TokenKind, start: usize) -> Token {

@@ -9,6 +9,7 @@ mod files;
 mod format;
 mod lexer;
 mod load;
+mod lua;
 mod parser;
 mod render;
 mod source;

@@ -162,6 +162,9 @@ impl<'t> Parser<'t> {
 
     fn open(&mut self, open: Span) {
         let head = self.take_head();
+        if head.as_ref().is_some_and(|head| head.name.value.ends_with(b"_by_lua_block")) {
+            self.lexer.skip_lua();
+        }
         if head.is_none() {
             self.report(
                 Diagnostic::error("unexpected \"{\"").at(open, "expected a name before this"),

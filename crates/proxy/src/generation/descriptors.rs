@@ -12,6 +12,9 @@ use crate::resolve::MAX_SOCKETS;
 /// The sockets of a tunnel, to the client and to the upstream server.
 const PER_TUNNEL: u64 = 2;
 
+/// What advice leaves for listeners, logs and the like.
+const OTHERS: u64 = 64;
+
 /// Warns when so many workers may have more connections than this process may have descriptors, beside
 /// those for names that are looked up if `resolves`.
 pub(super) fn check(core: &Core, workers: usize, resolves: bool, report: &mut Report) {
@@ -32,20 +35,24 @@ fn shortage(core: &Core, workers: usize, resolves: bool, limit: u64) -> Option<D
     if needed <= limit {
         return None;
     }
-    let text = format!("{connections} worker_connections exceed open file resource limit: {limit}");
-    let note = format!(
-        "{workers} worker{s} with {connections} connections each, and two descriptors for each \
-         tunnel{names}, need up to {needed}",
-        s = if workers == 1 { "" } else { "s" },
-        names = if resolves { format!(" and {lookups} to look names up") } else { String::new() },
+    let workers_need = match workers {
+        1 => "one worker needs".to_owned(),
+        _ => format!("{workers} workers need"),
+    };
+    let names = if resolves { format!(" and {lookups} to look names up") } else { String::new() };
+    let text = format!(
+        "{connections} worker_connections exceed open file resource limit: {limit}, as \
+         {workers_need} up to {needed}, two for each tunnel{names}"
     );
-    let fits = limit.saturating_sub(lookups) / PER_TUNNEL / workers.max(1);
+    let fits = limit.saturating_sub(lookups + OTHERS) / PER_TUNNEL / workers.max(1);
+    let fits = fits.max(1);
+    let needed = needed.saturating_add(OTHERS);
     let raise = match core.worker_rlimit_nofile {
         Some(set) if set <= limit => format!("`worker_rlimit_nofile {needed}`"),
         _ => format!("`LimitNOFILE={needed}` in the systemd unit, or `ulimit -n {needed}`"),
     };
     let help = format!("raise the limit ({raise}), or set `worker_connections {fits}`");
-    let warning = Diagnostic::warning(text).note(note).help(help);
+    let warning = Diagnostic::warning(text).help(help);
     Some(match core.worker_connections_at {
         Some(span) => warning.at(span, ""),
         None => warning,
@@ -93,18 +100,17 @@ mod tests {
         };
         let told = text(core(16_384, None), false);
         for part in [
-            "16384 worker_connections exceed open file resource limit: 65536",
-            "4 workers with 16384 connections each",
-            "need up to 131072",
-            "`LimitNOFILE=131072`",
-            "`worker_connections 8192`",
+            "16384 worker_connections exceed open file resource limit: 65536, as 4 workers need up \
+             to 131072, two for each tunnel",
+            "`LimitNOFILE=131136`",
+            "`worker_connections 8184`",
         ] {
             assert!(told.contains(part), "{part} in {told}");
         }
         let told = text(core(16_384, Some(65_536)), false);
-        assert!(told.contains("`worker_rlimit_nofile 131072`"), "{told}");
+        assert!(told.contains("`worker_rlimit_nofile 131136`"), "{told}");
         let told = text(core(8192, None), true);
-        for part in ["and 512 to look names up", "up to 66048", "`worker_connections 8128`"] {
+        for part in ["and 512 to look names up", "up to 66048", "`worker_connections 8120`"] {
             assert!(told.contains(part), "{part} in {told}");
         }
     }

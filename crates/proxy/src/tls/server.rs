@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use wssgate_config::model::{
-    AddressRoute, Http, Server, ServerId, ServerTls, VariableCertificate, VerifyClient,
+    AddressRoute, Http, RewriteOp, Server, ServerId, ServerTls, VariableCertificate, VerifyClient,
 };
 use wssgate_syntax::{Diagnostic, Report};
 
@@ -306,7 +306,9 @@ impl Context {
             certificates::check_dhparam(file, report);
         }
         let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
-        let wanted = Wanted { names: &server.names, ignored: &server.ignored };
+        // What is turned away may as well see a certificate of another name.
+        let names: &[_] = if closes_all(server) { &[] } else { &server.names };
+        let wanted = Wanted { names, ignored: &server.ignored };
         let keys: Vec<_> = tls
             .certificates
             .iter()
@@ -343,6 +345,11 @@ enum First {
 
 fn is_chacha(suite: rustls::CipherSuite) -> bool {
     ciphers::openssl_name(suite).is_some_and(|name| name.contains("CHACHA20"))
+}
+
+/// Whether a server closes the connection without an answer, whatever comes.
+fn closes_all(server: &Server) -> bool {
+    matches!(server.rewrite.first(), Some(RewriteOp::Return(answer)) if answer.status == 444)
 }
 
 fn server_config(

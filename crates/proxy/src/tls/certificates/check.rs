@@ -177,14 +177,43 @@ fn uncovered(leaf: &X509Certificate<'_>, names: &[Located<Box<[u8]>>], report: &
         let Some(wanted) = checkable(&name.value) else { continue };
         if !covered.iter().any(|pattern| covers(pattern, &wanted)) {
             let text = format!("the certificate does not cover the server name \"{wanted}\"");
-            report.push(
-                Diagnostic::warning(text)
-                    .at(name.span, "clients that connect to this name reject the certificate")
-                    .note(format!("it covers: {}", covered.join(", ")))
-                    .note(Advice::CertificateNames.silencer()),
-            );
+            let label = match wanted.is_ascii() {
+                true => "clients that connect to this name reject the certificate",
+                false => "clients write such a name in ASCII, which this is not compared with",
+            };
+            let problem = Diagnostic::warning(text)
+                .at(name.span, label)
+                .note(format!("it covers: {}", covered.join(", ")))
+                .note(Advice::CertificateNames.silencer());
+            report.push(problem.maybe_help(in_ascii(&wanted, &covered)));
         }
     }
+}
+
+/// What to write for a name with other letters than those of ASCII (RFC 5890 §2.3.2.1).
+fn in_ascii(name: &str, covered: &[String]) -> Option<String> {
+    if name.is_ascii() {
+        return None;
+    }
+    let found = covered.iter().find(|other| is_in_ascii(name, other));
+    Some(match found {
+        Some(other) => format!("write `{other}`"),
+        None => "write the name as clients send it, with `xn--` before its encoded labels".into(),
+    })
+}
+
+/// Whether `encoded` is probably `name` in ASCII: its encoded labels begin with the letters that need no encoding.
+fn is_in_ascii(name: &str, encoded: &str) -> bool {
+    let is_encoded = |(label, other): (&str, &str)| {
+        if label.is_ascii() {
+            return label == other;
+        }
+        let plain: String = label.chars().filter(char::is_ascii).collect();
+        let rest = other.strip_prefix("xn--");
+        rest.is_some_and(|rest| rest.rsplit_once('-').map_or("", |(plain, _)| plain) == plain)
+    };
+    name.split('.').count() == encoded.split('.').count()
+        && name.split('.').zip(encoded.split('.')).all(is_encoded)
 }
 
 /// DNS names of the certificate, lower case (RFC 9525: the common name does not count).
@@ -241,6 +270,19 @@ mod tests {
             ("a.test", "b.test", false),
         ] {
             assert_eq!(covers(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_in_ascii() {
+        for (name, encoded, expected) in [
+            ("münchen.de", "xn--mnchen-3ya.de", true),
+            ("www.münchen.de", "xn--mnchen-3ya.de", false),
+            ("münchen.de", "xn--nrnberg-n2a.de", false),
+            ("例え.test", "xn--r8jz45g.test", true),
+            ("münchen.de", "munchen.de", false),
+        ] {
+            assert_eq!(is_in_ascii(name, encoded), expected, "{name} {encoded}");
         }
     }
 
