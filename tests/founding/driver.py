@@ -104,7 +104,9 @@ async def dialogue(target, servers):
         if name != "edge":
             refused = "connect() failed (111: Connection refused) while connecting to upstream"
             lines = [line for line in log.splitlines() if refused in line]
-            transcript[f"error log of {name} names ::1"] = any("http://[::1]:8282" in l for l in lines)
+            for address in ("[::1]", "127.0.0.1"):
+                named = any(f"http://{address}:8282" in line for line in lines)
+                transcript[f"error log of {name} names {address}"] = named
     return transcript
 
 

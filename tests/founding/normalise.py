@@ -13,7 +13,8 @@ the transcript of both is brought to one form here and nowhere else:
   where nobody listens, and the clock decides when it is tried again; when none answers, even
   that is left out. How chunks are cut, which shows in the length of an answer of many. How much
   is logged of a request line that is too long.
-- Error log: time and ids, too; lines about peers that are tried at a time of the clock's choosing;
+- Error log: time and ids, too; lines about peers that are tried at a time of the clock's choosing,
+  or, with wssgate, because no other is left (`websocket_recovery`);
   what nginx quotes of the client's fields, and `Host` where it was read before the field that was
   wrong; the name of a temporary file, which wssgate's have not. Only lines about requests are
   compared: of starts, signals, certificates and TLS handshakes the words differ.
@@ -27,7 +28,12 @@ RANDOM = {"sec-websocket-key": "KEY", "sec-websocket-accept": "ACCEPT"}
 
 
 # Which of an upstream's peers was tried when, and what became of it.
-BY_CLOCK = ("upstream: \"http://[::1]:8282", "temporarily disabled", "no live upstreams")
+BY_CLOCK = (
+    "upstream: \"http://[::1]:8282",
+    "connect() failed (111: Connection refused) while connecting to upstream",
+    "temporarily disabled",
+    "no live upstreams",
+)
 
 
 def normalise(node):

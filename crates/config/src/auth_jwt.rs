@@ -7,10 +7,9 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Context, Directive, H, HSL, X};
-use crate::map::variable_name;
 use crate::read::{
     Reading, Reads, duplicate_variable, duration, invalid_parameter, invalid_value, parameter,
-    template,
+    template, variable_name,
 };
 use crate::scope::Scope;
 use crate::template::{Part, Template, VariableId};

@@ -4,8 +4,7 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::map::variable_name;
-use crate::read::{Reading, Reads, duplicate_variable};
+use crate::read::{Reading, Reads, duplicate_variable, variable_name};
 use crate::scope::Scope;
 use crate::template::{Template, VariableId};
 

@@ -7,8 +7,8 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::Between;
 use crate::directive::{AnyDirective, Braces, Directive, H};
-use crate::map::{define, entries, variable_name};
-use crate::read::{self, Reading, Reads};
+use crate::map::{define, entries};
+use crate::read::{self, Reading, Reads, variable_name};
 use crate::template::{Part, Template};
 use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 use crate::variable::{MapId, MapKind};

@@ -3,9 +3,8 @@
 use wssgate_syntax::{self as syntax, Diagnostic, Span, closest};
 
 use crate::directive::{AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value};
-use crate::map::variable_name;
 use crate::modules::{module_of, other_syntax};
-use crate::read::{self, Reading};
+use crate::read::{self, Reading, variable_name};
 
 /// One block: its directives in order.
 pub(crate) struct Level<'t> {

@@ -5,7 +5,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word};
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Directive, H};
 use crate::hosts::{HostPattern, HostTable};
-use crate::read::{Reading, Reads, duplicate_variable};
+use crate::read::{Reading, Reads, duplicate_variable, variable_name};
 use crate::template::Template;
 use crate::value;
 use crate::variable::{Map, MapId, MapKind, Variable};
@@ -48,16 +48,6 @@ pub(crate) fn define(
         .map_err(|_| duplicate_variable(&name, word.span))?;
     reading.maps.push(Map { kind, volatile });
     Ok(id)
-}
-
-/// The name behind a `$`.
-pub(crate) fn variable_name(word: &Word) -> Result<String, Diagnostic> {
-    match word.as_str().and_then(|text| text.strip_prefix('$')).filter(|name| !name.is_empty()) {
-        Some(name) => Ok(name.to_ascii_lowercase()),
-        None => Err(Diagnostic::error(format!("invalid variable name \"{word}\""))
-            .at(word.span, "must be a variable")
-            .help("a variable begins with `$`")),
-    }
 }
 
 /// What stands in the braces, entry by entry.

@@ -199,6 +199,16 @@ pub(crate) fn unknown_parameter(word: &Word, known: &[&'static str]) -> Diagnost
     invalid_parameter(word).maybe_help(close.map(|close| format!("did you mean `{close}`?")))
 }
 
+/// The name behind a `$`.
+pub(crate) fn variable_name(word: &Word) -> Result<String, Diagnostic> {
+    match word.as_str().and_then(|text| text.strip_prefix('$')).filter(|name| !name.is_empty()) {
+        Some(name) => Ok(name.to_ascii_lowercase()),
+        None => Err(Diagnostic::error(format!("invalid variable name \"{word}\""))
+            .at(word.span, "must be a variable")
+            .help("a variable begins with `$`")),
+    }
+}
+
 /// Whether a word is written `$…` anywhere.
 pub(crate) fn has_variables(word: &Word) -> bool {
     word.value.contains(&b'$')

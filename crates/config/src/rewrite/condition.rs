@@ -2,8 +2,7 @@
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::map::variable_name;
-use crate::read::{Reading, Reads};
+use crate::read::{Reading, Reads, variable_name};
 use crate::regex::Regex;
 use crate::template::{Template, VariableId};
 
