@@ -5,6 +5,7 @@
 
 mod access;
 mod advice;
+mod advice_kind;
 mod auth_basic;
 mod auth_jwt;
 mod auth_request;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, MAX_DIAGNOSTICS, Span, closest};
 
-use crate::ignored::Advice;
+use crate::advice_kind::Advice;
 use crate::misspelt::misspelt_field;
 use crate::modules::variable_advice;
 use crate::template::{Part, Template, VariableId};
