@@ -3,13 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::path::Path;
-
-use wssgate_testkit::{Instance, free_addr, http};
+use wssgate_testkit::{Instance, free_addr, http, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 const SERVER: &str = "
     geo $net { default none; 127.0.0.0/8 four; ::ffff:127.0.0.0/104 six; }
@@ -48,11 +44,7 @@ const CASES: &[(&str, u16)] = &[
 
 #[test]
 fn mapped_clients_are_judged_as_by_nginx() {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    for exe in [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists()) {
+    for exe in with_nginx(WSSGATE) {
         let addr = free_addr();
         let mapped = format!("[::ffff:{}]:{}", addr.ip(), addr.port());
         let _server = Instance::setup(exe).http(SERVER).var("MAPPED", mapped).start();

@@ -6,7 +6,6 @@ mod example;
 
 use std::collections::HashSet;
 use std::fs::Permissions;
-use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -15,8 +14,8 @@ use std::sync::Mutex;
 
 use wssgate_testkit::dns::{Dns, Says};
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Request, Response, Upstream, binary, free_addr, text,
-    wait_until,
+    Conn, Handshake, Instance, Listener, Request, Response, Upstream, binary, free_addr, skipped,
+    text, wait_until,
 };
 
 use example::{Example, TOKEN};
@@ -220,7 +219,7 @@ fn a_container_that_comes_back_elsewhere_is_found() {
 fn haproxy(listens: SocketAddr, to: SocketAddr) -> Option<std::process::Child> {
     let exe = "/usr/sbin/haproxy";
     if !Path::new(exe).exists() {
-        let _ = writeln!(std::io::stderr(), "skipped: behind HAProxy: not installed");
+        skipped("behind HAProxy: not installed");
         return None;
     }
     let conf = format!(

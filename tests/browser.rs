@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::Value;
-use wssgate_testkit::{GUARD, net::free_addr_on};
+use wssgate_testkit::{GUARD, net::free_addr_on, skipped};
 
 const CHROMIUM: [&str; 3] =
     ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -71,11 +71,6 @@ fn a_person_uses_the_demo() {
     // The browser's profile is large and of no interest.
     fs::remove_dir_all(directory.join("profile")).unwrap();
     assert!(demo.stop().success());
-}
-
-/// Says so past the capture of the test runner, which hides what passing tests print.
-fn skipped(what: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// `wssgate demo`, killed when dropped.

@@ -5,27 +5,14 @@
 //! words but for [`TOO_LONG`].
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::path::Path;
-
 use wssgate_testkit::pki::Leaf;
-use wssgate_testkit::{Handshake, Instance, Pki, Upstream, http};
+use wssgate_testkit::{Handshake, Instance, NGINX, Pki, Upstream, http, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// What we say of a chain that is trusted but for its length. OpenSSL 3 goes on from there in nginx,
 /// and keeps as its last word that it is unable to get the issuer that it must not look for.
 const TOO_LONG: &str = "FAILED:certificate chain too long";
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 /// Servers that say what they think of a client's certificate, one for each of `settings`. Theirs
 /// are the certificates of `ours`.
@@ -82,7 +69,7 @@ fn a_client_chain_has_no_more_intermediates_than_ssl_verify_depth_says() {
         let clients = Pki::with_intermediates(intermediates);
         let root = std::fs::read_to_string(clients.root_path()).unwrap();
         let leaf = clients.leaf(&["client.test"]);
-        for exe in both() {
+        for exe in with_nginx(WSSGATE) {
             let judges = judges(exe, &ours, &root, &settings);
             for (number, (_, depth)) in depths.iter().enumerate() {
                 let fits = intermediates <= *depth;
@@ -118,7 +105,7 @@ fn an_upstream_chain_has_no_more_intermediates_than_proxy_ssl_verify_depth_says(
     for intermediates in 0..=3 {
         let pki = Pki::with_intermediates(intermediates);
         let leaf = pki.leaf(&["app.test"]);
-        for exe in both() {
+        for exe in with_nginx(WSSGATE) {
             let upstream = Upstream::builder()
                 .tls(leaf.server_config())
                 .http(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -199,7 +186,7 @@ fn client_chains_are_judged_as_by_nginx() {
             )
         })
     });
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         for (number, (authorities, leaf, verdicts)) in cases.iter().enumerate() {
             let judges = judges(exe, &ours, authorities, settings.as_flattened());
             for (server, expected) in verdicts.iter().flat_map(|told| [told; 2]).enumerate() {
@@ -231,7 +218,7 @@ fn revocation_lists_are_obeyed_as_by_nginx() {
         (list(true), &good, Some("12:CRL has expired")),
         (unrelated, &good, Some("3:unable to get certificate CRL")),
     ];
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         for (list, leaf, fault) in &cases {
             let crl = pki.dir().join("crl.pem");
             std::fs::write(&crl, list).unwrap();
@@ -287,7 +274,7 @@ fn upstream_certificates_are_judged_as_by_nginx() {
             Some(format!("{verify_error}(10:certificate has expired)")),
         ),
     ];
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         for (leaf, line) in &cases {
             let upstream = Upstream::builder()
                 .tls(leaf.server_config())

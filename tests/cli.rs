@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use wssgate_testkit::skipped;
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -142,7 +143,7 @@ fn more_connections_than_descriptors_are_told_by_a_test_with_numbers() {
 #[test]
 fn an_unknown_user_is_told_once() {
     if !wssgate_sys::privileges::is_root() {
-        eprintln!("skipped: needs root");
+        skipped("needs root");
         return;
     }
     for (user, lines) in [("no-such-name", 1), ("no-such-name no-such-group", 2)] {

@@ -7,17 +7,15 @@
 use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
     thread,
 };
 
 use socket2::{Domain, Socket, Type};
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Pki, Upstream, binary, close, http, text,
+    Conn, Handshake, Instance, Listener, Pki, Upstream, binary, close, http, text, with_nginx,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// The program in front of `upstreams`, which are `server` lines.
 fn in_front(exe: &str, upstreams: &str) -> Instance {
@@ -29,15 +27,6 @@ fn in_front(exe: &str, upstreams: &str) -> Instance {
              server {{ listen %%LISTEN_0%%; location / {{ proxy_pass http://app; {lines} }} }}"
         ))
         .start()
-}
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
 }
 
 fn dead() -> String {
@@ -64,7 +53,7 @@ fn what_upstreams_answer_wrongly_is_answered_and_logged_as_by_nginx() {
         ("HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\nno", 400, ""),
         ("HTTP/1.1 426 Upgrade\r\nUpgrade: x\r\nContent-Length: 2\r\n\r\nno", 426, ""),
     ];
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         for (answer, status, logged) in cases {
             let upstream = Upstream::says(answer);
             let server = in_front(exe, &format!("server {};", upstream.addr()));
@@ -93,7 +82,7 @@ fn what_is_no_http_is_a_502() {
 
 #[test]
 fn a_silent_upstream_is_a_504() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let listener = Listener::bind();
         let server = in_front(exe, &format!("server {};", listener.addr()));
         let mut client = Handshake::to(server.listen(0)).send();
@@ -108,7 +97,7 @@ fn a_silent_upstream_is_a_504() {
 
 #[test]
 fn without_an_upstream_there_is_a_502_and_a_line_with_peer_and_cause() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let dead = dead();
         let server = in_front(exe, &format!("server {dead};"));
         let (_client, response) = Handshake::to(server.listen(0)).host("a.test").answer();
@@ -127,7 +116,7 @@ fn without_an_upstream_there_is_a_502_and_a_line_with_peer_and_cause() {
 
 #[test]
 fn a_handshake_goes_on_to_the_next_peer_until_one_answers() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let (dead, hangs_up, alive) = (dead(), Upstream::says(""), Upstream::echo());
         let (hangs_up, alive) = (hangs_up.addr(), alive.addr());
         let server = in_front(exe, &format!("server {dead}; server {hangs_up}; server {alive};"));
@@ -141,7 +130,7 @@ fn a_handshake_goes_on_to_the_next_peer_until_one_answers() {
 
 #[test]
 fn a_client_that_leaves_during_the_handshake_takes_the_upstream_along() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let listener = Listener::bind();
         let server = in_front(exe, &format!("server {};", listener.addr()));
         let client = Handshake::to(server.listen(0)).path("/left").send();
@@ -161,7 +150,7 @@ fn a_client_that_leaves_while_the_upstream_is_connected_to_is_a_499() {
     socket.listen(0).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     let _in_backlog = TcpStream::connect(addr).unwrap();
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = in_front(exe, &format!("server {addr};"));
         drop(Handshake::to(server.listen(0)).path("/left").send());
         server.wait_for_access("\"GET /left HTTP/1.1\" 499 0 ");

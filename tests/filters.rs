@@ -3,22 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::path::Path;
-
-use wssgate_testkit::{Conn, End, Instance, Upstream};
+use wssgate_testkit::{Conn, End, Instance, NGINX, Upstream, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 /// A server with these directives and pages below `html`.
 fn serve(exe: &str, server: &str, pages: &[(&str, &str)]) -> Instance {
@@ -86,7 +73,8 @@ fn pages_with_includes_are_put_together_as_by_nginx() {
         ("open.html", "x<!--#echo var=\"host\""),
     ];
     let mut expected = Vec::new();
-    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| with_nginx(WSSGATE).any(|one| one == *exe))
+    {
         let server = serve(
             exe,
             "ssi on; error_page 404 /404.html; location = /404.html { return 404 gone; }",
@@ -116,7 +104,7 @@ fn pages_with_includes_are_put_together_as_by_nginx() {
 
 #[test]
 fn a_page_that_includes_itself_ends() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let page = [("a.html", "a<!--#include virtual=\"/a.html\" -->")];
         let server = serve(exe, "ssi on;", &page);
         let (_, body) = get(&server, "/a.html", "");
@@ -161,7 +149,7 @@ fn pages_that_include_themselves_twice_end_after_some_thousands() {
 fn the_text_of_an_error_is_not_read_for_commands() {
     let error = "z<!--#include virtual='/a.html' -->";
     let page = format!("<!--#config errmsg=\"{error}\" --><!--#include virtual=\"/a.html\" -->");
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = serve(exe, "ssi on;", &[("a.html", &page)]);
         assert_eq!(get(&server, "/a.html", "").1, error, "{exe}");
     }
@@ -227,7 +215,7 @@ fn includes_come_from_upstreams_in_order_and_through_their_own_filters() {
 #[test]
 fn pages_stand_before_and_behind_a_body() {
     let pages = [("a.html", "A"), ("b.html", "B"), ("c.txt", "C")];
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = serve(
             exe,
             "location /a { add_before_body /b.html; add_after_body /c.txt; }
@@ -259,7 +247,8 @@ fn ranges_of_a_file_are_answered_as_by_nginx() {
         "1-2,3-4,5-6",
     ];
     let mut expected: Vec<(&str, String)> = Vec::new();
-    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| with_nginx(WSSGATE).any(|one| one == *exe))
+    {
         let server = serve(exe, "max_ranges 2;", &[("a.txt", &page)]);
         let answers: Vec<_> = ranges
             .iter()
@@ -296,7 +285,8 @@ fn filters_come_in_the_order_of_nginx() {
         ("t.txt", "foo X"),
     ];
     let mut expected: Vec<String> = Vec::new();
-    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| both().any(|one| one == *exe)) {
+    for exe in [NGINX, WSSGATE].into_iter().filter(|exe| with_nginx(WSSGATE).any(|one| one == *exe))
+    {
         let server = serve(
             exe,
             "location = /a.html {

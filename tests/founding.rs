@@ -9,16 +9,14 @@
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
-use wssgate_testkit::{Pki, pki::KeyKind};
+use wssgate_testkit::{NGINX, Pki, pki::KeyKind, skipped};
 
-const NGINX: &str = "/usr/sbin/nginx";
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 const UNSHARE: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
@@ -46,11 +44,6 @@ fn same_as_nginx(set_up: &str) {
     compare("", &nginx, &ours, &mut differences);
     let count = differences.len();
     assert!(differences.is_empty(), "{count} differences:\n{}", differences.join("\n"));
-}
-
-/// Says so past the capture of the test runner, which hides what passing tests print.
-fn skipped(what: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// What this machine lacks for these tests.

@@ -10,15 +10,13 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Write,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
-use wssgate_testkit::{Conn, Instance, Upstream};
+use wssgate_testkit::{Conn, Instance, NGINX, Upstream, skipped};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// Files below the root, all of one age.
 const FILES: &[(&str, &str)] = &[
@@ -205,8 +203,7 @@ fn app() -> Upstream {
 
 fn compare(text: &str) {
     if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: nginx is not installed");
+        skipped("nginx is not installed");
         return;
     }
     let upstream = app();

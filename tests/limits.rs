@@ -3,25 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::Write,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, http, text, wait_until};
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, http, text, wait_until, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 const PASS: &str = "proxy_pass http://%%UP%%; proxy_http_version 1.1; \
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;";
@@ -29,7 +17,7 @@ const PASS: &str = "proxy_pass http://%%UP%%; proxy_http_version 1.1; \
 #[test]
 fn a_tunnel_is_a_connection_until_it_ends() {
     let upstream = Upstream::echo();
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .http(&format!(
                 "limit_conn_zone $server_port zone=sockets:1m; limit_conn_status 429;
@@ -54,7 +42,7 @@ fn a_tunnel_is_a_connection_until_it_ends() {
 #[test]
 fn of_a_tunnel_the_handshake_is_a_request() {
     let upstream = Upstream::echo();
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .http(&format!(
                 "limit_req_zone $server_port zone=handshakes:1m rate=1r/m;
@@ -101,7 +89,7 @@ fn counts_are_those_of_all_workers() {
 #[test]
 fn a_reload_keeps_counts_and_refuses_another_key() {
     let upstream = Upstream::echo();
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let conf = |key: &str, rate: &str, more: &str| {
             format!(
                 "limit_conn_zone $server_port zone=sockets:1m;
@@ -138,7 +126,7 @@ fn a_reload_keeps_counts_and_refuses_another_key() {
 /// The request that leaves has been counted all the same, as by nginx.
 #[test]
 fn a_delayed_request_is_dropped_when_its_client_leaves() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .http(
                 "limit_req_zone $server_port zone=slow:1m rate=1r/m; log_format status $status;

@@ -11,28 +11,15 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use wssgate_testkit::{Handshake, Instance, Upstream, http, wait_until};
+use wssgate_testkit::{Handshake, Instance, NGINX, Upstream, http, wait_until, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// Workers may write into the directory of the test.
 const ROOT: &str = "user root;";
 
 /// How long a datagram may take.
 const GUARD: Option<Duration> = Some(Duration::from_secs(10));
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = io::Write::write_all(
-            &mut io::stderr(),
-            b"skipped: the same with nginx: not installed\n",
-        );
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 /// One datagram as text.
 fn received(recv: impl Fn(&mut [u8]) -> io::Result<usize>) -> String {
@@ -61,7 +48,7 @@ fn lines_reach_a_syslog_server_in_the_frame_of_nginx() {
         ("error_log syslog:server=%%UDP%%,facility=user,severity=alert,tag=e;", "/missing"),
     ];
     for (line, path) in cases {
-        let frames: Vec<_> = both()
+        let frames: Vec<_> = with_nginx(WSSGATE)
             .map(|exe| {
                 let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
                 udp.set_read_timeout(GUARD).unwrap();
@@ -101,7 +88,7 @@ fn a_syslog_server_that_is_away_costs_its_lines_only() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = udp.local_addr().unwrap();
     drop(udp);
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .main_and_http(
                 ROOT,
@@ -138,7 +125,7 @@ fn gunzip(path: &Path) -> String {
 
 #[test]
 fn a_compressed_log_is_whole_after_rotation_and_stop() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .main_and_http(
                 ROOT,
@@ -177,7 +164,7 @@ fn a_compressed_log_is_whole_after_rotation_and_stop() {
 #[test]
 fn logs_with_variables_in_their_path_follow_their_names() {
     let lines = ["", "open_log_file_cache max=2 valid=1m;"];
-    for (exe, cached) in both().flat_map(|exe| lines.map(|line| (exe, line))) {
+    for (exe, cached) in with_nginx(WSSGATE).flat_map(|exe| lines.map(|line| (exe, line))) {
         let server = Instance::setup(exe)
             .file("root/index.html", "")
             .main_and_http(
@@ -240,7 +227,7 @@ fn a_tunnel_is_logged_under_a_path_with_variables() {
 
 #[test]
 fn a_log_on_a_full_disk_is_told_of_and_harms_no_other() {
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .main_and_http(
                 ROOT,

@@ -4,15 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, http, text};
+use wssgate_testkit::{Conn, Handshake, Instance, Upstream, http, text, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 const USERS: &str = "# who may come in
 ada:{PLAIN}secret
@@ -113,11 +110,7 @@ const CASES: &[(&str, &str, &str, u16, Option<&str>)] = &[
 
 #[test]
 fn everybody_is_answered_as_by_nginx() {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    for exe in [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists()) {
+    for exe in with_nginx(WSSGATE) {
         let server = start(exe);
         for (method, path, credentials, status, challenge) in CASES {
             let response = ask(&server, method, path, credentials);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{GUARD, Instance, free_addr, wait_until};
+use wssgate_testkit::{GUARD, Instance, free_addr, skipped, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -368,7 +368,7 @@ fn worker_shutdown_timeout_ends_a_drain() {
 #[test]
 fn workers_of_roots_process_have_no_privileges_and_the_main_thread_few() {
     if !wssgate_sys::privileges::is_root() {
-        eprintln!("skipped: needs root");
+        skipped("needs root");
         return;
     }
     let server =
@@ -410,7 +410,7 @@ fn threads(pid: u32) -> Vec<(u32, String)> {
 #[test]
 fn a_reload_of_roots_process_still_binds_low_ports_and_opens_roots_logs() {
     if !wssgate_sys::privileges::is_root() {
-        eprintln!("skipped: needs root");
+        skipped("needs root");
         return;
     }
     let mut server = Instance::setup(EXE).main_and_http("user nobody nogroup;", ONE).start();
@@ -436,7 +436,7 @@ fn a_reload_of_roots_process_still_binds_low_ports_and_opens_roots_logs() {
 #[test]
 fn long_bodies_are_the_users_alone() {
     if !wssgate_sys::privileges::is_root() {
-        eprintln!("skipped: needs root");
+        skipped("needs root");
         return;
     }
     let server = Instance::setup(EXE)

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use wssgate_testkit::{Conn, Instance, Listener, Upstream, http};
+use wssgate_testkit::{Conn, Instance, Listener, Upstream, http, with_nginx};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -253,8 +253,7 @@ fn a_group_named_by_a_variable_hashes_by_its_own_key() {
 #[test]
 fn a_field_that_is_left_to_the_upstream_is_not_made_up() {
     let upstream = wssgate_testkit::Upstream::says("HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n");
-    for exe in [EXE, "/usr/sbin/nginx"].into_iter().filter(|exe| std::path::Path::new(exe).exists())
-    {
+    for exe in with_nginx(EXE) {
         for (line, server, date) in [
             ("", true, true),
             ("proxy_pass_header Server;", false, true),

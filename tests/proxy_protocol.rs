@@ -3,13 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Pki, Upstream, free_addr, http, text, wait_until,
+    Conn, Handshake, Instance, Listener, Pki, Upstream, free_addr, http, skipped, text, wait_until,
 };
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -237,7 +236,7 @@ impl Haproxy {
     /// `None` where there is none.
     fn start(listens: SocketAddr, conf: &str) -> Option<Self> {
         if !Path::new(HAPROXY).exists() {
-            let _ = writeln!(std::io::stderr(), "skipped: with HAProxy: not installed");
+            skipped("with HAProxy: not installed");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();

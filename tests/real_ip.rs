@@ -2,13 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::path::Path;
-
-use wssgate_testkit::{Conn, Handshake, Instance, Listener, Upstream, http};
+use wssgate_testkit::{Conn, Handshake, Instance, Listener, Upstream, http, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 fn get(server: &Instance, path: &str, fields: &[&str]) -> http::Response {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
@@ -62,10 +58,7 @@ const CASES: &[(&str, &[&str], &str)] = &[
 
 #[test]
 fn whom_to_believe_is_decided_as_by_nginx() {
-    if !Path::new(NGINX).exists() {
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    for exe in [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists()) {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe).http(TRUSTING).start();
         for (path, fields, expected) in CASES {
             let answer = get(&server, path, fields);

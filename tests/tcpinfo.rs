@@ -1,23 +1,10 @@
 //! `$tcpinfo_*`: what the kernel measures of a client's connection.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
-use std::path::Path;
-
-use wssgate_testkit::{Addr, Handshake, Instance, Pki, Upstream, http, text};
+use wssgate_testkit::{Addr, Handshake, Instance, Pki, Upstream, http, text, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 const ALL: &str = "$tcpinfo_rtt,$tcpinfo_rttvar,$tcpinfo_snd_cwnd,$tcpinfo_rcv_space";
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 /// Whether these are the four values of a connection on this machine: microseconds that are neither
 /// nanoseconds nor milliseconds, the ten segments of RFC 6928, and a window of kilobytes.
@@ -36,7 +23,7 @@ fn are_plausible(values: &str) -> bool {
 fn a_request_is_told_what_is_measured_of_its_connection() {
     let pki = Pki::new();
     let leaf = pki.leaf(&["localhost"]);
-    for exe in both() {
+    for exe in with_nginx(WSSGATE) {
         let server = Instance::setup(exe)
             .http(&format!(
                 "ssl_certificate {}; ssl_certificate_key {}; log_format all \"[{ALL}]\";

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{Frame, GUARD, Instance, Listener, Pki, close, text};
+use wssgate_testkit::{Frame, GUARD, Instance, Listener, Pki, close, skipped, text};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 const CONF: &str = r"
@@ -31,7 +31,7 @@ const MASK: [u8; 4] = [0x81, 0x92, 0xa3, 0xb4];
 #[test]
 fn keys_change_under_a_tunnel_when_the_client_says_so() {
     if Command::new("openssl").arg("version").output().is_err() {
-        let _ = writeln!(std::io::stderr(), "skipped: key updates: no openssl");
+        skipped("key updates: no openssl");
         return;
     }
     let pki = Pki::new();

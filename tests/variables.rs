@@ -4,13 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
 
-use wssgate_testkit::{Conn, Handshake, Instance, Pki, Upstream, text};
+use wssgate_testkit::{Conn, Handshake, Instance, Pki, Upstream, text, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const NGINX: &str = "/usr/sbin/nginx";
 
 /// The variables, but for those that nginx has since a newer version than Debian's.
 const VARIABLES: &[&str] = &[
@@ -136,15 +133,6 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ("*", "ssl_session_id", "rustls does not tell it"),
     ("*", "upstream_trailer_x", "Debian's nginx reads no trailers of HTTP/1.1"),
 ];
-
-/// The program under test, and nginx where it is installed.
-fn both() -> impl Iterator<Item = &'static str> {
-    if !Path::new(NGINX).exists() {
-        // Past the capture of the test runner.
-        let _ = writeln!(std::io::stderr(), "skipped: the same with nginx: not installed");
-    }
-    [WSSGATE, NGINX].into_iter().filter(|exe| Path::new(exe).exists())
-}
 
 /// The values of one line, by variable.
 type Values = BTreeMap<&'static str, String>;
@@ -352,7 +340,7 @@ fn at_the_end_of_a_request_every_variable_has_nginx_value() {
         conn.send([text("welcome")]);
         conn.echo();
     });
-    let seen: Vec<_> = both()
+    let seen: Vec<_> = with_nginx(WSSGATE)
         .map(|exe| {
             let mut logging = Logging::start(exe, &pki, &up, &echo);
             let kinds = all_kinds(&mut logging, &pki);

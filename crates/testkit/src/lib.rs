@@ -4,13 +4,15 @@
 //! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself. [`Dns`]
 //! answers questions about names.
 //! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
-//! of its own, on addresses ([`net`]) that no other test process uses. `sandbox` takes rights away.
+//! of its own, on addresses ([`net`]) that no other test process uses, and [`beside`] nginx too.
+//! `sandbox` takes rights away.
 //!
 //! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
 //! failure is what the test wants to see, there is a `try_` form.
 
 use std::time::Duration;
 
+pub mod beside;
 pub mod client;
 pub mod conn;
 pub mod dns;
@@ -24,6 +26,7 @@ pub mod pki;
 pub mod sandbox;
 pub mod upstream;
 
+pub use beside::{NGINX, skipped, with_nginx};
 pub use client::Handshake;
 pub use conn::{Conn, End};
 pub use dns::{Dns, Says};
