@@ -209,7 +209,6 @@ impl Group {
         let Some((limits, queue)) = &self.queue else {
             return self.choose(selection, Instant::now());
         };
-        let fresh = selection.progress.clone();
         if queue.is_empty()
             && let Some(lease) = self.choose(selection, Instant::now())
         {
@@ -221,7 +220,7 @@ impl Group {
                 if place.is_first() {
                     // What was found out before, such as that only backup servers are left, may be
                     // no longer so.
-                    (selection.set, selection.progress) = (None, fresh.clone());
+                    selection.set = None;
                     if let Some(lease) = self.choose(selection, Instant::now()) {
                         return lease;
                     }

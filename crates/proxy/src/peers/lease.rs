@@ -144,27 +144,23 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let stage = self.stage;
-        if stage == Stage::Ended {
-            return;
-        }
         // The time is only asked for where somebody wants to know it.
-        let now = match (stage, &self.timed) {
-            (Stage::Alive, None) | (Stage::Switched, _) => None,
-            _ => Some(Instant::now()),
-        };
-        if let Some(now) = now.filter(|_| stage == Stage::Alive) {
-            self.time(TimeOf::LastByte, true, now);
-        }
-        match now {
-            Some(now) => self.end(now),
-            None => self.give_back(),
-        }
-        if let Some(now) = now.filter(|_| stage == Stage::Chosen) {
-            // Unlike in nginx that is no success: who waits for a peer that hangs goes away some
-            // time, and would bring it back into use.
-            let Peer { state, rules, .. } = &*self.peer;
-            state.health.abandoned(rules, self.taken, now);
+        match self.stage {
+            Stage::Ended => {}
+            Stage::Chosen => {
+                let now = Instant::now();
+                self.end(now);
+                // Unlike in nginx that is no success: who waits for a peer that hangs goes away
+                // some time, and would bring it back into use.
+                let Peer { state, rules, .. } = &*self.peer;
+                state.health.abandoned(rules, self.taken, now);
+            }
+            Stage::Alive if self.timed.is_some() => {
+                let now = Instant::now();
+                self.time(TimeOf::LastByte, true, now);
+                self.end(now);
+            }
+            Stage::Alive | Stage::Switched => self.give_back(),
         }
     }
 }
