@@ -72,8 +72,9 @@ fn name_of_location(request: &Request) -> Option<&[u8]> {
 
 /// What the upstream is offered instead, if the offer has a token: it may be nothing.
 pub(crate) fn without_token(request: &Request) -> Option<Bytes> {
+    let name = name_of_location(request)?;
     let list = offered(request)?;
-    let Split { token: Some(_), rest, .. } = split(&list, name_of_location(request)?) else {
+    let Split { token: Some(_), rest, .. } = split(&list, name) else {
         return None;
     };
     let mut left = BytesMut::new();
@@ -89,9 +90,9 @@ pub(crate) fn without_token(request: &Request) -> Option<Bytes> {
 /// The name beside the token, as the client wrote it: what is accepted where the upstream accepts
 /// nothing, for some browsers fail a WebSocket none of whose offers is.
 pub(crate) fn accepted(request: &Request) -> Option<Bytes> {
+    let name = name_of_location(request)?;
     let list = offered(request)?;
-    let Split { token: Some(_), name: Some(name), .. } = split(&list, name_of_location(request)?)
-    else {
+    let Split { token: Some(_), name: Some(name), .. } = split(&list, name) else {
         return None;
     };
     Some(list.slice_ref(name))

@@ -5,7 +5,7 @@ use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
-use super::request::{BodyFraming, Target, UpstreamRequest};
+use super::request::{BodyFraming, OutgoingField, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
@@ -83,16 +83,19 @@ impl Plan {
             client: client.filter(|_| settings.pass_request_headers),
             subprotocols: subprotocols::without_token(request),
         };
+        let mut fields = head.fields();
         // Lines may withhold or replace what a WebSocket needs, and half a handshake would only
         // confuse the upstream.
-        if head.upgrade.is_some() && !is_websocket(&head) {
+        if head.upgrade.is_some() && !is_websocket(&head, &fields) {
+            drop(fields);
             head.upgrade = None;
+            fields = head.fields();
         }
-        let mut text = head.write().map_err(Refusal::Unwritable)?;
+        let mut text = head.write(&fields).map_err(Refusal::Unwritable)?;
         let closes = head.closes();
         // Lines of the configuration may ask for an upgrade that the client never wanted; its
         // answer is no switch then.
-        let offer = if asked { offer(&head) } else { None };
+        let offer = if asked { offer(&fields) } else { None };
         let with_body =
             set_body.is_none() && settings.pass_request_body && body.length() != Length::None;
         if let Some(set_body) = set_body {
@@ -179,14 +182,12 @@ fn own_upgrade<'f>(request: &Request, fields: &'f Fields) -> Option<&'f [u8]> {
 }
 
 /// Whether what is sent is a whole WebSocket request (RFC 6455 §4.2.1).
-fn is_websocket(head: &UpstreamRequest<'_>) -> bool {
-    let fields = head.fields();
+fn is_websocket(head: &UpstreamRequest<'_>, fields: &[OutgoingField<'_>]) -> bool {
     let pairs = fields.iter().map(|(name, value)| (*name, &value[..]));
     check_request(head.method, head.http11, pairs).is_ok()
 }
 
-fn offer(head: &UpstreamRequest<'_>) -> Option<Asked> {
-    let fields = head.fields();
+fn offer(fields: &[OutgoingField<'_>]) -> Option<Asked> {
     let pairs = || fields.iter().map(|(name, value)| (*name, &value[..]));
     let keyed = pairs().any(|(name, _)| name.eq_ignore_ascii_case(b"sec-websocket-key"));
     Offer::from_request(pairs()).map(|offer| Asked { offer, keyed })

@@ -99,6 +99,9 @@ pub(crate) enum BodyFraming {
     Chunked,
 }
 
+/// Name and value of a field that is sent.
+pub(crate) type OutgoingField<'a> = (&'a [u8], Cow<'a, [u8]>);
+
 /// What a request head is made of.
 #[derive(Debug)]
 pub(crate) struct UpstreamRequest<'a> {
@@ -123,16 +126,16 @@ pub(crate) struct UpstreamRequest<'a> {
 }
 
 impl UpstreamRequest<'_> {
-    /// Writes the head.
+    /// Writes the head with these [`fields`](Self::fields).
     ///
     /// # Errors
     /// When a variable has put something into it that would end a line.
-    pub(crate) fn write(&self) -> Result<Bytes, WriteError> {
+    pub(crate) fn write(&self, fields: &[OutgoingField<'_>]) -> Result<Bytes, WriteError> {
         let mut out = BytesMut::with_capacity(512);
         let version = if self.http11 { Version::Http11 } else { Version::Http10 };
         write_request_line(&mut out, self.method, self.target, version)?;
-        for (name, value) in self.fields() {
-            write_field(&mut out, name, &value)?;
+        for (name, value) in fields {
+            write_field(&mut out, name, value)?;
         }
         write_end(&mut out);
         Ok(out.freeze())
@@ -146,8 +149,8 @@ impl UpstreamRequest<'_> {
     }
 
     /// All fields in nginx's order: Host, the lines set, those about the body, the client's.
-    pub(crate) fn fields(&self) -> Vec<(&[u8], Cow<'_, [u8]>)> {
-        let mut fields: Vec<(&[u8], Cow<'_, [u8]>)> = Vec::with_capacity(16);
+    pub(crate) fn fields(&self) -> Vec<OutgoingField<'_>> {
+        let mut fields: Vec<OutgoingField<'_>> = Vec::with_capacity(16);
         let host = self.host();
         if !host.is_empty() {
             fields.push((b"Host", host.into()));
@@ -317,7 +320,7 @@ mod tests {
     }
 
     fn written(head: &UpstreamRequest<'_>) -> String {
-        String::from_utf8(head.write().unwrap().to_vec()).unwrap()
+        String::from_utf8(head.write(&head.fields()).unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -404,6 +407,7 @@ mod tests {
     fn a_variable_cannot_end_a_line() {
         let client = Fields::default();
         let set = [(&b"X"[..], Bytes::from_static(b"a\r\nEvil: b"))];
-        assert!(head(&set, &client).write().is_err());
+        let head = head(&set, &client);
+        assert!(head.write(&head.fields()).is_err());
     }
 }
