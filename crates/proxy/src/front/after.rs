@@ -2,7 +2,6 @@
 //! `post_action` goes on.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,9 +21,7 @@ pub(crate) async fn run(exchange: &mut Exchange) {
 /// `post_action`: the same request goes on elsewhere, and its answer is for nobody. Variables still
 /// tell of the one that the client got, and so does the access line.
 async fn post_action(exchange: &mut Exchange) {
-    let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.route.location.0];
-    let Some(uri) = &location.settings.post_action else { return };
+    let Some(uri) = &exchange.request.location().settings.post_action else { return };
     let uri = Bytes::copy_from_slice(uri);
     let response = Responder::new(HeadOnly, Rc::new(Nobody), subrequest::embed);
     let answered = std::mem::replace(&mut exchange.response, response);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep_until;
+use wssgate_config::model::LocationSettings;
 use zeroize::Zeroizing;
 
 use super::guard::Verdict;
@@ -21,9 +22,10 @@ use crate::exchange::{Exchange, Refusal};
 ///
 /// # Errors
 /// When there is none, it is wrong, or it cannot be checked.
-pub(super) async fn check(exchange: &mut Exchange) -> Result<Verdict, Refusal> {
-    let generation = Arc::clone(&exchange.request.generation);
-    let settings = &generation.http().locations[exchange.request.route.location.0].settings;
+pub(super) async fn check(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<Verdict, Refusal> {
     let Some(basic) = &settings.auth_basic else { return Ok(Verdict::NoOpinion) };
     let request = &exchange.request;
     let realm = request.text(&basic.realm);

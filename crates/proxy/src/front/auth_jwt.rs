@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::spawn_blocking;
-use wssgate_config::model::{AuthJwt, JwtKeys, JwtRequire, LogLevel};
+use wssgate_config::model::{AuthJwt, JwtKeys, JwtRequire, LocationSettings, LogLevel};
 
 use super::guard::Verdict;
 use super::subrequest;
@@ -24,9 +24,10 @@ use crate::exchange::{Exchange, Refusal, Request, identity};
 ///
 /// # Errors
 /// When there is none, it is not valid, or it cannot be checked.
-pub(super) async fn check(exchange: &mut Exchange) -> Result<Verdict, Refusal> {
-    let generation = Arc::clone(&exchange.request.generation);
-    let settings = &generation.http().locations[exchange.request.route.location.0].settings;
+pub(super) async fn check(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<Verdict, Refusal> {
     let Some(jwt) = &settings.auth_jwt else { return Ok(Verdict::NoOpinion) };
     let realm = exchange.request.text(&jwt.realm);
     if *realm == *b"off" {

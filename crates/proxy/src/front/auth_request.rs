@@ -1,8 +1,7 @@
 //! `auth_request`: a subrequest decides whether a request is let in.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
+use wssgate_config::model::LocationSettings;
 
 use super::guard::Verdict;
 use crate::content::proxy;
@@ -14,10 +13,11 @@ use crate::front::subrequest;
 /// # Errors
 /// When the subrequest was not answered with a 2xx, or ended the connection, such as when the client
 /// went away meanwhile.
-pub(super) async fn check(exchange: &mut Exchange) -> Result<Verdict, Refusal> {
-    let generation = Arc::clone(&exchange.request.generation);
-    let location = &generation.http().locations[exchange.request.route.location.0];
-    let Some(asked) = &location.settings.auth_request else { return Ok(Verdict::NoOpinion) };
+pub(super) async fn check(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<Verdict, Refusal> {
+    let Some(asked) = &settings.auth_request else { return Ok(Verdict::NoOpinion) };
     let (client, path) = (exchange.response.client(), Bytes::copy_from_slice(&asked.uri));
     let answered =
         subrequest::get(&exchange.request, client, path).await.map_err(Refusal::Denied)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
-use wssgate_config::model::{LogLevel, Satisfy};
+use wssgate_config::model::{LocationSettings, LogLevel, Satisfy};
 
 use super::{access, auth_basic, auth_jwt, auth_request};
 use crate::exchange::refusal::BasicRefusal;
@@ -37,21 +37,24 @@ enum Rule {
 /// # Errors
 /// With `satisfy all` what the first rule says that refuses. With `any`, when none lets in and one
 /// refuses: 401 if one of them asks who the client is, 429 or 503 if one had no time to, otherwise 403.
-pub(super) async fn let_in(exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(super) async fn let_in(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<(), Refusal> {
     if exchange.request.is_subrequest() {
         return Ok(());
     }
-    let judged = judge(exchange).await;
+    let judged = judge(exchange, settings).await;
     identity::settle(&exchange.request);
     judged
 }
 
-async fn judge(exchange: &mut Exchange) -> Result<(), Refusal> {
-    let satisfy = exchange.request.location().settings.satisfy;
+async fn judge(exchange: &mut Exchange, settings: &LocationSettings) -> Result<(), Refusal> {
+    let satisfy = settings.satisfy;
     let challenges = exchange.request.response.special_fields.len();
     let mut denied = None;
     for rule in [Rule::Addresses, Rule::Password, Rule::Token, Rule::Request] {
-        match ask(rule, exchange).await {
+        match ask(rule, exchange, settings).await {
             Ok(Verdict::NoOpinion) => {}
             Ok(Verdict::Allowed) if satisfy == Satisfy::All => {}
             Ok(Verdict::Allowed) => {
@@ -95,15 +98,16 @@ fn weightier(before: u16, status: u16) -> u16 {
     if weight(status) >= weight(before) { status } else { before }
 }
 
-async fn ask(rule: Rule, exchange: &mut Exchange) -> Result<Verdict, Refusal> {
+async fn ask(
+    rule: Rule,
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<Verdict, Refusal> {
     match rule {
-        Rule::Addresses => {
-            let request = &exchange.request;
-            access::check(&request.location().settings.access, request.client_ip())
-        }
-        Rule::Password => auth_basic::check(exchange).await,
-        Rule::Token => auth_jwt::check(exchange).await,
-        Rule::Request => auth_request::check(exchange).await,
+        Rule::Addresses => access::check(&settings.access, exchange.request.client_ip()),
+        Rule::Password => auth_basic::check(exchange, settings).await,
+        Rule::Token => auth_jwt::check(exchange, settings).await,
+        Rule::Request => auth_request::check(exchange, settings).await,
     }
 }
 

@@ -4,13 +4,11 @@ mod connections;
 mod requests;
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::sleep;
-use wssgate_config::model::{LimitZone, LogLevel};
+use wssgate_config::model::{LimitZone, LocationSettings, LogLevel};
 use wssgate_syntax::printable;
 
 use crate::exchange::{Exchange, Refusal, Request};
@@ -19,10 +17,8 @@ use crate::exchange::{Exchange, Refusal, Request};
 ///
 /// # Errors
 /// When one of them refuses the request, or the client leaves while the request is delayed.
-pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
+pub(crate) async fn check(exchange: &Exchange, settings: &LocationSettings) -> Result<(), Refusal> {
     let request = &exchange.request;
-    let generation = Arc::clone(&request.generation);
-    let settings = &generation.http().locations[request.route.location.0].settings;
     if let Some(limits) = &settings.limit_requests
         && request.limits.requests.get().is_none()
         && let Some(delay) = requests::limit(request, limits)?
@@ -30,20 +26,19 @@ pub(crate) async fn check(exchange: &mut Exchange) -> Result<(), Refusal> {
         wait(exchange, delay).await?;
     }
     if let Some(limits) = &settings.limit_connections
-        && exchange.request.limits.connections.get().is_none()
+        && request.limits.connections.get().is_none()
     {
-        connections::limit(&exchange.request, limits)?;
+        connections::limit(request, limits)?;
     }
     Ok(())
 }
 
 /// Delays a request; nothing but itself waits.
 async fn wait(exchange: &Exchange, delay: Duration) -> Result<(), Refusal> {
-    let client = exchange.response.client();
     tokio::select! {
         biased;
         () = sleep(delay) => Ok(()),
-        () = poll_fn(|cx| client.poll_closed(cx)) => Err(Refusal::ClientGone),
+        () = exchange.response.closed() => Err(Refusal::ClientGone),
     }
 }
 

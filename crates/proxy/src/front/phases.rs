@@ -169,10 +169,11 @@ pub(crate) fn enter(request: &mut Request, location: LocationId) {
 /// `keepalive_disable`: whether the client is a browser that cannot be trusted with a kept connection.
 fn misbehaves(request: &Request, settings: &LocationSettings) -> bool {
     let disable = settings.keepalive_disable;
-    let Some(agent) = request.field("user-agent").filter(|_| request.fate.keepalive) else {
-        return false;
-    };
     let after_post = disable.msie6 && request.target.method == Method::Post;
+    if !request.fate.keepalive || !(after_post || disable.safari) {
+        return false;
+    }
+    let Some(agent) = request.field("user-agent") else { return false };
     after_post && browser::is_msie6(agent) || disable.safari && browser::is_safari(agent)
 }
 
@@ -200,18 +201,18 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     real_ip::find(&mut exchange.request);
     // Limits write the request into the log too.
     identity::conceal(&exchange.request);
-    // Before access rules and passwords: to guess those is limited too.
-    if let Err(refusal) = limits::check(exchange).await {
-        return refused(exchange, &refusal);
-    }
-    if let Err(refusal) = guard::let_in(exchange).await {
-        return refused(exchange, &refusal);
-    }
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
+    // Before access rules and passwords: to guess those is limited too.
+    if let Err(refusal) = limits::check(exchange, &location.settings).await {
+        return refused(exchange, &refusal);
+    }
+    if let Err(refusal) = guard::let_in(exchange, &location.settings).await {
+        return refused(exchange, &refusal);
+    }
     // Only now: rewrites may have changed the location, and with it how long a body may be.
     exchange.body.bound(&location.settings);
-    if let Err(refusal) = subrequest::mirror(exchange).await {
+    if let Err(refusal) = subrequest::mirror(exchange, &location.settings).await {
         return refused(exchange, &refusal);
     }
     if let Some(try_files) = &location.settings.try_files

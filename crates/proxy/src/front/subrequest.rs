@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use wssgate_config::model::LocationSettings;
 use wssgate_http1::Method;
 
 use crate::exchange::body::{Length, NoBody};
@@ -188,9 +189,10 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Result<E
 ///
 /// # Errors
 /// When the body that they copy cannot be read.
-pub(crate) async fn mirror(exchange: &mut Exchange) -> Result<(), Refusal> {
-    let generation = Arc::clone(&exchange.request.generation);
-    let settings = &generation.http().locations[exchange.request.route.location.0].settings;
+pub(crate) async fn mirror(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<(), Refusal> {
     let Some(mirrors) = settings.mirrors.as_ref().filter(|_| !exchange.request.is_subrequest())
     else {
         return Ok(());
