@@ -10,7 +10,7 @@ use bytes::Bytes;
 use wssgate_http1::Method;
 
 use crate::exchange::filter::ranges::Unsatisfiable;
-use crate::exchange::{Exchange, Reply};
+use crate::exchange::{Exchange, Reply, Request};
 use crate::tunnel::Switch;
 use conditional::Verdict;
 
@@ -42,10 +42,9 @@ pub(crate) fn reads_files(method: Method) -> bool {
 }
 
 /// Answers 416. The client learns the length that it did not know (RFC 9110 §15.5.17).
-pub(crate) fn unsatisfiable(exchange: &mut Exchange, refused: Unsatisfiable) -> Outcome {
+pub(crate) fn unsatisfiable(request: &mut Request, refused: Unsatisfiable) -> Outcome {
     let range = Bytes::from(format!("bytes */{}", refused.len));
-    let fields = &mut exchange.request.response.special_fields;
-    fields.push((Bytes::from_static(b"Content-Range"), range));
+    request.response.special_fields.push((Bytes::from_static(b"Content-Range"), range));
     Outcome::Status(416)
 }
 
@@ -66,7 +65,7 @@ pub(crate) async fn send_conditional(
 /// An answer of one piece.
 pub(crate) async fn send(exchange: &mut Exchange, reply: Reply, body: Bytes) -> Outcome {
     if let Err(refused) = exchange.response.head(&mut exchange.request, reply) {
-        return unsatisfiable(exchange, refused);
+        return unsatisfiable(&mut exchange.request, refused);
     }
     if exchange.response.body(&exchange.request, body).await.is_err() {
         return Outcome::Close;

@@ -142,8 +142,8 @@ async fn send(exchange: &mut Exchange, location: &Location, found: Found) -> Out
         Verdict::NotModified => conditional::make_not_modified(&mut reply),
         Verdict::Send => {}
     }
-    if let Err(unsatisfiable) = exchange.response.head(&mut exchange.request, reply) {
-        return content::unsatisfiable(exchange, unsatisfiable);
+    if let Err(refused) = exchange.response.head(&mut exchange.request, reply) {
+        return content::unsatisfiable(&mut exchange.request, refused);
     }
     match send_body(exchange, found).await {
         Ok(()) => Outcome::Done,

@@ -30,7 +30,7 @@ use attempt::{Cause, Ended, Kept, Sender, Trouble};
 use destination::Destination;
 use plan::Plan;
 
-use crate::content::Outcome;
+use crate::content::{self, Outcome};
 use crate::exchange::body::{BodyError, BufferedBody, Length, RequestBody};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::{Exchange, Refusal, Responder, own_uri};
@@ -464,10 +464,7 @@ impl Proxying<'_> {
         let mut reply = response::reply(self.request, head, framing);
         reply.trailers = self.settings.pass_trailers && framing == Framing::Chunked;
         if let Err(refused) = self.response.head(self.request, reply) {
-            let range = Bytes::from(format!("bytes */{}", refused.len));
-            let field = (Bytes::from_static(b"Content-Range"), range);
-            self.request.response.special_fields.push(field);
-            return (Outcome::Status(416), false);
+            return (content::unsatisfiable(self.request, refused), false);
         }
         if self.request.is_subrequest() && self.response.is_empty() {
             return self.without_body(link, framing).await;

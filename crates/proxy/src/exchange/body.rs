@@ -201,43 +201,13 @@ pub trait BodySource {
     fn discard(&mut self);
 }
 
-/// The source of a request without a body.
+/// The source of a body of which nothing is to arrive: there is none, or all of it is here already.
 #[derive(Clone, Copy, Debug)]
-pub struct NoBody;
+pub struct Complete(pub Length);
 
-impl BodySource for NoBody {
+impl BodySource for Complete {
     fn length(&self) -> Length {
-        Length::None
-    }
-
-    fn is_done(&self) -> bool {
-        true
-    }
-
-    fn arrived(&mut self) -> Result<Option<Bytes>, BodyError> {
-        Ok(None)
-    }
-
-    fn poll_arrival(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        Poll::Ready(Err(BodyError::Closed))
-    }
-
-    fn poll_continue(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn forget_continue(&mut self) {}
-
-    fn discard(&mut self) {}
-}
-
-/// The source of a request that has a copy of another one's body.
-#[derive(Clone, Copy, Debug)]
-struct Copied(u64);
-
-impl BodySource for Copied {
-    fn length(&self) -> Length {
-        Length::Known(self.0)
+        self.0
     }
 
     fn is_done(&self) -> bool {
@@ -293,7 +263,7 @@ impl RequestBody {
 
     /// A body that was read as a whole, for another request.
     pub(crate) fn copy_of(body: Rc<BufferedBody>) -> Self {
-        let mut copy = Self::new(Copied(body.len));
+        let mut copy = Self::new(Complete(Length::Known(body.len)));
         copy.received = body.len;
         copy.begun = true;
         copy.buffered = Some(body);

@@ -21,7 +21,7 @@ use wssgate_config::model::{
 };
 use wssgate_http1::{Framing, HeadError, Limits, RequestHead, RequestParser};
 
-use crate::exchange::body::NoBody;
+use crate::exchange::body::{Complete, Length};
 use crate::exchange::request::Arrival;
 use crate::exchange::{
     ConnectionInfo, Exchange, Request, RequestBody, Responder, access_log, variables,
@@ -236,7 +236,7 @@ impl Link {
         let arrival = Arrival::new(line, started, pipelined);
         let (generation, site) = (Arc::clone(generation), Rc::clone(&self.site));
         let request = Request::new(generation, site, Rc::clone(info), server, arrival);
-        let mut body = RequestBody::new(NoBody);
+        let mut body = RequestBody::new(Complete(Length::None));
         body.bound(&request.location().settings);
         let outlet = WireOutlet::new(Rc::clone(&self.client), Rc::clone(&request.traffic));
         let response = Responder::new(outlet, Rc::clone(&self.client) as _, subrequest::embed);

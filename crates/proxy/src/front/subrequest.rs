@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use wssgate_config::model::LocationSettings;
 use wssgate_http1::Method;
 
-use crate::exchange::body::{Length, NoBody};
+use crate::exchange::body::{Complete, Length};
 use crate::exchange::delivery::Delivery;
 use crate::exchange::filter::{Embedding, Include, Included};
 use crate::exchange::request::{Origin, Parent};
@@ -180,7 +180,7 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Result<E
     request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);
     request.values.charset.clone_from(&parent.values.charset);
-    let mut body = RequestBody::new(NoBody);
+    let mut body = RequestBody::new(Complete(Length::None));
     body.bound(&request.location().settings);
     Ok(Exchange { request, body, response, background: None })
 }
