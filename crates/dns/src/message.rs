@@ -7,15 +7,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Name;
-
-/// Bytes in the longest answer: what the length before a message on TCP can say (RFC 1035 §4.2.2).
-pub const MAX_MESSAGE: usize = u16::MAX as usize;
+use crate::name::MAX_TEXT;
 
 /// Records that are read of one answer.
 const MAX_RECORDS: usize = 512;
-
-/// Bytes of the longest name that is read, as text; a longer one is no [`Name`].
-const MAX_NAME: usize = 255;
 
 /// Pointers that are followed to the end of one name.
 const MAX_POINTERS: usize = 32;
@@ -295,7 +290,7 @@ impl<'b> Reader<'b> {
         let mut elsewhere = Reader { bytes: self.bytes, at: self.at };
         let mut pointers = 0;
         loop {
-            if text.len() > MAX_NAME && pointers > 0 {
+            if text.len() > MAX_TEXT && pointers > 0 {
                 return Ok(None);
             }
             let len = elsewhere.u8()?;
@@ -303,7 +298,7 @@ impl<'b> Reader<'b> {
                 0 => break,
                 1..64 => {
                     let label = elsewhere.take(usize::from(len))?;
-                    if text.len() > MAX_NAME {
+                    if text.len() > MAX_TEXT {
                         continue;
                     }
                     if !text.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Bytes of text in the longest name: four labels of full length. RFC 1035 §2.3.4 stops two bytes
 /// before, resolvers do not all.
-const MAX_TEXT: usize = 255;
+pub(crate) const MAX_TEXT: usize = 255;
 
 /// Bytes in the longest label (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
