@@ -14,3 +14,5 @@ pub const ENFILE: i32 = libc::ENFILE;
 pub const ENOBUFS: i32 = libc::ENOBUFS;
 /// The kernel has no memory left.
 pub const ENOMEM: i32 = libc::ENOMEM;
+/// A file is where a directory was expected.
+pub const ENOTDIR: i32 = libc::ENOTDIR;

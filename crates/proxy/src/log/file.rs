@@ -66,10 +66,7 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Writes `parts` as one piece, or loses them.
     pub(super) fn write(&self, parts: &[&[u8]]) {
-        match append(&self.file.load(), &self.path, parts) {
-            Ok(()) => self.losses.on_success(),
-            Err(failure) => self.lose(|| failure.to_string()),
-        }
+        self.losses.note(append(&self.file.load(), &self.path, parts));
     }
 
     /// Counts what was lost before it could be written.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wssgate_config::model::LogLevel;
 
-use super::file::Notifier;
+use super::file::{Notifier, WriteError};
 
 /// For how long a target that has failed is not spoken of again, as in nginx.
 const QUIET: Duration = Duration::from_secs(60);
@@ -44,6 +44,16 @@ impl Losses {
             failing: AtomicBool::new(false),
             state: Mutex::default(),
             notifier: notifier.clone(),
+        }
+    }
+
+    /// A line was written to a file, or lost.
+    pub(super) fn note(&self, written: Result<(), WriteError>) {
+        match written {
+            Ok(()) => self.on_success(),
+            Err(failure) => {
+                self.on_failure(Instant::now(), LogLevel::Alert, || failure.to_string());
+            }
         }
     }
 

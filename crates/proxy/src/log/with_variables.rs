@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use wssgate_config::model::{LogFileCache, LogLevel};
+use wssgate_config::model::LogFileCache;
+use wssgate_sys::errno::ENOTDIR;
 
-use super::file::{LogFiles, OpenError, WriteError, append, open};
+use super::file::{LogFiles, OpenError, append, open};
 use super::kept_open::KeptOpen;
 use super::losses::Losses;
 use crate::errno_text;
@@ -55,7 +56,7 @@ impl LogWithVariables {
         let Some(kept_open) = &self.kept_open else { return false };
         match kept_open.find(path.as_os_str().as_encoded_bytes(), Instant::now()) {
             Some(file) => {
-                self.note(append(&file, path, &[line, b"\n"]));
+                self.losses.note(append(&file, path, &[line, b"\n"]));
                 true
             }
             None => false,
@@ -74,30 +75,17 @@ impl LogWithVariables {
     ) -> Result<(), AppendError> {
         check_root(root).map_err(|source| AppendError::NoRoot { root: root.into(), source })?;
         let file: Arc<File> = Arc::new(open(path)?);
-        self.note(append(&file, path, &[line, b"\n"]));
+        self.losses.note(append(&file, path, &[line, b"\n"]));
         if let Some(kept_open) = &self.kept_open {
             kept_open.keep(path.as_os_str().as_encoded_bytes(), &file, Instant::now());
         }
         Ok(())
-    }
-
-    fn note(&self, written: Result<(), WriteError>) {
-        match written {
-            Ok(()) => self.losses.on_success(),
-            Err(failure) => {
-                let message = || failure.to_string();
-                self.losses.on_failure(Instant::now(), LogLevel::Alert, message);
-            }
-        }
     }
 }
 
 fn check_root(root: &Path) -> io::Result<()> {
     match std::fs::metadata(root)?.is_dir() {
         true => Ok(()),
-        false => Err(io::Error::from_raw_os_error(NOT_A_DIRECTORY)),
+        false => Err(io::Error::from_raw_os_error(ENOTDIR)),
     }
 }
-
-/// ENOTDIR of Linux.
-const NOT_A_DIRECTORY: i32 = 20;
