@@ -41,8 +41,7 @@ pub(crate) async fn write(request: &Request) {
 /// `if=`.
 pub(crate) fn is_wanted(request: &Request, log: &AccessLog) -> bool {
     let Some(condition) = &log.condition else { return true };
-    let value = request.text(condition);
-    !value.is_empty() && &value[..] != b"0"
+    variables::is_true(&request.text(condition))
 }
 
 /// Writes a line to a path of this request.

@@ -15,6 +15,7 @@ use crate::exchange::filter::{Chain, Embed, Included, Step, Wanted};
 use crate::exchange::headers;
 use crate::exchange::outlet::{Framing, Gone, Outlet, Presence};
 use crate::exchange::request::Request;
+use crate::exchange::variables;
 use crate::site::Phase;
 
 /// The nginx version whose behaviour we follow, and which we call ourselves by.
@@ -174,8 +175,8 @@ impl Responder {
     pub(crate) async fn early_hints(&self, request: &Request, fields: &Fields) -> Result<(), Gone> {
         // RFC 9110 §15.2: a client of HTTP/1.0 knows no interim answers.
         let understood = request.arrival.version == Version::Http11 && !self.part;
-        let values = request.location().settings.early_hints.iter().map(|text| request.text(text));
-        let wanted = { values }.any(|value| !value.is_empty() && &value[..] != b"0");
+        let mut wishes = request.location().settings.early_hints.iter();
+        let wanted = wishes.any(|wish| variables::is_true(&request.text(wish)));
         if !understood || !wanted || self.begun() || fields.is_empty() {
             return Ok(());
         }

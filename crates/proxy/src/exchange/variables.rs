@@ -208,6 +208,11 @@ fn fields(list: &[(Bytes, Bytes)]) -> impl Iterator<Item = (&[u8], &[u8])> {
     list.iter().map(|(name, value)| (&name[..], &value[..]))
 }
 
+/// Whether a value stands for true where nginx asks that: it is neither empty nor `0`.
+pub(crate) fn is_true(value: &[u8]) -> bool {
+    !matches!(value, b"" | b"0")
+}
+
 /// Whether a field's name is `name`, which is in lower case with hyphens for underscores.
 pub(crate) fn same_name(field: &[u8], name: &[u8]) -> bool {
     let plain = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };

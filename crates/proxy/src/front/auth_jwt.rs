@@ -18,7 +18,7 @@ use crate::auth::jwt::{self, Invalid, KeySet, Token};
 use crate::auth::keys::{KeyFileError, Look, MAX_LEN, Source};
 use crate::content::pages;
 use crate::exchange::refusal::{JwtRefusal, KeysError};
-use crate::exchange::{Exchange, Refusal, Request, identity};
+use crate::exchange::{Exchange, Refusal, Request, identity, variables};
 
 /// Asks for the token that the location's `auth_jwt` wants, if it has one.
 ///
@@ -69,10 +69,7 @@ async fn admit(exchange: &Exchange, jwt: &AuthJwt) -> Result<(), JwtRefusal> {
 }
 
 fn is_met(request: &Request, line: &JwtRequire) -> bool {
-    line.values
-        .iter()
-        .map(|value| request.text(value))
-        .all(|value| !matches!(&value[..], b"" | b"0"))
+    line.values.iter().all(|value| variables::is_true(&request.text(value)))
 }
 
 async fn verify(exchange: &Exchange, jwt: &AuthJwt, token: &Token) -> Result<(), JwtRefusal> {

@@ -198,7 +198,7 @@ fn quoted_text(request: &Request, template: &Template, quote: bool) -> Bytes {
 fn holds(request: &Request, condition: &Condition) -> bool {
     match condition {
         Condition::True(variable) => {
-            request.variable(*variable).is_some_and(|value| !value.is_empty() && &value[..] != b"0")
+            request.variable(*variable).is_some_and(|value| variables::is_true(&value))
         }
         Condition::Equal { variable, value, negate } => {
             let left = request.variable(*variable).unwrap_or_default();
