@@ -42,16 +42,6 @@ pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Locatio
     reply.trailers |= applicable(&settings.add_trailers, reply.status).next().is_some();
 }
 
-/// `Accept-Ranges` and `Content-Range`, which stand behind `add_header`'s fields.
-pub(crate) fn add_range_fields(reply: &mut Reply) {
-    if reply.accept_ranges {
-        reply.push("Accept-Ranges", &b"bytes"[..]);
-    }
-    if let Some(range) = reply.content_range.take() {
-        reply.push("Content-Range", range);
-    }
-}
-
 /// Takes out what will not be true of a changed body: its length, and unless `keep` says so its time.
 pub(crate) fn change_body(reply: &mut Reply, keep: bool) {
     reply.length = None;

@@ -49,8 +49,6 @@ pub struct Reply {
     pub accept_ranges: bool,
     /// How the content is given when ranges are asked for.
     pub seeking: Seeking,
-    /// `Content-Range`.
-    pub content_range: Option<Bytes>,
     /// The charset that an upstream wants the body to be converted to.
     pub override_charset: Option<Bytes>,
     /// A `Location` that was made absolute, which stands before the other fields.
@@ -247,13 +245,17 @@ impl Responder {
         location: &Location,
         ranges: Option<Ranges>,
     ) {
-        reply.accept_ranges = ranges::is_offered(request, reply, location.settings.max_ranges);
-        if let Some(mut ranges) = ranges {
-            ranges.apply(reply);
-            self.parts = Some(ranges.parts());
-            self.filters.put_first(ranges);
+        match ranges {
+            Some(mut ranges) => {
+                ranges.apply(reply);
+                self.parts = Some(ranges.parts());
+                self.filters.put_first(ranges);
+            }
+            None if ranges::is_offered(request, reply, location.settings.max_ranges) => {
+                reply.push("Accept-Ranges", &b"bytes"[..]);
+            }
+            None => {}
         }
-        headers::add_range_fields(reply);
     }
 
     fn deliver_head(&self, request: &mut Request, reply: Reply, location: &Location) -> Framing {

@@ -77,9 +77,8 @@ impl Ranges {
     pub(crate) fn apply(&mut self, reply: &mut Reply) {
         reply.status = 206;
         reply.status_text = None;
-        reply.accept_ranges = false;
         if let [(start, end)] = self.parts[..] {
-            reply.content_range = Some(content_range(start, end, self.len));
+            reply.push("Content-Range", content_range(start, end, self.len));
             reply.length = Some(end - start);
             if reply.seeking == Seeking::Forward && start > 0 {
                 self.left.push_back(Piece::Skip(start));
