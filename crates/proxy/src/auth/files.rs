@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::errno_text;
+use crate::{clock, errno_text};
 
 /// How many files are kept; variables can make many names.
 const MAX_FILES: usize = 64;
@@ -83,7 +83,7 @@ impl Stamp {
     }
 
     fn is_settled(&self) -> bool {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = clock::since_epoch(clock::now());
         let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or_default());
         since.saturating_sub(changed) > SETTLED
     }

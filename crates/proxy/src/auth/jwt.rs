@@ -16,6 +16,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::clock;
+
 /// How many keys of a set are used.
 const MAX_KEYS: usize = 100;
 
@@ -309,7 +311,7 @@ fn verified(
 ) -> Result<(), Invalid> {
     let mut rules = Validation::new(algorithm);
     // The library subtracts it from the time without a look.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock::since_epoch(clock::now());
     rules.leeway = leeway.min(now).as_secs();
     rules.required_spec_claims.clear();
     rules.validate_nbf = true;

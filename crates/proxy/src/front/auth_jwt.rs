@@ -106,11 +106,8 @@ async fn of_source(
         Look::Stale(keys) => Some(keys),
         Look::Nothing => None,
     };
-    match (load(exchange, &source).await, stale) {
-        (Ok(keys), _) => {
-            kept.keep(source, Arc::clone(&keys), time, Instant::now());
-            Ok(keys)
-        }
+    match (load_to_keep(exchange, source, time).await, stale) {
+        (Ok(keys), _) => Ok(keys),
         (Err(error), Some(stale)) => {
             request.log(LogLevel::Error, format_args!("{error}, using those from before"));
             Ok(stale)
@@ -128,16 +125,20 @@ async fn renewed_of(exchange: &Exchange, jwt: &AuthJwt, keys: &JwtKeys) -> Optio
     if !kept.may_refetch(&source, Instant::now()) {
         return None;
     }
-    match load(exchange, &source).await {
-        Ok(keys) => {
-            kept.keep(source, Arc::clone(&keys), time, Instant::now());
-            Some(keys)
-        }
-        Err(error) => {
-            request.log(LogLevel::Error, error);
-            None
-        }
-    }
+    load_to_keep(exchange, source, time)
+        .await
+        .inspect_err(|error| request.log(LogLevel::Error, error))
+        .ok()
+}
+
+async fn load_to_keep(
+    exchange: &Exchange,
+    source: Source,
+    time: Duration,
+) -> Result<Arc<KeySet>, KeysError> {
+    let keys = load(exchange, &source).await?;
+    exchange.request.generation.keys.keep(source, Arc::clone(&keys), time, Instant::now());
+    Ok(keys)
 }
 
 /// For how long the keys of a source are kept, if at all; as in nginx not if variables name it.
