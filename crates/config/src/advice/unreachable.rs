@@ -30,10 +30,6 @@ impl Sibling<'_> {
     fn is(&self, kind: LocationKind) -> bool {
         self.name.kind == kind
     }
-
-    fn is_prefix(&self) -> bool {
-        self.is(LocationKind::Prefix) || self.is(LocationKind::PrefixFinal)
-    }
 }
 
 /// Where the first of the locations of a level stands that could keep others from requests; there may be thousands.
@@ -178,9 +174,7 @@ fn siblings<'l>(level: &'l Level<'_>) -> Vec<Sibling<'l>> {
 
 /// Where a level redirects whatever comes.
 fn redirect(level: &Level<'_>) -> Option<Span> {
-    for entry in level.entries() {
-        let lines = [&BREAK, &RETURN, &REWRITE].iter().find_map(|row| entry.of(row));
-        let Some(line) = lines else { continue };
+    for line in level.lines_of([&BREAK, &RETURN, &REWRITE]) {
         match line.value? {
             RewriteOp::Return(answer) => {
                 let redirects = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
@@ -267,7 +261,7 @@ fn shadow_of_prefix(
     known: &Known<'_>,
     own: &Sibling<'_>,
 ) -> Option<Shadow> {
-    if own.has_inner || !own.is_prefix() {
+    if own.has_inner {
         return None;
     }
     let name = &own.name.name;

@@ -15,7 +15,6 @@ use crate::proxy::pass::{PROXY_PASS, PassDraft};
 use crate::rewrite::condition::Condition;
 use crate::rewrite::{IF, RETURN, REWRITE, RewriteOp, SET};
 use crate::scope::Scope;
-use crate::server::SERVER;
 use crate::settings::INTERNAL;
 use crate::template::{Part, Template, VariableId};
 use crate::variable::{Builtin, Variable};
@@ -34,6 +33,7 @@ impl Pages {
         let mut pages = Self::default();
         pages.collect(http);
         pages.whole.sort();
+        pages.whole.dedup();
         pages
     }
 
@@ -49,10 +49,7 @@ impl Pages {
                 let pages = if is_whole { &mut self.whole } else { &mut self.starts };
                 pages.push(path.into());
             }
-            let inner = [entry.of(&SERVER).map(|line| line.level)];
-            let inner = inner.into_iter().chain([entry.of(&LOCATION).map(|line| line.level)]);
-            let inner = inner.chain([entry.of(&IF).map(|line| line.level)]);
-            inner.flatten().flatten().for_each(|level| self.collect(level));
+            entry.level().into_iter().for_each(|level| self.collect(level));
         }
     }
 
@@ -95,7 +92,7 @@ impl Adviser<'_, '_> {
         }
         // One that is set further down gets its value when the server's directives run again.
         let mut all = Uses::default();
-        all.collect_sets_here(server.level);
+        all.look_at_level(server.level);
         for (id, span) in unset.into_iter().filter(|(id, _)| !all.set.contains(id)) {
             let name = &self.reading.names.slot_of(id).name;
             let message = format!("\"${name}\" has no value here yet");
@@ -114,20 +111,22 @@ impl Adviser<'_, '_> {
     /// Facts of an answer that are used before anybody was asked.
     pub(super) fn unset_in_location(&mut self, place: &Place<'_, '_, '_>, pages: &Pages) {
         let level = place.scope.level;
-        if !place.is_reached_by_path() || level.has(&INTERNAL) || pages.lead_to(place.name) {
+        if !place.is_reached_by_path() || level.has(&INTERNAL) {
+            return;
+        }
+        let mut uses = Uses::default();
+        uses.look_at_level(level);
+        uses.used.retain(|(id, _)| is_of_answer(&self.reading.names.slot_of(*id).meaning));
+        // Last what looks at the whole configuration, and has the regular expression of the location compiled.
+        if uses.used.is_empty() || pages.lead_to(place.name) {
             return;
         }
         // A response to a request of another location may lead here by its `X-Accel-Redirect`.
         if &*place.name.name != b"/" && is_proxied_elsewhere(place.scope) {
             return;
         }
-        let mut uses = Uses::default();
-        level.entries().iter().for_each(|entry| uses.look_at(entry));
         for (id, span) in uses.used {
             let slot = self.reading.names.slot_of(id);
-            if !is_of_answer(&slot.meaning) {
-                continue;
-            }
             let message = format!("\"${}\" has no value before there is a response", slot.name);
             let help = match &slot.meaning {
                 Variable::UpstreamHeader(_) => {
@@ -212,8 +211,7 @@ impl Uses {
                 Some(Condition::File { path, .. }) => self.template(path, span),
                 None => {}
             }
-            let inner = line.level.into_iter().flat_map(Level::entries);
-            inner.for_each(|entry| self.look_at(entry));
+            line.level.into_iter().for_each(|level| self.look_at_level(level));
         } else if let Some(line) = entry.of(&PROXY_SET_HEADER) {
             let value = line.value.map(|(_, value)| value);
             value.into_iter().for_each(|value| self.template(value, line.directive.head()));
@@ -232,14 +230,14 @@ impl Uses {
         self.used.extend(variables);
     }
 
-    /// What is set on a level and in its `if` blocks.
-    fn collect_sets_here(&mut self, level: &Level<'_>) {
+    /// What the directives of a level use and set, with those in its `if` blocks.
+    fn look_at_level(&mut self, level: &Level<'_>) {
         level.entries().iter().for_each(|entry| self.look_at(entry));
     }
 
     /// The same, in locations inside it too.
     fn collect_sets(&mut self, level: &Level<'_>) {
-        self.collect_sets_here(level);
+        self.look_at_level(level);
         let inner = level.lines(&LOCATION).filter_map(|line| line.level);
         inner.for_each(|level| self.collect_sets(level));
     }
