@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use wssgate_syntax::Diagnostic;
 
 use crate::directive::Arity::Exactly;
-use crate::directive::{AnyDirective, Context, Directive, HSL, X};
+use crate::directive::{AnyDirective, Directive, HSL, X};
 use crate::read::{Reading, template};
 use crate::scope::Scope;
 use crate::template::Template;
@@ -66,12 +66,7 @@ pub(crate) fn auth_basic(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Op
 
 /// Without a file nginx lets everybody in, and so silently that few mean it.
 fn warn_of_no_file(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) {
-    // What holds locations may leave the file to them.
-    let final_level = matches!(scope.level.context, Context::Location | Context::LimitExcept);
-    if final_level
-        && scope.level.has(&AUTH_BASIC)
-        && let Some(span) = scope.written_at(&AUTH_BASIC, reading.nowhere)
-    {
+    if let Some(span) = scope.written_in_location(&AUTH_BASIC, reading.nowhere) {
         let message = "\"auth_basic\" directive protects nothing without \"auth_basic_user_file\"";
         reading.report.push(Diagnostic::warning(message).at(span, "everybody is let in"));
     }

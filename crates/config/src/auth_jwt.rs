@@ -6,7 +6,7 @@ use std::time::Duration;
 use wssgate_syntax::{self as syntax, Diagnostic};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{AnyDirective, Context, Directive, H, HSL, X};
+use crate::directive::{AnyDirective, Directive, H, HSL, X};
 use crate::read::{
     Reading, Reads, duplicate_variable, duration, invalid_parameter, invalid_value, parameter,
     template, variable_name,
@@ -279,12 +279,7 @@ fn keys(scope: &Scope<'_, '_>) -> Vec<JwtKeys> {
 
 /// nginx takes the signature on trust then, which nobody can want.
 fn refuse_without_keys(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) {
-    // What holds locations may leave the keys to them.
-    let final_level = matches!(scope.level.context, Context::Location | Context::LimitExcept);
-    if final_level
-        && scope.level.has(&AUTH_JWT)
-        && let Some(span) = scope.written_at(&AUTH_JWT, reading.nowhere)
-    {
+    if let Some(span) = scope.written_in_location(&AUTH_JWT, reading.nowhere) {
         let message =
             "\"auth_jwt\" directive requires \"auth_jwt_key_file\" or \"auth_jwt_key_request\"";
         reading.report.push(Diagnostic::error(message).at(span, "no key can verify a token"));

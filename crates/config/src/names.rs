@@ -114,7 +114,6 @@ impl Names {
             Variable::Builtin(builtin) => {
                 matches!(builtin, Builtin::Args | Builtin::InvalidReferer | Builtin::LimitRate)
             }
-            Variable::Set | Variable::SetLater | Variable::Map(_) => true,
             // As in nginx `set $http_x` hides the field of that name where it is executed, and only there.
             _ => true,
         };

@@ -14,7 +14,7 @@ use crate::name_servers::Resolver;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::regex::Regex;
-use crate::template::{Part, Template};
+use crate::template::{Part, Template, VariableId};
 use crate::value::{self, Endpoint, Host, ListenAddr, Located};
 use crate::variable::Map;
 use crate::zones::Zones;
@@ -111,22 +111,17 @@ impl<'a> Reading<'a> {
         caseless: bool,
         span: Span,
     ) -> Result<Regex, Diagnostic> {
-        let failed =
-            |message: String| Diagnostic::error(message).at(span, "not a regular expression");
-        let text = std::str::from_utf8(pattern)
-            .map_err(|_| failed("regular expression is not UTF-8".into()))?;
         let mut refused = None;
         let names = &mut self.names;
-        let regex = Regex::new(text, caseless, |name| {
+        let regex = compile(pattern, caseless, span, |name| {
             names.assign_group(name).unwrap_or_else(|_| {
                 refused = Some(name.to_owned());
                 names.mention(name, span)
             })
-        });
-        match (regex, refused) {
-            (Err(error), _) => Err(failed(format!("pcre2_compile() failed: {error}"))),
-            (Ok(_), Some(name)) => Err(duplicate_variable(&name, span)),
-            (Ok(regex), None) => Ok(regex),
+        })?;
+        match refused {
+            Some(name) => Err(duplicate_variable(&name, span)),
+            None => Ok(regex),
         }
     }
 
@@ -166,6 +161,20 @@ pub fn system_resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((name, port).to_socket_addrs()?.collect())
 }
 
+/// Compiles a regular expression; `slot` gives the variable for the name of each named group.
+pub(crate) fn compile(
+    pattern: &[u8],
+    caseless: bool,
+    span: Span,
+    slot: impl FnMut(&str) -> VariableId,
+) -> Result<Regex, Diagnostic> {
+    let failed = |message: String| Diagnostic::error(message).at(span, "not a regular expression");
+    let text = std::str::from_utf8(pattern)
+        .map_err(|_| failed("regular expression is not UTF-8".into()))?;
+    Regex::new(text, caseless, slot)
+        .map_err(|error| failed(format!("pcre2_compile() failed: {error}")))
+}
+
 /// A name that may not be changed.
 pub(crate) fn duplicate_variable(name: &str, span: Span) -> Diagnostic {
     Diagnostic::error(format!("the duplicate \"{name}\" variable"))
@@ -193,10 +202,15 @@ pub(crate) fn invalid_parameter(word: &Word) -> Diagnostic {
 
 /// `invalid parameter "x"`, with the known parameter that was probably meant.
 pub(crate) fn unknown_parameter(word: &Word, known: &[&'static str]) -> Diagnostic {
+    invalid_parameter(word).maybe_help(meant_parameter(word, known))
+}
+
+/// Which of the known parameters was probably meant, by the name before any `=`.
+pub(crate) fn meant_parameter(word: &Word, known: &[&'static str]) -> Option<String> {
     let name = word.value.split(|&byte| byte == b'=').next().unwrap_or_default();
     let names = known.iter().map(|known| known.trim_end_matches('='));
     let close = closest(name, names).filter(|close| close.as_bytes() != name);
-    invalid_parameter(word).maybe_help(close.map(|close| format!("did you mean `{close}`?")))
+    close.map(|close| format!("did you mean `{close}`?"))
 }
 
 /// The name behind a `$`.

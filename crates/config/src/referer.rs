@@ -7,7 +7,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, L, S};
 use crate::hosts::{HostPattern, HostTable};
-use crate::read::{Reading, Reads};
+use crate::read::{Reading, Reads, compile};
 use crate::regex::Regex;
 use crate::scope::Scope;
 use crate::server_name::SERVER_NAME;
@@ -64,16 +64,8 @@ fn referer(word: &Word) -> Reads<Referer> {
         b"server_names" => Ok(Referer::ServerNames),
         b"~" => Err(Diagnostic::error("empty regex in \"~\"").at(word.span, "")),
         [b'~', pattern @ ..] => {
-            let failed = |message: String| {
-                Diagnostic::error(message).at(word.span, "not a regular expression")
-            };
-            let pattern = std::str::from_utf8(pattern)
-                .map_err(|_| failed("regular expression is not UTF-8".into()))?;
             // As in nginx named groups set no variables: only whether it matches counts.
-            let regex = Regex::new(pattern, true, |_| VariableId(0));
-            let regex =
-                regex.map_err(|error| failed(format!("pcre2_compile() failed: {error}")))?;
-            Ok(Referer::Url(regex))
+            compile(pattern, true, word.span, |_| VariableId(0)).map(Referer::Url)
         }
         _ => Ok(Referer::Name(word.clone())),
     }

@@ -86,6 +86,17 @@ impl<'s, 't> Scope<'s, 't> {
         let line = self.nearest(&[row])?.lines(row).next()?;
         Some(line.directive.head()).filter(|_| line.directive.span != nowhere)
     }
+
+    /// Where a directive was written, if that was on this level and it is a location's: servers may leave to their
+    /// locations what goes with it.
+    pub(crate) fn written_in_location<T: 'static>(
+        &self,
+        row: &'static Directive<T>,
+        nowhere: Span,
+    ) -> Option<Span> {
+        let is_location = matches!(self.level.context, Context::Location | Context::LimitExcept);
+        self.written_at(row, nowhere).filter(|_| is_location && self.level.has(row))
+    }
 }
 
 /// The tree of all defaults that rows of `context` have. Its spans lead to `nowhere`, since nobody wrote them.

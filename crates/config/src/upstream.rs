@@ -287,15 +287,14 @@ impl Groups {
             groups.explicit.insert(key, UpstreamId(groups.groups.len()));
             groups.groups.push(upstream);
         }
-        check_zones(reading, http);
-        groups.check_sessions(reading, http);
+        let zones = zones(http);
+        check_zones(reading, &zones);
+        groups.check_sessions(reading, &zones);
         groups
     }
 
     /// A table of sessions belongs to one group: what it remembers are servers of that one.
-    fn check_sessions(&self, reading: &mut Reading<'_>, http: &Level<'_>) {
-        let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
-        let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+    fn check_sessions(&self, reading: &mut Reading<'_>, zones: &[Zone]) {
         let mut owners: Vec<(&StickyLearn, &Upstream)> = Vec::new();
         for group in &self.groups {
             let Some(Sticky::Learn(learn)) = &group.sticky else { continue };
@@ -378,13 +377,17 @@ impl Groups {
     }
 }
 
-/// Groups may share a zone, but one must say how large it is.
-fn check_zones(reading: &mut Reading<'_>, http: &Level<'_>) {
+/// The `zone` lines of all groups.
+fn zones(http: &Level<'_>) -> Vec<Zone> {
     let levels = http.lines(&UPSTREAM).filter_map(|line| line.level);
-    let zones: Vec<Zone> = levels.flat_map(|level| level.values(&ZONE)).collect();
+    levels.flat_map(|level| level.values(&ZONE)).collect()
+}
+
+/// Groups may share a zone, but one must say how large it is.
+fn check_zones(reading: &mut Reading<'_>, zones: &[Zone]) {
     let sized = zones.iter().filter(|zone| zone.sized).map(|zone| &zone.name.value);
     let sized: HashSet<_> = sized.collect();
-    for zone in &zones {
+    for zone in zones {
         if !sized.contains(&zone.name.value) {
             let name = printable(&zone.name.value);
             let problem = Diagnostic::error(format!("zero size shared memory zone \"{name}\""));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Word};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use super::types::{TypeSet, in_force, types};
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
@@ -103,10 +103,7 @@ fn name(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Templ
     let word = &directive.args[0];
     let template = reading.template(word)?;
     if !has_variables(word) {
-        let name = word.value.to_ascii_lowercase().into();
-        if !reading.charsets.contains(&name) {
-            reading.charsets.push(name);
-        }
+        take_in(reading, word);
     }
     Ok(template)
 }
@@ -132,12 +129,17 @@ fn charset_map(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Read
         }
     }
     for word in [from, to] {
-        let name = word.value.to_ascii_lowercase().into();
-        if !reading.charsets.contains(&name) {
-            reading.charsets.push(name);
-        }
+        take_in(reading, word);
     }
     Ok(CharsetMap { from: from.value.clone(), to: to.value.clone(), pairs: pairs.into() })
+}
+
+/// Adds a charset to those that are named.
+fn take_in(reading: &mut Reading<'_>, word: &Word) {
+    let name = word.value.to_ascii_lowercase().into();
+    if !reading.charsets.contains(&name) {
+        reading.charsets.push(name);
+    }
 }
 
 /// One line of a map.
@@ -188,7 +190,7 @@ pub(crate) fn of_level(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Char
         && !scope.all(&CHARSET_MAP).iter().any(|map| map.joins(&from, &to))
         && let Some(span) = scope.written_at(&SOURCE_CHARSET, reading.nowhere)
     {
-        let (from, to) = (wssgate_syntax::printable(&from), wssgate_syntax::printable(&to));
+        let (from, to) = (printable(&from), printable(&to));
         let message = format!("no \"charset_map\" between the charsets \"{from}\" and \"{to}\"");
         // Every level that inherits it would say so again.
         if reading.charset_problems.insert(span) {
@@ -220,8 +222,7 @@ pub(crate) fn maps(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Vec<Char
     for line in level.lines(&CHARSET_MAP) {
         let Some(map) = line.value else { continue };
         if maps.iter().any(|other| other.joins(&map.from, &map.to)) {
-            let (from, to) =
-                (wssgate_syntax::printable(&map.from), wssgate_syntax::printable(&map.to));
+            let (from, to) = (printable(&map.from), printable(&map.to));
             let message = format!("duplicate \"charset_map\" between \"{from}\" and \"{to}\"");
             reading.error(message, line.directive.head());
             continue;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Word, closest, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
 
 use crate::directive::Arity::AtLeast;
 use crate::directive::{Directive, U};
-use crate::read::{Reading, Reads, directive_problem, has_variables, parameter};
+use crate::read::{Reading, Reads, directive_problem, has_variables, meant_parameter, parameter};
 use crate::template::{Template, VariableId};
 use crate::value::{self, Located, MIN_ZONE_SIZE};
 
@@ -98,11 +98,8 @@ fn sticky(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Sti
 }
 
 fn unknown(word: &Word, known: &[&'static str]) -> Diagnostic {
-    let name = word.value.split(|&byte| byte == b'=').next().unwrap_or_default();
-    let close = closest(name, known.iter().copied()).filter(|close| close.as_bytes() != name);
-    Diagnostic::error(format!("unknown parameter \"{word}\""))
-        .at(word.span, "")
-        .maybe_help(close.map(|close| format!("did you mean `{close}`?")))
+    let problem = Diagnostic::error(format!("unknown parameter \"{word}\"")).at(word.span, "");
+    problem.maybe_help(meant_parameter(word, known))
 }
 
 /// The variable that `text`, a part of `word`, names with a `$` before it.
