@@ -14,7 +14,8 @@ use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, Span};
 
-use crate::ignored::{Advice, ignored};
+use crate::advice_kind::Advice;
+use crate::ignored::ignored;
 use crate::level::{Level, Line};
 use crate::location::{LOCATION, LocationName};
 use crate::position::LocationKind;

@@ -3,10 +3,11 @@
 use wssgate_syntax as syntax;
 
 use crate::advice::Adviser;
+use crate::advice_kind::Advice;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::filters::charset::{self, CharsetMap};
-use crate::ignored::{Advice, is_silenced};
+use crate::ignored::is_silenced;
 use crate::level::{Level, walk};
 use crate::limits;
 use crate::listen::{ListenSocket, sockets};

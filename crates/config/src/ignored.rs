@@ -4,8 +4,7 @@
 
 use wssgate_syntax::{self as syntax, Span};
 
-pub use crate::advice_kind::Advice;
-use crate::advice_kind::NAMES;
+use crate::advice_kind::{Advice, NAMES};
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::level::{Entry, Level};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
+use crate::advice_kind::Advice;
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
-use crate::ignored::{Advice, ignored};
+use crate::ignored::ignored;
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
 use crate::proxy::pass::{self, PROXY_PASS, ProxyPass, own_pass};

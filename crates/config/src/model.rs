@@ -5,6 +5,7 @@
 //! is one value that threads can share.
 
 pub use crate::access::{AccessFrom, AccessRule, Satisfy};
+pub use crate::advice_kind::Advice;
 pub use crate::auth_basic::AuthBasic;
 pub use crate::auth_jwt::{AuthJwt, JwtKeys, JwtRequire};
 pub use crate::auth_request::AuthRequest;
@@ -20,7 +21,6 @@ pub use crate::filters::sub::Substitutions;
 pub use crate::filters::types::TypeSet;
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;
-pub use crate::ignored::Advice;
 pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};

@@ -14,13 +14,12 @@ struct Module {
     instead: &'static str,
 }
 
-const APP: &str = "let the app server do it";
+const SCRIPTS: &str =
+    "decide with `map` and `if`, ask a server with `auth_request`, or let the app server do it";
 const WAF: &str = "put the firewall before wssgate, or into the app server";
 const METRICS: &str =
     "`stub_status` has the basic counters, `log_format` everything about requests";
 const LDAP: &str = "ask an authentication server with `auth_request`";
-const STATS_PUSH: &str =
-    "let the app server keep the subscribers, and pass their WebSockets with `proxy_pass`";
 const HEALTH: &str = "a server that fails is left out by `max_fails` and `fail_timeout`; requests show when it is back";
 
 const MODULES: &[Module] = &[
@@ -32,13 +31,9 @@ const MODULES: &[Module] = &[
     Module {
         name: "the Lua module (OpenResty)",
         directives: &["*_by_lua", "*_by_lua_block", "*_by_lua_file", "lua_*"],
-        instead: "decide with `map` and `if`, ask a server with `auth_request`, or let the app server do it",
+        instead: SCRIPTS,
     },
-    Module {
-        name: "the njs module",
-        directives: &["js_*"],
-        instead: "decide with `map` and `if`, ask a server with `auth_request`, or let the app server do it",
-    },
+    Module { name: "the njs module", directives: &["js_*"], instead: SCRIPTS },
     Module {
         name: "the brotli module",
         directives: &["brotli", "brotli_*"],
@@ -145,7 +140,11 @@ const MODULES: &[Module] = &[
         directives: &["fair", "upstream_fair_shm_size"],
         instead: "use `least_conn`",
     },
-    Module { name: "the nchan module", directives: &["nchan_*", "push_*"], instead: STATS_PUSH },
+    Module {
+        name: "the nchan module",
+        directives: &["nchan_*", "push_*"],
+        instead: "let the app server keep the subscribers, and pass their WebSockets with `proxy_pass`",
+    },
     Module {
         name: "Phusion Passenger",
         directives: &["passenger_*", "rails_*"],
@@ -261,7 +260,7 @@ const MODULES: &[Module] = &[
             "set_encrypt_session",
             "set_form_input*",
         ],
-        instead: APP,
+        instead: "let the app server do it",
     },
 ];
 

@@ -23,7 +23,7 @@ struct Expression {
     /// What shows that the expression is right, and what its groups are.
     checked: Code,
     /// What matches, from the first match on: a configuration may have thousands of expressions, most of them for
-    /// requests that never come, and making machine code of one takes ten times as long as checking it.
+    /// requests that never come, and making machine code of one takes longer than checking it.
     code: OnceLock<Code>,
     names: Box<[(usize, VariableId)]>,
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use wssgate_syntax::Span;
 
+use crate::advice_kind::Advice;
 use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS};
-use crate::ignored::{Advice, ignored};
+use crate::ignored::ignored;
 use crate::level::Level;
 use crate::location::{Inherited, LocationId, Locations, Resolver};
 use crate::position::Position;

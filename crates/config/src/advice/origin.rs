@@ -3,7 +3,7 @@
 use wssgate_syntax::Diagnostic;
 
 use super::{Adviser, Known, Place, SetHeaders, known};
-use crate::ignored::Advice;
+use crate::advice_kind::Advice;
 use crate::level::Level;
 use crate::rewrite::condition::Condition;
 use crate::rewrite::{IF, RETURN, REWRITE, RewriteOp};

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use wssgate_syntax::{Diagnostic, Span, printable};
 
 use super::Adviser;
-use crate::ignored::Advice;
+use crate::advice_kind::Advice;
 use crate::level::Level;
 use crate::location::{LOCATION, LocationName};
 use crate::position::LocationKind;

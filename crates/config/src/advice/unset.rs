@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use wssgate_syntax::{Diagnostic, Span};
 
 use super::{Adviser, Place, passes_on};
+use crate::advice_kind::Advice;
 use crate::directive::Context;
 use crate::error_page::ERROR_PAGE;
-use crate::ignored::Advice;
 use crate::level::{Entry, Level};
 use crate::location::{LOCATION, LocationName};
 use crate::proxy::PROXY_SET_HEADER;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use wssgate_syntax::{Diagnostic, Span, closest, printable};
 
 use super::{Adviser, HeaderLine, Known, Place, SetHeaders, known, line_in};
-use crate::ignored::{Advice, ignored};
+use crate::advice_kind::Advice;
+use crate::ignored::ignored;
 use crate::misspelt::misspelt_field;
 use crate::proxy::{PROXY_HTTP_VERSION, PROXY_READ_TIMEOUT};
 use crate::read::Reading;
