@@ -60,7 +60,8 @@ impl Options {
                 "--only" => options.only = value()?.split(',').map(str::to_string).collect(),
                 "--runs" => options.runs = Some(positive(&value()?)?),
                 "--peers" => {
-                    options.peers = value()?.split(',').map(proxy).collect::<Result<_, _>>()?;
+                    let peer = |name| Peer::named(name, &Peer::PROXIES);
+                    options.peers = value()?.split(',').map(peer).collect::<Result<_, _>>()?;
                 }
                 "--wssgate" => options.wssgate = Some(value()?.into()),
                 "--before" => options.before = Some(value()?.into()),
@@ -80,17 +81,17 @@ impl Options {
 
     /// Whether a row of this name is wanted.
     pub(crate) fn wants(&self, row: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| row.contains(word.as_str()))
+        is_wanted(row, &self.only)
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is no positive number"))
+/// Whether a name contains one of the words that were said, if any were.
+pub(crate) fn is_wanted(name: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|word| name.contains(word.as_str()))
 }
 
-fn proxy(name: &str) -> Result<Peer, String> {
-    let found = Peer::PROXIES.into_iter().find(|peer| peer.name().eq_ignore_ascii_case(name));
-    found.ok_or(format!("unknown peer {name}"))
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is no positive number"))
 }
 
 #[cfg(test)]

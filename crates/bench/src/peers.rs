@@ -62,6 +62,12 @@ impl Peer {
             Self::Bare => "bare relay",
         }
     }
+
+    /// The one of this name, in any case.
+    pub(crate) fn named(name: &str, among: &[Self]) -> Result<Self, String> {
+        let found = among.iter().find(|peer| peer.name().eq_ignore_ascii_case(name));
+        found.copied().ok_or(format!("unknown peer {name}"))
+    }
 }
 
 /// A proxy that is installed.
@@ -75,7 +81,7 @@ pub(crate) struct Installed {
 
 impl Installed {
     /// Looks for a proxy; `wssgate` is where ours is, be it this one or an earlier one.
-    pub(crate) fn find(peer: Peer, wssgate: &Path) -> Result<Self, String> {
+    fn find(peer: Peer, wssgate: &Path) -> Result<Self, String> {
         let program = match peer {
             Peer::Wssgate | Peer::Before => wssgate.to_path_buf(),
             Peer::Nginx => in_path("nginx").ok_or("nginx is not installed")?,
@@ -97,6 +103,14 @@ impl Installed {
         let program = std::env::current_exe().unwrap_or_default();
         Self { peer: Peer::Bare, program, version: String::new() }
     }
+}
+
+/// The wanted proxies that are there, each with where wssgate is; a missing one is told and left out.
+pub(crate) fn installed<'p>(wanted: impl Iterator<Item = (Peer, &'p Path)>) -> Vec<Installed> {
+    let found = wanted.map(|(peer, wssgate)| Installed::find(peer, wssgate));
+    found
+        .filter_map(|found| found.inspect_err(|missing| eprintln!("skipped: {missing}")).ok())
+        .collect()
 }
 
 /// The version of a proxy and, if it says so, of its OpenSSL.

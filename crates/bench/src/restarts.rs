@@ -15,19 +15,17 @@ mod servers;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use wssgate_sys::affinity;
 
-use crate::peers::{Peer, Running, Site};
+use crate::peers::{Installed, Peer, Running, Site, installed};
 use crate::process;
 use clients::{Clients, Targets};
 pub(crate) use options::{HELP, Options};
 use outcome::Outcome;
-use proxies::Contestant;
 use report::Report;
 use servers::{SERVERS, Servers};
 
@@ -67,9 +65,10 @@ impl Scenario {
 pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<()> {
     let site = Site::new()?;
     affinity::run_on(site.cores.load)?;
-    let contestants = proxies::installed(options, wssgate);
+    let wssgate = options.wssgate.as_deref().unwrap_or(wssgate);
+    let contestants = installed(options.peers.iter().map(|&peer| (peer, wssgate)));
     let mut report = Report::new(process::machine(), options.clients, options.runs);
-    report.peers = contestants.iter().map(Contestant::text).collect();
+    report.peers = contestants.iter().map(proxies::text).collect();
     for scenario in Scenario::ALL.into_iter().filter(|scenario| options.wants(scenario.name())) {
         for run in 0..options.runs {
             for contestant in &contestants {
@@ -100,14 +99,14 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
 
 fn measure(
     scenario: Scenario,
-    contestant: &Contestant,
+    contestant: &Installed,
     site: &Site,
     count: usize,
 ) -> io::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut servers = Servers::start().await?;
-        let running = contestant.start(site, servers.addresses())?;
+        let running = proxies::start(contestant, site, servers.addresses())?;
         let targets = match &running {
             Some(Running { plain, .. }) => Targets::One(plain[0]),
             None => Targets::Any(servers.addresses().to_vec()),
@@ -151,9 +150,6 @@ async fn rolling(servers: &mut Servers) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// A value that tasks of one thread share.
-type Shared<T> = Rc<std::cell::RefCell<T>>;
 
 /// Those that are compared unless somebody says otherwise.
 pub(crate) const PEERS: [Peer; 5] =

@@ -12,7 +12,7 @@ use wssgate_sys::affinity;
 
 use crate::load::Load;
 use crate::options::Options;
-use crate::peers::{Installed, Peer, Running, Site};
+use crate::peers::{Installed, Peer, Running, Site, installed};
 use crate::process;
 use crate::report::{Report, Results};
 use crate::rows::{ROWS, Reading, Row, Scale, Trial};
@@ -36,7 +36,10 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     if let Some(load) = process::load_average().filter(|&load| load > QUIET) {
         eprintln!("warning: the machine is busy (load average {load}), which shows in the figures");
     }
-    let peers = installed(options, wssgate);
+    let wssgate = options.wssgate.as_deref().unwrap_or(wssgate);
+    let wanted = options.peers.iter().map(|&peer| (peer, wssgate));
+    let before = options.before.iter().map(|path| (Peer::Before, path.as_path()));
+    let peers = installed(wanted.chain(before));
     let peers_text = peers.iter().map(|peer| format!("{}: {}", peer.peer.name(), peer.version));
     let mut report = Report {
         machine: process::machine(),
@@ -57,17 +60,6 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
         println!("\nwritten to {}", out.display());
     }
     Ok(())
-}
-
-/// The wanted proxies that are there; a missing one is told and left out.
-fn installed(options: &Options, wssgate: &Path) -> Vec<Installed> {
-    let wssgate = options.wssgate.as_deref().unwrap_or(wssgate);
-    let found = options.peers.iter().map(|&peer| Installed::find(peer, wssgate));
-    let before = options.before.iter().map(|path| Installed::find(Peer::Before, path));
-    found
-        .chain(before)
-        .filter_map(|found| found.inspect_err(|missing| eprintln!("skipped: {missing}")).ok())
-        .collect()
 }
 
 fn measure(row: &'static Row, peers: &[Installed], site: &Site, scale: &Scale) -> Results {

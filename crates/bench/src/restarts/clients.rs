@@ -16,7 +16,6 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 use wssgate_ws::handshake;
 
-use super::Shared;
 use super::servers::read_head;
 
 /// What a client waits after the first failure and at most, without the jitter.
@@ -77,10 +76,10 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn start(count: usize, targets: Targets) -> Self {
         let log = Rc::new(Log::default());
-        let state: Shared<Targets> = Rc::new(RefCell::new(targets));
+        let targets = Rc::new(targets);
         let start = |index: usize| {
             let client = Client {
-                targets: Rc::clone(&state),
+                targets: Rc::clone(&targets),
                 log: Rc::clone(&log),
                 // The same for every proxy.
                 random: Random(index as u64 + 1),
@@ -115,7 +114,7 @@ impl Drop for Clients {
 }
 
 struct Client {
-    targets: Shared<Targets>,
+    targets: Rc<Targets>,
     log: Rc<Log>,
     random: Random,
 }
@@ -142,7 +141,7 @@ impl Client {
     }
 
     fn address(&mut self) -> SocketAddr {
-        match &*self.targets.borrow() {
+        match &*self.targets {
             Targets::One(address) => *address,
             Targets::Any(addresses) => addresses[self.random.next() as usize % addresses.len()],
         }

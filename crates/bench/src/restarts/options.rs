@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::PEERS;
+use crate::options::{is_wanted, positive};
 use crate::peers::Peer;
 
 /// What may be said.
@@ -74,21 +75,14 @@ impl Options {
 
     /// Whether a scenario of this name is wanted.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+        is_wanted(name, &self.only)
     }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is no positive number"))
 }
 
 fn peer(name: &str) -> Result<Peer, String> {
     match name {
         "direct" => Ok(Peer::Direct),
-        _ => PEERS
-            .into_iter()
-            .find(|peer| peer.name().eq_ignore_ascii_case(name))
-            .ok_or(format!("unknown peer {name}")),
+        _ => Peer::named(name, &PEERS),
     }
 }
 

@@ -9,46 +9,31 @@ use std::path::Path;
 
 use crate::peers::{Installed, Peer, Running, Site, free_ports};
 
-use super::Options;
-
-/// Somebody who carries the clients' WebSockets.
-pub(super) struct Contestant {
-    pub(super) peer: Peer,
-    installed: Installed,
+/// Name and version.
+pub(super) fn text(installed: &Installed) -> String {
+    match installed.peer {
+        Peer::Direct => "no proxy: each client connects to one of the servers at random".into(),
+        peer => format!("{}: {}", peer.name(), installed.version),
+    }
 }
 
-/// The wanted proxies that are there; a missing one is told and left out.
-pub(super) fn installed(options: &Options, wssgate: &Path) -> Vec<Contestant> {
-    let wssgate = options.wssgate.as_deref().unwrap_or(wssgate);
-    let found = options.peers.iter().map(|&peer| Installed::find(peer, wssgate));
-    let found =
-        found.filter_map(|found| found.inspect_err(|missing| eprintln!("skipped: {missing}")).ok());
-    found.map(|installed| Contestant { peer: installed.peer, installed }).collect()
-}
-
-impl Contestant {
-    /// Name and version.
-    pub(super) fn text(&self) -> String {
-        match self.peer {
-            Peer::Direct => "no proxy: each client connects to one of the servers at random".into(),
-            peer => format!("{}: {}", peer.name(), self.installed.version),
-        }
+/// Starts the proxy in front of `servers`; `None` if there is none.
+pub(super) fn start(
+    installed: &Installed,
+    site: &Site,
+    servers: &[SocketAddr],
+) -> io::Result<Option<Running>> {
+    let peer = installed.peer;
+    if peer == Peer::Direct {
+        return Ok(None);
     }
-
-    /// Starts the proxy in front of `servers`; `None` if there is none.
-    pub(super) fn start(&self, site: &Site, servers: &[SocketAddr]) -> io::Result<Option<Running>> {
-        if self.peer == Peer::Direct {
-            return Ok(None);
-        }
-        let (plain, _) = free_ports()?;
-        let dir = site.dir.path().join("restarts").join(self.peer.name());
-        fs::create_dir_all(&dir)?;
-        let (text, args) = configuration(self.peer, plain[0], servers, site, &dir);
-        fs::write(dir.join("proxy.conf"), text)?;
-        let args: Vec<_> = args.split_whitespace().map(str::to_string).collect();
-        Running::launch(&self.installed, &args, site, &dir, (plain[..1].to_vec(), Vec::new()))
-            .map(Some)
-    }
+    let (plain, _) = free_ports()?;
+    let dir = site.dir.path().join("restarts").join(peer.name());
+    fs::create_dir_all(&dir)?;
+    let (text, args) = configuration(peer, plain[0], servers, site, &dir);
+    fs::write(dir.join("proxy.conf"), text)?;
+    let args: Vec<_> = args.split_whitespace().map(str::to_string).collect();
+    Running::launch(installed, &args, site, &dir, (plain[..1].to_vec(), Vec::new())).map(Some)
 }
 
 fn configuration(
