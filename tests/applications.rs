@@ -6,15 +6,13 @@ mod example;
 
 use std::collections::HashSet;
 use std::fs::Permissions;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use wssgate_testkit::dns::{Dns, Says};
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Request, Response, Upstream, binary, free_addr, skipped,
+    Conn, Handshake, Haproxy, Instance, Listener, Request, Response, Upstream, binary, free_addr,
     text, wait_until,
 };
 
@@ -215,26 +213,6 @@ fn a_container_that_comes_back_elsewhere_is_found() {
     assert_eq!(get(), "new");
 }
 
-/// What HAProxy does in TCP mode.
-fn haproxy(listens: SocketAddr, to: SocketAddr) -> Option<std::process::Child> {
-    let exe = "/usr/sbin/haproxy";
-    if !Path::new(exe).exists() {
-        skipped("behind HAProxy: not installed");
-        return None;
-    }
-    let conf = format!(
-        "defaults\n mode tcp\n timeout client 10s\n timeout server 10s\n timeout connect 10s\n\
-         listen l\n bind {listens}\n server wssgate {to} send-proxy-v2 check\n"
-    );
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("haproxy.cfg");
-    std::fs::write(&path, conf).unwrap();
-    let mut command = Command::new(exe);
-    let child = command.args(["-db", "-q", "-f"]).arg(&path).stdin(Stdio::null()).spawn().unwrap();
-    wait_until("HAProxy", || TcpStream::connect(listens).is_ok());
-    Some(child)
-}
-
 #[test]
 fn a_socket_behind_haproxy_has_the_address_of_its_client() {
     let app = Upstream::echo();
@@ -243,7 +221,9 @@ fn a_socket_behind_haproxy_has_the_address_of_its_client() {
         .with("10.0.0.5", "127.0.0.0/8");
     let server = example.start();
     let front = free_addr();
-    let Some(mut balancer) = haproxy(front, server.listen(0)) else { return };
+    let to = server.listen(0);
+    let conf = format!("listen l\n bind {front}\n server wssgate {to} send-proxy-v2 check\n");
+    let Some(_balancer) = Haproxy::start("behind HAProxy", front, "tcp", &conf) else { return };
     let mut client = Handshake::to(front)
         .tls(example.pki.client_config(), "app.example.com")
         .host("app.example.com")
@@ -255,8 +235,6 @@ fn a_socket_behind_haproxy_has_the_address_of_its_client() {
     let line = server.wait_for_access(" 101");
     assert!(line.contains(" via 127.0.0.1 "), "{line}");
     assert!(!server.error_log().contains("broken header"), "{}", server.error_log());
-    balancer.kill().unwrap();
-    balancer.wait().unwrap();
 }
 
 #[test]

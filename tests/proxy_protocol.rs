@@ -3,16 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Pki, Upstream, free_addr, http, skipped, text, wait_until,
+    Conn, Handshake, Haproxy, Instance, Listener, Pki, Upstream, free_addr, http, text,
 };
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
-const HAPROXY: &str = "/usr/sbin/haproxy";
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 123 5678\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x14\xc0\0\x02\x01\xc0\0\x02\x02\0\x7b\x16\x2e\
@@ -226,40 +223,6 @@ fn a_header_to_an_upstream_stands_before_tls_and_before_an_upgrade() {
     assert_eq!(upstream.recv_raw(1), [22], "the ClientHello follows");
 }
 
-/// A HAProxy that runs until it is dropped.
-struct Haproxy {
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Haproxy {
-    /// `None` where there is none.
-    fn start(listens: SocketAddr, conf: &str) -> Option<Self> {
-        if !Path::new(HAPROXY).exists() {
-            skipped("with HAProxy: not installed");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("haproxy.cfg");
-        let defaults = "defaults\n mode http\n timeout client 10s\n timeout server 10s\n \
-                        timeout connect 10s\n";
-        std::fs::write(&path, format!("{defaults}{conf}\n")).unwrap();
-        let mut command = Command::new(HAPROXY);
-        command.args(["-db", "-q", "-f"]).arg(&path).stdin(Stdio::null());
-        let child = command.spawn().unwrap();
-        wait_until("HAProxy", || TcpStream::connect(listens).is_ok());
-        Some(Self { child, _dir: dir })
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn haproxy_tells_us_the_client() {
     let pki = Pki::new();
@@ -289,7 +252,7 @@ fn haproxy_tells_us_the_client() {
         let conf = format!(
             "listen l\n bind {front} ssl crt {pem}\n server s {up} {how} check inter 100ms\n"
         );
-        let Some(_haproxy) = Haproxy::start(front, &conf) else { return };
+        let Some(_haproxy) = Haproxy::start("with HAProxy", front, "http", &conf) else { return };
         let client = Conn::connect(front);
         let source = client.tcp().unwrap().local_addr().unwrap();
         let mut client = client.try_start_tls(pki.client_config(), "a.test").unwrap();
@@ -312,7 +275,7 @@ fn haproxy_is_told_the_client_by_us() {
          %[src]:%[src_port]/%[fc_pp_authority]/%[dst_port]\n server s {}\n",
         app.addr()
     );
-    let Some(_haproxy) = Haproxy::start(front, &conf) else { return };
+    let Some(_haproxy) = Haproxy::start("with HAProxy", front, "http", &conf) else { return };
     let pki = Pki::new();
     let leaf = pki.leaf(&["a.test"]);
     for (version, authority) in [("on", ""), ("v2", "a.test")] {

@@ -4,7 +4,8 @@
 //! frames, heads and raw bytes; with a [`Listener`] the test speaks for the upstream itself. [`Dns`]
 //! answers questions about names.
 //! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
-//! of its own, on addresses ([`net`]) that no other test process uses, and [`beside`] nginx too.
+//! of its own, on addresses ([`net`]) that no other test process uses, [`beside`] nginx too, and
+//! [`haproxy`] another proxy.
 //! `sandbox` takes rights away.
 //!
 //! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
@@ -17,6 +18,7 @@ pub mod client;
 pub mod conn;
 pub mod dns;
 pub mod frame;
+pub mod haproxy;
 pub mod http;
 pub mod instance;
 pub mod listener;
@@ -31,6 +33,7 @@ pub use client::Handshake;
 pub use conn::{Conn, End};
 pub use dns::{Dns, Says};
 pub use frame::{Frame, binary, close, continuation, ping, pong, text};
+pub use haproxy::Haproxy;
 pub use http::{Head, Request, Response};
 pub use instance::{Instance, wait_until};
 pub use listener::Listener;
