@@ -10,6 +10,7 @@ pub use crate::auth_basic::AuthBasic;
 pub use crate::auth_jwt::{AuthJwt, JwtKeys, JwtRequire};
 pub use crate::auth_request::AuthRequest;
 pub use crate::buffering::Buffering;
+pub use crate::client_body::BodyInFile;
 pub use crate::core::{Core, EventMethod, User};
 pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
@@ -21,6 +22,7 @@ pub use crate::filters::sub::Substitutions;
 pub use crate::filters::types::TypeSet;
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::http::Http;
+pub use crate::kept_connections::{KeepaliveDisable, LingeringClose};
 pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
@@ -42,9 +44,7 @@ pub use crate::rewrite::condition::{Condition, FileTest};
 pub use crate::rewrite::{Return, Rewrite, RewriteFlag, RewriteOp};
 pub use crate::secure_link::SecureLink;
 pub use crate::server::{ConnectionSettings, Server, ServerId};
-pub use crate::settings::{
-    BodyInFile, IfModifiedSince, KeepaliveDisable, LingeringClose, LocationSettings, ServerTokens,
-};
+pub use crate::settings::{IfModifiedSince, LocationSettings, ServerTokens};
 pub use crate::subrequests::Mirrors;
 pub use crate::tls::key_file::{
     CertificateCache, CertificateFiles, VariableCertificate, VariableFile,

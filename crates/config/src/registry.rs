@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_basic, auth_jwt, auth_request, core, dns, error_page, files, filters, foreign,
-    geo, headers, http, limits, listen, location, log, map, proxy, real_ip, referer, refused,
-    rewrite, secure_link, server, server_name, settings, subrequests, tls, upstream, websocket,
-    without_effect,
+    access, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files, filters,
+    foreign, geo, headers, http, kept_connections, limits, listen, location, log, map, proxy,
+    real_ip, referer, refused, rewrite, secure_link, server, server_name, settings, subrequests,
+    tls, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -16,6 +16,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     auth_basic::ROWS,
     auth_jwt::ROWS,
     auth_request::ROWS,
+    client_body::ROWS,
     core::ROWS,
     dns::ROWS,
     error_page::ROWS,
@@ -28,6 +29,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     headers::ROWS,
     http::ROWS,
     crate::ignored::ROWS,
+    kept_connections::ROWS,
     limits::connections::ROWS,
     limits::requests::ROWS,
     listen::ROWS,

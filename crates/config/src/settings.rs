@@ -10,7 +10,11 @@ use crate::access::{self, AccessRule, Satisfy, access};
 use crate::auth_basic::{AuthBasic, auth_basic};
 use crate::auth_jwt::{AuthJwt, auth_jwt};
 use crate::auth_request::{AuthRequest, auth_request};
-use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
+use crate::client_body::{
+    BodyInFile, CLIENT_BODY_BUFFER_SIZE, CLIENT_BODY_IN_FILE_ONLY, CLIENT_BODY_TEMP_PATH,
+    CLIENT_BODY_TIMEOUT, CLIENT_MAX_BODY_SIZE,
+};
+use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
 use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::error_page::{self, ErrorPage};
@@ -20,6 +24,10 @@ use crate::headers::{
     self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
     fields,
 };
+use crate::kept_connections::{
+    KEEPALIVE_DISABLE, KEEPALIVE_REQUESTS, KEEPALIVE_TIME, KEEPALIVE_TIMEOUT, Keepalive,
+    KeepaliveDisable, LINGERING_CLOSE, LINGERING_TIME, LINGERING_TIMEOUT, LingeringClose,
+};
 use crate::limits;
 use crate::limits::connections::{LimitConnections, limit_connections};
 use crate::limits::requests::{LimitRequests, limit_requests};
@@ -28,8 +36,7 @@ use crate::log::{ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
 use crate::name_servers::ResolverId;
 use crate::position::Position;
 use crate::read::{
-    Reading, Reads, directive_problem, duration, flag, number, offset, one_of, prefix_path,
-    present, rate, set_once, size, size_template,
+    Reading, Reads, duration, flag, number, one_of, present, rate, size, size_template,
 };
 use crate::real_ip::real_ip;
 use crate::referer::{ValidReferers, valid_referers};
@@ -38,30 +45,17 @@ use crate::secure_link::{SecureLink, secure_link};
 use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
-use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &ABSOLUTE_REDIRECT,
     &CHUNKED_TRANSFER_ENCODING,
-    &CLIENT_BODY_BUFFER_SIZE,
-    &CLIENT_BODY_IN_FILE_ONLY,
-    &CLIENT_BODY_TEMP_PATH,
-    &CLIENT_BODY_TIMEOUT,
-    &CLIENT_MAX_BODY_SIZE,
     &EARLY_HINTS,
     &ETAG,
     &IF_MODIFIED_SINCE,
     &INTERNAL,
-    &KEEPALIVE_DISABLE,
-    &KEEPALIVE_REQUESTS,
-    &KEEPALIVE_TIME,
-    &KEEPALIVE_TIMEOUT,
     &LIMIT_RATE,
     &LIMIT_RATE_AFTER,
-    &LINGERING_CLOSE,
-    &LINGERING_TIME,
-    &LINGERING_TIMEOUT,
     &LOG_NOT_FOUND,
     &MAX_RANGES,
     &MSIE_PADDING,
@@ -92,58 +86,6 @@ pub(crate) static CHUNKED_TRANSFER_ENCODING: Directive<bool> = Directive {
     default: "on",
     doc: "Allows chunked transfer encoding in responses to HTTP/1.1 clients.",
     ..Directive::once(flag)
-};
-
-/// `client_body_buffer_size`
-pub(crate) static CLIENT_BODY_BUFFER_SIZE: Directive<u64> = Directive {
-    name: "client_body_buffer_size",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "16k",
-    doc: "Sets the size up to which request bodies are kept in memory; larger ones are written to \
-          a file.",
-    ..Directive::once(size)
-};
-
-/// `client_body_in_file_only`
-pub(crate) static CLIENT_BODY_IN_FILE_ONLY: Directive<BodyInFile> = Directive {
-    name: "client_body_in_file_only",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "off",
-    doc: "Writes every request body to a file; `on` keeps the file after the request, `clean` \
-          removes it.",
-    ..Directive::once(body_in_file)
-};
-
-/// `client_body_temp_path`
-pub(crate) static CLIENT_BODY_TEMP_PATH: Directive<PathBuf> = Directive {
-    name: "client_body_temp_path",
-    contexts: HSL,
-    arity: Between(1, 4),
-    default: "/var/lib/nginx/body",
-    doc: "Sets the directory for files with request bodies; levels of subdirectories are ignored.",
-    ..Directive::once(body_temp_path)
-};
-
-/// `client_body_timeout`
-pub(crate) static CLIENT_BODY_TIMEOUT: Directive<Duration> = Directive {
-    name: "client_body_timeout",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "60s",
-    doc: "Sets the timeout between two successive reads of a request body.",
-    ..Directive::once(duration)
-};
-
-/// `client_max_body_size`
-pub(crate) static CLIENT_MAX_BODY_SIZE: Directive<u64> = Directive {
-    name: "client_max_body_size",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "1m",
-    doc: "Limits the size of request bodies; 0 disables the limit.",
-    ..Directive::once(offset)
 };
 
 /// `early_hints`
@@ -186,48 +128,6 @@ pub(crate) static INTERNAL: Directive<()> = Directive {
     ..Directive::once(present)
 };
 
-/// `keepalive_disable`
-pub(crate) static KEEPALIVE_DISABLE: Directive<KeepaliveDisable> = Directive {
-    name: "keepalive_disable",
-    contexts: HSL,
-    arity: Between(1, 2),
-    default: "msie6",
-    doc: "Closes connections of misbehaving browsers after a response: of old versions of MSIE after \
-          a POST with `msie6`, of Safari on macOS with `safari`.",
-    ..Directive::once(keepalive_disable)
-};
-
-/// `keepalive_requests`
-pub(crate) static KEEPALIVE_REQUESTS: Directive<u64> = Directive {
-    name: "keepalive_requests",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "1000",
-    doc: "Sets the maximum number of requests on one connection.",
-    ..Directive::once(number)
-};
-
-/// `keepalive_time`
-pub(crate) static KEEPALIVE_TIME: Directive<Duration> = Directive {
-    name: "keepalive_time",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "1h",
-    doc: "Sets how long requests are accepted on one connection.",
-    ..Directive::once(duration)
-};
-
-/// `keepalive_timeout`
-pub(crate) static KEEPALIVE_TIMEOUT: Directive<Keepalive> = Directive {
-    name: "keepalive_timeout",
-    contexts: HSL,
-    arity: Between(1, 2),
-    default: "75s",
-    doc: "Sets how long an idle connection stays open; 0 disables keep-alive. The second value is \
-          sent in the `Keep-Alive` header.",
-    ..Directive::once(keepalive)
-};
-
 /// `limit_rate`
 pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
     name: "limit_rate",
@@ -246,37 +146,6 @@ pub(crate) static LIMIT_RATE_AFTER: Directive<Template> = Directive {
     default: "0",
     doc: "Sets how many bytes of a response are sent before `limit_rate` applies.",
     ..Directive::once(size_template)
-};
-
-/// `lingering_close`
-pub(crate) static LINGERING_CLOSE: Directive<LingeringClose> = Directive {
-    name: "lingering_close",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "on",
-    doc: "Sets whether data from the client is still read for a while before its connection is \
-          closed: `on` if more may come, `always` or `off`.",
-    ..Directive::once(lingering)
-};
-
-/// `lingering_time`
-pub(crate) static LINGERING_TIME: Directive<Duration> = Directive {
-    name: "lingering_time",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "30s",
-    doc: "Limits how long `lingering_close` reads data.",
-    ..Directive::once(duration)
-};
-
-/// `lingering_timeout`
-pub(crate) static LINGERING_TIMEOUT: Directive<Duration> = Directive {
-    name: "lingering_timeout",
-    contexts: HSL,
-    arity: Exactly(1),
-    default: "5s",
-    doc: "Sets how long `lingering_close` waits for more data.",
-    ..Directive::once(duration)
 };
 
 /// `log_not_found`
@@ -509,28 +378,6 @@ pub struct LocationSettings {
     pub error_logs: Vec<ErrorLog>,
 }
 
-/// `client_body_in_file_only`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyInFile {
-    /// Only when it does not fit the buffer.
-    Off,
-    /// Always, and kept afterwards.
-    On,
-    /// Always, and removed afterwards.
-    Clean,
-}
-
-/// `lingering_close`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LingeringClose {
-    /// Close at once.
-    Off,
-    /// Linger when the client may still send.
-    On,
-    /// Always linger.
-    Always,
-}
-
 /// `server_tokens`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerTokens {
@@ -553,81 +400,8 @@ pub enum IfModifiedSince {
     Before,
 }
 
-/// `keepalive_disable`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeepaliveDisable {
-    /// `msie6`.
-    pub msie6: bool,
-    /// `safari`.
-    pub safari: bool,
-}
-
-/// `keepalive_timeout`.
-#[derive(Clone, Copy)]
-pub(crate) struct Keepalive {
-    pub(crate) timeout: Duration,
-    pub(crate) header: Option<Duration>,
-}
-
-fn keepalive(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Keepalive> {
-    let invalid = |word| directive_problem(directive, word, "invalid value");
-    let timeout =
-        value::duration(&directive.args[0].value).ok_or_else(|| invalid(&directive.args[0]))?;
-    let header = match directive.args.get(1) {
-        None => None,
-        Some(word) => Some(value::seconds(&word.value).ok_or_else(|| invalid(word))?),
-    };
-    Ok(Keepalive { timeout, header })
-}
-
-/// Reads a directory; the levels of subdirectories are only checked.
-fn body_temp_path(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<PathBuf> {
-    let mut sum = 0;
-    for word in &directive.args[1..] {
-        let level = value::number(&word.value).filter(|&level| level > 0 && sum + level <= 10);
-        sum += level.ok_or_else(|| directive_problem(directive, word, "invalid value"))?;
-    }
-    prefix_path(reading, directive)
-}
-
-fn keepalive_disable(
-    reading: &mut Reading<'_>,
-    directive: &syntax::Directive,
-) -> Reads<KeepaliveDisable> {
-    #[derive(Clone, Copy)]
-    enum Browser {
-        None,
-        Msie6,
-        Safari,
-    }
-    let choices = [("none", Browser::None), ("msie6", Browser::Msie6), ("safari", Browser::Safari)];
-    let mut disable = KeepaliveDisable::default();
-    for word in &directive.args {
-        match one_of(word, &choices)? {
-            Browser::None => {}
-            Browser::Msie6 => set_once(reading, &mut disable.msie6, word),
-            Browser::Safari => set_once(reading, &mut disable.safari, word),
-        }
-    }
-    Ok(disable)
-}
-
 fn early_hints(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec<Template>> {
     directive.args.iter().map(|word| reading.template(word)).collect()
-}
-
-fn body_in_file(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<BodyInFile> {
-    let choices = [("off", BodyInFile::Off), ("on", BodyInFile::On), ("clean", BodyInFile::Clean)];
-    one_of(&directive.args[0], &choices)
-}
-
-fn lingering(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LingeringClose> {
-    let choices = [
-        ("off", LingeringClose::Off),
-        ("on", LingeringClose::On),
-        ("always", LingeringClose::Always),
-    ];
-    one_of(&directive.args[0], &choices)
 }
 
 fn if_modified_since(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<IfModifiedSince> {
