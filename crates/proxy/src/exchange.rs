@@ -5,6 +5,7 @@ pub mod body;
 pub(crate) mod credentials;
 pub(crate) mod delivery;
 pub mod ending;
+pub(crate) mod escape;
 pub(crate) mod filter;
 pub(crate) mod forwarded;
 pub(crate) mod headers;

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
 use wssgate_config::template::{Part, Template};
 
+use crate::exchange::escape::{put_hex, put_json};
 use crate::exchange::identity;
 use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
@@ -110,12 +111,10 @@ fn put_value(line: &mut BytesMut, escape: LogEscape, value: Option<Bytes>) {
         (LogEscape::Default, None) => line.put_u8(b'-'),
         (_, None) => {}
         (LogEscape::Default, Some(value)) => value.iter().for_each(|&byte| put_default(line, byte)),
-        (LogEscape::Json, Some(value)) => value.iter().for_each(|&byte| put_json(line, byte)),
+        (LogEscape::Json, Some(value)) => put_json(line, &value),
         (LogEscape::None, Some(value)) => line.put_slice(&value),
     }
 }
-
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 fn put_default(line: &mut BytesMut, byte: u8) {
     if matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f..) {
@@ -124,27 +123,6 @@ fn put_default(line: &mut BytesMut, byte: u8) {
     } else {
         line.put_u8(byte);
     }
-}
-
-fn put_json(line: &mut BytesMut, byte: u8) {
-    match byte {
-        b'"' | b'\\' => line.put_slice(&[b'\\', byte]),
-        b'\n' => line.put_slice(b"\\n"),
-        b'\r' => line.put_slice(b"\\r"),
-        b'\t' => line.put_slice(b"\\t"),
-        8 => line.put_slice(b"\\b"),
-        12 => line.put_slice(b"\\f"),
-        0..=0x1f => {
-            line.put_slice(b"\\u00");
-            put_hex(line, byte);
-        }
-        _ => line.put_u8(byte),
-    }
-}
-
-fn put_hex(line: &mut BytesMut, byte: u8) {
-    line.put_u8(HEX[usize::from(byte >> 4)]);
-    line.put_u8(HEX[usize::from(byte & 15)]);
 }
 
 #[cfg(test)]

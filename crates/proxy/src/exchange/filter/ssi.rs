@@ -6,18 +6,19 @@ mod text;
 
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use wssgate_config::model::{LogLevel, Ssi};
 use wssgate_http1::{Escape, escape};
 
 use super::{Filter, Include, Included, Step};
+use crate::exchange::escape::put_html;
 use crate::exchange::headers;
 use crate::exchange::own_uri;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use page::Failed;
 use parser::{Command, Event, PARAMS_MAX, Parser};
-use text::{entities, evaluate, holds};
+use text::{evaluate, holds};
 
 pub(crate) use page::Page;
 
@@ -221,7 +222,11 @@ impl Includes {
         }
         Ok(Done::Text(match self.encoding {
             Encoding::Plain => value,
-            Encoding::Entity => entities(&value),
+            Encoding::Entity => {
+                let mut text = BytesMut::with_capacity(value.len());
+                put_html(&mut text, &value);
+                text.freeze()
+            }
             Encoding::Url => {
                 let mut url = Vec::new();
                 escape(&mut url, &value, Escape::Html);

@@ -98,18 +98,3 @@ fn invalid(request: &Request, expression: &[u8]) -> Failed {
     request.log(LogLevel::Error, format_args!("invalid expression in \"{expression}\""));
     Failed
 }
-
-/// A text as it can stand in HTML.
-pub(super) fn entities(text: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(text.len());
-    for byte in text {
-        match byte {
-            b'<' => out.extend_from_slice(b"&lt;"),
-            b'>' => out.extend_from_slice(b"&gt;"),
-            b'&' => out.extend_from_slice(b"&amp;"),
-            b'"' => out.extend_from_slice(b"&quot;"),
-            byte => out.extend_from_slice(&[*byte]),
-        }
-    }
-    out.freeze()
-}
