@@ -26,7 +26,6 @@ pub(crate) enum Detail {
 
 /// nginx's modules that are on unless they are denied, and that we do not have.
 const ABSENT: &[&str] = &[
-    "http_autoindex_module",
     "http_browser_module",
     "http_fastcgi_module",
     "http_grpc_module",
@@ -43,6 +42,7 @@ const PRESENT: &[&str] = &[
     "http_addition_module",
     "http_auth_jwt_module",
     "http_auth_request_module",
+    "http_random_index_module",
     "http_realip_module",
     "http_secure_link_module",
     "http_ssl_module",

@@ -9,9 +9,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    ffi::OsStr,
+    fs::{self, File, Permissions},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::Path,
-    time::{Duration, UNIX_EPOCH},
+    process::Command,
 };
 
 use wssgate_testkit::{Conn, Instance, NGINX, Upstream, skipped};
@@ -30,11 +35,25 @@ const FILES: &[(&str, &str)] = &[
     ("html/dir/other.html", "other of dir"),
     ("html/empty/.hidden", "hidden"),
     ("html/with space/b%c.txt", "odd name"),
+    ("html/list/.hidden", "hidden"),
+    ("html/list/B.txt", "1"),
+    ("html/list/a b%c&d=e?f#g;h+i:j.txt", "22"),
+    ("html/list/a<b>\"c\"'d'.txt", "333"),
+    ("html/list/back\\slash", "4444"),
+    ("html/list/line\nfeed\tand\u{1}more", "55555"),
+    ("html/list/dir <1>/inner.txt", "inner"),
+    ("html/list/zdir/inner.txt", "inner"),
+    ("html/list/\u{fc}ber \u{65e5}\u{672c}.txt", "umlaut"),
+    ("html/random/only.txt", "the only one"),
+    ("html/searchable/file", "can be had by its name"),
+    ("html/shut/file", "nobody's"),
+    ("html/random/.hidden", "hidden"),
+    ("html/random/dir/of no interest", "x"),
     ("other/a.txt", "from another root"),
 ];
 
 /// When all files were changed: 9 September 2001.
-const CHANGED: Duration = Duration::from_secs(1_000_000_000);
+const CHANGED: &str = "@1000000000";
 
 struct Case {
     name: String,
@@ -98,15 +117,68 @@ fn request_of(line: &str) -> String {
     format!("{request}\r\n{body}")
 }
 
+/// What a directory may have beside files of text with plain names.
+fn make_odd_entries(directory: &Path) {
+    let wide = "\u{e9}";
+    for len in [46, 47, 48, 49, 50, 51, 52, 60, 200] {
+        let name = format!("{:c<len$}", format!("{len}"));
+        fs::write(directory.join(name), "").unwrap();
+        fs::create_dir(directory.join(format!("{:d<len$}", format!("{len}")))).unwrap();
+        fs::write(directory.join(format!("{:&<len$}", format!("{len}"))), "").unwrap();
+        if len < 100 {
+            fs::write(directory.join(format!("{len}{}", wide.repeat(len - 2))), "").unwrap();
+            fs::write(directory.join(format!("{len}{}>", wide.repeat(len - 3))), "").unwrap();
+            fs::create_dir(directory.join(format!("{len}{}", "\u{df}".repeat(len - 2)))).unwrap();
+        }
+    }
+    fs::write(
+        directory.join(OsStr::from_bytes(&[b"not \xff UTF-8 ", &[b'\xfe'; 45][..]].concat())),
+        "",
+    )
+    .unwrap();
+    for size in [
+        9999,
+        10_000,
+        10_751,
+        10_752,
+        1_048_575,
+        1_048_576,
+        1_572_864,
+        1_073_741_823,
+        1_073_741_824,
+        5_500_000_000,
+    ] {
+        File::create(directory.join(format!("size {size}"))).unwrap().set_len(size).unwrap();
+    }
+    for (link, target) in [
+        ("to a file", "size 9999"),
+        ("to a directory", "zdir"),
+        ("to nowhere", "none"),
+        ("to itself", "to itself"),
+        ("to what is shut", "../shut/file"),
+    ] {
+        symlink(target, directory.join(link)).unwrap();
+    }
+    run(Command::new("mkfifo").arg(directory.join("pipe")));
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
 /// What came of a case: answers and the lines of both logs.
 fn outcome(exe: &str, case: &Case, upstream: &Upstream) -> Vec<String> {
     let mut setup = Instance::setup(exe);
     for (name, content) in FILES {
         setup = setup.file(name, content);
     }
-    for (name, _) in FILES {
-        let file = File::options().write(true).open(setup.dir().join(name)).unwrap();
-        file.set_modified(UNIX_EPOCH + CHANGED).unwrap();
+    make_odd_entries(&setup.dir().join("html/list"));
+    run(Command::new("find")
+        .arg(setup.dir())
+        .args(["-exec", "touch", "-h", "-d", CHANGED, "{}", "+"]));
+    for (name, mode) in [("html/searchable", 0o111), ("html/shut", 0)] {
+        fs::set_permissions(setup.dir().join(name), Permissions::from_mode(mode)).unwrap();
     }
     let (http, server) = (&case.http, &case.server);
     let instance = setup
@@ -125,7 +197,7 @@ fn outcome(exe: &str, case: &Case, upstream: &Upstream) -> Vec<String> {
         conn.send_raw(request);
         let (answer, end) = conn.recv_to_end();
         lines.push(format!("--- {}", request.lines().next().unwrap_or_default()));
-        lines.extend(String::from_utf8_lossy(&answer).lines().map(str::to_owned));
+        lines.extend(answer.split(|byte| *byte == b'\n').map(readable));
         lines.push(format!("--- {end:?}"));
     }
     let dir = instance.dir().to_owned();
@@ -150,6 +222,15 @@ fn outcome(exe: &str, case: &Case, upstream: &Upstream) -> Vec<String> {
     };
     let kept = |line: &String| !case.left_out.iter().any(|text| line.contains(text.as_str()));
     lines.into_iter().map(masked).filter(kept).collect()
+}
+
+/// A line of an answer, every byte of it.
+fn readable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    match text.contains('\u{fffd}') {
+        true => line.escape_ascii().to_string(),
+        false => text.into_owned(),
+    }
 }
 
 /// An access line without its time.
@@ -250,6 +331,11 @@ fn access_is_limited_alike() {
     compare(include_str!("like_nginx/access.txt"));
 }
 
+#[test]
+fn directories_are_listed_alike() {
+    compare(include_str!("like_nginx/listings.txt"));
+}
+
 /// Of which directives something is compared here.
 #[test]
 fn many_directives_are_compared() {
@@ -258,6 +344,7 @@ fn many_directives_are_compared() {
         include_str!("like_nginx/requests.txt"),
         include_str!("like_nginx/proxy.txt"),
         include_str!("like_nginx/access.txt"),
+        include_str!("like_nginx/listings.txt"),
     ];
     let known: BTreeSet<_> =
         wssgate_config::registry::rows().iter().map(|row| &*row.name).collect();

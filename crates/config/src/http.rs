@@ -48,7 +48,7 @@ pub struct Http {
     pub limit_zones: Vec<LimitZone>,
     /// `charset_map` blocks.
     pub charset_maps: Vec<CharsetMap>,
-    /// Every charset that is named, in lower case.
+    /// Every charset that is named, as the first line that does writes it.
     pub charsets: Vec<Box<[u8]>>,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,

@@ -27,6 +27,7 @@ mod kept_connections;
 mod level;
 mod limits;
 mod listen;
+mod listing;
 pub mod load;
 mod location;
 mod log;

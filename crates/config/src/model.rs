@@ -26,6 +26,7 @@ pub use crate::kept_connections::{KeepaliveDisable, LingeringClose};
 pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
+pub use crate::listing::{Autoindex, ListingFormat};
 pub use crate::location::{Content, Location, LocationId, Locations};
 pub use crate::log::access::{AccessLog, AccessLogTarget, LogFileCache};
 pub use crate::log::syslog::Syslog;

@@ -42,7 +42,7 @@ pub struct Reading<'a> {
     pub(crate) resolvers: Vec<Resolver>,
     /// The zones of `limit_req` and `limit_conn`.
     pub(crate) zones: Zones,
-    /// Charsets that are named, in lower case.
+    /// Charsets that are named, as the first line that does writes them.
     pub(crate) charsets: Vec<Box<[u8]>>,
     /// Where it was said that a `charset_map` is missing.
     pub(crate) charset_problems: HashSet<Span>,

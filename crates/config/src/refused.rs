@@ -10,7 +10,6 @@ const FILES: &str = "serve such files with another server";
 const GEO: &str = "use `geo` with a list of networks";
 const IMAGES: &str = "let the app server or an image server resize images, and use `proxy_pass`";
 const KEY_FILES: &str = "store private keys in files";
-const LISTINGS: &str = "serve directory listings with another server";
 const MAIL: &str =
     "only HTTP and WebSockets are proxied; keep nginx or a mail proxy for IMAP, POP3 and SMTP";
 const MEDIA: &str = "serve media with another server";
@@ -27,7 +26,6 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         refused("ancient_browser", HSL, AtLeast(1), USER_AGENT),
         refused("ancient_browser_value", HSL, Exactly(1), USER_AGENT),
-        refused("autoindex", HSL, Flag, LISTINGS),
         refused("create_full_put_path", HSL, Flag, WEBDAV),
         refused("dav_access", HSL, Between(1, 3), WEBDAV),
         refused("dav_methods", HSL, AtLeast(1), WEBDAV).unless("off"),
@@ -56,7 +54,6 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("perl_set", H, Exactly(2), PERL),
         refused("proxy_store", HSL, Exactly(1), STORE).unless("off"),
         refused("proxy_store_access", HSL, Between(1, 3), STORE),
-        refused("random_index", L, Flag, LISTINGS),
         refused("slice", HSL, Exactly(1), MEDIA).unless("0"),
         refused("ssl_ech_file", HS, Exactly(1), ECH),
         refused("ssl_engine", M, Exactly(1), KEY_FILES),

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files, filters,
-    foreign, geo, headers, http, kept_connections, limits, listen, location, log, map, proxy,
-    real_ip, referer, refused, rewrite, secure_link, server, server_name, settings, subrequests,
-    tls, upstream, websocket, without_effect,
+    foreign, geo, headers, http, kept_connections, limits, listen, listing, location, log, map,
+    proxy, real_ip, referer, refused, rewrite, secure_link, server, server_name, settings,
+    subrequests, tls, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -33,6 +33,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     limits::connections::ROWS,
     limits::requests::ROWS,
     listen::ROWS,
+    listing::ROWS,
     location::ROWS,
     log::ROWS,
     map::ROWS,

@@ -31,6 +31,7 @@ use crate::kept_connections::{
 use crate::limits;
 use crate::limits::connections::{LimitConnections, limit_connections};
 use crate::limits::requests::{LimitRequests, limit_requests};
+use crate::listing::{Autoindex, RANDOM_INDEX, autoindex};
 use crate::log::access::{AccessLog, LogFileCache};
 use crate::log::{ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
 use crate::name_servers::ResolverId;
@@ -258,6 +259,10 @@ pub struct LocationSettings {
     pub root: Root,
     /// `index` files, in order.
     pub index: Vec<Template>,
+    /// `random_index`: a file is chosen before `index` is asked.
+    pub random_index: bool,
+    /// `autoindex`; `None` when directories are not listed.
+    pub autoindex: Option<Autoindex>,
     /// `try_files`: candidates, then the last resort.
     pub try_files: Option<TryFiles>,
     /// `types`: extension in lower case to MIME type.
@@ -475,6 +480,8 @@ pub(crate) fn settings(
     LocationSettings {
         root: inherited.root.clone(),
         index: scope.all(&files::INDEX).concat(),
+        random_index: scope.maybe(&RANDOM_INDEX).unwrap_or(false),
+        autoindex: autoindex(scope),
         try_files: scope.level.last(&files::TRY_FILES),
         types: Arc::clone(&inherited.types),
         default_type: scope.get(&files::DEFAULT_TYPE),

@@ -13,7 +13,6 @@ const HTTP1_ONLY: &str = "only HTTP/1.1 is supported so far";
 const KEEPALIVE: &str = "idle connections are closed after keepalive_timeout";
 const LOG_ONLY: &str = "it only adds messages to the error log";
 const MEMORY: &str = "memory is allocated as needed";
-const NO_AUTOINDEX: &str = "`autoindex` is not supported";
 const NO_CACHE: &str = "responses are not cached; every request is passed on";
 const NO_COMPRESSION: &str = "responses are passed on unchanged";
 const NO_EARLY_DATA: &str = "early data is never accepted";
@@ -40,9 +39,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("accept_mutex_delay", E, Exactly(1), OWN_SOCKETS),
         idle("aio", HSL, Exactly(1), FILE_IO),
         idle("aio_write", HSL, Flag, FILE_IO),
-        idle("autoindex_exact_size", HSL, Flag, NO_AUTOINDEX),
-        idle("autoindex_format", HSL, Exactly(1), NO_AUTOINDEX),
-        idle("autoindex_localtime", HSL, Flag, NO_AUTOINDEX),
         idle("client_body_early_read", HS, AtLeast(1), BODY_BUFFERS),
         idle("client_body_in_single_buffer", HSL, Flag, BODY_BUFFERS),
         idle("connection_pool_size", HS, Exactly(1), MEMORY),

@@ -556,8 +556,8 @@ fn what_is_refused_may_be_turned_off() {
     check(
         in_location,
         &[
-            ("auth_basic off; auth_request off; autoindex off; ssi off; mirror off;", &[]),
-            ("autoindex on;", &["\"autoindex\" directive is not supported"]),
+            ("auth_basic off; auth_request off; userid off; ssi off; mirror off;", &[]),
+            ("userid on;", &["\"userid\" directive is not supported"]),
             ("fastcgi_pass off;", &["\"fastcgi_pass\" directive is not supported"]),
         ],
     );

@@ -30,6 +30,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("AuthBasic", &["front/auth_basic.rs: basic"]),
     ("AuthJwt", &["exchange/identity.rs: jwt", "front/auth_jwt.rs: jwt"]),
     ("AuthRequest", &["front/auth_request.rs: asked"]),
+    ("Autoindex", &["content/listing.rs: wanted", "content/listing/format.rs: wanted"]),
     ("Balance", &["peers/group.rs"]),
     ("Buffering", &["log/access.rs: buffering"]),
     ("CertificateCache", &["tls/certificates/on_demand.rs: rules"]),
@@ -90,6 +91,8 @@ const READERS: &[(&str, &[&str])] = &[
         &[
             "content/conditional.rs: settings",
             "content/files.rs: settings",
+            "content/index.rs: settings",
+            "content/listing.rs: settings",
             "content/pages.rs: settings",
             "content/proxy/destination.rs: local",
             "content/status.rs: settings",

@@ -59,8 +59,20 @@ pub fn http_date(time: SystemTime) -> String {
 /// The date of HTTP for seconds since 1970; those that have none (files may bear any time) are
 /// brought into the range that has.
 pub fn format_http_date(seconds: i64) -> String {
+    format_utc(seconds, "%a, %d %b %Y %H:%M:%S GMT")
+}
+
+/// Seconds since 1970 in a format of strftime, by UTC; brought into the range that has dates.
+pub fn format_utc(seconds: i64, format: &str) -> String {
     let timestamp = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::MAX);
-    timestamp.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    timestamp.to_zoned(TimeZone::UTC).strftime(format).to_string()
+}
+
+/// How far local time is ahead of UTC at `time`, in seconds.
+pub fn utc_offset(time: SystemTime) -> i64 {
+    let second = i64::try_from(since_epoch(time).as_secs()).unwrap_or(i64::MAX);
+    let timestamp = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+    i64::from(TimeZone::system().to_offset(timestamp).seconds())
 }
 
 /// The date of cookies, as Netscape wrote it: `Sun, 06-Nov-94 08:49:37 GMT`. Old browsers only know

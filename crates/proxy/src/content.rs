@@ -2,6 +2,8 @@
 
 pub(crate) mod conditional;
 pub(crate) mod files;
+mod index;
+mod listing;
 pub(crate) mod pages;
 pub mod proxy;
 pub(crate) mod status;

@@ -39,6 +39,7 @@ pub struct Setup {
     conf: String,
     vars: BTreeMap<String, String>,
     args: Vec<String>,
+    envs: Vec<(String, String)>,
     listens: BTreeMap<usize, SocketAddr>,
 }
 
@@ -86,6 +87,13 @@ impl Setup {
     #[must_use]
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// A variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.into(), value.into()));
         self
     }
 
@@ -137,7 +145,11 @@ impl Setup {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.exe);
         command.arg("-p").arg(self.dir.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+            .args(&self.args)
+            .envs(self.envs.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command
     }
 
@@ -186,6 +198,7 @@ impl Instance {
             conf: String::new(),
             vars: BTreeMap::new(),
             args: Vec::new(),
+            envs: Vec::new(),
             listens: BTreeMap::new(),
         }
     }

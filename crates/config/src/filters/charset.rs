@@ -100,12 +100,11 @@ fn charset(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Op
 }
 
 fn name(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Template> {
-    let word = &directive.args[0];
-    let template = reading.template(word)?;
-    if !has_variables(word) {
-        take_in(reading, word);
+    let mut word = directive.args[0].clone();
+    if !has_variables(&word) {
+        word.value = take_in(reading, &word);
     }
-    Ok(template)
+    reading.template(&word)
 }
 
 fn charset_map(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<CharsetMap> {
@@ -134,12 +133,14 @@ fn charset_map(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Read
     Ok(CharsetMap { from: from.value.clone(), to: to.value.clone(), pairs: pairs.into() })
 }
 
-/// Adds a charset to those that are named.
-fn take_in(reading: &mut Reading<'_>, word: &Word) {
-    let name = word.value.to_ascii_lowercase().into();
-    if !reading.charsets.contains(&name) {
-        reading.charsets.push(name);
+/// Adds a charset to those that are named. As in nginx the first that names it says how it is written in all answers.
+fn take_in(reading: &mut Reading<'_>, word: &Word) -> Box<[u8]> {
+    let mut known = reading.charsets.iter();
+    if let Some(known) = known.find(|known| known.eq_ignore_ascii_case(&word.value)) {
+        return known.clone();
     }
+    reading.charsets.push(word.value.clone());
+    word.value.clone()
 }
 
 /// One line of a map.

@@ -12,7 +12,7 @@ use wssgate_sys::errno;
 
 use crate::content::conditional::{self, Verdict};
 use crate::content::status::content_type;
-use crate::content::{self, Outcome, reads_files};
+use crate::content::{self, Outcome, index, listing, reads_files};
 use crate::errno_text;
 use crate::exchange::body::blocking;
 use crate::exchange::path::{as_path, file};
@@ -21,14 +21,14 @@ use crate::exchange::{Exchange, Reply, Request, Seeking};
 /// How much of a file is read at once.
 const PIECE: u64 = 64 * 1024;
 
-/// Answers with a file, an index, or a redirect to a directory.
+/// Answers with a file, an index or a listing, or a redirect to a directory.
 pub(crate) async fn serve(exchange: &mut Exchange, location: &Location) -> Outcome {
     let request = &exchange.request;
     if !reads_files(request.target.method) {
         return Outcome::Status(405);
     }
     if request.target.path.last() == Some(&b'/') {
-        return index(request, location).await;
+        return directory(exchange, location).await;
     }
     let Some(path) = file(request, &request.target.path) else {
         return Outcome::Status(500);
@@ -202,89 +202,20 @@ fn read_at(mut file: &File, at: u64, len: u64) -> io::Result<Bytes> {
     Ok(piece.into())
 }
 
-/// `index`: an internal redirect to the first that exists.
-async fn index(request: &Request, location: &Location) -> Outcome {
-    let mut directory_seen = false;
-    for template in &location.settings.index {
-        let name = request.text(template);
-        let args = request.target.args.borrow().clone();
-        // Such a name is a path of its own, and whoever answers there will see whether it exists.
-        if name.first() == Some(&b'/') {
-            return Outcome::InternalRedirect { path: name, args };
-        }
-        let Some(directory) = file(request, &request.target.path) else {
-            return Outcome::Status(500);
-        };
-        let full = [&directory[..], &name].concat();
-        let tested = blocking({
-            let full = full.clone();
-            move || std::fs::metadata(as_path(&full)).map(drop)
-        });
-        match tested.await {
-            Ok(()) => {
-                let path = [&request.target.path[..], &name].concat().into();
-                return Outcome::InternalRedirect { path, args };
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if !directory_seen
-                    && let Some(outcome) = test_directory(request, location, &directory).await
-                {
-                    return outcome;
-                }
-                directory_seen = true;
-            }
-            Err(error) => return index_failed(request, location, &full, &error),
-        }
+/// Answers with an index, a listing, or that there is none.
+async fn directory(exchange: &mut Exchange, location: &Location) -> Outcome {
+    if let Some(outcome) = listing::choose(&exchange.request, location).await {
+        return outcome;
     }
+    if let Some(outcome) = index::find(&exchange.request, location).await {
+        return outcome;
+    }
+    if let Some(outcome) = listing::list(exchange, location).await {
+        return outcome;
+    }
+    let request = &exchange.request;
     let shown = file(request, &request.target.path).unwrap_or_default();
     let shown = shown.escape_ascii();
     request.log(LogLevel::Error, format_args!("directory index of \"{shown}\" is forbidden"));
     Outcome::Status(403)
-}
-
-/// A missing directory is 404, not a forbidden listing.
-async fn test_directory(
-    request: &Request,
-    location: &Location,
-    directory: &[u8],
-) -> Option<Outcome> {
-    let owned = directory.to_vec();
-    match blocking(move || std::fs::metadata(as_path(&owned))).await {
-        Ok(metadata) if metadata.is_dir() => None,
-        Ok(_) => {
-            let shown = directory.escape_ascii();
-            request.log(LogLevel::Crit, format_args!("\"{shown}\" is not a directory"));
-            Some(Outcome::Status(500))
-        }
-        Err(error) => Some(index_failed(request, location, directory, &error)),
-    }
-}
-
-fn index_failed(request: &Request, location: &Location, path: &[u8], error: &io::Error) -> Outcome {
-    let shown = path.escape_ascii();
-    match error.kind() {
-        _ if is_forbidden(error) => {
-            request.log(
-                LogLevel::Error,
-                format_args!("\"{shown}\" is forbidden ({})", errno_text(error)),
-            );
-            Outcome::Status(403)
-        }
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-            if location.settings.log_not_found {
-                request.log(
-                    LogLevel::Error,
-                    format_args!("\"{shown}\" is not found ({})", errno_text(error)),
-                );
-            }
-            Outcome::Status(404)
-        }
-        _ => {
-            request.log(
-                LogLevel::Crit,
-                format_args!("stat() \"{shown}\" failed ({})", errno_text(error)),
-            );
-            Outcome::Status(500)
-        }
-    }
 }

@@ -241,7 +241,7 @@ pub(crate) fn request_header(request: &Request, name: &[u8]) -> Option<Bytes> {
 }
 
 /// The first argument of this name, without regard to case.
-fn argument(args: &Bytes, name: &[u8]) -> Option<Bytes> {
+pub(crate) fn argument(args: &Bytes, name: &[u8]) -> Option<Bytes> {
     if name.is_empty() {
         return None;
     }
