@@ -48,7 +48,7 @@ fn track_frames(bencher: Bencher<'_, '_>, payload_len: usize) {
 fn follow_conversation(bencher: Bencher<'_, '_>, payload_len: usize) {
     const MESSAGES: usize = 64;
     let stream = frame(payload_len).repeat(MESSAGES);
-    let mut conversation = Conversation::new(conversation::Settings::default());
+    let mut conversation = Conversation::new(&conversation::Settings::default(), 0);
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         for read in black_box(&stream).chunks(64 << 10) {
             let verdict = black_box(conversation.on_bytes(Side::Client, read, black_box(7)));

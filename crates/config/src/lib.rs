@@ -58,6 +58,7 @@ mod subrequests;
 pub mod template;
 mod tls;
 mod trust;
+mod tunnels;
 mod unresolved;
 mod upstream;
 pub mod value;

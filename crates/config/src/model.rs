@@ -53,6 +53,7 @@ pub use crate::tls::key_file::{
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{ServerTls, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
+pub use crate::tunnels::{FrameCheck, Lifetime, Sides, TunnelSettings};
 pub use crate::upstream::balance::{Balance, BetterOfTwo, TimeOf};
 pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};
 pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn, is_samesite};

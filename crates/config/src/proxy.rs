@@ -26,6 +26,7 @@ use crate::read::{
 };
 use crate::scope::Scope;
 use crate::template::Template;
+use crate::tunnels::{TunnelSettings, tunnel_settings};
 use crate::websocket;
 
 /// The rows.
@@ -314,6 +315,8 @@ pub struct ProxySettings {
     pub http11: bool,
     /// `websocket`: upgrades pass where no line says what to do with them.
     pub websocket: bool,
+    /// What holds in WebSockets.
+    pub tunnels: TunnelSettings,
     /// `websocket_tcp_user_timeout`.
     pub websocket_tcp_user_timeout: Option<Duration>,
     /// `proxy_set_header` lines that apply here, in order; nothing built in is among them.
@@ -484,6 +487,7 @@ pub(crate) fn proxy_settings(
     ProxySettings {
         http11: scope.get(&PROXY_HTTP_VERSION),
         websocket: scope.get(&websocket::WEBSOCKET),
+        tunnels: tunnel_settings(scope),
         websocket_tcp_user_timeout: scope.get(&websocket::WEBSOCKET_TCP_USER_TIMEOUT),
         set_headers: scope.all(&PROXY_SET_HEADER),
         set_body: scope.maybe(&PROXY_SET_BODY),

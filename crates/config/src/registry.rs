@@ -7,7 +7,7 @@ use crate::{
     access, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files, filters,
     foreign, geo, headers, http, kept_connections, limits, listen, listing, location, log, map,
     proxy, real_ip, referer, refused, rewrite, secure_link, server, server_name, settings,
-    subrequests, tls, upstream, websocket, without_effect,
+    subrequests, tls, tunnels, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -54,6 +54,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     tls::ROWS,
     upstream::ROWS,
     upstream::balance::ROWS,
+    tunnels::ROWS,
     websocket::ROWS,
 ];
 

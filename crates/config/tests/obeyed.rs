@@ -75,6 +75,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("JwtRequire", &["front/auth_jwt.rs: line"]),
     ("KeepaliveDisable", &["front/phases.rs: disable"]),
     ("KeepaliveOption", &["listen.rs"]),
+    ("Lifetime", &["tunnel.rs: lifetime"]),
     ("LimitConnections", &["front/limits/connections.rs: limits"]),
     ("LimitKind", &["front/limits/requests.rs"]),
     ("LimitRequests", &["front/limits/requests.rs: limits"]),
@@ -135,6 +136,7 @@ const READERS: &[(&str, &[&str])] = &[
     ),
     ("ServerTls", &["tls/server.rs: tls", "tls/server/verify.rs: tls", "tls/sessions.rs: tls"]),
     ("SessionCache", &["tls/sessions.rs"]),
+    ("Sides", &["generation/policies.rs: sides"]),
     ("Slot", &["exchange/variables.rs: slot"]),
     ("Ssi", &["exchange/filter.rs: ssi", "exchange/filter/ssi.rs: ssi"]),
     ("StickyCookie", &["content/proxy/sticky.rs: cookie"]),
@@ -147,6 +149,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("TlsProtocols", &["tls.rs: protocols"]),
     ("TryFile", &["front/try_files.rs: candidate"]),
     ("TryFiles", &["front/try_files.rs: try_files"]),
+    ("TunnelSettings", &["generation/policies.rs: settings", "tunnel.rs: tunnels"]),
     (
         "Upstream",
         &["content/proxy/destination.rs: model", "peers/group.rs: model", "peers/names.rs: model"],

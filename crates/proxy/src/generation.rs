@@ -5,6 +5,7 @@
 
 mod credentials;
 mod descriptors;
+pub(crate) mod policies;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{
-    Content, Core, EventMethod, Http, ListenAddr, Location, LogLevel, LogTarget, ProxyPass,
+    Content, Core, EventMethod, Http, ListenAddr, Location, LocationId, LogLevel, LogTarget,
+    ProxyPass,
 };
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
+use wssgate_ws::conversation::Policy;
 
 use crate::auth::Passwords;
 use crate::auth::keys::KeySets;
@@ -73,6 +76,8 @@ pub struct Generation {
     ///
     /// [`LocationId`]: wssgate_config::model::LocationId
     pub upstream_tls: Vec<Option<UpstreamTls>>,
+    /// What holds in WebSockets, by `LocationId`; `None` where nobody looks at their frames.
+    policies: Vec<Option<Arc<Policy>>>,
     /// Whom to become when started as root.
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
@@ -154,11 +159,13 @@ impl Generation {
             _ => return Err(report),
         };
         let life = Life::default();
+        let policies = policies::build(&config);
         let generation = Self {
             number,
             config,
             logs,
             tls,
+            policies,
             owner,
             upstreams,
             resolvers,
@@ -179,6 +186,11 @@ impl Generation {
     /// listens.
     pub fn http(&self) -> &Http {
         self.config.http.as_ref().expect("connections come only from an http block")
+    }
+
+    /// What holds in the WebSockets of a location, if anybody looks at their frames.
+    pub(crate) fn policy(&self, location: LocationId) -> Option<&Arc<Policy>> {
+        self.policies.get(location.0)?.as_ref()
     }
 
     /// Begins to look up the names of its upstreams, instead of those of the generation before.

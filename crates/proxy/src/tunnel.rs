@@ -12,16 +12,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use wssgate_config::model::{LogLevel, TlsRecords};
+use wssgate_config::model::{Lifetime, LogLevel, TlsRecords, TunnelSettings};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
+use wssgate_ws::conversation::{Cause, Notes, Policy};
 use wssgate_ws::{Extensions, conversation};
 
 use crate::exchange::access_log;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use crate::generation::Generation;
+use crate::generation::policies::millis;
 use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
@@ -104,6 +106,18 @@ impl Tunnel {
     /// The generation that it began with.
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         self.conclusion.generation()
+    }
+
+    /// Says what was found while it goes on.
+    pub(crate) fn note(&self, notes: &Notes) {
+        let sides = [("client", notes.silent.client), ("upstream", notes.silent.server)];
+        for (side, _) in sides.into_iter().filter(|(_, silent)| *silent) {
+            self.conclusion.note(format_args!("{side} does not answer pings"));
+        }
+        let sides = [("client", notes.broken.client), ("upstream", notes.broken.server)];
+        for (side, _) in sides.into_iter().filter(|(_, broken)| *broken) {
+            self.conclusion.note(format_args!("{side} sent an invalid WebSocket frame"));
+        }
     }
 
     /// Says how it ended.
@@ -202,9 +216,11 @@ fn handover(
         generation: request.generation.number,
         client,
         upstream,
-        protocol: match extensions {
-            Some(extensions) => Protocol::WebSocket(conversation::Settings { extensions }),
-            None => Protocol::Other,
+        protocol: match (extensions, request.generation.policy(request.route.location)) {
+            (Some(extensions), Some(policy)) => {
+                Protocol::WebSocket(settings(extensions, policy, &proxy.tunnels))
+            }
+            _ => Protocol::Other,
         },
         timers: Timers {
             read: proxy.read_timeout,
@@ -215,6 +231,33 @@ fn handover(
         },
         buffer_size: proxy.buffer_size,
     }
+}
+
+/// What a conversation is begun with.
+fn settings(
+    extensions: Extensions,
+    policy: &Arc<Policy>,
+    tunnels: &TunnelSettings,
+) -> conversation::Settings {
+    let mut mark = [0; 4];
+    // Without random numbers the mark is one that somebody else may have as well; then an end's pong with
+    // the same eight bytes would be taken for ours.
+    let _ = aws_lc_rs::rand::fill(&mut mark);
+    conversation::Settings {
+        extensions,
+        policy: Arc::clone(policy),
+        lifetime_ms: tunnels.max_lifetime.map(lifetime_ms),
+        mark,
+        meters: None,
+    }
+}
+
+/// How long one WebSocket may live, in milliseconds.
+fn lifetime_ms(lifetime: Lifetime) -> u64 {
+    let mut random = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    let share = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
+    millis(lifetime.limit - lifetime.jitter.mul_f64(share))
 }
 
 /// What ended a tunnel, where it was no orderly end; nginx's words where it has some.
@@ -238,11 +281,29 @@ fn message(cause: &EndCause) -> Option<String> {
         }
         EndCause::SendTimeout(Side::Client) => Some(timed_out("client")),
         EndCause::HalfCloseTimeout => Some(timed_out("half-closed connection")),
+        EndCause::Lost(lost) => Some(format!("{} does not answer pings any more", side(lost))),
+        EndCause::Closed(cause) => Some(closed(cause)),
         EndCause::Drained => Some("tunnel closed after worker_shutdown_timeout".to_owned()),
         EndCause::Killed => Some("tunnel closed by an operator".to_owned()),
         EndCause::Stopped => Some("tunnel closed by shutdown".to_owned()),
         EndCause::Refused(number) => Some(format!("tunnel setup failed ({})", errno(*number))),
     }
+}
+
+/// Why we closed a WebSocket.
+fn closed(cause: &Cause) -> String {
+    let offender = match cause.offender() {
+        Some(wssgate_ws::Side::Client) => " of the client",
+        Some(wssgate_ws::Side::Server) => " of the upstream",
+        None => "",
+    };
+    let code = cause.code(cause.offender().unwrap_or(wssgate_ws::Side::Client));
+    let detail = match cause {
+        Cause::Violation(_, error) => format!(" ({error})"),
+        Cause::InvalidClose(_, error) => format!(" ({error})"),
+        _ => String::new(),
+    };
+    format!("WebSocket closed with {}: {}{offender}{detail}", code.0, cause.reason())
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 #[cfg(test)]
 use wssgate_ws::Conversation;
+use wssgate_ws::conversation::Cause;
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines};
 use crate::reclaim;
 use crate::thread::{Command, Shared};
 use crate::tunnel::{Transfer, Tunnel};
-use crate::{EndCause, Handover, Selection, Settings, Side, TunnelEnd};
+use crate::{EndCause, Handover, Report, Selection, Settings, Side};
 
 /// The token of the eventfd by which other threads wake this one; no leg has it.
 const WAKEUP: u64 = u64::MAX;
@@ -41,8 +42,8 @@ const KEYS_IDLE_MS: u64 = 2_000;
 /// than the rest of an end: with 2 ms, clients that come, say something and go cost 3 % more.
 const REPORT_PAUSE_MS: u64 = 10;
 
-/// Hears of every end, with the ticket.
-pub(crate) type OnEnd = Box<dyn FnMut(u64, TunnelEnd) + Send>;
+/// Hears what is told of tunnels, with their tickets.
+pub(crate) type OnReport = Box<dyn FnMut(u64, Report) + Send>;
 
 /// Hears why io_uring is not used though it was asked for.
 pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
@@ -62,10 +63,10 @@ pub(crate) struct Engine {
     events: Events,
     commands: Receiver<Command>,
     shared: Arc<Shared>,
-    on_end: OnEnd,
+    on_report: OnReport,
     on_refusal: OnRefusal,
-    /// Ends that were not reported yet. Bounded by the tunnels of [`REPORT_PAUSE_MS`].
-    ended: Vec<(u64, TunnelEnd)>,
+    /// What was not reported yet. Bounded by the tunnels of [`REPORT_PAUSE_MS`], and those that were asked for.
+    reports: Vec<(u64, Report)>,
     /// When the next ends may be reported.
     report_at_ms: u64,
     tunnels: Slab<Tunnel>,
@@ -98,7 +99,7 @@ impl Engine {
         settings: Settings,
         commands: Receiver<Command>,
         shared: Arc<Shared>,
-        on_end: OnEnd,
+        on_report: OnReport,
         on_refusal: OnRefusal,
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
@@ -109,9 +110,9 @@ impl Engine {
             events: Events::with_capacity(EVENTS),
             commands,
             shared,
-            on_end,
+            on_report,
             on_refusal,
-            ended: Vec::new(),
+            reports: Vec::new(),
             report_at_ms: 0,
             tunnels: Slab::new(),
             removed: 0,
@@ -178,7 +179,7 @@ impl Engine {
         self.give_turns(now_ms);
         self.fire_deadlines(now_ms);
         self.compact(now_ms);
-        if !self.ended.is_empty() && self.report_at_ms <= now_ms {
+        if !self.reports.is_empty() && self.report_at_ms <= now_ms {
             self.report_at_ms = now_ms + REPORT_PAUSE_MS;
             self.report();
         }
@@ -188,7 +189,7 @@ impl Engine {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let report = (!self.ended.is_empty()).then_some(self.report_at_ms);
+        let report = (!self.reports.is_empty()).then_some(self.report_at_ms);
         let next = [self.deadlines.next(), report, self.compact_at_ms].into_iter().flatten().min();
         let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
@@ -223,6 +224,7 @@ impl Engine {
             match self.commands.try_recv() {
                 Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
+                Ok(Command::Ask(selection)) => self.tell_progress(selection, now_ms),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -351,6 +353,9 @@ impl Engine {
         if tunnel.is_over() {
             return self.remove(key, now_ms);
         }
+        if let Some(notes) = tunnel.take_notes() {
+            self.reports.push((tunnel.ticket, Report::Note(notes)));
+        }
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg_mut(side);
             if let Some(room) = leg.take_interest_change() {
@@ -392,7 +397,8 @@ impl Engine {
     fn arm(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         let quiescent = tunnel.is_quiescent();
-        if quiescent && tunnel.armed_quiescent && !tunnel.conversation_is_due_before_entry() {
+        let rearm = tunnel.take_rearm();
+        if quiescent && tunnel.armed_quiescent && !rearm {
             // Traffic has only moved its end away.
             return;
         }
@@ -417,20 +423,31 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        self.end_selected(now_ms, cause, |tunnel| match selection {
-            Selection::All => true,
-            Selection::Generation(generation) => tunnel.generation == generation,
-            Selection::Ticket(ticket) => tunnel.ticket == ticket,
-        });
+        self.end_selected(now_ms, cause, |tunnel| selection.includes(tunnel));
+    }
+
+    /// Reports what has passed through some tunnels.
+    fn tell_progress(&mut self, selection: Selection, now_ms: u64) {
+        let selected = self
+            .tunnels
+            .iter()
+            .map(|(_, tunnel)| tunnel)
+            .filter(|tunnel| selection.includes(tunnel));
+        self.reports
+            .extend(selected.map(|tunnel| {
+                (tunnel.ticket, Report::Progress(Box::new(tunnel.progress(now_ms))))
+            }));
     }
 
     /// Ends some tunnels now, but those that are drained in their time.
     fn end_selected(&mut self, now_ms: u64, cause: EndCause, selected: impl Fn(&Tunnel) -> bool) {
         let tunnels = self.tunnels.iter().filter(|(_, tunnel)| selected(tunnel));
         for key in tunnels.map(|(key, _)| key).collect::<Vec<_>>() {
+            let tunnel = &mut self.tunnels[key];
             match cause {
-                EndCause::Drained => self.tunnels[key].drain(now_ms),
-                _ => self.tunnels[key].close(cause, now_ms),
+                EndCause::Drained => tunnel.end_in_order(Cause::Drain, now_ms),
+                EndCause::Killed => tunnel.end_in_order(Cause::Kill, now_ms),
+                _ => tunnel.close(cause, now_ms),
             }
             self.settle(key, now_ms);
         }
@@ -447,14 +464,26 @@ impl Engine {
         let ticket = tunnel.ticket;
         // Closing takes its sockets out of epoll: nobody else holds their descriptors.
         drop(tunnel);
-        self.ended.push((ticket, end));
+        self.reports.push((ticket, Report::End(Box::new(end))));
     }
 
     fn report(&mut self) {
         // A new list, for this one may be as long as there were tunnels.
-        for (ticket, end) in std::mem::take(&mut self.ended) {
-            self.shared.live.fetch_sub(1, Ordering::Relaxed);
-            (self.on_end)(ticket, end);
+        for (ticket, report) in std::mem::take(&mut self.reports) {
+            if let Report::End(_) = report {
+                self.shared.live.fetch_sub(1, Ordering::Relaxed);
+            }
+            (self.on_report)(ticket, report);
+        }
+    }
+}
+
+impl Selection {
+    fn includes(self, tunnel: &Tunnel) -> bool {
+        match self {
+            Self::All => true,
+            Self::Generation(generation) => tunnel.generation == generation,
+            Self::Ticket(ticket) => tunnel.ticket == ticket,
         }
     }
 }

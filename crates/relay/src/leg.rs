@@ -34,6 +34,10 @@ pub(crate) struct Leg {
     unsent: Unsent,
     /// When the kernel last took bytes, or refused the first of those that are unsent.
     progress_ms: u64,
+    /// Since when some are unsent, if some are.
+    blocked_since_ms: u64,
+    /// How long some were unsent before.
+    blocked_ms: u64,
 }
 
 /// Bytes of the wire that the kernel did not take. Owns memory only while there are some.
@@ -94,6 +98,8 @@ impl Leg {
             ended: false,
             unsent: Unsent::default(),
             progress_ms: 0,
+            blocked_since_ms: 0,
+            blocked_ms: 0,
         }
     }
 
@@ -138,6 +144,17 @@ impl Leg {
 
     pub(crate) fn unsent_len(&self) -> usize {
         self.unsent.bytes.len() - self.unsent.start
+    }
+
+    /// Since when some bytes are unsent, if some are.
+    pub(crate) fn blocked_since_ms(&self) -> Option<u64> {
+        self.blocked().then_some(self.blocked_since_ms)
+    }
+
+    /// How long bytes were unsent until now, in all.
+    pub(crate) fn blocked_ms(&self, now_ms: u64) -> u64 {
+        let now = self.blocked_since_ms().map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        self.blocked_ms + now
     }
 
     #[cfg(test)]
@@ -303,6 +320,7 @@ impl Leg {
         }
         if !self.blocked() {
             self.progress_ms = now_ms;
+            self.blocked_since_ms = now_ms;
         }
         self.unsent.bytes.extend_from_slice(bytes);
     }
@@ -318,6 +336,8 @@ impl Leg {
         // With an error they stay, so that what is lost can be counted.
         if unsent.start < unsent.bytes.len() {
             self.unsent = unsent;
+        } else {
+            self.blocked_ms += now_ms.saturating_sub(self.blocked_since_ms);
         }
         offered.map(|_| ())
     }

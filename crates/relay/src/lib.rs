@@ -32,8 +32,8 @@ mod thread;
 mod tunnel;
 
 pub use model::{
-    EndCause, Handover, Leg, LegTls, Protocol, READ_SIZE, Selection, Settings, Side, Timers,
-    Totals, TunnelEnd,
+    EndCause, Handover, Leg, LegTls, Progress, Protocol, READ_SIZE, Report, Selection, Settings,
+    Side, Timers, Totals, TunnelEnd,
 };
 pub use thread::{Counters, Relay, RelayHandle, Stopped, start, try_io_uring};
 pub use wssgate_records::TlsFault;

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use wssgate_records::{AES_GCM_RECORDS, TlsFault, TlsKeys};
+use wssgate_ws::conversation::{Cause, Notes};
 use wssgate_ws::{CloseCode, Counts, FrameError, conversation};
 
 /// A finished switch: everything that a tunnel needs.
@@ -71,7 +72,7 @@ pub enum LegTls {
 }
 
 /// What is spoken in a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Protocol {
     /// WebSocket frames (RFC 6455 §5), in a conversation with these settings.
     WebSocket(conversation::Settings),
@@ -137,6 +138,28 @@ impl Side {
     }
 }
 
+/// What a relay tells of a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// Something that should be known while it goes on.
+    Note(Notes),
+    /// What has passed through it until now, because somebody asked.
+    Progress(Box<Progress>),
+    /// How it ended; nothing follows.
+    End(Box<TunnelEnd>),
+}
+
+/// What has passed through a tunnel that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Since the hand-over.
+    pub duration: Duration,
+    /// What passed at the client.
+    pub client: Totals,
+    /// What passed at the upstream.
+    pub upstream: Totals,
+}
+
 /// How a tunnel ended, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelEnd {
@@ -151,7 +174,7 @@ pub struct TunnelEnd {
 }
 
 /// What passed at one side of a tunnel, in bytes of the tunnelled protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Bytes that this side sent us, with those that came along at the hand-over.
     pub received: u64,
@@ -162,6 +185,14 @@ pub struct Totals {
     pub frames: Counts,
     /// The code of the Close that this side sent.
     pub close: Option<CloseCode>,
+    /// The reason in it. It may be anything.
+    pub close_reason: Box<[u8]>,
+    /// The code of the Close that we sent to this side.
+    pub own_close: Option<CloseCode>,
+    /// How long this side took to answer our last ping.
+    pub rtt: Option<Duration>,
+    /// How long bytes had to wait because this side did not take them.
+    pub blocked: Duration,
     /// How this side broke the protocol. It is passed on all the same: the other end is to judge.
     pub broken: Option<FrameError>,
     /// This side ended TLS without close_notify, so that something may be missing.
@@ -183,15 +214,30 @@ pub enum EndCause {
     SendTimeout(Side),
     /// One direction had ended, and the other was silent.
     HalfCloseTimeout,
+    /// This side did not answer a ping of ours, nor say anything else.
+    Lost(Side),
+    /// We closed the WebSocket, and told both sides as far as they could be told; never [`Cause::Drain`] or
+    /// [`Cause::Kill`], which are the two below.
+    Closed(Cause),
     /// Closed by a drain. The sides of a WebSocket are sent 1001 as soon as no frame is under way to them, and
     /// have [`wssgate_ws::conversation::CLOSING_MS`] in all to answer; what was under way longer is cut.
     Drained,
-    /// Closed by an operator.
+    /// Closed by an operator, a WebSocket in the same way.
     Killed,
     /// The relay stopped. It waits for nobody: WebSockets are sent 1001 where no frame is under way.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
     Refused(i32),
+}
+
+impl From<Cause> for EndCause {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Drain => Self::Drained,
+            Cause::Kill => Self::Killed,
+            other => Self::Closed(other),
+        }
+    }
 }
 
 /// How much is read at once for a peer that keeps up.

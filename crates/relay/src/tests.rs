@@ -5,6 +5,7 @@
 mod bounds;
 mod closing;
 mod crowd;
+mod keep_alive;
 mod peer;
 mod plain;
 mod resets;
@@ -32,6 +33,8 @@ struct Rig {
     now: Duration,
     handle: RelayHandle,
     ends: mpsc::Receiver<(u64, TunnelEnd)>,
+    /// What was told besides.
+    reports: mpsc::Receiver<(u64, Report)>,
     /// Why io_uring was not used.
     refusals: mpsc::Receiver<std::io::ErrorKind>,
     next_ticket: u64,
@@ -45,15 +48,19 @@ impl Rig {
     fn with(settings: Settings) -> Self {
         let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
+        let (told, reports) = mpsc::channel();
         let shared = Arc::new(Shared::new().unwrap());
-        let on_end = Box::new(move |ticket, end| ended.send((ticket, end)).unwrap());
+        let on_report = Box::new(move |ticket, report| match report {
+            Report::End(end) => ended.send((ticket, *end)).unwrap(),
+            other => told.send((ticket, other)).unwrap(),
+        });
         let (refused, refusals) = mpsc::channel();
         let on_refusal =
             Box::new(move |error: &std::io::Error| refused.send(error.kind()).unwrap());
         let engine =
-            Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal).unwrap();
+            Engine::new(settings, commands, Arc::clone(&shared), on_report, on_refusal).unwrap();
         let handle = RelayHandle::new(sender, shared);
-        Self { engine, now: Duration::ZERO, handle, ends, refusals, next_ticket: 0 }
+        Self { engine, now: Duration::ZERO, handle, ends, reports, refusals, next_ticket: 0 }
     }
 
     /// Hands over a tunnel and takes it into the engine.

@@ -1,8 +1,8 @@
 //! The relay's thread, and the way to it from others.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 use std::{fmt, io, thread};
 
@@ -10,7 +10,7 @@ use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 
 use crate::engine::{self, Engine};
-use crate::{EndCause, Handover, Selection, Settings, TunnelEnd};
+use crate::{EndCause, Handover, Report, Selection, Settings};
 
 /// What one relay thread has done so far; each only grows.
 #[derive(Debug, Default)]
@@ -33,27 +33,30 @@ pub fn try_io_uring() -> io::Result<()> {
     engine::joint_calls().map(drop)
 }
 
-/// Starts a relay thread. `on_end` is called on it, once for every tunnel handed over, with the ticket;
+/// Starts a relay thread. `on_report` is called on it with what is told of a tunnel and the ticket, once for
+/// every tunnel handed over with its end;
 /// `on_refusal`, at once or on it, when io_uring is not used, or no longer, although it was asked for.
 ///
 /// They must not wait: all other tunnels stand still meanwhile.
 pub fn start(
     name: &str,
     settings: Settings,
-    on_end: impl FnMut(u64, TunnelEnd) + Send + 'static,
+    on_report: impl FnMut(u64, Report) + Send + 'static,
     on_refusal: impl FnMut(&io::Error) + Send + 'static,
 ) -> io::Result<Relay> {
     let (sender, commands) = mpsc::channel();
     let shared = Arc::new(Shared::new()?);
-    let (on_end, on_refusal) = (Box::new(on_end), Box::new(on_refusal));
-    let engine = Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal)?;
+    let (on_report, on_refusal) = (Box::new(on_report), Box::new(on_refusal));
+    let engine = Engine::new(settings, commands, Arc::clone(&shared), on_report, on_refusal)?;
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
     Ok(Relay { handle: RelayHandle::new(sender, shared), thread: Some(thread) })
 }
 
 /// Moves an engine by the clock until it is told to stop.
 fn run(mut engine: Engine) -> io::Result<()> {
-    let began = Instant::now();
+    // One clock for all relays, so that they can count together what happens in a time.
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let began = *BEGAN;
     while !engine.is_finished() {
         engine.wait(began.elapsed(), None)?;
         engine.step(began.elapsed());
@@ -137,6 +140,11 @@ impl RelayHandle {
         self.send(Command::Close(selection, cause))
     }
 
+    /// Asks what has passed through these tunnels until now; [`Report::Progress`] tells it.
+    pub fn ask(&self, selection: Selection) -> Result<(), Stopped> {
+        self.send(Command::Ask(selection))
+    }
+
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -170,6 +178,7 @@ impl fmt::Debug for RelayHandle {
 pub(crate) enum Command {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
+    Ask(Selection),
     IoUring(bool),
     Stop,
 }

@@ -7,16 +7,18 @@ mod ending;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use wssgate_records::{TlsFault, sealed_len};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
+use wssgate_ws::conversation::{Insert, Notes};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
-use crate::{EndCause, Handover, Protocol, Side, Timers, Totals, TunnelEnd};
+use crate::{EndCause, Handover, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub(crate) struct Tunnel {
     /// When bytes last moved, in either direction, or a direction ended.
     active_ms: u64,
     cause: Option<EndCause>,
+    /// What its conversation has found and nobody was told.
+    notes: Notes,
+    /// Its entry among the deadlines may be too late.
+    rearm: bool,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
@@ -56,7 +62,7 @@ struct TimersMs {
 
 impl From<Timers> for TimersMs {
     fn from(timers: Timers) -> Self {
-        let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
             read: ms(timers.read),
             upstream_send: ms(timers.upstream_send),
@@ -132,13 +138,15 @@ impl Tunnel {
             up: Flow::new(buffer_size),
             down: Flow::new(buffer_size),
             conversation: match protocol {
-                Protocol::WebSocket(settings) => Some(Conversation::new(settings)),
+                Protocol::WebSocket(settings) => Some(Conversation::new(&settings, now_ms)),
                 Protocol::Other => None,
             },
             timers: handover.timers.into(),
             began_ms: now_ms,
             active_ms: now_ms,
             cause: None,
+            notes: Notes::default(),
+            rearm: false,
             queued: false,
             expanded: false,
             armed_ms: u64::MAX,
@@ -156,6 +164,7 @@ impl Tunnel {
                 tunnel.on_source_end(side, end, now_ms);
             }
         }
+        tunnel.obey_conversation(now_ms);
         tunnel
     }
 
@@ -219,7 +228,44 @@ impl Tunnel {
         for side in [Side::Client, Side::Upstream] {
             self.check_failure(side, now_ms);
         }
+        self.obey_conversation(now_ms);
         self.end_if_told(now_ms);
+    }
+
+    /// Does what the conversation has come to want meanwhile.
+    #[inline]
+    fn obey_conversation(&mut self, now_ms: u64) {
+        if self.conversation.as_mut().is_some_and(Conversation::take_changed) {
+            self.on_change(now_ms);
+        }
+    }
+
+    #[cold]
+    fn on_change(&mut self, now_ms: u64) {
+        self.rearm = true;
+        if let Some(conversation) = &mut self.conversation {
+            let Notes { broken, silent } = conversation.take_notes();
+            let notes = &mut self.notes;
+            for side in [wssgate_ws::Side::Client, wssgate_ws::Side::Server] {
+                *notes.broken.get_mut(side) |= *broken.get(side);
+                *notes.silent.get_mut(side) |= *silent.get(side);
+            }
+            if let Some(cause) = conversation.cause() {
+                self.set_cause(cause.into());
+            }
+            self.send_frames(now_ms);
+        }
+    }
+
+    /// What was found since the last time, if anything.
+    pub(crate) fn take_notes(&mut self) -> Option<Notes> {
+        let notes = std::mem::take(&mut self.notes);
+        (notes != Notes::default()).then_some(notes)
+    }
+
+    /// Whether its entry among the deadlines may have become too late; told once.
+    pub(crate) fn take_rearm(&mut self) -> bool {
+        std::mem::take(&mut self.rearm)
     }
 
     /// A side that is not read, for now or any more, can only be seen to break.
@@ -237,7 +283,7 @@ impl Tunnel {
         [Side::Client, Side::Upstream].into_iter().any(|source| {
             let (from, to) = (self.leg(source), self.leg(source.other()));
             match self.flow_from(source).state {
-                FlowState::Open if !to.blocked() => from.readable(),
+                FlowState::Open if !to.blocked() => from.readable() && !self.pauses(source),
                 FlowState::Open => to.writable() || self.withholds(source) && from.readable(),
                 FlowState::Draining => !to.blocked() || to.writable(),
                 FlowState::Closed => false,
@@ -277,6 +323,12 @@ impl Tunnel {
     fn reads(&self, source: Side) -> bool {
         self.flow_from(source).state == FlowState::Open
             && (!self.leg(source.other()).blocked() || self.withholds(source))
+            && !self.pauses(source)
+    }
+
+    /// Whether this side has sent too much for this moment.
+    fn pauses(&self, source: Side) -> bool {
+        self.conversation.as_ref().is_some_and(|conversation| conversation.pauses(source.into()))
     }
 
     fn withholds(&self, source: Side) -> bool {
@@ -343,7 +395,7 @@ impl Tunnel {
                     self.leg_mut(source.other()).seal(plain, buffers);
             }
             Verdict::Pass | Verdict::Withhold => {}
-            Verdict::Inject { .. } => transfer.sealed = plain,
+            Verdict::Inject { .. } | Verdict::Part { .. } => transfer.sealed = plain,
         }
     }
 
@@ -352,6 +404,11 @@ impl Tunnel {
     #[inline(always)]
     fn inspect(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
         self.flow_from_mut(source).received += plain.len() as u64;
+        self.judge(source, plain, now_ms)
+    }
+
+    #[inline(always)]
+    fn judge(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
         match &mut self.conversation {
             Some(conversation) => conversation.on_bytes(source.into(), plain, now_ms),
             None => Verdict::Pass,
@@ -380,7 +437,7 @@ impl Tunnel {
                 (Err(error), _) => self.on_unwritable(source.other(), &error, now_ms),
             }
         }
-        if let Verdict::Inject { .. } = verdict {
+        if let Verdict::Inject { .. } | Verdict::Part { .. } = verdict {
             let Buffers { input, plain, output } = buffers;
             let from = if sealed.buffer == Buffer::Input { input } else { plain };
             self.send_on(source, from.bytes(sealed), verdict, output.free(), now_ms);
@@ -399,23 +456,41 @@ impl Tunnel {
         self.send_on(source, plain, verdict, output, now_ms);
     }
 
-    /// Sends of these bytes what passes, and a frame of our own where it belongs.
+    /// Sends of these bytes what passes, and what belongs between them.
     fn send_on(
         &mut self,
         source: Side,
-        plain: &[u8],
-        verdict: Verdict,
+        mut plain: &[u8],
+        mut verdict: Verdict,
         output: &mut [u8],
         now_ms: u64,
     ) {
-        match verdict {
-            Verdict::Pass => self.transmit(source, plain, output, now_ms),
-            Verdict::Withhold => {}
-            Verdict::Inject { at, frame } => {
-                self.transmit(source, &plain[..at], output, now_ms);
-                self.send_frame(source.other(), frame, now_ms);
-                if !self.withholds(source) {
-                    self.transmit(source, &plain[at..], output, now_ms);
+        loop {
+            match verdict {
+                Verdict::Pass => return self.transmit(source, plain, output, now_ms),
+                Verdict::Withhold => return,
+                Verdict::Inject { at, frame } => {
+                    self.transmit(source, &plain[..at], output, now_ms);
+                    self.send_frame(source.other(), frame, now_ms);
+                    if !self.withholds(source) {
+                        self.transmit(source, &plain[at..], output, now_ms);
+                    }
+                    return;
+                }
+                Verdict::Part { pass, insert, skip } => {
+                    self.transmit(source, &plain[..pass], output, now_ms);
+                    match insert {
+                        Some(Insert::Frame(frame)) => {
+                            self.send_frame(source.other(), frame, now_ms)
+                        }
+                        Some(Insert::Held(held)) => self.transmit(source, &held, output, now_ms),
+                        None => {}
+                    }
+                    plain = &plain[pass + skip..];
+                    if plain.is_empty() {
+                        return;
+                    }
+                    verdict = self.judge(source, plain, now_ms);
                 }
             }
         }
@@ -458,7 +533,7 @@ impl Tunnel {
     fn send_frames(&mut self, now_ms: u64) {
         for to in [Side::Client, Side::Upstream] {
             let Some(conversation) = &mut self.conversation else { return };
-            if let Some(frame) = conversation.poll_frame(to.into()) {
+            if let Some(frame) = conversation.poll_frame(to.into(), now_ms) {
                 self.send_frame(to, frame, now_ms);
             }
         }
@@ -496,11 +571,16 @@ impl Tunnel {
 
     /// How it ended, at `now_ms`.
     pub(crate) fn end(&self, now_ms: u64) -> TunnelEnd {
-        TunnelEnd {
-            cause: self.cause.unwrap_or(EndCause::Stopped),
-            duration: std::time::Duration::from_millis(now_ms.saturating_sub(self.began_ms)),
-            client: self.totals(Side::Client),
-            upstream: self.totals(Side::Upstream),
+        let Progress { duration, client, upstream } = self.progress(now_ms);
+        TunnelEnd { cause: self.cause.unwrap_or(EndCause::Stopped), duration, client, upstream }
+    }
+
+    /// What has passed, at `now_ms`.
+    pub(crate) fn progress(&self, now_ms: u64) -> Progress {
+        Progress {
+            duration: Duration::from_millis(now_ms.saturating_sub(self.began_ms)),
+            client: self.totals(Side::Client, now_ms),
+            upstream: self.totals(Side::Upstream, now_ms),
         }
     }
 
@@ -519,7 +599,7 @@ impl Tunnel {
         self.client.kept_bytes() + self.upstream.kept_bytes()
     }
 
-    fn totals(&self, side: Side) -> Totals {
+    fn totals(&self, side: Side, now_ms: u64) -> Totals {
         let flow = self.flow_from(side);
         let passed = self.flow_from(side.other()).passed;
         let unsent = self.leg(side).unsent_len() as u64;
@@ -527,12 +607,18 @@ impl Tunnel {
             received: flow.received,
             sent: passed.saturating_sub(unsent),
             truncated: flow.truncated,
+            blocked: Duration::from_millis(self.leg(side).blocked_ms(now_ms)),
             ..Totals::default()
         };
         match &self.conversation {
             Some(conversation) => Totals {
                 frames: conversation.counts(side.into()),
                 close: conversation.close_code(side.into()),
+                close_reason: conversation.close_reason(side.into()).into(),
+                own_close: conversation.own_close(side.into()),
+                rtt: conversation
+                    .rtt_ms(side.into())
+                    .map(|rtt_ms| Duration::from_millis(rtt_ms.into())),
                 broken: conversation.broken(side.into()),
                 ..totals
             },

@@ -13,19 +13,38 @@
 //! both together:  Open ──close──▶ Ours ──both sides have answered──▶ Answered
 //!                  │               └──────its deadline─────────────▶ Unanswered
 //!                  ├─both sides have closed, one has ended──▶ Lingering ──its deadline──▶ Ended
-//!                  └─the server has ended──────────────────────┘
+//!                  ├─the server has ended──────────────────────┘
+//!                  └─a side does not answer our ping──▶ Lost
 //! ```
 //!
 //! Time is an event like bytes: [`Conversation::deadline_ms`] says when it matters next, whatever for, and
 //! what is due then happens in [`Conversation::on_time`]. A moment is in whole milliseconds, rounded down.
 //!
-//! Left alone, a conversation passes everything, protocol errors too: the ends are to judge.
+//! Left alone, a conversation passes everything, protocol errors too: the ends are to judge. What else it
+//! does says its [`Policy`]: it asks the sides whether they are there, looks at their frames, and ends what
+//! is too much or too old.
+//!
+//! What changes by an event, but for what becomes of its bytes, is told by [`Conversation::take_changed`].
 
+mod attend;
+mod cause;
+mod direction;
+mod keep_alive;
+pub mod meter;
+mod policy;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod walk;
+mod watch;
+
+use std::sync::Arc;
+
+pub use cause::Cause;
+use direction::{Direction, Injection};
+pub use keep_alive::PING_LEN;
+pub use policy::{Check, KeepAlive, Limits, Meters, PerSide, Policy, Settings};
 
 use crate::frame::ControlFrame;
-use crate::{CloseCode, Counts, Extensions, FrameError, Opcode, Progress, Side, Tracker, close};
+use crate::{CloseCode, Counts, FrameError, Opcode, Progress, Side, close};
 
 /// How long a closing handshake that we begin may take: to the end of the frames under way, and until
 /// both sides have answered.
@@ -43,20 +62,13 @@ pub fn end_of(start_ms: u64, wait_ms: u64) -> u64 {
     start_ms.saturating_add(wait_ms).saturating_add(1)
 }
 
-/// What a conversation is begun with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// What the two ends have agreed upon.
-    pub extensions: Extensions,
-}
-
 /// What becomes of bytes that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
     /// They go on.
     Pass,
-    /// They do not: their destination has had a Close of ours.
+    /// They do not: their destination has had a Close of ours, or a frame that must not go on.
     Withhold,
     /// Those before `at` go on, then this frame. Behind a ping go the others; behind a Close nothing does.
     Inject {
@@ -65,15 +77,34 @@ pub enum Verdict {
         /// What stands there.
         frame: OwnFrame,
     },
+    /// The first `pass` of them go on, then something else; the next `skip` do not. If more are left,
+    /// [`Conversation::on_bytes`] is to be asked about them as if they came now.
+    Part {
+        /// How many go on.
+        pass: usize,
+        /// What follows them.
+        insert: Option<Insert>,
+        /// How many go nowhere.
+        skip: usize,
+    },
+}
+
+/// What goes on besides the bytes that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insert {
+    /// A frame of our own.
+    Frame(OwnFrame),
+    /// Bytes of the same side that were held back before.
+    Held(Box<[u8]>),
 }
 
 /// A frame of the proxy's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnFrame {
     /// Asks for a pong with the same payload.
-    Ping([u8; 4]),
-    /// Begins the closing handshake, or answers it.
-    Close(CloseCode),
+    Ping([u8; PING_LEN]),
+    /// Begins the closing handshake, or answers it; with a reason if there is a cause that has one.
+    Close(CloseCode, Option<Cause>),
 }
 
 impl OwnFrame {
@@ -81,7 +112,7 @@ impl OwnFrame {
     pub fn encode(self, mask: Option<[u8; 4]>) -> ControlFrame {
         match self {
             Self::Ping(payload) => ControlFrame::new(Opcode::Ping, &payload, mask),
-            Self::Close(code) => close::encode(code, "", mask),
+            Self::Close(code, cause) => close::encode(code, cause.map_or("", Cause::reason), mask),
         }
     }
 }
@@ -90,19 +121,40 @@ impl OwnFrame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// We have closed, and each side has sent its Close, as far as it was there to do so.
-    Answered,
+    Answered(Cause),
     /// We have closed, and [`CLOSING_MS`] were over before. Nothing of it is worth another wait.
-    Unanswered,
+    Unanswered(Cause),
     /// This side has ended, and the other did not within [`LINGER_MS`].
     Ended(Side),
+    /// This side did not answer our ping, nor say anything else.
+    Lost(Side),
 }
 
-/// Both directions of one WebSocket. No heap.
+/// What an operator should know of a conversation while it goes on, each told once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// This side has broken a rule of frames, and nothing of ours is said any more.
+    pub broken: PerSide<bool>,
+    /// This side has not answered the first pings that it was sent.
+    pub silent: PerSide<bool>,
+}
+
+/// Both directions of one WebSocket.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    from_client: Direction,
-    from_server: Direction,
+    policy: Arc<Policy>,
+    directions: PerSide<Direction>,
     closing: Closing,
+    mark: [u8; 4],
+    notes: Notes,
+    /// There may be frames to send, a nearer deadline, notes or an end that nobody was told of.
+    changed: bool,
+    /// When the last byte of a data frame passed, if anybody wants to know.
+    data_ms: u64,
+    /// How many data frames had ended by then.
+    data_frames: u64,
+    /// When it is too old.
+    ends_ms: u64,
 }
 
 /// How far the end of the conversation has come.
@@ -114,42 +166,27 @@ enum Closing {
     /// moves.
     Lingering { ended: Side, deadline_ms: u64 },
     /// We close, and are done by then whatever they say.
-    Ours { deadline_ms: u64 },
+    Ours { deadline_ms: u64, cause: Cause },
     /// A deadline was reached.
     Over(End),
 }
 
-/// What one side says to the other.
-#[derive(Clone, Debug)]
-struct Direction {
-    tracker: Tracker,
-    counts: Counts,
-    /// The code of the first Close of its source.
-    close: Option<CloseCode>,
-    injection: Injection,
-    /// Nothing more passes: its source has ended, or its destination takes nothing.
-    ended: bool,
-}
-
-/// What we have to say in a direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Injection {
-    /// Nothing.
-    None,
-    /// A frame that waits for a boundary.
-    Pending(OwnFrame),
-    /// Nothing any more, nor has anybody: we have sent a Close.
-    Closed,
-}
-
 impl Conversation {
     /// Begins right after the switch.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { extensions } = settings;
+    pub fn new(settings: &Settings, now_ms: u64) -> Self {
         Self {
-            from_client: Direction::new(Side::Client, extensions),
-            from_server: Direction::new(Side::Server, extensions),
+            policy: Arc::clone(&settings.policy),
+            directions: PerSide {
+                client: Direction::new(Side::Client, settings, now_ms),
+                server: Direction::new(Side::Server, settings, now_ms),
+            },
             closing: Closing::Open,
+            mark: settings.mark,
+            notes: Notes::default(),
+            changed: false,
+            data_ms: now_ms,
+            data_frames: 0,
+            ends_ms: settings.lifetime_ms.map_or(u64::MAX, |life_ms| end_of(now_ms, life_ms)),
         }
     }
 
@@ -158,12 +195,19 @@ impl Conversation {
     /// Bytes of this side came, the next ones of its stream.
     #[inline]
     pub fn on_bytes(&mut self, from: Side, bytes: &[u8], now_ms: u64) -> Verdict {
-        let direction = self.direction_mut(from);
+        let direction = self.directions.get_mut(from);
+        direction.pinging.heard_ms = now_ms;
+        if direction.attentive {
+            let verdict = self.attend(from, bytes, now_ms);
+            self.note_data(from, now_ms);
+            return verdict;
+        }
         let progress = direction.advance(bytes);
         let verdict = direction.decide(progress.boundary);
-        if progress.close.is_some() || self.closing != Closing::Open {
-            self.linger(now_ms);
+        if progress.is_special() || self.closing != Closing::Open || verdict != Verdict::Pass {
+            self.on_special(from, &progress, &verdict, now_ms);
         }
+        self.note_data(from, now_ms);
         verdict
     }
 
@@ -174,19 +218,32 @@ impl Conversation {
 
     /// Nothing more passes from this side: it has ended, or the other one takes nothing any more.
     pub fn on_end(&mut self, from: Side, now_ms: u64) {
-        self.direction_mut(from).ended = true;
+        self.directions.get_mut(from).ended = true;
         self.linger(now_ms);
     }
 
     /// It is that late. Afterwards no deadline is due; what has come of those that were is told by
     /// [`Self::poll_frame`] and [`Self::poll_end`].
     pub fn on_time(&mut self, now_ms: u64) {
+        for side in [Side::Client, Side::Server] {
+            if let Some(watch) = &mut self.directions.get_mut(side).watch {
+                watch.paused_until_ms = watch.paused_until_ms.filter(|&until_ms| until_ms > now_ms);
+            }
+            self.keep_alive(side, now_ms);
+        }
+        if self.closing == Closing::Open {
+            if self.ends_ms <= now_ms {
+                self.close(Cause::MaxLifetime, now_ms);
+            } else if self.idle_due().is_some_and(|due_ms| due_ms <= now_ms) {
+                self.close(Cause::IdleTimeout, now_ms);
+            }
+        }
         self.closing = match self.closing {
             Closing::Lingering { ended, deadline_ms } if deadline_ms <= now_ms => {
                 Closing::Over(End::Ended(ended))
             }
-            Closing::Ours { deadline_ms } if deadline_ms <= now_ms => {
-                Closing::Over(End::Unanswered)
+            Closing::Ours { deadline_ms, cause } if deadline_ms <= now_ms => {
+                Closing::Over(End::Unanswered(cause))
             }
             closing => closing,
         };
@@ -194,24 +251,37 @@ impl Conversation {
 
     // Orders.
 
-    /// Has a frame of ours sent to this side, at the next boundary of what goes there. A Close displaces
-    /// a ping that waits; nothing follows a Close.
-    pub fn inject(&mut self, to: Side, frame: OwnFrame) {
-        self.direction_mut(to.other()).inject(frame);
+    /// Has a frame of ours sent to this side, at the next boundary of what goes there; says whether it has
+    /// a place. A Close displaces a ping that waits; nothing follows a Close.
+    pub fn inject(&mut self, to: Side, frame: OwnFrame) -> bool {
+        self.changed = true;
+        self.directions.get_mut(to.other()).inject(frame)
     }
 
     /// Begins the closing handshake with both sides; who has a Close from the other one already gets no second.
-    pub fn close(&mut self, code: CloseCode, now_ms: u64) {
+    pub fn close(&mut self, cause: Cause, now_ms: u64) {
         if !self.is_closing() {
-            self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS) };
-            self.inject(Side::Client, OwnFrame::Close(code));
-            self.inject(Side::Server, OwnFrame::Close(code));
+            self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS), cause };
+            for side in [Side::Client, Side::Server] {
+                self.inject(side, OwnFrame::Close(cause.code(side), Some(cause)));
+            }
         }
     }
 
     /// The frame that goes to this side now, without waiting for other bytes, if there is one.
-    pub fn poll_frame(&mut self, to: Side) -> Option<OwnFrame> {
-        self.direction_mut(to.other()).poll_frame()
+    pub fn poll_frame(&mut self, to: Side, now_ms: u64) -> Option<OwnFrame> {
+        let frame = self.directions.get_mut(to.other()).poll_frame()?;
+        self.on_frame_sent(to, frame, now_ms);
+        Some(frame)
+    }
+
+    /// The Close that this side is sent now because the other one is lost, if the policy has one, and it can
+    /// be sent.
+    pub fn failure(&mut self, to: Side) -> Option<OwnFrame> {
+        let code = self.policy.failure?;
+        let direction = self.directions.get_mut(to.other());
+        let has_place = direction.tracker.is_at_boundary() && direction.takes_frames();
+        has_place.then(|| direction.sent(OwnFrame::Close(code, None)))
     }
 
     /// Why the conversation is over, if it is. By time it is over only once [`Self::on_time`] was told so.
@@ -219,194 +289,180 @@ impl Conversation {
     pub fn poll_end(&self) -> Option<End> {
         match self.closing {
             Closing::Open | Closing::Lingering { .. } => None,
-            Closing::Ours { .. } => self.is_answered().then_some(End::Answered),
+            Closing::Ours { cause, .. } => self.is_answered().then_some(End::Answered(cause)),
             Closing::Over(end) => Some(end),
         }
+    }
+
+    /// Whether there may be something to poll: frames, a deadline that is nearer than those before, notes.
+    #[inline]
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What was found since the last time.
+    pub fn take_notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
     }
 
     // What is known.
 
     /// When [`Self::on_time`] has something to do next, as long as no other event or order comes.
-    #[inline]
     pub fn deadline_ms(&self) -> Option<u64> {
-        match self.closing {
-            Closing::Open | Closing::Over(_) => None,
-            Closing::Lingering { deadline_ms, .. } | Closing::Ours { deadline_ms } => {
+        let sides = [Side::Client, Side::Server];
+        let paused = sides.map(|side| self.directions.get(side).paused_until_ms());
+        let paused = paused.into_iter().flatten().min();
+        let closing = match self.closing {
+            Closing::Open => {
+                let ends = (self.ends_ms < u64::MAX).then_some(self.ends_ms);
+                let asked = sides.map(|side| self.keep_alive_due(side));
+                asked.into_iter().chain([self.idle_due(), ends]).flatten().min()
+            }
+            Closing::Over(_) => return None,
+            Closing::Lingering { deadline_ms, .. } | Closing::Ours { deadline_ms, .. } => {
                 Some(deadline_ms)
             }
-        }
+        };
+        [paused, closing].into_iter().flatten().min()
     }
 
     /// Whether we have begun to close.
     pub fn is_closing(&self) -> bool {
         match self.closing {
-            Closing::Open | Closing::Lingering { .. } | Closing::Over(End::Ended(_)) => false,
-            Closing::Ours { .. } | Closing::Over(End::Answered | End::Unanswered) => true,
+            Closing::Open
+            | Closing::Lingering { .. }
+            | Closing::Over(End::Ended(_) | End::Lost(_)) => false,
+            Closing::Ours { .. } | Closing::Over(End::Answered(_) | End::Unanswered(_)) => true,
+        }
+    }
+
+    /// Why we close, if we do.
+    pub fn cause(&self) -> Option<Cause> {
+        match self.closing {
+            Closing::Ours { cause, .. } => Some(cause),
+            Closing::Over(End::Answered(cause) | End::Unanswered(cause)) => Some(cause),
+            Closing::Open | Closing::Lingering { .. } | Closing::Over(_) => None,
         }
     }
 
     /// Whether bytes of this side go nowhere any more and are only looked at for its Close.
     #[inline]
     pub fn withholds(&self, from: Side) -> bool {
-        self.direction(from).injection == Injection::Closed
+        self.directions.get(from).withholds()
+    }
+
+    /// Whether nothing of this side is to be read now: it has sent too much for this moment.
+    #[inline]
+    pub fn pauses(&self, from: Side) -> bool {
+        self.directions.get(from).paused_until_ms().is_some() && !self.withholds(from)
     }
 
     /// Whether both sides have sent a Close, so that nothing more can follow (RFC 6455 §5.5.1).
     pub fn is_closed(&self) -> bool {
-        self.from_client.close.is_some() && self.from_server.close.is_some()
+        self.directions.client.close.is_some() && self.directions.server.close.is_some()
     }
 
     /// What this side has sent.
     pub fn counts(&self, from: Side) -> Counts {
-        self.direction(from).counts
+        self.directions.get(from).counts
     }
 
     /// The code of the first Close that this side sent.
     pub fn close_code(&self, from: Side) -> Option<CloseCode> {
-        self.direction(from).close
+        self.directions.get(from).close
+    }
+
+    /// The reason of the first Close that this side sent, as far as it has come. It may be anything.
+    pub fn close_reason(&self, from: Side) -> &[u8] {
+        self.directions.get(from).tracker.close_reason()
+    }
+
+    /// The code of the Close that we sent to this side.
+    pub fn own_close(&self, to: Side) -> Option<CloseCode> {
+        match self.directions.get(to.other()).injection {
+            Injection::Closed(code) => Some(code),
+            Injection::None | Injection::Pending(_) | Injection::Cut => None,
+        }
+    }
+
+    /// What holds for it.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// How this side broke the protocol.
     pub fn broken(&self, from: Side) -> Option<FrameError> {
-        self.direction(from).tracker.broken()
+        self.directions.get(from).tracker.broken()
+    }
+
+    /// How long this side took to answer our last ping, in milliseconds.
+    pub fn rtt_ms(&self, side: Side) -> Option<u32> {
+        self.directions.get(side).pinging.rtt_ms()
+    }
+
+    /// Something out of the ordinary was among the bytes of this side, or is said in between.
+    #[cold]
+    fn on_special(&mut self, from: Side, progress: &Progress, verdict: &Verdict, now_ms: u64) {
+        if progress.broken.is_some() {
+            self.on_broken(from);
+        }
+        if let Verdict::Inject { frame, .. } = *verdict {
+            self.on_frame_sent(from.other(), frame, now_ms);
+        }
+        if progress.close.is_some() || self.closing != Closing::Open {
+            self.linger(now_ms);
+        }
+    }
+
+    fn on_broken(&mut self, from: Side) {
+        *self.notes.broken.get_mut(from) = true;
+        self.changed = true;
+    }
+
+    fn on_frame_sent(&mut self, to: Side, frame: OwnFrame, now_ms: u64) {
+        if let OwnFrame::Ping(_) = frame {
+            self.on_ping_sent(to, now_ms);
+        }
+    }
+
+    /// Notes that a data frame has moved, if that is of interest.
+    #[inline]
+    fn note_data(&mut self, from: Side, now_ms: u64) {
+        if self.policy.idle_ms.is_none() {
+            return;
+        }
+        let PerSide { client, server } = &self.directions;
+        let data_frames = client.data_frames() + server.data_frames();
+        let in_data = self.directions.get(from).tracker.data_left().is_some();
+        if in_data || data_frames != self.data_frames {
+            (self.data_ms, self.data_frames) = (now_ms, data_frames);
+        }
+    }
+
+    /// When no data frame has passed for too long.
+    fn idle_due(&self) -> Option<u64> {
+        self.policy.idle_ms.map(|idle_ms| end_of(self.data_ms, idle_ms))
     }
 
     /// Begins the time of the second connection if both sides have closed and one has ended, or the server
     /// has ended anyhow; or begins it anew: something has moved.
     #[cold]
     fn linger(&mut self, now_ms: u64) {
-        if self.is_closing() || !(self.is_closed() || self.from_server.ended) {
+        if self.is_closing() || !(self.is_closed() || self.directions.server.ended) {
             return;
         }
         let ended = [Side::Client, Side::Server];
-        if let Some(ended) = ended.into_iter().find(|&side| self.direction(side).ended) {
+        if let Some(ended) = ended.into_iter().find(|&side| self.directions.get(side).ended) {
             let deadline_ms = end_of(now_ms, LINGER_MS);
             self.closing = Closing::Lingering { ended, deadline_ms };
+            self.changed = true;
         }
     }
 
     /// Whether our closing handshake has nothing to wait for.
     fn is_answered(&self) -> bool {
-        self.from_client.is_done(&self.from_server) && self.from_server.is_done(&self.from_client)
-    }
-
-    #[inline]
-    fn direction(&self, from: Side) -> &Direction {
-        match from {
-            Side::Client => &self.from_client,
-            Side::Server => &self.from_server,
-        }
-    }
-
-    #[inline]
-    fn direction_mut(&mut self, from: Side) -> &mut Direction {
-        match from {
-            Side::Client => &mut self.from_client,
-            Side::Server => &mut self.from_server,
-        }
-    }
-}
-
-impl Direction {
-    fn new(from: Side, extensions: Extensions) -> Self {
-        Self {
-            tracker: Tracker::new(from, extensions),
-            counts: Counts::default(),
-            close: None,
-            injection: Injection::None,
-            ended: false,
-        }
-    }
-
-    #[inline]
-    fn advance(&mut self, bytes: &[u8]) -> Progress {
-        let progress = self.tracker.advance(bytes, &mut self.counts);
-        if progress.close.is_some() {
-            self.close = self.close.or(progress.close);
-        }
-        progress
-    }
-
-    /// What becomes of bytes with this boundary.
-    #[inline]
-    fn decide(&mut self, boundary: Option<usize>) -> Verdict {
-        match self.injection {
-            Injection::None => Verdict::Pass,
-            _ => self.decide_with_own(boundary),
-        }
-    }
-
-    /// The same, when we have something to say too.
-    fn decide_with_own(&mut self, boundary: Option<usize>) -> Verdict {
-        match self.injection {
-            Injection::None => Verdict::Pass,
-            Injection::Closed => Verdict::Withhold,
-            // Its own Close is on its way, and the last word of this direction.
-            Injection::Pending(_) if self.close.is_some() => {
-                self.injection = Injection::None;
-                Verdict::Pass
-            }
-            Injection::Pending(frame) => match boundary {
-                Some(at) => Verdict::Inject { at, frame: self.sent(frame) },
-                None => Verdict::Pass,
-            },
-        }
-    }
-
-    fn inject(&mut self, frame: OwnFrame) {
-        let displaces = match self.injection {
-            Injection::None => true,
-            Injection::Pending(_) => matches!(frame, OwnFrame::Close(_)),
-            Injection::Closed => false,
-        };
-        // Behind its source's Close nothing may follow (RFC 6455 §5.5.1), and that includes what we
-        // would say in its name.
-        if displaces && self.close.is_none() && !self.ended {
-            self.injection = Injection::Pending(frame);
-        }
-    }
-
-    fn poll_frame(&mut self) -> Option<OwnFrame> {
-        match self.injection {
-            Injection::Pending(frame) if self.tracker.is_at_boundary() && !self.ended => {
-                Some(self.sent(frame))
-            }
-            _ => None,
-        }
-    }
-
-    /// What is true once a frame of ours was sent.
-    fn sent(&mut self, frame: OwnFrame) -> OwnFrame {
-        self.injection = match frame {
-            OwnFrame::Ping(_) => Injection::None,
-            OwnFrame::Close(_) => Injection::Closed,
-        };
-        frame
-    }
-
-    /// Whether a closing handshake has nothing to wait for in this direction; `back` is the other one.
-    fn is_done(&self, back: &Self) -> bool {
-        let closed = self.injection == Injection::Closed;
-        if self.is_over() {
-            // Nothing more reaches its destination, nor can its source be understood.
-            return true;
-        }
-        if self.close.is_some() {
-            // Of a Close that goes on, all must have passed.
-            return closed || self.tracker.is_at_boundary();
-        }
-        // Nobody answers a Close that cannot be sent.
-        closed && back.is_over() && !back.has_sent_close()
-    }
-
-    /// Whether nothing can be put into this direction any more, nor found in it.
-    fn is_over(&self) -> bool {
-        self.ended || self.tracker.broken().is_some()
-    }
-
-    /// Whether its destination has been sent a Close.
-    fn has_sent_close(&self) -> bool {
-        self.close.is_some() || self.injection == Injection::Closed
+        let PerSide { client, server } = &self.directions;
+        client.is_done(server) && server.is_done(client)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod handshake;
 pub mod mask;
 pub mod tracker;
+mod utf8;
 
 pub use close::CloseCode;
 pub use conversation::{Conversation, OwnFrame, Verdict};

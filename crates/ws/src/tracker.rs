@@ -16,6 +16,8 @@
 #[cfg(any(test, feature = "fuzz"))]
 pub mod reference;
 
+use crate::close::MAX_REASON_LEN;
+use crate::mask;
 use crate::{
     CloseCode, FrameError, FrameHeader, Opcode, Side,
     frame::{MAX_HEADER_LEN, must_mask},
@@ -35,6 +37,27 @@ pub struct Counts {
     pub pings: u64,
     /// Complete pongs.
     pub pongs: u64,
+    /// Complete text messages; all others are binary.
+    pub texts: u64,
+    /// Payload of complete messages, in bytes, as on the wire: compressed if it is compressed.
+    pub payload: u64,
+    /// The part of it that is text.
+    pub text_payload: u64,
+    /// The longest complete message's.
+    pub largest: u64,
+}
+
+impl Counts {
+    /// A message is complete.
+    #[inline]
+    fn add_message(&mut self, is_text: bool, payload: u64) {
+        let text = u64::from(is_text);
+        self.messages += 1;
+        self.texts += text;
+        self.payload = self.payload.saturating_add(payload);
+        self.text_payload = self.text_payload.saturating_add(text * payload);
+        self.largest = self.largest.max(payload);
+    }
 }
 
 /// What the bytes of one call brought.
@@ -51,7 +74,15 @@ pub struct Progress {
     pub broken: Option<FrameError>,
 }
 
-/// Follows the frames of one direction. 32 bytes, no heap.
+impl Progress {
+    /// Whether there is more to be known than where frames end.
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        self.close.is_some() || self.broken.is_some()
+    }
+}
+
+/// Follows the frames of one direction. 40 bytes; no heap until there is a Close with a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
     state: State,
@@ -61,6 +92,20 @@ pub struct Tracker {
     from: Side,
     /// Whether a fragmented message waits for its continuation.
     in_message: bool,
+    /// Whether the running message, or else the last one, is text.
+    is_text: bool,
+    /// Whether a Close has ended.
+    closed: bool,
+    /// What the first Close gives as its reason.
+    reason: Option<Box<Reason>>,
+}
+
+/// The reason in a Close (RFC 6455 §5.5.1), as it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Reason {
+    mask: [u8; 4],
+    /// Unmasked.
+    bytes: Vec<u8>,
 }
 
 /// The first bytes of messages of one frame, without reserved bits (RFC 6455 §5.2).
@@ -80,6 +125,16 @@ enum State {
     Broken(FrameError),
 }
 
+impl Reason {
+    /// Takes more of it; never more than there can be.
+    fn extend(&mut self, masked: &[u8]) {
+        let masked = &masked[..masked.len().min(MAX_REASON_LEN - self.bytes.len())];
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(masked);
+        mask::apply(self.mask, start, &mut self.bytes[start..]);
+    }
+}
+
 impl State {
     const BOUNDARY: Self = Self::Header { seen: 0, kept: [0; MAX_HEADER_LEN - 1] };
 }
@@ -87,7 +142,16 @@ impl State {
 impl Tracker {
     /// A tracker for the frames that `from` sends, right after the switch.
     pub fn new(from: Side, extensions: Extensions) -> Self {
-        Self { state: State::BOUNDARY, message_len: 0, extensions, from, in_message: false }
+        Self {
+            state: State::BOUNDARY,
+            message_len: 0,
+            extensions,
+            from,
+            in_message: false,
+            is_text: false,
+            closed: false,
+            reason: None,
+        }
     }
 
     /// Moves on by `bytes`, the next ones of the stream.
@@ -105,16 +169,42 @@ impl Tracker {
                     return progress;
                 }
             }
-            let after = match self.state {
-                State::Header { .. } => self.on_header(rest, &mut progress),
-                State::CloseCode { .. } => self.on_close_code(rest, &mut progress),
-                State::Payload { .. } => self.on_payload(rest, counts),
-                State::Broken(_) => None,
-            };
-            match after {
+            match self.step(rest, counts, &mut progress) {
                 Some(after) => rest = after,
                 None => return progress,
             }
+        }
+    }
+
+    /// Moves on by what belongs to one frame in the front of `bytes`; says how much that is. It is all of
+    /// them if the frame does not end in them, or a rule was broken.
+    pub fn advance_frame(&mut self, bytes: &[u8], counts: &mut Counts) -> (usize, Progress) {
+        let mut progress = Progress::default();
+        let mut rest = bytes;
+        while let Some(after) = self.step(rest, counts, &mut progress) {
+            rest = after;
+            if self.is_at_boundary() {
+                progress.boundary = Some(bytes.len() - rest.len());
+                counts.bytes += (bytes.len() - rest.len()) as u64;
+                return (bytes.len() - rest.len(), progress);
+            }
+        }
+        counts.bytes += bytes.len() as u64;
+        (bytes.len(), progress)
+    }
+
+    #[inline]
+    fn step<'a>(
+        &mut self,
+        rest: &'a [u8],
+        counts: &mut Counts,
+        progress: &mut Progress,
+    ) -> Option<&'a [u8]> {
+        match self.state {
+            State::Header { .. } => self.on_header(rest, progress),
+            State::CloseCode { .. } => self.on_close_code(rest, progress),
+            State::Payload { .. } => self.on_payload(rest, counts),
+            State::Broken(_) => None,
         }
     }
 
@@ -132,6 +222,24 @@ impl Tracker {
     /// headers seen so far announced.
     pub fn message_len(&self) -> u64 {
         self.message_len
+    }
+
+    /// Whether the running message, or else the last one, is text.
+    pub fn is_text(&self) -> bool {
+        self.is_text
+    }
+
+    /// How much of the payload of a data frame is still to come, if that is where the next byte belongs.
+    pub(crate) fn data_left(&self) -> Option<u64> {
+        match self.state {
+            State::Payload { left, opcode, .. } if !opcode.is_control() => Some(left),
+            _ => None,
+        }
+    }
+
+    /// The reason of the first Close as far as it has come, unmasked. It may be anything.
+    pub fn close_reason(&self) -> &[u8] {
+        self.reason.as_ref().map_or(&[], |reason| &reason.bytes)
     }
 
     /// How the protocol was broken, if it was.
@@ -159,8 +267,9 @@ impl Tracker {
             // One that was cut goes through the steps, which remember how much of it is missing.
             let Some(after) = after.get(mask_len + payload_len..) else { break };
             self.message_len = payload_len as u64;
+            self.is_text = first & 0x8f == FIN_TEXT;
             counts.frames += 1;
-            counts.messages += 1;
+            counts.add_message(self.is_text, payload_len as u64);
             bytes = after;
         }
         bytes
@@ -207,7 +316,7 @@ impl Tracker {
 
     /// The rules that need the direction, the extensions or the frames before; like
     /// [`FrameHeader::decode`] it objects to the first byte that breaks one.
-    fn check(&self, header: &[u8]) -> Result<(), FrameError> {
+    pub(crate) fn check(&self, header: &[u8]) -> Result<(), FrameError> {
         let Some(&first) = header.first() else {
             return Ok(());
         };
@@ -240,7 +349,10 @@ impl Tracker {
     fn begin_frame(&mut self, header: FrameHeader, progress: &mut Progress) {
         let FrameHeader { fin, opcode, mask, payload_len, .. } = header;
         match opcode {
-            Opcode::Text | Opcode::Binary => self.message_len = payload_len,
+            Opcode::Text | Opcode::Binary => {
+                self.message_len = payload_len;
+                self.is_text = opcode == Opcode::Text;
+            }
             Opcode::Continuation => {
                 self.message_len = self.message_len.saturating_add(payload_len);
             }
@@ -272,29 +384,41 @@ impl Tracker {
         let Some(first) = first.replace(byte) else {
             return Some(after);
         };
+        let (left, mask) = (u64::from(*left) - 2, *mask);
         let code = u16::from_be_bytes([first ^ mask[0], byte ^ mask[1]]);
         progress.close.get_or_insert(CloseCode(code));
-        self.state =
-            State::Payload { left: u64::from(*left) - 2, opcode: Opcode::Close, fin: true };
+        if left > 0 && !self.closed {
+            // The code was masked by the first two bytes.
+            let mask = [mask[2], mask[3], mask[0], mask[1]];
+            self.reason = Some(Box::new(Reason { mask, bytes: Vec::new() }));
+        }
+        self.state = State::Payload { left, opcode: Opcode::Close, fin: true };
         Some(after)
     }
 
     fn on_payload<'a>(&mut self, bytes: &'a [u8], counts: &mut Counts) -> Option<&'a [u8]> {
         let State::Payload { left, opcode, fin } = &mut self.state else { return None };
-        if (bytes.len() as u64) < *left {
-            *left -= bytes.len() as u64;
+        let len = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let (payload, after) = bytes.split_at(len);
+        if *opcode == Opcode::Close
+            && !self.closed
+            && let Some(reason) = &mut self.reason
+        {
+            reason.extend(payload);
+        }
+        *left -= len as u64;
+        if *left > 0 {
             return None;
         }
-        // Not cut off by the cast: no more is left than there are bytes.
-        let after = &bytes[*left as usize..];
         counts.frames += 1;
         match opcode {
             Opcode::Ping => counts.pings += 1,
             Opcode::Pong => counts.pongs += 1,
-            Opcode::Close => {}
-            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                counts.messages += u64::from(*fin);
+            Opcode::Close => self.closed = true,
+            Opcode::Text | Opcode::Binary | Opcode::Continuation if *fin => {
+                counts.add_message(self.is_text, self.message_len);
             }
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {}
         }
         self.state = State::BOUNDARY;
         Some(after)

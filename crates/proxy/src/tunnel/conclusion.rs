@@ -74,12 +74,19 @@ impl Conclusion {
         }
     }
 
-    /// Says how the tunnel ended.
-    pub(super) fn conclude(self, end: &TunnelEnd) {
-        if let (Some(context), Some(message)) = (&self.context, super::message(&end.cause)) {
-            let line = format_args!("{message} while proxying upgraded connection{context}");
+    /// Writes an error line of the tunnel that goes on.
+    pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
+        if let Some(context) = &self.context {
+            let line = format_args!("{what} while proxying upgraded connection{context}");
             let log = self.generation.logs.error_log(self.location);
             log.write(LogLevel::Info, Some(self.serial), line);
+        }
+    }
+
+    /// Says how the tunnel ended.
+    pub(super) fn conclude(self, end: &TunnelEnd) {
+        if let Some(message) = super::message(&end.cause) {
+            self.note(format_args!("{message}"));
         }
         let took = self.began.elapsed();
         match self.access {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::Notify;
 use wssgate_relay::reclaim;
-use wssgate_relay::{EndCause, Handover, RelayHandle, Selection, Stopped, Totals, TunnelEnd};
+use wssgate_relay::{
+    EndCause, Handover, RelayHandle, Report, Selection, Stopped, Totals, TunnelEnd,
+};
 
 use crate::tunnel::Tunnel;
 
@@ -76,8 +78,23 @@ impl Tunnels {
         self.carried.borrow_mut().insert(tunnel) as u64
     }
 
-    /// Tells an end. A ticket that is not in use is none of ours.
-    pub(crate) fn end(&self, ticket: u64, end: &TunnelEnd) {
+    /// Passes on what the relay tells of a tunnel. A ticket that is not in use is none of ours.
+    pub(crate) fn tell(&self, ticket: u64, report: Report) {
+        match report {
+            Report::End(end) => self.end(ticket, &end),
+            Report::Note(notes) => {
+                let carried = self.carried.borrow();
+                let tunnel = usize::try_from(ticket).ok().and_then(|key| carried.get(key));
+                if let Some(tunnel) = tunnel {
+                    tunnel.note(&notes);
+                }
+            }
+            Report::Progress(_) => {}
+        }
+    }
+
+    /// Tells an end.
+    fn end(&self, ticket: u64, end: &TunnelEnd) {
         let Ok(key) = usize::try_from(ticket) else { return };
         // Taken out first: who hears of an end may begin something new.
         let ended = self.remove(key);

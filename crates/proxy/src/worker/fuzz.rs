@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use wssgate_config::model::ListenAddr;
-use wssgate_relay::{self as relay, Relay, TunnelEnd};
+use wssgate_relay::{self as relay, Relay, Report};
 
 use crate::front::connection;
 use crate::generation::Generation;
@@ -25,7 +25,7 @@ pub struct LoneWorker {
     metrics: Metrics,
     wanted_phase: watch::Sender<Phase>,
     relay: Relay,
-    ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>,
+    ends: mpsc::UnboundedReceiver<(u64, Report)>,
     tunnels: Rc<Tunnels>,
 }
 

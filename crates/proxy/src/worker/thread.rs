@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use wssgate_config::model::{ListenAddr, LogLevel};
 use wssgate_relay::reclaim::Trimming;
-use wssgate_relay::{self as relay, Relay, RelayHandle, TunnelEnd};
+use wssgate_relay::{self as relay, Relay, RelayHandle, Report};
 use wssgate_sys::privileges;
 
 use super::accept::accept;
@@ -106,18 +106,18 @@ fn run(
     ready: &std_mpsc::Sender<io::Result<RelayHandle>>,
 ) -> io::Result<()> {
     privileges::drop_capabilities()?;
-    // Bounded by the tunnels there are: each ends once.
-    let (told, ends) = mpsc::unbounded_channel();
+    // Bounded by the tunnels there are: each ends once, and has little else to be told.
+    let (told, reports) = mpsc::unbounded_channel();
     let io_uring = context.io_uring.load(Ordering::Relaxed);
     let settings = relay::Settings { io_uring, ..relay::Settings::default() };
-    let on_end = move |ticket, end| {
-        let _ = told.send((ticket, end));
+    let on_report = move |ticket, report| {
+        let _ = told.send((ticket, report));
     };
     let current = Arc::clone(&context.current);
     let on_refusal = move |error: &io::Error| {
         current.load().on_no_io_uring(&format!("relay {id} does not use io_uring"), error);
     };
-    let relay = relay::start(&format!("relay {id}"), settings, on_end, on_refusal)?;
+    let relay = relay::start(&format!("relay {id}"), settings, on_report, on_refusal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let site = Rc::new(Site {
         id,
@@ -140,7 +140,7 @@ fn run(
     tasks.block_on(&runtime, async {
         front.listen();
         let _ = ready.send(Ok(relay.handle()));
-        front.work(ends, relay).await;
+        front.work(reports, relay).await;
     });
     Ok(())
 }
@@ -155,8 +155,8 @@ struct Front {
 }
 
 impl Front {
-    async fn work(&mut self, ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, relay: Relay) {
-        let mut telling = tokio::task::spawn_local(tell(ends, Rc::clone(&self.tunnels)));
+    async fn work(&mut self, reports: mpsc::UnboundedReceiver<(u64, Report)>, relay: Relay) {
+        let mut telling = tokio::task::spawn_local(tell(reports, Rc::clone(&self.tunnels)));
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
         while *self.wanted_phase.borrow_and_update() == Phase::Serving {
@@ -231,14 +231,14 @@ impl Front {
 
 /// Passes on what the relay tells, until it has stopped. After many ends their memory goes back to
 /// the system.
-async fn tell(mut ends: mpsc::UnboundedReceiver<(u64, TunnelEnd)>, tunnels: Rc<Tunnels>) {
+async fn tell(mut reports: mpsc::UnboundedReceiver<(u64, Report)>, tunnels: Rc<Tunnels>) {
     let mut trimming = Trimming::default();
     loop {
         tokio::select! {
             biased;
-            told = ends.recv() => {
-                let Some((ticket, end)) = told else { return };
-                tunnels.end(ticket, &end);
+            told = reports.recv() => {
+                let Some((ticket, report)) = told else { return };
+                tunnels.tell(ticket, report);
                 trimming.note(tunnels.count(), Instant::now());
             }
             () = at(trimming.due()) => trimming.trim(),

@@ -63,13 +63,19 @@ fn an_upstream_that_ends_still_hears_the_client_out() {
     assert_eq!(rig.end().cause, EndCause::Ended(Side::Upstream));
 }
 
+/// Passes on the ends among what a relay tells.
+fn ends_only(ended: mpsc::Sender<(u64, TunnelEnd)>) -> impl FnMut(u64, Report) + Send {
+    move |ticket, report| {
+        if let Report::End(end) = report {
+            ended.send((ticket, *end)).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_relay_thread_carries_ends_and_stops() {
     let (ended, ends) = mpsc::channel();
-    let on_end = move |ticket, end| {
-        ended.send((ticket, end)).unwrap();
-    };
-    let relay = start("relay", Settings::default(), on_end, |_| {}).unwrap();
+    let relay = start("relay", Settings::default(), ends_only(ended), |_| {}).unwrap();
     let handle = relay.handle();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
@@ -97,8 +103,7 @@ fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
     use std::io::{Read, Write};
 
     let (ended, ends) = mpsc::channel();
-    let on_end = move |ticket, end| ended.send((ticket, end)).unwrap();
-    let relay = start("relay", Settings::default(), on_end, |_| {}).unwrap();
+    let relay = start("relay", Settings::default(), ends_only(ended), |_| {}).unwrap();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
         let (client, mut upstream, mut handover) = said_hello(ticket);

@@ -181,10 +181,10 @@ fn a_conversation_acts_when_a_deadline_fires_and_goes_on() {
     let last = rig.now;
     // Nothing but the entry, which that message has made too early, tells the tunnel of it.
     for conversation in rig.engine.conversations() {
-        conversation.inject(wssgate_ws::Side::Client, OwnFrame::Ping(*b"ping"));
+        conversation.inject(wssgate_ws::Side::Client, OwnFrame::Ping(*b"own ping"));
     }
     rig.pass(last + SHORT - rig.now);
-    rig.expect(&mut client, b"\x89\x04ping");
+    rig.expect(&mut client, b"\x89\x08own ping");
     assert!(rig.now < last + SHORT + Duration::from_millis(20) && !rig.engine.is_empty());
     assert_eq!(rig.pass_until_end().cause, EndCause::ReadTimeout);
     assert!(rig.now - last >= SHORT, "a frame of our own is no sign of life");
@@ -199,7 +199,7 @@ fn a_deadline_of_a_conversation_is_kept_whatever_the_tunnel_is_armed_for() {
         handover.protocol = Protocol::WebSocket(conversation::Settings::default());
     });
     for conversation in rig.engine.conversations() {
-        conversation.close(CloseCode::GOING_AWAY, 1);
+        conversation.close(conversation::Cause::Drain, 1);
     }
     assert!(rig.sleep() > Duration::from_secs(55), "nobody has looked");
     // A frame that is not finished leaves the tunnel as quiescent as it was.

@@ -3,8 +3,8 @@
 use std::io;
 
 use wssgate_records::TlsFault;
-use wssgate_ws::conversation::{End, end_of};
-use wssgate_ws::{CloseCode, Conversation};
+use wssgate_ws::Conversation;
+use wssgate_ws::conversation::{Cause, End, end_of};
 
 use super::Tunnel;
 use crate::flow::FlowState;
@@ -63,6 +63,7 @@ impl Tunnel {
             }
         }
         if self.flow_from(source).state == FlowState::Open {
+            self.tell_failure(source, now_ms);
             self.end_flow(source, FlowState::Draining, now_ms);
             if let Err(error) = self.leg_mut(source.other()).send_close_notify(now_ms) {
                 self.on_unwritable(source.other(), &error, now_ms);
@@ -70,9 +71,24 @@ impl Tunnel {
         }
     }
 
+    /// Sends the client the Close that its operator wants it to have when its upstream is lost: when that
+    /// ended without one.
+    fn tell_failure(&mut self, lost: Side, now_ms: u64) {
+        if lost == Side::Client {
+            return;
+        }
+        let frame = self.conversation.as_mut().and_then(|conversation| {
+            let closed = conversation.close_code(lost.into()).is_some();
+            (!closed).then(|| conversation.failure(wssgate_ws::Side::Client)).flatten()
+        });
+        if let Some(frame) = frame {
+            self.send_frame(Side::Client, frame, now_ms);
+        }
+    }
+
     /// The first cause is the one that counts, unless it was an end in good order that came to nothing.
     /// A side that ends and then breaks has only closed its socket at once.
-    fn set_cause(&mut self, cause: EndCause) {
+    pub(super) fn set_cause(&mut self, cause: EndCause) {
         let replace = match (self.cause, cause) {
             (None, _) => true,
             (Some(EndCause::Ended(ended)), EndCause::Broken(broken, _)) => ended != broken,
@@ -117,12 +133,6 @@ impl Tunnel {
             && !self.upstream.blocked()
     }
 
-    /// Whether its conversation wants to hear of the time before the entry among the deadlines fires. Those of
-    /// its deadlines that traffic puts off are behind the entry soon after it was made.
-    pub(crate) fn conversation_is_due_before_entry(&self) -> bool {
-        self.conversation_deadline_ms().is_some_and(|at_ms| at_ms < self.armed_ms)
-    }
-
     /// Whether we have begun to end it, and its sides have their time to answer.
     pub(crate) fn is_closing(&self) -> bool {
         self.conversation.as_ref().is_some_and(Conversation::is_closing)
@@ -143,17 +153,25 @@ impl Tunnel {
 
     /// Does what is due by now. What the conversation does about the time need not be its end.
     pub(crate) fn on_time(&mut self, now_ms: u64) {
+        let unread = [Side::Client, Side::Upstream].map(|side| (side, !self.reads(side)));
         if let Some(conversation) = &mut self.conversation {
+            for (side, unread) in unread {
+                if unread {
+                    // It may have said much that waits, a pong among it.
+                    conversation.on_unread(side.into(), now_ms);
+                }
+            }
             conversation.on_time(now_ms);
             // Or its entry would be made for now again and again.
             debug_assert!(conversation.deadline_ms().is_none_or(|at_ms| at_ms > now_ms));
-            self.send_frames(now_ms);
+            self.obey_conversation(now_ms);
             self.end_if_told(now_ms);
         }
         match self.next_timer() {
-            Some((due, cause)) if due.at_ms <= now_ms && !self.is_over() => {
-                self.close(cause, now_ms);
-            }
+            Some((due, cause)) if due.at_ms <= now_ms && !self.is_over() => match cause {
+                EndCause::Closed(cause) => self.close_conversation(cause, now_ms),
+                cause => self.close(cause, now_ms),
+            },
             _ => {}
         }
     }
@@ -177,6 +195,8 @@ impl Tunnel {
             }),
             self.send_timer(Side::Client, self.timers.client_send),
             self.send_timer(Side::Upstream, self.timers.upstream_send),
+            self.slow_reader_timer(Side::Client),
+            self.slow_reader_timer(Side::Upstream),
         ];
         waits.into_iter().flatten().min_by_key(|(due, _)| due.at_ms)
     }
@@ -197,23 +217,31 @@ impl Tunnel {
         leg.blocked().then_some((due, EndCause::SendTimeout(side)))
     }
 
-    /// Ends it for a drain: a WebSocket once its sides have answered our Close, or had their time; anything
+    /// When this side has to have taken what waits for it, if its conversation wants that.
+    fn slow_reader_timer(&self, side: Side) -> Option<(Deadline, EndCause)> {
+        let conversation = self.conversation.as_ref().filter(|it| !it.is_closing())?;
+        let wait_ms = (*conversation.policy().slow_reader_ms.get(side.into()))?;
+        let at_ms = end_of(self.leg(side).blocked_since_ms()?, wait_ms);
+        Some((Deadline { at_ms, wait_ms }, EndCause::Closed(Cause::SlowReader(side.into()))))
+    }
+
+    /// Ends it for a drain or by an operator: a WebSocket once its sides have answered our Close, or had their time; anything
     /// else now.
-    pub(crate) fn drain(&mut self, now_ms: u64) {
+    pub(crate) fn end_in_order(&mut self, cause: Cause, now_ms: u64) {
         if self.conversation.is_none() {
-            return self.close(EndCause::Drained, now_ms);
+            return self.close(cause.into(), now_ms);
         }
-        self.set_cause(EndCause::Drained);
-        self.close_conversation(now_ms);
+        self.close_conversation(cause, now_ms);
         self.end_if_told(now_ms);
     }
 
-    /// Tells both sides of a WebSocket that we go away (RFC 6455 §7.4.1), now where no frame is under way.
-    /// The conversation tells the others when their frame has ended.
-    fn close_conversation(&mut self, now_ms: u64) {
+    /// Tells both sides of a WebSocket why we end it (RFC 6455 §7.4.1), now where no frame is under way. The
+    /// conversation tells the others when their frame has ended.
+    fn close_conversation(&mut self, cause: Cause, now_ms: u64) {
+        self.set_cause(cause.into());
         if let Some(conversation) = &mut self.conversation {
-            conversation.close(CloseCode::GOING_AWAY, now_ms);
-            self.send_frames(now_ms);
+            conversation.close(cause, now_ms);
+            self.obey_conversation(now_ms);
         }
     }
 
@@ -223,9 +251,10 @@ impl Tunnel {
         let Some(end) = self.conversation.as_ref().and_then(Conversation::poll_end) else { return };
         let unsent = self.client.blocked() || self.upstream.blocked();
         let (cause, waits) = match end {
-            End::Answered => (EndCause::Drained, unsent),
-            End::Unanswered => (EndCause::Drained, false),
+            End::Answered(cause) => (cause.into(), unsent),
+            End::Unanswered(cause) => (cause.into(), false),
             End::Ended(side) => (EndCause::Ended(side.into()), unsent),
+            End::Lost(side) => (EndCause::Lost(side.into()), false),
         };
         if !waits && !self.is_over() {
             self.close(cause, now_ms);
@@ -235,8 +264,12 @@ impl Tunnel {
     /// Ends it now for a reason that is not its peers'. They are told as far as they take it.
     pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
         self.set_cause(cause);
-        if matches!(cause, EndCause::Drained | EndCause::Stopped) {
-            self.close_conversation(now_ms);
+        match cause {
+            EndCause::Stopped => self.close_conversation(Cause::Drain, now_ms),
+            EndCause::ReadTimeout | EndCause::SendTimeout(_) | EndCause::Lost(_) => {
+                self.tell_failure(Side::Upstream, now_ms);
+            }
+            _ => {}
         }
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {

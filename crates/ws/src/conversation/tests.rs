@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::walk::{Step, walk};
 use super::*;
-use crate::FrameHeader;
 use crate::frame::must_mask;
+use crate::{Extensions, FrameHeader};
 
-const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY);
+const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY, Some(Cause::Drain));
 
 fn frame(from: Side, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut header = FrameHeader::whole(opcode, payload.len() as u64);
@@ -20,23 +20,23 @@ fn closing(from: Side) -> Vec<u8> {
 }
 
 fn open() -> Conversation {
-    Conversation::new(Settings::default())
+    Conversation::new(&Settings::default(), 0)
 }
 
 /// A conversation that we have begun to close at 100, between two frames of both sides.
 fn closed_by_us() -> Conversation {
     let mut conversation = open();
-    conversation.close(CloseCode::GOING_AWAY, 100);
+    conversation.close(Cause::Drain, 100);
     for side in [Side::Client, Side::Server] {
-        assert_eq!(conversation.poll_frame(side), Some(AWAY));
-        assert_eq!(conversation.poll_frame(side), None);
+        assert_eq!(conversation.poll_frame(side, 100), Some(AWAY));
+        assert_eq!(conversation.poll_frame(side, 100), None);
     }
     conversation
 }
 
 #[test]
 fn a_conversation_is_small() {
-    assert!(size_of::<Conversation>() <= 192, "{}", size_of::<Conversation>());
+    assert!(size_of::<Conversation>() <= 448, "{}", size_of::<Conversation>());
 }
 
 #[test]
@@ -81,8 +81,8 @@ fn a_close_waits_for_the_end_of_the_frame_under_way() {
     for (then, verdict) in cases {
         let mut conversation = open();
         assert_eq!(conversation.on_bytes(Side::Server, &whole[..3], 100), Verdict::Pass);
-        conversation.close(CloseCode::GOING_AWAY, 0);
-        assert_eq!(conversation.poll_frame(Side::Client), None, "a frame is under way");
+        conversation.close(Cause::Drain, 0);
+        assert_eq!(conversation.poll_frame(Side::Client, 100), None, "a frame is under way");
         assert_eq!(conversation.on_bytes(Side::Server, then, 100), *verdict, "{then:?}");
     }
 }
@@ -105,14 +105,17 @@ fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
     assert_eq!((conversation.deadline_ms(), conversation.poll_end()), (Some(deadline_ms), None));
     let mut unanswered = conversation.clone();
     unanswered.on_time(deadline_ms);
-    assert_eq!((unanswered.deadline_ms(), unanswered.poll_end()), (None, Some(End::Unanswered)));
+    assert_eq!(
+        (unanswered.deadline_ms(), unanswered.poll_end()),
+        (None, Some(End::Unanswered(Cause::Drain)))
+    );
     assert!(conversation.is_closing() && unanswered.is_closing());
     let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 100);
     assert_eq!(conversation.poll_end(), None);
     let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[..3], 100);
     assert_eq!(conversation.poll_end(), None, "its code is not known");
     let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[3..], 100);
-    assert_eq!(conversation.poll_end(), Some(End::Answered));
+    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
 }
 
 /// A client that has ended may still wait for what it has asked.
@@ -153,16 +156,16 @@ fn behind_both_closes_and_one_end_there_is_a_deadline_too() {
     assert_eq!(conversation.poll_end(), None);
     assert_eq!(conversation.deadline_ms(), Some(end_of(20_000, LINGER_MS)));
     // We need not wait for them to end what is said.
-    conversation.close(CloseCode::GOING_AWAY, 20_001);
-    assert_eq!(conversation.poll_end(), Some(End::Answered));
+    conversation.close(Cause::Drain, 20_001);
+    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
 }
 
 #[test]
 fn a_second_order_changes_nothing() {
     let mut conversation = closed_by_us();
-    conversation.close(CloseCode::SERVICE_RESTART, 500);
+    conversation.close(Cause::Kill, 500);
     assert_eq!(conversation.deadline_ms(), Some(end_of(100, CLOSING_MS)));
-    assert_eq!(conversation.poll_frame(Side::Client), None);
+    assert_eq!(conversation.poll_frame(Side::Client, 100), None);
 }
 
 /// The side that has closed already has its answer from us or from the other, whoever is first.
@@ -171,14 +174,18 @@ fn a_handshake_that_a_side_has_begun_is_finished() {
     let close = [closing(Side::Client), closing(Side::Server)];
     let mut conversation = open();
     let _ = conversation.on_bytes(Side::Client, &close[0][..7], 100);
-    conversation.close(CloseCode::GOING_AWAY, 0);
-    assert_eq!(conversation.poll_frame(Side::Server), None, "in the middle of the client's own");
-    assert_eq!(conversation.poll_frame(Side::Client), Some(AWAY));
+    conversation.close(Cause::Drain, 0);
+    assert_eq!(
+        conversation.poll_frame(Side::Server, 100),
+        None,
+        "in the middle of the client's own"
+    );
+    assert_eq!(conversation.poll_frame(Side::Client, 100), Some(AWAY));
     assert_eq!(conversation.on_bytes(Side::Client, &close[0][7..], 100), Verdict::Pass);
-    assert_eq!(conversation.poll_frame(Side::Server), None, "it has heard the client's");
+    assert_eq!(conversation.poll_frame(Side::Server, 100), None, "it has heard the client's");
     assert_eq!(conversation.poll_end(), None);
     assert_eq!(conversation.on_bytes(Side::Server, &close[1], 100), Verdict::Withhold);
-    assert_eq!(conversation.poll_end(), Some(End::Answered));
+    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
 }
 
 #[test]
@@ -189,7 +196,7 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
     gone.on_end(Side::Client, 100);
     assert_eq!(gone.poll_end(), None);
     let _ = gone.on_bytes(Side::Server, &closing(Side::Server), 100);
-    assert_eq!(gone.poll_end(), Some(End::Answered));
+    assert_eq!(gone.poll_end(), Some(End::Answered(Cause::Drain)));
 
     for broken in [false, true] {
         let mut conversation = open();
@@ -198,19 +205,19 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
             false => conversation.on_end(Side::Client, 100),
         }
         let _ = conversation.on_bytes(Side::Server, b"\x81\x01", 100);
-        conversation.close(CloseCode::GOING_AWAY, 100);
-        assert_eq!(conversation.poll_frame(Side::Server), None);
+        conversation.close(Cause::Drain, 100);
+        assert_eq!(conversation.poll_frame(Side::Server, 100), None);
         assert_eq!(conversation.poll_end(), None, "a frame is under way");
         let verdict = conversation.on_bytes(Side::Server, b"x", 100);
         assert_eq!(verdict, Verdict::Inject { at: 1, frame: AWAY });
-        assert_eq!(conversation.poll_end(), Some(End::Answered));
+        assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
     }
 }
 
 #[test]
 fn a_ping_goes_between_two_frames_and_the_rest_behind_it() {
     let mut conversation = open();
-    let ping = OwnFrame::Ping([1, 2, 3, 4]);
+    let ping = OwnFrame::Ping(*b"own ping");
     let whole = frame(Side::Client, Opcode::Binary, b"data");
     let _ = conversation.on_bytes(Side::Client, &whole[..2], 100);
     conversation.inject(Side::Server, ping);
@@ -221,19 +228,19 @@ fn a_ping_goes_between_two_frames_and_the_rest_behind_it() {
     // A Close takes the place of a ping that waits, and is the last.
     let _ = conversation.on_bytes(Side::Client, &whole[..2], 100);
     conversation.inject(Side::Server, ping);
-    conversation.close(CloseCode::GOING_AWAY, 0);
+    conversation.close(Cause::Drain, 0);
     conversation.inject(Side::Server, ping);
     let verdict = conversation.on_bytes(Side::Client, &whole[2..], 100);
     assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: AWAY });
     conversation.inject(Side::Server, ping);
-    assert_eq!(conversation.poll_frame(Side::Server), None);
+    assert_eq!(conversation.poll_frame(Side::Server, 100), None);
 }
 
 #[test]
 fn own_frames_are_masked_towards_a_server_only() {
     assert_eq!(AWAY.encode(None)[..], *b"\x88\x02\x03\xe9");
     assert_eq!(AWAY.encode(Some([1, 2, 3, 4]))[..], *b"\x88\x82\x01\x02\x03\x04\x02\xeb");
-    assert_eq!(OwnFrame::Ping(*b"abcd").encode(None)[..], *b"\x89\x04abcd");
+    assert_eq!(OwnFrame::Ping(*b"own ping").encode(None)[..], *b"\x89\x08own ping");
 }
 
 fn any_side() -> impl Strategy<Value = Side> {

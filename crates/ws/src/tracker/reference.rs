@@ -7,7 +7,7 @@ use super::*;
 #[derive(Debug, PartialEq)]
 pub(crate) enum Fact {
     Close { at: usize, code: u16 },
-    FrameEnd { at: usize, opcode: u8, fin: bool },
+    FrameEnd { at: usize, opcode: u8, fin: bool, payload: u64 },
     Broken { at: usize, error: FrameError },
 }
 
@@ -26,11 +26,11 @@ pub(crate) fn facts(stream: &[u8], from: Side, extensions: Extensions) -> Vec<Fa
     let mut start = 0;
     while start < stream.len() {
         match frame(&stream[start..], from, extensions, &mut in_message) {
-            Ok(Some((close, opcode, fin, len))) => {
+            Ok(Some((close, opcode, fin, len, payload))) => {
                 if let Some((at, code)) = close {
                     facts.push(Fact::Close { at: start + at, code });
                 }
-                facts.push(Fact::FrameEnd { at: start + len, opcode, fin });
+                facts.push(Fact::FrameEnd { at: start + len, opcode, fin, payload });
                 start += len;
             }
             Ok(None) => {
@@ -48,8 +48,8 @@ pub(crate) fn facts(stream: &[u8], from: Side, extensions: Extensions) -> Vec<Fa
     facts
 }
 
-/// A Close that is in it, its opcode, FIN and length.
-type Frame = (Option<(usize, u16)>, u8, bool, usize);
+/// A Close that is in it, its opcode, FIN and length, and its payload's.
+type Frame = (Option<(usize, u16)>, u8, bool, usize, u64);
 
 fn frame(
     input: &[u8],
@@ -115,7 +115,7 @@ fn frame(
     if !control {
         *in_message = !fin;
     }
-    Ok(Some((close(input), opcode, fin, total as usize)))
+    Ok(Some((close(input), opcode, fin, total as usize, len)))
 }
 
 /// Where in a frame that is a Close its code is known, and the code.
@@ -153,6 +153,7 @@ pub fn compare(stream: &[u8], cuts: &[usize], from: Side, extensions: Extensions
     let mut expected_counts = Counts::default();
     let mut start = 0;
     let mut at_boundary = true;
+    let (mut message, mut text) = (0, false);
     for end in cuts {
         let mut expected = Progress { boundary: at_boundary.then_some(0), ..Progress::default() };
         at_boundary &= start == end;
@@ -161,11 +162,21 @@ pub fn compare(stream: &[u8], cuts: &[usize], from: Side, extensions: Extensions
                 Fact::Close { code, .. } => {
                     expected.close.get_or_insert(CloseCode(code));
                 }
-                Fact::FrameEnd { at, opcode, fin } => {
+                Fact::FrameEnd { at, opcode, fin, payload } => {
                     expected.boundary = Some(at - start);
                     at_boundary = at == end;
                     expected_counts.frames += 1;
-                    expected_counts.messages += u64::from(opcode < 3 && fin);
+                    if opcode < 3 {
+                        message = if opcode == 0 { message + payload } else { payload };
+                        text = if opcode == 0 { text } else { opcode == 1 };
+                    }
+                    if opcode < 3 && fin {
+                        expected_counts.messages += 1;
+                        expected_counts.texts += u64::from(text);
+                        expected_counts.payload += message;
+                        expected_counts.text_payload += if text { message } else { 0 };
+                        expected_counts.largest = expected_counts.largest.max(message);
+                    }
                     expected_counts.pings += u64::from(opcode == 9);
                     expected_counts.pongs += u64::from(opcode == 10);
                 }

@@ -1,0 +1,102 @@
+//! Why we end a conversation, and what its sides are told.
+
+use super::meter::Excess;
+use crate::close::CloseError;
+use crate::{CloseCode, FrameError, Side};
+
+/// Why we end a conversation in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An operator wants it gone, and others of its kind.
+    Drain,
+    /// An operator wants this one gone.
+    Kill,
+    /// No data frame for so long.
+    IdleTimeout,
+    /// It is as old as it may become.
+    MaxLifetime,
+    /// This side broke a rule of frames.
+    Violation(Side, FrameError),
+    /// This side sent a Close that nobody may send.
+    InvalidClose(Side, CloseError),
+    /// This side sent text that is not UTF-8.
+    InvalidText(Side),
+    /// This side began a frame that is too long.
+    FrameTooBig(Side),
+    /// This side began a frame that makes its message too long.
+    MessageTooBig(Side),
+    /// This side sent a message in too many pieces.
+    TooManyFragments(Side),
+    /// This side sent too many control frames in a second.
+    ControlFlood(Side),
+    /// This side sent more in a time than it may.
+    Rate(Side, Excess),
+    /// This side did not take what was sent to it for so long.
+    SlowReader(Side),
+    /// What the client may do is over.
+    Credentials,
+}
+
+impl Cause {
+    /// Whose fault it is, if one side's.
+    pub fn offender(self) -> Option<Side> {
+        match self {
+            Self::Drain | Self::Kill | Self::IdleTimeout | Self::MaxLifetime => None,
+            Self::Credentials => Some(Side::Client),
+            Self::Violation(side, _)
+            | Self::InvalidClose(side, _)
+            | Self::InvalidText(side)
+            | Self::FrameTooBig(side)
+            | Self::MessageTooBig(side)
+            | Self::TooManyFragments(side)
+            | Self::ControlFlood(side)
+            | Self::Rate(side, _)
+            | Self::SlowReader(side) => Some(side),
+        }
+    }
+
+    /// The code of the Close that goes to this side. Who has done nothing is told that the other one goes
+    /// away (RFC 6455 §7.4.1).
+    pub fn code(self, to: Side) -> CloseCode {
+        if self.offender().is_some_and(|offender| offender != to) {
+            return CloseCode::GOING_AWAY;
+        }
+        match self {
+            Self::Drain | Self::Kill | Self::IdleTimeout | Self::MaxLifetime => {
+                CloseCode::GOING_AWAY
+            }
+            Self::Violation(..) => CloseCode::PROTOCOL_ERROR,
+            Self::InvalidClose(_, CloseError::Reason) | Self::InvalidText(_) => {
+                CloseCode::INVALID_PAYLOAD
+            }
+            Self::InvalidClose(..) => CloseCode::PROTOCOL_ERROR,
+            Self::FrameTooBig(_) | Self::MessageTooBig(_) => CloseCode::MESSAGE_TOO_BIG,
+            Self::TooManyFragments(_)
+            | Self::ControlFlood(_)
+            | Self::Rate(..)
+            | Self::SlowReader(_)
+            | Self::Credentials => CloseCode::POLICY_VIOLATION,
+        }
+    }
+
+    /// The reason that stands in the Close.
+    pub fn reason(self) -> &'static str {
+        match self {
+            // What clients have seen since drains exist.
+            Self::Drain | Self::Kill => "",
+            Self::IdleTimeout => "idle timeout",
+            Self::MaxLifetime => "maximum lifetime reached",
+            Self::Violation(..) => "protocol error",
+            Self::InvalidClose(..) => "invalid close frame",
+            Self::InvalidText(_) => "invalid UTF-8 in text message",
+            Self::FrameTooBig(_) => "frame too big",
+            Self::MessageTooBig(_) => "message too big",
+            Self::TooManyFragments(_) => "too many fragments",
+            Self::ControlFlood(_) => "too many control frames",
+            Self::Rate(_, Excess::Messages) => "message rate exceeded",
+            Self::Rate(_, Excess::Bytes) => "byte rate exceeded",
+            Self::SlowReader(_) => "slow reader",
+            Self::Credentials => "credentials expired",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What one side says to the other.
+
+use super::keep_alive::Pinging;
+use super::watch::Watch;
+use super::{OwnFrame, Settings, Verdict};
+use crate::{CloseCode, Counts, Progress, Side, Tracker};
+
+/// What one side says to the other.
+#[derive(Clone, Debug)]
+pub(super) struct Direction {
+    pub(super) tracker: Tracker,
+    pub(super) counts: Counts,
+    /// The code of the first Close of its source.
+    pub(super) close: Option<CloseCode>,
+    pub(super) injection: Injection,
+    /// Nothing more passes: its source has ended, or its destination takes nothing.
+    pub(super) ended: bool,
+    /// It has to be looked at frame by frame.
+    pub(super) attentive: bool,
+    /// Whether its source was asked if it is there.
+    pub(super) pinging: Pinging,
+    /// What came of a frame that is not let through before more of it is known. Owns memory only then.
+    pub(super) held: Box<[u8]>,
+    /// What is looked for in its frames.
+    pub(super) watch: Option<Box<Watch>>,
+}
+
+/// What we have to say in a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Injection {
+    /// Nothing.
+    None,
+    /// A frame that waits for a boundary.
+    Pending(OwnFrame),
+    /// Nothing any more, nor has anybody: we have sent a Close with this code.
+    Closed(CloseCode),
+    /// The same, and a Close has no place: a frame was cut that must not go on.
+    Cut,
+}
+
+impl Direction {
+    pub(super) fn new(from: Side, settings: &Settings, now_ms: u64) -> Self {
+        let watch = Watch::new(settings, from);
+        Self {
+            tracker: Tracker::new(from, settings.extensions),
+            counts: Counts::default(),
+            close: None,
+            injection: Injection::None,
+            ended: false,
+            attentive: watch.is_some(),
+            pinging: Pinging::new(now_ms),
+            held: Box::default(),
+            watch,
+        }
+    }
+
+    #[inline]
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Progress {
+        let progress = self.tracker.advance(bytes, &mut self.counts);
+        if progress.close.is_some() {
+            self.close = self.close.or(progress.close);
+        }
+        progress
+    }
+
+    /// Moves on by what belongs to one frame; says how much that is.
+    pub(super) fn advance_frame(&mut self, bytes: &[u8]) -> (usize, Progress) {
+        let (len, progress) = self.tracker.advance_frame(bytes, &mut self.counts);
+        self.close = self.close.or(progress.close);
+        if self.close.is_some() && !self.withholds() {
+            // Its own Close is on its way, and the last word of this direction.
+            self.injection = Injection::None;
+        }
+        (len, progress)
+    }
+
+    /// What becomes of bytes with this boundary.
+    #[inline]
+    pub(super) fn decide(&mut self, boundary: Option<usize>) -> Verdict {
+        match self.injection {
+            Injection::None => Verdict::Pass,
+            _ => self.decide_with_own(boundary),
+        }
+    }
+
+    /// The same, when we have something to say too.
+    fn decide_with_own(&mut self, boundary: Option<usize>) -> Verdict {
+        match self.injection {
+            Injection::None => Verdict::Pass,
+            Injection::Closed(_) | Injection::Cut => Verdict::Withhold,
+            // Its own Close is on its way, and the last word of this direction.
+            Injection::Pending(_) if self.close.is_some() => {
+                self.injection = Injection::None;
+                Verdict::Pass
+            }
+            Injection::Pending(frame) => match boundary {
+                Some(at) => Verdict::Inject { at, frame: self.sent(frame) },
+                None => Verdict::Pass,
+            },
+        }
+    }
+
+    /// Says whether the frame has, or had, a place.
+    pub(super) fn inject(&mut self, frame: OwnFrame) -> bool {
+        let displaces = match self.injection {
+            Injection::None => true,
+            Injection::Pending(_) => matches!(frame, OwnFrame::Close(..)),
+            Injection::Closed(_) | Injection::Cut => false,
+        };
+        // Behind its source's Close nothing may follow (RFC 6455 §5.5.1), and that includes what we
+        // would say in its name.
+        let has_place = displaces && self.close.is_none() && !self.ended;
+        if has_place {
+            self.injection = Injection::Pending(frame);
+        }
+        has_place
+    }
+
+    /// The frame of ours that waits, if it can go now.
+    pub(super) fn poll_frame(&mut self) -> Option<OwnFrame> {
+        match self.injection {
+            Injection::Pending(frame) if self.tracker.is_at_boundary() && !self.ended => {
+                Some(self.sent(frame))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is true once a frame of ours was sent.
+    pub(super) fn sent(&mut self, frame: OwnFrame) -> OwnFrame {
+        self.injection = match frame {
+            OwnFrame::Ping(_) => Injection::None,
+            OwnFrame::Close(code, _) => Injection::Closed(code),
+        };
+        frame
+    }
+
+    /// Before when nothing more may come, if there is such a moment.
+    #[inline]
+    pub(super) fn paused_until_ms(&self) -> Option<u64> {
+        self.watch.as_ref().and_then(|watch| watch.paused_until_ms)
+    }
+
+    /// Nothing more passes, not even the rest of the frame under way.
+    pub(super) fn cut(&mut self) {
+        if !matches!(self.injection, Injection::Closed(_)) {
+            self.injection = Injection::Cut;
+        }
+    }
+
+    /// Whether its bytes go nowhere any more.
+    #[inline]
+    pub(super) fn withholds(&self) -> bool {
+        matches!(self.injection, Injection::Closed(_) | Injection::Cut)
+    }
+
+    /// How many frames have ended that are no pings or pongs.
+    pub(super) fn data_frames(&self) -> u64 {
+        self.counts.frames - self.counts.pings - self.counts.pongs
+    }
+
+    /// Whether a closing handshake has nothing to wait for in this direction; `back` is the other one.
+    pub(super) fn is_done(&self, back: &Self) -> bool {
+        let closed = self.withholds();
+        if self.is_over() {
+            // Nothing more reaches its destination, nor can its source be understood.
+            return true;
+        }
+        if self.close.is_some() {
+            // Of a Close that goes on, all must have passed.
+            return closed || self.tracker.is_at_boundary();
+        }
+        // Nobody answers a Close that cannot be sent.
+        closed && back.takes_nothing() && !back.has_sent_close()
+    }
+
+    /// Whether nothing can be put into this direction any more, nor found in it.
+    fn is_over(&self) -> bool {
+        self.ended || self.tracker.broken().is_some()
+    }
+
+    /// Whether its destination hears nothing more.
+    fn takes_nothing(&self) -> bool {
+        self.is_over() || self.injection == Injection::Cut
+    }
+
+    /// Whether its destination has been sent a Close.
+    fn has_sent_close(&self) -> bool {
+        self.close.is_some() || matches!(self.injection, Injection::Closed(_))
+    }
+
+    /// Whether frames of ours may be put into it.
+    pub(super) fn takes_frames(&self) -> bool {
+        !self.is_over() && self.close.is_none() && !self.withholds()
+    }
+}

@@ -1,0 +1,157 @@
+//! Whether a side is there: it is asked by pings of our own when nothing came from it for a while.
+//!
+//! ```text
+//! Quiet ──its interval without a byte──▶ Waiting ──a boundary──▶ Asked ──its pong──▶ Quiet
+//!                                                                  └──its timeout──▶ lost, or Unheeded
+//! ```
+//!
+//! The pongs that answer are swallowed; all others go on. Whatever comes from a side shows that it is
+//! there, so a pong may be late behind a long message. Who has never answered a ping may not know what
+//! that is, and is not ended for it.
+
+use super::{Closing, Conversation, End, OwnFrame, end_of};
+use crate::Side;
+
+/// What is known about the presence of a side.
+#[derive(Clone, Debug)]
+pub(super) struct Pinging {
+    /// When bytes last came from it.
+    pub(super) heard_ms: u64,
+    state: State,
+    /// How many pings it was sent.
+    number: u32,
+    /// How long its last answer took, in milliseconds.
+    rtt_ms: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// There is no question.
+    Quiet,
+    /// One waits for its place between frames.
+    Waiting,
+    /// It was asked then.
+    Asked { sent_ms: u64 },
+    /// It did not answer when it was asked, as never before. It may still do.
+    Unheeded,
+}
+
+/// The length of the payload of our pings, in bytes.
+pub const PING_LEN: usize = 8;
+
+/// Stands for an answer whose time is not known.
+const LATE: u32 = u32::MAX;
+
+impl Pinging {
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self { heard_ms: now_ms, state: State::Quiet, number: 0, rtt_ms: None }
+    }
+
+    /// Whether it may send a pong that is meant for us.
+    pub(super) fn may_answer(&self) -> bool {
+        matches!(self.state, State::Asked { .. } | State::Unheeded)
+    }
+
+    /// How long the last answer took, in milliseconds.
+    pub(super) fn rtt_ms(&self) -> Option<u32> {
+        self.rtt_ms.filter(|&rtt_ms| rtt_ms != LATE)
+    }
+}
+
+impl Conversation {
+    /// When this side has to be asked, or to have answered.
+    pub(super) fn keep_alive_due(&self, side: Side) -> Option<u64> {
+        let keep_alive = (*self.policy.keep_alive.get(side))?;
+        let pinging = &self.directions.get(side).pinging;
+        match pinging.state {
+            State::Quiet | State::Unheeded => {
+                Some(end_of(pinging.heard_ms, keep_alive.interval_ms))
+            }
+            State::Waiting => None,
+            State::Asked { sent_ms } => {
+                Some(end_of(sent_ms.max(pinging.heard_ms), keep_alive.pong_timeout_ms))
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn keep_alive(&mut self, side: Side, now_ms: u64) {
+        if self.closing != Closing::Open
+            || self.keep_alive_due(side).is_none_or(|due_ms| due_ms > now_ms)
+        {
+            return;
+        }
+        let mark = self.mark;
+        // Whose frames are not understood, of those no pong can be found.
+        let understood = self.directions.get(side).takes_frames();
+        let pinging = &mut self.directions.get_mut(side).pinging;
+        if let State::Asked { .. } = pinging.state {
+            if pinging.rtt_ms.is_some() {
+                self.closing = Closing::Over(End::Lost(side));
+                return;
+            }
+            if pinging.number == 1 {
+                *self.notes.silent.get_mut(side) = true;
+                self.changed = true;
+            }
+            pinging.state = State::Unheeded;
+            pinging.heard_ms = now_ms;
+            return;
+        }
+        // From now on the interval counts, whether the question finds a place or not.
+        pinging.heard_ms = now_ms;
+        let number = pinging.number.wrapping_add(1);
+        let frame = OwnFrame::Ping(payload(mark, number));
+        if understood && self.inject(side, frame) {
+            let pinging = &mut self.directions.get_mut(side).pinging;
+            pinging.number = number;
+            pinging.state = State::Waiting;
+        }
+    }
+
+    /// A ping of ours is on its way to this side.
+    pub(super) fn on_ping_sent(&mut self, side: Side, now_ms: u64) {
+        let direction = self.directions.get_mut(side);
+        direction.pinging.state = State::Asked { sent_ms: now_ms };
+        direction.attentive = true;
+        self.changed = true;
+    }
+
+    /// This side has sent a pong; says whether it is meant for us.
+    pub(super) fn on_pong(&mut self, side: Side, pong: [u8; PING_LEN], now_ms: u64) -> bool {
+        let mark = self.mark;
+        let direction = self.directions.get_mut(side);
+        let pinging = &mut direction.pinging;
+        let number = pinging.number;
+        // An older one is an answer too, only late.
+        if !pinging.may_answer()
+            || (0..4).all(|age| pong != payload(mark, number.wrapping_sub(age)))
+        {
+            return false;
+        }
+        if pong == payload(mark, number) {
+            if let State::Asked { sent_ms } = pinging.state {
+                let rtt_ms = now_ms.saturating_sub(sent_ms);
+                pinging.rtt_ms = Some(u32::try_from(rtt_ms).unwrap_or(LATE));
+            }
+            // Late, but it knows what a ping is.
+            pinging.rtt_ms.get_or_insert(LATE);
+            pinging.state = State::Quiet;
+            direction.attentive = direction.watch.is_some();
+            self.changed = true;
+        }
+        true
+    }
+
+    /// What this side has sent was not read for a while, so its silence means nothing.
+    pub fn on_unread(&mut self, side: Side, now_ms: u64) {
+        self.directions.get_mut(side).pinging.heard_ms = now_ms;
+    }
+}
+
+fn payload(mark: [u8; 4], number: u32) -> [u8; PING_LEN] {
+    let mut payload = [0; PING_LEN];
+    payload[..4].copy_from_slice(&mark);
+    payload[4..].copy_from_slice(&number.to_be_bytes());
+    payload
+}

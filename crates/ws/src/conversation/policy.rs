@@ -1,0 +1,114 @@
+//! What an operator wants of conversations.
+
+use std::sync::Arc;
+
+use super::meter::Meter;
+use crate::{CloseCode, Side};
+
+/// Something for each side of a WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerSide<T> {
+    /// For the client, or what it sends.
+    pub client: T,
+    /// For the server, or what it sends.
+    pub server: T,
+}
+
+impl<T> PerSide<T> {
+    /// The same for both.
+    pub fn both(value: T) -> Self
+    where
+        T: Clone,
+    {
+        Self { client: value.clone(), server: value }
+    }
+
+    /// What is for this side.
+    #[inline]
+    pub fn get(&self, side: Side) -> &T {
+        match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        }
+    }
+
+    /// What is for this side, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, side: Side) -> &mut T {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+}
+
+/// What holds for many conversations. By default it is nothing: all passes, and nobody is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// How each side is asked whether it is there.
+    pub keep_alive: PerSide<Option<KeepAlive>>,
+    /// How long no data frame may pass either way, in milliseconds.
+    pub idle_ms: Option<u64>,
+    /// How long bytes may wait, without a moment between, because a side does not take them, in
+    /// milliseconds.
+    pub slow_reader_ms: PerSide<Option<u64>>,
+    /// What becomes of broken rules.
+    pub check: Check,
+    /// What each side may send.
+    pub limits: PerSide<Limits>,
+    /// The code of the Close that one side is sent when the other is lost. Without it, it is sent none and
+    /// sees its connection end, as from nginx.
+    pub failure: Option<CloseCode>,
+}
+
+/// What a conversation is begun with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What the two ends have agreed upon.
+    pub extensions: crate::Extensions,
+    /// What holds for this and others.
+    pub policy: Arc<Policy>,
+    /// When it has to end, from its beginning, in milliseconds.
+    pub lifetime_ms: Option<u64>,
+    /// Begins the payload of our pings, so that nobody else's pong is taken for an answer. Random.
+    pub mark: [u8; 4],
+    /// Who counts what each side sends, if anybody does.
+    pub meters: Option<Box<PerSide<Meters>>>,
+}
+
+/// Those who count what a side sends.
+pub type Meters = Vec<Arc<dyn Meter>>;
+
+/// How a side is asked whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// After how much silence of its own, in milliseconds.
+    pub interval_ms: u64,
+    /// How long it may stay silent then, in milliseconds.
+    pub pong_timeout_ms: u64,
+}
+
+/// What becomes of broken rules of RFC 6455.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// They are noted, and all passes: the ends are to judge. Nothing of ours is said any more.
+    #[default]
+    Note,
+    /// They end the conversation with 1002.
+    Frames,
+    /// And text that is not UTF-8 with 1007.
+    Text,
+}
+
+/// What one side may send. Payloads are counted as they are on the wire, so compressed ones compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest payload of a frame, in bytes.
+    pub frame: Option<u64>,
+    /// The longest message over all its fragments, in bytes.
+    pub message: Option<u64>,
+    /// How many frames a message may have.
+    pub fragments: Option<u32>,
+    /// How many control frames may come within a second.
+    pub controls: Option<u32>,
+}
