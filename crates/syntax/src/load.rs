@@ -10,7 +10,7 @@ use crate::diagnostic::{Diagnostic, Report, printable};
 use crate::files::{Disk, Files, glob, is_mask};
 use crate::parser::{MAX_BLOCK_DEPTH, parse_file, too_deep};
 use crate::source::{FileId, Origin, SourceMap, Span};
-use crate::tree::{Block, Directive};
+use crate::tree::Directive;
 
 /// How deep includes may nest; symbolic links can hide a cycle from its check.
 pub const MAX_INCLUDE_DEPTH: usize = 16;
@@ -192,31 +192,34 @@ impl<'a> Loader<'a> {
     }
 
     /// Puts the included directives in place of each `include`, in blocks too.
-    fn expand(&mut self, directives: Vec<Directive>) -> Vec<Directive> {
+    fn expand(&mut self, mut directives: Vec<Directive>) -> Vec<Directive> {
+        // Few blocks include anything.
+        if !directives.iter().any(|directive| directive.is("include")) {
+            directives.iter_mut().for_each(|directive| self.expand_block(directive));
+            return directives;
+        }
         let mut expanded = Vec::with_capacity(directives.len());
         for mut directive in directives {
             if directive.is("include") {
                 expanded.append(&mut self.include(&directive));
-                continue;
+            } else {
+                self.expand_block(&mut directive);
+                expanded.push(directive);
             }
-            if let Some(block) = &mut directive.block {
-                block.directives = self.expand_block(block);
-            }
-            expanded.push(directive);
         }
         expanded
     }
 
     /// Whoever walks the tree may call itself for each block: no tree is deeper than [`MAX_BLOCK_DEPTH`].
-    fn expand_block(&mut self, block: &mut Block) -> Vec<Directive> {
+    fn expand_block(&mut self, directive: &mut Directive) {
+        let Some(block) = &mut directive.block else { return };
+        let directives = std::mem::take(&mut block.directives);
         if self.depth == MAX_BLOCK_DEPTH {
-            self.refuse(too_deep(), block.span);
-            return Vec::new();
+            return self.refuse(too_deep(), block.span);
         }
         self.depth += 1;
-        let directives = self.expand(std::mem::take(&mut block.directives));
+        block.directives = self.expand(directives);
         self.depth -= 1;
-        directives
     }
 
     /// The directives that an `include` stands for.

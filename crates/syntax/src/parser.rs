@@ -36,7 +36,8 @@ struct Frame {
     /// Absent when `{` stood where a name was expected.
     head: Option<Head>,
     open: Span,
-    directives: Vec<Directive>,
+    /// Where its entries begin in [`Parser::entries`].
+    first: usize,
 }
 
 /// The words of a directive whose end has come.
@@ -73,6 +74,9 @@ struct Parser<'t> {
     /// The lexer reported something in the current directive.
     doubtful: bool,
     stack: Vec<Frame>,
+    /// The entries of all open blocks, those of the innermost last, and before them those of the text itself. What
+    /// ends is taken out of here and of `words` at its length, since no block or directive grows any more.
+    entries: Vec<Directive>,
     tree: Tree,
     /// The first block whose `}` stood further left than the block's own line: the likely owner of a missing `}`.
     suspect: Option<Span>,
@@ -90,6 +94,7 @@ impl<'t> Parser<'t> {
             words: Vec::new(),
             doubtful: false,
             stack: Vec::new(),
+            entries: Vec::new(),
             tree: Tree { directives: Vec::new(), report: Report::default(), balanced: true },
             suspect: None,
         }
@@ -143,7 +148,7 @@ impl<'t> Parser<'t> {
 
     /// The words since the last directive ended: the next one's name and arguments.
     fn take_head(&mut self) -> Option<Head> {
-        let mut words = std::mem::take(&mut self.words).into_iter();
+        let mut words = self.words.drain(..);
         let doubtful = std::mem::take(&mut self.doubtful);
         let name = words.next()?;
         let args: Vec<_> = words.collect();
@@ -175,7 +180,7 @@ impl<'t> Parser<'t> {
         }
         // Even without a name: its `}` would otherwise close the block around it, and every later
         // brace would be one off.
-        self.stack.push(Frame { head, open, directives: Vec::new() });
+        self.stack.push(Frame { head, open, first: self.entries.len() });
     }
 
     fn close(&mut self, close: Span) {
@@ -256,25 +261,27 @@ impl<'t> Parser<'t> {
         while let Some(frame) = self.stack.pop() {
             self.close_frame(frame, end);
         }
+        self.tree.directives = self.entries;
         self.tree
     }
 
     /// The entries of the innermost open block.
-    fn siblings(&mut self) -> &mut Vec<Directive> {
-        self.stack.last_mut().map_or(&mut self.tree.directives, |frame| &mut frame.directives)
+    fn siblings(&self) -> &[Directive] {
+        &self.entries[self.stack.last().map_or(0, |frame| frame.first)..]
     }
 
     fn close_frame(&mut self, frame: Frame, close: Span) {
+        let directives = self.entries.drain(frame.first..).collect();
         // What stands in a block without a name could mean anything; that the name is missing was
         // reported.
         if let Some(head) = frame.head {
-            let block = Block { directives: frame.directives, span: frame.open.to(close) };
+            let block = Block { directives, span: frame.open.to(close) };
             self.finish(head.ended(Some(block), close));
         }
     }
 
     fn finish(&mut self, directive: Directive) {
-        self.siblings().push(directive);
+        self.entries.push(directive);
     }
 
     fn note_indentation(&mut self, open: Span, close: Span) {
