@@ -20,11 +20,10 @@ pub struct Regex(Arc<Expression>);
 struct Expression {
     source: Box<str>,
     caseless: bool,
-    /// What shows that the expression is right, and what its groups are.
-    checked: Code,
     /// What matches, from the first match on: a configuration may have thousands of expressions, most of them for
-    /// requests that never come, and making machine code of one takes longer than checking it.
+    /// requests that never come, and one takes a few kilobytes and longer to be made than to be checked.
     code: OnceLock<Code>,
+    group_count: usize,
     names: Box<[(usize, VariableId)]>,
 }
 
@@ -61,8 +60,9 @@ impl Regex {
             .enumerate()
             .filter_map(|(group, name)| Some((group, slot(name.as_deref()?))))
             .collect();
+        let group_count = checked.captures_len().saturating_sub(1);
         let (source, code) = (source.into(), OnceLock::new());
-        Ok(Self(Arc::new(Expression { source, caseless, checked, code, names })))
+        Ok(Self(Arc::new(Expression { source, caseless, code, group_count, names })))
     }
 
     /// The expression as written.
@@ -85,15 +85,16 @@ impl Regex {
 
     /// How many groups the expression has, the whole match not counted.
     pub fn group_count(&self) -> usize {
-        self.0.checked.captures_len().saturating_sub(1)
+        self.0.group_count
     }
 }
 
 impl Expression {
     fn matching(&self) -> &Code {
         self.code.get_or_init(|| {
-            // What was right once is right again; only memory may have become short.
-            compile(&self.source, self.caseless, true).unwrap_or_else(|_| self.checked.clone())
+            // Only memory can be missing, of which a shortage ends the program everywhere. To go on would mean
+            // not to match what may be there to keep somebody out.
+            compile(&self.source, self.caseless, true).expect("what was right once is right again")
         })
     }
 }
