@@ -1,6 +1,7 @@
 //! The variables of a configuration while it is read: every mention gets a slot, and at the end every slot must have
 //! been given a meaning.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use wssgate_syntax::{Diagnostic, MAX_DIAGNOSTICS, Span, closest};
@@ -90,7 +91,10 @@ impl Names {
     }
 
     fn slot(&mut self, name: &str) -> VariableId {
-        let name = name.to_ascii_lowercase();
+        let name = match name.contains(|character: char| character.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
         if let Some(id) = self.variables.find(&name) {
             return id;
         }
@@ -157,6 +161,9 @@ impl Names {
     /// # Errors
     /// nginx's words for a `$` that names nothing.
     pub(crate) fn template(&mut self, text: &[u8], span: Span) -> Result<Template, Diagnostic> {
+        if memchr::memchr(b'$', text).is_none() {
+            return Ok(Template::text(text));
+        }
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(at) = memchr::memchr(b'$', rest) {

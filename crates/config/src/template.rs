@@ -27,7 +27,8 @@ pub struct Template {
 impl Template {
     /// Joins `parts`; neighbouring texts become one.
     pub fn new(parts: impl IntoIterator<Item = Part>) -> Self {
-        let mut joined: Vec<Part> = Vec::new();
+        let parts = parts.into_iter();
+        let mut joined: Vec<Part> = Vec::with_capacity(parts.size_hint().0);
         for part in parts {
             match (joined.last_mut(), part) {
                 (_, Part::Text(text)) if text.is_empty() => {}
@@ -42,7 +43,8 @@ impl Template {
 
     /// A template without variables.
     pub fn text(text: impl Into<Box<[u8]>>) -> Self {
-        Self::new([Part::Text(text.into())])
+        let text = text.into();
+        if text.is_empty() { Self::default() } else { Self { parts: [Part::Text(text)].into() } }
     }
 
     /// The pieces in order.
