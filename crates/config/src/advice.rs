@@ -12,7 +12,7 @@ mod upgrade;
 
 use std::collections::HashSet;
 
-use wssgate_syntax::{Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use crate::advice_kind::Advice;
 use crate::ignored::ignored;
@@ -32,13 +32,18 @@ use crate::variable::Variable;
 struct Place<'p, 's, 't> {
     scope: &'p Scope<'s, 't>,
     name: &'p LocationName,
-    span: Span,
+    directive: &'t syntax::Directive,
 }
 
 impl Place<'_, '_, '_> {
     /// Whether requests come here by their path, and not only from elsewhere in the configuration.
     fn is_reached_by_path(&self) -> bool {
         self.name.kind != LocationKind::Named
+    }
+
+    /// Where it is written.
+    fn span(&self) -> Span {
+        self.directive.head()
     }
 
     /// Whether its name says that WebSockets are opened here.
@@ -60,7 +65,8 @@ impl Place<'_, '_, '_> {
         let apart = |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'-');
         // In a regular expression a dot may stand behind a backslash.
         let name: Vec<u8> = self.name.name.iter().copied().filter(|byte| *byte != b'\\').collect();
-        name.split(apart).any(|word| WORDS.contains(&word.to_ascii_lowercase().as_slice()))
+        let is_one = |word: &[u8]| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known));
+        name.split(apart).any(is_one)
     }
 
     /// Whether requests are passed on from here, in an `if` block too.
@@ -164,7 +170,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
         for line in scope.level.lines(&LOCATION) {
             let (Some(name), Some(level)) = (line.value, line.level) else { continue };
             let inner = scope.inner(level);
-            let place = Place { scope: &inner, name, span: line.directive.head() };
+            let place = Place { scope: &inner, name, directive: line.directive };
             self.unset_in_location(&place, pages);
             if place.is_proxied() {
                 self.upgrade(&place);

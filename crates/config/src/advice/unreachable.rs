@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
-use wssgate_syntax::{Diagnostic, Span, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use super::Adviser;
 use crate::advice_kind::Advice;
@@ -18,7 +18,7 @@ use crate::settings::INTERNAL;
 /// One of the locations of a level.
 struct Sibling<'l> {
     name: &'l LocationName,
-    span: Span,
+    directive: &'l syntax::Directive,
     /// Whether locations or `if` blocks are inside it, which may do something else than itself.
     has_inner: bool,
     is_internal: bool,
@@ -27,6 +27,11 @@ struct Sibling<'l> {
 }
 
 impl Sibling<'_> {
+    /// Where it is written.
+    fn span(&self) -> Span {
+        self.directive.head()
+    }
+
     fn is(&self, kind: LocationKind) -> bool {
         self.name.kind == kind
     }
@@ -42,7 +47,7 @@ struct Known<'l> {
     /// Of those that match all that begins so.
     wholes: HashMap<&'l [u8], usize>,
     finals: HashMap<&'l [u8], usize>,
-    /// The paths of prefixes that are no `^~`.
+    /// The paths of prefixes that are no `^~`; none where there is no `^~`, of which they make exceptions.
     plain: BTreeSet<&'l [u8]>,
     /// How long the longest of them is.
     longest_plain: usize,
@@ -51,12 +56,13 @@ struct Known<'l> {
 impl<'l> Known<'l> {
     fn of(siblings: &'l [Sibling<'_>]) -> Self {
         let mut known = Self::default();
+        let has_finals = siblings.iter().any(|sibling| sibling.is(LocationKind::PrefixFinal));
         for (at, sibling) in siblings.iter().enumerate() {
             let path = &*sibling.name.name;
             if sibling.is(LocationKind::PrefixFinal) {
                 known.finals.entry(path).or_insert(at);
             }
-            if sibling.is(LocationKind::Prefix) {
+            if has_finals && sibling.is(LocationKind::Prefix) {
                 known.plain.insert(path);
                 known.longest_plain = known.longest_plain.max(path.len());
             }
@@ -128,7 +134,7 @@ impl Adviser<'_, '_> {
             let Some(Shadow { label, by, help }) = shadow else { continue };
             let name = printable(&sibling.name.name);
             let message = format!("location \"{name}\" is never used");
-            let mut problem = Diagnostic::warning(message).at(sibling.span, label);
+            let mut problem = Diagnostic::warning(message).at(sibling.span(), label);
             if let Some((span, label)) = by {
                 problem = problem.at(span, label);
             }
@@ -148,7 +154,7 @@ impl Adviser<'_, '_> {
         let message =
             format!("location \"{name}\" is never used, the server redirects all requests");
         let problem = Diagnostic::warning(message)
-            .at(first.span, "requests do not come here")
+            .at(first.span(), "requests do not come here")
             .at(redirect, "this is done before a location is looked for")
             .help("put the redirect into `location / { }`");
         self.tell(server, Advice::Unreachable, problem);
@@ -166,8 +172,8 @@ fn siblings<'l>(level: &'l Level<'_>) -> Vec<Sibling<'l>> {
             true => Some(Vec::new()),
             false => whole_literal(regex.source()).filter(|start| start.len() > 1),
         });
-        let span = line.directive.head();
-        Some(Sibling { name, span, has_inner, is_internal, whole })
+        let directive = line.directive;
+        Some(Sibling { name, directive, has_inner, is_internal, whole })
     });
     siblings.collect()
 }
@@ -241,7 +247,7 @@ fn shadow_of_regex(siblings: &[Sibling<'_>], known: &Known<'_>, index: usize) ->
         return Some(Shadow {
             label: "regular expressions are tried in the order of the file",
             by: Some((
-                siblings[earlier].span,
+                siblings[earlier].span(),
                 "this one is tried before, and matches all of its paths",
             )),
             help: "put it before the other one",
@@ -251,7 +257,7 @@ fn shadow_of_regex(siblings: &[Sibling<'_>], known: &Known<'_>, index: usize) ->
     let other = &siblings[known.shadowing(start.as_deref())?];
     Some(Shadow {
         label: "not tried for any of its paths",
-        by: Some((other.span, "`^~` keeps regular expressions from being tried")),
+        by: Some((other.span(), "`^~` keeps regular expressions from being tried")),
         help: "leave out the `^~`, or write this one as a prefix too",
     })
 }
@@ -269,7 +275,7 @@ fn shadow_of_prefix(
     let other = &siblings[*at];
     Some(Shadow {
         label: "a regular expression that matches wins over a prefix",
-        by: Some((other.span, "this one matches all of its paths")),
+        by: Some((other.span(), "this one matches all of its paths")),
         help: match &**name {
             // All others would not be tried either.
             b"/" => "make the regular expression narrower, or leave one of the two out",
@@ -303,12 +309,12 @@ fn literal(source: &str) -> Option<(Vec<u8>, &str)> {
         match characters.next() {
             Some('\\') => match characters.next() {
                 Some(escaped) if !escaped.is_alphanumeric() => {
-                    text.extend_from_slice(escaped.to_string().as_bytes());
+                    text.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes());
                 }
                 _ => return Some((text, rest)),
             },
             Some(plain) if !".[({*+?$^)".contains(plain) => {
-                text.extend_from_slice(plain.to_string().as_bytes());
+                text.extend_from_slice(plain.encode_utf8(&mut [0; 4]).as_bytes());
             }
             _ => return Some((text, rest)),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use wssgate_syntax::{Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use super::{Adviser, Place, passes_on};
 use crate::advice_kind::Advice;
@@ -76,20 +76,23 @@ struct Uses {
 impl Adviser<'_, '_> {
     /// Variables that a server's own directives use, and only its locations set.
     pub(super) fn unset_in_server(&mut self, server: &Scope<'_, '_>) {
-        let mut later = Uses::default();
-        for line in server.level.lines(&LOCATION) {
-            line.level.into_iter().for_each(|level| later.collect_sets(level));
-        }
         let mut own = Uses::default();
         let mut unset = Vec::new();
         for entry in server.level.entries() {
             let from = own.used.len();
             own.look_at(entry);
-            let missing = |(id, _): &&(VariableId, Span)| {
-                !own.set.contains(id) && later.set.contains(id) && self.only_set(*id)
-            };
+            let missing =
+                |(id, _): &&(VariableId, Span)| !own.set.contains(id) && self.only_set(*id);
             unset.extend(own.used[from..].iter().filter(missing).copied());
         }
+        if unset.is_empty() {
+            return;
+        }
+        let mut later = Uses::default();
+        for line in server.level.lines(&LOCATION) {
+            line.level.into_iter().for_each(|level| later.collect_sets(level));
+        }
+        unset.retain(|(id, _)| later.set.contains(id));
         // One that is set further down gets its value when the server's directives run again.
         let mut all = Uses::default();
         all.look_at_level(server.level);
@@ -183,18 +186,18 @@ impl Uses {
     /// What one directive of the phases before the response uses and sets, with those in its `if` block.
     fn look_at(&mut self, entry: &Entry<'_>) {
         if let Some(line) = [&SET, &RETURN, &REWRITE].iter().find_map(|row| entry.of(row)) {
-            let span = line.directive.head();
+            let written = line.directive;
             match line.value {
                 Some(RewriteOp::Set { variable, value }) => {
-                    self.template(value, span);
+                    self.template(value, written);
                     self.set.insert(*variable);
                 }
                 Some(RewriteOp::Return(answer)) => {
-                    answer.text.iter().for_each(|text| self.template(text, span));
+                    answer.text.iter().for_each(|text| self.template(text, written));
                 }
                 Some(RewriteOp::Rewrite(rewrite)) => {
-                    self.template(&rewrite.replacement, span);
-                    rewrite.args.iter().for_each(|args| self.template(args, span));
+                    self.template(&rewrite.replacement, written);
+                    rewrite.args.iter().for_each(|args| self.template(args, written));
                 }
                 _ => {}
             }
@@ -206,25 +209,25 @@ impl Uses {
                 }
                 Some(Condition::Equal { variable, value, .. }) => {
                     self.used.push((*variable, span));
-                    self.template(value, span);
+                    self.template(value, line.directive);
                 }
-                Some(Condition::File { path, .. }) => self.template(path, span),
+                Some(Condition::File { path, .. }) => self.template(path, line.directive),
                 None => {}
             }
             line.level.into_iter().for_each(|level| self.look_at_level(level));
         } else if let Some(line) = entry.of(&PROXY_SET_HEADER) {
             let value = line.value.map(|(_, value)| value);
-            value.into_iter().for_each(|value| self.template(value, line.directive.head()));
+            value.into_iter().for_each(|value| self.template(value, line.directive));
         } else if let Some(line) = entry.of(&PROXY_PASS)
             && let Some(PassDraft::Variable(url)) = line.value
         {
-            self.template(url, line.directive.head());
+            self.template(url, line.directive);
         }
     }
 
-    fn template(&mut self, template: &Template, span: Span) {
+    fn template(&mut self, template: &Template, written: &syntax::Directive) {
         let variables = template.parts().iter().filter_map(|part| match part {
-            Part::Variable(id) => Some((*id, span)),
+            Part::Variable(id) => Some((*id, written.head())),
             _ => None,
         });
         self.used.extend(variables);

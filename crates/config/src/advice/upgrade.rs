@@ -70,7 +70,7 @@ impl Adviser<'_, '_> {
             None => self.old_version(place, wanted.is_some()),
         }
         if upgrade.is_none() && connection.is_none() {
-            self.lost(place.scope, place.span);
+            self.lost(place.scope, place.span());
         }
     }
 
@@ -97,7 +97,7 @@ impl Adviser<'_, '_> {
             false => return None,
         };
         let problem = Diagnostic::warning(message).at(connection.directive.head(), label);
-        let problem = if names_upgrade(text) { problem } else { problem.at(place.span, "") };
+        let problem = if names_upgrade(text) { problem } else { problem.at(place.span(), "") };
         Some(problem.help(LINES))
     }
 
@@ -153,7 +153,7 @@ impl Adviser<'_, '_> {
         }
         if let Some(span) = place.scope.written_at(&PROXY_HTTP_VERSION, self.reading.nowhere) {
             let message = "HTTP/1.0 has no upgrades, WebSockets fail";
-            let problem = Diagnostic::warning(message).at(span, "").at(place.span, "");
+            let problem = Diagnostic::warning(message).at(span, "").at(place.span(), "");
             let problem = problem.help("write `proxy_http_version 1.1;` or leave it out");
             self.tell(place.scope, Advice::UpgradeHeaders, problem);
         }
