@@ -237,15 +237,19 @@ pub(crate) trait AnyDirective: Sync {
     /// The row for those who need not know its type.
     fn row(&'static self) -> Row;
 
-    /// Which row this is.
-    fn id(&'static self) -> RowId;
-
     /// Reads a directive of this row.
     fn read(
         &'static self,
         reading: &mut Reading<'_>,
         directive: &syntax::Directive,
     ) -> Reads<Value>;
+}
+
+impl dyn AnyDirective {
+    /// Which row this is.
+    pub(crate) fn id(&'static self) -> RowId {
+        RowId(std::ptr::from_ref(self).addr())
+    }
 }
 
 impl<T: 'static> AnyDirective for Directive<T> {
@@ -266,10 +270,6 @@ impl<T: 'static> AnyDirective for Directive<T> {
             harmless: "",
             directive: Some(self),
         }
-    }
-
-    fn id(&'static self) -> RowId {
-        self.id()
     }
 
     fn read(

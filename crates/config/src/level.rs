@@ -11,9 +11,16 @@ pub(crate) struct Level<'t> {
     /// What kind of block.
     pub(crate) context: Context,
     entries: Vec<Entry<'t>>,
-    /// Where in `entries` the directives of each row are, sorted by row. Most blocks have a few rows, and every setting
-    /// is looked for in every block around a location: nothing is found faster in so few.
-    by_row: Vec<(RowId, Vec<usize>)>,
+    /// What is written of each row, sorted by row. Most blocks have a few rows, and every setting is looked for in every
+    /// block around a location: nothing is found faster in so few.
+    by_row: Vec<Chain>,
+}
+
+/// Where in the entries of a level the first and the last directive of a row are; each leads to the next.
+struct Chain {
+    row: RowId,
+    first: usize,
+    last: usize,
 }
 
 /// One directive that its row has read.
@@ -25,6 +32,8 @@ pub(crate) struct Entry<'t> {
     /// The directives in its braces.
     level: Option<Level<'t>>,
     row: RowId,
+    /// Where in its level the next directive of the row is.
+    next: Option<usize>,
 }
 
 /// One directive of a known row.
@@ -66,8 +75,10 @@ impl<'t> Level<'t> {
     pub(crate) fn lines<T: 'static>(
         &self,
         row: &'static Directive<T>,
-    ) -> impl DoubleEndedIterator<Item = Line<'_, 't, T>> {
-        self.indices(row.id()).iter().filter_map(|&index| self.entries[index].of(row))
+    ) -> impl Iterator<Item = Line<'_, 't, T>> {
+        let first = self.chain(row.id()).map(|chain| chain.first);
+        let places = std::iter::successors(first, |&at| self.entries[at].next);
+        places.filter_map(|at| self.entries[at].of(row))
     }
 
     /// The directives of several rows, in order.
@@ -87,40 +98,50 @@ impl<'t> Level<'t> {
     }
 
     /// What the last directive of one row says.
-    pub(crate) fn last<T: Clone + 'static>(&self, row: &'static Directive<T>) -> Option<T> {
-        self.lines(row).next_back()?.value.cloned()
+    pub(crate) fn last<T: 'static>(&self, row: &'static Directive<T>) -> Option<&T> {
+        self.entries[self.chain(row.id())?.last].of(row)?.value
     }
 
     /// Whether a directive of this row was written here, well or badly.
     pub(crate) fn has<T: 'static>(&self, row: &'static Directive<T>) -> bool {
-        !self.indices(row.id()).is_empty()
+        self.chain(row.id()).is_some()
+    }
+
+    /// Whether a directive of one of these rows was written here, well or badly.
+    pub(crate) fn has_any(&self, rows: &[&'static [&'static dyn AnyDirective]]) -> bool {
+        self.by_row.iter().any(|chain| chain.is_among(rows))
     }
 
     /// Whether nothing is written here but directives of these rows.
     pub(crate) fn says_only(&self, rows: &[&'static [&'static dyn AnyDirective]]) -> bool {
-        let among = |id: RowId| rows.iter().copied().flatten().any(|row| row.id() == id);
-        self.by_row.iter().all(|(id, _)| among(*id))
+        self.by_row.iter().all(|chain| chain.is_among(rows))
     }
 
-    fn indices(&self, row: RowId) -> &[usize] {
-        match self.place_of(row) {
-            Ok(place) => &self.by_row[place].1,
-            Err(_) => &[],
-        }
+    fn chain(&self, row: RowId) -> Option<&Chain> {
+        self.place_of(row).ok().map(|place| &self.by_row[place])
     }
 
     /// Where in `by_row` a row is, or belongs.
     fn place_of(&self, row: RowId) -> Result<usize, usize> {
-        self.by_row.binary_search_by_key(&row, |(row, _)| *row)
+        self.by_row.binary_search_by_key(&row, |chain| chain.row)
     }
 
     fn push(&mut self, entry: Entry<'t>) {
-        let place = self.place_of(entry.row).unwrap_or_else(|place| {
-            self.by_row.insert(place, (entry.row, Vec::new()));
-            place
-        });
-        self.by_row[place].1.push(self.entries.len());
+        let (row, at) = (entry.row, self.entries.len());
+        match self.place_of(row) {
+            Ok(place) => {
+                let before = std::mem::replace(&mut self.by_row[place].last, at);
+                self.entries[before].next = Some(at);
+            }
+            Err(place) => self.by_row.insert(place, Chain { row, first: at, last: at }),
+        }
         self.entries.push(entry);
+    }
+}
+
+impl Chain {
+    fn is_among(&self, rows: &[&'static [&'static dyn AnyDirective]]) -> bool {
+        rows.iter().copied().flatten().any(|row| row.id() == self.row)
     }
 }
 
@@ -132,7 +153,8 @@ pub(crate) fn walk<'t>(
     context: Context,
     sure: bool,
 ) -> Level<'t> {
-    let mut level = Level { context, entries: Vec::new(), by_row: Vec::new() };
+    let entries = Vec::with_capacity(directives.len());
+    let mut level = Level { context, entries, by_row: Vec::new() };
     for directive in directives {
         match read_directive(reading, directive, &level, sure) {
             Ok(Some(entry)) => level.push(entry),
@@ -235,12 +257,12 @@ fn check_repetition(
     row: &Row,
     id: RowId,
 ) -> Result<(), Diagnostic> {
-    let Some(&first) = level.indices(id).first().filter(|_| !row.repeats) else {
+    let Some(chain) = level.chain(id).filter(|_| !row.repeats) else {
         return Ok(());
     };
     Err(Diagnostic::error(format!("\"{}\" directive is duplicate", row.name))
         .at(directive.head(), "")
-        .at(level.entries[first].directive.head(), "first given here"))
+        .at(level.entries[chain.first].directive.head(), "first given here"))
 }
 
 /// Braces and the number of arguments.
@@ -302,7 +324,7 @@ fn read_entry<'t>(
     let level = inner
         .zip(directive.block.as_ref())
         .map(|(context, block)| walk(reading, &block.directives, context, sure));
-    Entry { directive, value, level, row: typed.id() }
+    Entry { directive, value, level, row: typed.id(), next: None }
 }
 
 fn unknown(

@@ -303,7 +303,8 @@ impl Sockets<'_, '_> {
         let mut addresses = addresses.all;
         for address in &mut addresses {
             let (level, _) = levels[default_server(address).0];
-            let old = level.last(&tls::SSL).or_else(|| http.last(&tls::SSL)).unwrap_or(false);
+            let old =
+                level.last(&tls::SSL).or_else(|| http.last(&tls::SSL)).copied().unwrap_or(false);
             if address.ssl || old {
                 let said = if address.ssl { "listen ... ssl" } else { "ssl" };
                 self.check_certificate(address, said);

@@ -7,6 +7,7 @@ pub(crate) mod redirect;
 pub(crate) mod tls;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic};
@@ -350,7 +351,7 @@ pub struct ProxySettings {
     /// `proxy_buffers`: how many, and bytes each.
     pub buffers: (usize, usize),
     /// `proxy_redirect` rules, in order.
-    pub redirects: Vec<ProxyRedirect>,
+    pub redirects: Arc<[ProxyRedirect]>,
     /// `proxy_hide_header`, and the fields hidden by default unless `proxy_pass_header` names
     /// them; lower case.
     pub hide_headers: Vec<Box<[u8]>>,

@@ -41,7 +41,7 @@ impl<'s, 't> Scope<'s, 't> {
 
     /// The value of a directive that some level sets.
     pub(crate) fn maybe<T: Clone + 'static>(&self, row: &'static Directive<T>) -> Option<T> {
-        self.nearest(&[row])?.last(row)
+        self.nearest(&[row])?.last(row).cloned()
     }
 
     /// The value of a directive that has a default.
@@ -58,7 +58,7 @@ impl<'s, 't> Scope<'s, 't> {
     fn default_of<T: Clone + 'static>(&self, row: &'static Directive<T>) -> Option<T> {
         match self.outer {
             Some(outer) => outer.default_of(row),
-            None => self.level.last(row),
+            None => self.level.last(row).cloned(),
         }
     }
 

@@ -61,12 +61,12 @@ struct Lines {
 
 fn lines(scope: &Scope<'_, '_>) -> Lines {
     let level = scope.level;
-    if let Some(secret) = level.last(&SECURE_LINK_SECRET) {
+    if let Some(secret) = level.last(&SECURE_LINK_SECRET).cloned() {
         return Lines { secret: Some(secret), ..Lines::default() };
     }
     let outer = scope.outer.map(lines).unwrap_or_default();
-    let link = level.last(&SECURE_LINK).or(outer.link);
-    let md5 = level.last(&SECURE_LINK_MD5).or(outer.md5);
+    let link = level.last(&SECURE_LINK).cloned().or(outer.link);
+    let md5 = level.last(&SECURE_LINK_MD5).cloned().or(outer.md5);
     let secret = outer.secret.filter(|_| link.is_none() && md5.is_none());
     Lines { link, md5, secret }
 }

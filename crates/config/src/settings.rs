@@ -482,7 +482,7 @@ pub(crate) fn settings(
         index: scope.all(&files::INDEX).concat(),
         random_index: scope.maybe(&RANDOM_INDEX).unwrap_or(false),
         autoindex: autoindex(scope),
-        try_files: scope.level.last(&files::TRY_FILES),
+        try_files: scope.level.last(&files::TRY_FILES).cloned(),
         types: Arc::clone(&inherited.types),
         default_type: scope.get(&files::DEFAULT_TYPE),
         error_pages: scope.all(&error_page::ERROR_PAGE),

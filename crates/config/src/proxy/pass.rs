@@ -92,14 +92,14 @@ pub(crate) fn own_pass(
     prefix: Option<&[u8]>,
 ) -> Option<ProxyPass> {
     match scope.level.last(&PROXY_PASS)? {
-        PassDraft::Variable(url) => Some(ProxyPass::Variable(url)),
+        PassDraft::Variable(url) => Some(ProxyPass::Variable(url.clone())),
         PassDraft::Fixed { url, span, .. } => {
-            let upstream = groups.group_for(reading, &url, span);
+            let upstream = groups.group_for(reading, url, *span);
             if prefix.is_none() && !url.endpoint.uri.is_empty() {
                 let message = "\"proxy_pass\" cannot have URI part in location given by regular \
                     expression, or inside named location, or inside \"if\" statement, or inside \
                     \"limit_except\" block";
-                let problem = Diagnostic::error(message).at(span, "");
+                let problem = Diagnostic::error(message).at(*span, "");
                 let help = "remove the path, from the `/` after the host on";
                 reading.report.push(problem.help(help));
             }
@@ -109,7 +109,7 @@ pub(crate) fn own_pass(
                 upstream: upstream?,
                 host: host.into(),
                 port: port.into(),
-                uri: Some(url.endpoint.uri).filter(|uri| !uri.is_empty()).map(Into::into),
+                uri: Some(&url.endpoint.uri[..]).filter(|uri| !uri.is_empty()).map(Into::into),
                 location_prefix: prefix.unwrap_or_default().into(),
             }))
         }

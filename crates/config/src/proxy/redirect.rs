@@ -1,5 +1,7 @@
 //! `proxy_redirect`: what becomes of `Location` and `Refresh`.
 
+use std::sync::Arc;
+
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word};
 
 use crate::directive::Arity::Between;
@@ -98,12 +100,12 @@ pub(crate) struct Redirects {
     /// `off` was not said.
     pub(crate) on: bool,
     /// Own rules or those of an outer level, its default one too.
-    pub(crate) rules: Option<Vec<ProxyRedirect>>,
+    pub(crate) rules: Option<Arc<[ProxyRedirect]>>,
 }
 
 impl Redirects {
     /// What applies.
-    pub(crate) fn effective(&self) -> Vec<ProxyRedirect> {
+    pub(crate) fn effective(&self) -> Arc<[ProxyRedirect]> {
         self.rules.clone().filter(|_| self.on).unwrap_or_default()
     }
 }
@@ -115,7 +117,6 @@ pub(crate) fn redirects(
     outer: &Redirects,
     name: &[u8],
 ) -> Redirects {
-    let default = own_default(scope, name);
     let mut own: Vec<ProxyRedirect> = Vec::new();
     let mut off = false;
     for line in scope.level.lines(&PROXY_REDIRECT) {
@@ -127,7 +128,7 @@ pub(crate) fn redirects(
                 duplicate.then_some(*span)
             }
             Some(RedirectDraft::Default(span)) => {
-                own.extend(explicit_default(reading, scope, written, &default, *span));
+                own.extend(explicit_default(reading, scope, written, name, *span));
                 off.then_some(*span)
             }
             Some(RedirectDraft::Rule(rule)) => {
@@ -142,9 +143,9 @@ pub(crate) fn redirects(
     }
     let said = scope.level.has(&PROXY_REDIRECT);
     let on = if said { !off } else { outer.on };
-    let mut rules = Some(own).filter(|own| !own.is_empty());
+    let mut rules = (!own.is_empty()).then(|| own.into());
     if on && rules.is_none() {
-        rules = outer.rules.clone().or_else(|| default.map(|rule| vec![rule]));
+        rules = outer.rules.clone().or_else(|| Some([own_default(scope, name)?].into()));
     }
     Redirects { on, rules }
 }
@@ -153,7 +154,7 @@ fn explicit_default(
     reading: &mut Reading<'_>,
     scope: &Scope<'_, '_>,
     written: &syntax::Directive,
-    default: &Option<ProxyRedirect>,
+    name: &[u8],
     span: Span,
 ) -> Option<ProxyRedirect> {
     let pass = scope.level.lines(&pass::PROXY_PASS).next();
@@ -164,7 +165,7 @@ fn explicit_default(
         Some((PassDraft::Fixed { .. }, pass_span))
             if pass_span.file != written.span.file || pass_span.start < written.span.start =>
         {
-            return default.clone();
+            return own_default(scope, name);
         }
         _ => "\"proxy_redirect default\" should be placed after the \"proxy_pass\" directive",
     };
@@ -181,7 +182,8 @@ fn own_default(scope: &Scope<'_, '_>, name: &[u8]) -> Option<ProxyRedirect> {
             Some(ProxyRedirect::Prefix { from: Template::text(from), to: Template::text(*b"/") })
         }
         PassDraft::Fixed { text, .. } => {
-            Some(ProxyRedirect::Prefix { from: Template::text(text), to: Template::text(name) })
+            let from = Template::text(text.clone());
+            Some(ProxyRedirect::Prefix { from, to: Template::text(name) })
         }
     }
 }
