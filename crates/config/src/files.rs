@@ -216,7 +216,7 @@ fn types(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Mime
 pub(crate) fn own_root(
     reading: &mut Reading<'_>,
     scope: &Scope<'_, '_>,
-    position: &Position,
+    position: &Position<'_>,
 ) -> Option<Root> {
     let mut said = scope.level.lines_of([&ROOT, &ALIAS]);
     let first = said.next()?;
@@ -234,7 +234,7 @@ pub(crate) fn own_root(
     }
     let mut root = first.value?.clone();
     if root.alias && position.kind != LocationKind::Regex {
-        root.alias_prefix = position.name.clone();
+        root.alias_prefix = position.name.into();
     }
     Some(root)
 }

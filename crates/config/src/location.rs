@@ -278,7 +278,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Inherited {
         let settings = outer.settings.inner(self.reading, scope, position);
         let redirects = redirects(self.reading, scope, &outer.redirects, &position.name);
@@ -298,7 +298,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Content {
         for entry in scope.level.entries().iter().rev() {
             if entry.of(&PROXY_PASS).is_some() {
@@ -325,46 +325,46 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
         locations: &mut Locations,
         mut named: Option<&mut BTreeMap<Box<[u8]>, LocationId>>,
     ) {
-        let mut seen: HashSet<(bool, Box<[u8]>)> = HashSet::new();
+        let mut seen: HashSet<(bool, &[u8])> = HashSet::new();
         for line in scope.level.lines(&LOCATION) {
             let (Some(name), Some(level)) = (line.value, line.level) else {
                 continue;
             };
             let span = line.directive.head();
-            let LocationName { kind, name, regex, .. } = name.clone();
+            let &LocationName { kind, ref name, ref regex, .. } = name;
             if scope.level.context == Context::Location {
-                self.check_nesting(position, &kind, &name, span);
+                self.check_nesting(position, kind, name, span);
             }
             let exact = kind == LocationKind::Exact;
-            if kind != LocationKind::Regex && !seen.insert((exact, name.clone())) {
-                self.duplicate_location(&kind, &name, span);
+            if kind != LocationKind::Regex && !seen.insert((exact, &**name)) {
+                self.duplicate_location(kind, name, span);
                 continue;
             }
-            let inner_position = Position { kind: kind.clone(), name: name.clone(), span };
+            let inner_position = Position { kind, name, span };
             let scope = scope.inner(level);
             let id = self.whole_location(&scope, inherited, &inner_position);
             match (kind, regex) {
                 (LocationKind::Exact, _) => {
-                    locations.exact.insert(name, id);
+                    locations.exact.insert(name.clone(), id);
                 }
                 (LocationKind::Named, _) => {
                     if let Some(named) = named.as_deref_mut() {
-                        named.insert(name, id);
+                        named.insert(name.clone(), id);
                     }
                 }
-                (_, Some(regex)) => locations.regexes.push((regex, id)),
-                _ => locations.prefixes.push((name, id)),
+                (_, Some(regex)) => locations.regexes.push((regex.clone(), id)),
+                _ => locations.prefixes.push((name.clone(), id)),
             }
         }
         locations.prefixes.sort_by(|left, right| left.0.cmp(&right.0));
     }
 
     /// Of two named locations nginx silently takes the first; of others it wants only one.
-    fn duplicate_location(&mut self, kind: &LocationKind, name: &[u8], span: Span) {
+    fn duplicate_location(&mut self, kind: LocationKind, name: &[u8], span: Span) {
         let message = format!("duplicate location \"{}\"", printable(name));
         let problem = match kind {
             LocationKind::Named => Diagnostic::warning(message).at(span, "never used"),
@@ -373,10 +373,10 @@ impl Resolver<'_, '_> {
         self.reading.report.push(problem);
     }
 
-    fn check_nesting(&mut self, outer: &Position, kind: &LocationKind, name: &[u8], span: Span) {
-        let inside = name.starts_with(&outer.name);
-        let (name, outer_name) = (printable(name), printable(&outer.name));
-        let message = match (&outer.kind, kind) {
+    fn check_nesting(&mut self, outer: &Position<'_>, kind: LocationKind, name: &[u8], span: Span) {
+        let inside = name.starts_with(outer.name);
+        let (name, outer_name) = (printable(name), printable(outer.name));
+        let message = match (outer.kind, kind) {
             (LocationKind::Exact, _) => {
                 format!("location \"{name}\" cannot be inside the exact location \"{outer_name}\"")
             }
@@ -399,25 +399,25 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         outer: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> LocationId {
         let inherited = self.inheritance(scope, outer, position);
         let rewrite = self.rewrite_ops(scope, &inherited, position);
         let mut locations = Locations::default();
         self.nested(scope, &inherited, position, &mut locations, None);
-        self.location(scope, &inherited, position, locations, rewrite)
+        self.location(scope, inherited, position, locations, rewrite)
     }
 
     /// Builds a location of what applies on its level.
     pub(crate) fn location(
         &mut self,
         scope: &Scope<'_, '_>,
-        inherited: &Inherited,
-        position: &Position,
+        inherited: Inherited,
+        position: &Position<'_>,
         locations: Locations,
         rewrite: Vec<RewriteOp>,
     ) -> LocationId {
-        let limit_except = self.limit_except(scope, inherited, position);
+        let limit_except = self.limit_except(scope, &inherited, position);
         let own_pass = scope.level.has(&PROXY_PASS);
         let settings = inherited
             .own_settings
@@ -426,17 +426,16 @@ impl Resolver<'_, '_> {
             Content::Proxy(pass) => Some(pass),
             _ => None,
         };
-        let proxy = inherited
-            .own_proxy
-            .get(|| proxy_settings(self.reading, scope, &inherited.redirects, pass));
+        let proxy =
+            inherited.own_proxy.get(|| proxy_settings(self.reading, scope, &inherited.proxy, pass));
         let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
-            kind: position.kind.clone(),
-            name: position.name.clone(),
+            kind: position.kind,
+            name: position.name.into(),
             auto_redirect: own_pass && plain && position.name.ends_with(b"/"),
             locations,
             rewrite,
-            content: inherited.content.clone(),
+            content: inherited.content,
             limit_except,
             settings,
             proxy,
@@ -450,7 +449,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Option<(Vec<Box<[u8]>>, LocationId)> {
         let line = scope.level.lines(&LIMIT_EXCEPT).next()?;
         let level = line.level?;

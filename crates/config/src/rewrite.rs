@@ -201,7 +201,7 @@ impl Resolver<'_, '_> {
         &mut self,
         scope: &Scope<'_, '_>,
         inherited: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Vec<RewriteOp> {
         let mut ops = Vec::new();
         for entry in scope.level.entries() {
@@ -220,16 +220,15 @@ impl Resolver<'_, '_> {
         scope: &Scope<'_, '_>,
         line: &Line<'_, '_, Condition>,
         inherited: &Inherited,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Option<RewriteOp> {
         let condition = line.value?.clone();
         let scope = scope.inner(line.level?);
         let position = position.unnamed(line.directive.head());
         let inherited = self.inheritance(&scope, inherited, &position);
         let ops = self.rewrite_ops(&scope, &inherited, &position);
-        let location = (scope.level.context == Context::LocationIf).then(|| {
-            self.location(&scope, &inherited, &position, Locations::default(), Vec::new())
-        });
+        let location = (scope.level.context == Context::LocationIf)
+            .then(|| self.location(&scope, inherited, &position, Locations::default(), Vec::new()));
         Some(RewriteOp::If { condition, ops, location })
     }
 }

@@ -193,8 +193,7 @@ fn server(
     let mut locations = Locations::default();
     let mut named_locations = BTreeMap::new();
     resolver.nested(scope, &inherited, &position, &mut locations, Some(&mut named_locations));
-    let location =
-        resolver.location(scope, &inherited, &position, Locations::default(), Vec::new());
+    let location = resolver.location(scope, inherited, &position, Locations::default(), Vec::new());
     Server {
         name: first_name(&names),
         names: names.iter().map(|name| name.text.clone()).collect(),

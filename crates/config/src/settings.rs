@@ -455,7 +455,7 @@ impl InheritedSettings {
         &self,
         reading: &mut Reading<'_>,
         scope: &Scope<'_, '_>,
-        position: &Position,
+        position: &Position<'_>,
     ) -> Self {
         let outer = self;
         Self {
