@@ -6,12 +6,17 @@ pub(crate) mod ssi;
 pub(crate) mod sub;
 pub(crate) mod types;
 
+use crate::directive::AnyDirective;
 use crate::read::Reading;
 use crate::scope::Scope;
 use addition::{Additions, additions};
 use charset::Charset;
 use ssi::{Ssi, ssi};
 use sub::{Substitutions, substitutions};
+
+/// All that has a say in [`Filters`].
+pub(crate) static ROWS: [&[&dyn AnyDirective]; 4] =
+    [addition::ROWS, charset::ROWS, ssi::ROWS, sub::ROWS];
 
 /// The filters of a location.
 #[derive(Clone, Debug)]

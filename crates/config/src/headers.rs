@@ -1,5 +1,7 @@
 //! Fields that we add to answers.
 
+use std::sync::Arc;
+
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{Between, Exactly};
@@ -162,14 +164,14 @@ fn expires_time(word: &Word, modified: bool) -> Option<Expires> {
 /// `add_header` or `add_trailer` lines: own ones replace outer ones, unless they are to be merged.
 pub(crate) fn fields(
     scope: &Scope<'_, '_>,
-    outer: &[AddHeader],
+    outer: &Arc<[AddHeader]>,
     row: &'static Directive<AddHeader>,
     inherit: &'static Directive<Inherit>,
-) -> Vec<AddHeader> {
-    let own: Vec<AddHeader> = scope.level.values(row).collect();
+) -> Arc<[AddHeader]> {
+    let own = scope.level.values(row);
     match scope.get(inherit) {
-        Inherit::On if own.is_empty() => outer.to_vec(),
+        Inherit::On if !scope.level.has(row) => Arc::clone(outer),
         Inherit::Merge => outer.iter().cloned().chain(own).collect(),
-        Inherit::On | Inherit::Off => own,
+        Inherit::On | Inherit::Off => own.collect(),
     }
 }

@@ -11,6 +11,7 @@ mod auth_jwt;
 mod auth_request;
 mod buffering;
 mod client_body;
+mod common;
 mod core;
 pub mod directive;
 mod dns;

@@ -1,20 +1,19 @@
 //! Locations: what they match, how they nest, what applies in them.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
 use crate::advice_kind::Advice;
+use crate::common::Common;
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
 use crate::ignored::ignored;
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
+use crate::proxy::inherited::InheritedProxy;
 use crate::proxy::pass::{self, PROXY_PASS, ProxyPass, own_pass};
-use crate::proxy::redirect::{Redirects, redirects};
 use crate::proxy::{self, ProxySettings, proxy_settings};
 use crate::read::{Reading, Reads, present};
 use crate::regex::Regex;
@@ -209,41 +208,11 @@ fn limit_except(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Vec
 /// What a level hands down that is not simply the nearest value.
 pub(crate) struct Inherited {
     settings: InheritedSettings,
-    redirects: Redirects,
+    proxy: InheritedProxy,
     /// Only `if` and `limit_except` blocks take it over.
     content: Content,
     own_settings: Common<LocationSettings>,
     own_proxy: Common<ProxySettings>,
-}
-
-/// What locations that say nothing about it have in common; thousands may be inside one server.
-struct Common<T> {
-    /// Whether this level says nothing about it either.
-    inherited: bool,
-    value: Rc<OnceCell<Arc<T>>>,
-}
-
-impl<T> Common<T> {
-    /// What a level says that does not take over all that is outside.
-    fn new() -> Self {
-        Self { inherited: false, value: Rc::default() }
-    }
-
-    /// The same for a level inside.
-    fn inner(&self, inherited: bool) -> Self {
-        match inherited {
-            true => Self { inherited, value: Rc::clone(&self.value) },
-            false => Self::new(),
-        }
-    }
-
-    /// What applies on this level. Only the level that says something is asked what is wrong with it.
-    fn get(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        match self.inherited {
-            true => Arc::clone(self.value.get_or_init(|| Arc::new(make()))),
-            false => Arc::new(make()),
-        }
-    }
 }
 
 /// What has no say in [`ProxySettings`].
@@ -265,7 +234,7 @@ impl Resolver<'_, '_> {
     pub(crate) fn outermost_inheritance(&mut self, http: &Scope<'_, '_>) -> Inherited {
         let nothing = Inherited {
             settings: InheritedSettings::outermost(http),
-            redirects: Redirects { on: true, rules: None },
+            proxy: InheritedProxy::outermost(),
             content: Content::Files,
             own_settings: Common::new(),
             own_proxy: Common::new(),
@@ -281,13 +250,13 @@ impl Resolver<'_, '_> {
         position: &Position<'_>,
     ) -> Inherited {
         let settings = outer.settings.inner(self.reading, scope, position);
-        let redirects = redirects(self.reading, scope, &outer.redirects, &position.name);
+        let proxy = outer.proxy.inner(self.reading, scope, position);
         let content = self.content(scope, outer, position);
         let passes = matches!(content, Content::Proxy(_));
         let same_proxy = !passes && scope.level.says_only(&NO_PROXY_SETTINGS);
         Inherited {
             settings,
-            redirects,
+            proxy,
             content,
             own_settings: outer.own_settings.inner(scope.level.says_only(&NO_SETTINGS)),
             own_proxy: outer.own_proxy.inner(same_proxy),

@@ -1,6 +1,7 @@
 //! Passing requests on: what is asked, how it is read, and what becomes of the answer.
 
 pub(crate) mod cookies;
+pub(crate) mod inherited;
 pub(crate) mod next_upstream;
 pub(crate) mod pass;
 pub(crate) mod redirect;
@@ -15,12 +16,13 @@ use wssgate_syntax::{self as syntax, Diagnostic};
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL};
 use crate::proxy::cookies::{CookieFlags, CookieRewrite, cookie_rules};
+use crate::proxy::inherited::InheritedProxy;
 use crate::proxy::next_upstream::{
     NextUpstream, PROXY_NEXT_UPSTREAM_TIMEOUT, PROXY_NEXT_UPSTREAM_TRIES, conditions,
 };
 use crate::proxy::pass::{ProxyPass, uses_tls};
-use crate::proxy::redirect::{ProxyRedirect, Redirects};
-use crate::proxy::tls::{ProxyTls, proxy_tls};
+use crate::proxy::redirect::ProxyRedirect;
+use crate::proxy::tls::{ProxyTls, check_tls, proxy_tls};
 use crate::read::{
     Reading, Reads, buffers, duration, flag, has_variables, invalid_parameter, one_of, rate, size,
     size_template, template,
@@ -321,7 +323,7 @@ pub struct ProxySettings {
     /// `websocket_tcp_user_timeout`.
     pub websocket_tcp_user_timeout: Option<Duration>,
     /// `proxy_set_header` lines that apply here, in order; nothing built in is among them.
-    pub set_headers: Vec<(Box<[u8]>, Template)>,
+    pub set_headers: Arc<Vec<(Box<[u8]>, Template)>>,
     /// `proxy_set_body`.
     pub set_body: Option<Template>,
     /// `proxy_method`.
@@ -354,7 +356,7 @@ pub struct ProxySettings {
     pub redirects: Arc<[ProxyRedirect]>,
     /// `proxy_hide_header`, and the fields hidden by default unless `proxy_pass_header` names
     /// them; lower case.
-    pub hide_headers: Vec<Box<[u8]>>,
+    pub hide_headers: Arc<Vec<Box<[u8]>>>,
     /// `proxy_ignore_headers`, lower case.
     pub ignore_headers: Vec<Box<[u8]>>,
     /// `proxy_intercept_errors`.
@@ -380,7 +382,7 @@ pub struct ProxySettings {
     /// `proxy_cookie_flags` rules: cookie name pattern and flags.
     pub cookie_flags: Vec<CookieFlags>,
     /// `proxy_ssl_*`.
-    pub tls: ProxyTls,
+    pub tls: Arc<ProxyTls>,
 }
 
 /// `proxy_protocol`: what upstreams are told of the client before the first request.
@@ -481,16 +483,19 @@ fn bind(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Optio
 pub(crate) fn proxy_settings(
     reading: &mut Reading<'_>,
     scope: &Scope<'_, '_>,
-    redirects: &Redirects,
+    inherited: &InheritedProxy,
     pass: Option<&ProxyPass>,
 ) -> ProxySettings {
     let (buffer_size, buffers) = fitting_buffers(reading, scope);
+    if uses_tls(pass) {
+        check_tls(reading, scope);
+    }
     ProxySettings {
         http11: scope.get(&PROXY_HTTP_VERSION),
         websocket: scope.get(&websocket::WEBSOCKET),
         tunnels: tunnel_settings(scope),
         websocket_tcp_user_timeout: scope.get(&websocket::WEBSOCKET_TCP_USER_TIMEOUT),
-        set_headers: scope.all(&PROXY_SET_HEADER),
+        set_headers: inherited.set_headers.get(|| scope.all(&PROXY_SET_HEADER)),
         set_body: scope.maybe(&PROXY_SET_BODY),
         method: scope.maybe(&PROXY_METHOD),
         pass_request_headers: scope.get(&PROXY_PASS_REQUEST_HEADERS),
@@ -505,8 +510,8 @@ pub(crate) fn proxy_settings(
         request_buffering: scope.get(&PROXY_REQUEST_BUFFERING),
         buffer_size,
         buffers,
-        redirects: redirects.effective(),
-        hide_headers: hidden(scope),
+        redirects: inherited.redirects.effective(),
+        hide_headers: inherited.hide_headers.get(|| hidden(scope)),
         ignore_headers: scope.all(&PROXY_IGNORE_HEADERS).concat(),
         intercept_errors: scope.get(&PROXY_INTERCEPT_ERRORS),
         ignore_client_abort: scope.get(&PROXY_IGNORE_CLIENT_ABORT),
@@ -519,7 +524,7 @@ pub(crate) fn proxy_settings(
         cookie_domains: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_DOMAIN),
         cookie_paths: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_PATH),
         cookie_flags: cookie_rules(reading, scope, &cookies::PROXY_COOKIE_FLAGS),
-        tls: proxy_tls(reading, scope, uses_tls(pass)),
+        tls: inherited.tls.get(|| proxy_tls(reading, scope)),
     }
 }
 

@@ -14,12 +14,13 @@ use crate::client_body::{
     BodyInFile, CLIENT_BODY_BUFFER_SIZE, CLIENT_BODY_IN_FILE_ONLY, CLIENT_BODY_TEMP_PATH,
     CLIENT_BODY_TIMEOUT, CLIENT_MAX_BODY_SIZE,
 };
+use crate::common::Common;
 use crate::directive::Arity::{AtLeast, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HSL, HSLI, L};
 use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::error_page::{self, ErrorPage};
 use crate::files::{self, MimeTypes, Root, TryFiles, own_root, types_of_level};
-use crate::filters::Filters;
+use crate::filters::{self, Filters};
 use crate::headers::{
     self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
     fields,
@@ -33,7 +34,7 @@ use crate::limits::connections::{LimitConnections, limit_connections};
 use crate::limits::requests::{LimitRequests, limit_requests};
 use crate::listing::{Autoindex, RANDOM_INDEX, autoindex};
 use crate::log::access::{AccessLog, LogFileCache};
-use crate::log::{ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
+use crate::log::{self, ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
 use crate::name_servers::ResolverId;
 use crate::position::Position;
 use crate::read::{
@@ -256,9 +257,9 @@ pub(crate) static TCP_NODELAY: Directive<bool> = Directive {
 #[derive(Clone, Debug)]
 pub struct LocationSettings {
     /// `root` or `alias`.
-    pub root: Root,
+    pub root: Arc<Root>,
     /// `index` files, in order.
-    pub index: Vec<Template>,
+    pub index: Arc<Vec<Template>>,
     /// `random_index`: a file is chosen before `index` is asked.
     pub random_index: bool,
     /// `autoindex`; `None` when directories are not listed.
@@ -270,7 +271,7 @@ pub struct LocationSettings {
     /// `default_type`.
     pub default_type: Box<[u8]>,
     /// `error_page` lines.
-    pub error_pages: Vec<ErrorPage>,
+    pub error_pages: Arc<Vec<ErrorPage>>,
     /// `recursive_error_pages`.
     pub recursive_error_pages: bool,
     /// `internal`.
@@ -352,7 +353,7 @@ pub struct LocationSettings {
     /// `post_action`: a path or `@name`.
     pub post_action: Option<Box<[u8]>>,
     /// What changes bodies.
-    pub filters: Filters,
+    pub filters: Arc<Filters>,
     /// `subrequest_output_buffer_size`, bytes.
     pub subrequest_output_buffer_size: usize,
     /// `max_ranges`; `None` is unlimited.
@@ -366,9 +367,9 @@ pub struct LocationSettings {
     /// `limit_conn` lines.
     pub limit_connections: Option<LimitConnections>,
     /// `add_header` lines.
-    pub add_headers: Vec<AddHeader>,
+    pub add_headers: Arc<[AddHeader]>,
     /// `add_trailer` lines.
-    pub add_trailers: Vec<AddHeader>,
+    pub add_trailers: Arc<[AddHeader]>,
     /// `expires`.
     pub expires: Option<Expires>,
     /// `set_real_ip_from`, `real_ip_header` and `real_ip_recursive`; `None` when nobody is trusted.
@@ -376,11 +377,11 @@ pub struct LocationSettings {
     /// `allow` and `deny` lines.
     pub access: Vec<AccessRule>,
     /// `access_log` lines; empty when `off`.
-    pub access_logs: Vec<AccessLog>,
+    pub access_logs: Arc<Vec<AccessLog>>,
     /// `open_log_file_cache`.
     pub open_log_file_cache: Option<Arc<LogFileCache>>,
     /// `error_log` lines.
-    pub error_logs: Vec<ErrorLog>,
+    pub error_logs: Arc<Vec<ErrorLog>>,
 }
 
 /// `server_tokens`.
@@ -424,14 +425,19 @@ fn server_tokens(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Se
     one_of(&directive.args[0], &choices)
 }
 
-/// What a level hands down that is not simply the nearest value.
-#[derive(Clone)]
+/// What a level hands down that is not simply the nearest value, or is shared by levels that say nothing about it
+/// whatever they say about others.
 pub(crate) struct InheritedSettings {
     types: Arc<MimeTypes>,
-    root: Root,
+    root: Arc<Root>,
     valid_referers: Option<Arc<ValidReferers>>,
-    add_headers: Vec<AddHeader>,
-    add_trailers: Vec<AddHeader>,
+    add_headers: Arc<[AddHeader]>,
+    add_trailers: Arc<[AddHeader]>,
+    index: Common<Vec<Template>>,
+    error_pages: Common<Vec<ErrorPage>>,
+    filters: Common<Filters>,
+    access_logs: Common<Vec<AccessLog>>,
+    error_logs: Common<Vec<ErrorLog>>,
 }
 
 impl InheritedSettings {
@@ -443,10 +449,15 @@ impl InheritedSettings {
         let root = http.outer.map(|defaults| defaults.get(&files::ROOT));
         Self {
             types: Arc::new(types.into_iter().collect()),
-            root: root.unwrap_or_else(|| http.get(&files::ROOT)),
+            root: Arc::new(root.unwrap_or_else(|| http.get(&files::ROOT))),
             valid_referers: None,
-            add_headers: Vec::new(),
-            add_trailers: Vec::new(),
+            add_headers: Arc::default(),
+            add_trailers: Arc::default(),
+            index: Common::new(),
+            error_pages: Common::new(),
+            filters: Common::new(),
+            access_logs: Common::new(),
+            error_logs: Common::new(),
         }
     }
 
@@ -457,13 +468,19 @@ impl InheritedSettings {
         scope: &Scope<'_, '_>,
         position: &Position<'_>,
     ) -> Self {
-        let outer = self;
+        let (outer, level) = (self, scope.level);
+        let root = own_root(reading, scope, position).map(Arc::new);
         Self {
             types: types_of_level(scope).unwrap_or_else(|| Arc::clone(&outer.types)),
-            root: own_root(reading, scope, position).unwrap_or_else(|| outer.root.clone()),
+            root: root.unwrap_or_else(|| Arc::clone(&outer.root)),
             valid_referers: valid_referers(reading, scope, outer.valid_referers.as_ref()),
             add_headers: fields(scope, &outer.add_headers, &ADD_HEADER, &ADD_HEADER_INHERIT),
             add_trailers: fields(scope, &outer.add_trailers, &ADD_TRAILER, &ADD_TRAILER_INHERIT),
+            index: outer.index.inner(!level.has(&files::INDEX)),
+            error_pages: outer.error_pages.inner(!level.has(&error_page::ERROR_PAGE)),
+            filters: outer.filters.inner(!level.has_any(&filters::ROWS)),
+            access_logs: outer.access_logs.inner(!level.has(&log::ACCESS_LOG)),
+            error_logs: outer.error_logs.inner(!level.has(&log::ERROR_LOG)),
         }
     }
 }
@@ -478,14 +495,14 @@ pub(crate) fn settings(
     let keepalive: Keepalive = scope.get(&KEEPALIVE_TIMEOUT);
     limits::check_level(reading, scope.level);
     LocationSettings {
-        root: inherited.root.clone(),
-        index: scope.all(&files::INDEX).concat(),
+        root: Arc::clone(&inherited.root),
+        index: inherited.index.get(|| scope.all(&files::INDEX).concat()),
         random_index: scope.maybe(&RANDOM_INDEX).unwrap_or(false),
         autoindex: autoindex(scope),
         try_files: scope.level.last(&files::TRY_FILES).cloned(),
         types: Arc::clone(&inherited.types),
         default_type: scope.get(&files::DEFAULT_TYPE),
-        error_pages: scope.all(&error_page::ERROR_PAGE),
+        error_pages: inherited.error_pages.get(|| scope.all(&error_page::ERROR_PAGE)),
         recursive_error_pages: scope.get(&error_page::RECURSIVE_ERROR_PAGES),
         internal: scope.maybe(&INTERNAL).is_some(),
         client_max_body_size: scope.get(&CLIENT_MAX_BODY_SIZE),
@@ -518,13 +535,13 @@ pub(crate) fn settings(
         early_hints: scope.all(&EARLY_HINTS).concat(),
         mirrors: mirrors(reading, scope),
         post_action: scope.get(&POST_ACTION),
-        filters: Filters::of(reading, scope),
+        filters: inherited.filters.get(|| Filters::of(reading, scope)),
         subrequest_output_buffer_size: scope.count(&SUBREQUEST_OUTPUT_BUFFER_SIZE),
         max_ranges: scope.maybe(&MAX_RANGES),
         resolver: scope.maybe(&RESOLVER),
         resolver_timeout: scope.get(&RESOLVER_TIMEOUT),
-        add_headers: inherited.add_headers.clone(),
-        add_trailers: inherited.add_trailers.clone(),
+        add_headers: Arc::clone(&inherited.add_headers),
+        add_trailers: Arc::clone(&inherited.add_trailers),
         expires: scope.maybe(&headers::EXPIRES),
         valid_referers: inherited.valid_referers.clone(),
         secure_link: secure_link(reading, scope),
@@ -538,8 +555,8 @@ pub(crate) fn settings(
         limit_connections: limit_connections(scope),
         real_ip: real_ip(scope),
         access: access(scope),
-        access_logs: logs.access_logs(reading, scope),
+        access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
-        error_logs: logs.error_logs(scope),
+        error_logs: inherited.error_logs.get(|| logs.error_logs(scope)),
     }
 }

@@ -135,7 +135,7 @@ struct Places<'a> {
 impl<'a> Places<'a> {
     fn new(config: &'a Config, files: &'a Arc<LogFiles>) -> Self {
         let locations = config.http.iter().flat_map(|http| &http.locations);
-        let lines = locations.flat_map(|location| &location.settings.access_logs);
+        let lines = locations.flat_map(|location| location.settings.access_logs.iter());
         let buffering = lines.filter_map(|line| match &line.target {
             AccessLogTarget::Fixed(target) => Some((target, line.buffering?)),
             AccessLogTarget::Variable(_) => None,

@@ -220,29 +220,33 @@ fn own_key_file(
     key_file(reading, directive).map(Some)
 }
 
-pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>, used: bool) -> ProxyTls {
-    let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
+/// What must be said where TLS is spoken to upstreams.
+pub(crate) fn check_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) {
     let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
-    if let (true, Some(certificate), None) = (used, &certificate, &key) {
+    if let (Some(certificate), None) = (scope.maybe(&PROXY_SSL_CERTIFICATE).flatten(), key) {
         let path = certificate.path.value.display();
         let message =
             format!("no \"proxy_ssl_certificate_key\" is defined for certificate \"{path}\"");
         reading.error(message, certificate.path.span);
     }
-    let (fixed, variable) = pairs(certificate.into_iter().collect(), key.into_iter().collect());
-    let verify: bool = scope.get(&PROXY_SSL_VERIFY);
-    let trusted_certificate = scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE);
-    if used && verify && trusted_certificate.is_none() {
+    if scope.get(&PROXY_SSL_VERIFY) && scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE).is_none() {
         let message = "no proxy_ssl_trusted_certificate for proxy_ssl_verify";
         let written = scope.written_at(&PROXY_SSL_VERIFY, reading.nowhere);
         reading.error(message, written.unwrap_or(reading.nowhere));
     }
+}
+
+/// What applies on a level.
+pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> ProxyTls {
+    let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
+    let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
+    let (fixed, variable) = pairs(certificate.into_iter().collect(), key.into_iter().collect());
     let mut tls = ProxyTls {
         server_name: scope.get(&PROXY_SSL_SERVER_NAME),
         name: scope.maybe(&PROXY_SSL_NAME),
-        verify,
+        verify: scope.get(&PROXY_SSL_VERIFY),
         verify_depth: scope.small(&PROXY_SSL_VERIFY_DEPTH),
-        trusted_certificate,
+        trusted_certificate: scope.maybe(&PROXY_SSL_TRUSTED_CERTIFICATE),
         crl: scope.maybe(&PROXY_SSL_CRL),
         certificate: fixed.into_iter().next().map(|files| (files.chain, files.key)),
         variable_certificate: variable.into_iter().next(),

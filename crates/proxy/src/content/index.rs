@@ -14,7 +14,7 @@ use crate::exchange::path::{as_path, file};
 /// An internal redirect to the first file that exists; `None` when none does.
 pub(super) async fn find(request: &Request, location: &Location) -> Option<Outcome> {
     let mut directory_seen = false;
-    for template in &location.settings.index {
+    for template in location.settings.index.iter() {
         let name = request.text(template);
         let args = request.target.args.borrow().clone();
         // Such a name is a path of its own, and whoever answers there will see whether it exists.
