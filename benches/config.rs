@@ -33,7 +33,7 @@ fn read(bencher: Bencher<'_, '_>, http: &str) {
     });
 }
 
-/// Sites with a group, a map and locations of their own.
+/// Sites with a group, a map, a page for errors and locations of their own.
 #[divan::bench(args = SIZES, sample_count = 5)]
 fn sites(bencher: Bencher<'_, '_>, size: usize) {
     let text = parts(size, |text, n| {
@@ -44,6 +44,7 @@ fn sites(bencher: Bencher<'_, '_>, size: usize) {
              server {{
                  listen 80;
                  server_name s{n}.example.com www.s{n}.example.com;
+                 error_page 502 503 504 /50x.html;
                  proxy_set_header Host $host;
                  proxy_set_header Upgrade $http_upgrade;
                  proxy_set_header Connection upgrade;
