@@ -13,6 +13,8 @@ cargo bench --bench peers -- [OPTION]...
   --peers A[,B]       of wssgate, nginx, haproxy
   --wssgate PATH      another wssgate than the one just built
   --before PATH       an earlier wssgate, as one more peer
+  --directives TEXT   what else stands in the http block of wssgate
+  --before-directives TEXT  and of the earlier one
   --out DIR           write peers.md and peers.svg here, even after a partial run
   --list              names of the rows";
 
@@ -28,6 +30,9 @@ pub(crate) struct Options {
     pub(crate) wssgate: Option<PathBuf>,
     /// An earlier build that takes its turns too.
     pub(crate) before: Option<PathBuf>,
+    /// What else stands in the configuration of wssgate, and of the earlier build.
+    pub(crate) directives: String,
+    pub(crate) before_directives: String,
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -41,6 +46,8 @@ impl Default for Options {
             peers: Peer::PROXIES.to_vec(),
             wssgate: None,
             before: None,
+            directives: String::new(),
+            before_directives: String::new(),
             out: None,
         }
     }
@@ -65,6 +72,8 @@ impl Options {
                 }
                 "--wssgate" => options.wssgate = Some(value()?.into()),
                 "--before" => options.before = Some(value()?.into()),
+                "--directives" => options.directives = value()?,
+                "--before-directives" => options.before_directives = value()?,
                 "--out" => options.out = Some(value()?.into()),
                 _ => return Err(format!("unknown option {arg}")),
             }
@@ -76,7 +85,7 @@ impl Options {
     /// is for those who change something, not for readers of the report.
     pub(crate) fn is_full(&self) -> bool {
         let whole = self.only.is_empty() && self.peers == Peer::PROXIES;
-        !self.quick && whole && self.before.is_none()
+        !self.quick && whole && self.before.is_none() && self.directives.is_empty()
     }
 
     /// Whether a row of this name is wanted.

@@ -146,6 +146,9 @@ pub(crate) struct Site {
     pub(crate) cores: Cores,
     /// How many descriptors a process may open.
     pub(crate) descriptors: u64,
+    /// What else stands in the configuration of wssgate, and of the earlier one.
+    pub(crate) directives: String,
+    pub(crate) before_directives: String,
 }
 
 /// The core of the proxy and that of the load.
@@ -164,7 +167,9 @@ impl Site {
         };
         let dir = tempfile::Builder::new().prefix("wssgate-bench").tempdir()?;
         let certificate = Certificate::write(dir.path())?;
-        Ok(Self { dir, certificate, cores: Cores { proxy, load }, descriptors })
+        let cores = Cores { proxy, load };
+        let (directives, before_directives) = Default::default();
+        Ok(Self { dir, certificate, cores, descriptors, directives, before_directives })
     }
 }
 

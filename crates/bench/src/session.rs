@@ -27,7 +27,9 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
         rows.iter().for_each(|row| println!("{:20} {}", row.name, row.title));
         return Ok(());
     }
-    let site = Site::new()?;
+    let mut site = Site::new()?;
+    site.directives.clone_from(&options.directives);
+    site.before_directives.clone_from(&options.before_directives);
     affinity::run_on(site.cores.load)?;
     let mut scale = if options.quick { Scale::quick() } else { Scale::full() };
     scale.runs = options.runs.unwrap_or(scale.runs);

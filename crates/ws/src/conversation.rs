@@ -204,7 +204,8 @@ impl Conversation {
         }
         let progress = direction.advance(bytes);
         let verdict = direction.decide(progress.boundary);
-        if progress.is_special() || self.closing != Closing::Open || verdict != Verdict::Pass {
+        let passes = matches!(verdict, Verdict::Pass);
+        if progress.is_special() || self.closing != Closing::Open || !passes {
             self.on_special(from, &progress, &verdict, now_ms);
         }
         self.note_data(from, now_ms);

@@ -29,11 +29,16 @@ impl Setup<'_> {
         match peer {
             Peer::Haproxy => (self.haproxy(), words("-db -q -f proxy.conf")),
             Peer::Bare => (String::new(), self.bare()),
-            _ => (self.nginx(), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
+            _ => (self.nginx(peer), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
         }
     }
 
-    fn nginx(&self) -> String {
+    fn nginx(&self, peer: Peer) -> String {
+        let own = match peer {
+            Peer::Wssgate => &*self.site.directives,
+            Peer::Before => &*self.site.before_directives,
+            _ => "",
+        };
         let (dir, limit) = (self.dir.display(), self.site.descriptors);
         let certificate = &self.site.certificate;
         let servers = each(self.backends, |at| format!("server {at};"));
@@ -69,6 +74,7 @@ events {{
 }}
 http {{
     access_log off;
+    {own}
     {temp}
     {zone}
     map $http_upgrade $connection_upgrade {{
