@@ -14,7 +14,7 @@ use wssgate_syntax::{Report, Severity, SourceMap};
 
 use crate::Failed;
 use crate::load::Loaded;
-use crate::options::Options;
+use crate::options::{Action, Options};
 use crate::version;
 
 /// Writes a line to standard error in nginx's name, which scripts look for.
@@ -37,6 +37,8 @@ pub(crate) struct Console {
     log: ErrorLog,
     /// Whether notices are told, too: in a test that is not to be quiet.
     notices: bool,
+    /// Whether this is a run that only signals another.
+    signals: bool,
     /// The warnings and notices so far.
     told: RefCell<HashSet<String>>,
 }
@@ -62,7 +64,13 @@ impl Console {
             ErrorLog::stderr(LogLevel::Notice)
         });
         let notices = options.tests() && !options.quiet;
-        Ok(Self { environment, log, notices, told: RefCell::default() })
+        let signals = matches!(options.action, Action::Signal(_));
+        Ok(Self { environment, log, notices, signals, told: RefCell::default() })
+    }
+
+    /// Writes a line to the log only.
+    pub(crate) fn note(&self, message: impl Display) {
+        self.log.write(LogLevel::Notice, None, message);
     }
 
     /// Tells a problem on standard error and in the log.
@@ -85,6 +93,8 @@ impl Console {
             let told = level <= LogLevel::Warn || self.notices;
             match told {
                 true => self.write(level, &message),
+                // The server that is signalled tells its log what it finds itself.
+                false if self.signals => {}
                 false => self.log.write(level, None, &message),
             }
             // Of a notice the line says all, unless something can be done about it.
@@ -92,7 +102,11 @@ impl Console {
                 told && drawn && (severity != Severity::Note || diagnostic.help.is_some())
             });
             if let Some(diagnostic) = drawn {
-                eprintln!("{}", diagnostic.render_below_line(sources, terminal).trim_end());
+                let drawing = diagnostic.render_below_line(sources, terminal);
+                // What is found only when files are opened may have no place.
+                if !drawing.trim_end().is_empty() {
+                    eprintln!("{}", drawing.trim_end());
+                }
             }
             if severity != Severity::Error {
                 self.told.borrow_mut().insert(message);

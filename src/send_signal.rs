@@ -11,6 +11,7 @@ use crate::signal::Signal;
 
 /// Signals the process of the pid file that the configuration names.
 pub(crate) fn send(signal: Signal, accepted: &Accepted, console: &Console) -> Result<(), Failed> {
+    console.note("signal process started");
     let fail = |level, message: String| {
         console.write(level, message);
         Failed

@@ -279,42 +279,6 @@ fn globals_come_before_the_file() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_told_in_nginx_words() {
-    for (arguments, expected) in [
-        (["-s", "foo"].as_slice(), "nginx: invalid option: \"-s foo\"\n"),
-        (&["foo"], "nginx: invalid option: \"foo\"\n"),
-        (&["-x"], "nginx: invalid option: \"x\"\n"),
-        (&["-c"], "nginx: option \"-c\" requires file name\n"),
-        (&["-s"], "nginx: option \"-s\" requires parameter\n"),
-    ] {
-        let output = run(arguments);
-        assert_eq!(output.status.code(), Some(1));
-        assert_eq!(stderr(&output), expected);
-    }
-}
-
-#[test]
-fn a_signal_without_a_server_fails_in_nginx_words() {
-    let directory = directory(GOOD);
-    let pid = directory.path().join("nginx.pid");
-    let text = pid.display();
-    let missing = run_in(directory.path(), &["-s", "reload"]);
-    assert_eq!(missing.status.code(), Some(1));
-    let expected =
-        format!("nginx: [error] open() \"{text}\" failed (2: No such file or directory)\n");
-    assert_eq!(stderr(&missing), expected);
-    fs::write(&pid, "").unwrap();
-    let empty = run_in(directory.path(), &["-s", "reload"]);
-    assert_eq!(stderr(&empty), format!("nginx: [error] invalid PID number \"\" in \"{text}\"\n"));
-    // A number that no process can have.
-    fs::write(&pid, "2147483647\n").unwrap();
-    let gone = run_in(directory.path(), &["-s", "stop"]);
-    assert_eq!(gone.status.code(), Some(1));
-    let expected = "nginx: [alert] kill(2147483647, 15) failed (3: No such process)\n";
-    assert_eq!(stderr(&gone), expected);
-}
-
-#[test]
 fn fmt_prints_checks_and_writes() {
     let directory = directory("events{}\n");
     let path = directory.path().join("nginx.conf");
