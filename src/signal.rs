@@ -15,7 +15,8 @@ pub(crate) enum Signal {
     Terminate,
     /// Hand over to a new program.
     Upgrade,
-    /// nginx stops its workers and keeps its master.
+    /// nginx stops its workers and keeps its master, unless it runs in the foreground, where this only
+    /// means that the terminal has another size.
     Winch,
 }
 
@@ -27,7 +28,7 @@ const SIGNALS: [(Signal, i32, &str, &str); 7] = [
     (Signal::Reopen, 10, "SIGUSR1", ", reopening logs"),
     (Signal::Upgrade, 12, "SIGUSR2", ", changing binary"),
     (Signal::Terminate, 15, "SIGTERM", ", exiting"),
-    (Signal::Winch, 28, "SIGWINCH", ", shutting down workers"),
+    (Signal::Winch, 28, "SIGWINCH", ""),
 ];
 
 impl Signal {

@@ -85,6 +85,8 @@ impl Server<'_> {
 
     fn on_signal(&mut self, signal: Signal, stop_by: &mut Option<Instant>) {
         match signal {
+            // A server that has been told to end does not begin anew, as in nginx.
+            Signal::Reload if !self.proxy.is_serving() => {}
             Signal::Reload => self.reload(),
             Signal::Reopen => self.proxy.reopen(),
             Signal::Quit => self.proxy.drain(),
@@ -95,9 +97,12 @@ impl Server<'_> {
             Signal::Upgrade => {
                 self.proxy.log(LogLevel::Notice, "binary upgrade is not available yet");
             }
-            Signal::Winch => {
-                self.proxy.log(LogLevel::Notice, "there are no worker processes to shut down");
+            // In nginx the last step of a binary upgrade. Without a new binary nobody would accept.
+            Signal::Winch if self.proxy.generation().config.core.daemon => {
+                let text = "SIGWINCH is ignored, connections are still accepted; SIGQUIT ends it";
+                self.proxy.log(LogLevel::Warn, text);
             }
+            Signal::Winch => {}
         }
     }
 
@@ -112,6 +117,13 @@ impl Server<'_> {
         let core = config.core.clone();
         // Taken before the swap; afterwards nobody could tell what has changed.
         let before = self.proxy.generation();
+        if let Some(path) = core.pid.as_ref().filter(|_| core.pid != before.config.core.pid)
+            && let Err(error) = PidFile::check(path)
+        {
+            self.told.extend(told);
+            self.proxy.log(LogLevel::Emerg, run::unopened(path, &error));
+            return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+        }
         match self.proxy.reload(config) {
             Ok(report) => {
                 told.extend(self.tell(&report, &loaded.sources));

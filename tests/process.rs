@@ -21,15 +21,6 @@ fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
-#[test]
-fn the_pid_file_lives_as_long_as_the_process() {
-    let server = Instance::setup(EXE).http(ONE).start();
-    let pid_file = server.dir().join("nginx.pid");
-    assert_eq!(fs::read_to_string(&pid_file).unwrap(), format!("{}\n", server.pid()));
-    server.signal("QUIT");
-    assert!(server.wait_and_keep(|path| !path.join("nginx.pid").exists()));
-}
-
 /// Debian's scripts look for the process of the pid file only under the name `nginx`.
 #[test]
 fn a_process_that_was_started_as_nginx_is_found_under_that_name() {
@@ -70,17 +61,6 @@ impl WaitAndKeep for Instance {
         wait_until("the end", || self.has_ended());
         look(self.dir())
     }
-}
-
-#[test]
-fn quit_and_term_end_the_process_with_success() {
-    let server = Instance::setup(EXE).http(ONE).start();
-    assert!(accepts(server.listen(0)));
-    assert!(server.stop().success());
-    let server = Instance::setup(EXE).http(ONE).start();
-    let before = Instant::now();
-    assert!(server.terminate().success());
-    assert!(before.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
@@ -171,26 +151,8 @@ fn usr1_follows_the_names_of_rotated_logs() {
     server.signal("USR2");
     server.wait_for_log("binary upgrade is not available yet");
     assert!(server.read("error.log.1").contains("reopening logs"));
-    server.signal("WINCH");
-    server.wait_for_log("SIGWINCH");
     assert!(accepts(server.listen(0)));
     assert!(server.stop().success());
-}
-
-#[test]
-fn s_reaches_the_process_of_the_pid_file() {
-    let server = Instance::setup(EXE).http(ONE).start();
-    let signal = |name| {
-        let mut command = Command::new(EXE);
-        command.arg("-p").arg(server.dir()).args(["-c", "nginx.conf", "-e", "error.log", "-s"]);
-        assert!(command.arg(name).status().unwrap().success());
-    };
-    signal("reload");
-    server.wait_for_log("reconfigured, generation 2");
-    signal("reopen");
-    server.wait_for_log("reopening logs");
-    signal("quit");
-    assert!(server.wait().success());
 }
 
 #[test]

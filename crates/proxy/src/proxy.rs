@@ -219,10 +219,15 @@ impl Proxy {
         self.environment.files.flush();
     }
 
+    /// Whether it has not been told to end.
+    pub fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
     /// Accepts nothing more and ends when the last connection does, or when
     /// `worker_shutdown_timeout` is over.
     pub fn drain(&mut self) {
-        if *self.phase.borrow() == Phase::Serving {
+        if self.is_serving() {
             self.retire(&self.generation());
             self.end(Phase::Draining);
         }
