@@ -18,7 +18,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
 };
 
 /// The kind of a leaf's key and the form of its PEM file.
@@ -212,13 +212,25 @@ impl Pki {
     fn client_builder(
         &self,
     ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.root.der().clone()).expect("root is a trust anchor");
-        ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("aws-lc-rs knows TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+        client_builder(self.root.der().clone())
     }
+}
+
+/// A TLS client that trusts a root that others have made, which is given as PEM.
+pub fn client_that_trusts(root: &str) -> Arc<ClientConfig> {
+    let root = CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM of a certificate");
+    Arc::new(client_builder(root).with_no_client_auth())
+}
+
+fn client_builder(
+    root: CertificateDer<'static>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).expect("root is a trust anchor");
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("aws-lc-rs knows TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
 }
 
 impl Leaf {
