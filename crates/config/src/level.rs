@@ -5,6 +5,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, closest};
 use crate::directive::{AnyDirective, Arity, Braces, Context, Directive, Kind, Row, RowId, Value};
 use crate::modules::{module_of, other_syntax};
 use crate::read::{self, Reading, variable_name};
+use crate::slip::Words;
 
 /// One block: its directives in order.
 pub(crate) struct Level<'t> {
@@ -346,9 +347,13 @@ fn unknown(
         // Looking for a name that was meant takes long, and nobody reads of so many.
         return problem;
     }
-    let here = registry.rows().iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
-    let anywhere = registry.rows().iter().map(|row| &*row.name);
-    let close = closest(name, here).or_else(|| closest(name, anywhere));
+    let names = || registry.rows().iter().map(|row| &*row.name);
+    let words = Words::of(names());
+    let text = directive.name.to_str_lossy();
+    let near: Vec<_> =
+        registry.rows().iter().filter(|row| words.may_mean(&text, &row.name)).collect();
+    let here = near.iter().filter(|row| row.allowed_in(context)).map(|row| &*row.name);
+    let close = closest(name, here).or_else(|| closest(name, near.iter().map(|row| &*row.name)));
     problem.maybe_help(close.map(|close| format!("did you mean `{close}`?")))
 }
 

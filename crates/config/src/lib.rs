@@ -55,6 +55,7 @@ mod secure_link;
 mod server;
 mod server_name;
 mod settings;
+mod slip;
 mod subrequests;
 pub mod template;
 mod tls;

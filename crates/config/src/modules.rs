@@ -89,7 +89,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "the upload module",
-        directives: &["upload_*"],
+        directives: &["report_uploads", "track_uploads", "upload_*"],
         instead: "let the app server take uploads; `client_max_body_size` sets how large they may be",
     },
     Module {
@@ -139,6 +139,66 @@ const MODULES: &[Module] = &[
         name: "the fair module",
         directives: &["fair", "upstream_fair_shm_size"],
         instead: "use `least_conn`",
+    },
+    Module {
+        name: "the session sticky module (Tengine)",
+        directives: &["session_sticky", "session_sticky_*"],
+        instead: "use `sticky cookie NAME`, for example `sticky cookie route`",
+    },
+    Module {
+        name: "the jvm-route module",
+        directives: &["jvm_route", "jvm_route_*"],
+        instead: "use `sticky route $route`, with `route=` for each server and a `map` that takes `$route` from what follows the dot in `$cookie_jsessionid`",
+    },
+    Module {
+        name: "the consistent hash module",
+        directives: &["consistent_hash"],
+        instead: "use `hash KEY consistent`",
+    },
+    Module {
+        name: "the AJP module",
+        directives: &["ajp_*"],
+        instead: "let the servlet container speak HTTP, and use `proxy_pass`",
+    },
+    Module {
+        name: "the tcp proxy module",
+        directives: &["proxy_websocket", "websocket_buffer", "websocket_pass"],
+        instead: "use `proxy_pass`; it passes WebSockets as well",
+    },
+    Module {
+        name: "the cookie flag module",
+        directives: &["set_cookie_flag"],
+        instead: "use `proxy_cookie_flags`",
+    },
+    Module {
+        name: "the security headers module",
+        directives: &["hide_server_tokens", "security_headers", "security_headers_*"],
+        instead: "use `add_header NAME VALUE always` and `server_tokens off`",
+    },
+    Module {
+        name: "the iconv module",
+        directives: &["iconv_*", "set_iconv"],
+        instead: "use `charset` with a `charset_map`",
+    },
+    Module {
+        name: "modules for dynamic limits",
+        directives: &["dynamic_limit_req*", "limit_traffic_rate*"],
+        instead: "use `limit_req`, `limit_conn` and `limit_rate`",
+    },
+    Module {
+        name: "the concat or trim module (Tengine)",
+        directives: &["concat", "concat_*", "footer", "footer_types", "trim", "trim_*"],
+        instead: "leave it out; build pages the way they are to be sent",
+    },
+    Module {
+        name: "the SPDY module",
+        directives: &["spdy_*"],
+        instead: "leave it out; no browser speaks SPDY any more",
+    },
+    Module {
+        name: "a patch or module for TLS",
+        directives: &["ssl_ct", "ssl_ct_*", "ssl_dyn_rec_*"],
+        instead: "leave it out; connections work without",
     },
     Module {
         name: "the nchan module",

@@ -25,5 +25,5 @@ pub use load::{
 };
 pub use parser::MAX_BLOCK_DEPTH;
 pub use source::{FileId, Location, MAX_FILE_LEN, Origin, SourceFile, SourceMap, Span};
-pub use suggest::closest;
+pub use suggest::{closest, distance};
 pub use tree::{Block, Directive, Word};

@@ -59,8 +59,9 @@ fn sorted_words(name: &[u8]) -> Vec<&[u8]> {
     words
 }
 
-/// The Damerau-Levenshtein distance in its restricted form (no letter is changed twice), row by row.
-fn distance(from: &[u8], to: &[u8]) -> usize {
+/// How many letters differ: the Damerau-Levenshtein distance in its restricted form (no letter is changed twice).
+pub fn distance(from: &[u8], to: &[u8]) -> usize {
+    // Row by row of the table of all beginnings of the one and the other.
     let mut before = vec![0; to.len() + 1];
     let mut above: Vec<usize> = (0..=to.len()).collect();
     for (i, &left) in from.iter().enumerate() {
