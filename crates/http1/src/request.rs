@@ -97,7 +97,7 @@ pub struct RequestParser {
     seen: u16,
     /// The authority that counts; checked already.
     host: Option<Span>,
-    /// How far the head was found good, in bytes; whole lines.
+    /// How far the head could be read, in bytes; whole lines.
     good: usize,
 }
 
@@ -135,8 +135,12 @@ impl RequestParser {
                     return self.finish(input, line.next).map(Some);
                 }
                 Some(_) => {
-                    self.on_field(input, line, limits)?;
-                    self.good = line.next;
+                    let judged = self.on_field(input, line, limits);
+                    // As in nginx a line counts that can be taken apart, whatever it says.
+                    if judged != Err(HeadError::InvalidHeader) {
+                        self.good = line.next;
+                    }
+                    judged?;
                 }
             }
         }
@@ -158,7 +162,7 @@ impl RequestParser {
         self.lines.last_text(input)
     }
 
-    /// What was good of a head that is not complete or was refused, for the log: the request line and
+    /// What could be read of a head that is not complete or was refused, for the log: the request line and
     /// the fields before the bad one, without a body. `None` when not even the line was good.
     pub fn part(&self, input: &[u8]) -> Option<RequestHead> {
         let line = self.line?;
@@ -243,9 +247,12 @@ impl RequestParser {
         }
         let base = line.text.start();
         let entry = Entry { name: entry.name.shift(base), value: entry.value.shift(base) };
-        self.note(input, entry)?;
-        self.entries.push(entry);
-        Ok(())
+        let noted = self.note(input, entry);
+        // The log may tell which host was refused; a second field is not looked at.
+        if matches!(noted, Ok(()) | Err(HeadError::InvalidHost)) {
+            self.entries.push(entry);
+        }
+        noted
     }
 
     /// Refuses the second of what may be there but once, and finds the host.

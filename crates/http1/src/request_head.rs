@@ -113,6 +113,16 @@ impl RequestHead {
         self.fields.buf().len()
     }
 
+    /// The request line alone, as if nothing behind it had been read.
+    #[must_use]
+    pub fn into_line(self) -> Self {
+        let raw = self.fields.buf();
+        let text = self.line.text.end();
+        let end = raw[text..].iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let fields = Fields::new(raw.slice(..text + end), Vec::new());
+        Self { fields, ignored: Vec::new(), host: None, framing: Framing::None, ..self }
+    }
+
     /// Copies the bytes to memory of their own, so that a head kept for long does not keep a read buffer alive.
     pub fn detach(&mut self) {
         self.fields.detach();

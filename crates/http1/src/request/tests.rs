@@ -337,9 +337,13 @@ fn what_was_good_of_a_refused_head_is_known() {
     assert_eq!((&refused_host.request_uri()[..], refused_host.raw_len()), (&b"/c"[..], 27));
     assert!(refused_host.host().is_none() && refused_host.fields().is_empty());
     let line = "GET /a HTTP/1.1\r\n";
+    let bad_host = part(&format!("{line}X: 1\r\nHost: a b\r\nY: 2\r\n\r\n")).unwrap();
+    assert_eq!((bad_host.fields().first("host"), bad_host.raw_len()), (Some(&b"a b"[..]), 34));
+    assert!(bad_host.host().is_none() && bad_host.fields().first("y").is_none());
     for (fields, names, len) in [
         ("Host: a\r\nB C: 1\r\nD: 2\r\n\r\n", "host", 26),
-        ("X: 1\r\nHost: a\r\nHost: b\r\n\r\n", "x,host", 32),
+        ("X: 1\r\nHost: a\r\nHost: b\r\n\r\n", "x,host", 41),
+        ("X: 1\r\nIf-Match: a\r\nIf-Match: b\r\n\r\n", "x,if-match", 49),
         ("X: 1\r\n\r\n", "x", 25),
         ("X: 1\r\nTransfer-Encoding: chunked\r\nHost", "x,transfer-encoding", 51),
     ] {

@@ -95,6 +95,9 @@ pub enum Refusal {
     /// An internal redirect leads to nothing.
     #[error("the URI of an internal redirect has a zero length")]
     EmptyPath,
+    /// A request without a path, whose target was none, is to go on in this named location.
+    #[error("empty URI in redirect to named location \"{}\" while reading client request line", .0.escape_ascii())]
+    NothingForNamed(Bytes),
     /// No location has this name.
     #[error("could not find named location \"{}\"", .0.escape_ascii())]
     NoNamedLocation(Bytes),
@@ -137,6 +140,7 @@ impl Refusal {
             Self::Denied(_) | Self::AuthRequest(_) | Self::Unresolved { .. } => Blame::Upstream,
             Self::Cycle { .. }
             | Self::EmptyPath
+            | Self::NothingForNamed(_)
             | Self::NoNamedLocation(_)
             | Self::Unwritable(_)
             | Self::Url(_)
@@ -165,6 +169,7 @@ impl Refusal {
             Self::AuthRequest(_)
             | Self::Cycle { .. }
             | Self::EmptyPath
+            | Self::NothingForNamed(_)
             | Self::NoNamedLocation(_)
             | Self::Unwritable(_)
             | Self::Url(_) => 500,

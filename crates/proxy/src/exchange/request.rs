@@ -169,8 +169,8 @@ pub struct Arrival {
     pub line: Bytes,
     /// The version that the client speaks.
     pub version: Version,
-    /// `$request_uri`: as sent.
-    pub uri: Bytes,
+    /// `$request_uri`: as sent; `None` when there is none, or it is invalid.
+    pub uri: Option<Bytes>,
     /// `$host` without a port, lower case: of the request line or the Host field; empty if none.
     pub host: Bytes,
     /// The port that the request names.
@@ -192,7 +192,7 @@ impl Arrival {
             head: None,
             line,
             version: Version::Http10,
-            uri: Bytes::new(),
+            uri: None,
             host: Bytes::new(),
             port: None,
             pipelined,

@@ -26,10 +26,14 @@ pub(crate) fn take_in(
     route: &AddressRoute,
     misses_tls: bool,
 ) -> Result<(), Refusal> {
-    let uri = head.uri(request.server().connection.merge_slashes);
-    // Also of a head that is refused: the log tells of it.
+    let uri = match head.uri(request.server().connection.merge_slashes) {
+        Ok(uri) => uri,
+        Err(invalid) => {
+            adopt_line(request, head);
+            return Err(Refusal::Target(invalid));
+        }
+    };
     adopt(request, head);
-    let uri = uri.map_err(Refusal::Target)?;
     request.target.path = uri.path;
     *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
     request.target.quoted = uri.quoted || uri.plus;
@@ -42,17 +46,25 @@ fn adopt(request: &mut Request, head: RequestHead) {
     request.target.method = head.method();
     request.target.method_name = Bytes::copy_from_slice(head.method_name());
     request.arrival.version = head.version();
-    request.arrival.uri = head.request_uri();
+    let uri = head.request_uri();
     // `http://host` and `http://host?a` have no path to send on as it came.
-    let has_path =
-        request.arrival.uri.first() == Some(&b'/') && head.target().ends_with(&request.arrival.uri);
+    let has_path = uri.first() == Some(&b'/') && head.target().ends_with(&uri);
     request.target.as_sent.set(has_path);
+    request.arrival.uri = Some(uri);
     if let Some(host) = head.host() {
         request.arrival.host = Bytes::copy_from_slice(host.name());
         request.arrival.port = host.port();
     }
     request.arrival.head_len = head.raw_len() as u64;
     request.arrival.head = Some(head);
+}
+
+/// Takes what is to be known of a request whose target is none: nginx reads no further, and the log tells of what was
+/// read.
+fn adopt_line(request: &mut Request, head: RequestHead) {
+    adopt(request, head.into_line());
+    request.arrival.uri = None;
+    request.target.as_sent.set(false);
 }
 
 /// Finds the virtual server by Host.
@@ -95,12 +107,12 @@ fn accept(request: &Request, misses_tls: bool) -> Result<(), Refusal> {
 /// Takes what was understood of a head that is refused or did not come to its end: the log tells of
 /// it, and its Host chooses the server whose error pages and logs apply, as in nginx.
 pub(crate) fn take_in_part(request: &mut Request, head: RequestHead, route: &AddressRoute) {
-    let uri = head.uri(request.server().connection.merge_slashes);
+    let Ok(uri) = head.uri(request.server().connection.merge_slashes) else {
+        return adopt_line(request, head);
+    };
     adopt(request, head);
-    if let Ok(uri) = uri {
-        request.target.path = uri.path;
-        *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
-    }
+    request.target.path = uri.path;
+    *request.target.args.borrow_mut() = uri.args.unwrap_or_default();
     // A server that it must not reach does not matter: it is refused anyway.
     let _ = choose_server(request, route);
 }

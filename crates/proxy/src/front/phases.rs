@@ -131,6 +131,9 @@ fn internal_redirect(request: &mut Request, path: Bytes, args: Bytes) -> Result<
 
 fn named_location(request: &mut Request, name: &Bytes) -> Result<(), Refusal> {
     count_change(request, "redirect to named location")?;
+    if request.target.path.is_empty() {
+        return Err(Refusal::NothingForNamed(name.clone()));
+    }
     let Some(&location) = request.server().named_locations.get(&name[..]) else {
         return Err(Refusal::NoNamedLocation(name.clone()));
     };

@@ -114,7 +114,7 @@ impl Plan {
 }
 
 fn target(request: &Request, destination: &Destination<'_>) -> Vec<u8> {
-    let raw = request.target.as_sent.get().then_some(&request.arrival.uri[..]);
+    let raw = request.arrival.uri.as_deref().filter(|_| request.target.as_sent.get());
     let args = request.target.args.borrow().clone();
     Target {
         part: destination.uri.clone(),

@@ -29,8 +29,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
             Some(request.target.path.clone())
         }
         B::Uri | B::DocumentUri => some_text(&request.target.path),
-        B::RequestUri => request.arrival.head.is_some().then(|| request.arrival.uri.clone()),
-        B::Request => some_text(&request.arrival.line),
+        B::RequestUri => request.arrival.uri.clone(),
+        B::Request => Some(request.arrival.line.clone()),
         B::RequestMethod => some_text(request.shown_method()),
         B::Host => Some(host(request)),
         B::RequestPort => {
@@ -187,8 +187,13 @@ fn server_protocol(request: &Request) -> Option<Bytes> {
     if let Some(head) = &request.arrival.head {
         return Some(Bytes::copy_from_slice(head.protocol()));
     }
-    let mut words = request.arrival.line.split(|&byte| byte == b' ').skip(1);
-    let target = words.next().is_some_and(|target| target.starts_with(b"/"));
+    // How far nginx came in the line: to a protocol that it does not know, or not even there.
+    let is_method = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'-');
+    let mut words = request.arrival.line.split(|&byte| byte == b' ');
+    let method = words.next().is_some_and(|method| method.iter().all(is_method));
+    let is_target =
+        |target: &[u8]| target.starts_with(b"/") && !target.iter().any(u8::is_ascii_control);
+    let target = method && words.next().is_some_and(is_target);
     let protocol = words.next().is_some_and(|protocol| protocol.starts_with(b"H"));
     (target && protocol).then(Bytes::new)
 }

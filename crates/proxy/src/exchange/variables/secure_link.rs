@@ -46,7 +46,7 @@ pub(super) fn value(request: &Request) -> Option<Bytes> {
             let expired = until.is_some_and(|until| until < now);
             Some(Bytes::from_static(if expired { b"0" } else { b"1" }))
         }
-        SecureLink::Secret(secret) => signed_link(&request.arrival.uri, secret),
+        SecureLink::Secret(secret) => signed_link(request.arrival.uri.as_ref()?, secret),
     }
 }
 
