@@ -12,37 +12,21 @@ use std::{
 };
 
 use serde_json::Value;
-use wssgate_testkit::{GUARD, net::free_addr_on, skipped};
-
-const CHROMIUM: [&str; 3] =
-    ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+use wssgate_testkit::{GUARD, net::free_addr_on, program};
 
 #[test]
 fn a_person_uses_the_demo() {
-    let Some(chromium) = CHROMIUM.iter().find(|path| Path::new(path).exists()) else {
-        return skipped("the demo in a browser: no chromium");
-    };
-    let python = std::env::var("WSSGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has_websockets =
-        Command::new(&python).args(["-c", "import websockets"]).stderr(Stdio::null()).status();
-    if !has_websockets.is_ok_and(|status| status.success()) {
-        return skipped(&format!("the demo in a browser: no websockets for {python}"));
-    }
+    const WHAT: &str = "the demo in a browser";
+    let Some(chromium) = program::chromium(WHAT) else { return };
+    let Some(mut python) = program::python(WHAT, "websockets") else { return };
     // Kept, so that a person can look at the pictures.
     let directory = tempfile::tempdir().unwrap().keep();
     eprintln!("screenshots: {}", directory.display());
     let demo = Demo::start(&directory);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/browser.py");
-    let output = Command::new(python)
-        .arg(script)
-        .args([chromium, &*demo.url])
-        .arg(&directory)
-        .env("HOME", &directory)
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/demo.py");
+    let python = python.arg(script).args([chromium, &*demo.url]).arg(&directory);
+    let shown = program::run(python.env("HOME", &directory));
+    let shown: Value = serde_json::from_str(&shown).unwrap();
     let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
 
     assert_eq!(text("state"), "open · wss://");

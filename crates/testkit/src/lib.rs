@@ -5,7 +5,7 @@
 //! answers questions about names.
 //! [`pki`] makes certificates, [`instance`] starts the program on a configuration in a directory
 //! of its own, on addresses ([`net`]) that no other test process uses, [`beside`] nginx too, and
-//! [`haproxy`] another proxy.
+//! [`haproxy`] another proxy, [`program`] servers and clients in other languages.
 //! `sandbox` takes rights away.
 //!
 //! These are tools for tests: what does not come within [`GUARD`] panics with its name. Where a
@@ -24,6 +24,7 @@ pub mod instance;
 pub mod listener;
 pub mod net;
 pub mod pki;
+pub mod program;
 #[cfg(target_os = "linux")]
 pub mod sandbox;
 pub mod upstream;

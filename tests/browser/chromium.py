@@ -1,20 +1,14 @@
-"""Opens the demo's page in headless Chromium, uses it as a person would, says what it showed.
-
-    python3 browser.py CHROMIUM URL DIRECTORY
-
-Prints JSON; screenshots and the browser's profile go into DIRECTORY. Speaks the DevTools protocol
-over a WebSocket.
-"""
+"""Headless Chromium and its pages, by the DevTools protocol over a WebSocket."""
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import os
 import pathlib
 import re
 import signal
-import sys
 
 from websockets.asyncio.client import connect
 
@@ -87,48 +81,9 @@ class Page:
         pathlib.Path(path).write_bytes(base64.b64decode(shot["data"]))
 
 
-async def use(page, url, directory):
-    """What a person does with the page, and what it shows."""
-    await page.open(url)
-    await page.wait("an open WebSocket", "document.getElementById('state')?.textContent.startsWith('open')")
-    state = await page.value("document.getElementById('state').textContent")
-
-    await page.click("#text")
-    await page.command("Input.insertText", text="hello through two hops ✓")
-    await page.click("#form button")
-    chat = "document.querySelector('#log .chat')"
-    await page.wait("the chat message", chat)
-
-    await page.click("#push")
-    push = "document.querySelector('#log .push')"
-    await page.wait("the push", push)
-    # A second and a third probe of the round trip.
-    await page.wait("round trips", "samples.length >= 3")
-
-    result = {
-        "state": state,
-        "chat": await page.value(f"{chat}.innerText"),
-        "push": await page.value(f"{push}.innerText"),
-        "request": await page.value("document.getElementById('request').innerText"),
-        "round trips": await page.value("document.getElementById('median').textContent"),
-        "people": await page.value("document.getElementById('people').textContent"),
-    }
-    schemes = {"light": (1100, 900), "dark": (1100, 900), "narrow": (390, 844)}
-    for name, (width, height) in schemes.items():
-        scheme = "dark" if name == "dark" else "light"
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        await page.command("Emulation.setEmulatedMedia", features=features)
-        await page.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=name == "narrow",
-        )
-        await page.screenshot(directory / f"{name}.png")
-    overflow = await page.value("document.documentElement.scrollWidth > innerWidth")
-    return result | {"wider than a phone": overflow}
-
-
-async def main(chromium, url, directory):
-    directory = pathlib.Path(directory)
+@contextlib.asynccontextmanager
+async def running(chromium, directory):
+    """A page of a new browser, whose profile goes into the directory."""
     process = await asyncio.create_subprocess_exec(
         chromium, *FLAGS, f"--user-data-dir={directory / 'profile'}", "about:blank",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
@@ -145,13 +100,9 @@ async def main(chromium, url, directory):
         # Nobody reads further; a full pipe must not stop the browser.
         drain = asyncio.create_task(process.stderr.read())
         async with connect(found[1], max_size=None, proxy=None) as socket:
-            print(json.dumps(await use(Page(socket), url, directory)))
+            yield Page(socket)
         drain.cancel()
     finally:
         # The browser and its children are a process group of their own.
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
