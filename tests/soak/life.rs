@@ -1,0 +1,165 @@
+//! What happens in one tunnel, made of one number that both of its ends know.
+
+use std::{io, time::Duration};
+
+use socket2::Socket;
+use wssgate_testkit::{Frame, binary, close, continuation, ping, text};
+use wssgate_ws::Side;
+
+/// Frames of a life, of each end.
+const FRAMES: (u64, u64) = (2, 60);
+
+/// Random numbers that are the same for the same seed: splitmix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From `least` to `most`, both included.
+    pub(crate) fn range(&mut self, (least, most): (u64, u64)) -> u64 {
+        least + self.next() % (most - least + 1)
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Text of exactly `len` bytes with characters of all lengths.
+    fn text(&mut self, len: usize) -> Vec<u8> {
+        const CHARACTERS: [&str; 4] = ["a", "é", "€", "🦀"];
+        let mut text = Vec::with_capacity(len + 4);
+        while text.len() < len {
+            let fits = (len - text.len()).min(CHARACTERS.len()) as u64;
+            text.extend_from_slice(CHARACTERS[self.range((0, fits - 1)) as usize].as_bytes());
+        }
+        text
+    }
+}
+
+/// How a life ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By this Close, which the other end answers.
+    Close(Frame),
+    /// By RST, behind so many bytes of a frame that nobody finishes.
+    Reset { bytes_of_a_frame: usize },
+}
+
+/// One tunnel from its handshake to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Life {
+    seed: u64,
+    /// The end that ends it.
+    pub(crate) ended_by: Side,
+    pub(crate) ending: Ending,
+    /// Whether all that was sent must have come before it ends.
+    pub(crate) complete: bool,
+}
+
+impl Life {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let ended_by = if random.range((0, 1)) == 0 { Side::Client } else { Side::Server };
+        let ending = match random.range((0, 3)) {
+            0 => Ending::Reset { bytes_of_a_frame: random.range((0, 300)) as usize },
+            _ => {
+                let code = random.range((3000, 4999)) as u16;
+                Ending::Close(close(code, &format!("the end of {seed:x}")))
+            }
+        };
+        Self { seed, ended_by, ending, complete: random.range((0, 2)) > 0 }
+    }
+
+    /// Makes the socket of the end that resets do so when it is closed: lingering for no time throws
+    /// everything away.
+    pub(crate) fn arm(&self, socket: &Socket, side: Side) -> io::Result<()> {
+        match self.ending {
+            Ending::Reset { .. } if side == self.ended_by => {
+                socket.set_linger(Some(Duration::ZERO))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What this end sends before the life ends.
+    pub(crate) fn content(&self, of: Side) -> Content {
+        let salt = if of == Side::Client { 0x636c_6965_6e74 } else { 0x7365_7276_6572 };
+        let mut random = Random::new(self.seed ^ salt);
+        let left = random.range(FRAMES);
+        Content { random, left, in_message: None }
+    }
+}
+
+/// The frames of one end in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    random: Random,
+    /// Frames that may begin a message or be pings.
+    left: u64,
+    /// What is left of a message whose first fragments are out, and of how many it has.
+    in_message: Option<(Vec<u8>, u64)>,
+}
+
+impl Iterator for Content {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        if self.left > 0 && self.random.range((0, 9)) == 0 {
+            self.left -= 1;
+            let len = self.random.range((0, 125)) as usize;
+            return Some(ping(self.random.bytes(len)));
+        }
+        if let Some((rest, fragments)) = self.in_message.take() {
+            return Some(self.fragment(rest, fragments));
+        }
+        self.left = self.left.checked_sub(1)?;
+        let len = match self.random.range((0, 99)) {
+            0..60 => self.random.range((0, 125)),
+            60..90 => self.random.range((126, 4000)),
+            90..98 => self.random.range((4000, 70_000)),
+            _ => self.random.range((70_000, 600_000)),
+        };
+        let is_text = self.random.range((0, 1)) == 0;
+        let payload = match is_text {
+            true => self.random.text(len as usize),
+            false => self.random.bytes(len as usize),
+        };
+        let mut frame = if is_text { text("") } else { binary("") };
+        if self.random.range((0, 3)) > 0 {
+            frame.payload = payload;
+            return Some(frame);
+        }
+        let fragments = self.random.range((1, 8));
+        let first = self.fragment(payload, fragments);
+        frame.payload = first.payload;
+        Some(frame.more())
+    }
+}
+
+impl Content {
+    /// The next fragment of a message, which `fragments` more follow; cuts characters as it comes.
+    fn fragment(&mut self, mut rest: Vec<u8>, fragments: u64) -> Frame {
+        if fragments == 0 {
+            return continuation(rest);
+        }
+        let len = self.random.range((0, rest.len() as u64)) as usize;
+        let tail = rest.split_off(len);
+        self.in_message = Some((tail, fragments - 1));
+        continuation(rest).more()
+    }
+}
