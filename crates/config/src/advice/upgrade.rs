@@ -44,13 +44,8 @@ impl Adviser<'_, '_> {
         let headers = SetHeaders::of(place.scope);
         let (upgrade, connection) = (headers.line("upgrade"), headers.line("connection"));
         let wanted = upgrade.as_ref().filter(|line| !sends_nothing(line));
-        if let Some(upgrade) = wanted {
-            self.idle(place, upgrade.directive.head());
-            if let Some(problem) = self.no_protocol(upgrade) {
-                return self.tell(place.scope, Advice::UpgradeHeaders, problem);
-            }
-        }
-        let problem = match (wanted, &connection) {
+        let misnamed = wanted.and_then(|upgrade| self.no_protocol(upgrade));
+        let problem = misnamed.or_else(|| match (wanted, &connection) {
             (Some(upgrade), None) => Some(
                 Diagnostic::warning("\"Upgrade\" is sent without \"Connection\", upgrades fail")
                     .at(upgrade.directive.head(), "means nothing without the other line")
@@ -64,10 +59,12 @@ impl Adviser<'_, '_> {
             }),
             (None, Some(connection)) => self.lone_connection(place, connection),
             (None, None) => None,
-        };
-        match problem {
-            Some(problem) => self.tell(place.scope, Advice::UpgradeHeaders, problem),
-            None => self.old_version(place, wanted.is_some()),
+        });
+        // How long a WebSocket lasts is of interest where one is opened at all.
+        match (problem.or_else(|| self.old_version(place, wanted.is_some())), wanted) {
+            (Some(problem), _) => self.tell(place.scope, Advice::UpgradeHeaders, problem),
+            (None, Some(upgrade)) => self.idle(place, upgrade.directive.head()),
+            (None, None) => {}
         }
         if upgrade.is_none() && connection.is_none() {
             self.lost(place.scope, place.span());
@@ -146,17 +143,15 @@ impl Adviser<'_, '_> {
     }
 
     /// HTTP/1.0 has no upgrades (RFC 9110 §7.8).
-    fn old_version(&mut self, place: &Place<'_, '_, '_>, wanted: bool) {
+    fn old_version(&self, place: &Place<'_, '_, '_>, wanted: bool) -> Option<Diagnostic> {
         let here = wanted || place.is_named_for_websockets();
         if !here || place.scope.get(&PROXY_HTTP_VERSION) {
-            return;
+            return None;
         }
-        if let Some(span) = place.scope.written_at(&PROXY_HTTP_VERSION, self.reading.nowhere) {
-            let message = "HTTP/1.0 has no upgrades, WebSockets fail";
-            let problem = Diagnostic::warning(message).at(span, "").at(place.span(), "");
-            let problem = problem.help("write `proxy_http_version 1.1;` or leave it out");
-            self.tell(place.scope, Advice::UpgradeHeaders, problem);
-        }
+        let span = place.scope.written_at(&PROXY_HTTP_VERSION, self.reading.nowhere)?;
+        let problem = Diagnostic::warning("HTTP/1.0 has no upgrades, WebSockets fail");
+        let problem = problem.at(span, "").at(place.span(), "");
+        Some(problem.help("write `proxy_http_version 1.1;` or leave it out"))
     }
 
     /// A WebSocket on which nobody speaks for `proxy_read_timeout` ends.
