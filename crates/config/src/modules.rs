@@ -3,6 +3,8 @@
 //! To nginx without the module they are unknown, as they are to us. But a name that only looks alike is no help for
 //! them: what helps is to know what the module does and what does the same here.
 
+use crate::refused::USER_AGENT;
+
 /// A module, or a family of modules that are answered alike.
 struct Module {
     /// What it is called, with its article.
@@ -353,6 +355,12 @@ const VARIABLES: &[(&str, &str)] = &[
         "define it in `http`: `map $http_upgrade $connection_upgrade { default upgrade; '' close; }`; without lines for \
          \"Upgrade\" and \"Connection\", WebSockets are passed as well",
     ),
+    ("ancient_browser", USER_AGENT),
+    ("modern_browser", USER_AGENT),
+    ("msie", USER_AGENT),
+    ("fastcgi_*", "FastCGI is not supported, and neither are its variables"),
+    ("memcached_key", "memcached is not supported, and neither is its variable"),
+    ("slice_range", "`slice` is not supported, and neither is its variable"),
     ("brotli_ratio", "the brotli module is not in wssgate; take it out of the log format"),
     ("geoip_*", "the geoip module is not in wssgate; list the networks in a `geo` block"),
     ("geoip2_*", "define it in a `geo` block, or take it from a header of the CDN"),

@@ -17,7 +17,7 @@ const PERL: &str = "move this logic to the app server";
 const STORE: &str = "store responses in the app server";
 const STREAM: &str =
     "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
-const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
+pub(crate) const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV with another server";
 const XSLT: &str = "transform documents in the app server";
 
