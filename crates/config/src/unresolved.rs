@@ -145,16 +145,25 @@ fn prefixes(
     url: &Template,
     server: &Server,
     location: &Location,
-) -> Vec<Box<[u8]>> {
-    let Some((first, rest)) = url.parts().split_first() else { return Vec::new() };
-    let texts: Vec<&[u8]> = match first {
-        Part::Text(text) => vec![text],
-        Part::Variable(variable) => {
-            let values = values(*variable, server, location).into_iter();
-            values.filter_map(Template::as_text).collect()
+) -> Vec<Vec<u8>> {
+    let (mut texts, mut rest) = (vec![Vec::new()], url.parts());
+    while let Some((part, after)) = rest.split_first() {
+        let values: Vec<&[u8]> = match part {
+            Part::Text(text) => vec![text],
+            Part::Variable(variable) => {
+                let values = values(*variable, server, location).into_iter();
+                values.filter_map(Template::as_text).collect()
+            }
+            Part::Capture(_) => Vec::new(),
+        };
+        // Of two variables with several values each, not all pairs need occur.
+        if values.is_empty() || (texts.len() > 1 && values.len() > 1) {
+            break;
         }
-        Part::Capture(_) => return Vec::new(),
-    };
+        let longer = |text: Vec<u8>| values.iter().map(move |value| [&text[..], value].concat());
+        texts = texts.into_iter().flat_map(longer).collect();
+        rest = after;
+    }
     // What follows must not go on with the host.
     let path_follows = match rest.first() {
         None => true,
@@ -164,9 +173,10 @@ fn prefixes(
         }
         Some(Part::Capture(_)) => false,
     };
-    let whole = |text: &&[u8]| {
+    let whole = |text: &Vec<u8>| {
         let host = text.splitn(4, |byte| *byte == b'/').nth(3);
         path_follows || host.is_some()
     };
-    texts.into_iter().filter(whole).map(Into::into).collect()
+    texts.retain(whole);
+    texts
 }
