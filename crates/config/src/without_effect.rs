@@ -17,7 +17,6 @@ const NO_CACHE: &str = "responses are not cached; every request is passed on";
 const NO_COMPRESSION: &str = "responses are passed on unchanged";
 const NO_EARLY_DATA: &str = "early data is never accepted";
 const NO_FILE_CACHE: &str = "files are opened for each request";
-const NO_FILTER: &str = "the filter it belongs to is not supported";
 const NO_MODULES: &str = "modules are not supported, and neither are their directives";
 const NO_MP4: &str = "`mp4` is not supported";
 const NO_STAPLING: &str = "OCSP stapling is not supported";
@@ -28,6 +27,8 @@ const OVERCOMMIT: &str = "it is for systems without memory overcommit";
 const OWN_SOCKETS: &str = "each worker has its own listening socket";
 const PLAIN_CERTIFICATES: &str = "certificates are loaded once and sent uncompressed";
 const PROFILING: &str = "it profiles nginx";
+const REGEXES: &str =
+    "regular expressions of requests are compiled to machine code wherever that is possible";
 const SCHEDULER: &str = "the operating system schedules the workers";
 const SOCKET_BUFFERS: &str = "the operating system chooses buffer sizes";
 const TABLE_SIZES: &str = "hash tables are sized automatically";
@@ -62,7 +63,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("gzip_no_buffer", HSL, Flag, NO_COMPRESSION),
         idle("gzip_proxied", HSL, AtLeast(1), NO_COMPRESSION),
         idle("gzip_static", HSL, Exactly(1), NO_COMPRESSION),
-        idle("gzip_types", HSL, AtLeast(1), NO_FILTER),
+        idle("gzip_types", HSL, AtLeast(1), NO_COMPRESSION),
         idle("gzip_vary", HSL, Flag, NO_COMPRESSION),
         idle("gzip_window", HSL, Exactly(1), NO_COMPRESSION),
         idle("http2", HS, Flag, HTTP1_ONLY),
@@ -86,7 +87,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("http3_stream_buffer_size", HS, Exactly(1), HTTP1_ONLY),
         idle("keepalive_min_timeout", HSL, Exactly(1), KEEPALIVE),
         idle("load_module", M, Exactly(1), NO_MODULES),
-        idle("lock_file", M, Exactly(1), EVENTS),
+        idle("lock_file", M, Exactly(1), OWN_SOCKETS),
         idle("map_hash_bucket_size", H, Exactly(1), TABLE_SIZES),
         idle("map_hash_max_size", H, Exactly(1), TABLE_SIZES),
         idle("mp4_buffer_size", HSL, Exactly(1), NO_MP4),
@@ -100,7 +101,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("open_file_cache_min_uses", HSL, Exactly(1), NO_FILE_CACHE),
         idle("open_file_cache_valid", HSL, Exactly(1), NO_FILE_CACHE),
         idle("output_buffers", HSL, Exactly(2), FILE_IO),
-        idle("pcre_jit", M, Flag, EVENTS),
+        idle("pcre_jit", M, Flag, REGEXES),
         idle("postpone_gzipping", HSL, Exactly(1), NO_COMPRESSION),
         idle("postpone_output", HSL, Exactly(1), FILE_IO),
         idle("proxy_cache", HSL, Exactly(1), NO_CACHE),
