@@ -130,7 +130,9 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
             b"http2" => {
                 let message =
                     "the \"http2\" parameter has no effect: only HTTP/1.1 is supported so far";
-                reading.report.push(Diagnostic::information(message).at(word.span, ""));
+                if reading.noted.insert(message) {
+                    reading.report.push(Diagnostic::information(message).at(word.span, ""));
+                }
             }
             b"proxy_protocol" => listen.proxy_protocol = true,
             b"quic" => {

@@ -383,17 +383,22 @@ pub(crate) fn protocols(
     directive: &syntax::Directive,
 ) -> Reads<TlsProtocols> {
     let mut protocols = TlsProtocols { tls12: false, tls13: false };
+    let mut old = Vec::new();
     for word in &directive.args {
         match word.value.to_ascii_lowercase().as_slice() {
             b"tlsv1.2" => set_once(reading, &mut protocols.tls12, word),
             b"tlsv1.3" => set_once(reading, &mut protocols.tls13, word),
-            b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => {
-                let message =
-                    format!("{word} is not supported: TLSv1.2 is the oldest supported version");
-                reading.report.push(Diagnostic::information(message).at(word.span, ""));
-            }
+            b"sslv2" | b"sslv3" | b"tlsv1" | b"tlsv1.1" => old.push(word),
             _ => return Err(invalid_value(word).help("e.g. `TLSv1.2 TLSv1.3`")),
         }
+    }
+    if let Some(first) = old.first() {
+        let names: Vec<_> = old.iter().map(ToString::to_string).collect();
+        let are = if old.len() == 1 { "is" } else { "are" };
+        let names = names.join(", ");
+        let message =
+            format!("{names} {are} not supported: TLSv1.2 is the oldest supported version");
+        reading.report.push(Diagnostic::information(message).at(first.span, ""));
     }
     if !protocols.tls12 && !protocols.tls13 {
         let message = format!("\"{}\" enables no supported protocol", directive.name);

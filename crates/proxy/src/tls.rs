@@ -129,20 +129,21 @@ fn groups(
     curves: &[Located<Box<[u8]>>],
     report: &mut Report,
 ) -> Option<Vec<&'static dyn SupportedKxGroup>> {
-    let mut groups = Vec::new();
+    let (mut groups, mut missing) = (Vec::new(), Vec::new());
     for curve in curves {
         let name = String::from_utf8_lossy(&curve.value);
         match GROUPS.iter().find(|(names, _)| names.contains(&&*name)) {
             Some((_, group)) => groups.push(*group),
-            None => {
-                let known: Vec<_> = GROUPS.iter().map(|(names, _)| names[0]).collect();
-                report.push(
-                    Diagnostic::warning(format!("curve \"{name}\" is not available"))
-                        .at(curve.span, "ignored")
-                        .note(format!("available: {}", known.join(", "))),
-                );
-            }
+            None => missing.push(name),
         }
+    }
+    // All stand in one word, so one span shows them.
+    if let (Some(curve), false) = (curves.first(), missing.is_empty()) {
+        let known: Vec<_> = GROUPS.iter().map(|(names, _)| names[0]).collect();
+        let problem = Diagnostic::warning(format!("curves not available: {}", missing.join(", ")))
+            .at(curve.span, "ignored")
+            .note(format!("available: {}", known.join(", ")));
+        report.push(problem);
     }
     (!groups.is_empty()).then_some(groups)
 }

@@ -275,7 +275,10 @@ fn what_is_wrong_with_settings_is_reported() {
         ("ssl_ciphers DHE-RSA-AES128-SHA;", "no cipher match"),
         ("ssl_ciphers ECDHE:AES128-SHA;", "cipher suites not available: AES128-SHA"),
         ("ssl_ciphers ECDHE:what;", "unknown names in the cipher list: what"),
-        ("ssl_ecdh_curve secp521r1:X25519;", "curve \"secp521r1\" is not available"),
+        (
+            "ssl_ecdh_curve secp521r1:X25519:sect571r1;",
+            "curves not available: secp521r1, sect571r1",
+        ),
         ("ssl_dhparam /nonexistent;", "cannot load DH parameters"),
         ("server_name b.test;", "does not cover the server name \"b.test\""),
     ] {
