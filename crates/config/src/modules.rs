@@ -3,7 +3,8 @@
 //! To nginx without the module they are unknown, as they are to us. But a name that only looks alike is no help for
 //! them: what helps is to know what the module does and what does the same here.
 
-use crate::refused::USER_AGENT;
+/// What takes the place of nginx's browser module.
+pub(crate) const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 
 /// A module, or a family of modules that are answered alike.
 struct Module {

@@ -2,6 +2,7 @@
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{H, HS, HSL, L, M, Row, X, refused};
+use crate::modules::USER_AGENT;
 
 const COOKIES: &str = "set the cookie in the app server";
 const CRL: &str = "use `ssl_crl` to refuse revoked client certificates";
@@ -17,7 +18,6 @@ const PERL: &str = "move this logic to the app server";
 const STORE: &str = "store responses in the app server";
 const STREAM: &str =
     "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
-pub(crate) const USER_AGENT: &str = "match `$http_user_agent` in a `map`";
 const WEBDAV: &str = "serve WebDAV with another server";
 const XSLT: &str = "transform documents in the app server";
 
