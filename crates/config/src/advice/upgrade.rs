@@ -12,6 +12,7 @@ use crate::proxy::{PROXY_HTTP_VERSION, PROXY_READ_TIMEOUT};
 use crate::read::Reading;
 use crate::scope::Scope;
 use crate::template::Template;
+use crate::tunnels::{FrameCheck, Sides, WEBSOCKET_CHECK, WEBSOCKET_PING_INTERVAL};
 use crate::variable::{Builtin, MapKind, Variable};
 use crate::websocket::WEBSOCKET;
 
@@ -154,10 +155,16 @@ impl Adviser<'_, '_> {
         Some(problem.help("write `proxy_http_version 1.1;` or leave it out"))
     }
 
-    /// A WebSocket on which nobody speaks for `proxy_read_timeout` ends.
+    /// A WebSocket on which nobody speaks for `proxy_read_timeout` ends, unless our own pings are answered.
     fn idle(&mut self, place: &Place<'_, '_, '_>, line: Span) {
         let timeout = place.scope.get(&PROXY_READ_TIMEOUT);
-        if timeout.as_secs() > 60 || ignored(place.scope).contains(&Advice::IdleTimeout) {
+        let Sides { client, upstream } = place.scope.get(&WEBSOCKET_PING_INTERVAL);
+        let follows = place.scope.get(&WEBSOCKET_CHECK) != FrameCheck::Off;
+        let pings = [client, upstream].into_iter().flatten().any(|interval| interval < timeout);
+        if timeout.as_secs() > 60
+            || follows && pings
+            || ignored(place.scope).contains(&Advice::IdleTimeout)
+        {
             return;
         }
         if self.idle.first.is_some() {
@@ -173,7 +180,7 @@ impl Adviser<'_, '_> {
             None => problem.note(format!("`proxy_read_timeout` is {seconds}s by default")),
         };
         let help =
-            "if the app sends no pings more often, write for example `proxy_read_timeout 1h;`";
+            "leave out what turns our pings off, or write for example `proxy_read_timeout 1h;`";
         self.idle.first = Some(problem.help(help));
     }
 
