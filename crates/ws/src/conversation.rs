@@ -227,17 +227,11 @@ impl Conversation {
     /// [`Self::poll_frame`] and [`Self::poll_end`].
     pub fn on_time(&mut self, now_ms: u64) {
         for side in [Side::Client, Side::Server] {
-            if let Some(watch) = &mut self.directions.get_mut(side).watch {
-                watch.paused_until_ms = watch.paused_until_ms.filter(|&until_ms| until_ms > now_ms);
+            if self.directions.get_mut(side).resume(now_ms) {
+                // What it has to say may be read only now.
+                self.data_ms = now_ms;
             }
             self.keep_alive(side, now_ms);
-        }
-        if self.closing == Closing::Open {
-            if self.ends_ms <= now_ms {
-                self.close(Cause::MaxLifetime, now_ms);
-            } else if self.idle_due().is_some_and(|due_ms| due_ms <= now_ms) {
-                self.close(Cause::IdleTimeout, now_ms);
-            }
         }
         self.closing = match self.closing {
             Closing::Lingering { ended, deadline_ms } if deadline_ms <= now_ms => {
@@ -248,6 +242,14 @@ impl Conversation {
             }
             closing => closing,
         };
+        // While one side lingers after the other, it must not do so for ever.
+        if let Closing::Open | Closing::Lingering { .. } = self.closing {
+            if self.ends_ms <= now_ms {
+                self.close(Cause::MaxLifetime, now_ms);
+            } else if self.idle_due().is_some_and(|due_ms| due_ms <= now_ms) {
+                self.close(Cause::IdleTimeout, now_ms);
+            }
+        }
     }
 
     // Orders.
@@ -265,6 +267,8 @@ impl Conversation {
             self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS), cause };
             for side in [Side::Client, Side::Server] {
                 self.inject(side, OwnFrame::Close(cause.code(side), Some(cause)));
+                // The rest of a frame has its time, and so has the answer.
+                self.directions.get_mut(side).resume(u64::MAX);
             }
         }
     }
@@ -311,20 +315,16 @@ impl Conversation {
     /// When [`Self::on_time`] has something to do next, as long as no other event or order comes.
     pub fn deadline_ms(&self) -> Option<u64> {
         let sides = [Side::Client, Side::Server];
-        let paused = sides.map(|side| self.directions.get(side).paused_until_ms());
-        let paused = paused.into_iter().flatten().min();
-        let closing = match self.closing {
-            Closing::Open => {
-                let ends = (self.ends_ms < u64::MAX).then_some(self.ends_ms);
-                let asked = sides.map(|side| self.keep_alive_due(side));
-                asked.into_iter().chain([self.idle_due(), ends]).flatten().min()
-            }
+        let asked = match self.closing {
             Closing::Over(_) => return None,
-            Closing::Lingering { deadline_ms, .. } | Closing::Ours { deadline_ms, .. } => {
-                Some(deadline_ms)
-            }
+            Closing::Ours { deadline_ms, .. } => return Some(deadline_ms),
+            Closing::Lingering { deadline_ms, .. } => [Some(deadline_ms), None],
+            Closing::Open => sides.map(|side| self.keep_alive_due(side)),
         };
-        [paused, closing].into_iter().flatten().min()
+        let paused = sides.map(|side| self.directions.get(side).paused_until_ms());
+        let ends = (self.ends_ms < u64::MAX).then_some(self.ends_ms);
+        let whole = [self.idle_due(), ends];
+        asked.into_iter().chain(paused).chain(whole).flatten().min()
     }
 
     /// Whether we have begun to close.
@@ -355,7 +355,7 @@ impl Conversation {
     /// Whether nothing of this side is to be read now: it has sent too much for this moment.
     #[inline]
     pub fn pauses(&self, from: Side) -> bool {
-        self.directions.get(from).paused_until_ms().is_some() && !self.withholds(from)
+        self.directions.get(from).paused_until_ms().is_some()
     }
 
     /// Whether both sides have sent a Close, so that nothing more can follow (RFC 6455 §5.5.1).
@@ -434,7 +434,9 @@ impl Conversation {
         }
         let PerSide { client, server } = &self.directions;
         let data_frames = client.data_frames() + server.data_frames();
-        let in_data = self.directions.get(from).tracker.data_left().is_some();
+        let tracker = &self.directions.get(from).tracker;
+        // Behind a broken rule nobody knows, and what moves may be data.
+        let in_data = tracker.data_left().is_some() || tracker.broken().is_some();
         if in_data || data_frames != self.data_frames {
             (self.data_ms, self.data_frames) = (now_ms, data_frames);
         }
@@ -442,14 +444,19 @@ impl Conversation {
 
     /// When no data frame has passed for too long.
     fn idle_due(&self) -> Option<u64> {
-        self.policy.idle_ms.map(|idle_ms| end_of(self.data_ms, idle_ms))
+        let idle_ms = self.policy.idle_ms?;
+        // Who must not speak is not idle.
+        let PerSide { client, server } = &self.directions;
+        let paused_ms = client.paused_until_ms().max(server.paused_until_ms());
+        Some(end_of(self.data_ms.max(paused_ms.unwrap_or(0)), idle_ms))
     }
 
     /// Begins the time of the second connection if both sides have closed and one has ended, or the server
     /// has ended anyhow; or begins it anew: something has moved.
     #[cold]
     fn linger(&mut self, now_ms: u64) {
-        if self.is_closing() || !(self.is_closed() || self.directions.server.ended) {
+        let lost = matches!(self.closing, Closing::Over(End::Lost(_)));
+        if lost || self.is_closing() || !(self.is_closed() || self.directions.server.ended) {
             return;
         }
         let ended = [Side::Client, Side::Server];

@@ -31,7 +31,7 @@ fn policy(settings: &TunnelSettings) -> Option<Policy> {
     let keep_alive = |interval: Option<Duration>, timeout: Option<Duration>| {
         interval.map(|interval| KeepAlive {
             interval_ms: millis(interval),
-            pong_timeout_ms: timeout.map_or(u64::MAX, millis),
+            pong_timeout_ms: timeout.map(millis),
         })
     };
     let (interval, timeout) = (settings.ping_interval, settings.pong_timeout);

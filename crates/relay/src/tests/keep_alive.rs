@@ -12,7 +12,7 @@ impl Rig {
     fn asked(&mut self) -> (Peer, Peer) {
         let keep_alive = KeepAlive {
             interval_ms: INTERVAL.as_millis() as u64,
-            pong_timeout_ms: TIMEOUT.as_millis() as u64,
+            pong_timeout_ms: Some(TIMEOUT.as_millis() as u64),
         };
         let policy = Policy { keep_alive: PerSide::both(Some(keep_alive)), ..Policy::default() };
         self.hand_over(|handover| {

@@ -200,6 +200,8 @@ impl Conversation {
     /// Has counted what has come since `before`.
     fn charge(&mut self, from: Side, before: Charge, now_ms: u64) {
         let now = self.charged(from);
+        // Nothing waits while we close, nor what goes nowhere.
+        let hurries = self.is_closing() || self.withholds(from);
         let direction = self.directions.get_mut(from);
         let Some(watch) = direction.watch.as_mut().filter(|watch| watch.is_metered()) else {
             return;
@@ -208,6 +210,7 @@ impl Conversation {
         let bytes = now.bytes - before.bytes;
         match watch.charge(Charge { messages, bytes }, now_ms) {
             Toll::Free => {}
+            Toll::Wait { .. } if hurries => {}
             Toll::Wait { until_ms } => {
                 watch.paused_until_ms = Some(until_ms);
                 self.changed = true;

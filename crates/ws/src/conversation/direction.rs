@@ -130,7 +130,11 @@ impl Direction {
     pub(super) fn sent(&mut self, frame: OwnFrame) -> OwnFrame {
         self.injection = match frame {
             OwnFrame::Ping(_) => Injection::None,
-            OwnFrame::Close(code, _) => Injection::Closed(code),
+            OwnFrame::Close(code, _) => {
+                // What goes nowhere need not wait.
+                self.resume(u64::MAX);
+                Injection::Closed(code)
+            }
         };
         frame
     }
@@ -139,6 +143,12 @@ impl Direction {
     #[inline]
     pub(super) fn paused_until_ms(&self) -> Option<u64> {
         self.watch.as_ref().and_then(|watch| watch.paused_until_ms)
+    }
+
+    /// Ends a pause that is over by now; says whether there was one.
+    pub(super) fn resume(&mut self, now_ms: u64) -> bool {
+        let pause = self.watch.as_mut().map(|watch| &mut watch.paused_until_ms);
+        pause.and_then(|pause| pause.take_if(|until_ms| *until_ms <= now_ms)).is_some()
     }
 
     /// Nothing more passes, not even the rest of the frame under way.

@@ -28,8 +28,8 @@ pub(super) struct Pinging {
 enum State {
     /// There is no question.
     Quiet,
-    /// One waits for its place between frames.
-    Waiting,
+    /// One waits for its place between frames. `late`: one before it was not answered and may still be.
+    Waiting { late: bool },
     /// It was asked then.
     Asked { sent_ms: u64 },
     /// It did not answer when it was asked, as never before. It may still do.
@@ -49,7 +49,11 @@ impl Pinging {
 
     /// Whether it may send a pong that is meant for us.
     pub(super) fn may_answer(&self) -> bool {
-        matches!(self.state, State::Asked { .. } | State::Unheeded)
+        match self.state {
+            State::Quiet => false,
+            State::Waiting { late } => late,
+            State::Asked { .. } | State::Unheeded => true,
+        }
     }
 
     /// How long the last answer took, in milliseconds.
@@ -67,9 +71,10 @@ impl Conversation {
             State::Quiet | State::Unheeded => {
                 Some(end_of(pinging.heard_ms, keep_alive.interval_ms))
             }
-            State::Waiting => None,
+            State::Waiting { .. } => None,
             State::Asked { sent_ms } => {
-                Some(end_of(sent_ms.max(pinging.heard_ms), keep_alive.pong_timeout_ms))
+                let wait_ms = keep_alive.pong_timeout_ms.unwrap_or(keep_alive.interval_ms);
+                Some(end_of(sent_ms.max(pinging.heard_ms), wait_ms))
             }
         }
     }
@@ -81,11 +86,14 @@ impl Conversation {
         {
             return;
         }
+        let waits = self.policy.keep_alive.get(side).is_some_and(|it| it.pong_timeout_ms.is_some());
         let mark = self.mark;
         // Whose frames are not understood, of those no pong can be found.
         let understood = self.directions.get(side).takes_frames();
         let pinging = &mut self.directions.get_mut(side).pinging;
-        if let State::Asked { .. } = pinging.state {
+        if let State::Asked { .. } = pinging.state
+            && waits
+        {
             if pinging.rtt_ms.is_some() {
                 self.closing = Closing::Over(End::Lost(side));
                 return;
@@ -100,12 +108,12 @@ impl Conversation {
         }
         // From now on the interval counts, whether the question finds a place or not.
         pinging.heard_ms = now_ms;
-        let number = pinging.number.wrapping_add(1);
+        let number = pinging.number.saturating_add(1);
         let frame = OwnFrame::Ping(payload(mark, number));
         if understood && self.inject(side, frame) {
             let pinging = &mut self.directions.get_mut(side).pinging;
             pinging.number = number;
-            pinging.state = State::Waiting;
+            pinging.state = State::Waiting { late: pinging.state != State::Quiet };
         }
     }
 
@@ -123,10 +131,10 @@ impl Conversation {
         let direction = self.directions.get_mut(side);
         let pinging = &mut direction.pinging;
         let number = pinging.number;
-        // An older one is an answer too, only late.
-        if !pinging.may_answer()
-            || (0..4).all(|age| pong != payload(mark, number.wrapping_sub(age)))
-        {
+        // One that waits was not sent yet; an older one is an answer too, only late.
+        let unsent = u32::from(matches!(pinging.state, State::Waiting { .. }));
+        let mut sent = (unsent..number.min(4)).map(|age| payload(mark, number - age));
+        if !pinging.may_answer() || sent.all(|ping| pong != ping) {
             return false;
         }
         if pong == payload(mark, number) {
@@ -134,12 +142,12 @@ impl Conversation {
                 let rtt_ms = now_ms.saturating_sub(sent_ms);
                 pinging.rtt_ms = Some(u32::try_from(rtt_ms).unwrap_or(LATE));
             }
-            // Late, but it knows what a ping is.
-            pinging.rtt_ms.get_or_insert(LATE);
             pinging.state = State::Quiet;
             direction.attentive = direction.watch.is_some();
             self.changed = true;
         }
+        // Perhaps late, but it knows what a ping is.
+        direction.pinging.rtt_ms.get_or_insert(LATE);
         true
     }
 

@@ -84,8 +84,8 @@ pub type Meters = Vec<Arc<dyn Meter>>;
 pub struct KeepAlive {
     /// After how much silence of its own, in milliseconds.
     pub interval_ms: u64,
-    /// How long it may stay silent then, in milliseconds.
-    pub pong_timeout_ms: u64,
+    /// How long it may stay silent then, in milliseconds, if anybody waits for that.
+    pub pong_timeout_ms: Option<u64>,
 }
 
 /// What becomes of broken rules of RFC 6455.

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod policies;
+
 use proptest::prelude::*;
 
 use super::walk::{Step, walk};
