@@ -33,6 +33,8 @@ mod keep_alive;
 pub mod meter;
 mod policy;
 #[cfg(any(test, feature = "fuzz"))]
+pub mod simulation;
+#[cfg(any(test, feature = "fuzz"))]
 pub mod walk;
 mod watch;
 

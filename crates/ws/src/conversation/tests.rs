@@ -285,3 +285,15 @@ proptest! {
         walk(from_client, from_server, Extensions::NONE, &steps);
     }
 }
+
+/// Each seed is a conversation of its own; one that fails is told by its number.
+#[test]
+fn any_conversation_keeps_its_promises() {
+    for seed in 0..5_000 {
+        let run = || simulation::run(&mut simulation::Chance::from_seed(seed));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is held against what.
+
+use super::*;
+
+/// What shows whether a side is there.
+pub(super) struct Presence {
+    pub(super) heard_ms: u64,
+    /// Our pings to it, and when they were sent.
+    pings: Vec<([u8; PING_LEN], u64)>,
+    /// The last of them was answered.
+    is_answered: bool,
+    /// Or need not be: its time was over when none had ever been.
+    is_forgiven: bool,
+    /// One of them was.
+    has_answered: bool,
+}
+
+impl Presence {
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self {
+            heard_ms: now_ms,
+            pings: Vec::new(),
+            is_answered: false,
+            is_forgiven: false,
+            has_answered: false,
+        }
+    }
+}
+
+impl World<'_> {
+    pub(super) fn note_bytes(&mut self, from: Side, chunk: &[u8]) {
+        let way = self.ways.get_mut(from);
+        let start = way.came.len();
+        way.come(chunk, self.now_ms);
+        self.presence.get_mut(from).heard_ms = self.now_ms;
+        if self.rules.policy().idle_ms.is_some()
+            && way.moves_data(start, self.rules.settings.extensions)
+        {
+            self.data_ms = self.now_ms;
+        }
+    }
+
+    /// What had come of a side before it is looked at further, as long as nobody closes.
+    pub(super) fn note_judged(&mut self, from: Side, len: usize) {
+        if !self.conversation.is_closing() {
+            self.ways.get_mut(from).judged = len;
+        }
+    }
+
+    pub(super) fn note_ping(&mut self, to: Side, payload: [u8; PING_LEN]) {
+        let keep_alive = self.rules.policy().keep_alive.get(to).expect("somebody wants pings");
+        let presence = self.presence.get_mut(to);
+        let last_ms = presence.pings.last().map_or(0, |&(_, sent_ms)| sent_ms);
+        let first = presence.pings.is_empty();
+        assert!(first || self.now_ms > last_ms + keep_alive.interval_ms, "too soon");
+        presence.pings.push((payload, self.now_ms));
+        (presence.is_answered, presence.is_forgiven) = (false, false);
+    }
+
+    /// Bytes up to `end` have not gone on, though others might.
+    pub(super) fn note_missing(&mut self, from: Side, end: usize) {
+        let Some(pong) = self.ways.get_mut(from).miss(end) else { return };
+        let presence = self.presence.get_mut(from);
+        let ours = presence.pings.iter().any(|(payload, _)| pong == payload);
+        assert!(ours, "a pong for the other side");
+        let is_last = presence.pings.last().is_some_and(|(payload, _)| pong == payload);
+        presence.is_answered |= is_last;
+        presence.has_answered = true;
+    }
+
+    /// Nothing of this side goes on: because of a Close of ours, or because something must not.
+    pub(super) fn check_withheld(&self, from: Side) {
+        let (way, extensions) = (self.ways.get(from), self.rules.settings.extensions);
+        let guilty = || self.conversation.cause().and_then(Cause::offender) == Some(from);
+        let refused = || (way.is_cut(extensions) || way.has_own_close(extensions)) && guilty();
+        assert!(way.closed.is_some() || refused(), "no reason to withhold");
+    }
+
+    /// All that is due by now was done.
+    pub(super) fn judge_time(&mut self) {
+        let (conversation, now_ms) = (&self.conversation, self.now_ms);
+        if conversation.poll_end().is_some() {
+            return;
+        }
+        if let Some(closing_ms) = self.closing_ms {
+            assert!(now_ms <= closing_ms + CLOSING_MS, "it takes too long");
+        }
+        if conversation.is_closing() {
+            return;
+        }
+        let paused = SIDES.iter().any(|&side| conversation.pauses(side));
+        let idle_ms = self.rules.policy().idle_ms.filter(|_| !paused);
+        assert!(
+            idle_ms.is_none_or(|idle_ms| now_ms <= self.data_ms + idle_ms),
+            "idle for too long"
+        );
+        assert!(self.rules.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms), "it lives too long");
+        if let Closing::Lingering { .. } = conversation.closing {
+            return;
+        }
+        for side in SIDES {
+            let silent = self.silent_since(side).zip(self.pong_timeout_ms(side));
+            let lost = silent.is_some_and(|(since, wait_ms)| now_ms > since + wait_ms);
+            let presence = self.presence.get_mut(side);
+            assert!(!lost || !presence.has_answered, "{side:?} is dead");
+            presence.is_forgiven |= lost;
+        }
+    }
+
+    /// Since when a side owes an answer.
+    fn silent_since(&self, side: Side) -> Option<u64> {
+        let presence = self.presence.get(side);
+        let &(_, sent_ms) = presence.pings.last()?;
+        let owes = !presence.is_answered && !presence.is_forgiven;
+        owes.then(|| sent_ms.max(presence.heard_ms))
+    }
+
+    fn pong_timeout_ms(&self, side: Side) -> Option<u64> {
+        self.rules.policy().keep_alive.get(side).and_then(|it| it.pong_timeout_ms)
+    }
+
+    /// Holds the end against everything.
+    pub(super) fn judge(&self, end: End) {
+        let extensions = self.rules.settings.extensions;
+        match end {
+            End::Ended(side) => assert!(self.ways.get(side).ended),
+            End::Lost(side) => {
+                let since = self.silent_since(side).expect("it owes an answer");
+                let timeout_ms = self.pong_timeout_ms(side).expect("there is a limit");
+                assert!(self.now_ms > since + timeout_ms, "it still had time");
+                assert!(self.presence.get(side).has_answered, "it may not know pings");
+            }
+            End::Answered(cause) | End::Unanswered(cause) => self.judge_cause(cause),
+        }
+        for side in SIDES {
+            let way = self.ways.get(side);
+            assert_eq!(self.rules.offence(side, &way.passed), None, "it must not have gone on");
+            self.rules.check_controls(way);
+            if self.conversation.cause().and_then(Cause::offender) != Some(side) {
+                let seen = &way.came[..way.judged];
+                assert_eq!(self.rules.offence(side, seen), None, "it was not noticed");
+            }
+            way.check_counts(self.conversation.counts(side), extensions);
+            if let Some(gate) = self.rules.gates.get(side) {
+                assert_eq!(gate.seen().bytes, way.came.len() as u64);
+                assert_eq!(gate.seen().messages, self.conversation.counts(side).messages);
+            }
+            if let End::Answered(_) = end {
+                self.judge_answered(way);
+            }
+        }
+    }
+
+    fn judge_cause(&self, cause: Cause) {
+        match cause {
+            Cause::Drain | Cause::Kill | Cause::Credentials => assert!(self.ordered),
+            Cause::IdleTimeout => {
+                let idle_ms = self.rules.policy().idle_ms.expect("a limit");
+                let closing_ms = self.closing_ms.unwrap_or(self.now_ms);
+                assert!(closing_ms > self.data_ms + idle_ms || self.data_ms >= closing_ms);
+            }
+            Cause::MaxLifetime => {
+                let ends_ms = self.rules.ends_ms.expect("a limit");
+                assert!(self.closing_ms.unwrap_or(self.now_ms) >= ends_ms);
+            }
+            fault => {
+                let side = fault.offender().expect("somebody's fault");
+                let closing_ms = self.closing_ms.unwrap_or(self.now_ms);
+                self.rules.check_fault(fault, self.ways.get(side), closing_ms);
+            }
+        }
+    }
+
+    /// When a handshake was answered, every end that can be told knows, and has whole frames.
+    fn judge_answered(&self, way: &Way) {
+        let extensions = self.rules.settings.extensions;
+        if way.ended || self.conversation.broken(way.from).is_some() {
+            return;
+        }
+        let guilty = self.conversation.cause().and_then(Cause::offender) == Some(way.from);
+        assert!(guilty || !way.is_cut(extensions), "a frame was cut");
+        let knows = way.closed.is_some() || way.has_own_close(extensions);
+        assert!(knows || way.is_cut(extensions), "its destination does not know");
+    }
+}

@@ -1,0 +1,149 @@
+//! What an operator wants in one conversation, and a naive judge of it.
+
+use std::sync::Arc;
+
+use super::reading::{Frame, read};
+use super::{Chance, Gate, Way};
+use crate::close;
+use crate::conversation::meter::Meter;
+use crate::conversation::*;
+use crate::{Extensions, Side};
+
+pub(super) struct Rules {
+    pub(super) settings: Settings,
+    pub(super) gates: PerSide<Option<Arc<Gate>>>,
+    pub(super) ends_ms: Option<u64>,
+}
+
+impl Rules {
+    pub(super) fn choose(chance: &mut Chance, began_ms: u64) -> Self {
+        let keep_alive = |chance: &mut Chance| {
+            Some(KeepAlive {
+                interval_ms: chance.perhaps(1, 2_000)?,
+                pong_timeout_ms: (!chance.one_in(4)).then(|| 1 + chance.below(1_500)),
+            })
+        };
+        let limits = |chance: &mut Chance| match chance.one_in(2) {
+            true => Limits::default(),
+            false => Limits {
+                frame: chance.perhaps(1, 200),
+                message: chance.perhaps(1, 400),
+                fragments: chance.perhaps(1, 5).map(|most| most as u32),
+                controls: chance.perhaps(1, 9).map(|most| most as u32),
+            },
+        };
+        let gate = |chance: &mut Chance| {
+            chance.one_in(4).then(|| {
+                let most = if chance.one_in(3) { 200 + chance.below(2_000) } else { u64::MAX };
+                Arc::new(Gate::new(1 + chance.below(500), chance.below(900), most))
+            })
+        };
+        let gates = PerSide { client: gate(chance), server: gate(chance) };
+        let meters = |gate: &Option<Arc<Gate>>| -> Meters {
+            gate.iter().map(|gate| Arc::clone(gate) as Arc<dyn Meter>).collect()
+        };
+        let lifetime_ms = chance.perhaps(1, 10_000);
+        let policy = Policy {
+            keep_alive: PerSide { client: keep_alive(chance), server: keep_alive(chance) },
+            idle_ms: chance.perhaps(1, 3_000),
+            slow_reader_ms: PerSide::default(),
+            check: chance.pick(&[Check::Note, Check::Note, Check::Frames, Check::Text]),
+            limits: PerSide { client: limits(chance), server: limits(chance) },
+            failure: chance.one_in(2).then_some(CloseCode::BAD_GATEWAY),
+        };
+        let settings = Settings {
+            extensions: chance.pick(&[Extensions::NONE, Extensions::DEFLATE, Extensions::UNKNOWN]),
+            policy: Arc::new(policy),
+            lifetime_ms,
+            mark: *b"mark",
+            meters: (gates.client.is_some() || gates.server.is_some()).then(|| {
+                Box::new(PerSide { client: meters(&gates.client), server: meters(&gates.server) })
+            }),
+        };
+        Self { settings, gates, ends_ms: lifetime_ms.map(|ms| end_of(began_ms, ms)) }
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.settings.policy
+    }
+
+    /// What in the first bytes of a side has to end the conversation, if anything; but for floods.
+    pub(super) fn offence(&self, from: Side, stream: &[u8]) -> Option<Cause> {
+        let (frames, broken) = read(stream, from, self.settings.extensions);
+        let limits = self.policy().limits.get(from);
+        let check = self.policy().check;
+        let exceeds = |limit: Option<u64>, len: usize| limit.is_some_and(|most| len as u64 > most);
+        let (mut message, mut fragments, mut text) = (0_usize, 0, None);
+        for frame in &frames {
+            let judged = frame.opcode == 8 && frame.is_whole() && check >= Check::Frames;
+            if judged && let Err(error) = close::decode(&frame.payload) {
+                return Some(Cause::InvalidClose(from, error));
+            }
+            if !frame.is_data() {
+                continue;
+            }
+            if frame.opcode != 0 {
+                (message, fragments) = (0, 0);
+                let is_text = frame.opcode == 1 && frame.rsv == 0 && check == Check::Text;
+                text = is_text.then(Vec::new);
+            }
+            message = message.saturating_add(frame.len());
+            fragments += 1;
+            if exceeds(limits.frame, frame.len()) {
+                return Some(Cause::FrameTooBig(from));
+            }
+            if exceeds(limits.message, message) {
+                return Some(Cause::MessageTooBig(from));
+            }
+            if limits.fragments.is_some_and(|most| fragments > most) {
+                return Some(Cause::TooManyFragments(from));
+            }
+            if let Some(text) = &mut text {
+                text.extend_from_slice(&frame.payload);
+                if !may_be_text(text, frame) {
+                    return Some(Cause::InvalidText(from));
+                }
+            }
+        }
+        broken.filter(|_| check >= Check::Frames).map(|error| Cause::Violation(from, error))
+    }
+
+    /// Holds a cause that is the fault of one side against what that side had sent by then.
+    pub(super) fn check_fault(&self, cause: Cause, way: &Way, now_ms: u64) {
+        let side = way.from;
+        match cause {
+            Cause::Rate(..) => {
+                let gate = self.gates.get(side).as_ref().expect("somebody counts");
+                assert!(gate.seen().bytes > gate.most);
+            }
+            Cause::ControlFlood(_) => {
+                let most = self.policy().limits.get(side).controls.expect("a limit");
+                let since = way.since(now_ms.saturating_sub(1_000));
+                let (frames, _) = read(&way.came, side, self.settings.extensions);
+                let recent = frames.iter().filter(|frame| !frame.is_data() && frame.end > since);
+                assert!(recent.count() > most as usize, "there were not so many");
+            }
+            cause => assert_eq!(self.offence(side, &way.came), Some(cause)),
+        }
+    }
+
+    /// How many control frames may have come in any second, though it be half of one and half of another.
+    pub(super) fn check_controls(&self, way: &Way) {
+        let Some(most) = self.policy().limits.get(way.from).controls else { return };
+        let (frames, _) = read(&way.passed, way.from, self.settings.extensions);
+        let controls = frames.iter().filter(|frame| !frame.is_data() && frame.is_whole());
+        let times: Vec<_> = controls.map(|frame| way.passed_ms(frame.end)).collect();
+        for (i, &start) in times.iter().enumerate() {
+            let within = times[i..].iter().filter(|&&time| time < start + 1_000).count();
+            assert!(within <= 2 * most as usize, "{within} control frames in a second");
+        }
+    }
+}
+
+/// Whether the text of a message can still be UTF-8.
+fn may_be_text(text: &[u8], frame: &Frame) -> bool {
+    match std::str::from_utf8(text) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none() && !(frame.fin && frame.is_whole()),
+    }
+}
