@@ -150,10 +150,13 @@ pub enum Report {
 }
 
 /// What has passed through a tunnel that goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Since the hand-over.
     pub duration: Duration,
+    /// The side that began to close a WebSocket: whose Close came before ours, and before the other side had
+    /// ended.
+    pub first_close: Option<Side>,
     /// What passed at the client.
     pub client: Totals,
     /// What passed at the upstream.
@@ -167,6 +170,8 @@ pub struct TunnelEnd {
     pub cause: EndCause,
     /// From hand-over to end.
     pub duration: Duration,
+    /// As in [`Progress`].
+    pub first_close: Option<Side>,
     /// What passed at the client.
     pub client: Totals,
     /// What passed at the upstream.
@@ -181,8 +186,8 @@ pub struct Totals {
     /// Bytes that the kernel took from us for this side. With TLS, what was kept at the end is counted
     /// by its sealed length.
     pub sent: u64,
-    /// The frames that this side sent; zero in a tunnel of other things.
-    pub frames: Counts,
+    /// The frames that this side sent; `None` in a tunnel of other things.
+    pub frames: Option<Counts>,
     /// The code of the Close that this side sent.
     pub close: Option<CloseCode>,
     /// The reason in it. It may be anything.

@@ -571,14 +571,17 @@ impl Tunnel {
 
     /// How it ended, at `now_ms`.
     pub(crate) fn end(&self, now_ms: u64) -> TunnelEnd {
-        let Progress { duration, client, upstream } = self.progress(now_ms);
-        TunnelEnd { cause: self.cause.unwrap_or(EndCause::Stopped), duration, client, upstream }
+        let Progress { duration, first_close, client, upstream } = self.progress(now_ms);
+        let cause = self.cause.unwrap_or(EndCause::Stopped);
+        TunnelEnd { cause, duration, first_close, client, upstream }
     }
 
     /// What has passed, at `now_ms`.
     pub(crate) fn progress(&self, now_ms: u64) -> Progress {
+        let conversation = self.conversation.as_ref();
         Progress {
             duration: Duration::from_millis(now_ms.saturating_sub(self.began_ms)),
+            first_close: conversation.and_then(Conversation::first_close).map(Side::from),
             client: self.totals(Side::Client, now_ms),
             upstream: self.totals(Side::Upstream, now_ms),
         }
@@ -612,7 +615,7 @@ impl Tunnel {
         };
         match &self.conversation {
             Some(conversation) => Totals {
-                frames: conversation.counts(side.into()),
+                frames: Some(conversation.counts(side.into())),
                 close: conversation.close_code(side.into()),
                 close_reason: conversation.close_reason(side.into()).into(),
                 own_close: conversation.own_close(side.into()),

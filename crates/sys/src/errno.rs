@@ -16,3 +16,5 @@ pub const ENOBUFS: i32 = libc::ENOBUFS;
 pub const ENOMEM: i32 = libc::ENOMEM;
 /// A file is where a directory was expected.
 pub const ENOTDIR: i32 = libc::ENOTDIR;
+/// The peer takes nothing more.
+pub const EPIPE: i32 = libc::EPIPE;

@@ -149,6 +149,8 @@ pub struct Conversation {
     closing: Closing,
     mark: [u8; 4],
     notes: Notes,
+    /// Whose Close came first; none if ours went before, or its other side had ended.
+    first_close: Option<Side>,
     /// There may be frames to send, a nearer deadline, notes or an end that nobody was told of.
     changed: bool,
     /// When the last byte of a data frame passed, if anybody wants to know.
@@ -185,6 +187,7 @@ impl Conversation {
             closing: Closing::Open,
             mark: settings.mark,
             notes: Notes::default(),
+            first_close: None,
             changed: false,
             data_ms: now_ms,
             data_frames: 0,
@@ -375,6 +378,11 @@ impl Conversation {
         self.directions.get(from).close
     }
 
+    /// Which side began to close, by a Close that came before ours and before the other side had ended.
+    pub fn first_close(&self) -> Option<Side> {
+        self.first_close
+    }
+
     /// The reason of the first Close that this side sent, as far as it has come. It may be anything.
     pub fn close_reason(&self, from: Side) -> &[u8] {
         self.directions.get(from).tracker.close_reason()
@@ -412,9 +420,20 @@ impl Conversation {
         if let Verdict::Inject { frame, .. } = *verdict {
             self.on_frame_sent(from.other(), frame, now_ms);
         }
-        if progress.close.is_some() || self.closing != Closing::Open {
+        if progress.close.is_some() {
+            self.on_close(from, now_ms);
+        } else if self.closing != Closing::Open {
             self.linger(now_ms);
         }
+    }
+
+    /// A Close of this side has come.
+    fn on_close(&mut self, from: Side, now_ms: u64) {
+        let first = self.first_close.is_none() && !self.directions.get(from.other()).ended;
+        if first && !self.is_closing() {
+            self.first_close = Some(from);
+        }
+        self.linger(now_ms);
     }
 
     fn on_broken(&mut self, from: Side) {

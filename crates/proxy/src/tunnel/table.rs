@@ -123,6 +123,7 @@ fn stopped() -> TunnelEnd {
     TunnelEnd {
         cause: EndCause::Stopped,
         duration: Duration::ZERO,
+        first_close: None,
         client: Totals::default(),
         upstream: Totals::default(),
     }

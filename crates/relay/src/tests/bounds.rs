@@ -250,12 +250,14 @@ fn frames_are_counted_and_closes_noted() {
     upstream.end();
     rig.expect(&mut client, b"\x88\x02\x03\xe9\xff\xff");
     let end = rig.end();
-    assert_eq!((end.client.frames.frames, end.client.frames.messages), (2, 1));
+    let frames = end.client.frames.unwrap();
+    assert_eq!((frames.frames, frames.messages), (2, 1));
     assert_eq!(
         (end.client.close, end.upstream.close),
         (Some(CloseCode(1000)), Some(CloseCode(1001)))
     );
     assert!(end.client.broken.is_none() && end.upstream.broken.is_some());
+    assert_eq!(end.first_close, Some(Side::Client));
 }
 
 fn unix_leg(near: std::os::unix::net::UnixStream, read_ahead: Vec<u8>) -> Leg {

@@ -45,7 +45,7 @@ impl Conversation {
                 direction.counts.bytes -= held.len() as u64;
                 let progress = direction.advance(rest);
                 if progress.close.is_some() {
-                    self.linger(now_ms);
+                    self.on_close(from, now_ms);
                 }
                 return match at {
                     0 => Verdict::Withhold,
@@ -84,7 +84,7 @@ impl Conversation {
                 self.on_broken(from);
             }
             if progress.close.is_some() {
-                self.linger(now_ms);
+                self.on_close(from, now_ms);
             }
             if at == bytes.len() && !self.directions.get(from).tracker.is_at_boundary() {
                 return Verdict::Pass;

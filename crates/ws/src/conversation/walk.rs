@@ -198,13 +198,19 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
     ];
     let index = |from: Side| usize::from(from == Side::Server);
     let (mut now_ms, mut end, mut closing) = (7, Expectation::Nothing, false);
+    let mut first_close = None;
     for &step in steps {
         let mut moved = true;
         match step {
             Step::Bytes(from, len) => {
+                let waits = !closing && !expected[index(from.other())].ended;
                 let direction = &mut expected[index(from)];
+                let had_closed = direction.close().is_some();
                 moved = !direction.ended;
                 direction.on_bytes(&mut conversation, len, now_ms);
+                if waits && !had_closed && direction.close().is_some() {
+                    first_close.get_or_insert(from);
+                }
             }
             Step::End(from) => {
                 conversation.on_end(from, now_ms);
@@ -248,6 +254,7 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
             direction.check(&conversation);
         }
         assert_eq!(conversation.is_closing(), closing);
+        assert_eq!(conversation.first_close(), first_close);
         match (conversation.poll_end(), end) {
             (Some(End::Answered(_)), _) => {
                 assert!(closing, "nobody has asked for the end");
