@@ -390,7 +390,7 @@ impl Resolver<'_, '_> {
         let own_pass = scope.level.has(&PROXY_PASS);
         let settings = inherited
             .own_settings
-            .get(|| settings(self.reading, &self.logs, scope, &inherited.settings));
+            .get(|| settings(self.reading, &mut self.logs, scope, &inherited.settings));
         let pass = match &inherited.content {
             Content::Proxy(pass) => Some(pass),
             _ => None,

@@ -56,7 +56,9 @@ pub(crate) static LOG_FORMAT: Directive<LogFormatDraft> = Directive {
     name: "log_format",
     contexts: H,
     arity: AtLeast(2),
-    doc: "Defines a named format for access logs.",
+    doc: "Defines a named format for access logs. `combined` is predefined as in nginx; so is \
+          `websocket`, which says of a tunnel who closed it and why and what passed, in pairs of names \
+          and values.",
     ..Directive::repeated(log_format)
 };
 
@@ -243,6 +245,14 @@ const COMBINED: &[u8] =
     b"$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
     \"$http_referer\" \"$http_user_agent\"";
 
+/// Ours: what is known of a WebSocket, in pairs that both people and parsers read. Without the query, where
+/// tokens may stand.
+const WEBSOCKET: &[u8] = b"time=\"$time_iso8601\" event=\"$websocket_event\" client=\"$remote_addr\" host=\"$host\" uri=\"$uri\" status=\"$status\" upstream=\"$upstream_addr\" \
+    by=\"$websocket_closed_by\" code=\"$websocket_close_code\" reason=\"$websocket_close_reason\" cause=\"$websocket_close_cause\" \
+    lifetime=\"$websocket_lifetime\" handshake=\"$websocket_handshake_time\" \
+    client_close_code=\"$websocket_client_close_code\" client_messages=\"$websocket_client_messages\" client_frames=\"$websocket_client_frames\" client_bytes=\"$websocket_client_bytes\" client_largest_message=\"$websocket_client_largest_message\" client_rtt=\"$websocket_client_rtt\" client_blocked_time=\"$websocket_client_blocked_time\" \
+    upstream_close_code=\"$websocket_upstream_close_code\" upstream_messages=\"$websocket_upstream_messages\" upstream_frames=\"$websocket_upstream_frames\" upstream_bytes=\"$websocket_upstream_bytes\" upstream_largest_message=\"$websocket_upstream_largest_message\" upstream_rtt=\"$websocket_upstream_rtt\" upstream_blocked_time=\"$websocket_upstream_blocked_time\"";
+
 /// The formats of all access logs, and the error logs of the main level.
 pub(crate) struct Logs {
     formats: Vec<LogFormat>,
@@ -250,13 +260,11 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Takes in `combined` and all `log_format` lines.
+    /// Takes in `combined` and all `log_format` lines. `websocket` is there once somebody asks for it, since each
+    /// of its variables takes room in every request.
     pub(crate) fn new(reading: &mut Reading<'_>, http: &Level<'_>, main: Vec<ErrorLog>) -> Self {
         let mut logs = Self { formats: Vec::new(), main };
-        let line = reading.names.template(COMBINED, reading.nowhere);
-        let line = line.expect("the predefined format is valid");
-        let name = b"combined".as_slice().into();
-        logs.formats.push(LogFormat { name, escape: LogEscape::Default, line });
+        logs.predefine(reading, b"combined", COMBINED);
         for draft in http.values(&LOG_FORMAT) {
             let Located { value: name, span } = draft.name;
             if logs.formats.iter().any(|format| format.name == name) {
@@ -274,15 +282,25 @@ impl Logs {
         self.formats
     }
 
+    fn predefine(&mut self, reading: &mut Reading<'_>, name: &[u8], line: &[u8]) -> LogFormatId {
+        let line = reading.names.template(line, reading.nowhere);
+        let line = line.expect("predefined formats are valid");
+        self.formats.push(LogFormat { name: name.into(), escape: LogEscape::Default, line });
+        LogFormatId(self.formats.len() - 1)
+    }
+
     /// The format of a name, which is compared without regard to case.
     fn format_named(
-        &self,
+        &mut self,
         reading: &mut Reading<'_>,
         name: &Located<Box<[u8]>>,
     ) -> Option<LogFormatId> {
         let same = |format: &LogFormat| format.name.eq_ignore_ascii_case(&name.value);
         if let Some(format) = self.formats.iter().position(same) {
             return Some(LogFormatId(format));
+        }
+        if name.value.eq_ignore_ascii_case(b"websocket") {
+            return Some(self.predefine(reading, b"websocket", WEBSOCKET));
         }
         let known = self.formats.iter();
         let known = known.filter_map(|format| std::str::from_utf8(&format.name).ok());

@@ -488,7 +488,7 @@ impl InheritedSettings {
 /// Merges what applies in a location.
 pub(crate) fn settings(
     reading: &mut Reading<'_>,
-    logs: &Logs,
+    logs: &mut Logs,
     scope: &Scope<'_, '_>,
     inherited: &InheritedSettings,
 ) -> LocationSettings {

@@ -19,6 +19,7 @@ pub mod response;
 pub(crate) mod subprotocols;
 pub mod subrequests;
 pub(crate) mod variables;
+pub mod websocket;
 
 use tokio::task::JoinSet;
 

@@ -4,6 +4,7 @@
 //! no request, only what must be said at the end.
 
 mod conclusion;
+mod message;
 pub(crate) mod table;
 
 use std::io;
@@ -16,7 +17,7 @@ use wssgate_config::model::{Lifetime, LogLevel, TlsRecords, TunnelSettings};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
-use wssgate_ws::conversation::{Cause, Notes, Policy};
+use wssgate_ws::conversation::{Notes, Policy};
 use wssgate_ws::{Extensions, conversation};
 
 use crate::exchange::access_log;
@@ -59,12 +60,13 @@ enum HandoverError {
 ///
 /// The access lines of the request are written when the tunnel ends, or now if it cannot begin.
 pub(crate) async fn begin(
-    request: Request,
+    mut request: Request,
     client: ClientStream,
     input: BytesMut,
     switch: Switch,
     tunnels: &Tunnels,
 ) {
+    request.tunnel.handshake = Some(request.arrival.at.elapsed());
     let Switch { connection, lease, session, extensions, began, .. } = switch;
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
@@ -260,52 +262,6 @@ fn lifetime_ms(lifetime: Lifetime) -> u64 {
     millis(lifetime.limit - lifetime.jitter.mul_f64(share))
 }
 
-/// What ended a tunnel, where it was no orderly end; nginx's words where it has some.
-fn message(cause: &EndCause) -> Option<String> {
-    let side = |side: &Side| match side {
-        Side::Client => "client",
-        Side::Upstream => "upstream",
-    };
-    let errno = |errno: i32| crate::errno_text(&io::Error::from_raw_os_error(errno));
-    let timed_out = |who: &str| format!("{who} timed out (110: Connection timed out)");
-    match cause {
-        EndCause::Ended(_) => None,
-        EndCause::Broken(broken, number) => {
-            Some(format!("{} connection failed ({})", side(broken), errno(*number)))
-        }
-        EndCause::Tls(faulty, fault) => {
-            Some(format!("TLS error on the {} connection: {fault}", side(faulty)))
-        }
-        EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => {
-            Some(timed_out("upstream"))
-        }
-        EndCause::SendTimeout(Side::Client) => Some(timed_out("client")),
-        EndCause::HalfCloseTimeout => Some(timed_out("half-closed connection")),
-        EndCause::Lost(lost) => Some(format!("{} does not answer pings any more", side(lost))),
-        EndCause::Closed(cause) => Some(closed(cause)),
-        EndCause::Drained => Some("tunnel closed after worker_shutdown_timeout".to_owned()),
-        EndCause::Killed => Some("tunnel closed by an operator".to_owned()),
-        EndCause::Stopped => Some("tunnel closed by shutdown".to_owned()),
-        EndCause::Refused(number) => Some(format!("tunnel setup failed ({})", errno(*number))),
-    }
-}
-
-/// Why we closed a WebSocket.
-fn closed(cause: &Cause) -> String {
-    let offender = match cause.offender() {
-        Some(wssgate_ws::Side::Client) => " of the client",
-        Some(wssgate_ws::Side::Server) => " of the upstream",
-        None => "",
-    };
-    let code = cause.code(cause.offender().unwrap_or(wssgate_ws::Side::Client));
-    let detail = match cause {
-        Cause::Violation(_, error) => format!(" ({error})"),
-        Cause::InvalidClose(_, error) => format!(" ({error})"),
-        _ => String::new(),
-    };
-    format!("WebSocket closed with {}: {}{offender}{detail}", code.0, cause.reason())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -346,26 +302,8 @@ mod tests {
             (EndCause::Ended(Side::Upstream), soon, false),
         ] {
             let (client, upstream) = <(Totals, Totals)>::default();
-            let end = TunnelEnd { cause, duration, client, upstream };
+            let end = TunnelEnd { cause, duration, first_close: None, client, upstream };
             assert_eq!(is_failure_of_peer(&end), expected, "{end:?}");
-        }
-    }
-
-    #[test]
-    fn timeouts_are_told_in_nginx_words() {
-        for (cause, expected) in [
-            (EndCause::Ended(Side::Client), None),
-            (EndCause::ReadTimeout, Some("upstream timed out (110: Connection timed out)")),
-            (
-                EndCause::SendTimeout(Side::Client),
-                Some("client timed out (110: Connection timed out)"),
-            ),
-            (
-                EndCause::Broken(Side::Upstream, 104),
-                Some("upstream connection failed (104: Connection reset by peer)"),
-            ),
-        ] {
-            assert_eq!(message(&cause).as_deref(), expected);
         }
     }
 }

@@ -199,7 +199,7 @@ pub(super) fn open_log_file_cache(
 impl Logs {
     /// The access logs that apply in `scope`; `off` beside others turns all off.
     pub(crate) fn access_logs(
-        &self,
+        &mut self,
         reading: &mut Reading<'_>,
         scope: &Scope<'_, '_>,
     ) -> Vec<AccessLog> {
@@ -210,7 +210,11 @@ impl Logs {
         drafts.into_iter().filter_map(|draft| self.access_log(reading, draft)).collect()
     }
 
-    fn access_log(&self, reading: &mut Reading<'_>, draft: AccessLogDraft) -> Option<AccessLog> {
+    fn access_log(
+        &mut self,
+        reading: &mut Reading<'_>,
+        draft: AccessLogDraft,
+    ) -> Option<AccessLog> {
         let AccessLogDraft::On { target, format, condition, buffering } = draft else {
             return None;
         };

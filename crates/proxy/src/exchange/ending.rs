@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wssgate_config::variable::Builtin;
-use wssgate_relay::{EndCause, TunnelEnd};
+use wssgate_relay::Progress;
 
 use crate::clock::{self, Moment};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::variables::{self, seconds};
+use crate::exchange::websocket::{self, Record};
 
 /// What is known at the end, or by now.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Ending<'a> {
     pub attempts: Cow<'a, [UpstreamState]>,
     /// Whether all was sent (`$request_completion`).
     pub complete: bool,
+    /// Of the tunnel that it has become.
+    pub tunnel: Option<&'a Record>,
 }
 
 impl<'a> Ending<'a> {
@@ -40,22 +43,37 @@ impl<'a> Ending<'a> {
             head_len: request.response.head_len,
             attempts: Cow::Borrowed(&request.upstream.attempts),
             complete: request.response.complete,
+            tunnel: request.tunnel.record.as_deref(),
         }
     }
 
     /// The same without the request; of the attempts only if they are `asked` for.
     pub fn detached(self, asked: bool) -> Ending<'static> {
         let attempts = if asked { self.attempts.into_owned() } else { Vec::new() };
-        Ending { attempts: Cow::Owned(attempts), ..self }
+        Ending {
+            accepted: self.accepted,
+            started: self.started,
+            sent: self.sent,
+            head_len: self.head_len,
+            attempts: Cow::Owned(attempts),
+            complete: self.complete,
+            tunnel: None,
+        }
     }
 
-    /// Adds what passed through the tunnel that the request became; its upstream was asked `took`
-    /// ago.
-    pub fn add_tunnel(&mut self, end: &TunnelEnd, took: Duration) {
-        self.sent += end.client.sent;
-        self.complete = is_complete(end);
-        if !self.attempts.is_empty() {
-            add_tunnel(self.attempts.to_mut(), end, took);
+    /// The same with what has passed through the tunnel that the request became; its upstream was asked
+    /// `took` ago.
+    pub fn with_tunnel<'t>(&'t self, record: &'t Record, took: Duration) -> Ending<'t> {
+        let mut attempts = Cow::Borrowed(&*self.attempts);
+        if !attempts.is_empty() {
+            add_tunnel(attempts.to_mut(), &record.passed, took);
+        }
+        Ending {
+            sent: self.sent + record.passed.client.sent,
+            complete: record.is_complete(),
+            tunnel: Some(record),
+            attempts,
+            ..*self
         }
     }
 
@@ -72,6 +90,7 @@ impl<'a> Ending<'a> {
             B::TimeLocal => clock::time_local(now.wall),
             B::RequestCompletion if self.complete => "OK".to_owned(),
             B::RequestCompletion => String::new(),
+            _ if websocket::is_of_tunnel(variable) => return self.tunnel?.value(variable),
             _ => return variables::passed(variable, &self.attempts),
         };
         Some(text.into())
@@ -80,17 +99,12 @@ impl<'a> Ending<'a> {
 
 /// Adds what passed through a tunnel to the attempt that became it, the last one. As in nginx its
 /// bytes are no response.
-pub(crate) fn add_tunnel(attempts: &mut [UpstreamState], end: &TunnelEnd, took: Duration) {
+pub(crate) fn add_tunnel(attempts: &mut [UpstreamState], passed: &Progress, took: Duration) {
     if let Some(state) = attempts.last_mut() {
         state.response_time = Some(took);
-        state.bytes_sent += end.upstream.sent;
-        state.bytes_received += end.upstream.received;
+        state.bytes_sent += passed.upstream.sent;
+        state.bytes_received += passed.upstream.received;
     }
-}
-
-/// Whether a tunnel ended in good order.
-pub(crate) fn is_complete(end: &TunnelEnd) -> bool {
-    matches!(end.cause, EndCause::Ended(_))
 }
 
 /// Whether a variable has its last value only at the end.
@@ -107,6 +121,7 @@ pub fn is_late(variable: Builtin) -> bool {
             | B::TimeLocal
             | B::RequestCompletion
     ) || is_of_attempts(variable)
+        || websocket::is_of_tunnel(variable)
 }
 
 /// Whether a variable tells of everybody's connections at the moment.
@@ -135,9 +150,10 @@ pub(crate) fn is_of_attempts(variable: Builtin) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use wssgate_relay::{Side, Totals};
+    use wssgate_relay::{EndCause, Side, Totals};
 
     use super::*;
+    use crate::exchange::websocket::Event;
 
     #[test]
     fn what_a_tunnel_carried_is_added_to_the_attempt_that_became_it() {
@@ -148,21 +164,23 @@ mod tests {
             bytes_received: received,
             ..UpstreamState::default()
         };
-        let mut ending = Ending {
+        let ending = Ending {
             accepted: now,
             started: now,
             sent: 100,
             head_len: 90,
             attempts: vec![state(1, 2), state(3, 4)].into(),
             complete: false,
+            tunnel: None,
         };
-        let end = TunnelEnd {
-            cause: EndCause::Ended(Side::Client),
-            duration: Duration::ZERO,
+        let passed = Progress {
             client: Totals { sent: 7, ..Totals::default() },
             upstream: Totals { sent: 10, received: 20, ..Totals::default() },
+            ..Progress::default()
         };
-        ending.add_tunnel(&end, Duration::from_millis(1500));
+        let cause = Some(EndCause::Ended(Side::Client));
+        let record = Record { event: Event::Close, cause, passed };
+        let ending = ending.with_tunnel(&record, Duration::from_millis(1500));
         let later = Moment { instant: now + Duration::from_millis(2500), ..Moment::now() };
         for (variable, expected) in [
             (Builtin::RequestTime, "2.500"),

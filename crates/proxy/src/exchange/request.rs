@@ -24,6 +24,7 @@ use crate::exchange::body::BufferedBody;
 use crate::exchange::filter::Page;
 use crate::exchange::identity::Identity;
 use crate::exchange::subrequests::Subrequests;
+use crate::exchange::websocket::TunnelTrace;
 use crate::generation::Generation;
 use crate::limit::Held;
 use crate::site::Site;
@@ -453,6 +454,8 @@ pub struct Request {
     pub upstream: UpstreamTrace,
     /// What limits have decided.
     pub limits: LimitTrace,
+    /// What is known of the tunnel that it has become.
+    pub tunnel: TunnelTrace,
     /// The body, once it was read as a whole.
     pub body: Option<Rc<BufferedBody>>,
     /// The values of variables.
@@ -489,6 +492,7 @@ impl Request {
             response: ResponseState::default(),
             upstream: UpstreamTrace::default(),
             limits: LimitTrace::default(),
+            tunnel: TunnelTrace::default(),
             body: None,
             values,
             identity: Rc::default(),

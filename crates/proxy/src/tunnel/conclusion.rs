@@ -12,8 +12,10 @@ use wssgate_relay::TunnelEnd;
 use crate::exchange::access_log::{self, EarlyLines};
 use crate::exchange::ending::{self, Ending};
 use crate::exchange::request::Request;
+use crate::exchange::websocket::Record;
 use crate::generation::Generation;
 use crate::peers::Lease;
+use crate::tunnel::message;
 
 /// What is kept of a request until its tunnel ends.
 pub(super) struct Conclusion {
@@ -85,22 +87,24 @@ impl Conclusion {
 
     /// Says how the tunnel ended.
     pub(super) fn conclude(self, end: &TunnelEnd) {
-        if let Some(message) = super::message(&end.cause) {
+        let record = Record::from(end);
+        if let Some(message) = message::of(end, &record) {
             self.note(format_args!("{message}"));
         }
         let took = self.began.elapsed();
         match self.access {
             Access::Nothing => {}
             Access::Lines(kept) => {
-                let (lines, mut ending) = *kept;
-                ending.add_tunnel(end, took);
+                let (lines, ending) = *kept;
+                let ending = ending.with_tunnel(&record, took);
                 lines.write(&self.generation.logs, self.location, &ending);
             }
             Access::Request(mut request) => {
                 let traffic = &request.traffic;
-                traffic.sent.set(traffic.sent.get() + end.client.sent);
-                ending::add_tunnel(&mut request.upstream.attempts, end, took);
-                request.response.complete = ending::is_complete(end);
+                traffic.sent.set(traffic.sent.get() + record.passed.client.sent);
+                ending::add_tunnel(&mut request.upstream.attempts, &record.passed, took);
+                request.response.complete = record.is_complete();
+                request.tunnel.record = Some(Box::new(record));
                 // The end of the worker waits for the line.
                 let entered = request.site.live.enter();
                 tokio::task::spawn_local(async move {

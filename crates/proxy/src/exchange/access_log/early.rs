@@ -1,7 +1,8 @@
 //! Access lines that are rendered before the end, with holes for the few values that only the end
 //! knows (bytes, durations, the time). So a tunnel, which may live for days, keeps no request.
 
-use wssgate_config::model::{Http, LocationId, MapKind};
+use bytes::BytesMut;
+use wssgate_config::model::{Http, LocationId, LogEscape, MapKind};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
@@ -23,7 +24,8 @@ pub(crate) struct EarlyLines(Box<[Line]>);
 #[derive(Debug)]
 struct Line {
     /// Which of the location's access logs.
-    log: usize,
+    log: u32,
+    escape: LogEscape,
     text: Box<[u8]>,
     /// Where in `text` a value is missing, and which.
     holes: Box<[(u32, Builtin)]>,
@@ -59,7 +61,8 @@ impl EarlyLines {
                 }
             }
             let text = rendered.into_text();
-            lines.push(Line { log: index, text: text[..].into(), holes: holes.into() });
+            let (log, escape) = (u32::try_from(index).ok()?, format.escape);
+            lines.push(Line { log, escape, text: text[..].into(), holes: holes.into() });
         }
         Some(Self(lines.into()))
     }
@@ -79,13 +82,12 @@ impl EarlyLines {
     pub(crate) fn write(&self, logs: &Logs, location: LocationId, ending: &Ending<'_>) {
         let now = Moment::now();
         for line in &self.0 {
-            let Some(sink) = logs.access_sink(location, line.log) else { continue };
-            let mut whole = Vec::with_capacity(line.text.len() + 16 * line.holes.len());
+            let Some(sink) = logs.access_sink(location, line.log as usize) else { continue };
+            let mut whole = BytesMut::with_capacity(line.text.len() + 16 * line.holes.len());
             let mut done = 0;
             for &(at, hole) in &line.holes {
                 whole.extend_from_slice(&line.text[done..at as usize]);
-                // None of these values needs an escape.
-                whole.extend_from_slice(&ending.value(hole, now).unwrap_or_default());
+                super::put_value(&mut whole, line.escape, ending.value(hole, now));
                 done = at as usize;
             }
             whole.extend_from_slice(&line.text[done..]);

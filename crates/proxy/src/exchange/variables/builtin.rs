@@ -12,7 +12,7 @@ use wssgate_proxy_protocol::Ends;
 
 use super::{joined, referer, tcpinfo, upstream};
 use crate::clock::{self, Moment};
-use crate::exchange::ending::Ending;
+use crate::exchange::ending::{self, Ending};
 use crate::exchange::request::{Request, address_text};
 use crate::exchange::response::NGINX_VERSION;
 use crate::exchange::{credentials, headers, identity, path};
@@ -49,18 +49,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::RequestBody => request_body(request),
         B::RequestBodyFile => request_body_file(request),
         // What only the end knows for good: by now it is this much.
-        B::BytesSent
-        | B::BodyBytesSent
-        | B::RequestTime
-        | B::ConnectionTime
-        | B::RequestCompletion
-        | B::Msec
-        | B::TimeIso8601
-        | B::TimeLocal
-        | B::UpstreamResponseTime
-        | B::UpstreamResponseLength
-        | B::UpstreamBytesReceived
-        | B::UpstreamBytesSent => Ending::of(request).value(variable, Moment::now()),
+        late if ending::is_late(late) => Ending::of(request).value(late, Moment::now()),
+        B::WebSocketHandshakeTime => text(seconds(request.tunnel.handshake?)),
         B::DateGmt => date(request, true),
         B::DateLocal => date(request, false),
         B::RequestLength => text(request_length(request).to_string()),
