@@ -1,0 +1,369 @@
+//! The truth about every end: what access lines say of WebSockets, against what scripted ends did.
+
+#![allow(clippy::unwrap_used)]
+
+mod hops;
+mod random;
+mod rig;
+
+use std::time::Duration;
+
+use rig::{EXE, Rig, Tunnel, WIRES, check};
+use wssgate_testkit::{
+    Frame, Handshake, Instance, Upstream, binary, close, continuation, ping, pong, text,
+};
+use wssgate_ws::Opcode;
+
+/// How both ends bring about an end, and what the line says of it: who, code, cause.
+type Script = fn(&mut Tunnel, bool) -> &'static str;
+
+/// Runs a script for the client and for the upstream, over all wires.
+#[track_caller]
+fn run(location: &str, what: &str, script: Script) {
+    let mut rig = Rig::new();
+    for wires in WIRES {
+        for client in [true, false] {
+            let mut tunnel = rig.open(location, wires);
+            tunnel.pass(true, &[text("hello"), ping("1")]);
+            tunnel.pass(
+                false,
+                &[binary([7; 300]), pong("1"), text("wor").more(), continuation("ld")],
+            );
+            let expected = script(&mut tunnel, client);
+            tunnel.finish();
+            let line = rig.line(tunnel.number);
+            check(&line, expected, tunnel.said(), &format!("{what} {wires:?}"));
+        }
+    }
+    assert!(rig.server.stop().success());
+}
+
+/// The word for the one that does it, and for the one across.
+fn of<'a>(client: bool, by_client: &'a str, by_upstream: &'a str) -> &'a str {
+    if client { by_client } else { by_upstream }
+}
+
+#[test]
+fn a_closing_handshake_is_that_of_who_began_it() {
+    run("plain", "close", |tunnel, client| {
+        tunnel.pass(client, &[close(4001, "bye")]);
+        tunnel.pass(!client, &[close(1000, "")]);
+        of(client, "client 4001 client_close", "upstream 4001 upstream_close")
+    });
+}
+
+#[test]
+fn a_close_without_a_code_is_1005() {
+    run("plain", "empty close", |tunnel, client| {
+        tunnel.pass(client, &[Frame::new(Opcode::Close, "")]);
+        tunnel.pass(!client, &[Frame::new(Opcode::Close, "")]);
+        of(client, "client 1005 client_close", "upstream 1005 upstream_close")
+    });
+}
+
+#[test]
+fn an_end_without_a_close_is_a_fin() {
+    run("plain", "fin", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        from.conn().shutdown_write().unwrap();
+        to.conn().recv_to_end();
+        of(client, "client - client_fin", "upstream - upstream_fin")
+    });
+}
+
+#[test]
+fn a_broken_connection_is_a_reset() {
+    run("plain", "reset", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        from.reset();
+        to.conn().recv_to_end();
+        of(client, "client - client_reset", "upstream - upstream_reset")
+    });
+}
+
+#[test]
+fn who_has_closed_may_break() {
+    run("plain", "close and reset", |tunnel, client| {
+        tunnel.pass(client, &[close(1001, "")]);
+        let (from, to) = tunnel.ends(client);
+        from.reset();
+        to.conn().recv_to_end();
+        of(client, "client 1001 client_close", "upstream 1001 upstream_close")
+    });
+}
+
+#[test]
+fn a_close_may_be_answered_by_a_fin() {
+    run("plain", "close and fin across", |tunnel, client| {
+        tunnel.pass(client, &[close(1000, "done")]);
+        let (from, to) = tunnel.ends(client);
+        to.conn().shutdown_write().unwrap();
+        from.conn().recv_to_end();
+        of(client, "client 1000 client_close", "upstream 1000 upstream_close")
+    });
+}
+
+#[test]
+fn a_reset_is_no_answer_to_a_close() {
+    run("plain", "close and reset across", |tunnel, client| {
+        tunnel.pass(client, &[close(1000, "done")]);
+        let (from, to) = tunnel.ends(client);
+        to.reset();
+        from.conn().recv_to_end();
+        of(client, "client 1000 upstream_reset", "upstream 1000 client_reset")
+    });
+}
+
+#[test]
+fn silence_is_a_read_timeout() {
+    run("read", "silence", |tunnel, _| {
+        tunnel.client.conn().recv_to_end();
+        tunnel.upstream.conn().recv_to_end();
+        "proxy - read_timeout"
+    });
+}
+
+#[test]
+fn silence_behind_a_close_is_a_timeout_of_what_the_close_has_begun() {
+    run("read", "close without an answer", |tunnel, client| {
+        tunnel.pass(client, &[close(1000, "done")]);
+        tunnel.client.conn().recv_to_end();
+        tunnel.upstream.conn().recv_to_end();
+        of(client, "client 1000 read_timeout", "upstream 1000 read_timeout")
+    });
+}
+
+#[test]
+fn silence_behind_a_fin_is_a_half_close_timeout() {
+    run("read", "fin without an answer", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        from.conn().shutdown_write().unwrap();
+        to.conn().recv_to_end();
+        from.conn().recv_to_end();
+        "proxy - half_close_timeout"
+    });
+}
+
+/// Sends until nobody takes more.
+fn stuff(tunnel: &mut Tunnel, client: bool) {
+    let (to, from) = tunnel.ends(client);
+    to.conn().shrink_buffers(4 << 10).unwrap();
+    from.conn().set_guard(Duration::from_millis(100)).unwrap();
+    let frame = binary(vec![0; 64 << 10]).encode((!client).then_some([0; 4]));
+    while from.conn().try_send_raw(&frame).is_ok() {}
+}
+
+/// What is under way when a tunnel ends is counted by nobody but us.
+#[track_caller]
+fn run_stuffed(location: &str, expected: [&str; 2]) {
+    for (client, expected) in [true, false].into_iter().zip(expected) {
+        let mut rig = Rig::new();
+        for wires in WIRES {
+            let mut tunnel = rig.open(location, wires);
+            stuff(&mut tunnel, client);
+            let line = rig.line(tunnel.number);
+            assert_eq!([&*line["by"], &*line["cause"]], ["proxy", expected], "{wires:?}: {line:?}");
+            let blocked = of(client, "client_blocked_time", "upstream_blocked_time");
+            assert!(line[blocked].parse::<f64>().unwrap() >= 0.3, "{line:?}");
+        }
+        assert!(rig.server.stop().success());
+    }
+}
+
+#[test]
+fn who_takes_nothing_has_a_send_timeout() {
+    run_stuffed("send", ["client_send_timeout", "upstream_send_timeout"]);
+}
+
+#[test]
+fn who_takes_nothing_is_a_slow_reader() {
+    run_stuffed("slow", ["client_slow_reader", "upstream_slow_reader"]);
+}
+
+/// Answers the first ping, as all do that are there, and then is there no more.
+#[track_caller]
+fn run_frozen(client: bool) {
+    let location = of(client, "ask-client", "ask-upstream");
+    let mut rig = Rig::new();
+    for wires in WIRES {
+        let mut tunnel = rig.open(location, wires);
+        let (frozen, other) = tunnel.ends(client);
+        let first = frozen.conn().recv();
+        // The answer is for us: the one across has nothing of it, and only its bytes are counted.
+        frozen.said.bytes += if client { 14 } else { 10 };
+        frozen.conn().send([Frame::new(Opcode::Pong, first.payload)]);
+        let second = frozen.conn().recv();
+        assert_eq!(second.opcode, Opcode::Ping);
+        other.conn().expect_eof();
+        let expected = of(client, "proxy - client_pong_timeout", "proxy - upstream_pong_timeout");
+        let line = rig.line(tunnel.number);
+        check(&line, expected, tunnel.said(), &format!("frozen {wires:?}"));
+        let rtt = of(client, "client_rtt", "upstream_rtt");
+        assert!(line[rtt].parse::<f64>().is_ok_and(|rtt| rtt < 60.0), "{line:?}");
+    }
+    assert!(rig.server.stop().success());
+}
+
+#[test]
+fn a_client_that_answers_no_more_is_a_pong_timeout() {
+    run_frozen(true);
+}
+
+#[test]
+fn a_frozen_application_is_a_pong_timeout() {
+    run_frozen(false);
+}
+
+/// We close: both sides are told and answer. The one is told `code`, the other that it goes away.
+#[track_caller]
+fn answer(tunnel: &mut Tunnel, offender: bool, code: u16, reason: &str) {
+    for client in [true, false] {
+        let (end, _) = tunnel.ends(client);
+        let code = if client == offender { code } else { 1001 };
+        end.conn().expect([close(code, reason)]);
+        end.send(&[close(code, reason)], client);
+    }
+}
+
+#[test]
+fn too_old_and_too_idle_are_closed_by_us() {
+    for (location, reason, expected) in [
+        ("idle", "idle timeout", "proxy 1001 idle_timeout"),
+        ("life", "maximum lifetime reached", "proxy 1001 max_lifetime"),
+    ] {
+        let mut rig = Rig::new();
+        for wires in WIRES {
+            let mut tunnel = rig.open(location, wires);
+            answer(&mut tunnel, true, 1001, reason);
+            let line = rig.line(tunnel.number);
+            assert_eq!(line["reason"], reason);
+            check(&line, expected, tunnel.said(), &format!("{location} {wires:?}"));
+        }
+        assert!(rig.server.stop().success());
+    }
+}
+
+#[test]
+fn a_frame_too_big_is_named() {
+    run("frame", "frame", |tunnel, client| {
+        let frames = [binary([1; 1001])];
+        tunnel.ends(client).0.send(&frames, client);
+        answer(tunnel, client, 1009, "frame too big");
+        of(client, "proxy 1009 client_frame_too_big", "proxy 1009 upstream_frame_too_big")
+    });
+}
+
+#[test]
+fn a_message_too_big_is_named() {
+    run("message", "message", |tunnel, client| {
+        tunnel.pass(client, &[text("x").more()]);
+        tunnel.ends(client).0.send(&[continuation([b'x'; 1000])], client);
+        answer(tunnel, client, 1009, "message too big");
+        of(client, "proxy 1009 client_message_too_big", "proxy 1009 upstream_message_too_big")
+    });
+}
+
+#[test]
+fn too_many_fragments_are_named() {
+    run("fragments", "fragments", |tunnel, client| {
+        tunnel
+            .pass(client, &[text("a").more(), continuation("b").more(), continuation("c").more()]);
+        tunnel.ends(client).0.send(&[continuation("d")], client);
+        answer(tunnel, client, 1008, "too many fragments");
+        of(client, "proxy 1008 client_too_many_fragments", "proxy 1008 upstream_too_many_fragments")
+    });
+}
+
+#[test]
+fn a_flood_of_control_frames_is_named() {
+    const REASON: &str = "too many control frames";
+    run("control", "control frames", |tunnel, client| {
+        let (from, _) = tunnel.ends(client);
+        // One was sent before, and it may be a second ago on a busy machine.
+        let flood: Vec<_> = (0..45).map(|_| ping("")).collect();
+        from.send(&flood, client);
+        from.conn().expect([close(1008, REASON)]);
+        from.send(&[close(1008, "")], client);
+        let (_, to) = tunnel.ends(client);
+        let frames = std::iter::repeat_with(|| to.conn().recv());
+        let close_of_ours = frames.skip_while(|frame| *frame == ping("")).take(1).next().unwrap();
+        assert_eq!(close_of_ours, close(1001, REASON));
+        to.send(&[close(1001, "")], !client);
+        of(client, "proxy 1008 client_control_flood", "proxy 1008 upstream_control_flood")
+    });
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_named() {
+    run("check", "invalid text", |tunnel, client| {
+        tunnel.ends(client).0.send(&[Frame::new(Opcode::Text, *b"\xff")], client);
+        answer(tunnel, client, 1007, "invalid UTF-8 in text message");
+        of(client, "proxy 1007 client_invalid_text", "proxy 1007 upstream_invalid_text")
+    });
+}
+
+#[test]
+fn an_invalid_close_is_named() {
+    const REASON: &str = "invalid close frame";
+    run("check", "invalid close", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        from.send(&[close(999, "?")], client);
+        from.conn().expect([close(1002, REASON)]);
+        to.conn().expect([close(1001, REASON)]);
+        to.send(&[close(1001, "")], !client);
+        of(client, "proxy 1002 client_invalid_close", "proxy 1002 upstream_invalid_close")
+    });
+}
+
+/// What comes behind a broken rule is not understood, so nothing of it is counted but its bytes.
+#[test]
+fn a_broken_rule_is_named() {
+    const REASON: &str = "protocol error";
+    run("check", "broken rule", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        let frame = ping("").rsv(1).encode(client.then_some([0; 4]));
+        from.said.bytes += frame.len() as u64;
+        from.conn().send_raw(frame);
+        from.conn().expect([close(1002, REASON)]);
+        to.conn().expect([close(1001, REASON)]);
+        to.send(&[close(1001, "")], !client);
+        of(client, "proxy 1002 client_protocol_error", "proxy 1002 upstream_protocol_error")
+    });
+}
+
+#[test]
+fn a_lost_upstream_is_told_to_the_client_if_that_is_wanted() {
+    run("failure", "failure", |tunnel, reset| {
+        let expected = match reset {
+            true => {
+                tunnel.upstream.reset();
+                "upstream 1014 upstream_reset"
+            }
+            false => {
+                tunnel.upstream.conn().shutdown_write().unwrap();
+                "upstream 1014 upstream_fin"
+            }
+        };
+        tunnel.client.conn().expect([close(1014, "")]);
+        expected
+    });
+}
+
+#[test]
+fn the_format_websocket_is_predefined_and_yields_to_one_of_that_name() {
+    let upstream = Upstream::echo();
+    let server = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
+    for (format, expected) in [
+        ("", "by=\"client\" code=\"4001\" reason=\"a \\x22b\\x22\" cause=\"client_close\""),
+        ("log_format websocket 'mine $websocket_close_cause';", "mine client_close"),
+    ] {
+        let http = format!("{format} access_log ws.log websocket; {server}");
+        let server = Instance::setup(EXE).http(&http).var("UP", upstream.addr()).start();
+        let mut client = Handshake::to(server.listen(0)).path("/chat?token=secret").open();
+        client.send([close(4001, "a \"b\"")]);
+        client.recv_to_end();
+        let line = server.wait_for_line("ws.log", expected);
+        assert!(!line.contains("secret") && !line.contains("= "), "{line}");
+    }
+    upstream.finish();
+}

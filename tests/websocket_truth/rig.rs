@@ -1,0 +1,324 @@
+//! A server with a location for each thing that can end a WebSocket, both ends of every tunnel through it, and what
+//! its access log says of them.
+
+use std::collections::BTreeMap;
+
+use wssgate_testkit::{Conn, Frame, Handshake, Instance, Listener, Pki};
+use wssgate_ws::Opcode;
+
+/// The server.
+pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+/// All that is said of a tunnel, behind the number that the test gave it.
+pub(crate) const FORMAT: &str = "
+    log_format truth '$arg_id by=$websocket_closed_by|code=$websocket_close_code|\
+reason=$websocket_close_reason|cause=$websocket_close_cause|event=$websocket_event|\
+lifetime=$websocket_lifetime|handshake=$websocket_handshake_time|%%SIDES%%';
+    access_log truth.log truth;";
+
+const OF_SIDE: [&str; 15] = [
+    "close_code",
+    "close_reason",
+    "messages",
+    "text_messages",
+    "binary_messages",
+    "frames",
+    "bytes",
+    "payload_bytes",
+    "text_bytes",
+    "binary_bytes",
+    "largest_message",
+    "pings",
+    "pongs",
+    "rtt",
+    "blocked_time",
+];
+
+/// What each location says.
+const LOCATIONS: [(&str, &str); 16] = [
+    ("plain", ""),
+    ("read", "websocket_ping_interval off; proxy_read_timeout 150ms;"),
+    ("send", "websocket_ping_interval off; send_timeout 300ms; proxy_send_timeout 300ms;"),
+    ("slow", "websocket_ping_interval off; websocket_slow_reader_timeout 300ms;"),
+    (
+        "ask-client",
+        "websocket_ping_interval upstream=off client=100ms; websocket_pong_timeout 100ms;",
+    ),
+    (
+        "ask-upstream",
+        "websocket_ping_interval client=off upstream=100ms; websocket_pong_timeout 100ms;",
+    ),
+    ("idle", "websocket_idle_timeout 150ms;"),
+    ("life", "websocket_max_lifetime 150ms jitter=0;"),
+    ("frame", "websocket_max_frame_size 1000;"),
+    ("message", "websocket_max_message_size 1000;"),
+    ("fragments", "websocket_max_fragments 3;"),
+    ("control", "websocket_max_control_frames 20;"),
+    ("check", "websocket_check text;"),
+    ("failure", "websocket_failure_code 1014;"),
+    ("idle-long", "websocket_idle_timeout 1h; websocket_max_lifetime 1h;"),
+    ("control-long", "websocket_max_control_frames 1000; websocket_max_message_size 1m;"),
+];
+
+/// Whether TLS is spoken with the client and with the upstream.
+pub(crate) type Wires = [bool; 2];
+
+/// The four ways to be between two ends.
+pub(crate) const WIRES: [Wires; 4] = [[false, false], [true, false], [false, true], [true, true]];
+
+/// The server, its upstreams, and who has what certificate.
+pub(crate) struct Rig {
+    pub server: Instance,
+    listeners: [Listener; 2],
+    pki: Pki,
+    number: u64,
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let pki = Pki::new();
+        let leaf = pki.leaf(&["localhost"]);
+        let listeners = [Listener::bind(), Listener::bind().tls(leaf.server_config())];
+        let mut locations = String::new();
+        for (wire, pass) in [("plain", "http://%%PLAIN%%"), ("tls", "https://%%TLS%%")] {
+            for (name, directives) in LOCATIONS {
+                locations +=
+                    &format!("location /{wire}/{name}/ {{ {directives} proxy_pass {pass}; }}\n");
+            }
+        }
+        let http = format!(
+            "{} proxy_buffer_size 4k;
+             server {{ listen %%LISTEN_0%%; {locations} }}
+             server {{ listen %%LISTEN_1%% ssl; ssl_certificate %%CHAIN%%; ssl_certificate_key %%KEY%%; {locations} }}",
+            format()
+        );
+        let server = Instance::setup(EXE)
+            .http(&http)
+            .var("PLAIN", listeners[0].addr())
+            .var("TLS", listeners[1].addr())
+            .var("CHAIN", leaf.fullchain.display())
+            .var("KEY", leaf.key.display())
+            .start();
+        Self { server, listeners, pki, number: 0 }
+    }
+
+    /// A tunnel through this location.
+    pub(crate) fn open(&mut self, location: &str, [client, upstream]: Wires) -> Tunnel {
+        self.number += 1;
+        let number = self.number;
+        let wire = if upstream { "tls" } else { "plain" };
+        let mut handshake = Handshake::to(self.server.listen(usize::from(client)))
+            .path(&format!("/{wire}/{location}/?id={number}"));
+        if client {
+            handshake = handshake.tls(self.pki.client_config(), "localhost");
+        }
+        let (client, upstream) = handshake.open_with(&self.listeners[usize::from(upstream)]);
+        Tunnel {
+            number,
+            client: End { conn: Some(client), said: Said::default() },
+            upstream: End { conn: Some(upstream), said: Said::default() },
+        }
+    }
+
+    /// What the access log says of a tunnel.
+    #[track_caller]
+    pub(crate) fn line(&self, number: u64) -> Line {
+        let start = format!("{number} by=");
+        wssgate_testkit::wait_until(&format!("line {number}"), || {
+            self.server.read("truth.log").lines().any(|line| line.starts_with(&start))
+        });
+        self.lines().remove(&number).unwrap()
+    }
+
+    /// All lines so far.
+    pub(crate) fn lines(&self) -> BTreeMap<u64, Line> {
+        lines(&self.server)
+    }
+}
+
+/// `FORMAT` with all variables of both sides.
+pub(crate) fn format() -> String {
+    let sides = ["client", "upstream"].iter().flat_map(|side| {
+        OF_SIDE.iter().map(move |name| format!("{side}_{name}=$websocket_{side}_{name}"))
+    });
+    FORMAT.replace("%%SIDES%%", &sides.collect::<Vec<_>>().join("|"))
+}
+
+/// What an access line says.
+pub(crate) type Line = BTreeMap<String, String>;
+
+/// The lines in `FORMAT` of a server.
+pub(crate) fn lines(server: &Instance) -> BTreeMap<u64, Line> {
+    let text = server.read("truth.log");
+    let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    complete
+        .lines()
+        .map(|line| {
+            let (number, pairs) = line.split_once(' ').unwrap();
+            let pairs = pairs.split('|').map(|pair| pair.split_once('=').unwrap());
+            let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            (number.parse().unwrap_or(0), pairs.collect())
+        })
+        .collect()
+}
+
+/// Both ends of a tunnel.
+pub(crate) struct Tunnel {
+    pub number: u64,
+    pub client: End,
+    pub upstream: End,
+}
+
+impl Tunnel {
+    /// The end that asked, or the other one; and then the one across.
+    pub(crate) fn ends(&mut self, client: bool) -> (&mut End, &mut End) {
+        match client {
+            true => (&mut self.client, &mut self.upstream),
+            false => (&mut self.upstream, &mut self.client),
+        }
+    }
+
+    /// What both ends have said.
+    pub(crate) fn said(&self) -> [&Said; 2] {
+        [&self.client.said, &self.upstream.said]
+    }
+
+    /// Closes what is still open of both ends, and hears them out.
+    pub(crate) fn finish(&mut self) {
+        let mut left: Vec<_> = [&mut self.client, &mut self.upstream]
+            .iter_mut()
+            .filter_map(|end| end.conn.take())
+            .collect();
+        left.iter_mut().for_each(|conn| drop(conn.shutdown_write()));
+        left.iter_mut().for_each(|conn| drop(conn.recv_to_end()));
+    }
+
+    /// One end sends frames that arrive at the other.
+    #[track_caller]
+    pub(crate) fn pass(&mut self, from_client: bool, frames: &[Frame]) {
+        let (from, to) = self.ends(from_client);
+        from.send(frames, from_client);
+        to.conn().expect(frames.iter().cloned());
+    }
+}
+
+/// One end of a tunnel, and what it has said.
+pub(crate) struct End {
+    conn: Option<Conn>,
+    pub said: Said,
+}
+
+impl End {
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("it has not ended")
+    }
+
+    /// Sends frames, and counts them.
+    #[track_caller]
+    pub(crate) fn send(&mut self, frames: &[Frame], client: bool) {
+        frames.iter().for_each(|frame| self.said.add(frame, client));
+        self.conn().send(frames.iter().cloned());
+    }
+
+    /// Breaks its connection.
+    pub(crate) fn reset(&mut self) {
+        self.conn.take().unwrap().reset().unwrap();
+    }
+}
+
+/// What an end has said, as its access line should count it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    pub close: Option<(u16, String)>,
+    pub bytes: u64,
+    frames: u64,
+    texts: u64,
+    binaries: u64,
+    text_bytes: u64,
+    binary_bytes: u64,
+    largest: u64,
+    pings: u64,
+    pongs: u64,
+    /// The message under way: whether it is text, and its length.
+    message: Option<(bool, u64)>,
+}
+
+impl Said {
+    /// Counts a frame.
+    pub(crate) fn add(&mut self, frame: &Frame, masked: bool) {
+        let len = frame.payload.len() as u64;
+        self.bytes += frame.encode(masked.then_some([0; 4])).len() as u64;
+        self.frames += 1;
+        match frame.opcode {
+            Opcode::Ping => self.pings += 1,
+            Opcode::Pong => self.pongs += 1,
+            Opcode::Close => {
+                let reason = frame.payload.get(2..).unwrap_or_default();
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                self.close = Some((frame.close_code().unwrap_or(1005), reason));
+            }
+            Opcode::Text | Opcode::Binary => {
+                self.message = Some((frame.opcode == Opcode::Text, len));
+            }
+            Opcode::Continuation => self.message.as_mut().unwrap().1 += len,
+        }
+        if frame.fin
+            && !frame.opcode.is_control()
+            && let Some((text, len)) = self.message.take()
+        {
+            self.largest = self.largest.max(len);
+            let (messages, bytes) = match text {
+                true => (&mut self.texts, &mut self.text_bytes),
+                false => (&mut self.binaries, &mut self.binary_bytes),
+            };
+            *messages += 1;
+            *bytes += len;
+        }
+    }
+
+    /// What the line should say of this side.
+    pub(crate) fn expected(&self, side: &str) -> Vec<(String, String)> {
+        let (code, reason) = match &self.close {
+            Some((code, reason)) => (code.to_string(), reason.clone()),
+            None => ("-".into(), "-".into()),
+        };
+        let number = |number: u64| number.to_string();
+        [
+            ("close_code", code),
+            ("close_reason", reason),
+            ("messages", number(self.texts + self.binaries)),
+            ("text_messages", number(self.texts)),
+            ("binary_messages", number(self.binaries)),
+            ("frames", number(self.frames)),
+            ("bytes", number(self.bytes)),
+            ("payload_bytes", number(self.text_bytes + self.binary_bytes)),
+            ("text_bytes", number(self.text_bytes)),
+            ("binary_bytes", number(self.binary_bytes)),
+            ("largest_message", number(self.largest)),
+            ("pings", number(self.pings)),
+            ("pongs", number(self.pongs)),
+        ]
+        .map(|(name, value)| (format!("{side}_{name}"), value))
+        .into()
+    }
+}
+
+/// Who ended a tunnel, with which code and why: `client 1000 client_close`.
+pub(crate) fn told(line: &Line) -> String {
+    format!("{} {} {}", line["by"], line["code"], line["cause"])
+}
+
+/// Holds a line against what both ends have said.
+#[track_caller]
+pub(crate) fn check(line: &Line, expected: &str, [client, upstream]: [&Said; 2], what: &str) {
+    let sides = [("client", client), ("upstream", upstream)];
+    assert_eq!(told(line), expected, "{what}: {line:?}");
+    assert_eq!(line["event"], "close", "{what}");
+    for (name, value) in sides.into_iter().flat_map(|(side, said)| said.expected(side)) {
+        assert_eq!(line[&name], value, "{what}: {name} of {line:?}");
+    }
+    let times = ["lifetime", "handshake", "client_blocked_time", "upstream_blocked_time"];
+    for name in times {
+        assert!(line[name].parse::<f64>().is_ok_and(|time| time < 60.0), "{what}: {name} {line:?}");
+    }
+}
