@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function from bytes to a value; who asks knows the directive and words the error.
 
+mod origin;
 mod url;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use wssgate_syntax::Span;
 
+pub use origin::Origin;
 pub use url::{UpstreamUrl, UrlError};
 
 /// A value and the place where the configuration says it.
