@@ -47,6 +47,7 @@ use crate::secure_link::{SecureLink, secure_link};
 use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
+use crate::websocket::origin::{AllowedOrigins, WEBSOCKET_ORIGIN};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -376,6 +377,8 @@ pub struct LocationSettings {
     pub real_ip: Option<RealIp>,
     /// `allow` and `deny` lines.
     pub access: Vec<AccessRule>,
+    /// `websocket_origin`; `None` when `off`.
+    pub websocket_origins: Option<Arc<AllowedOrigins>>,
     /// `access_log` lines; empty when `off`.
     pub access_logs: Arc<Vec<AccessLog>>,
     /// `open_log_file_cache`.
@@ -555,6 +558,7 @@ pub(crate) fn settings(
         limit_connections: limit_connections(scope),
         real_ip: real_ip(scope),
         access: access(scope),
+        websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
         error_logs: inherited.error_logs.get(|| logs.error_logs(scope)),

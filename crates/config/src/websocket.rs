@@ -1,5 +1,7 @@
 //! Ours, which nginx does not know: how WebSockets are carried.
 
+pub(crate) mod origin;
+
 use std::time::Duration;
 
 use wssgate_syntax as syntax;

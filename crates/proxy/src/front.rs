@@ -10,6 +10,7 @@ mod browser;
 pub mod connection;
 mod guard;
 pub(crate) mod h1;
+mod handshake;
 mod limits;
 mod phases;
 mod proxy_protocol;

@@ -86,6 +86,14 @@ pub enum RequestError {
     Body,
 }
 
+/// Whether a request asks for a switch to WebSocket, well or badly: its `Upgrade` names it.
+///
+/// `Connection` is not looked at: the request counts as a server may understand it.
+pub fn asks_for_websocket<'a>(fields: impl IntoIterator<Item = Field<'a>>) -> bool {
+    let mut upgrades = fields.into_iter().filter(|(name, _)| is(name, "Upgrade"));
+    upgrades.any(|(_, value)| has_token(value, "websocket"))
+}
+
 /// Checks a request that asks for a switch to WebSocket (RFC 6455 §4.2.1).
 ///
 /// `fields` may hold anything else; `Host` and the syntax of the head are the HTTP parser's.

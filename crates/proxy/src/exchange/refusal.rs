@@ -3,6 +3,8 @@
 //! The fault decides the status and how loud the log is; a refusal is told and answered in one place,
 //! [`Request::refuse`].
 
+mod handshake;
+
 use std::io;
 use std::path::PathBuf;
 
@@ -18,6 +20,8 @@ use crate::exchange::body::BodyError;
 use crate::exchange::request::Request;
 use crate::resolve::Unresolved;
 use crate::tls::server::CertificateRefusal;
+
+pub(crate) use handshake::{HandshakeRefusal, Place, Sender};
 
 /// Whose fault something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,9 @@ pub enum Refusal {
     /// `auth_jwt` does not let the client in.
     #[error(transparent)]
     Jwt(JwtRefusal),
+    /// A WebSocket may not be opened like this.
+    #[error(transparent)]
+    Handshake(HandshakeRefusal),
     /// A rule for access that has told the log already does not let the client in; or `auth_request`
     /// was answered with this status, 401 or 403, or closes the connection as 408,
     /// 444 or 499.
@@ -133,6 +140,7 @@ impl Refusal {
             | Self::Internal
             | Self::Limited(_)
             | Self::TooLarge(_)
+            | Self::Handshake(_)
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
             Self::Basic(refusal) => refusal.blame(),
@@ -162,6 +170,7 @@ impl Refusal {
             Self::Body(error) => error.status(),
             Self::Basic(refusal) => refusal.status(),
             Self::Jwt(refusal) => refusal.status(),
+            Self::Handshake(refusal) => refusal.status(),
             Self::ClientGone => 499,
             Self::Denied(status) | Self::Limited(status) => *status,
             Self::Unresolved { failure: Unresolved::Busy, .. } => 503,
@@ -183,6 +192,7 @@ impl Refusal {
             Self::Body(error) => Some(error.level()),
             Self::Basic(refusal) => Some(refusal.level()),
             Self::Jwt(refusal) => Some(refusal.level()),
+            Self::Handshake(refusal) => Some(refusal.level()),
             // What clients do every day is no error of the site, but where it guards something.
             Self::Forbidden | Self::TooLarge(_) => Some(LogLevel::Error),
             other => Some(match other.blame() {

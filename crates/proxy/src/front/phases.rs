@@ -11,7 +11,9 @@ use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request, identity};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
-use crate::front::{browser, guard, limits, real_ip, rewrite, route, subrequest, try_files};
+use crate::front::{
+    browser, guard, handshake, limits, real_ip, rewrite, route, subrequest, try_files,
+};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +208,10 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     identity::conceal(&exchange.request);
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
+    // Before limits: what a foreign page does with a visitor's browser must not count against the visitor.
+    if let Err(refusal) = handshake::check(&exchange.request, &location.settings) {
+        return refused(exchange, &refusal);
+    }
     // Before access rules and passwords: to guess those is limited too.
     if let Err(refusal) = limits::check(exchange, &location.settings).await {
         return refused(exchange, &refusal);

@@ -1,0 +1,92 @@
+//! Why a WebSocket may not be opened, whatever the upstream thinks of it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use thiserror::Error;
+use wssgate_config::model::{LocationKind, LogLevel};
+
+use crate::exchange::request::Request;
+
+/// Why a WebSocket may not be opened.
+#[derive(Debug, Error)]
+pub enum HandshakeRefusal {
+    /// `websocket_origin` does not list where it comes from.
+    #[error("WebSocket {from} is not allowed in {place}")]
+    Origin {
+        /// Where it comes from.
+        from: Sender,
+        /// Where it is not allowed.
+        place: Place,
+    },
+}
+
+impl HandshakeRefusal {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Origin { .. } => 403,
+        }
+    }
+
+    /// How loud the log is about it.
+    pub(super) fn level(&self) -> LogLevel {
+        match self {
+            Self::Origin { .. } => LogLevel::Error,
+        }
+    }
+}
+
+/// Which page a request says that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// It does not say.
+    Unnamed,
+    /// One, as it is written.
+    Origin(Bytes),
+    /// Several fields say so.
+    Several,
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unnamed => formatter.write_str("without an \"Origin\" header"),
+            Self::Origin(origin) => write!(formatter, "from origin \"{}\"", shown(origin)),
+            Self::Several => formatter.write_str("with more than one \"Origin\" header"),
+        }
+    }
+}
+
+/// Which level of the configuration says so.
+#[derive(Debug)]
+pub struct Place {
+    is_server: bool,
+    name: Bytes,
+}
+
+impl Place {
+    /// Where a request is.
+    pub(crate) fn of(request: &Request) -> Self {
+        let location = request.location();
+        let is_server = location.kind == LocationKind::Unnamed && location.name.is_empty();
+        let name = if is_server { &request.server().name[..] } else { &location.name };
+        Self { is_server, name: Bytes::copy_from_slice(name) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_server { "server" } else { "location" };
+        write!(formatter, "{kind} \"{}\"", self.name.escape_ascii())
+    }
+}
+
+/// Bytes of a client in a message: not so many that what follows them has no room.
+fn shown(bytes: &[u8]) -> String {
+    const MAX: usize = 128;
+    match bytes.get(..MAX) {
+        Some(part) if bytes.len() > MAX => format!("{}...", part.escape_ascii()),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
