@@ -13,6 +13,7 @@ use thiserror::Error;
 
 mod lists;
 
+pub use lists::only_extensions;
 use lists::{elements, extension_names, has_token, trimmed};
 
 /// The name and the value of a header field.

@@ -39,6 +39,17 @@ pub(super) fn extension_names(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(|element| element.split(|&byte| byte == b';').next().map_or(element, trimmed))
 }
 
+/// The value of a `Sec-WebSocket-Extensions` (RFC 6455 §9.1) with those extensions alone whose names are wanted; `None`
+/// if all of them are.
+pub fn only_extensions(value: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let named = || elements(value).zip(extension_names(value));
+    if named().all(|(_, name)| is_wanted(name)) {
+        return None;
+    }
+    let wanted: Vec<_> = named().filter(|(_, name)| is_wanted(name)).map(|(all, _)| all).collect();
+    Some(wanted.join(&b", "[..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +69,25 @@ mod tests {
             let found: Vec<_> = elements(value.as_bytes()).collect();
             let expected: Vec<_> = expected.iter().map(|e| e.as_bytes()).collect();
             assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn extensions_are_taken_out_with_their_parameters() {
+        for (value, expected) in [
+            ("permessage-deflate; client_max_window_bits", None),
+            ("x-a; p=\"1, permessage-deflate\", permessage-deflate", Some("permessage-deflate")),
+            (
+                "permessage-deflate; a, x, Permessage-Deflate; b",
+                Some("permessage-deflate; a, Permessage-Deflate; b"),
+            ),
+            ("x", Some("")),
+            ("", None),
+        ] {
+            let only = only_extensions(value.as_bytes(), |name| {
+                name.eq_ignore_ascii_case(b"permessage-deflate")
+            });
+            assert_eq!(only.as_deref(), expected.map(str::as_bytes), "{value}");
         }
     }
 
