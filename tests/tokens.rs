@@ -230,9 +230,11 @@ const CHAT: &str = "
 #[test]
 fn a_websocket_brings_its_token_as_a_subprotocol_that_goes_no_further() {
     let good = token(&json!({"sub": "ada"}));
+    let only = format!("bearer.{good}");
     for (offered, passed, chosen, accepted) in [
         (format!("chat, bearer.{good}"), Some("chat"), Some("chat"), Some("chat")),
-        (format!("bearer.{good}"), None, None, None),
+        (format!("bearer.{good}"), None, None, Some(&*only)),
+        (format!("v1, bearer.{good}"), Some("v1"), None, None),
         (format!("bearer, {good}"), None, None, Some("bearer")),
         (format!("v1, Bearer, {good}, v2"), Some("v1, v2"), Some("v2"), Some("v2")),
         (format!("v1, bearer, {good}"), Some("v1"), None, Some("bearer")),

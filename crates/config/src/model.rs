@@ -60,6 +60,7 @@ pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn,
 pub use crate::upstream::{Queue, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located, Origin};
 pub use crate::variable::{Map, MapId, MapKind};
+pub use crate::websocket::handshake::HandshakeCheck;
 pub use crate::websocket::origin::AllowedOrigins;
 pub use crate::websocket::{Recovery, TlsRecords};
 pub use crate::zones::{LimitKind, LimitZone, LimitZoneId};

@@ -56,6 +56,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     upstream::balance::ROWS,
     tunnels::ROWS,
     websocket::ROWS,
+    websocket::handshake::ROWS,
     websocket::origin::ROWS,
 ];
 

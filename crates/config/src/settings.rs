@@ -47,6 +47,9 @@ use crate::secure_link::{SecureLink, secure_link};
 use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
+use crate::websocket::handshake::{
+    HandshakeCheck, Names, WEBSOCKET_EXTENSIONS, WEBSOCKET_HANDSHAKE, WEBSOCKET_PROTOCOL,
+};
 use crate::websocket::origin::{AllowedOrigins, WEBSOCKET_ORIGIN};
 
 /// The rows.
@@ -377,6 +380,12 @@ pub struct LocationSettings {
     pub real_ip: Option<RealIp>,
     /// `allow` and `deny` lines.
     pub access: Vec<AccessRule>,
+    /// `websocket_extensions`; `None` passes all.
+    pub websocket_extensions: Option<Names>,
+    /// `websocket_handshake`.
+    pub websocket_handshake: HandshakeCheck,
+    /// `websocket_protocol`; `None` allows all.
+    pub websocket_protocols: Option<Names>,
     /// `websocket_origin`; `None` when `off`.
     pub websocket_origins: Option<Arc<AllowedOrigins>>,
     /// `access_log` lines; empty when `off`.
@@ -558,6 +567,9 @@ pub(crate) fn settings(
         limit_connections: limit_connections(scope),
         real_ip: real_ip(scope),
         access: access(scope),
+        websocket_extensions: scope.get(&WEBSOCKET_EXTENSIONS),
+        websocket_handshake: scope.get(&WEBSOCKET_HANDSHAKE),
+        websocket_protocols: scope.get(&WEBSOCKET_PROTOCOL),
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),

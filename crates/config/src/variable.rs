@@ -382,6 +382,7 @@ builtins! {
     WebSocketEvent "websocket_event" "of which moment of a tunnel the line tells: open, progress or close",
     WebSocketHandshakeTime "websocket_handshake_time" "seconds from the first byte of the request to the end of the 101, with millisecond resolution",
     WebSocketLifetime "websocket_lifetime" "seconds since the tunnel began, with millisecond resolution",
+    WebSocketProtocol "websocket_protocol" "the subprotocols that the upstream server is offered, separated by a comma and a space; for a map, before it is chosen",
     WebSocketUpstreamBinaryBytes "websocket_upstream_binary_bytes" "payload bytes of the complete binary messages that the upstream server has sent",
     WebSocketUpstreamBinaryMessages "websocket_upstream_binary_messages" "complete binary messages that the upstream server has sent",
     WebSocketUpstreamBlockedTime "websocket_upstream_blocked_time" "seconds that bytes had to wait because the upstream server did not take them, with millisecond resolution",

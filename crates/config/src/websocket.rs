@@ -1,5 +1,6 @@
 //! Ours, which nginx does not know: how WebSockets are carried.
 
+pub(crate) mod handshake;
 pub(crate) mod origin;
 
 use std::time::Duration;

@@ -96,6 +96,7 @@ const READERS: &[(&str, &[&str])] = &[
             "content/listing.rs: settings",
             "content/pages.rs: settings",
             "content/proxy/destination.rs: local",
+            "content/proxy/handshake.rs: local",
             "content/status.rs: settings",
             "exchange: settings",
             "front: settings",

@@ -9,6 +9,7 @@ mod attempt;
 mod connect;
 mod cookie;
 mod destination;
+mod handshake;
 mod plan;
 mod proxy_header;
 mod request;

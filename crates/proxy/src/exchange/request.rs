@@ -18,6 +18,7 @@ use wssgate_config::template::{Template, VariableId};
 use wssgate_http1::{Fields, Method, RequestHead, ResponseHead, Version};
 use wssgate_proxy_protocol::Told;
 use wssgate_sys::socket::TcpInfo;
+use wssgate_ws::handshake::asks_for_websocket;
 
 use crate::clock;
 use crate::exchange::body::BufferedBody;
@@ -534,6 +535,11 @@ impl Request {
     /// Whether we make it for ourselves, so that nothing of the client goes with it.
     pub fn is_own(&self) -> bool {
         matches!(&self.route.origin, Origin::Subrequest(parent) if parent.own)
+    }
+
+    /// Whether it asks for a switch to WebSocket, well or badly.
+    pub fn asks_for_websocket(&self) -> bool {
+        self.arrival.head.as_ref().is_some_and(|head| asks_for_websocket(head.fields().iter()))
     }
 
     /// The `http` block.

@@ -1,29 +1,49 @@
 //! What is demanded of a request for a WebSocket, before anybody is asked whether the client may come in.
 
-use wssgate_config::model::{AllowedOrigins, LocationSettings, Origin};
-use wssgate_ws::handshake::asks_for_websocket;
+use bytes::Bytes;
+use wssgate_config::model::{AllowedOrigins, HandshakeCheck, LocationSettings, Origin};
+use wssgate_http1::Version;
+use wssgate_ws::handshake::{RequestError, check_request};
 
 use crate::exchange::forwarded::is_trusted;
 use crate::exchange::refusal::{HandshakeRefusal, Place, Sender};
-use crate::exchange::{Refusal, Request};
+use crate::exchange::{Refusal, Request, subprotocols};
 
 /// Looks at a request that asks for a WebSocket; others are none of its business, nor are subrequests, whose
 /// parent was looked at.
 ///
 /// # Errors
 /// When it may not be opened like this.
-pub(super) fn check(request: &Request, settings: &LocationSettings) -> Result<(), Refusal> {
-    if request.is_subrequest() || !is_websocket(request) {
+pub(super) fn check(request: &mut Request, settings: &LocationSettings) -> Result<(), Refusal> {
+    if request.is_subrequest() || !request.asks_for_websocket() {
         return Ok(());
     }
     if let Some(origins) = &settings.websocket_origins {
         check_origin(request, origins)?;
     }
-    Ok(())
+    if settings.websocket_handshake == HandshakeCheck::Strict {
+        check_form(request)?;
+    }
+    match subprotocols::refused(request) {
+        Some(offered) => Err(Refusal::Handshake(HandshakeRefusal::Subprotocols(offered))),
+        None => Ok(()),
+    }
 }
 
-fn is_websocket(request: &Request) -> bool {
-    request.arrival.head.as_ref().is_some_and(|head| asks_for_websocket(head.fields().iter()))
+/// `websocket_handshake strict`.
+fn check_form(request: &mut Request) -> Result<(), Refusal> {
+    let Some(head) = &request.arrival.head else { return Ok(()) };
+    let http11 = request.arrival.version == Version::Http11;
+    let Err(error) = check_request(head.method_name(), http11, head.fields().iter()) else {
+        return Ok(());
+    };
+    if error == RequestError::WebSocketVersion {
+        // RFC 6455 §4.4; RFC 9110 §15.5.22 asks for `Upgrade`.
+        let fields = [("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")];
+        let fields = fields.map(|(name, value)| (Bytes::from(name), Bytes::from(value)));
+        request.response.special_fields.extend(fields);
+    }
+    Err(Refusal::Handshake(HandshakeRefusal::Form(error)))
 }
 
 /// `websocket_origin`.
@@ -48,7 +68,7 @@ fn sender(request: &Request) -> Sender {
     let mut origins = head.fields().all("origin");
     match (origins.next(), origins.next()) {
         (None, _) => Sender::Unnamed,
-        (Some(origin), None) => Sender::Origin(bytes::Bytes::copy_from_slice(origin)),
+        (Some(origin), None) => Sender::Origin(Bytes::copy_from_slice(origin)),
         (Some(_), Some(_)) => Sender::Several,
     }
 }

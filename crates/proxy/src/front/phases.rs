@@ -209,7 +209,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
     // Before limits: what a foreign page does with a visitor's browser must not count against the visitor.
-    if let Err(refusal) = handshake::check(&exchange.request, &location.settings) {
+    if let Err(refusal) = handshake::check(&mut exchange.request, &location.settings) {
         return refused(exchange, &refusal);
     }
     // Before access rules and passwords: to guess those is limited too.

@@ -5,11 +5,11 @@ use wssgate_http1::{Fields, Method, Version};
 use wssgate_ws::handshake::{Offer, check_request};
 
 use super::destination::Destination;
+use super::handshake;
 use super::request::{BodyFraming, OutgoingField, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
-use crate::exchange::subprotocols;
 
 /// A request ready to be sent.
 #[derive(Debug)]
@@ -67,11 +67,17 @@ impl Plan {
         let asked = client.is_some_and(|fields| fields.contains("upgrade")) && settings.http11;
         let lines = settings.set_headers.iter();
         let mut set: Vec<_> = lines.map(|(name, value)| (&name[..], request.text(value))).collect();
+        for (name, value) in &mut set {
+            if let Some(instead) = handshake::value(request, name, value) {
+                *value = instead;
+            }
+        }
         // A subrequest asks for an answer and never switches.
         let may_upgrade = !request.is_subrequest() && (!has_body || asked && sets_upgrade(&set));
         if !may_upgrade {
             take_wish_away(&mut set);
         }
+        let instead = client.map(|fields| handshake::of_client(request, fields));
         let mut head = UpstreamRequest {
             method: &method,
             target: &target,
@@ -81,7 +87,7 @@ impl Plan {
             upgrade: client.filter(|_| may_upgrade).and_then(|fields| own_upgrade(request, fields)),
             framing,
             client: client.filter(|_| settings.pass_request_headers),
-            subprotocols: subprotocols::without_token(request),
+            instead: &instead.unwrap_or_default(),
         };
         let mut fields = head.fields();
         // Lines may withhold or replace what a WebSocket needs, and half a handshake would only

@@ -7,6 +7,8 @@ use wssgate_http1::{
     Escape, Fields, Version, WriteError, escape, write_end, write_field, write_request_line,
 };
 
+use super::handshake::Instead;
+
 /// Fields of the client that are never passed on; `proxy_set_header` may set them.
 const NOT_PASSED: [&str; 9] = [
     "Host",
@@ -19,8 +21,6 @@ const NOT_PASSED: [&str; 9] = [
     "Expect",
     "Upgrade",
 ];
-
-const SUBPROTOCOLS: &str = "Sec-WebSocket-Protocol";
 
 /// The URI part of a `proxy_pass`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +121,8 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) framing: BodyFraming,
     /// The client's fields; `None` with `proxy_pass_request_headers off`.
     pub(crate) client: Option<&'a Fields>,
-    /// What stands for the client's `Sec-WebSocket-Protocol`, where a token was taken out of it.
-    pub(crate) subprotocols: Option<Bytes>,
+    /// What is sent in place of some of the client's fields.
+    pub(crate) instead: &'a [Instead],
 }
 
 impl UpstreamRequest<'_> {
@@ -174,16 +174,16 @@ impl UpstreamRequest<'_> {
             _ => {}
         }
         for (name, value) in self.client.into_iter().flat_map(Fields::iter) {
-            let taken = self.subprotocols.is_some() && is(name, SUBPROTOCOLS);
+            let taken = self.instead.iter().any(|(other, _)| is(name, other));
             if !taken && !NOT_PASSED.iter().any(|other| is(name, other)) && !self.sets(name) {
                 fields.push((name, value.into()));
             }
         }
-        let rest = self.subprotocols.as_deref().filter(|rest| !rest.is_empty());
-        if let Some(rest) =
-            rest.filter(|_| self.client.is_some() && !self.sets(SUBPROTOCOLS.as_bytes()))
-        {
-            fields.push((SUBPROTOCOLS.as_bytes(), rest.into()));
+        let instead = self.instead.iter().filter(|_| self.client.is_some());
+        for (name, value) in instead.filter(|(_, value)| !value.is_empty()) {
+            if !self.sets(name.as_bytes()) {
+                fields.push((name.as_bytes(), value[..].into()));
+            }
         }
         fields
     }
@@ -282,12 +282,12 @@ mod tests {
             upgrade: None,
             framing: BodyFraming::None,
             client: Some(client),
-            subprotocols: None,
+            instead: &[],
         }
     }
 
     #[test]
-    fn a_token_among_the_subprotocols_is_not_passed_on() {
+    fn what_stands_for_a_field_is_sent_once_or_not_at_all() {
         let client: Fields = [
             ("sec-websocket-protocol", "bearer.a.b.c"),
             ("X", "1"),
@@ -296,12 +296,14 @@ mod tests {
         .into_iter()
         .collect();
         let mut head = head(&[], &client);
-        head.subprotocols = Some(Bytes::from_static(b"chat"));
+        let chat = [("Sec-WebSocket-Protocol", Bytes::from_static(b"chat"))];
+        head.instead = &chat;
         assert_eq!(
             written(&head),
             "GET / HTTP/1.1\r\nHost: up:81\r\nX: 1\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
         );
-        head.subprotocols = Some(Bytes::new());
+        let nothing = [("Sec-WebSocket-Protocol", Bytes::new())];
+        head.instead = &nothing;
         assert_eq!(written(&head), "GET / HTTP/1.1\r\nHost: up:81\r\nX: 1\r\n\r\n");
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+use thiserror::Error;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Fields, Framing, ResponseHead};
 use wssgate_ws::handshake::{Extensions, Oddity, SwitchError, Switched};
@@ -21,6 +23,17 @@ pub(super) struct Follows {
     oddities: Vec<Oddity>,
 }
 
+/// Why a 101 is not passed on.
+#[derive(Debug, Error)]
+pub(super) enum Invalid {
+    /// It is not the switch that was asked for.
+    #[error(transparent)]
+    Switch(SwitchError),
+    /// `websocket_protocol` does not list what it selects.
+    #[error("it selects the subprotocol \"{}\", which \"websocket_protocol\" does not list", .0.escape_ascii())]
+    Subprotocol(Bytes),
+}
+
 impl Proxying<'_> {
     /// Holds a 101 against what was asked for. If it is right the rest of the request is sent first: the
     /// client too goes on with its message before it speaks the other protocol (RFC 9110 §7.8).
@@ -31,8 +44,13 @@ impl Proxying<'_> {
         &self,
         head: &ResponseHead,
         sender: &mut Sender<'_>,
-    ) -> Result<Result<Follows, SwitchError>, Ended> {
-        let judged = checked(self.plan.offer.as_ref(), head.fields());
+    ) -> Result<Result<Follows, Invalid>, Ended> {
+        let judged = checked(self.plan.offer.as_ref(), head.fields()).map_err(Invalid::Switch);
+        let judged =
+            judged.and_then(|follows| match subprotocols::unlisted(self.request, head.fields()) {
+                Some(name) if follows.extensions.is_some() => Err(Invalid::Subprotocol(name)),
+                _ => Ok(follows),
+            });
         if judged.is_ok() {
             sender.finish().await?;
         }
@@ -44,7 +62,7 @@ impl Proxying<'_> {
         &mut self,
         link: PeerLink,
         head: ResponseHead,
-        judged: Result<Result<Follows, SwitchError>, Ended>,
+        judged: Result<Result<Follows, Invalid>, Ended>,
     ) -> Tried {
         match judged {
             Ok(Ok(follows)) => self.switched(link, head, follows),

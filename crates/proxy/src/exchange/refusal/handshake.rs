@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 use wssgate_config::model::{LocationKind, LogLevel};
+use wssgate_ws::handshake::RequestError;
 
 use crate::exchange::request::Request;
 
@@ -19,6 +20,12 @@ pub enum HandshakeRefusal {
         /// Where it is not allowed.
         place: Place,
     },
+    /// It is no handshake that RFC 6455 knows, which `websocket_handshake` asks for.
+    #[error("client sent an invalid WebSocket handshake: {0}")]
+    Form(RequestError),
+    /// `websocket_protocol` lists none of the subprotocols that it offers.
+    #[error("client offered no subprotocol that \"websocket_protocol\" lists: \"{}\"", shown(.0))]
+    Subprotocols(Bytes),
 }
 
 impl HandshakeRefusal {
@@ -26,6 +33,9 @@ impl HandshakeRefusal {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Origin { .. } => 403,
+            // RFC 6455 §4.4.
+            Self::Form(RequestError::WebSocketVersion) => 426,
+            Self::Form(_) | Self::Subprotocols(_) => 400,
         }
     }
 
@@ -33,6 +43,7 @@ impl HandshakeRefusal {
     pub(super) fn level(&self) -> LogLevel {
         match self {
             Self::Origin { .. } => LogLevel::Error,
+            Self::Form(_) | Self::Subprotocols(_) => LogLevel::Info,
         }
     }
 }

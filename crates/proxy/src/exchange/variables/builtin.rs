@@ -15,7 +15,7 @@ use crate::clock::{self, Moment};
 use crate::exchange::ending::{self, Ending};
 use crate::exchange::request::{Request, address_text};
 use crate::exchange::response::NGINX_VERSION;
-use crate::exchange::{credentials, headers, identity, path};
+use crate::exchange::{credentials, headers, identity, path, subprotocols};
 
 /// The value of a fixed variable.
 pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
@@ -41,6 +41,7 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::ServerProtocol => server_protocol(request),
         B::ContentLength => content_length(request),
         B::ContentType => header(request, "content-type"),
+        B::WebSocketProtocol => subprotocols::for_upstream(request),
         B::RemoteUser => credentials::basic(request).map(|credentials| credentials.user),
         B::JwtPayload => identity::token(request).map(|token| token.payload().clone()),
         B::DocumentRoot => Some(path::root(request)),

@@ -188,6 +188,11 @@ fn connection(request: &Request, reply: &Reply) -> &'static [u8] {
     match (reply.status, request.fate.keepalive) {
         // In lower case whatever the upstream wrote, as nginx has it.
         (101, _) => b"upgrade",
+        // Who sends Upgrade must name it here (RFC 9110 §7.8), as a response with this status does.
+        (426, kept) if reply.field("upgrade").is_some() => match kept {
+            true => b"keep-alive, upgrade",
+            false => b"close, upgrade",
+        },
         (_, true) => b"keep-alive",
         (_, false) => b"close",
     }

@@ -1,0 +1,112 @@
+//! What is demanded and passed on of opening handshakes: `websocket_handshake`, `websocket_protocol`,
+//! `websocket_extensions`.
+
+use std::sync::Arc;
+
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
+
+use crate::directive::Arity::{AtLeast, Exactly};
+use crate::directive::{AnyDirective, Directive, HSL};
+use crate::read::{Reading, Reads, one_of};
+
+/// The rows.
+pub(crate) static ROWS: &[&dyn AnyDirective] =
+    &[&WEBSOCKET_EXTENSIONS, &WEBSOCKET_HANDSHAKE, &WEBSOCKET_PROTOCOL];
+
+/// `websocket_extensions`
+pub(crate) static WEBSOCKET_EXTENSIONS: Directive<Option<Names>> = Directive {
+    name: "websocket_extensions",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "pass",
+    doc: "Selects which extensions a WebSocket may be offered to the upstream server with: all that \
+          the client offers with `pass`, none with `strip`, or those listed, such as \
+          `permessage-deflate`. Others are left out of the offer; the WebSocket does without them.",
+    ..Directive::once(extensions)
+};
+
+/// `websocket_handshake`
+pub(crate) static WEBSOCKET_HANDSHAKE: Directive<HandshakeCheck> = Directive {
+    name: "websocket_handshake",
+    contexts: HSL,
+    arity: Exactly(1),
+    default: "pass",
+    doc: "Selects who judges a request for a WebSocket: with `strict` one of another version than 13 \
+          (RFC 6455) is answered with 426 and `Sec-WebSocket-Version: 13`, and one with a missing or \
+          malformed `Sec-WebSocket-Key`, another method than GET or without `Connection: upgrade` \
+          with 400. With `pass` that is left to the upstream server, as nginx does: it knows which \
+          versions it speaks, and there are clients of older ones.",
+    ..Directive::once(check)
+};
+
+/// `websocket_protocol`
+pub(crate) static WEBSOCKET_PROTOCOL: Directive<Option<Names>> = Directive {
+    name: "websocket_protocol",
+    contexts: HSL,
+    arity: AtLeast(1),
+    default: "off",
+    doc: "Lets WebSockets speak only these subprotocols, whose names are compared with their case. \
+          Others are left out of the offer to the upstream server. A client all of whose offers are \
+          left out is answered with 400; one that offers none is let through. A response that \
+          selects a subprotocol which is not listed is answered with 502. `off` allows all.",
+    ..Directive::once(subprotocols)
+};
+
+/// Names in a list, in no particular order.
+pub(crate) type Names = Arc<[Box<[u8]>]>;
+
+/// `websocket_handshake`: who judges a request for a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeCheck {
+    /// The upstream server.
+    Pass,
+    /// We do, by RFC 6455.
+    Strict,
+}
+
+fn check(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<HandshakeCheck> {
+    let choices = [("pass", HandshakeCheck::Pass), ("strict", HandshakeCheck::Strict)];
+    one_of(&directive.args[0], &choices)
+}
+
+fn extensions(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Names>> {
+    match &directive.args[..] {
+        [word] if word.is("pass") => Ok(None),
+        [word] if word.is("strip") => Ok(Some(Arc::default())),
+        words => names(words, &["pass", "strip"], "extension").map(Some),
+    }
+}
+
+fn subprotocols(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Names>> {
+    match &directive.args[..] {
+        [word] if word.is("off") => Ok(None),
+        words => names(words, &["off"], "subprotocol").map(Some),
+    }
+}
+
+/// Names of extensions or subprotocols, which are tokens (RFC 6455 §4.1 item 10, §9.1).
+fn names(words: &[Word], alone: &[&str], what: &str) -> Reads<Names> {
+    let mut names: Vec<Box<[u8]>> = Vec::with_capacity(words.len());
+    for word in words {
+        if alone.iter().any(|alone| word.is(alone)) {
+            let problem = Diagnostic::error(format!("\"{word}\" stands beside names"));
+            return Err(problem.at(word.span, "says all by itself"));
+        }
+        if word.value.is_empty() || !word.value.iter().all(is_of_token) {
+            let problem = Diagnostic::error(format!("invalid name of a {what} \"{word}\""));
+            let help = word.value.contains(&b',').then(|| "spaces separate names".to_owned());
+            return Err(problem.at(word.span, "").maybe_help(help));
+        }
+        if names.contains(&word.value) {
+            let problem = Diagnostic::error(format!("duplicate {what} \"{word}\""));
+            return Err(problem.at(word.span, ""));
+        }
+        names.push(word.value.clone());
+    }
+    Ok(names.into())
+}
+
+/// RFC 9110 §5.6.2, but for the dollar sign, which would begin a variable.
+fn is_of_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#%&'*+-.^_`|~".contains(byte)
+}
