@@ -38,7 +38,9 @@ pub(crate) static MAIN_ERROR_LOG: Directive<ErrorLog> = Directive {
     contexts: M,
     arity: AtLeast(1),
     default: "stderr error",
-    doc: "Sets where errors are logged and the lowest severity that is logged.",
+    doc: "Sets where errors are logged and the lowest severity that is logged. In the URIs of error \
+          lines `***` stands for the values of arguments that are known for tokens, such as \
+          `access_token`, `jwt` or `key`.",
     ..Directive::repeated(error_log)
 };
 
@@ -47,7 +49,9 @@ pub(crate) static ERROR_LOG: Directive<ErrorLog> = Directive {
     name: "error_log",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Sets where errors are logged and the lowest severity that is logged.",
+    doc: "Sets where errors are logged and the lowest severity that is logged. In the URIs of error \
+          lines `***` stands for the values of arguments that are known for tokens, such as \
+          `access_token`, `jwt` or `key`.",
     ..Directive::repeated(error_log)
 };
 

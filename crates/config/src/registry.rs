@@ -58,6 +58,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     websocket::ROWS,
     websocket::handshake::ROWS,
     websocket::origin::ROWS,
+    websocket::token::ROWS,
 ];
 
 /// Every row of the program.

@@ -2,6 +2,7 @@
 
 pub(crate) mod handshake;
 pub(crate) mod origin;
+pub(crate) mod token;
 
 use std::time::Duration;
 

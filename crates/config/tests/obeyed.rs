@@ -163,6 +163,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("ValidReferers", &["exchange/variables/referer.rs: referers"]),
     ("VariableCertificate", &["content/proxy/connect.rs: files", "front/connection.rs: files"]),
     ("VariableFile", &["exchange/path.rs: file"]),
+    ("WebSocketToken", &["exchange/secrets.rs: token", "exchange/token.rs: token"]),
 ];
 
 /// Rows whose values nobody asks for, and why.

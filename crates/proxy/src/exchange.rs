@@ -16,8 +16,10 @@ pub(crate) mod path;
 pub mod refusal;
 pub mod request;
 pub mod response;
+pub mod secrets;
 pub(crate) mod subprotocols;
 pub mod subrequests;
+pub(crate) mod token;
 pub(crate) mod variables;
 pub mod websocket;
 

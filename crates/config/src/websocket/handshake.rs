@@ -92,7 +92,7 @@ fn names(words: &[Word], alone: &[&str], what: &str) -> Reads<Names> {
             let problem = Diagnostic::error(format!("\"{word}\" stands beside names"));
             return Err(problem.at(word.span, "says all by itself"));
         }
-        if word.value.is_empty() || !word.value.iter().all(is_of_token) {
+        if !is_token(&word.value) {
             let problem = Diagnostic::error(format!("invalid name of a {what} \"{word}\""));
             let help = word.value.contains(&b',').then(|| "spaces separate names".to_owned());
             return Err(problem.at(word.span, "").maybe_help(help));
@@ -106,7 +106,8 @@ fn names(words: &[Word], alone: &[&str], what: &str) -> Reads<Names> {
     Ok(names.into())
 }
 
-/// RFC 9110 §5.6.2, but for the dollar sign, which would begin a variable.
-fn is_of_token(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#%&'*+-.^_`|~".contains(byte)
+/// A token (RFC 9110 §5.6.2) without a dollar sign, which would begin a variable.
+pub(super) fn is_token(text: &[u8]) -> bool {
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_of_token)
 }

@@ -9,9 +9,9 @@ use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, Lo
 use wssgate_config::template::{Part, Template};
 
 use crate::exchange::escape::{put_hex, put_json};
-use crate::exchange::identity;
 use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
+use crate::exchange::secrets;
 use crate::exchange::variables;
 use crate::log::AppendError;
 
@@ -19,7 +19,7 @@ pub(crate) use early::EarlyLines;
 
 /// Writes the lines that the location asks for. Only a file that has to be opened is waited for.
 pub(crate) async fn write(request: &Request) {
-    identity::conceal(request);
+    secrets::learn(request);
     let generation = Arc::clone(&request.generation);
     let http = generation.http();
     let logs = &http.locations[request.route.location.0].settings.access_logs;
@@ -89,7 +89,7 @@ impl Rendered {
             Part::Text(text) => self.line.put_slice(text),
             part => {
                 let value = variables::part_value(request, part);
-                let value = value.map(|value| request.identity.concealed(value));
+                let value = value.map(|value| secrets::shown(request, part, value));
                 put_value(&mut self.line, self.escape, value);
             }
         }

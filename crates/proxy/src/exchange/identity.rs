@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::credentials;
 use super::request::Request;
@@ -34,12 +34,7 @@ pub struct Identity {
     trust: Cell<Trust>,
     /// Whether a variable was given something that is not verified.
     peeked: Cell<bool>,
-    /// Tokens that must not get into log lines.
-    secrets: RefCell<Vec<Bytes>>,
 }
-
-/// How many tokens of a request are remembered to keep them out of lines.
-const MAX_SECRETS: usize = 8;
 
 impl Identity {
     /// The time after which the verified token is no longer valid.
@@ -61,35 +56,6 @@ impl Identity {
         *self.token.borrow_mut() = None;
         self.trust.set(Trust::Claimed);
     }
-
-    /// Keeps a token out of the log lines from now on.
-    pub(crate) fn conceal(&self, token: &Bytes) {
-        let mut secrets = self.secrets.borrow_mut();
-        if !token.is_empty() && secrets.len() < MAX_SECRETS && !secrets.contains(token) {
-            secrets.push(token.clone());
-        }
-    }
-
-    /// A text for a log line, with `***` where a token stood.
-    pub(crate) fn concealed(&self, text: Bytes) -> Bytes {
-        self.secrets.borrow().iter().fold(text, |text, secret| replace(text, secret))
-    }
-}
-
-fn replace(text: Bytes, secret: &[u8]) -> Bytes {
-    let finder = memchr::memmem::Finder::new(secret);
-    if finder.find(&text).is_none() {
-        return text;
-    }
-    let mut out = BytesMut::with_capacity(text.len());
-    let mut rest = &text[..];
-    while let Some(at) = finder.find(rest) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(b"***");
-        rest = &rest[at + secret.len()..];
-    }
-    out.extend_from_slice(rest);
-    out.freeze()
 }
 
 /// The access phase is over: what it has not verified is nobody's claim any more.
@@ -101,14 +67,6 @@ pub(crate) fn settle(request: &Request) {
     identity.trust.set(Trust::None);
     if identity.peeked.replace(false) {
         variables::forget_maps(request);
-    }
-}
-
-/// Keeps the token that the location asks for out of the log lines from now on, even if nobody comes to
-/// look at it.
-pub(crate) fn conceal(request: &Request) {
-    if let Some(text) = presented(request) {
-        request.identity.conceal(&text);
     }
 }
 
@@ -140,21 +98,5 @@ pub(crate) fn token(request: &Request) -> Option<Rc<Token>> {
             *identity.token.borrow_mut() = Some(Rc::clone(&token));
             Some(token)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_leaves_every_line() {
-        let identity = Identity::default();
-        let line = Bytes::from_static(b"GET /?t=a.b.c&u=a.b.c HTTP/1.1");
-        assert_eq!(identity.concealed(line.clone()), line);
-        identity.conceal(&Bytes::new());
-        identity.conceal(&Bytes::from_static(b"a.b.c"));
-        assert_eq!(identity.concealed(line), &b"GET /?t=***&u=*** HTTP/1.1"[..]);
-        assert_eq!(identity.concealed(Bytes::from_static(b"a.b")), &b"a.b"[..]);
     }
 }

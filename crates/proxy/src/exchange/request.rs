@@ -24,6 +24,7 @@ use crate::clock;
 use crate::exchange::body::BufferedBody;
 use crate::exchange::filter::Page;
 use crate::exchange::identity::Identity;
+use crate::exchange::secrets::{Secrets, shown_uri};
 use crate::exchange::subrequests::Subrequests;
 use crate::exchange::websocket::TunnelTrace;
 use crate::generation::Generation;
@@ -463,6 +464,8 @@ pub struct Request {
     pub values: Values,
     /// Who it is from, as its token says.
     pub identity: Rc<Identity>,
+    /// What of it must not get into log lines.
+    pub secrets: Rc<Secrets>,
     /// How many subrequests it has led to; they share the count.
     pub subrequests: Rc<Subrequests>,
 }
@@ -497,6 +500,7 @@ impl Request {
             body: None,
             values,
             identity: Rc::default(),
+            secrets: Rc::default(),
             subrequests: Rc::default(),
         }
     }
@@ -627,20 +631,20 @@ impl Request {
 
     /// What an error line says of its request: client, server, request, upstream, host.
     pub(crate) fn context(&self) -> String {
-        let conceal = |bytes: &[u8]| self.identity.concealed(Bytes::copy_from_slice(bytes));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(&conceal(bytes)).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let uri = |bytes: &[u8]| text(&shown_uri(self, bytes));
         let mut line = format!(", client: {}", self.client_text());
         line.push_str(&format!(", server: {}", text(&self.server().name)));
         if !self.arrival.line.is_empty() {
-            line.push_str(&format!(", request: \"{}\"", text(&self.arrival.line)));
+            line.push_str(&format!(", request: \"{}\"", uri(&self.arrival.line)));
         }
         if self.is_subrequest() {
-            line.push_str(&format!(", subrequest: \"{}\"", text(&self.target.path)));
+            line.push_str(&format!(", subrequest: \"{}\"", uri(&self.target.path)));
         }
         if let Some(peer) = self.upstream.attempts.last().and_then(|state| state.address.as_ref()) {
             // nginx writes `http://unix:/path:/target`.
             let colon = if peer.starts_with(b"unix:") { ":" } else { "" };
-            let (peer, target) = (text(peer), text(&self.upstream.target));
+            let (peer, target) = (text(peer), uri(&self.upstream.target));
             let scheme = self.upstream.scheme;
             line.push_str(&format!(", upstream: \"{scheme}{peer}{colon}{target}\""));
         }
@@ -648,7 +652,7 @@ impl Request {
             line.push_str(&format!(", host: \"{}\"", text(host)));
         }
         if let Some(referrer) = self.field("referer") {
-            line.push_str(&format!(", referrer: \"{}\"", text(referrer)));
+            line.push_str(&format!(", referrer: \"{}\"", uri(referrer)));
         }
         line
     }

@@ -1,11 +1,12 @@
 //! The subprotocols that a client offers: tokens among them, and those that may be spoken.
 //!
 //! Browsers let a page set no header of a WebSocket but `Sec-WebSocket-Protocol`. What a page says there
-//! as `NAME.TOKEN`, or as `NAME` and `TOKEN`, is no subprotocol: it is for us (`auth_jwt`), and the upstream is not
-//! told. Of the others it is told what `websocket_protocol`
+//! as `NAME.TOKEN`, or as `NAME` and `TOKEN`, is no subprotocol: it is for us (`auth_jwt`,
+//! `websocket_token`), and the upstream is not told. Of the others it is told what `websocket_protocol`
 //! lists.
 
 use bytes::Bytes;
+use wssgate_config::model::TokenSource;
 use wssgate_config::variable::Variable;
 use wssgate_http1::Fields;
 
@@ -70,7 +71,12 @@ fn names(request: &Request) -> impl Iterator<Item = &[u8]> {
             _ => None,
         }
     });
-    of_jwt.into_iter()
+    let sources = settings.websocket_token.iter().flat_map(|token| &token.sources);
+    let of_token = sources.filter_map(|source| match source {
+        TokenSource::Subprotocol(name) => Some(&name[..]),
+        _ => None,
+    });
+    of_jwt.into_iter().chain(of_token)
 }
 
 /// The subprotocols in a list: what is left of it without tokens.

@@ -252,7 +252,8 @@ pub(crate) fn argument(args: &Bytes, name: &[u8]) -> Option<Bytes> {
     })
 }
 
-fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
+/// The value of the first cookie of this name, without regard to case.
+pub(crate) fn cookie(request: &Request, name: &[u8]) -> Option<Bytes> {
     let head = request.arrival.head.as_ref()?;
     let found = head.fields().all("cookie").find_map(|line| cookie_in(line, name));
     found.map(Bytes::copy_from_slice)

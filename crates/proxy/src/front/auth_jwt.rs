@@ -57,7 +57,7 @@ async fn admit(exchange: &Exchange, jwt: &AuthJwt) -> Result<(), JwtRefusal> {
     let request = &exchange.request;
     request.identity.ask();
     let text = identity::presented(request).ok_or(JwtRefusal::NoToken)?;
-    request.identity.conceal(&text);
+    request.secrets.add(text.clone());
     let token = Rc::new(Token::parse(&text).map_err(JwtRefusal::Malformed)?);
     if jwt.keys.is_empty() {
         return Err(JwtRefusal::Keys(KeysError::NoSource));

@@ -8,7 +8,7 @@ use wssgate_http1::{Escape, Framing, Method, escape};
 
 use crate::content::{Outcome, files, pages, proxy, status};
 use crate::exchange::request::Origin;
-use crate::exchange::{Exchange, Refusal, Request, identity};
+use crate::exchange::{Exchange, Refusal, Request, secrets};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
 use crate::front::{
@@ -205,7 +205,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     // Once more, for the location may trust others than the server does.
     real_ip::find(&mut exchange.request);
     // Limits write the request into the log too.
-    identity::conceal(&exchange.request);
+    secrets::learn(&exchange.request);
     let generation = Arc::clone(&exchange.request.generation);
     let location = &generation.http().locations[exchange.request.route.location.0];
     // Before limits: what a foreign page does with a visitor's browser must not count against the visitor.

@@ -176,6 +176,7 @@ fn exchange(parent: &Request, wanted: &Include, response: Responder) -> Result<E
     });
     request.values.cells = Rc::clone(&parent.values.cells);
     request.identity = Rc::clone(&parent.identity);
+    request.secrets = Rc::clone(&parent.secrets);
     request.subrequests = Rc::clone(&parent.subrequests);
     request.limits = parent.limits.of_subrequest();
     request.values.page.clone_from(&parent.values.page);

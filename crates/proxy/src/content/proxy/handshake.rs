@@ -5,10 +5,10 @@ use wssgate_http1::Fields;
 use wssgate_ws::handshake::only_extensions;
 
 use crate::exchange::request::Request;
-use crate::exchange::{subprotocols, variables};
+use crate::exchange::{subprotocols, token, variables};
 
 /// The fields of a handshake from which something may be taken out.
-const FIELDS: [&str; 2] = ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"];
+const FIELDS: [&str; 3] = ["Cookie", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol"];
 
 /// A field, and what is sent in place of all fields of that name; nothing if that is empty.
 pub(super) type Instead = (&'static str, Bytes);
@@ -28,6 +28,7 @@ pub(super) fn of_client(request: &Request, client: &Fields) -> Vec<Instead> {
 /// it is sent as it is.
 pub(super) fn value(request: &Request, name: &[u8], value: &[u8]) -> Option<Bytes> {
     match &*name.to_ascii_lowercase() {
+        b"cookie" => token::without_cookies(request, value),
         b"sec-websocket-extensions" => extensions(request, value),
         b"sec-websocket-protocol" => subprotocols::instead_of(request, value),
         _ => None,

@@ -10,6 +10,7 @@ use super::request::{BodyFraming, OutgoingField, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
+use crate::exchange::token;
 
 /// A request ready to be sent.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Plan {
             Some(template) => request.text(template),
             None => request.target.method_name.clone(),
         };
-        let target = target(request, destination);
+        let target = token::without_arguments(request, target(request, destination));
         let set_body = settings.set_body.as_ref().map(|template| request.text(template));
         let framing = framing(body, set_body.as_ref(), unbuffered);
         let client = request.arrival.head.as_ref().map(|head| head.fields());
@@ -72,6 +73,7 @@ impl Plan {
                 *value = instead;
             }
         }
+        set.extend(token::line(request));
         // A subrequest asks for an answer and never switches.
         let may_upgrade = !request.is_subrequest() && (!has_body || asked && sets_upgrade(&set));
         if !may_upgrade {
