@@ -24,8 +24,8 @@ pub(crate) static WEBSOCKET_TOKEN: Directive<Option<Arc<WebSocketToken>>> = Dire
     arity: AtLeast(1),
     default: "off",
     doc: "Moves the token of a request for a WebSocket into a header for the upstream server. It is \
-          looked for in this order: in an argument of the query with `arg=NAME`, in a cookie with \
-          `cookie=NAME`, among the offered subprotocols with `subprotocol=NAME`, as `NAME.TOKEN` or \
+          looked for where the parameters say, in their order: in an argument of the query with \
+          `arg=NAME`, in a cookie with `cookie=NAME`, among the offered subprotocols with `subprotocol=NAME`, as `NAME.TOKEN` or \
           `NAME, TOKEN`. The first one is sent in the header `to=HEADER` (`Authorization`), behind \
           `scheme=NAME` and a space (`Bearer` in `Authorization`, otherwise nothing). All of these \
           places are taken out of what the upstream server is sent, and `***` stands for them in \
