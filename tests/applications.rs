@@ -293,9 +293,10 @@ fn a_token_in_the_query_opens_a_socket_and_goes_no_further() {
     client.expect([text("hello")]);
     let passed = app.next_request();
     assert_eq!((passed.target(), passed.field("x-user")), ("/ws", Some("ada")));
+    assert_eq!(passed.field("authorization"), Some(&*format!("Bearer {TOKEN}")));
     drop(client);
     let line = server.wait_for_access("- ada ");
-    assert!(line.contains("\"GET /ws\" 101"), "{line}");
+    assert!(line.contains("\"GET /ws?token=*** HTTP/1.1\" 101"), "{line}");
     let other = TOKEN.replace("WFfc", "AAAA");
     for token in ["", "nonsense", &other] {
         assert_eq!(open(token).answer().1.status, 401, "{token}");
@@ -388,11 +389,14 @@ fn a_public_chat_counts_the_open_sockets_of_an_address() {
         .with("burst=10", "burst=100");
     let server = example.start();
     let name = "chat.example.com";
-    let mut open: Vec<_> = (0..3).map(|_| socket(&server, &example, name, "/ws").open()).collect();
-    assert_eq!(socket(&server, &example, name, "/ws").answer().1.status, 429);
+    let page = |origin| socket(&server, &example, name, "/ws").field("Origin", origin);
+    let (own, foreign) = ("https://chat.example.com", "https://chat.example.com.evil.test");
+    let mut open: Vec<_> = (0..3).map(|_| page(own).open()).collect();
+    assert_eq!(page(own).answer().1.status, 429);
+    assert_eq!(page(foreign).answer().1.status, 403);
     drop(open.pop());
     server.wait_for_access(" 101 ");
-    let mut client = socket(&server, &example, name, "/ws").open();
+    let mut client = page(own).open();
     client.send([text("hello")]);
     client.expect([text("hello")]);
 }
