@@ -6,6 +6,7 @@ pub(crate) mod next_upstream;
 pub(crate) mod pass;
 pub(crate) mod redirect;
 pub(crate) mod tls;
+mod token_line;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -487,6 +488,7 @@ pub(crate) fn proxy_settings(
     pass: Option<&ProxyPass>,
 ) -> ProxySettings {
     let (buffer_size, buffers) = fitting_buffers(reading, scope);
+    token_line::check(reading, scope);
     if uses_tls(pass) {
         check_tls(reading, scope);
     }

@@ -51,7 +51,7 @@ use crate::websocket::handshake::{
     HandshakeCheck, Names, WEBSOCKET_EXTENSIONS, WEBSOCKET_HANDSHAKE, WEBSOCKET_PROTOCOL,
 };
 use crate::websocket::origin::{AllowedOrigins, WEBSOCKET_ORIGIN};
-use crate::websocket::token::{WebSocketToken, websocket_token};
+use crate::websocket::token::{WEBSOCKET_TOKEN, WebSocketToken};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -573,7 +573,7 @@ pub(crate) fn settings(
         websocket_extensions: scope.get(&WEBSOCKET_EXTENSIONS),
         websocket_handshake: scope.get(&WEBSOCKET_HANDSHAKE),
         websocket_protocols: scope.get(&WEBSOCKET_PROTOCOL),
-        websocket_token: websocket_token(reading, scope),
+        websocket_token: scope.get(&WEBSOCKET_TOKEN),
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),

@@ -10,9 +10,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Word};
 use super::handshake::is_token;
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, HSL};
-use crate::proxy::PROXY_SET_HEADER;
 use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
-use crate::scope::Scope;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[&WEBSOCKET_TOKEN];
@@ -149,30 +147,4 @@ fn for_upstream(word: &Word, name: &[u8]) -> Reads<Box<[u8]>> {
         return Err(invalid_parameter(word).help("this header has another meaning in handshakes"));
     }
     named(word, name, is_token)
-}
-
-/// What applies in a location. A line that sets the same field would say something else.
-pub(crate) fn websocket_token(
-    reading: &mut Reading<'_>,
-    scope: &Scope<'_, '_>,
-) -> Option<Arc<WebSocketToken>> {
-    let token = scope.get(&WEBSOCKET_TOKEN)?;
-    let lines = scope.nearest(&[&PROXY_SET_HEADER]);
-    let line = lines.and_then(|level| {
-        level.lines(&PROXY_SET_HEADER).find(|line| {
-            line.value.is_some_and(|(name, _)| name.eq_ignore_ascii_case(&token.field))
-        })
-    });
-    // Once, where the two meet.
-    let here = scope.level.has(&WEBSOCKET_TOKEN) || scope.level.has(&PROXY_SET_HEADER);
-    if let (Some(line), Some(place), true) =
-        (line, scope.written_at(&WEBSOCKET_TOKEN, reading.nowhere), here)
-    {
-        let name = wssgate_syntax::printable(&token.field);
-        let problem = Diagnostic::error(format!("both set \"{name}\" for the upstream server"))
-            .at(line.directive.head(), "")
-            .at(place, "sends the token in it");
-        reading.report.push(problem.help("leave the `proxy_set_header` line out"));
-    }
-    Some(token)
 }
