@@ -327,7 +327,7 @@ impl Tunnel {
     }
 
     /// Whether this side has sent too much for this moment.
-    fn pauses(&self, source: Side) -> bool {
+    pub(super) fn pauses(&self, source: Side) -> bool {
         self.conversation.as_ref().is_some_and(|conversation| conversation.pauses(source.into()))
     }
 

@@ -154,6 +154,10 @@ impl Tunnel {
     /// Does what is due by now. What the conversation does about the time need not be its end.
     pub(crate) fn on_time(&mut self, now_ms: u64) {
         let unread = [Side::Client, Side::Upstream].map(|side| (side, !self.reads(side)));
+        if self.is_paused() {
+            // Once it is read again, its silence begins.
+            self.active_ms = now_ms;
+        }
         if let Some(conversation) = &mut self.conversation {
             for (side, unread) in unread {
                 if unread {
@@ -180,8 +184,9 @@ impl Tunnel {
     fn next_timer(&self) -> Option<(Deadline, EndCause)> {
         let half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
         let waits = [
-            // While the client takes nothing, the upstream is not read, so its silence says nothing.
-            (!self.client.blocked()).then(|| {
+            // While the client takes nothing, the upstream is not read, so its silence says nothing; nor does
+            // that of a side which has sent too much for this moment.
+            (!self.client.blocked() && !self.is_paused()).then(|| {
                 let all_sent = !self.upstream.blocked();
                 let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
                     // Everything was said, so this is no answer that is missing.
@@ -199,6 +204,10 @@ impl Tunnel {
             self.slow_reader_timer(Side::Upstream),
         ];
         waits.into_iter().flatten().min_by_key(|(due, _)| due.at_ms)
+    }
+
+    fn is_paused(&self) -> bool {
+        [Side::Client, Side::Upstream].into_iter().any(|side| self.pauses(side))
     }
 
     fn is_closed_by_frames(&self) -> bool {
