@@ -22,6 +22,7 @@ pub mod subrequests;
 pub(crate) mod token;
 pub(crate) mod variables;
 pub mod websocket;
+pub(crate) mod zone_key;
 
 use tokio::task::JoinSet;
 

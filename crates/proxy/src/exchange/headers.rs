@@ -122,6 +122,12 @@ pub(crate) fn limit_rate(request: &Request, location: &Location) -> u64 {
     text.and_then(|text| value::offset(&text)).unwrap_or(0)
 }
 
+/// `limit_rate_after` in force, bytes.
+pub(crate) fn limit_rate_after(request: &Request, location: &Location) -> u64 {
+    let text = location.settings.limit_rate_after.as_ref();
+    text.and_then(|text| value::offset(&request.text(text))).unwrap_or(0)
+}
+
 /// When an answer expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expiry {

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wssgate_config::model::{ListenAddr, Location, LogLevel, ServerTokens};
-use wssgate_config::value;
 use wssgate_http1::{Fields, Method, Version, write_field};
 
 use crate::clock;
@@ -365,8 +364,7 @@ fn rate(request: &Request, location: &Location) -> Option<Rate> {
     if per_second == 0 {
         return None;
     }
-    let after = location.settings.limit_rate_after.as_ref();
-    let free = after.and_then(|text| value::offset(&request.text(text))).unwrap_or(0);
+    let free = headers::limit_rate_after(request, location);
     Some(Rate { per_second, free, start: Instant::now() })
 }
 

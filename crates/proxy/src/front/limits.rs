@@ -6,12 +6,10 @@ mod requests;
 use std::cell::Cell;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::sleep;
-use wssgate_config::model::{LimitZone, LocationSettings, LogLevel};
-use wssgate_syntax::printable;
+use wssgate_config::model::LocationSettings;
 
-use crate::exchange::{Exchange, Refusal, Request};
+use crate::exchange::{Exchange, Refusal};
 
 /// Applies the limits of the location.
 ///
@@ -40,20 +38,6 @@ async fn wait(exchange: &Exchange, delay: Duration) -> Result<(), Refusal> {
         () = sleep(delay) => Ok(()),
         () = exchange.response.closed() => Err(Refusal::ClientGone),
     }
-}
-
-/// What a zone counts a request by; nothing when that is empty or longer than it may be.
-fn key(request: &Request, zone: &LimitZone, max_len: usize) -> Option<Bytes> {
-    let key = request.text(&zone.key);
-    if key.len() > max_len {
-        let (name, shown) = (printable(&zone.key_text), String::from_utf8_lossy(&key));
-        let text = format_args!(
-            "the value of the \"{name}\" key is more than {max_len} bytes: \"{shown}\""
-        );
-        request.log(LogLevel::Error, text);
-        return None;
-    }
-    Some(key).filter(|key| !key.is_empty())
 }
 
 /// Refuses a request, unless that is only tried.

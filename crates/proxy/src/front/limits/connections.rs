@@ -3,7 +3,8 @@
 use wssgate_config::model::LimitConnections;
 use wssgate_syntax::printable;
 
-use super::{key, refuse};
+use super::refuse;
+use crate::exchange::zone_key::zone_key;
 use crate::exchange::{Refusal, Request};
 use crate::limit::Occupied;
 
@@ -17,7 +18,7 @@ pub(super) fn limit(request: &Request, limits: &LimitConnections) -> Result<(), 
     let mut held = Vec::new();
     for limit in &limits.limits {
         let zone = &request.http().limit_zones[limit.zone.0];
-        let Some(key) = key(request, zone, MAX_KEY) else { continue };
+        let Some(key) = zone_key(request, zone, MAX_KEY) else { continue };
         status.set(Some("PASSED"));
         match zones.connections(limit.zone).enter(&key, limit.most) {
             Ok(one) => held.push(one),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use wssgate_config::model::{LimitKind, LimitRequests, LimitZone, LogLevel, RequestLimit};
 use wssgate_syntax::printable;
 
-use super::{key, refuse};
+use super::refuse;
+use crate::exchange::zone_key::zone_key;
 use crate::exchange::{Refusal, Request};
 use crate::limit::{Bounds, Excess, Pin};
 
@@ -85,7 +86,7 @@ fn judge<'l>(
     let mut worst = None;
     for (index, limit) in limits.iter().enumerate() {
         let zone = zone(request, limit);
-        let Some(key) = key(request, zone, MAX_KEY) else { continue };
+        let Some(key) = zone_key(request, zone, MAX_KEY) else { continue };
         let bounds = bounds(request, limit);
         let refused = |excess| match excess {
             Excess::Of(excess) => Refused::TooMany(Verdict { limit, excess, delay: 0 }),
