@@ -1,11 +1,12 @@
-//! How much each of many clients may have at once: what `limit_req` and `limit_conn` share.
+//! How much each of many clients may have at once: what `limit_req`, `limit_conn` and `websocket_limit` share.
 //!
-//! Both count by a key, in a zone: a table of bounded memory that all workers share and that outlives a reload. A zone
+//! All count by a key, in a zone: a table of bounded memory that all workers share and that outlives a reload. A zone
 //! may be named before the line that declares it, as in nginx, so a mention gives it its number and the end of the
 //! `http` block shows which ones nobody declared.
 
 pub(crate) mod connections;
 pub(crate) mod requests;
+pub(crate) mod websockets;
 
 use std::collections::HashSet;
 
@@ -102,8 +103,10 @@ pub(crate) fn check_level(reading: &mut Reading<'_>, level: &Level<'_>) {
     let requests = requests.map(|line| (line.directive, line.value.map(|limit| limit.zone)));
     let connections = level.lines(&connections::LIMIT_CONN);
     let connections = connections.map(|line| (line.directive, line.value.map(|limit| limit.zone)));
+    let websockets = level.lines(&websockets::WEBSOCKET_LIMIT);
+    let websockets = websockets.map(|line| (line.directive, line.value.map(|limit| limit.zone)));
     let mut seen = HashSet::new();
-    for (directive, zone) in requests.chain(connections) {
+    for (directive, zone) in requests.chain(connections).chain(websockets) {
         if zone.is_some_and(|zone| !seen.insert(zone)) {
             let message = format!("\"{}\" directive is duplicate", directive.name);
             let problem = Diagnostic::error(message);

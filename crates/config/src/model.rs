@@ -25,6 +25,7 @@ pub use crate::http::Http;
 pub use crate::kept_connections::{KeepaliveDisable, LingeringClose};
 pub use crate::limits::connections::{ConnectionLimit, LimitConnections};
 pub use crate::limits::requests::{LimitRequests, RequestLimit};
+pub use crate::limits::websockets::TunnelLimit;
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
 pub use crate::listing::{Autoindex, ListingFormat};
 pub use crate::location::{Content, Location, LocationId, Locations};
@@ -53,6 +54,7 @@ pub use crate::tls::key_file::{
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{ServerTls, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
+pub use crate::tunnels::rates::TunnelRate;
 pub use crate::tunnels::{FrameCheck, Lifetime, Sides, TunnelSettings};
 pub use crate::upstream::balance::{Balance, BetterOfTwo, TimeOf};
 pub use crate::upstream::server::{MAX_ROUTE_LEN, Resolve, UpstreamServer};

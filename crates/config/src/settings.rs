@@ -141,7 +141,9 @@ pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "0",
-    doc: "Limits how fast a response is sent, in bytes per second; 0 disables the limit.",
+    doc: "Limits how fast a response is sent, in bytes per second; 0 disables the limit. In a WebSocket it limits \
+          what the upstream server sends (with nginx it does not), unless `websocket_check` is `off`; what \
+          one second allows may come at once.",
     ..Directive::once(size_template)
 };
 

@@ -1,14 +1,18 @@
 //! What holds in WebSockets that are carried: keep-alive, limits, ends. Ours, which nginx does not know.
 
+pub(crate) mod rates;
+
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
 use crate::directive::Arity::{Between, Exactly};
 use crate::directive::{AnyDirective, Directive, HSL};
+use crate::limits::websockets::{TunnelLimit, WEBSOCKET_LIMIT};
 use crate::read::{Reading, Reads, directive_problem, one_of, parameter};
 use crate::scope::Scope;
 use crate::value;
+use rates::{TunnelRate, WEBSOCKET_BYTE_RATE, WEBSOCKET_MESSAGE_RATE};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -189,12 +193,16 @@ pub struct Lifetime {
 /// What holds in the WebSockets of a location.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TunnelSettings {
+    /// `websocket_byte_rate`.
+    pub byte_rate: Sides<Option<TunnelRate>>,
     /// `websocket_check`.
     pub check: FrameCheck,
     /// `websocket_failure_code`.
     pub failure_code: Option<u16>,
     /// `websocket_idle_timeout`.
     pub idle_timeout: Option<Duration>,
+    /// `websocket_limit`, one for each zone.
+    pub limits: Vec<TunnelLimit>,
     /// `websocket_max_control_frames`.
     pub max_control_frames: Sides<Option<u32>>,
     /// `websocket_max_fragments`.
@@ -205,6 +213,8 @@ pub struct TunnelSettings {
     pub max_lifetime: Option<Lifetime>,
     /// `websocket_max_message_size`.
     pub max_message_size: Sides<Option<u64>>,
+    /// `websocket_message_rate`.
+    pub message_rate: Sides<Option<TunnelRate>>,
     /// `websocket_ping_interval`.
     pub ping_interval: Sides<Option<Duration>>,
     /// `websocket_pong_timeout`.
@@ -216,14 +226,17 @@ pub struct TunnelSettings {
 /// Settings of a location.
 pub(crate) fn tunnel_settings(scope: &Scope<'_, '_>) -> TunnelSettings {
     TunnelSettings {
+        byte_rate: scope.get(&WEBSOCKET_BYTE_RATE),
         check: scope.get(&WEBSOCKET_CHECK),
         failure_code: scope.get(&WEBSOCKET_FAILURE_CODE),
         idle_timeout: scope.get(&WEBSOCKET_IDLE_TIMEOUT),
+        limits: scope.all(&WEBSOCKET_LIMIT),
         max_control_frames: scope.get(&WEBSOCKET_MAX_CONTROL_FRAMES),
         max_fragments: scope.get(&WEBSOCKET_MAX_FRAGMENTS),
         max_frame_size: scope.get(&WEBSOCKET_MAX_FRAME_SIZE),
         max_lifetime: scope.get(&WEBSOCKET_MAX_LIFETIME),
         max_message_size: scope.get(&WEBSOCKET_MAX_MESSAGE_SIZE),
+        message_rate: scope.get(&WEBSOCKET_MESSAGE_RATE),
         ping_interval: scope.get(&WEBSOCKET_PING_INTERVAL),
         pong_timeout: scope.get(&WEBSOCKET_PONG_TIMEOUT),
         slow_reader_timeout: scope.get(&WEBSOCKET_SLOW_READER_TIMEOUT),
@@ -276,17 +289,22 @@ fn times(
     reading: &mut Reading<'_>,
     directive: &syntax::Directive,
 ) -> Reads<Sides<Option<Duration>>> {
-    sides(reading, directive, positive_time)
+    sides(reading, directive, &words(directive), positive_time)
 }
 
 fn sizes(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Sides<Option<u64>>> {
-    sides(reading, directive, |text| value::size(text).filter(|&size| size > 0))
+    let size = |text: &[u8]| value::size(text).filter(|&size| size > 0);
+    sides(reading, directive, &words(directive), size)
 }
 
 fn counts(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Sides<Option<u32>>> {
-    sides(reading, directive, |text| {
+    sides(reading, directive, &words(directive), |text| {
         value::number(text).and_then(|count| u32::try_from(count).ok()).filter(|&count| count > 0)
     })
+}
+
+fn words(directive: &syntax::Directive) -> Vec<&Word> {
+    directive.args.iter().collect()
 }
 
 /// Reads a value for both sides, or `client=` and `upstream=`. A side that is not named has the default of the
@@ -294,6 +312,7 @@ fn counts(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Sid
 fn sides<T: Copy>(
     reading: &mut Reading<'_>,
     directive: &syntax::Directive,
+    words: &[&Word],
     parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Reads<Sides<Option<T>>> {
     let problem = |word: &Word, what| -> Diagnostic { directive_problem(directive, word, what) };
@@ -302,7 +321,7 @@ fn sides<T: Copy>(
     let default = default.and_then(|text| or_off(text.as_bytes(), &parse)).flatten();
     let mut sides = Sides { client: None, upstream: None };
     let mut both = None;
-    for word in &directive.args {
+    for word in words {
         let (side, text) = match (parameter(word, "client="), parameter(word, "upstream=")) {
             (Some(text), _) => (&mut sides.client, text),
             (_, Some(text)) => (&mut sides.upstream, text),
@@ -313,9 +332,9 @@ fn sides<T: Copy>(
             return Err(problem(word, "duplicate value"));
         }
     }
-    match (both, directive.args.len()) {
-        (Some(value), 1) => Ok(Sides { client: value, upstream: value }),
-        (Some(_), _) => Err(problem(&directive.args[1], "invalid value")),
+    match (both, words) {
+        (Some(value), [_]) => Ok(Sides { client: value, upstream: value }),
+        (Some(_), words) => Err(problem(words[1], "invalid value")),
         (None, _) => Ok(Sides {
             client: sides.client.unwrap_or(default),
             upstream: sides.upstream.unwrap_or(default),

@@ -1,4 +1,4 @@
-//! The zones of `limit_req` and `limit_conn` while a configuration is read.
+//! The zones of `limit_req`, `limit_conn` and `websocket_limit` while a configuration is read.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::template::Template;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LimitZoneId(pub usize);
 
-/// `limit_req_zone` or `limit_conn_zone`.
+/// `limit_req_zone`, `limit_conn_zone` or `websocket_limit_zone`.
 #[derive(Clone, Debug)]
 pub struct LimitZone {
     /// By which a reload finds it again.
@@ -37,6 +37,16 @@ pub enum LimitKind {
     },
     /// What is in progress at the same time.
     Connections,
+    /// Messages of WebSockets.
+    Messages {
+        /// Thousandths of a message per second; never 0.
+        rate: u64,
+    },
+    /// Bytes of WebSockets.
+    Bytes {
+        /// Thousandths of a byte per second; never 0.
+        rate: u64,
+    },
 }
 
 /// What a zone is used for.
@@ -44,6 +54,7 @@ pub enum LimitKind {
 pub(crate) enum ZoneUse {
     Requests,
     Connections,
+    WebSockets,
 }
 
 /// The zones of a configuration while it is read.
@@ -136,6 +147,7 @@ impl Zones {
             let (line, name) = match draft.used_as {
                 ZoneUse::Requests => ("limit_req_zone", printable(&draft.name)),
                 ZoneUse::Connections => ("limit_conn_zone", printable(&draft.name)),
+                ZoneUse::WebSockets => ("websocket_limit_zone", printable(&draft.name)),
             };
             Diagnostic::error(format!("zero size shared memory zone \"{name}\""))
                 .at(draft.mentioned, "not declared anywhere")

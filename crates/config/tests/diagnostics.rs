@@ -96,6 +96,23 @@ fn shape_and_place_of_directives_are_checked() {
             ),
             ("http { server { ssl off; } }", &[]),
             ("http { server { } } http { }", &["\"http\" directive is duplicate"]),
+            (
+                "http { websocket_limit_zone $uri zone=w:1m rate=fast; }",
+                &["invalid parameter \"rate=fast\""],
+            ),
+            (
+                "http { websocket_limit_zone $uri zone=w:1m zone=w:1m; }",
+                &["\"websocket_limit_zone\" must have \"rate\" parameter"],
+            ),
+            (
+                "http { limit_conn_zone $uri zone=w:1m; websocket_limit zone=w; }",
+                &["the shared memory zone \"w\" is already declared for a different use"],
+            ),
+            (
+                "http { websocket_limit_zone $uri zone=w:1m rate=1m;
+                     websocket_limit zone=w; websocket_limit zone=w from=upstream; }",
+                &["\"websocket_limit\" directive is duplicate"],
+            ),
             ("stream { }", &["\"stream\" directive is not supported"]),
             ("load_module x.so;", &[]),
             ("worker_processes 0;", &["\"worker_processes\" directive invalid value"]),
@@ -136,6 +153,22 @@ fn values_are_checked() {
                 "websocket_tcp_user_timeout 25d;",
                 &["\"websocket_tcp_user_timeout\" directive invalid value"],
             ),
+            ("websocket_message_rate 10;", &["\"websocket_message_rate\" directive invalid value"]),
+            (
+                "websocket_message_rate burst=5;",
+                &["\"websocket_message_rate\" directive invalid value"],
+            ),
+            (
+                "websocket_byte_rate client=1k delay close;",
+                &["\"websocket_byte_rate\" directive duplicate value"],
+            ),
+            (
+                "websocket_byte_rate 1k burst=x;",
+                &["\"websocket_byte_rate\" directive invalid value"],
+            ),
+            ("websocket_limit zone=w;", &["zero size shared memory zone \"w\""]),
+            ("websocket_limit close;", &["\"websocket_limit\" must have \"zone\" parameter"]),
+            ("websocket_limit from=both zone=w;", &["invalid parameter \"from=both\""]),
             (
                 "sendfile yes;",
                 &["invalid value \"yes\" in \"sendfile\" directive, it must be \"on\" or \"off\""],

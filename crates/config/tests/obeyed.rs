@@ -77,9 +77,17 @@ const READERS: &[(&str, &[&str])] = &[
     ("KeepaliveOption", &["listen.rs"]),
     ("Lifetime", &["tunnel.rs: lifetime"]),
     ("LimitConnections", &["front/limits/connections.rs: limits"]),
-    ("LimitKind", &["front/limits/requests.rs"]),
+    ("LimitKind", &["front/limits/requests.rs", "tunnel/meters.rs"]),
     ("LimitRequests", &["front/limits/requests.rs: limits"]),
-    ("LimitZone", &["front/limits: zone", "front/limits.rs: zone", "limit.rs: wanted zone"]),
+    (
+        "LimitZone",
+        &[
+            "exchange/zone_key.rs: zone",
+            "front/limits: zone",
+            "limit.rs: wanted zone",
+            "tunnel/meters.rs: zone",
+        ],
+    ),
     ("ListenOptions", &["listen.rs: options"]),
     ("ListenSocket", &["front/route.rs: socket", "listen.rs: wanted", "proxy.rs: wanted"]),
     ("Located", &["tls/certificates.rs: file"]),
@@ -150,7 +158,12 @@ const READERS: &[(&str, &[&str])] = &[
     ("TlsProtocols", &["tls.rs: protocols"]),
     ("TryFile", &["front/try_files.rs: candidate"]),
     ("TryFiles", &["front/try_files.rs: try_files"]),
-    ("TunnelSettings", &["generation/policies.rs: settings", "tunnel.rs: tunnels"]),
+    ("TunnelLimit", &["tunnel/meters.rs: limit"]),
+    ("TunnelRate", &["tunnel/meters.rs: rate"]),
+    (
+        "TunnelSettings",
+        &["generation/policies.rs: settings", "tunnel.rs: tunnels", "tunnel/meters.rs: tunnels"],
+    ),
     (
         "Upstream",
         &["content/proxy/destination.rs: model", "peers/group.rs: model", "peers/names.rs: model"],
@@ -167,7 +180,7 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 11] = [
+const NOT_ASKED_FOR: [(&str, &str); 12] = [
     ("AUTH_JWT_CLAIM_SET", "its reader gives the variable its meaning"),
     ("AUTH_JWT_HEADER_SET", "its reader gives the variable its meaning"),
     ("ENV", "has no effect: the environment stays as it is"),
@@ -179,6 +192,7 @@ const NOT_ASKED_FOR: [(&str, &str); 11] = [
     ("MASTER_PROCESS", "has no effect: there is always one process"),
     ("SPLIT_CLIENTS", "its reader puts the map into the model"),
     ("SSL_SESSION_TICKET_KEY", "has no effect: keys are generated"),
+    ("WEBSOCKET_LIMIT_ZONE", "its reader puts the zone into the model"),
 ];
 
 #[test]

@@ -1,4 +1,4 @@
-//! The zones of `limit_req` and `limit_conn`: what is counted by keys, exactly, for all workers.
+//! The zones of `limit_req`, `limit_conn` and `websocket_limit`: what is counted by keys, exactly, for all workers.
 //!
 //! A zone is a few [`Table`](table::Table)s of fixed capacity; the hash of a key says which one, so that a lock is
 //! held for the time of one look into a table and seldom waited for. The memory of all tables together is what the
@@ -10,19 +10,23 @@
 mod connections;
 mod requests;
 mod table;
+mod traffic;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use wssgate_config::model::{Config, LimitKind, LimitZone, LimitZoneId};
 use wssgate_syntax::{Diagnostic, Report, printable};
 
 pub(crate) use connections::{Held, Occupied};
 pub(crate) use requests::{Bounds, Excess, Pin};
+pub(crate) use traffic::{Allowance, Measure, Rule};
 
 use connections::ConnectionZone;
 use requests::RequestZone;
 use table::TooLarge;
+use traffic::Share;
 
 /// All zones of a configuration.
 #[derive(Debug, Default)]
@@ -30,6 +34,7 @@ pub struct Zones(Vec<Zone>);
 
 #[derive(Clone, Debug)]
 enum Zone {
+    /// Or messages or bytes of WebSockets.
     Requests(Arc<RequestZone>),
     Connections(Arc<ConnectionZone>),
 }
@@ -73,6 +78,14 @@ impl Zones {
         }
     }
 
+    /// What counts a WebSocket of `key` in a zone of `websocket_limit_zone`.
+    pub(crate) fn share(&self, id: LimitZoneId, key: Bytes, rule: Rule) -> Share {
+        match &self.0[id.0] {
+            Zone::Requests(zone) => Share::new(Arc::clone(zone), key, rule),
+            Zone::Connections(_) => unreachable!("`websocket_limit` names zones of its own"),
+        }
+    }
+
     /// A zone of `limit_conn_zone`.
     pub(crate) fn connections(&self, id: LimitZoneId) -> &Arc<ConnectionZone> {
         match &self.0[id.0] {
@@ -85,7 +98,9 @@ impl Zones {
 impl Zone {
     fn new(wanted: &LimitZone) -> Result<Self, TooLarge> {
         Ok(match wanted.kind {
-            LimitKind::Requests { .. } => Self::Requests(Arc::new(RequestZone::new(wanted.size)?)),
+            LimitKind::Requests { .. } | LimitKind::Messages { .. } | LimitKind::Bytes { .. } => {
+                Self::Requests(Arc::new(RequestZone::new(wanted.size)?))
+            }
             LimitKind::Connections => {
                 Self::Connections(Arc::new(ConnectionZone::new(wanted.size)?))
             }
@@ -108,6 +123,7 @@ fn other_key(old: &LimitZone, new: &LimitZone) -> Diagnostic {
     let directive = match new.kind {
         LimitKind::Requests { .. } => "limit_req",
         LimitKind::Connections => "limit_conn_zone",
+        LimitKind::Messages { .. } | LimitKind::Bytes { .. } => "websocket_limit_zone",
     };
     let [name, key, old_key] =
         [&new.name, &new.key_text, &old.key_text].map(|text| printable(text));

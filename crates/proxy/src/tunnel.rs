@@ -5,6 +5,7 @@
 
 mod conclusion;
 mod message;
+mod meters;
 pub(crate) mod table;
 
 use std::io;
@@ -220,7 +221,7 @@ fn handover(
         upstream,
         protocol: match (extensions, request.generation.policy(request.route.location)) {
             (Some(extensions), Some(policy)) => {
-                Protocol::WebSocket(settings(extensions, policy, &proxy.tunnels))
+                Protocol::WebSocket(settings(request, extensions, policy, &proxy.tunnels))
             }
             _ => Protocol::Other,
         },
@@ -237,6 +238,7 @@ fn handover(
 
 /// What a conversation is begun with.
 fn settings(
+    request: &Request,
     extensions: Extensions,
     policy: &Arc<Policy>,
     tunnels: &TunnelSettings,
@@ -250,7 +252,7 @@ fn settings(
         policy: Arc::clone(policy),
         lifetime_ms: tunnels.max_lifetime.map(lifetime_ms),
         mark,
-        meters: None,
+        meters: meters::meters(request),
     }
 }
 

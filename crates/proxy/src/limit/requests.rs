@@ -109,6 +109,27 @@ impl RequestZone {
         Ok(Pin { zone: self, shard: place.shard, number, rate: bounds.rate })
     }
 
+    /// Adds thousandths to the bucket of a key, however much is in it; gives how much is now, or nothing if there is
+    /// no room for the key.
+    pub(super) fn charge(&self, place: Place, key: &[u8], amount: u64, rate: u64) -> Option<u64> {
+        let now = self.now();
+        let mut buckets = self.shards.lock(place.shard);
+        let number = match buckets.find(place, key) {
+            Some(number) => number,
+            None => buckets.add(place, key, now, 0, rate, now).ok()?,
+        };
+        let bucket = buckets.table.value_mut(number);
+        let gone = leaked(now.saturating_sub(bucket.last), rate);
+        let excess = bucket.excess.saturating_sub(gone).saturating_add(amount);
+        bucket.fill(excess, now);
+        Some(excess)
+    }
+
+    /// Where a key belongs.
+    pub(super) fn place(&self, key: &[u8]) -> Place {
+        self.shards.place(key)
+    }
+
     fn now(&self) -> u64 {
         let since = self.began.elapsed().as_millis();
         u64::try_from(since).unwrap_or(u64::MAX).saturating_add(LONG_AGO)
@@ -162,7 +183,7 @@ impl Bucket {
 }
 
 /// What runs out in `time` milliseconds.
-fn leaked(time: u64, rate: u64) -> u64 {
+pub(super) fn leaked(time: u64, rate: u64) -> u64 {
     u64::try_from(u128::from(time) * u128::from(rate) / 1000).unwrap_or(u64::MAX)
 }
 
