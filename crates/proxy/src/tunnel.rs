@@ -231,6 +231,7 @@ fn handover(
             client_send: location.settings.send_timeout,
             // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
             half_close: proxy.read_timeout,
+            progress: None,
         },
         buffer_size: proxy.buffer_size,
     }

@@ -417,6 +417,9 @@ impl Engine {
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
             tunnel.armed_ms = u64::MAX;
             tunnel.armed_quiescent = false;
+            if let Some(progress) = tunnel.take_progress(now_ms) {
+                self.reports.push((tunnel.ticket, Report::Progress(Box::new(progress))));
+            }
             tunnel.on_time(now_ms);
             self.settle(key, now_ms);
         }

@@ -91,13 +91,22 @@ pub struct Timers {
     pub client_send: Duration,
     /// No bytes, once one direction has ended.
     pub half_close: Duration,
+    /// How often [`Report::Progress`] is told; the first time after a part of it that depends on the ticket,
+    /// so that tunnels that began together do not tell together.
+    pub progress: Option<Duration>,
 }
 
 impl Default for Timers {
     /// nginx's defaults.
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        Self { read: minute, upstream_send: minute, client_send: minute, half_close: minute }
+        Self {
+            read: minute,
+            upstream_send: minute,
+            client_send: minute,
+            half_close: minute,
+            progress: None,
+        }
     }
 }
 
@@ -143,7 +152,7 @@ impl Side {
 pub enum Report {
     /// Something that should be known while it goes on.
     Note(Notes),
-    /// What has passed through it until now, because somebody asked.
+    /// What has passed through it until now, because somebody asked or [`Timers::progress`] is over.
     Progress(Box<Progress>),
     /// How it ended; nothing follows.
     End(Box<TunnelEnd>),

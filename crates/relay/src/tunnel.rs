@@ -12,7 +12,7 @@ use std::time::Duration;
 use wssgate_records::{TlsFault, sealed_len};
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
-use wssgate_ws::conversation::{Insert, Notes};
+use wssgate_ws::conversation::{Insert, Notes, end_of};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
@@ -34,6 +34,8 @@ pub(crate) struct Tunnel {
     /// What is said in a WebSocket; none in a tunnel of other things.
     conversation: Option<Conversation>,
     timers: TimersMs,
+    /// When it tells next what has passed, if it does so by itself.
+    telling: Option<Box<Telling>>,
     began_ms: u64,
     /// When bytes last moved, in either direction, or a direction ended.
     active_ms: u64,
@@ -69,6 +71,24 @@ impl From<Timers> for TimersMs {
             client_send: ms(timers.client_send),
             half_close: ms(timers.half_close),
         }
+    }
+}
+
+/// When a tunnel tells what has passed.
+#[derive(Debug, Clone, Copy)]
+struct Telling {
+    interval_ms: u64,
+    due_ms: u64,
+}
+
+impl Telling {
+    fn new(interval: Option<Duration>, ticket: u64, now_ms: u64) -> Option<Box<Self>> {
+        let interval_ms = u64::try_from(interval?.as_millis()).ok().filter(|&ms| ms > 0)?;
+        // Fibonacci hashing: tickets are small numbers, and neighbours come to lie far apart.
+        let part = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let first_ms = (u128::from(interval_ms) * u128::from(part)) >> 32;
+        let due_ms = end_of(now_ms, first_ms as u64);
+        Some(Box::new(Self { interval_ms, due_ms }))
     }
 }
 
@@ -141,6 +161,7 @@ impl Tunnel {
                 Protocol::WebSocket(settings) => Some(Conversation::new(&settings, now_ms)),
                 Protocol::Other => None,
             },
+            telling: Telling::new(handover.timers.progress, handover.ticket, now_ms),
             timers: handover.timers.into(),
             began_ms: now_ms,
             active_ms: now_ms,
@@ -585,6 +606,13 @@ impl Tunnel {
             client: self.totals(Side::Client, now_ms),
             upstream: self.totals(Side::Upstream, now_ms),
         }
+    }
+
+    /// What has passed, if that is to be told at `now_ms`.
+    pub(crate) fn take_progress(&mut self, now_ms: u64) -> Option<Progress> {
+        let telling = self.telling.as_mut().filter(|telling| telling.due_ms <= now_ms)?;
+        telling.due_ms = end_of(now_ms, telling.interval_ms);
+        Some(self.progress(now_ms))
     }
 
     /// How many bytes the client and the upstream have sent us.

@@ -166,8 +166,13 @@ fn a_reset_of_a_side_that_is_not_read_is_noticed_at_once() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.hand_over(|handover| {
         narrow(handover);
-        handover.timers =
-            Timers { read: hour, upstream_send: hour, client_send: hour, half_close: soon };
+        handover.timers = Timers {
+            read: hour,
+            upstream_send: hour,
+            client_send: hour,
+            half_close: soon,
+            progress: None,
+        };
     });
     let bytes = noise(16 << 20);
     stuff(&mut rig, &mut client, &bytes);

@@ -275,3 +275,40 @@ fn an_idle_engine_sleeps_until_the_next_deadline() {
     rig.step();
     assert!(rig.sleep() > Duration::from_secs(55), "{:?}", rig.sleep());
 }
+
+/// Tunnels that begin together tell of themselves in turn, each once in an interval, whatever else passes.
+#[test]
+fn progress_is_told_in_every_interval_and_not_by_all_at_once() {
+    const INTERVAL: Duration = Duration::from_secs(60);
+    let mut rig = Rig::new();
+    let mut peers: Vec<_> = (0..8)
+        .map(|_| {
+            rig.hand_over(|handover| {
+                let hour = Duration::from_secs(3_600);
+                handover.timers = timers(|t| (t.read, t.progress) = (hour, Some(INTERVAL)));
+            })
+        })
+        .collect();
+    let mut told = vec![Vec::new(); peers.len()];
+    for second in 0..180 {
+        rig.pass(Duration::from_secs(1));
+        let (client, upstream) = &mut peers[second % 8];
+        client.send(b"x");
+        rig.expect(upstream, b"x");
+        while let Ok((ticket, report)) = rig.reports.try_recv() {
+            let Report::Progress(progress) = report else { panic!("{report:?}") };
+            assert!(progress.duration.as_secs().abs_diff(second as u64) <= 2, "{progress:?}");
+            told[ticket as usize].push(second);
+        }
+    }
+    for seconds in &told {
+        assert_eq!(seconds.len(), 3, "{told:?}");
+        assert!(
+            seconds.windows(2).all(|pair| (59..=61).contains(&(pair[1] - pair[0]))),
+            "{told:?}"
+        );
+    }
+    let mut first: Vec<_> = told.iter().map(|seconds| seconds[0] / 8).collect();
+    first.dedup();
+    assert!(first.len() >= 4, "spread over the interval: {told:?}");
+}

@@ -148,7 +148,10 @@ impl Tunnel {
         let conversation =
             self.conversation_deadline_ms().map(|at_ms| Deadline { at_ms, wait_ms: 0 });
         let timer = self.next_timer().map(|(due, _)| due);
-        [conversation, timer].into_iter().flatten().min_by_key(|due| due.at_ms)
+        let telling = self.telling.as_deref();
+        // As exactly too, so that it puts nothing else off.
+        let telling = telling.map(|it| Deadline { at_ms: it.due_ms, wait_ms: 0 });
+        [conversation, timer, telling].into_iter().flatten().min_by_key(|due| due.at_ms)
     }
 
     /// Does what is due by now. What the conversation does about the time need not be its end.
