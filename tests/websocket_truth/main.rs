@@ -4,6 +4,7 @@
 
 mod hops;
 mod random;
+mod records;
 mod rig;
 
 use std::time::Duration;

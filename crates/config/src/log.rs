@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod syslog;
+pub(crate) mod websocket;
 
 use std::path::PathBuf;
 use std::sync::Arc;

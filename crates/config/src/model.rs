@@ -31,6 +31,7 @@ pub use crate::listing::{Autoindex, ListingFormat};
 pub use crate::location::{Content, Location, LocationId, Locations};
 pub use crate::log::access::{AccessLog, AccessLogTarget, LogFileCache};
 pub use crate::log::syslog::Syslog;
+pub use crate::log::websocket::WebSocketLog;
 pub use crate::log::{ErrorLog, LogEscape, LogFormat, LogFormatId, LogLevel, LogTarget};
 pub use crate::name_servers::{Resolver, ResolverId};
 pub use crate::position::LocationKind;

@@ -37,6 +37,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     listing::ROWS,
     location::ROWS,
     log::ROWS,
+    log::websocket::ROWS,
     map::ROWS,
     proxy::ROWS,
     proxy::cookies::ROWS,

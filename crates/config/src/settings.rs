@@ -34,6 +34,7 @@ use crate::limits::connections::{LimitConnections, limit_connections};
 use crate::limits::requests::{LimitRequests, limit_requests};
 use crate::listing::{Autoindex, RANDOM_INDEX, autoindex};
 use crate::log::access::{AccessLog, LogFileCache};
+use crate::log::websocket::{WEBSOCKET_LOG, WebSocketLog};
 use crate::log::{self, ErrorLog, LOG_SUBREQUEST, Logs, OPEN_LOG_FILE_CACHE};
 use crate::name_servers::ResolverId;
 use crate::position::Position;
@@ -395,6 +396,8 @@ pub struct LocationSettings {
     pub websocket_origins: Option<Arc<AllowedOrigins>>,
     /// `access_log` lines; empty when `off`.
     pub access_logs: Arc<Vec<AccessLog>>,
+    /// `websocket_log` lines; empty when `off`.
+    pub websocket_logs: Arc<Vec<WebSocketLog>>,
     /// `open_log_file_cache`.
     pub open_log_file_cache: Option<Arc<LogFileCache>>,
     /// `error_log` lines.
@@ -454,6 +457,7 @@ pub(crate) struct InheritedSettings {
     error_pages: Common<Vec<ErrorPage>>,
     filters: Common<Filters>,
     access_logs: Common<Vec<AccessLog>>,
+    websocket_logs: Common<Vec<WebSocketLog>>,
     error_logs: Common<Vec<ErrorLog>>,
 }
 
@@ -474,6 +478,7 @@ impl InheritedSettings {
             error_pages: Common::new(),
             filters: Common::new(),
             access_logs: Common::new(),
+            websocket_logs: Common::new(),
             error_logs: Common::new(),
         }
     }
@@ -497,6 +502,7 @@ impl InheritedSettings {
             error_pages: outer.error_pages.inner(!level.has(&error_page::ERROR_PAGE)),
             filters: outer.filters.inner(!level.has_any(&filters::ROWS)),
             access_logs: outer.access_logs.inner(!level.has(&log::ACCESS_LOG)),
+            websocket_logs: outer.websocket_logs.inner(!level.has(&WEBSOCKET_LOG)),
             error_logs: outer.error_logs.inner(!level.has(&log::ERROR_LOG)),
         }
     }
@@ -578,6 +584,7 @@ pub(crate) fn settings(
         websocket_token: scope.get(&WEBSOCKET_TOKEN),
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
+        websocket_logs: inherited.websocket_logs.get(|| logs.websocket_logs(reading, scope)),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
         error_logs: inherited.error_logs.get(|| logs.error_logs(scope)),
     }

@@ -176,6 +176,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("ValidReferers", &["exchange/variables/referer.rs: referers"]),
     ("VariableCertificate", &["content/proxy/connect.rs: files", "front/connection.rs: files"]),
     ("VariableFile", &["exchange/path.rs: file"]),
+    ("WebSocketLog", &["exchange/access_log.rs: asked", "log.rs: record"]),
     ("WebSocketToken", &["exchange/secrets.rs: token", "exchange/token.rs: token"]),
 ];
 

@@ -37,6 +37,7 @@ pub struct Logs {
 struct LocationLogs {
     error: Arc<ErrorLog>,
     access: Vec<Place>,
+    websocket: Vec<Arc<AccessSink>>,
 }
 
 /// Where the lines of one `access_log` go.
@@ -77,12 +78,16 @@ impl Logs {
             };
             let lines = settings.access_logs.iter();
             let access = lines.map(|line| match &line.target {
-                AccessLogTarget::Fixed(target) => places.sink(target),
+                AccessLogTarget::Fixed(target) => places.sink(target).map(Place::Sink),
                 AccessLogTarget::Variable(_) => {
                     Ok(places.with_variables(settings.open_log_file_cache.as_ref()))
                 }
             });
-            locations.push(LocationLogs { error, access: access.collect::<Result<_, _>>()? });
+            let access = access.collect::<Result<_, _>>()?;
+            let records = settings.websocket_logs.iter();
+            let websocket =
+                records.map(|record| places.sink(&record.target)).collect::<Result<_, _>>()?;
+            locations.push(LocationLogs { error, access, websocket });
         }
         Ok(Self { main, locations })
     }
@@ -106,7 +111,16 @@ impl Logs {
         }
     }
 
-    /// The same for one whose path has variables.
+    /// The same of its `websocket_logs`.
+    pub(crate) fn websocket_sink(
+        &self,
+        location: LocationId,
+        index: usize,
+    ) -> Option<&Arc<AccessSink>> {
+        self.locations.get(location.0)?.websocket.get(index)
+    }
+
+    /// Where line number `index` of a location's `access_logs` goes, if its path has variables.
     pub(crate) fn with_variables(
         &self,
         location: LocationId,
@@ -144,15 +158,14 @@ impl<'a> Places<'a> {
         Self { files, buffering, sinks: HashMap::new(), with_variables: Vec::new() }
     }
 
-    fn sink(&mut self, target: &'a LogTarget) -> Result<Place, OpenError> {
-        let sink = match self.sinks.entry(target) {
+    fn sink(&mut self, target: &'a LogTarget) -> Result<Arc<AccessSink>, OpenError> {
+        Ok(match self.sinks.entry(target) {
             Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(new) => {
                 let buffering = self.buffering.get(target).copied();
                 Arc::clone(new.insert(self.files.access_sink(target, buffering)?))
             }
-        };
-        Ok(Place::Sink(sink))
+        })
     }
 
     /// Those that inherit one `open_log_file_cache` share it.

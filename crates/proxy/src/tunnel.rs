@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use wssgate_config::model::{Lifetime, LogLevel, TlsRecords, TunnelSettings};
-use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Side, Timers, TunnelEnd};
+use wssgate_config::model::{Lifetime, LocationSettings, LogLevel, TlsRecords, TunnelSettings};
+use wssgate_relay::{EndCause, Handover, Leg, LegTls, Progress, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
 use wssgate_ws::conversation::{Notes, Policy};
@@ -68,13 +68,15 @@ pub(crate) async fn begin(
     tunnels: &Tunnels,
 ) {
     request.tunnel.handshake = Some(request.arrival.at.elapsed());
+    request.tunnel.is_websocket = switch.extensions.is_some();
     let Switch { connection, lease, session, extensions, began, .. } = switch;
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
             let handover = handover(&request, legs, extensions);
             let open = request.site.open();
             let limits = request.limits.held.take().into();
-            let conclusion = Conclusion::new(request, began);
+            let mut conclusion = Conclusion::new(request, began);
+            conclusion.open();
             let tunnel = Tunnel { conclusion, session, lease, open, _limits: limits };
             tunnels.carry(handover, tunnel);
         }
@@ -121,6 +123,11 @@ impl Tunnel {
         for (side, _) in sides.into_iter().filter(|(_, broken)| *broken) {
             self.conclusion.note(format_args!("{side} sent an invalid WebSocket frame"));
         }
+    }
+
+    /// Tells what has passed while it goes on.
+    pub(crate) fn tell(&mut self, progress: Progress) {
+        self.conclusion.tell(progress.into());
     }
 
     /// Says how it ended.
@@ -231,10 +238,19 @@ fn handover(
             client_send: location.settings.send_timeout,
             // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
             half_close: proxy.read_timeout,
-            progress: None,
+            progress: if request.tunnel.is_websocket {
+                shortest_interval(&location.settings)
+            } else {
+                None
+            },
         },
         buffer_size: proxy.buffer_size,
     }
+}
+
+/// How often some log wants to hear of a WebSocket.
+fn shortest_interval(settings: &LocationSettings) -> Option<Duration> {
+    settings.websocket_logs.iter().filter_map(|log| log.interval).min()
 }
 
 /// What a conversation is begun with.

@@ -3,9 +3,12 @@
 mod early;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use wssgate_config::model::{AccessLog, AccessLogTarget, LogEscape, LogFormat, LogLevel};
+use wssgate_config::model::{
+    AccessLog, AccessLogTarget, LocationSettings, LogEscape, LogFormat, LogLevel,
+};
 use wssgate_config::template::{Part, Template};
 
 use crate::exchange::escape::{put_hex, put_json};
@@ -13,6 +16,7 @@ use crate::exchange::path::{self, as_path};
 use crate::exchange::request::Request;
 use crate::exchange::secrets;
 use crate::exchange::variables;
+use crate::exchange::websocket::{Event, Record};
 use crate::log::AppendError;
 
 pub(crate) use early::EarlyLines;
@@ -36,6 +40,39 @@ pub(crate) async fn write(request: &Request) {
             }
             AccessLogTarget::Variable(path) => append(request, index, path, line).await,
         }
+    }
+}
+
+/// Writes the lines that `websocket_log` asks for at the event that was told last.
+pub(crate) fn write_record(request: &Request) {
+    secrets::learn(request);
+    let (http, location) = (request.http(), request.route.location);
+    let settings = &http.locations[location.0].settings;
+    let record = request.tunnel.told.as_ref().map(|(record, _)| &**record);
+    for (index, asked) in settings.websocket_logs.iter().enumerate() {
+        if request.tunnel.is_websocket
+            && is_wanted_now(settings, index, record)
+            && let Some(sink) = request.generation.logs.websocket_sink(location, index)
+        {
+            sink.write_line(&line(request, &http.log_formats[asked.format.0]));
+        }
+    }
+}
+
+/// Whether a `websocket_log` wants a line of this moment.
+fn is_wanted_now(settings: &LocationSettings, index: usize, record: Option<&Record>) -> bool {
+    let logs = &settings.websocket_logs;
+    let (Some(asked), Some(record)) = (logs.get(index), record) else { return false };
+    match record.event {
+        Event::Open => asked.open,
+        Event::Close => true,
+        Event::Progress => asked.interval.is_some_and(|interval| {
+            // What is told comes as often as the most eager log wants it.
+            let shortest = logs.iter().filter_map(|log| log.interval).min().unwrap_or(interval);
+            let lived = record.passed.duration;
+            let number = |lived: Duration| lived.as_millis() / interval.as_millis();
+            interval == shortest || number(lived) != number(lived.saturating_sub(shortest))
+        }),
     }
 }
 

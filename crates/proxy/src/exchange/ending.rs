@@ -36,14 +36,18 @@ pub struct Ending<'a> {
 impl<'a> Ending<'a> {
     /// What is known of `request` by now.
     pub fn of(request: &'a Request) -> Self {
-        Self {
+        let ending = Self {
             accepted: request.connection.accepted,
             started: request.arrival.at,
             sent: variables::bytes_sent(request),
             head_len: request.response.head_len,
             attempts: Cow::Borrowed(&request.upstream.attempts),
             complete: request.response.complete,
-            tunnel: request.tunnel.record.as_deref(),
+            tunnel: None,
+        };
+        match &request.tunnel.told {
+            Some((record, took)) => ending.with_tunnel(record, *took),
+            None => ending,
         }
     }
 
@@ -63,18 +67,14 @@ impl<'a> Ending<'a> {
 
     /// The same with what has passed through the tunnel that the request became; its upstream was asked
     /// `took` ago.
-    pub fn with_tunnel<'t>(&'t self, record: &'t Record, took: Duration) -> Ending<'t> {
-        let mut attempts = Cow::Borrowed(&*self.attempts);
-        if !attempts.is_empty() {
-            add_tunnel(attempts.to_mut(), &record.passed, took);
+    pub fn with_tunnel(mut self, record: &'a Record, took: Duration) -> Self {
+        if !self.attempts.is_empty() {
+            add_tunnel(self.attempts.to_mut(), &record.passed, took);
         }
-        Ending {
-            sent: self.sent + record.passed.client.sent,
-            complete: record.is_complete(),
-            tunnel: Some(record),
-            attempts,
-            ..*self
-        }
+        self.sent += record.passed.client.sent;
+        self.complete = record.is_complete();
+        self.tunnel = Some(record);
+        self
     }
 
     /// The value `now` of a variable that [`is_late`]; `None` when it has none.
@@ -99,7 +99,7 @@ impl<'a> Ending<'a> {
 
 /// Adds what passed through a tunnel to the attempt that became it, the last one. As in nginx its
 /// bytes are no response.
-pub(crate) fn add_tunnel(attempts: &mut [UpstreamState], passed: &Progress, took: Duration) {
+fn add_tunnel(attempts: &mut [UpstreamState], passed: &Progress, took: Duration) {
     if let Some(state) = attempts.last_mut() {
         state.response_time = Some(took);
         state.bytes_sent += passed.upstream.sent;

@@ -17,8 +17,10 @@ use crate::exchange::variables::seconds;
 pub struct TunnelTrace {
     /// From the first byte of the request to the end of the 101, which is when it has become one.
     pub(crate) handshake: Option<Duration>,
-    /// The last that was told of it.
-    pub(crate) record: Option<Box<Record>>,
+    /// Whether it is a WebSocket.
+    pub(crate) is_websocket: bool,
+    /// The last that was told of it, and how long ago its upstream was asked then.
+    pub(crate) told: Option<(Box<Record>, Duration)>,
 }
 
 /// What is known of a tunnel at one moment.
@@ -60,6 +62,12 @@ impl From<Side> for Closer {
     }
 }
 
+impl From<Progress> for Record {
+    fn from(passed: Progress) -> Self {
+        Self { event: Event::Progress, cause: None, passed }
+    }
+}
+
 impl From<&TunnelEnd> for Record {
     fn from(end: &TunnelEnd) -> Self {
         let TunnelEnd { cause, duration, first_close, client, upstream } = end.clone();
@@ -69,6 +77,18 @@ impl From<&TunnelEnd> for Record {
 }
 
 impl Record {
+    /// What is known of a WebSocket that begins.
+    pub(crate) fn open() -> Self {
+        let none = || Totals { frames: Some(Counts::default()), ..Totals::default() };
+        let passed = Progress { client: none(), upstream: none(), ..Progress::default() };
+        Self { event: Event::Open, cause: None, passed }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_end(&self) -> bool {
+        self.event == Event::Close
+    }
+
     /// Whether it ended in good order: one side closed or ended it, and the rest was carried.
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self.cause, Some(EndCause::Ended(_))) || self.closed_in_order().is_some()

@@ -10,8 +10,9 @@ use wssgate_config::model::{LocationId, LogLevel};
 use wssgate_relay::TunnelEnd;
 
 use crate::exchange::access_log::{self, EarlyLines};
-use crate::exchange::ending::{self, Ending};
+use crate::exchange::ending::Ending;
 use crate::exchange::request::Request;
+use crate::exchange::variables;
 use crate::exchange::websocket::Record;
 use crate::generation::Generation;
 use crate::peers::Lease;
@@ -85,33 +86,48 @@ impl Conclusion {
         }
     }
 
+    /// Says that a WebSocket begins, where that is wanted.
+    pub(super) fn open(&mut self) {
+        let location = &self.generation.http().locations[self.location.0];
+        if !location.settings.websocket_logs.is_empty() {
+            self.tell(Record::open());
+        }
+    }
+
+    /// Says what is known of the tunnel, where that is wanted. It goes on.
+    pub(super) fn tell(&mut self, record: Record) {
+        let took = self.began.elapsed();
+        match &mut self.access {
+            Access::Nothing => {}
+            Access::Lines(kept) => {
+                let (lines, ending) = &**kept;
+                let ending = ending.clone().with_tunnel(&record, took);
+                lines.write(&self.generation, self.location, &ending);
+            }
+            Access::Request(request) => {
+                if request.tunnel.told.replace((Box::new(record), took)).is_some() {
+                    // Maps keep what they have looked up, which was another moment's.
+                    variables::forget_maps(request);
+                }
+                access_log::write_record(request);
+            }
+        }
+    }
+
     /// Says how the tunnel ended.
-    pub(super) fn conclude(self, end: &TunnelEnd) {
+    pub(super) fn conclude(mut self, end: &TunnelEnd) {
         let record = Record::from(end);
         if let Some(message) = message::of(end, &record) {
             self.note(format_args!("{message}"));
         }
-        let took = self.began.elapsed();
-        match self.access {
-            Access::Nothing => {}
-            Access::Lines(kept) => {
-                let (lines, ending) = *kept;
-                let ending = ending.with_tunnel(&record, took);
-                lines.write(&self.generation.logs, self.location, &ending);
-            }
-            Access::Request(mut request) => {
-                let traffic = &request.traffic;
-                traffic.sent.set(traffic.sent.get() + record.passed.client.sent);
-                ending::add_tunnel(&mut request.upstream.attempts, &record.passed, took);
-                request.response.complete = record.is_complete();
-                request.tunnel.record = Some(Box::new(record));
-                // The end of the worker waits for the line.
-                let entered = request.site.live.enter();
-                tokio::task::spawn_local(async move {
-                    access_log::write(&request).await;
-                    drop(entered);
-                });
-            }
+        self.tell(record);
+        if let Access::Request(request) = self.access {
+            // The end of the worker waits for the line.
+            let entered = request.site.live.enter();
+            tokio::task::spawn_local(async move {
+                access_log::write(&request).await;
+                drop(entered);
+            });
         }
     }
 }

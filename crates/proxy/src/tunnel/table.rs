@@ -89,7 +89,13 @@ impl Tunnels {
                     tunnel.note(&notes);
                 }
             }
-            Report::Progress(_) => {}
+            Report::Progress(progress) => {
+                let mut carried = self.carried.borrow_mut();
+                let tunnel = usize::try_from(ticket).ok().and_then(|key| carried.get_mut(key));
+                if let Some(tunnel) = tunnel {
+                    tunnel.tell(*progress);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! knows (bytes, durations, the time). So a tunnel, which may live for days, keeps no request.
 
 use bytes::BytesMut;
-use wssgate_config::model::{Http, LocationId, LogEscape, MapKind};
+use wssgate_config::model::{Http, LocationId, LogEscape, LogFormat, MapKind};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
@@ -12,7 +12,8 @@ use crate::exchange::ending::{
     Ending, is_late as is_late_builtin, is_of_attempts, is_of_the_moment,
 };
 use crate::exchange::request::Request;
-use crate::log::Logs;
+use crate::exchange::websocket::Record;
+use crate::generation::Generation;
 
 /// How deep maps are followed before they are taken for late.
 const MAX_DEPTH: u8 = 10;
@@ -21,10 +22,18 @@ const MAX_DEPTH: u8 = 10;
 #[derive(Debug)]
 pub(crate) struct EarlyLines(Box<[Line]>);
 
+/// Which log of the location a line is for.
+#[derive(Clone, Copy, Debug)]
+enum Log {
+    /// This one of its `access_log` lines: at the end.
+    Access(u16),
+    /// This one of its `websocket_log` lines: at the events that it wants.
+    WebSocket(u16),
+}
+
 #[derive(Debug)]
 struct Line {
-    /// Which of the location's access logs.
-    log: u32,
+    log: Log,
     escape: LogEscape,
     text: Box<[u8]>,
     /// Where in `text` a value is missing, and which.
@@ -49,20 +58,12 @@ impl EarlyLines {
             // One with a path of variables has no sink.
             request.generation.logs.access_sink(request.route.location, index)?;
             let format = &http.log_formats[log.format.0];
-            let mut holes = Vec::new();
-            let mut rendered = Rendered::new(format.escape);
-            for part in format.line.parts() {
-                match late(http, part) {
-                    Late::No => rendered.put(request, part),
-                    Late::Builtin(builtin) => {
-                        holes.push((u32::try_from(rendered.len()).ok()?, builtin));
-                    }
-                    Late::WithRequest => return None,
-                }
-            }
-            let text = rendered.into_text();
-            let (log, escape) = (u32::try_from(index).ok()?, format.escape);
-            lines.push(Line { log, escape, text: text[..].into(), holes: holes.into() });
+            lines.push(Line::of(request, Log::Access(u16::try_from(index).ok()?), format)?);
+        }
+        let records = &request.location().settings.websocket_logs;
+        for (index, log) in records.iter().enumerate().filter(|_| request.tunnel.is_websocket) {
+            let format = &http.log_formats[log.format.0];
+            lines.push(Line::of(request, Log::WebSocket(u16::try_from(index).ok()?), format)?);
         }
         Some(Self(lines.into()))
     }
@@ -78,11 +79,24 @@ impl EarlyLines {
         holes.any(|&(_, hole)| is_of_attempts(hole))
     }
 
-    /// Fills the holes and writes the lines to the logs of `location`.
-    pub(crate) fn write(&self, logs: &Logs, location: LocationId, ending: &Ending<'_>) {
+    /// Fills the holes and writes the lines of the event that `ending` tells of.
+    pub(crate) fn write(&self, generation: &Generation, location: LocationId, ending: &Ending<'_>) {
+        let settings = &generation.http().locations[location.0].settings;
         let now = Moment::now();
         for line in &self.0 {
-            let Some(sink) = logs.access_sink(location, line.log as usize) else { continue };
+            let logs = &generation.logs;
+            let sink = match line.log {
+                Log::Access(index) if ending.tunnel.is_some_and(Record::is_end) => {
+                    logs.access_sink(location, index.into())
+                }
+                Log::WebSocket(index)
+                    if super::is_wanted_now(settings, index.into(), ending.tunnel) =>
+                {
+                    logs.websocket_sink(location, index.into())
+                }
+                _ => None,
+            };
+            let Some(sink) = sink else { continue };
             let mut whole = BytesMut::with_capacity(line.text.len() + 16 * line.holes.len());
             let mut done = 0;
             for &(at, hole) in &line.holes {
@@ -93,6 +107,26 @@ impl EarlyLines {
             whole.extend_from_slice(&line.text[done..]);
             sink.write_line(&whole);
         }
+    }
+}
+
+impl Line {
+    /// Renders what can be rendered; `None` when the line cannot be made that way.
+    fn of(request: &Request, log: Log, format: &LogFormat) -> Option<Self> {
+        let http = request.http();
+        let mut holes = Vec::new();
+        let mut rendered = Rendered::new(format.escape);
+        for part in format.line.parts() {
+            match late(http, part) {
+                Late::No => rendered.put(request, part),
+                Late::Builtin(builtin) => {
+                    holes.push((u32::try_from(rendered.len()).ok()?, builtin));
+                }
+                Late::WithRequest => return None,
+            }
+        }
+        let text = rendered.into_text();
+        Some(Self { log, escape: format.escape, text: text[..].into(), holes: holes.into() })
     }
 }
 
