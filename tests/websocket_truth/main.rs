@@ -6,6 +6,7 @@ mod hops;
 mod random;
 mod records;
 mod rig;
+mod trace;
 
 use std::time::Duration;
 

@@ -254,6 +254,7 @@ const COMBINED: &[u8] =
 /// tokens may stand.
 const WEBSOCKET: &[u8] = b"time=\"$time_iso8601\" event=\"$websocket_event\" client=\"$remote_addr\" host=\"$host\" uri=\"$uri\" status=\"$status\" upstream=\"$upstream_addr\" \
     by=\"$websocket_closed_by\" code=\"$websocket_close_code\" reason=\"$websocket_close_reason\" cause=\"$websocket_close_cause\" \
+    trace=\"$websocket_trace\" hops=\"$websocket_hops\" \
     lifetime=\"$websocket_lifetime\" handshake=\"$websocket_handshake_time\" \
     client_close_code=\"$websocket_client_close_code\" client_messages=\"$websocket_client_messages\" client_frames=\"$websocket_client_frames\" client_bytes=\"$websocket_client_bytes\" client_largest_message=\"$websocket_client_largest_message\" client_rtt=\"$websocket_client_rtt\" client_blocked_time=\"$websocket_client_blocked_time\" \
     upstream_close_code=\"$websocket_upstream_close_code\" upstream_messages=\"$websocket_upstream_messages\" upstream_frames=\"$websocket_upstream_frames\" upstream_bytes=\"$websocket_upstream_bytes\" upstream_largest_message=\"$websocket_upstream_largest_message\" upstream_rtt=\"$websocket_upstream_rtt\" upstream_blocked_time=\"$websocket_upstream_blocked_time\"";

@@ -62,6 +62,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     websocket::handshake::ROWS,
     websocket::origin::ROWS,
     websocket::token::ROWS,
+    websocket::trace::ROWS,
 ];
 
 /// Every row of the program.

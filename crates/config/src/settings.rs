@@ -53,6 +53,7 @@ use crate::websocket::handshake::{
 };
 use crate::websocket::origin::{AllowedOrigins, WEBSOCKET_ORIGIN};
 use crate::websocket::token::{WEBSOCKET_TOKEN, WebSocketToken};
+use crate::websocket::trace::{WEBSOCKET_TRACE, WebSocketTrace};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -398,6 +399,8 @@ pub struct LocationSettings {
     pub access_logs: Arc<Vec<AccessLog>>,
     /// `websocket_log` lines; empty when `off`.
     pub websocket_logs: Arc<Vec<WebSocketLog>>,
+    /// `websocket_trace`.
+    pub websocket_trace: Option<Arc<WebSocketTrace>>,
     /// `open_log_file_cache`.
     pub open_log_file_cache: Option<Arc<LogFileCache>>,
     /// `error_log` lines.
@@ -585,6 +588,7 @@ pub(crate) fn settings(
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         websocket_logs: inherited.websocket_logs.get(|| logs.websocket_logs(reading, scope)),
+        websocket_trace: scope.get(&WEBSOCKET_TRACE),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
         error_logs: inherited.error_logs.get(|| logs.error_logs(scope)),
     }

@@ -3,6 +3,7 @@
 pub(crate) mod handshake;
 pub(crate) mod origin;
 pub(crate) mod token;
+pub(crate) mod trace;
 
 use std::time::Duration;
 

@@ -178,6 +178,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("VariableFile", &["exchange/path.rs: file"]),
     ("WebSocketLog", &["exchange/access_log.rs: asked", "log.rs: record"]),
     ("WebSocketToken", &["exchange/secrets.rs: token", "exchange/token.rs: token"]),
+    ("WebSocketTrace", &["exchange/trace.rs: settings"]),
 ];
 
 /// Rows whose values nobody asks for, and why.

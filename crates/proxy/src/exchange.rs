@@ -20,6 +20,7 @@ pub mod secrets;
 pub(crate) mod subprotocols;
 pub mod subrequests;
 pub(crate) mod token;
+pub(crate) mod trace;
 pub(crate) mod variables;
 pub mod websocket;
 pub(crate) mod zone_key;

@@ -11,7 +11,7 @@ mod secure_link;
 mod tcpinfo;
 mod upstream;
 
-pub(crate) use builtin::{bytes_sent, seconds, status};
+pub(crate) use builtin::{bytes_sent, hostname, request_id, seconds, status};
 pub(crate) use map::contains;
 pub(crate) use upstream::passed;
 

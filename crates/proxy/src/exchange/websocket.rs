@@ -10,6 +10,7 @@ use wssgate_ws::conversation::Cause;
 use wssgate_ws::conversation::meter::Excess;
 use wssgate_ws::{CloseCode, Counts};
 
+use crate::exchange::trace::Trace;
 use crate::exchange::variables::seconds;
 
 /// What a request knows of the tunnel that it has become.
@@ -17,6 +18,8 @@ use crate::exchange::variables::seconds;
 pub struct TunnelTrace {
     /// From the first byte of the request to the end of the 101, which is when it has become one.
     pub(crate) handshake: Option<Duration>,
+    /// What connects its lines with those of other hops.
+    pub(crate) trace: Trace,
     /// Whether it is a WebSocket.
     pub(crate) is_websocket: bool,
     /// The last that was told of it, and how long ago its upstream was asked then.

@@ -10,7 +10,7 @@ use super::request::{BodyFraming, OutgoingField, Target, UpstreamRequest};
 use crate::exchange::body::{Length, RequestBody};
 use crate::exchange::refusal::Refusal;
 use crate::exchange::request::Request;
-use crate::exchange::token;
+use crate::exchange::{token, trace};
 
 /// A request ready to be sent.
 #[derive(Debug)]
@@ -74,6 +74,9 @@ impl Plan {
             }
         }
         set.extend(token::line(request));
+        set.extend(trace::line(request).filter(|(name, _)| {
+            !settings.set_headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name))
+        }));
         // A subrequest asks for an answer and never switches.
         let may_upgrade = !request.is_subrequest() && (!has_body || asked && sets_upgrade(&set));
         if !may_upgrade {

@@ -12,7 +12,7 @@ use super::attempt::{Cause, Ended, Sender, Trouble};
 use super::plan::Asked;
 use super::{PeerLink, Proxying, Tried, response};
 use crate::content::Outcome;
-use crate::exchange::subprotocols;
+use crate::exchange::{subprotocols, trace};
 use crate::tunnel::Switch;
 
 /// What follows a valid 101.
@@ -99,6 +99,9 @@ impl Proxying<'_> {
             && let Some(name) = subprotocols::accepted(self.request)
         {
             reply.push("Sec-WebSocket-Protocol", name);
+        }
+        if extensions.is_some() {
+            trace::on_switch(self.request, &head, &mut reply);
         }
         let PeerLink { connection, mut lease, began, .. } = link;
         if let Some(state) = self.request.upstream.attempts.last_mut() {

@@ -15,7 +15,7 @@ use crate::clock::{self, Moment};
 use crate::exchange::ending::{self, Ending};
 use crate::exchange::request::{Request, address_text};
 use crate::exchange::response::NGINX_VERSION;
-use crate::exchange::{credentials, headers, identity, path, subprotocols};
+use crate::exchange::{credentials, headers, identity, path, subprotocols, trace};
 
 /// The value of a fixed variable.
 pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
@@ -51,6 +51,8 @@ pub(super) fn value(request: &Request, variable: Builtin) -> Option<Bytes> {
         B::RequestBodyFile => request_body_file(request),
         // What only the end knows for good: by now it is this much.
         late if ending::is_late(late) => Ending::of(request).value(late, Moment::now()),
+        B::WebSocketHops => trace::hops(request),
+        B::WebSocketTrace => trace::id(request),
         B::WebSocketHandshakeTime => text(seconds(request.tunnel.handshake?)),
         B::DateGmt => date(request, true),
         B::DateLocal => date(request, false),
@@ -275,13 +277,13 @@ fn forwarded_for(request: &Request) -> Bytes {
 }
 
 /// The name of this machine, read once.
-fn hostname() -> &'static str {
+pub(crate) fn hostname() -> &'static str {
     static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     NAME.get_or_init(wssgate_sys::process::host_name)
 }
 
 /// 16 random bytes in hexadecimal.
-pub(super) fn request_id() -> Bytes {
+pub(crate) fn request_id() -> Bytes {
     let mut bytes = [0; 16];
     // Without random bytes requests cannot be told apart, which harms nobody's safety.
     let _ = rand::fill(&mut bytes);
