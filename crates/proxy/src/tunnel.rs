@@ -148,7 +148,10 @@ impl Tunnel {
 /// Whether a tunnel that ended so is a failure of its peer. How others end says nothing of its
 /// health: a peer that closes in good order means it, and after a while it may have any reason.
 fn is_failure_of_peer(end: &TunnelEnd) -> bool {
-    end.cause == EndCause::Broken(Side::Upstream, ECONNRESET) && end.duration < MOMENT
+    end.cause == EndCause::Broken(Side::Upstream, ECONNRESET)
+        && end.duration < MOMENT
+        // Else it has closed: what its connection does afterwards says nothing.
+        && end.upstream.close.is_none()
 }
 
 async fn legs(
@@ -289,6 +292,7 @@ mod tests {
 
     use socket2::SockRef;
     use wssgate_relay::Totals;
+    use wssgate_ws::CloseCode;
 
     use super::*;
 
@@ -323,6 +327,8 @@ mod tests {
             let (client, upstream) = <(Totals, Totals)>::default();
             let end = TunnelEnd { cause, duration, first_close: None, client, upstream };
             assert_eq!(is_failure_of_peer(&end), expected, "{end:?}");
+            let upstream = Totals { close: Some(CloseCode::NORMAL), ..end.upstream };
+            assert!(!is_failure_of_peer(&TunnelEnd { upstream, ..end }), "it has closed");
         }
     }
 }
