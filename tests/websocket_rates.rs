@@ -81,9 +81,9 @@ fn limit_rate_holds_for_what_the_upstream_sends() {
 #[test]
 fn a_client_that_sends_too_much_is_told_so_and_nobody_else_is_blamed() {
     let upstream = Upstream::echo();
-    for (lines, reason) in [
-        ("websocket_message_rate 1r/m burst=3 close;", "message rate exceeded"),
-        ("websocket_byte_rate client=1 burst=40 close;", "byte rate exceeded"),
+    for (lines, reason, what) in [
+        ("websocket_message_rate 1r/m burst=3 close;", "message rate exceeded", "messages"),
+        ("websocket_byte_rate client=1 burst=40 close;", "byte rate exceeded", "bytes"),
     ] {
         let server = server(&upstream, "", lines);
         let mut client = Handshake::to(server.listen(0)).open();
@@ -93,7 +93,8 @@ fn a_client_that_sends_too_much_is_told_so_and_nobody_else_is_blamed() {
         }
         let payload = recv_close(&mut client);
         assert_eq!(payload, [&1008_u16.to_be_bytes()[..], reason.as_bytes()].concat(), "{lines}");
-        server.wait_for_log(&format!("WebSocket closed with 1008: {reason} of the client"));
+        let line = format!("WebSocket closed by the proxy with 1008, client sent too many {what}");
+        server.wait_for_log(&line);
     }
 }
 
@@ -124,6 +125,6 @@ fn the_websockets_of_one_key_share_a_zone_over_workers_and_reloads() {
     last.send([text("one too many")]);
     assert_eq!(recv_close(&mut last)[..2], 1008_u16.to_be_bytes());
     wait_until("the line of the one", || {
-        server.error_log().matches("closed with 1008: message rate exceeded").count() == 1
+        server.error_log().matches("with 1008, client sent too many messages").count() == 1
     });
 }
