@@ -8,6 +8,7 @@ mod records;
 mod rig;
 mod trace;
 
+use std::io::Write;
 use std::time::Duration;
 
 use rig::{EXE, Rig, Tunnel, WIRES, check};
@@ -293,6 +294,57 @@ fn a_flood_of_control_frames_is_named() {
         to.send(&[close(1001, "")], !client);
         of(client, "proxy 1008 client_control_flood", "proxy 1008 upstream_control_flood")
     });
+}
+
+/// What was read at once has passed when it turns out to be too much.
+fn flood(tunnel: &mut Tunnel, client: bool, message: &Frame, reason: &str) {
+    let (from, to) = tunnel.ends(client);
+    from.send(&vec![message.clone(); 9], client);
+    from.conn().expect([close(1008, reason)]);
+    from.send(&[close(1008, "")], client);
+    let mut frames = std::iter::repeat_with(|| to.conn().recv());
+    assert_eq!(frames.find(|frame| frame != message), Some(close(1001, reason)));
+    to.send(&[close(1001, "")], !client);
+}
+
+#[test]
+fn too_many_messages_in_a_time_are_named() {
+    run("messages", "messages", |tunnel, client| {
+        flood(tunnel, client, &text("more"), "message rate exceeded");
+        of(client, "proxy 1008 client_message_rate", "proxy 1008 upstream_message_rate")
+    });
+}
+
+#[test]
+fn too_many_bytes_in_a_time_are_named() {
+    run("bytes", "bytes", |tunnel, client| {
+        flood(tunnel, client, &binary([5; 200]), "byte rate exceeded");
+        of(client, "proxy 1008 client_byte_rate", "proxy 1008 upstream_byte_rate")
+    });
+}
+
+/// A record of a type that does not exist.
+#[test]
+fn broken_tls_is_named() {
+    let mut rig = Rig::new();
+    for (wires, client) in [([true, false], true), ([true, true], true), ([true, true], false)] {
+        let mut tunnel = rig.open("plain", wires);
+        let (from, to) = tunnel.ends(client);
+        from.conn().tcp().unwrap().write_all(&[99, 3, 3, 0, 1, 0]).unwrap();
+        to.conn().recv_to_end();
+        let expected = of(client, "client - client_tls", "upstream - upstream_tls");
+        check(&rig.line(tunnel.number), expected, tunnel.said(), "TLS");
+    }
+    assert!(rig.server.stop().success());
+}
+
+/// The kernel gives up a client that takes nothing: neither a reset nor a timeout of ours.
+#[test]
+fn a_connection_that_fails_otherwise_is_an_error() {
+    let mut rig = Rig::new();
+    let mut tunnel = rig.open("user-timeout", [false, false]);
+    stuff(&mut tunnel, true);
+    assert_eq!(rig::told(&rig.line(tunnel.number)), "client - client_error");
 }
 
 #[test]

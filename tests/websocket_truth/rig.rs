@@ -35,7 +35,7 @@ const OF_SIDE: [&str; 15] = [
 ];
 
 /// What each location says.
-const LOCATIONS: [(&str, &str); 16] = [
+const LOCATIONS: [(&str, &str); 19] = [
     ("plain", ""),
     ("read", "websocket_ping_interval off; proxy_read_timeout 150ms;"),
     ("send", "websocket_ping_interval off; send_timeout 300ms; proxy_send_timeout 300ms;"),
@@ -55,6 +55,9 @@ const LOCATIONS: [(&str, &str); 16] = [
     ("fragments", "websocket_max_fragments 3;"),
     ("control", "websocket_max_control_frames 20;"),
     ("check", "websocket_check text;"),
+    ("messages", "websocket_message_rate 1r/m burst=4 close;"),
+    ("bytes", "websocket_byte_rate 1 burst=1000 close;"),
+    ("user-timeout", "websocket_ping_interval off; websocket_tcp_user_timeout 1s;"),
     ("failure", "websocket_failure_code 1014;"),
     ("idle-long", "websocket_idle_timeout 1h; websocket_max_lifetime 1h;"),
     ("control-long", "websocket_max_control_frames 1000; websocket_max_message_size 1m;"),
