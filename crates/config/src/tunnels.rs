@@ -140,9 +140,9 @@ pub(crate) static WEBSOCKET_PONG_TIMEOUT: Directive<Sides<Option<Duration>>> = D
     name: "websocket_pong_timeout",
     contexts: HSL,
     arity: Between(1, 2),
-    default: "20s",
+    default: "60s",
     doc: "Sets how long a side that was sent a ping may stay silent. After that its connection counts as dead \
-          and the WebSocket is ended. A side that has never answered a ping is not ended for that; the \
+          and the WebSocket is ended; but not while it still takes what was sent to it before. A side that has never answered a ping is not ended for that; the \
           error log names it once (level `info`). With `off` pings are sent and nobody waits for answers.",
     ..Directive::once(times)
 };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use wssgate_records::{MAX_RECORD, TlsFault};
 use wssgate_sys::epoll::Event;
@@ -144,6 +145,13 @@ impl Leg {
 
     pub(crate) fn unsent_len(&self) -> usize {
         self.unsent.bytes.len() - self.unsent.start
+    }
+
+    /// Whether the peer is there and takes bytes: the kernel holds some for it, and it has acknowledged some
+    /// within this time.
+    pub(crate) fn is_being_read(&self, within: Duration) -> bool {
+        let held = socket::unacknowledged(self.fd()).is_ok_and(|bytes| bytes > 0);
+        held && socket::tcp_info(self.fd()).is_ok_and(|info| info.last_ack < within)
     }
 
     /// Since when some bytes are unsent, if some are.

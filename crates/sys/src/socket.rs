@@ -171,6 +171,19 @@ pub struct TcpInfo {
     pub snd_cwnd: u32,
     /// The space for what is received, in bytes.
     pub rcv_space: u32,
+    /// How long ago the peer last acknowledged something.
+    pub last_ack: Duration,
+}
+
+/// How many bytes that were sent the peer has not acknowledged yet (`SIOCOUTQ`).
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is valid for writes during the call, and is what this request writes.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Asks the kernel what it measures (`TCP_INFO`); an error for all but TCP.
@@ -197,6 +210,7 @@ pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
         rttvar_us: info.tcpi_rttvar,
         snd_cwnd: info.tcpi_snd_cwnd,
         rcv_space: info.tcpi_rcv_space,
+        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
     })
 }
 

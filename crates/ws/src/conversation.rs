@@ -417,6 +417,9 @@ impl Conversation {
         if progress.broken.is_some() {
             self.on_broken(from);
         }
+        if progress.ping {
+            self.on_their_ping(from.other(), now_ms);
+        }
         if let Verdict::Inject { frame, .. } = *verdict {
             self.on_frame_sent(from.other(), frame, now_ms);
         }

@@ -72,13 +72,15 @@ pub struct Progress {
     pub close: Option<CloseCode>,
     /// The protocol was broken here. Bytes up to `boundary` were still in order.
     pub broken: Option<FrameError>,
+    /// A ping has ended in them.
+    pub ping: bool,
 }
 
 impl Progress {
     /// Whether there is more to be known than where frames end.
     #[inline]
     pub fn is_special(&self) -> bool {
-        self.close.is_some() || self.broken.is_some()
+        self.close.is_some() || self.broken.is_some() || self.ping
     }
 }
 
@@ -203,7 +205,7 @@ impl Tracker {
         match self.state {
             State::Header { .. } => self.on_header(rest, progress),
             State::CloseCode { .. } => self.on_close_code(rest, progress),
-            State::Payload { .. } => self.on_payload(rest, counts),
+            State::Payload { .. } => self.on_payload(rest, counts, progress),
             State::Broken(_) => None,
         }
     }
@@ -396,7 +398,12 @@ impl Tracker {
         Some(after)
     }
 
-    fn on_payload<'a>(&mut self, bytes: &'a [u8], counts: &mut Counts) -> Option<&'a [u8]> {
+    fn on_payload<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        counts: &mut Counts,
+        progress: &mut Progress,
+    ) -> Option<&'a [u8]> {
         let State::Payload { left, opcode, fin } = &mut self.state else { return None };
         let len = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
         let (payload, after) = bytes.split_at(len);
@@ -412,7 +419,10 @@ impl Tracker {
         }
         counts.frames += 1;
         match opcode {
-            Opcode::Ping => counts.pings += 1,
+            Opcode::Ping => {
+                counts.pings += 1;
+                progress.ping = true;
+            }
             Opcode::Pong => counts.pongs += 1,
             Opcode::Close => self.closed = true,
             Opcode::Text | Opcode::Binary | Opcode::Continuation if *fin => {

@@ -42,6 +42,23 @@ impl Rig {
     }
 }
 
+impl Rig {
+    /// Steps until nothing is asked of these sides any more.
+    fn until_answered(&mut self, sides: &[wssgate_ws::Side]) {
+        let begin = Instant::now();
+        let owes = |rig: &mut Self| {
+            let mut open = rig.engine.conversations();
+            open.any(|it| sides.iter().any(|&side| it.owes_pong(side, u64::MAX)))
+        };
+        while owes(self) {
+            assert!(begin.elapsed() < PATIENCE, "a pong was not heard");
+            self.step();
+        }
+    }
+}
+
+const BOTH: [wssgate_ws::Side; 2] = [wssgate_ws::Side::Client, wssgate_ws::Side::Server];
+
 fn masked_pong(payload: &[u8]) -> Vec<u8> {
     [b"\x8a\x88\0\0\0\0", payload].concat()
 }
@@ -81,9 +98,10 @@ fn a_side_that_has_answered_before_is_lost_when_it_does_not() {
     let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
     client.send(&masked_pong(&to_client));
     upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-    rig.step();
+    rig.until_answered(&BOTH);
     let [_, to_upstream] = rig.pings(&mut client, &mut upstream);
     upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+    rig.until_answered(&BOTH[1..]);
     let began = rig.now;
     assert_eq!(rig.pass_until_end().cause, EndCause::Lost(Side::Client));
     let waited = rig.now - began;
@@ -99,7 +117,7 @@ fn a_side_that_never_answers_is_noted_once_and_stays() {
     for _ in 0..3 {
         let [_, to_upstream] = rig.pings(&mut client, &mut upstream);
         upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-        rig.step();
+        rig.until_answered(&BOTH[1..]);
         rig.pass(TIMEOUT + Duration::from_millis(200));
     }
     let (_, report) = rig.reports.try_recv().unwrap();
@@ -116,7 +134,7 @@ fn a_side_that_is_not_read_is_not_lost() {
     let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
     client.send(&masked_pong(&to_client));
     upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-    rig.step();
+    rig.until_answered(&BOTH);
     // More than the upstream's socket takes.
     let message = noise(1 << 25);
     let header = [&b"\x82\xff"[..], &(1_u64 << 25).to_be_bytes(), &[0; 4]].concat();
@@ -129,9 +147,57 @@ fn a_side_that_is_not_read_is_not_lost() {
     assert!(!left.is_empty());
     // The upstream is there all the time; the client cannot be heard.
     for _ in 0..4 {
-        rig.pass(TIMEOUT);
+        rig.pass(TIMEOUT / 2);
         upstream.send(b"\x8a\x00");
         rig.step();
+        rig.pass(TIMEOUT / 2);
+    }
+    assert!(rig.ends.try_recv().is_err());
+}
+
+/// Of two pings a side may answer the later one alone, and the pong that we swallow would be missed.
+#[test]
+fn a_side_that_the_other_end_asks_is_not_asked_by_us_too() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.asked();
+    rig.pass(INTERVAL - Duration::from_millis(500));
+    upstream.send(b"\x89\x02hi");
+    rig.expect(&mut client, b"\x89\x02hi");
+    rig.pass(Duration::from_secs(1));
+    client.poll();
+    assert!(client.received.is_empty(), "{:?}", client.received);
+    // It does not answer that one either: then it is ours to find out.
+    rig.pass(TIMEOUT);
+    rig.until("a ping", || {
+        client.poll();
+        client.received.len() >= 10
+    });
+    assert!(client.received.starts_with(b"\x89\x08mark"));
+}
+
+/// A ping may stand behind much that is still on its way.
+#[test]
+fn a_side_that_takes_what_was_sent_before_is_not_lost() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.asked();
+    let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
+    client.send(&masked_pong(&to_client));
+    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+    rig.until_answered(&BOTH);
+    // More than the client's socket takes, but what the kernel holds for it is all that was sent.
+    let message = noise(1 << 21);
+    upstream.send(&[&b"\x82\x7f"[..], &(1_u64 << 21).to_be_bytes()].concat());
+    let mut left = &message[..];
+    rig.until("the message to be on its way", || {
+        left = &left[upstream.send_some(left)..];
+        left.is_empty()
+    });
+    rig.pass(INTERVAL + Duration::from_millis(200));
+    for _ in 0..4 {
+        rig.pass(TIMEOUT / 2);
+        upstream.send(b"\x8a\x00");
+        rig.step();
+        rig.pass(TIMEOUT / 2);
     }
     assert!(rig.ends.try_recv().is_err());
 }

@@ -1,6 +1,7 @@
 //! How a tunnel ends: by its sides, by time, by an order.
 
 use std::io;
+use std::time::Duration;
 
 use wssgate_records::TlsFault;
 use wssgate_ws::Conversation;
@@ -10,6 +11,9 @@ use super::Tunnel;
 use crate::flow::FlowState;
 use crate::leg::SourceEnd;
 use crate::{EndCause, Side};
+
+/// How long ago a peer that still takes bytes has acknowledged some.
+const EXCUSING_ACK: Duration = Duration::from_secs(10);
 
 /// A moment at which something is due in a tunnel if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,16 +160,16 @@ impl Tunnel {
 
     /// Does what is due by now. What the conversation does about the time need not be its end.
     pub(crate) fn on_time(&mut self, now_ms: u64) {
-        let unread = [Side::Client, Side::Upstream].map(|side| (side, !self.reads(side)));
+        let sides = [Side::Client, Side::Upstream];
+        let excused = sides.map(|side| (side, self.is_excused(side, now_ms)));
         if self.is_paused() {
             // Once it is read again, its silence begins.
             self.active_ms = now_ms;
         }
         if let Some(conversation) = &mut self.conversation {
-            for (side, unread) in unread {
-                if unread {
-                    // It may have said much that waits, a pong among it.
-                    conversation.on_unread(side.into(), now_ms);
+            for (side, excused) in excused {
+                if excused {
+                    conversation.on_excused(side.into(), now_ms);
                 }
             }
             conversation.on_time(now_ms);
@@ -181,6 +185,13 @@ impl Tunnel {
             },
             _ => {}
         }
+    }
+
+    /// Whether the silence of this side means nothing: it is not read, and may have said much that waits, a
+    /// pong among it; or it is still taking what was sent to it before our ping.
+    fn is_excused(&self, side: Side, now_ms: u64) -> bool {
+        let owes = self.conversation.as_ref().is_some_and(|it| it.owes_pong(side.into(), now_ms));
+        !self.reads(side) || owes && self.leg(side).is_being_read(EXCUSING_ACK)
     }
 
     /// When this tunnel must end if nothing moves, and why.

@@ -83,6 +83,9 @@ impl Conversation {
             if progress.broken.is_some() {
                 self.on_broken(from);
             }
+            if progress.ping {
+                self.on_their_ping(from.other(), now_ms);
+            }
             if progress.close.is_some() {
                 self.on_close(from, now_ms);
             }

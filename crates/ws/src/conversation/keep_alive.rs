@@ -17,6 +17,8 @@ use crate::Side;
 pub(super) struct Pinging {
     /// When bytes last came from it.
     pub(super) heard_ms: u64,
+    /// When the other end asked it first without an answer, if that was later.
+    theirs_ms: u64,
     state: State,
     /// How many pings it was sent.
     number: u32,
@@ -44,7 +46,7 @@ const LATE: u32 = u32::MAX;
 
 impl Pinging {
     pub(super) fn new(now_ms: u64) -> Self {
-        Self { heard_ms: now_ms, state: State::Quiet, number: 0, rtt_ms: None }
+        Self { heard_ms: now_ms, theirs_ms: 0, state: State::Quiet, number: 0, rtt_ms: None }
     }
 
     /// Whether it may send a pong that is meant for us.
@@ -69,12 +71,16 @@ impl Conversation {
         let pinging = &self.directions.get(side).pinging;
         match pinging.state {
             State::Quiet | State::Unheeded => {
-                Some(end_of(pinging.heard_ms, keep_alive.interval_ms))
+                let ours_ms = end_of(pinging.heard_ms, keep_alive.interval_ms);
+                // Of two pings a side may answer the later one alone (RFC 6455 §5.5.3): then the other end
+                // would miss a pong that we swallow.
+                let theirs_ms = (pinging.theirs_ms > pinging.heard_ms)
+                    .then(|| end_of(pinging.theirs_ms, keep_alive.wait_ms()));
+                Some(ours_ms.max(theirs_ms.unwrap_or(0)))
             }
             State::Waiting { .. } => None,
             State::Asked { sent_ms } => {
-                let wait_ms = keep_alive.pong_timeout_ms.unwrap_or(keep_alive.interval_ms);
-                Some(end_of(sent_ms.max(pinging.heard_ms), wait_ms))
+                Some(end_of(sent_ms.max(pinging.heard_ms), keep_alive.wait_ms()))
             }
         }
     }
@@ -117,6 +123,20 @@ impl Conversation {
         }
     }
 
+    /// A ping of the other end is on its way to this side.
+    pub(super) fn on_their_ping(&mut self, side: Side, now_ms: u64) {
+        let pinging = &mut self.directions.get_mut(side).pinging;
+        if pinging.theirs_ms <= pinging.heard_ms {
+            pinging.theirs_ms = now_ms;
+        }
+    }
+
+    /// Whether this side is late with an answer to us.
+    pub fn owes_pong(&self, side: Side, now_ms: u64) -> bool {
+        matches!(self.directions.get(side).pinging.state, State::Asked { .. })
+            && self.keep_alive_due(side).is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
     /// A ping of ours is on its way to this side.
     pub(super) fn on_ping_sent(&mut self, side: Side, now_ms: u64) {
         let direction = self.directions.get_mut(side);
@@ -151,8 +171,9 @@ impl Conversation {
         true
     }
 
-    /// What this side has sent was not read for a while, so its silence means nothing.
-    pub fn on_unread(&mut self, side: Side, now_ms: u64) {
+    /// The silence of this side means nothing: what it has sent was not read for a while, or it is still
+    /// taking what was sent to it before our ping.
+    pub fn on_excused(&mut self, side: Side, now_ms: u64) {
         self.directions.get_mut(side).pinging.heard_ms = now_ms;
     }
 }

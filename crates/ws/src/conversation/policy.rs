@@ -88,6 +88,13 @@ pub struct KeepAlive {
     pub pong_timeout_ms: Option<u64>,
 }
 
+impl KeepAlive {
+    /// How long to wait for an answer, in milliseconds.
+    pub(super) fn wait_ms(&self) -> u64 {
+        self.pong_timeout_ms.unwrap_or(self.interval_ms)
+    }
+}
+
 /// What becomes of broken rules of RFC 6455.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {

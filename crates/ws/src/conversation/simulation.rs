@@ -216,7 +216,7 @@ impl World<'_> {
     fn on_time(&mut self) {
         for side in SIDES {
             if self.conversation.pauses(side) {
-                self.conversation.on_unread(side, self.now_ms);
+                self.conversation.on_excused(side, self.now_ms);
                 self.presence.get_mut(side).heard_ms = self.now_ms;
                 self.data_ms = self.now_ms;
             }

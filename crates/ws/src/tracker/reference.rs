@@ -178,6 +178,7 @@ pub fn compare(stream: &[u8], cuts: &[usize], from: Side, extensions: Extensions
                         expected_counts.largest = expected_counts.largest.max(message);
                     }
                     expected_counts.pings += u64::from(opcode == 9);
+                    expected.ping |= opcode == 9;
                     expected_counts.pongs += u64::from(opcode == 10);
                 }
                 Fact::Broken { error, .. } => expected.broken = Some(error),
