@@ -289,7 +289,7 @@ proptest! {
 /// Each seed is a conversation of its own; one that fails is told by its number.
 #[test]
 fn any_conversation_keeps_its_promises() {
-    for seed in 0..5_000 {
+    for seed in 0..12_000 {
         let run = || simulation::run(&mut simulation::Chance::from_seed(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("seed {seed}");

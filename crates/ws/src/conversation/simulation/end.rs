@@ -27,7 +27,7 @@ struct Temper {
     closes: bool,
     /// One in so many frames is wrong.
     wrong: Option<u64>,
-    longest: u64,
+    longest: usize,
 }
 
 /// Pieces of text of one to four bytes a character.
@@ -87,7 +87,11 @@ impl ScriptedEnd {
         let (opcode, mut rest) = match self.message.take() {
             Some(rest) => (Opcode::Continuation, rest),
             None => {
-                let len = chance.below(self.temper.longest + 1) as usize;
+                let len = match chance.one_in(9_000) {
+                    // Its header is the longest that there is.
+                    true => 70_000,
+                    false => chance.index(self.temper.longest + 1),
+                };
                 match chance.one_in(2) {
                     true => (Opcode::Binary, chance.bytes(len)),
                     false => (Opcode::Text, TEXT.repeat(len / 16 + 1).into_bytes()),

@@ -71,9 +71,16 @@ impl World<'_> {
     /// Nothing of this side goes on: because of a Close of ours, or because something must not.
     pub(super) fn check_withheld(&self, from: Side) {
         let (way, extensions) = (self.ways.get(from), self.rules.settings.extensions);
-        let guilty = || self.conversation.cause().and_then(Cause::offender) == Some(from);
-        let refused = || (way.is_cut(extensions) || way.has_own_close(extensions)) && guilty();
+        let refused =
+            || (way.is_cut(extensions) || way.has_own_close(extensions)) && self.is_faulty(way);
         assert!(way.closed.is_some() || refused(), "no reason to withhold");
+    }
+
+    /// Whether a side has sent what must not go on, though something else may be why we close.
+    fn is_faulty(&self, way: &Way) -> bool {
+        self.conversation.cause().and_then(Cause::offender) == Some(way.from)
+            || self.rules.policy().limits.get(way.from).controls.is_some()
+            || self.rules.offence(way.from, &way.came).is_some()
     }
 
     /// All that is due by now was done.
@@ -177,8 +184,7 @@ impl World<'_> {
         if way.ended || self.conversation.broken(way.from).is_some() {
             return;
         }
-        let guilty = self.conversation.cause().and_then(Cause::offender) == Some(way.from);
-        assert!(guilty || !way.is_cut(extensions), "a frame was cut");
+        assert!(!way.is_cut(extensions) || self.is_faulty(way), "a frame was cut");
         let knows = way.closed.is_some() || way.has_own_close(extensions);
         assert!(knows || way.is_cut(extensions), "its destination does not know");
     }
