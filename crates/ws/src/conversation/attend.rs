@@ -183,7 +183,8 @@ impl Conversation {
         judged.map_or_else(Start::Refused, |()| Start::Frame)
     }
 
-    /// Looks at more of the payload of a frame.
+    /// Looks at more of the payload of a frame. What follows a header that was held back in part was looked at with
+    /// it; then the next byte still belongs to the header.
     fn continue_frame(&mut self, from: Side, rest: &[u8]) -> Result<(), Cause> {
         let direction = self.directions.get_mut(from);
         let (Some(watch), Some(left)) = (&mut direction.watch, direction.tracker.data_left())
@@ -191,7 +192,7 @@ impl Conversation {
             return Ok(());
         };
         let len = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        watch.on_payload(&rest[..len], left)
+        watch.on_payload(&rest[..len])
     }
 
     /// What this side was charged for so far.

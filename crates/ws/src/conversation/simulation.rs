@@ -243,6 +243,9 @@ impl World<'_> {
         }
         let is_early = |due_ms| self.armed_ms.is_some_and(|armed_ms| armed_ms <= due_ms);
         assert!(due_ms.is_none_or(is_early), "nobody would have come in time");
+        if self.conversation.poll_end().is_none() {
+            self.judge_pauses();
+        }
         if self.conversation.is_closing() {
             self.closing_ms.get_or_insert(self.now_ms);
         }

@@ -103,13 +103,10 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks at more of the payload of a data frame, of which `left` bytes were still to go on. Some of them
-    /// were looked at if its header was held back.
-    pub(super) fn on_payload(&mut self, payload: &[u8], left: u64) -> Result<(), Cause> {
+    /// Looks at more of the payload of a data frame.
+    pub(super) fn on_payload(&mut self, payload: &[u8]) -> Result<(), Cause> {
         let Some(text) = &mut self.text else { return Ok(()) };
-        let known = usize::try_from(left.saturating_sub(text.left)).unwrap_or(usize::MAX);
-        let new = payload.get(known..).unwrap_or_default();
-        text.take(new).map_err(|NotUtf8| Cause::InvalidText(self.from))
+        text.take(payload).map_err(|NotUtf8| Cause::InvalidText(self.from))
     }
 
     fn on_control(

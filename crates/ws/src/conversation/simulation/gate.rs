@@ -11,7 +11,14 @@ pub(super) struct Gate {
     pub(super) wait_ms: u64,
     /// How many are too many.
     pub(super) most: u64,
-    seen: Mutex<Charge>,
+    seen: Mutex<Seen>,
+}
+
+/// All charges, and when the last wait is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) charge: Charge,
+    pub(super) until_ms: u64,
 }
 
 impl Gate {
@@ -19,7 +26,7 @@ impl Gate {
         Self { every, wait_ms, most, seen: Mutex::default() }
     }
 
-    pub(super) fn seen(&self) -> Charge {
+    pub(super) fn seen(&self) -> Seen {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -27,13 +34,14 @@ impl Gate {
 impl Meter for Gate {
     fn charge(&self, charge: Charge, now_ms: u64) -> Toll {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = seen.bytes / self.every;
-        seen.bytes += charge.bytes;
-        seen.messages += charge.messages;
-        if seen.bytes > self.most {
+        let before = seen.charge.bytes;
+        seen.charge.bytes += charge.bytes;
+        seen.charge.messages += charge.messages;
+        if seen.charge.bytes > self.most {
             Toll::TooMuch(Excess::Bytes)
-        } else if seen.bytes / self.every > before {
-            Toll::Wait { until_ms: now_ms + self.wait_ms }
+        } else if seen.charge.bytes / self.every > before / self.every {
+            seen.until_ms = now_ms + self.wait_ms;
+            Toll::Wait { until_ms: seen.until_ms }
         } else {
             Toll::Free
         }

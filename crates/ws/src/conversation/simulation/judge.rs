@@ -1,6 +1,8 @@
 //! What is held against what.
 
+use super::reading::read;
 use super::*;
+use crate::conversation::meter::Charge;
 
 /// What shows whether a side is there.
 pub(super) struct Presence {
@@ -147,13 +149,41 @@ impl World<'_> {
                 let seen = &way.came[..way.judged];
                 assert_eq!(self.rules.offence(side, seen), None, "it was not noticed");
             }
+            self.judge_pongs(way);
             way.check_counts(self.conversation.counts(side), extensions);
             if let Some(gate) = self.rules.gates.get(side) {
-                assert_eq!(gate.seen().bytes, way.came.len() as u64);
-                assert_eq!(gate.seen().messages, self.conversation.counts(side).messages);
+                let Charge { messages, bytes } = gate.seen().charge;
+                assert_eq!(bytes, way.came.len() as u64);
+                assert_eq!(messages, self.conversation.counts(side).messages);
             }
             if let End::Answered(_) = end {
                 self.judge_answered(way);
+            }
+        }
+    }
+
+    /// No answer to one of our last pings has gone on. Every end gives one answer to each.
+    fn judge_pongs(&self, way: &Way) {
+        let pings = &self.presence.get(way.from).pings;
+        // Four are remembered, and one may wait for its place.
+        let last = &pings[pings.len().saturating_sub(3)..];
+        let (frames, _) = read(&way.passed, way.from, self.rules.settings.extensions);
+        for pong in frames.iter().filter(|frame| frame.opcode == 10) {
+            let ours = last.iter().any(|(ping, _)| pong.payload == ping);
+            assert!(!ours, "a pong for us has gone on");
+        }
+    }
+
+    /// Whoever has to wait does, and not longer.
+    pub(super) fn judge_pauses(&self) {
+        for side in SIDES {
+            let until_ms =
+                self.rules.gates.get(side).as_ref().map_or(0, |gate| gate.seen().until_ms);
+            if self.conversation.pauses(side) {
+                assert!(self.armed_ms.is_some_and(|armed_ms| armed_ms <= until_ms));
+            } else {
+                let free = self.conversation.is_closing() || self.conversation.withholds(side);
+                assert!(free || until_ms <= self.now_ms, "it may go on too early");
             }
         }
     }

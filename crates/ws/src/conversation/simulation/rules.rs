@@ -114,7 +114,7 @@ impl Rules {
         match cause {
             Cause::Rate(..) => {
                 let gate = self.gates.get(side).as_ref().expect("somebody counts");
-                assert!(gate.seen().bytes > gate.most);
+                assert!(gate.seen().charge.bytes > gate.most);
             }
             Cause::ControlFlood(_) => {
                 let most = self.policy().limits.get(side).controls.expect("a limit");

@@ -443,12 +443,28 @@ fn who_has_sent_too_much_for_now_is_not_idle_and_nobody_waits_for_it_at_the_end(
     assert!(!line.conversation.pauses(Side::Client));
     assert_eq!((line.conversation.deadline_ms(), line.conversation.cause()), (Some(4_001), None));
     line.say(Side::Client, &said[3..8], 2_000);
+    assert!(line.conversation.pauses(Side::Client));
     line.conversation.close(Cause::Drain, 2_100);
     assert!(!line.conversation.pauses(Side::Client), "the frame has its time");
     line.say(Side::Client, &said[8..], 2_200);
     let expected = [&said[..], &close_frame(1001, "")].concat();
     assert_eq!(line.taken(Side::Server), expected);
     assert_eq!(line.conversation.deadline_ms(), Some(2_100 + CLOSING_MS + 1));
+}
+
+#[test]
+fn nobody_waits_whose_bytes_go_nowhere() {
+    let failure = Some(CloseCode::BAD_GATEWAY);
+    let (mut line, _) =
+        metered(Toll::Wait { until_ms: 3_000 }, Policy { failure, ..Policy::default() });
+    line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"much"), 100);
+    assert!(line.conversation.failure(Side::Server).is_some());
+    assert!(!line.conversation.pauses(Side::Client));
+    line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"more"), 100);
+    assert_eq!(
+        (line.conversation.pauses(Side::Client), line.conversation.deadline_ms()),
+        (false, None)
+    );
 }
 
 #[test]
