@@ -36,10 +36,11 @@ pub(crate) static WEBSOCKET_CHECK: Directive<FrameCheck> = Directive {
     arity: Exactly(1),
     default: "note",
     doc: "Selects what becomes of frames that break RFC 6455. `note` passes them on and writes one line to \
-          the error log (level `info`); from then on the proxy sends no frames of its own. `frames` ends \
-          the WebSocket with code 1002. `text` also ends it with 1007 when a text message is not UTF-8; \
-          compressed messages are not looked into. `off` does not look at frames at all: no pings, limits, \
-          close codes or counts of messages.",
+          the error log (level `info`); from then on the proxy sends no frames of its own behind them, and \
+          of the limits only those of bytes in a time hold. `frames` ends the WebSocket with code 1002. \
+          `text` also ends it with 1007 when a text message is not UTF-8; compressed messages are not \
+          looked into. `off` does not look at frames at all: no pings, limits, close codes or counts of \
+          messages.",
     ..Directive::once(check)
 };
 
