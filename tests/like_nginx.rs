@@ -273,10 +273,15 @@ fn app() -> Upstream {
             "/charset" => "X-Accel-Charset: koi8-r\r\n",
             _ => "",
         };
+        let parameters = match request.target() {
+            "/profile" => "; profile=\"x\"",
+            "/koi8" => "; level=1; charset=koi8-r",
+            _ => "",
+        };
         let status = if more.starts_with("Location") { "302".to_owned() } else { status };
         format!(
             "HTTP/1.1 {status} Reason\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nServer: app\r\n\
-             Content-Type: text/x-app\r\n{more}Content-Length: {}\r\n\r\n{asked}",
+             Content-Type: text/x-app{parameters}\r\n{more}Content-Length: {}\r\n\r\n{asked}",
             asked.len()
         )
     })

@@ -15,14 +15,12 @@ pub struct TypeSet {
 }
 
 impl TypeSet {
-    /// Whether an answer with this `Content-Type` is among them; its parameters do not count.
-    pub fn covers(&self, content_type: Option<&[u8]>) -> bool {
-        if self.any {
-            return true;
-        }
-        let Some(text) = content_type else { return false };
-        let plain = text.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-        self.listed.iter().any(|one| one.eq_ignore_ascii_case(plain))
+    /// Whether an answer of this type, without its charset, is among them. As in nginx one with other
+    /// parameters is another type.
+    pub fn covers(&self, media_type: Option<&[u8]>) -> bool {
+        let is_listed =
+            |found: &[u8]| self.listed.iter().any(|one| one.eq_ignore_ascii_case(found));
+        self.any || media_type.is_some_and(is_listed)
     }
 
     fn add(&mut self, other: &Self) {
@@ -62,11 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_and_case_of_a_content_type_do_not_count() {
+    fn a_type_with_parameters_is_another_one() {
         let set = TypeSet { any: false, listed: vec![b"text/html".as_slice().into()] };
         for (text, expected) in [
             (Some("text/html"), true),
-            (Some("Text/HTML; charset=utf-8"), true),
+            (Some("Text/HTML"), true),
+            (Some("text/html; profile=x"), false),
             (Some("text/html5"), false),
             (Some(""), false),
             (None, false),

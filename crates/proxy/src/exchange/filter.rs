@@ -108,23 +108,23 @@ impl Wanted {
     /// What the location wants for this answer.
     pub(crate) fn of(request: &Request, reply: &Reply, location: &Location) -> Self {
         let filters = &location.settings.filters;
-        let content_type = reply.content_type.as_deref();
+        let media_type = charset::media_type(reply);
         Self {
             additions: filters.additions.as_ref().is_some_and(|additions| {
                 reply.status == 200
                     && !request.is_subrequest()
-                    && additions.types.covers(content_type)
+                    && additions.types.covers(media_type)
             }),
             substitutions: filters.substitutions.as_ref().is_some_and(|substitutions| {
                 reply.length != Some(0)
-                    && substitutions.types.covers(content_type)
+                    && substitutions.types.covers(media_type)
                     // Nobody finds a text in what is compressed.
                     && reply.field("content-encoding").is_none()
             }),
             ssi: filters
                 .ssi
                 .as_ref()
-                .is_some_and(|ssi| reply.length != Some(0) && ssi.types.covers(content_type)),
+                .is_some_and(|ssi| reply.length != Some(0) && ssi.types.covers(media_type)),
         }
     }
 

@@ -19,7 +19,8 @@ pub(crate) fn apply(
     if request.http().charsets.is_empty() && location.settings.filters.charset.name.is_none() {
         return None;
     }
-    let said = reply.content_type.as_deref().and_then(said_charset);
+    let said = reply.content_type.as_deref().and_then(|text| split(text).1);
+    let said = said.map(Bytes::copy_from_slice);
     let Some(wanted) = destination(request, reply, location, said.is_some()) else {
         if !request.is_subrequest() {
             *request.values.charset.borrow_mut() = said;
@@ -71,7 +72,7 @@ fn destination(
     let name = charset.name.as_ref()?;
     let applies = match says_one {
         true => charset.overrides,
-        false => charset.types.covers(reply.content_type.as_deref()),
+        false => charset.types.covers(media_type(reply)),
     };
     Some(request.text(name)).filter(|name| applies && !name.is_empty())
 }
@@ -80,26 +81,33 @@ fn is_known(request: &Request, name: &[u8]) -> bool {
     request.http().charsets.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// The charset of a Content-Type.
-fn said_charset(content_type: &[u8]) -> Option<Bytes> {
-    let mut parameters = content_type.split(|&byte| byte == b';').skip(1);
-    parameters.find_map(|parameter| {
-        let (name, value) = parameter.trim_ascii().split_at_checked(8)?;
-        let value = value.strip_prefix(b"\"").unwrap_or(value);
-        let value = value.strip_suffix(b"\"").unwrap_or(value);
-        let named = name.eq_ignore_ascii_case(b"charset=") && !value.is_empty();
-        named.then(|| Bytes::copy_from_slice(value))
-    })
+/// The type of an answer without its charset.
+pub(super) fn media_type(reply: &Reply) -> Option<&[u8]> {
+    reply.content_type.as_deref().map(|text| split(text).0)
 }
 
-/// Puts a charset into the Content-Type.
+/// What a Content-Type says before its charset, other parameters included, and the charset. As in nginx
+/// that is all that stands behind `charset=`.
+fn split(content_type: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let ends = content_type.iter().enumerate().filter(|(_, byte)| **byte == b';');
+    let found = ends.map(|(end, _)| end).find_map(|end| {
+        let behind = content_type[end + 1..].trim_ascii_start();
+        let (name, value) = behind.split_at_checked(b"charset=".len())?;
+        name.eq_ignore_ascii_case(b"charset=").then_some((end, value))
+    });
+    let Some((end, value)) = found else { return (content_type, None) };
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let value = value.strip_suffix(b"\"").unwrap_or(value);
+    (&content_type[..end], Some(value).filter(|value| !value.is_empty()))
+}
+
+/// Puts a charset into the Content-Type, in place of its own.
 fn name_charset(reply: &mut Reply, charset: &[u8]) {
-    let Some(content_type) = &reply.content_type else { return };
-    let plain = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    let Some(media_type) = media_type(reply) else { return };
     // As in nginx: an old browser took the charset of a redirect for that of the next page.
     reply.content_type = Some(match reply.status {
-        301 | 302 => Bytes::copy_from_slice(plain),
-        _ => [plain.trim_ascii_end(), b"; charset=", charset].concat().into(),
+        301 | 302 => Bytes::copy_from_slice(media_type),
+        _ => [media_type, b"; charset=", charset].concat().into(),
     });
 }
 
@@ -269,18 +277,19 @@ mod tests {
     }
 
     #[test]
-    fn the_charset_of_a_type_is_found() {
-        for (text, expected) in [
-            ("text/html; charset=UTF-8", Some("UTF-8")),
-            ("text/html;a=b; Charset=\"koi8-r\"", Some("koi8-r")),
-            ("text/html; charset=", None),
-            ("text/html", None),
+    fn a_type_is_divided_before_its_charset() {
+        for (text, media_type, charset) in [
+            ("text/html; charset=UTF-8", "text/html", Some("UTF-8")),
+            ("text/html;a=b; Charset=\"koi8-r\"", "text/html;a=b", Some("koi8-r")),
+            ("text/html;charset=a; b=c", "text/html", Some("a; b=c")),
+            ("text/html; charset=", "text/html", None),
+            ("text/html; profile=\"x\"", "text/html; profile=\"x\"", None),
+            ("multipart/x; boundary=charset=", "multipart/x; boundary=charset=", None),
+            ("text/html;", "text/html;", None),
+            ("text/html", "text/html", None),
         ] {
-            assert_eq!(
-                said_charset(text.as_bytes()).as_deref(),
-                expected.map(str::as_bytes),
-                "{text}"
-            );
+            let found = split(text.as_bytes());
+            assert_eq!(found, (media_type.as_bytes(), charset.map(str::as_bytes)), "{text}");
         }
     }
 }
