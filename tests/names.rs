@@ -169,10 +169,42 @@ fn old_addresses_serve_on_while_no_server_answers() {
     drop(dns);
     wait_until("the answer to expire", || {
         handshake.open();
-        server.error_log().contains("no DNS server answers, app.test is served by addresses")
+        server.error_log().contains("silent or fail, app.test is served by addresses")
     });
     handshake.open();
-    assert_eq!(server.error_log().matches("no DNS server answers").count(), 1);
+    assert_eq!(server.error_log().matches("is served by addresses").count(), 1);
+}
+
+#[test]
+fn old_addresses_serve_on_while_servers_fail_but_not_when_the_name_is_gone() {
+    let upstream = Upstream::builder().at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).echo();
+    let dns = Dns::start();
+    for (name, code) in [("fails.test", 2), ("refused.test", 5), ("gone.test", 3)] {
+        dns.set(name, Says::addresses(&["127.0.0.1"]).ttl(1));
+        let server = Instance::setup(EXE)
+            .http(
+                "resolver %%DNS%% ipv6=off;
+                 server { listen %%LISTEN_0%%;
+                     location / { proxy_pass http://$arg_name:%%PORT%%; } }",
+            )
+            .var("DNS", dns.addr())
+            .var("PORT", upstream.port())
+            .start();
+        let path = format!("/?name={name}");
+        let handshake = Handshake::to(server.listen(0)).path(&path);
+        handshake.open();
+        dns.set(name, Says::code(code));
+        if code == 3 {
+            wait_until("the end of the name", || handshake.answer().1.status == 502);
+            continue;
+        }
+        let stale = format!("silent or fail, {name} is served by addresses");
+        wait_until("the answer to expire", || {
+            handshake.open();
+            server.error_log().contains(&stale)
+        });
+        handshake.open();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! An answer is fresh for its time to live. Whoever asks for it in the last fifth of that time is
 //! told to have it renewed, so a name that is in use never expires. An answer that has expired is
-//! kept for a while, for the time when no server answers: old addresses are better than none.
+//! kept for a while, for the time when servers are silent or fail: old addresses are better than none.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -46,8 +46,8 @@ struct Entry<T> {
     /// From when on it is worth to ask again.
     ask_at: Instant,
     kept_until: Instant,
-    /// Nobody has answered when it was last asked for.
-    silent: bool,
+    /// Nobody had an answer when it was last asked for.
+    unanswered: bool,
 }
 
 /// From when on an answer of now that may be used for so long should be renewed.
@@ -89,7 +89,7 @@ pub enum Known<T> {
 pub enum Ask {
     /// Yes, and wait a moment for it.
     First,
-    /// Yes, but nobody has answered lately, so it is not worth to wait.
+    /// Yes, but nobody had an answer lately, so it is not worth to wait.
     Aside,
     /// No, that was done just now.
     Not,
@@ -119,7 +119,7 @@ impl<K: Hash + Eq + Clone, T: Clone> Table<K, T> {
                     }
                     return Known::Fresh { answer, renew: ask };
                 }
-                let ask = match (ask, entry.silent) {
+                let ask = match (ask, entry.unanswered) {
                     (_, false) => Ask::First,
                     (true, true) => {
                         entry.ask_at = now + RETRY;
@@ -143,20 +143,14 @@ impl<K: Hash + Eq + Clone, T: Clone> Table<K, T> {
         let fresh_until = now + lifetime(ttl);
         let ask_at = renew_at(ttl, now);
         let kept_until = fresh_until + self.limits.stale;
-        let silent = false;
-        let entry = Entry { known: Ok(answer), fresh_until, ask_at, kept_until, silent };
+        let unanswered = false;
+        let entry = Entry { known: Ok(answer), fresh_until, ask_at, kept_until, unanswered };
         self.insert(name, entry, now);
     }
 
     /// Takes in that there is nothing, for so long if that is known.
     pub fn failed(&mut self, name: K, failure: Failure, ttl: Option<Duration>, now: Instant) {
         match failure {
-            Failure::Silence => {
-                if let Some(entry) = self.entries.get_mut(&name) {
-                    entry.ask_at = entry.ask_at.max(now + RETRY);
-                    entry.silent = true;
-                }
-            }
             Failure::Answered(crate::Code::NoName) => {
                 self.entries.remove(&name);
                 if let Some(ttl) = ttl.filter(|ttl| !ttl.is_zero()) {
@@ -166,15 +160,16 @@ impl<K: Hash + Eq + Clone, T: Clone> Table<K, T> {
                         fresh_until: until,
                         ask_at: until,
                         kept_until: until,
-                        silent: false,
+                        unanswered: false,
                     };
                     self.insert(name, entry, now);
                 }
             }
-            // Says nothing of the name, but somebody answers.
-            Failure::Answered(_) => {
+            // A server that cannot answer says no more of the name than a silent one.
+            Failure::Silence | Failure::Answered(_) => {
                 if let Some(entry) = self.entries.get_mut(&name) {
-                    entry.silent = false;
+                    entry.ask_at = entry.ask_at.max(now + RETRY);
+                    entry.unanswered = true;
                 }
             }
         }
@@ -231,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_answer_is_used_while_nobody_answers_and_forgotten_in_time() {
+    fn an_old_answer_is_used_while_nobody_has_a_new_one_and_forgotten_in_time() {
         let (mut table, now) = table();
         table.found("a", 1, 10 * SECOND, now);
         let stale = |age, ask| Known::Stale { answer: 1, age: age * SECOND, ask };
@@ -241,8 +236,9 @@ mod tests {
         assert_eq!(table.find(&"a", now + 12 * SECOND), stale(2, Ask::Not));
         assert_eq!(table.find(&"a", now + 16 * SECOND), stale(6, Ask::Aside));
         assert_eq!(table.find(&"a", now + 17 * SECOND), stale(7, Ask::Not));
-        table.failed("a", Failure::Answered(Code::Server), None, now + 17 * SECOND);
-        assert_eq!(table.find(&"a", now + 17 * SECOND), stale(7, Ask::First));
+        table.failed("a", Failure::Answered(Code::Server), None, now + 20 * SECOND);
+        assert_eq!(table.find(&"a", now + 24 * SECOND), stale(14, Ask::Not));
+        assert_eq!(table.find(&"a", now + 25 * SECOND), stale(15, Ask::Aside));
         assert_eq!(table.find(&"a", now + 110 * SECOND), Known::Unknown);
     }
 

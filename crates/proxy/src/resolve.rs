@@ -4,7 +4,7 @@
 //! a lock each that is held for one look. What is not known is asked for by a thread of its own
 //! ([`ResolverThread`]), so each name is asked for once however many requests wait for it.
 //!
-//! While no server answers, addresses that have expired serve on for [`STALE`].
+//! While servers are silent or fail, addresses that have expired serve on for [`STALE`].
 
 mod thread;
 mod wire;
@@ -18,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wssgate_config::model::{self, LogLevel};
-use wssgate_dns::{Ask, Data, Failure, Families, Known, Limits, Name, Outcome, Table, Wanted};
+use wssgate_dns::{
+    Ask, Code, Data, Failure, Families, Known, Limits, Name, Outcome, Table, Wanted,
+};
 
 pub(crate) use thread::Job;
 pub(crate) use thread::MAX_SOCKETS;
 use thread::Order;
 pub use thread::ResolverThread;
 
-/// How long addresses are used after they have expired, while no server answers.
+/// How long addresses are used after they have expired, while servers are silent or fail.
 pub const STALE: Duration = Duration::from_secs(60 * 60);
 
 /// How long a request waits for an answer while it could use addresses that have expired.
@@ -135,7 +137,7 @@ impl Resolver {
                 return Ok(answer);
             }
             Known::Absent(failure) => return Err(Unresolved::Failed(failure)),
-            Known::Stale { answer, ask: Ask::First, .. } => Some(answer),
+            Known::Stale { answer, age, ask: Ask::First } => Some((answer, age)),
             Known::Stale { answer, age, ask } => {
                 self.tell_stale(&key, age);
                 if ask == Ask::Aside {
@@ -152,9 +154,11 @@ impl Resolver {
             self.renew(key.clone());
         }
         match (self.ask(key.clone(), patience).await, old) {
-            (Err(SILENCE | Unresolved::Busy), Some(old)) => {
+            // That is an answer, which the old addresses contradict.
+            (absent @ Err(Unresolved::Failed(Failure::Answered(Code::NoName))), _) => absent,
+            (Err(_), Some((old, age))) => {
                 self.known(&key).failed(key.clone(), Failure::Silence, None, Instant::now());
-                self.tell_stale(&key, Duration::ZERO);
+                self.tell_stale(&key, age);
                 Ok(old)
             }
             (answered, _) => answered,
@@ -162,7 +166,7 @@ impl Resolver {
     }
 
     /// An answer that need not be renewed yet, and when to ask for the next one: later than the answer
-    /// says when nobody has answered lately.
+    /// says when nobody had an answer lately.
     pub(crate) async fn newest(
         self: &Arc<Self>,
         key: Key,
@@ -214,7 +218,7 @@ impl Resolver {
         self.thread.log_seldom(
             LogLevel::Warn,
             format_args!(
-                "no DNS server answers, {name} is served by addresses that expired {age}s ago"
+                "DNS servers are silent or fail, {name} is served by addresses that expired {age}s ago"
             ),
         );
     }
