@@ -201,7 +201,8 @@ impl Conversation {
     #[inline]
     pub fn on_bytes(&mut self, from: Side, bytes: &[u8], now_ms: u64) -> Verdict {
         let direction = self.directions.get_mut(from);
-        direction.pinging.heard_ms = now_ms;
+        // Who has answered the other end is asked sooner.
+        self.changed |= direction.pinging.hear(now_ms);
         if direction.attentive {
             let verdict = self.attend(from, bytes, now_ms);
             self.note_data(from, now_ms);

@@ -254,7 +254,11 @@ impl Tracker {
 
     /// Takes from the front of `bytes` what most traffic is made of: whole messages of one short frame
     /// each. All else is left to the steps below, which also say what is wrong with it.
-    fn pass_messages<'a>(&mut self, mut bytes: &'a [u8], counts: &mut Counts) -> &'a [u8] {
+    pub(crate) fn pass_messages<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        counts: &mut Counts,
+    ) -> &'a [u8] {
         if self.in_message || !self.is_at_boundary() {
             return bytes;
         }

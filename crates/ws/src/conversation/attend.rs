@@ -60,6 +60,11 @@ impl Conversation {
                 if rest.is_empty() {
                     return Verdict::Pass;
                 }
+                let whole = direction.pass_messages(rest);
+                if whole > 0 {
+                    at += whole;
+                    continue;
+                }
                 match self.begin_frame(from, rest, now_ms) {
                     Ok(()) => {}
                     Err(Some((insert, skip))) => return Verdict::Part { pass: at, insert, skip },

@@ -74,6 +74,19 @@ impl Direction {
         (len, progress)
     }
 
+    /// Moves on by the short whole messages in the front of these bytes, if their rules are all that is looked
+    /// for: the tracker sees those. Says how much that is.
+    pub(super) fn pass_messages(&mut self, bytes: &[u8]) -> usize {
+        let rules_alone = self.watch.as_ref().is_none_or(|watch| watch.checks_rules_alone());
+        if !rules_alone || !self.held.is_empty() {
+            return 0;
+        }
+        let rest = self.tracker.pass_messages(bytes, &mut self.counts);
+        let len = bytes.len() - rest.len();
+        self.counts.bytes += len as u64;
+        len
+    }
+
     /// What becomes of bytes with this boundary.
     #[inline]
     pub(super) fn decide(&mut self, boundary: Option<usize>) -> Verdict {

@@ -49,6 +49,14 @@ impl Pinging {
         Self { heard_ms: now_ms, theirs_ms: 0, state: State::Quiet, number: 0, rtt_ms: None }
     }
 
+    /// Bytes came from it; says whether it had not answered the other end.
+    #[inline]
+    pub(super) fn hear(&mut self, now_ms: u64) -> bool {
+        let owed = self.theirs_ms > self.heard_ms;
+        self.heard_ms = now_ms;
+        owed
+    }
+
     /// Whether it may send a pong that is meant for us.
     pub(super) fn may_answer(&self) -> bool {
         match self.state {

@@ -65,6 +65,11 @@ impl Watch {
         }))
     }
 
+    /// Whether nothing is looked for but broken rules of frames.
+    pub(super) fn checks_rules_alone(&self) -> bool {
+        self.text.is_none() && self.limits == Limits::default() && self.meters.is_empty()
+    }
+
     pub(super) fn checks_frames(&self) -> bool {
         self.check >= Check::Frames
     }
