@@ -190,14 +190,7 @@ fn run_frozen(client: bool) {
     let mut rig = Rig::new();
     for wires in WIRES {
         let mut tunnel = rig.open(location, wires);
-        let (frozen, other) = tunnel.ends(client);
-        let first = frozen.conn().recv();
-        // The answer is for us: the one across has nothing of it, and only its bytes are counted.
-        frozen.said.bytes += if client { 14 } else { 10 };
-        frozen.conn().send([Frame::new(Opcode::Pong, first.payload)]);
-        let second = frozen.conn().recv();
-        assert_eq!(second.opcode, Opcode::Ping);
-        other.conn().expect_eof();
+        tunnel.freeze(client);
         let expected = of(client, "proxy - client_pong_timeout", "proxy - upstream_pong_timeout");
         let line = rig.line(tunnel.number);
         check(&line, expected, tunnel.said(), &format!("frozen {wires:?}"));

@@ -63,7 +63,7 @@ struct Expected {
     what: String,
 }
 
-const ENDS: [&str; 14] = [
+const ENDS: [&str; 16] = [
     "close",
     "close, reset",
     "close, fin across",
@@ -78,6 +78,8 @@ const ENDS: [&str; 14] = [
     "invalid close",
     "rule",
     "failure",
+    "silence",
+    "frozen",
 ];
 
 /// One tunnel with its traffic and its end.
@@ -88,11 +90,16 @@ fn run(rig: &mut Rig, seed: u64) -> (u64, Expected) {
     let location = match end {
         "text" | "invalid close" | "rule" => "check",
         "frame" | "message" | "fragments" | "failure" => end,
+        "silence" => "read",
+        "frozen" if client => "ask-client",
+        "frozen" => "ask-upstream",
         _ => random.of(&["plain", "check", "idle-long", "control-long"]),
     };
     let wires = random.of(&WIRES);
     let mut tunnel = rig.open(location, wires);
-    for _ in 0..random.below(6) {
+    // Who may be asked at any time whether it is there says nothing else.
+    let steps = if end == "frozen" { 0 } else { random.below(6) };
+    for _ in 0..steps {
         let (from_client, frames) = (random.coin(), random.frames());
         tunnel.pass(from_client, &frames);
     }
@@ -184,6 +191,15 @@ fn finish(tunnel: &mut Tunnel, random: &mut Random, end: &str, client: bool) -> 
             tunnel.ends(client).0.reset();
             tunnel.ends(client).1.conn().recv_to_end();
             format!("{by} - {by}_reset")
+        }
+        "silence" => {
+            tunnel.client.conn().expect_eof();
+            tunnel.upstream.conn().expect_eof();
+            "proxy - read_timeout".to_owned()
+        }
+        "frozen" => {
+            tunnel.freeze(client);
+            format!("proxy - {by}_pong_timeout")
         }
         "failure" if random.coin() => {
             tunnel.upstream.reset();

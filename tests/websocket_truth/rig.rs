@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use wssgate_testkit::{Conn, Frame, Handshake, Instance, Listener, Pki};
+use wssgate_testkit::{Conn, Frame, Handshake, Instance, Listener, Pki, pong};
 use wssgate_ws::Opcode;
 
 /// The server.
@@ -37,16 +37,16 @@ const OF_SIDE: [&str; 15] = [
 /// What each location says.
 const LOCATIONS: [(&str, &str); 19] = [
     ("plain", ""),
-    ("read", "websocket_ping_interval off; proxy_read_timeout 150ms;"),
+    ("read", "websocket_ping_interval off; proxy_read_timeout 400ms;"),
     ("send", "websocket_ping_interval off; send_timeout 300ms; proxy_send_timeout 300ms;"),
     ("slow", "websocket_ping_interval off; websocket_slow_reader_timeout 300ms;"),
     (
         "ask-client",
-        "websocket_ping_interval upstream=off client=100ms; websocket_pong_timeout 100ms;",
+        "websocket_ping_interval upstream=off client=100ms; websocket_pong_timeout 400ms;",
     ),
     (
         "ask-upstream",
-        "websocket_ping_interval client=off upstream=100ms; websocket_pong_timeout 100ms;",
+        "websocket_ping_interval client=off upstream=100ms; websocket_pong_timeout 400ms;",
     ),
     ("idle", "websocket_idle_timeout 150ms;"),
     ("life", "websocket_max_lifetime 150ms jitter=0;"),
@@ -179,6 +179,18 @@ impl Tunnel {
             true => (&mut self.client, &mut self.upstream),
             false => (&mut self.upstream, &mut self.client),
         }
+    }
+
+    /// One end answers the first ping, as all do that are there, and then is there no more.
+    #[track_caller]
+    pub(crate) fn freeze(&mut self, client: bool) {
+        let (frozen, other) = self.ends(client);
+        let first = frozen.conn().recv();
+        // The answer is for us: the one across has nothing of it, and only its bytes are counted.
+        frozen.said.bytes += if client { 14 } else { 10 };
+        frozen.conn().send([pong(first.payload)]);
+        assert_eq!(frozen.conn().recv().opcode, Opcode::Ping);
+        other.conn().expect_eof();
     }
 
     /// What both ends have said.
