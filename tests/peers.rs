@@ -4,7 +4,8 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use wssgate_testkit::{
@@ -59,6 +60,45 @@ fn servers_that_are_back_are_used_at_once() {
     clients.iter_mut().for_each(|client| echo(client, "still there"));
     drop(clients);
     others.into_iter().chain([second]).for_each(Upstream::finish);
+}
+
+/// WebSockets stay where they are, so what the first moments make uneven is so for hours.
+#[test]
+fn servers_that_come_back_together_share_their_clients() {
+    const CLIENTS: usize = 200;
+    let addresses = [free_addr(), free_addr(), free_addr()];
+    let mut setup = Instance::setup(EXE).main_and_http(
+        "worker_processes 2;",
+        "upstream app { server %%A%%; server %%B%%; server %%C%%; }
+         server { listen %%LISTEN_0%%; location / { proxy_pass http://app; } }",
+    );
+    for (name, address) in ["A", "B", "C"].into_iter().zip(addresses) {
+        setup = setup.var(name, address);
+    }
+    let server = setup.start();
+    let handshake = Handshake::to(server.listen(0));
+    let back = Barrier::new(21);
+    let upstreams = thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                assert_eq!(handshake.answer().1.status, 502);
+                back.wait();
+                back.wait();
+                let clients: Vec<_> = (0..CLIENTS / 20).map(|_| handshake.open()).collect();
+                back.wait();
+                drop(clients);
+            });
+        }
+        back.wait();
+        let upstreams = addresses.map(|address| Upstream::builder().at(address).echo());
+        back.wait();
+        back.wait();
+        upstreams
+    });
+    let shares = upstreams.each_ref().map(Upstream::connections);
+    assert_eq!(shares.iter().sum::<usize>(), CLIENTS);
+    assert!(shares.iter().all(|share| *share >= CLIENTS / 3 / 2), "{shares:?}");
+    upstreams.into_iter().for_each(Upstream::finish);
 }
 
 /// Load must come back to the one that was away first, as the other may be away next.

@@ -48,7 +48,8 @@ pub(crate) static WEBSOCKET_RECOVERY: Directive<Recovery> = Directive {
     default: "eager",
     doc: "Selects when a server that has failed is asked again. With `eager` one request asks it \
           after half a second, and then less and less often, up to `fail_timeout`; when all servers \
-          have failed, each request tries them, the least recently failed first. With `nginx` a \
+          have failed, each request tries them, the least recently failed first, and once one of \
+          them answers the others are asked at once. With `nginx` a \
           failed server is left alone for `fail_timeout`, and requests are refused while all of them \
           are.",
     ..Directive::once(recovery)

@@ -291,7 +291,7 @@ impl Proxying<'_> {
 
     /// Counts a sign of life.
     fn count_answer(&self, lease: &mut Lease) {
-        if lease.alive(Instant::now()) {
+        if self.group.answered(lease, Instant::now()) {
             let name = &lease.peer().name;
             let message = format_args!("upstream server {name} has answered and is in use again");
             self.request.log(LogLevel::Notice, message);

@@ -246,6 +246,16 @@ impl Group {
         Some(lease)
     }
 
+    /// The peer of `lease` has answered, so it is in use again at once; says whether it was not before.
+    /// Others that have failed together with it are then asked at once, too.
+    pub fn answered(&self, lease: &mut Lease, now: Instant) -> bool {
+        let returns = lease.alive(now);
+        if returns && self.recovery == Recovery::Eager {
+            self.peers.load().hasten_others(lease.peer(), now);
+        }
+        returns
+    }
+
     fn choose_of(&self, peers: &PeerSet, selection: &mut Selection, now: Instant) -> Option<Lease> {
         if let Some(lease) = peers.choose(selection, now) {
             return Some(lease);
@@ -317,6 +327,23 @@ impl PeerSet {
         let (index, taken) = progress.choose(&self.method, view, &mut random)?;
         let peer = Arc::clone(&tier.peers[index]);
         Some(Lease::new(peer, view.single, taken, self.method.timed(), now))
+    }
+
+    /// A peer is back. If it is the first, it is a sign that those are, too, that went away with it.
+    fn hasten_others(&self, returned: &Peer, now: Instant) {
+        let is_other = |peer: &&Arc<Peer>| !Arc::ptr_eq(&peer.state, &returned.state);
+        let (primary, backup) = (&self.primary.peers, &self.backup.peers);
+        let returned_backup = !backup.iter().all(|peer| is_other(&peer));
+        // Backup servers in use say nothing of how the ordinary ones do. Of two that come back in two
+        // workers at once, each must be the first.
+        let in_use = (primary.iter())
+            .chain(backup.iter().filter(|_| returned_backup))
+            .filter(is_other)
+            .any(|peer| !peer.down && peer.state.health.in_steady_use(&peer.rules, now));
+        if !in_use {
+            let others = primary.iter().chain(backup).filter(is_other);
+            others.for_each(|peer| peer.state.health.hasten(&peer.rules, now));
+        }
     }
 
     fn choose_anyway(&self, progress: &mut Progress, now: Instant) -> Option<Lease> {

@@ -6,11 +6,15 @@
 //! ```
 //!
 //! A probe is a request like any other, and there is one at a time. nginx lets a peer rest for
-//! `fail_timeout` after each failure; with [`Recovery::Eager`] the first rest is [`FIRST_REST`], and each probe that
+//! `fail_timeout` after each failure; with [`Recovery::Eager`] the first rest is half a second, and each probe that
 //! brings nothing doubles it, up to `fail_timeout`. So a server that restarts is back at once, and
 //! one that is gone costs little. A peer that was of use begins anew with the first rest; only where
 //! a reset takes back within a [`MOMENT`] the 101 that brought it back, that was one more probe for
 //! nothing.
+//!
+//! Where all peers of a group had failed, the first that is back gets all clients, and WebSockets stay
+//! for hours. So it [hastens](Health::hasten) the others: each is probed at once, and as they may
+//! need a little longer, begins anew with rests from [`SHORTEST_REST`] on.
 //!
 //! A probe that hangs holds its place for `fail_timeout`, and a client that leaves it says nothing
 //! of the peer: it must neither bring a hanging peer back nor have the next client wait for it at
@@ -27,15 +31,19 @@ use wssgate_config::model::Recovery;
 
 use super::stamp::{Stamp, between, nanos};
 
-/// How long a peer rests after a failure, before it is known whether that lasts.
-const FIRST_REST: Duration = Duration::from_millis(500);
+/// All rests are this one, doubled some times: not at all where the probe came because others are
+/// back.
+const SHORTEST_REST: Duration = Duration::from_micros(15_625);
+
+/// The same for the rest after a failure, before it is known whether that lasts: half a second.
+const FIRST_DOUBLINGS: u32 = 5;
 
 /// A tunnel that its peer resets this soon was never of use: behind the 101 stood a server that was
 /// going down, or none at all.
 pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
 /// Rests are not doubled more often; that is nine hours.
-const MAX_DOUBLINGS: u32 = 16;
+const MAX_DOUBLINGS: u32 = 21;
 
 /// What the configuration says of failures.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +57,12 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// The length of a rest after so many others.
-    fn rest(&self, rests: u32) -> Duration {
+    /// The length of a rest that was doubled so often.
+    fn rest(&self, doublings: u32) -> Duration {
         match self.recovery {
             Recovery::Nginx => self.fail_timeout,
             Recovery::Eager => {
-                (FIRST_REST * (1 << rests.min(MAX_DOUBLINGS))).min(self.fail_timeout)
+                (SHORTEST_REST * (1 << doublings.min(MAX_DOUBLINGS))).min(self.fail_timeout)
             }
         }
     }
@@ -69,11 +77,11 @@ pub(super) struct Health {
     failed: Stamp,
     /// When it last failed, or was first used after `fail_timeout` without a failure.
     checked: Stamp,
-    /// While it is out of use: after when it is asked again.
+    /// While it is out of use: after when it is asked again; [`rested`] or [`held`].
     due: Stamp,
-    /// How many rests it had before this one without being of use in between. A rest counts once it
-    /// is over.
-    rests: AtomicU32,
+    /// How often [`SHORTEST_REST`] is doubled in its rest: once more for each rest that was over
+    /// and brought nothing.
+    doublings: AtomicU32,
     /// When it last came back into use.
     back: Stamp,
 }
@@ -133,7 +141,7 @@ impl Health {
         let at = Stamp::of(now);
         if self.failing(rules) {
             let before = self.due.load();
-            let held = at.saturating_add(nanos(rules.fail_timeout));
+            let held = held(at, rules.fail_timeout);
             let probes = at > before && self.due.replace(before, held);
             return probes.then_some(Taken { at, way: Way::Probe { before, held } });
         }
@@ -157,7 +165,7 @@ impl Health {
         let is_proof = match taken.way {
             Way::Used => self.failed.load() < self.checked.load(),
             Way::Probe { held, .. } => {
-                self.due.replace(held, taken.at);
+                self.due.replace(held, rested(taken.at, Duration::ZERO));
                 true
             }
             Way::LastResort => true,
@@ -223,14 +231,14 @@ impl Health {
     }
 
     fn rest(&self, rules: &Rules, from: i64, outage: Outage) {
-        let before = self.rests.load(Relaxed);
-        let rests = match outage {
-            Outage::New => 0,
+        let before = self.doublings.load(Relaxed);
+        let doublings = match outage {
+            Outage::New => FIRST_DOUBLINGS,
             Outage::Still => before,
             Outage::StillAfterRest | Outage::Probed { .. } => before.saturating_add(1),
         };
-        self.rests.store(rests, Relaxed);
-        let due = from.saturating_add(nanos(rules.rest(rests)));
+        self.doublings.store(doublings, Relaxed);
+        let due = rested(from, rules.rest(doublings));
         match outage {
             // What is left of a rest that the last resort has cut short is of an outage before.
             Outage::New => self.due.store(due),
@@ -244,12 +252,12 @@ impl Health {
     /// does not come at once; later still if this one had as long as a rest.
     pub(super) fn abandoned(&self, rules: &Rules, taken: Taken, now: Instant) {
         let Way::Probe { held, .. } = taken.way else { return };
-        let (at, rests) = (Stamp::of(now), self.rests.load(Relaxed));
-        let long = at.saturating_sub(taken.at) >= nanos(rules.rest(rests));
-        let (from, rests) = if long { (at, rests.saturating_add(1)) } else { (taken.at, rests) };
-        let due = from.saturating_add(nanos(rules.rest(rests)));
-        if self.due.replace(held, due) {
-            self.rests.store(rests, Relaxed);
+        let (at, before) = (Stamp::of(now), self.doublings.load(Relaxed));
+        let long = at.saturating_sub(taken.at) >= nanos(rules.rest(before));
+        let (from, doublings) =
+            if long { (at, before.saturating_add(1)) } else { (taken.at, before) };
+        if self.due.replace(held, rested(from, rules.rest(doublings))) {
+            self.doublings.store(doublings, Relaxed);
         }
     }
 
@@ -260,10 +268,43 @@ impl Health {
         }
     }
 
+    /// Whether it is in use, and has been for more than a [`MOMENT`].
+    pub(super) fn in_steady_use(&self, rules: &Rules, now: Instant) -> bool {
+        !self.failing(rules) && self.back_for(now).is_none_or(|back| back >= MOMENT)
+    }
+
+    /// Others are back that had failed as it has: ends its rest. A probe that is under way remains
+    /// the only one, and who was of no use when it was last back rests as before.
+    pub(super) fn hasten(&self, rules: &Rules, now: Instant) {
+        let due = self.due.load();
+        let undone = self.failed.load().saturating_sub(self.back.load()) < nanos(MOMENT);
+        if undone || is_held(due) || !self.failing(rules) {
+            return;
+        }
+        if self.due.replace(due, due.min(rested(Stamp::of(now), Duration::ZERO))) {
+            self.doublings.store(0, Relaxed);
+        }
+    }
+
     /// The only peer of its group has answered: there is nothing to wait for.
     pub(super) fn forget_failures(&self) {
         self.fails.store(0, Relaxed);
     }
+}
+
+/// When a probe is due after a rest: an even number, which costs a nanosecond at most.
+fn rested(from: i64, rest: Duration) -> i64 {
+    from.saturating_add(nanos(rest)).saturating_add(1) & !1
+}
+
+/// When the next probe is due if nothing is heard of one that is under way since `from`: an odd
+/// number.
+fn held(from: i64, fail_timeout: Duration) -> i64 {
+    from.saturating_add(nanos(fail_timeout)) | 1
+}
+
+fn is_held(due: i64) -> bool {
+    due & 1 == 1
 }
 
 /// What a peer is out of use for.

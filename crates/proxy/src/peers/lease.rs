@@ -71,7 +71,7 @@ impl Lease {
 
     /// The peer has answered, so it is in use again at once; says whether it was not before. A
     /// tunnel may end only hours later, and how it ends then says nothing new.
-    pub fn alive(&mut self, now: Instant) -> bool {
+    pub(super) fn alive(&mut self, now: Instant) -> bool {
         self.stage = Stage::Alive;
         self.time(TimeOf::Header, true, now);
         if self.single {

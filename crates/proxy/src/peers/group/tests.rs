@@ -363,7 +363,7 @@ impl Eager {
             let name = lease.peer().name.chars().last().unwrap();
             tried.push(name);
             if alive.contains(name) {
-                lease.alive(now);
+                self.group.answered(&mut lease, now);
                 break;
             }
             lease.fail(now);
@@ -380,15 +380,82 @@ fn where_all_have_failed_each_request_tries_them_once_from_the_least_recently_fa
     assert_eq!(eager.request(0, ""), "123");
     assert_eq!(eager.request(10, ""), "123", "of equals the first");
     assert_eq!(eager.request(20, "2"), "12");
-    assert_eq!(eager.request(30, "123"), "2", "it is back for all requests");
-    assert_eq!(eager.request(40, ""), "231", "after the one in use the others, the longest first");
-    assert_eq!(eager.request(50, "3"), "123");
+    assert_eq!(eager.request(21, "2"), "32", "it is back, and the others are asked once");
+    assert_eq!(eager.request(22, "2"), "12");
+    assert_eq!(eager.request(23, "123"), "2");
+    assert_eq!(eager.request(24, ""), "231", "after the one in use the others, the longest first");
+    assert_eq!(eager.request(25, "3"), "123");
     let nginx = Group::new(&model(servers), None, 1);
     let now = Instant::now();
     for _ in 0..3 {
         choose(&nginx, now).unwrap().fail(now);
     }
     assert!(choose(&nginx, now).is_none(), "nginx refuses");
+}
+
+/// Whoever is back first must not get all clients, as WebSockets stay where they are.
+#[test]
+fn when_one_of_all_is_back_the_others_are_asked_at_once() {
+    let ports = |backups| [1, 2, 3].map(|port| (port, port > 3 - backups));
+    let eager = |backups| {
+        let server = |(port, backup)| server(&format!("127.0.0.1:{port}"), backup);
+        Eager::new(ports(backups).map(server).to_vec())
+    };
+    let group = eager(0);
+    assert_eq!(group.request(0, ""), "123");
+    assert_eq!(group.request(10, "123"), "1");
+    let shared: String = (11..41).map(|millis| group.request(millis, "123")).collect();
+    let of = |name| shared.matches(name).count();
+    let shares = [of('1'), of('2'), of('3')];
+    assert!(shares.iter().all(|share| (9..=11).contains(share)), "{shared}");
+
+    let group = eager(0);
+    assert_eq!(group.request(0, ""), "123");
+    assert_eq!(group.request(10, "1"), "1");
+    let asked: Vec<u64> =
+        (11..300).filter(|millis| group.request(*millis, "12").contains('3')).collect();
+    let rests: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let grow = rests.windows(2).all(|pair| pair[1] > pair[0]);
+    assert!((3..=5).contains(&rests.len()) && grow, "late, so asked again soon: {asked:?}");
+
+    let group = eager(0);
+    assert_eq!(group.request(0, "3"), "123");
+    let tried: String = (600..1600).map(|millis| group.request(millis, "13")).collect();
+    assert!(tried.matches('1').count() > 400, "{tried}");
+    assert_eq!(tried.matches('2').count(), 1, "3 was there all the time");
+
+    let group = eager(1);
+    assert_eq!(group.request(0, "3"), "123");
+    assert_eq!(group.request(501, "13"), "1");
+    assert_eq!(group.request(502, "123"), "2", "a backup server in use is no reason to wait");
+
+    let group = eager(2);
+    assert_eq!(group.request(0, ""), "123");
+    assert_eq!(group.request(10, "3"), "123");
+    assert_eq!(group.request(11, "123"), "1", "nor is one that is back a reason to stay there");
+}
+
+#[test]
+fn who_is_of_no_use_when_it_is_back_is_not_asked_sooner() {
+    let servers = [1, 2].map(|port| server(&format!("127.0.0.1:{port}"), false)).to_vec();
+    let eager = Eager::new(servers);
+    assert_eq!(eager.request(0, ""), "12");
+    let reset = |millis, name| {
+        let now = eager.began + Duration::from_millis(millis);
+        let mut lease = choose(&eager.group, now).unwrap();
+        assert!(lease.peer().name.ends_with(name), "{}", lease.peer().name);
+        eager.group.answered(&mut lease, now);
+        lease.fail(now);
+    };
+    reset(10, '1');
+    reset(11, '2');
+    // Both are out of use again; nothing of that makes another probe due.
+    assert_eq!(eager.request(12, "2"), "12");
+    for millis in 13..500 {
+        assert_eq!(eager.request(millis, "2"), "2");
+    }
+    let rested: String = (600..603).map(|millis| eager.request(millis, "2")).collect();
+    assert!(rested.contains('1'), "{rested}");
 }
 
 #[test]
@@ -401,7 +468,8 @@ fn backup_servers_are_tried_before_servers_that_have_failed() {
     assert_eq!(eager.request(20, ""), "312", "it has failed as well");
     assert_eq!(eager.request(30, "3"), "123", "in the order in which they failed");
     assert_eq!(eager.request(600, "1"), "21", "the ordinary servers are asked again");
-    assert_eq!(eager.request(601, "1"), "1");
+    assert_eq!(eager.request(601, "1"), "21", "as one of them is back");
+    assert_eq!(eager.request(602, "1"), "1");
 }
 
 #[test]
