@@ -300,14 +300,15 @@ pub struct Row {
     pub braces: Braces,
     /// What it does.
     pub kind: Kind,
-    /// Of a refused directive: the value that asks for nothing and is accepted; empty when there is none.
+    /// Of a directive that is refused or has no effect: the value that asks for what is done anyway, which
+    /// is accepted in silence; empty when there is none.
     pub harmless: &'static str,
     /// What reads it, when anything does.
     pub(crate) directive: Option<&'static dyn AnyDirective>,
 }
 
 impl Row {
-    /// Of a refused directive: accepted with this value.
+    /// Accepted in silence with this value.
     pub(crate) fn unless(mut self, value: &'static str) -> Self {
         self.harmless = value;
         self
@@ -350,7 +351,7 @@ pub(crate) fn idle(
         repeats: true,
         braces: Braces::None,
         kind: Kind::WithoutEffect(reason),
-        harmless: "",
+        harmless: "off",
         directive: None,
     }
 }

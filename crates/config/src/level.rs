@@ -230,12 +230,12 @@ fn row_of(
     }
 }
 
-/// Whether a refused directive asks for nothing.
+/// Whether a directive asks for what is done anyway.
 fn is_harmless(directive: &syntax::Directive, row: &Row) -> bool {
     matches!(&directive.args[..], [word] if !row.harmless.is_empty() && word.is(row.harmless))
 }
 
-/// Says once for each name that it has no effect.
+/// Says once for each name that it has no effect, unless what it asks for is done anyway.
 fn note_absence(
     reading: &mut Reading<'_>,
     directive: &syntax::Directive,
@@ -245,7 +245,7 @@ fn note_absence(
     if row.arity == Arity::Flag {
         read::on_or_off(directive, &directive.args[0])?;
     }
-    if reading.noted.insert(&row.name) {
+    if !is_harmless(directive, row) && reading.noted.insert(&row.name) {
         let message = format!("\"{}\" directive has no effect: {reason}", row.name);
         reading.report.push(Diagnostic::information(message).at(directive.head(), ""));
     }

@@ -94,9 +94,11 @@ fn list(out: &mut String, reason: impl Fn(Kind) -> Option<&'static str>) {
     let mut last = "";
     for row in rows() {
         if let Some(reason) = reason(row.kind).filter(|_| row.name != last) {
-            let but = match row.harmless {
-                "" => String::new(),
-                value => format!(" (`{value}` is accepted)"),
+            let but = match (row.kind, row.harmless) {
+                (Kind::Refused(_), value) if !value.is_empty() => {
+                    format!(" (`{value}` is accepted)")
+                }
+                _ => String::new(),
             };
             let _ = writeln!(out, "| `{}` | {reason}{but} |", row.name);
             last = &row.name;

@@ -101,7 +101,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("open_file_cache_min_uses", HSL, Exactly(1), NO_FILE_CACHE),
         idle("open_file_cache_valid", HSL, Exactly(1), NO_FILE_CACHE),
         idle("output_buffers", HSL, Exactly(2), FILE_IO),
-        idle("pcre_jit", M, Flag, REGEXES),
+        idle("pcre_jit", M, Flag, REGEXES).unless("on"),
         idle("postpone_gzipping", HSL, Exactly(1), NO_COMPRESSION),
         idle("postpone_output", HSL, Exactly(1), FILE_IO),
         idle("proxy_cache", HSL, Exactly(1), NO_CACHE),
@@ -121,7 +121,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("proxy_cache_valid", HSL, AtLeast(1), NO_CACHE),
         idle("proxy_headers_hash_bucket_size", HSL, Exactly(1), TABLE_SIZES),
         idle("proxy_headers_hash_max_size", HSL, Exactly(1), TABLE_SIZES),
-        idle("proxy_max_temp_file_size", HSL, Exactly(1), NO_TEMP_FILES),
+        idle("proxy_max_temp_file_size", HSL, Exactly(1), NO_TEMP_FILES).unless("0"),
         idle("proxy_no_cache", HSL, AtLeast(1), NO_CACHE),
         idle("proxy_send_lowat", HSL, Exactly(1), SOCKET_BUFFERS),
         idle("proxy_socket_rcvbuf", HSL, Exactly(1), SOCKET_BUFFERS),
@@ -170,7 +170,7 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("variables_hash_max_size", H, Exactly(1), TABLE_SIZES),
         idle("worker_aio_requests", E, Exactly(1), EVENTS),
         idle("worker_cpu_affinity", M, AtLeast(1), SCHEDULER),
-        idle("worker_priority", M, Exactly(1), SCHEDULER),
+        idle("worker_priority", M, Exactly(1), SCHEDULER).unless("0"),
         idle("worker_rlimit_core", M, Exactly(1), DEBUGGING),
     ]
 }

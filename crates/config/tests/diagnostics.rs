@@ -645,6 +645,17 @@ fn what_has_no_effect_is_noted_once() {
 }
 
 #[test]
+fn what_asks_for_no_more_than_is_done_is_not_noted() {
+    let told = |text: &str| report(text).iter().count();
+    let off = "gzip off; gzip_static off; http2 off; proxy_cache off; open_file_cache off; \
+        proxy_cache_use_stale off; proxy_max_temp_file_size 0; ssl_stapling off;";
+    assert_eq!(told(&in_server(off)), 0);
+    assert_eq!(told(&in_main("pcre_jit on; worker_priority 0;")), 0);
+    assert_eq!(told(&in_main("pcre_jit off; worker_priority 5;")), 2);
+    assert_eq!(told(&in_server("gzip off; location / { gzip on; } location /a { gzip on; }")), 1);
+}
+
+#[test]
 fn names_need_somebody_who_looks_them_up() {
     check(
         in_http,
