@@ -1,11 +1,21 @@
 //! What a client says about who it is.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::Request;
+
+/// As in nginx the last character may have bits too many.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
 
 /// Name and password of `Authorization: Basic` (RFC 7617 §2).
 pub(crate) struct Basic {
@@ -18,7 +28,9 @@ pub(crate) struct Basic {
 /// What the client sends; nothing without a name or without a password part, as in nginx.
 pub(crate) fn basic(request: &Request) -> Option<Basic> {
     let encoded = of_scheme(request, b"Basic")?;
-    let decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    // As in nginx padding need not be there, and ends what is read.
+    let encoded = encoded.split(|&byte| byte == b'=').next().unwrap_or_default();
+    let decoded = Zeroizing::new(BASE64.decode(encoded).ok()?);
     let colon = decoded.iter().position(|&b| b == b':').filter(|&colon| colon > 0)?;
     Some(Basic {
         user: Bytes::copy_from_slice(&decoded[..colon]),
