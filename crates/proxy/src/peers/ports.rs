@@ -39,10 +39,10 @@ fn check_for(http: &Http, connections: usize, ports: usize, report: &mut Report)
         );
         let help = "if so many WebSockets are to be open, raise net.ipv4.ip_local_port_range, add \
                     addresses of the app server, or connect from several with `proxy_bind`";
-        let addresses = if addresses == 1 { "address" } else { "addresses" };
+        let addresses = if addresses == 1 { "its address" } else { "each of its addresses" };
         let problem = Diagnostic::information(message)
             .at(location.span, "")
-            .note(format!("there are {ports} local ports for each of its {addresses}"));
+            .note(format!("there are {ports} local ports for {addresses}"));
         report.push(problem.note(Advice::Ports.silencer()).help(help));
     }
 }
