@@ -432,7 +432,7 @@ mod tests {
         let authority = Authority::new();
         let (intermediate, root) = (&authority.intermediate, &authority.root);
         for (name, start, end, parts, expected) in [
-            ("www.test.example", -1, 90, vec![], "the chain is incomplete: \"Test Intermediate\""),
+            ("www.test.example", -1, 90, vec![], "chain may be incomplete: \"Test Intermediate\""),
             ("www.test.example", -1, 90, vec![root], "followed by \"Test Root\""),
             ("www.test.example", -1, 90, vec![intermediate], "incomplete: \"Test Root\""),
             ("www.test.example", -90, -5, vec![intermediate, root], "it expired 5 days ago"),

@@ -126,20 +126,25 @@ fn complete(chain: &[X509Certificate<'_>]) -> Option<Finding> {
         return None;
     }
     let issuer = common(last.issuer());
-    let help = match ca_issuers(last) {
-        Some(url) => format!(
-            "append the certificate of \"{issuer}\" ({url}); certbot's fullchain.pem contains it"
-        ),
-        None => format!(
-            "append the certificate of \"{issuer}\", unless your clients trust it as a root"
-        ),
-    };
-    Some(Finding {
-        what: format!(
-            "the chain is incomplete: \"{issuer}\", the issuer of the last certificate, is neither in the file nor a public root"
-        ),
-        label: "Android and WeChat mini programs reject this, even if desktop browsers do not",
-        help: Some(help),
+    let missing = format!(
+        "\"{issuer}\", the issuer of the last certificate, is neither in the file nor a public root"
+    );
+    // Public authorities say where; without that it may be a root of somebody's own.
+    Some(match ca_issuers(last) {
+        Some(url) => Finding {
+            what: format!("the chain is incomplete: {missing}"),
+            label: "Android and WeChat mini programs reject this, even if desktop browsers do not",
+            help: Some(format!(
+                "append the certificate of \"{issuer}\" ({url}); certbot's fullchain.pem contains it"
+            )),
+        },
+        None => Finding {
+            what: format!("the chain may be incomplete: {missing}"),
+            label: "clients that do not know this issuer reject it",
+            help: Some(format!(
+                "append the certificate of \"{issuer}\", unless your clients trust it as a root"
+            )),
+        },
     })
 }
 
