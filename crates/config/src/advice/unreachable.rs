@@ -121,7 +121,9 @@ impl Adviser<'_, '_> {
         let known = Known::of(&siblings);
         for (index, sibling) in siblings.iter().enumerate() {
             let shadow = match sibling.name.kind {
-                LocationKind::Regex => shadow_of_regex(&siblings, &known, index),
+                LocationKind::Regex => {
+                    odd_expression(sibling).or_else(|| shadow_of_regex(&siblings, &known, index))
+                }
                 // A rewrite may lead to any text.
                 _ if sibling.is_internal => None,
                 LocationKind::Prefix => odd_path(scope, &sibling.name.name)
@@ -213,6 +215,17 @@ fn matches_all(source: &str) -> bool {
     ALL.contains(&source)
 }
 
+/// A problem of a name, and what to do.
+type Odd = (&'static str, &'static str);
+
+const NO_SLASH: Odd =
+    ("a path begins with `/`", "begin with `/`, or write `~` before a regular expression");
+const NO_SLASH_IN_EXPRESSION: Odd = ("a path begins with `/`", "write it behind the `^`");
+const ARGUMENTS: Odd = (
+    "a path ends before its `?`",
+    "match the arguments with `$arg_NAME` or `$args`, for example in a `map`",
+);
+
 /// A name that no path has.
 fn odd_path(scope: &Scope<'_, '_>, name: &[u8]) -> Option<Shadow> {
     let escaped = |bytes: &[u8]| {
@@ -220,13 +233,8 @@ fn odd_path(scope: &Scope<'_, '_>, name: &[u8]) -> Option<Shadow> {
     };
     let (label, help) = match name {
         [] => return None,
-        [first, ..] if *first != b'/' => {
-            ("a path begins with `/`", "begin with `/`, or write `~` before a regular expression")
-        }
-        _ if name.contains(&b'?') => (
-            "a path ends before its `?`",
-            "match the arguments with `$arg_NAME` or `$args`, for example in a `map`",
-        ),
+        [first, ..] if *first != b'/' => NO_SLASH,
+        _ if name.contains(&b'?') => ARGUMENTS,
         _ if name.windows(3).any(escaped) => {
             ("paths are compared after decoding", "write the character itself, in quotes")
         }
@@ -236,6 +244,39 @@ fn odd_path(scope: &Scope<'_, '_>, name: &[u8]) -> Option<Shadow> {
         _ => return None,
     };
     Some(Shadow { label, by: None, help })
+}
+
+/// A regular expression that matches no path.
+fn odd_expression(sibling: &Sibling<'_>) -> Option<Shadow> {
+    let source = sibling.name.regex.as_ref().filter(|_| !sibling.is_internal)?.source();
+    let start = literal_start(source).unwrap_or_default();
+    let (label, help) = match start.first() {
+        Some(first) if *first != b'/' => NO_SLASH_IN_EXPRESSION,
+        _ if has_question_mark(source) => ARGUMENTS,
+        _ => return None,
+    };
+    Some(Shadow { label, by: None, help })
+}
+
+/// Whether everything that an expression matches has a `?` in it, as far as that is easily seen.
+fn has_question_mark(source: &str) -> bool {
+    let (mut depth, mut characters) = (0usize, source.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '[' => return false,
+            '\\' => match characters.next() {
+                // What may not be there, or be one of several.
+                Some('?') if depth > 0 || characters.as_str().starts_with(['?', '*', '{']) => {}
+                Some('?') => return !source.contains('|'),
+                Some('Q') => return false,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    false
 }
 
 fn shadow_of_regex(siblings: &[Sibling<'_>], known: &Known<'_>, index: usize) -> Option<Shadow> {
@@ -345,6 +386,26 @@ mod tests {
             };
             assert_eq!(text(literal_start(source)).as_deref(), start, "{source}");
             assert_eq!(text(whole_literal(source)).as_deref(), whole, "{source}");
+        }
+    }
+
+    #[test]
+    fn which_expressions_need_a_question_mark() {
+        for (source, expected) in [
+            (r"/chat\?x=1", true),
+            (r"^/(a)/b\?(x)=[0-9]|", false),
+            (r"^/(a)/b\?(x)=[0-9]", true),
+            (r"^/a\?+$", true),
+            (r"^/a\??", false),
+            (r"^/a\?*", false),
+            (r"^/a\?{0,1}", false),
+            (r"^/a(\?x)?$", false),
+            (r"^/a[\?&]", false),
+            (r"^/a\\?$", false),
+            (r"^/a\?|/b", false),
+            (r"^/ws/?$", false),
+        ] {
+            assert_eq!(has_question_mark(source), expected, "{source}");
         }
     }
 }
