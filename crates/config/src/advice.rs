@@ -172,6 +172,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
             let inner = scope.inner(level);
             let place = Place { scope: &inner, name, directive: line.directive };
             self.unset_in_location(&place, pages);
+            self.set_too_late(&place, pages);
             if place.is_proxied() {
                 self.upgrade(&place);
                 self.host_and_origin(&place);

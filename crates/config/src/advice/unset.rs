@@ -6,14 +6,16 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span};
 
 use super::{Adviser, Place, passes_on};
 use crate::advice_kind::Advice;
+use crate::auth_request::AUTH_REQUEST_SET;
 use crate::directive::Context;
 use crate::error_page::ERROR_PAGE;
+use crate::files::TRY_FILES;
 use crate::level::{Entry, Level};
 use crate::location::{LOCATION, LocationName};
 use crate::proxy::PROXY_SET_HEADER;
 use crate::proxy::pass::{PROXY_PASS, PassDraft};
 use crate::rewrite::condition::Condition;
-use crate::rewrite::{IF, RETURN, REWRITE, RewriteOp, SET};
+use crate::rewrite::{IF, RETURN, REWRITE, RewriteFlag, RewriteOp, SET};
 use crate::scope::Scope;
 use crate::settings::INTERNAL;
 use crate::template::{Part, Template, VariableId};
@@ -69,8 +71,16 @@ impl Pages {
 /// Where variables are used or set.
 #[derive(Default)]
 struct Uses {
-    used: Vec<(VariableId, Span)>,
+    used: Vec<Use>,
     set: HashSet<VariableId>,
+}
+
+#[derive(Clone, Copy)]
+struct Use {
+    variable: VariableId,
+    span: Span,
+    /// By a directive that runs before access is decided, not by what is sent to the upstream.
+    rewrites: bool,
 }
 
 impl Adviser<'_, '_> {
@@ -81,8 +91,9 @@ impl Adviser<'_, '_> {
         for entry in server.level.entries() {
             let from = own.used.len();
             own.look_at(entry);
-            let missing =
-                |(id, _): &&(VariableId, Span)| !own.set.contains(id) && self.only_set(*id);
+            let missing = |one: &&Use| {
+                one.rewrites && !own.set.contains(&one.variable) && self.only_set(one.variable)
+            };
             unset.extend(own.used[from..].iter().filter(missing).copied());
         }
         if unset.is_empty() {
@@ -92,12 +103,15 @@ impl Adviser<'_, '_> {
         for line in server.level.lines(&LOCATION) {
             line.level.into_iter().for_each(|level| later.collect_sets(level));
         }
-        unset.retain(|(id, _)| later.set.contains(id));
+        unset.retain(|one| later.set.contains(&one.variable));
         // One that is set further down gets its value when the server's directives run again.
         let mut all = Uses::default();
         all.look_at_level(server.level);
-        for (id, span) in unset.into_iter().filter(|(id, _)| !all.set.contains(id)) {
-            let name = &self.reading.names.slot_of(id).name;
+        for Use { variable, span, .. } in unset {
+            if all.set.contains(&variable) {
+                continue;
+            }
+            let name = &self.reading.names.slot_of(variable).name;
             let message = format!("\"${name}\" has no value here yet");
             let problem = Diagnostic::warning(message)
                 .at(span, "runs before a location is looked for")
@@ -111,6 +125,56 @@ impl Adviser<'_, '_> {
         names.slot_of(id).meaning == Variable::Set && !names.is_captured(id)
     }
 
+    /// Variables that a location's directives use before the only line that sets them.
+    pub(super) fn set_too_late(&mut self, place: &Place<'_, '_, '_>, pages: &Pages) {
+        let level = place.scope.level;
+        if !place.is_reached_by_path() || level.has(&INTERNAL) {
+            return;
+        }
+        let (mut own, mut early) = (Uses::default(), Vec::new());
+        for entry in level.entries() {
+            let from = own.used.len();
+            own.look_at(entry);
+            let unset = |one: &&Use| one.rewrites && !own.set.contains(&one.variable);
+            early.extend(own.used[from..].iter().filter(unset).copied());
+        }
+        early.retain(|one| {
+            let slot = self.reading.names.slot_of(one.variable);
+            let set_here = match slot.meaning {
+                Variable::Set => own.set.contains(&one.variable),
+                Variable::SetLater => set_by_answer(level, one.variable).is_some(),
+                _ => false,
+            };
+            set_here && !self.reading.names.is_captured(one.variable)
+        });
+        if early.is_empty() || may_run_again(level) || pages.lead_to(place.name) {
+            return;
+        }
+        let mut elsewhere = Uses::default();
+        elsewhere.collect_sets_but(server_of(place.scope), Some(level));
+        for Use { variable, span, .. } in early {
+            if elsewhere.set.contains(&variable) {
+                continue;
+            }
+            let message =
+                format!("\"${}\" has no value here yet", self.reading.names.slot_of(variable).name);
+            let problem = Diagnostic::warning(message);
+            let problem = match set_by_answer(level, variable) {
+                Some(set) => problem
+                    .at(span, "runs before `auth_request`")
+                    .at(set, "it is set here")
+                    .help(
+                        "it can be used in `proxy_set_header` and `add_header`; to refuse a request, let \
+                         the location that `auth_request` asks answer 403",
+                    ),
+                None => problem
+                    .at(span, "runs before the line that sets it")
+                    .help("set it before this line"),
+            };
+            self.tell(place.scope, Advice::UnsetVariable, problem);
+        }
+    }
+
     /// Facts of an answer that are used before anybody was asked.
     pub(super) fn unset_in_location(&mut self, place: &Place<'_, '_, '_>, pages: &Pages) {
         let level = place.scope.level;
@@ -119,7 +183,7 @@ impl Adviser<'_, '_> {
         }
         let mut uses = Uses::default();
         uses.look_at_level(level);
-        uses.used.retain(|(id, _)| is_of_answer(&self.reading.names.slot_of(*id).meaning));
+        uses.used.retain(|one| is_of_answer(&self.reading.names.slot_of(one.variable).meaning));
         // Last what looks at the whole configuration, and has the regular expression of the location compiled.
         if uses.used.is_empty() || pages.lead_to(place.name) {
             return;
@@ -128,8 +192,8 @@ impl Adviser<'_, '_> {
         if &*place.name.name != b"/" && is_proxied_elsewhere(place.scope) {
             return;
         }
-        for (id, span) in uses.used {
-            let slot = self.reading.names.slot_of(id);
+        for Use { variable, span, .. } in uses.used {
+            let slot = self.reading.names.slot_of(variable);
             let message = format!("\"${}\" has no value before there is a response", slot.name);
             let help = match &slot.meaning {
                 Variable::UpstreamHeader(_) => {
@@ -143,13 +207,39 @@ impl Adviser<'_, '_> {
     }
 }
 
+/// Where `auth_request_set` gives a variable its value.
+fn set_by_answer(level: &Level<'_>, variable: VariableId) -> Option<Span> {
+    let mut lines = level.lines(&AUTH_REQUEST_SET);
+    let line = lines.find(|line| line.value.is_some_and(|(set, _)| *set == variable))?;
+    Some(line.directive.head())
+}
+
 /// Whether a server passes on requests of other locations than this one.
 fn is_proxied_elsewhere(location: &Scope<'_, '_>) -> bool {
+    has_other_proxied(server_of(location), location.level)
+}
+
+/// The level of the server that a location is in.
+fn server_of<'s, 't>(location: &'s Scope<'s, 't>) -> &'s Level<'t> {
     let mut server = location;
     while let Some(outer) = server.outer.filter(|_| server.level.context == Context::Location) {
         server = outer;
     }
-    has_other_proxied(server.level, location.level)
+    server.level
+}
+
+/// Whether a request may run the directives of a level more than once.
+fn may_run_again(level: &Level<'_>) -> bool {
+    let blocks = level.lines(&IF).filter_map(|line| line.level);
+    level.has(&TRY_FILES)
+        || blocks.chain([level]).any(|level| {
+            level.lines(&REWRITE).any(|line| match line.value {
+                Some(RewriteOp::Rewrite(rewrite)) => {
+                    matches!(rewrite.flag, RewriteFlag::None | RewriteFlag::Last)
+                }
+                _ => true,
+            })
+        })
 }
 
 fn has_other_proxied(level: &Level<'_>, this: &Level<'_>) -> bool {
@@ -189,7 +279,9 @@ impl Uses {
             let written = line.directive;
             match line.value {
                 Some(RewriteOp::Set { variable, value }) => {
-                    self.template(value, written);
+                    // Who adds to a variable takes nothing for its beginning.
+                    let others = uses(value, written.head(), true);
+                    self.used.extend(others.filter(|one| one.variable != *variable));
                     self.set.insert(*variable);
                 }
                 Some(RewriteOp::Return(answer)) => {
@@ -205,10 +297,10 @@ impl Uses {
             let span = line.directive.head();
             match line.value {
                 Some(Condition::True(variable) | Condition::Matches { variable, .. }) => {
-                    self.used.push((*variable, span));
+                    self.used.push(Use { variable: *variable, span, rewrites: true });
                 }
                 Some(Condition::Equal { variable, value, .. }) => {
-                    self.used.push((*variable, span));
+                    self.used.push(Use { variable: *variable, span, rewrites: true });
                     self.template(value, line.directive);
                 }
                 Some(Condition::File { path, .. }) => self.template(path, line.directive),
@@ -217,20 +309,20 @@ impl Uses {
             line.level.into_iter().for_each(|level| self.look_at_level(level));
         } else if let Some(line) = entry.of(&PROXY_SET_HEADER) {
             let value = line.value.map(|(_, value)| value);
-            value.into_iter().for_each(|value| self.template(value, line.directive));
+            value.into_iter().for_each(|value| self.sent(value, line.directive));
         } else if let Some(line) = entry.of(&PROXY_PASS)
             && let Some(PassDraft::Variable(url)) = line.value
         {
-            self.template(url, line.directive);
+            self.sent(url, line.directive);
         }
     }
 
     fn template(&mut self, template: &Template, written: &syntax::Directive) {
-        let variables = template.parts().iter().filter_map(|part| match part {
-            Part::Variable(id) => Some((*id, written.head())),
-            _ => None,
-        });
-        self.used.extend(variables);
+        self.used.extend(uses(template, written.head(), true));
+    }
+
+    fn sent(&mut self, template: &Template, written: &syntax::Directive) {
+        self.used.extend(uses(template, written.head(), false));
     }
 
     /// What the directives of a level use and set, with those in its `if` blocks.
@@ -240,8 +332,22 @@ impl Uses {
 
     /// The same, in locations inside it too.
     fn collect_sets(&mut self, level: &Level<'_>) {
-        self.look_at_level(level);
-        let inner = level.lines(&LOCATION).filter_map(|line| line.level);
-        inner.for_each(|level| self.collect_sets(level));
+        self.collect_sets_but(level, None);
     }
+
+    /// The same but for those of one level.
+    fn collect_sets_but(&mut self, level: &Level<'_>, but: Option<&Level<'_>>) {
+        if !but.is_some_and(|but| std::ptr::eq(level, but)) {
+            self.look_at_level(level);
+        }
+        let inner = level.lines(&LOCATION).filter_map(|line| line.level);
+        inner.for_each(|level| self.collect_sets_but(level, but));
+    }
+}
+
+fn uses(template: &Template, span: Span, rewrites: bool) -> impl Iterator<Item = Use> {
+    template.parts().iter().filter_map(move |part| match part {
+        Part::Variable(variable) => Some(Use { variable: *variable, span, rewrites }),
+        _ => None,
+    })
 }
