@@ -231,7 +231,7 @@ fn variables_must_exist_and_may_be_defined_later() {
         in_location,
         &[
             ("return 200 $nosuch;", &["unknown \"nosuch\" variable"]),
-            ("return 200 $later; set $later x;", &[]),
+            ("return 200 $later; set $later x;", &["warn: \"$later\" has no value here yet"]),
             ("add_header A $http_x$arg_y$cookie_z$sent_http_a$upstream_http_b;", &[]),
             ("return 200 $http_$arg_;", &[]),
             ("return 200 a$;", &["invalid variable name"]),
