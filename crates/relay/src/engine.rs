@@ -546,6 +546,14 @@ impl Engine {
         self.tunnels.iter_mut().filter_map(|(_, tunnel)| tunnel.conversation_mut())
     }
 
+    /// Bytes that the kernel holds for the peers of all tunnels together.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        let legs = self.tunnels.iter().flat_map(|(_, tunnel)| {
+            [Side::Client, Side::Upstream].map(|side| tunnel.leg(side).fd())
+        });
+        legs.filter_map(|fd| wssgate_sys::socket::unacknowledged(fd).ok()).sum()
+    }
+
     /// Bytes kept in all tunnels together.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.tunnels.iter().map(|(_, tunnel)| tunnel.kept_bytes()).sum()
