@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::thread::Shared;
-use crate::{EndCause, Handover, RelayHandle, Selection, Settings, TunnelEnd};
+use crate::{EndCause, Handover, RelayHandle, Report, Selection, Settings, TunnelEnd};
 
 /// An engine that moves when it is told to.
 pub struct Stepper {
@@ -22,12 +22,14 @@ impl Stepper {
         let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
         let shared = Arc::new(Shared::new()?);
-        let on_end = Box::new(move |_, end| {
-            // Nobody asks any more once the stepper is gone.
-            let _ = ended.send(end);
+        let on_report = Box::new(move |_, report| {
+            if let Report::End(end) = report {
+                // Nobody asks any more once the stepper is gone.
+                let _ = ended.send(*end);
+            }
         });
         let on_refusal = Box::new(|_: &io::Error| {});
-        let engine = Engine::new(settings, commands, Arc::clone(&shared), on_end, on_refusal)?;
+        let engine = Engine::new(settings, commands, Arc::clone(&shared), on_report, on_refusal)?;
         Ok(Self { engine, now: Duration::ZERO, handle: RelayHandle::new(sender, shared), ends })
     }
 

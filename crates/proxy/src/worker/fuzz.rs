@@ -25,25 +25,25 @@ pub struct LoneWorker {
     metrics: Metrics,
     wanted_phase: watch::Sender<Phase>,
     relay: Relay,
-    ends: mpsc::UnboundedReceiver<(u64, Report)>,
+    reports: mpsc::UnboundedReceiver<(u64, Report)>,
     tunnels: Rc<Tunnels>,
 }
 
 impl LoneWorker {
     /// A worker of this generation.
     pub fn new(generation: Generation) -> io::Result<Self> {
-        let (told, ends) = mpsc::unbounded_channel();
-        let on_end = move |ticket, end| {
-            let _ = told.send((ticket, end));
+        let (told, reports) = mpsc::unbounded_channel();
+        let on_report = move |ticket, report| {
+            let _ = told.send((ticket, report));
         };
-        let relay = relay::start("relay", relay::Settings::default(), on_end, |_| {})?;
+        let relay = relay::start("relay", relay::Settings::default(), on_report, |_| {})?;
         let tunnels = Rc::new(Tunnels::new(relay.handle()));
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(generation)),
             metrics: Metrics::new(1),
             wanted_phase: watch::Sender::new(Phase::Serving),
             relay,
-            ends,
+            reports,
             tunnels,
         })
     }
@@ -77,7 +77,7 @@ impl LoneWorker {
         loop {
             tokio::select! {
                 () = &mut served => return,
-                Some((ticket, end)) = self.ends.recv() => self.tunnels.end(ticket, &end),
+                Some((ticket, report)) = self.reports.recv() => self.tunnels.tell(ticket, report),
             }
         }
     }
