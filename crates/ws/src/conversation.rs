@@ -415,19 +415,26 @@ impl Conversation {
     /// Something out of the ordinary was among the bytes of this side, or is said in between.
     #[cold]
     fn on_special(&mut self, from: Side, progress: &Progress, verdict: &Verdict, now_ms: u64) {
+        self.on_progress(from, progress, now_ms);
+        if let Verdict::Inject { frame, .. } = *verdict {
+            self.on_frame_sent(from.other(), frame, now_ms);
+        }
+        if self.closing != Closing::Open {
+            self.linger(now_ms);
+        }
+    }
+
+    /// Bytes of this side that go on have brought this.
+    fn on_progress(&mut self, from: Side, progress: &Progress, now_ms: u64) {
         if progress.broken.is_some() {
-            self.on_broken(from);
+            *self.notes.broken.get_mut(from) = true;
+            self.changed = true;
         }
         if progress.ping {
             self.on_their_ping(from.other(), now_ms);
         }
-        if let Verdict::Inject { frame, .. } = *verdict {
-            self.on_frame_sent(from.other(), frame, now_ms);
-        }
         if progress.close.is_some() {
             self.on_close(from, now_ms);
-        } else if self.closing != Closing::Open {
-            self.linger(now_ms);
         }
     }
 
@@ -438,11 +445,6 @@ impl Conversation {
             self.first_close = Some(from);
         }
         self.linger(now_ms);
-    }
-
-    fn on_broken(&mut self, from: Side) {
-        *self.notes.broken.get_mut(from) = true;
-        self.changed = true;
     }
 
     fn on_frame_sent(&mut self, to: Side, frame: OwnFrame, now_ms: u64) {

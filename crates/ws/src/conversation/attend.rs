@@ -85,15 +85,7 @@ impl Conversation {
             let direction = self.directions.get_mut(from);
             let (len, progress) = direction.advance_frame(rest);
             at += len;
-            if progress.broken.is_some() {
-                self.on_broken(from);
-            }
-            if progress.ping {
-                self.on_their_ping(from.other(), now_ms);
-            }
-            if progress.close.is_some() {
-                self.on_close(from, now_ms);
-            }
+            self.on_progress(from, &progress, now_ms);
             if at == bytes.len() && !self.directions.get(from).tracker.is_at_boundary() {
                 return Verdict::Pass;
             }

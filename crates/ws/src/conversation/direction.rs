@@ -57,21 +57,27 @@ impl Direction {
     #[inline]
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Progress {
         let progress = self.tracker.advance(bytes, &mut self.counts);
-        if progress.close.is_some() {
-            self.close = self.close.or(progress.close);
-        }
+        self.note_close(&progress);
         progress
     }
 
     /// Moves on by what belongs to one frame; says how much that is.
     pub(super) fn advance_frame(&mut self, bytes: &[u8]) -> (usize, Progress) {
         let (len, progress) = self.tracker.advance_frame(bytes, &mut self.counts);
+        self.note_close(&progress);
+        (len, progress)
+    }
+
+    #[inline]
+    fn note_close(&mut self, progress: &Progress) {
+        if progress.close.is_none() {
+            return;
+        }
         self.close = self.close.or(progress.close);
-        if self.close.is_some() && !self.withholds() {
+        if let Injection::Pending(_) = self.injection {
             // Its own Close is on its way, and the last word of this direction.
             self.injection = Injection::None;
         }
-        (len, progress)
     }
 
     /// Moves on by the short whole messages in the front of these bytes, if their rules are all that is looked
@@ -101,11 +107,6 @@ impl Direction {
         match self.injection {
             Injection::None => Verdict::Pass,
             Injection::Closed(_) | Injection::Cut => Verdict::Withhold,
-            // Its own Close is on its way, and the last word of this direction.
-            Injection::Pending(_) if self.close.is_some() => {
-                self.injection = Injection::None;
-                Verdict::Pass
-            }
             Injection::Pending(frame) => match boundary {
                 Some(at) => Verdict::Inject { at, frame: self.sent(frame) },
                 None => Verdict::Pass,
