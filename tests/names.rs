@@ -21,6 +21,19 @@ fn second() -> String {
     IpAddr::from(loopback()).to_string()
 }
 
+/// Passes requests to the port of `upstream` at the name in their argument.
+fn passing_to_argument(dns: &Dns, upstream: &Upstream) -> Instance {
+    Instance::setup(EXE)
+        .http(
+            "resolver %%DNS%% ipv6=off;
+             server { listen %%LISTEN_0%%;
+                 location / { proxy_pass http://$arg_name:%%PORT%%; } }",
+        )
+        .var("DNS", dns.addr())
+        .var("PORT", upstream.port())
+        .start()
+}
+
 fn get(address: SocketAddr, path: &str) -> u16 {
     let mut client = Conn::connect(address);
     client.send_raw(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
@@ -103,15 +116,7 @@ fn answers_are_looked_for_beyond_the_first_datagram() {
     dns.set("forged.test", Says::addresses(&["127.0.0.1"]).after_another());
     dns.set("alias.test", Says::alias("long.test"));
     dns.set("circle.test", Says::alias("circle.test"));
-    let server = Instance::setup(EXE)
-        .http(
-            "resolver %%DNS%% ipv6=off;
-             server { listen %%LISTEN_0%%;
-                 location / { proxy_pass http://$arg_name:%%PORT%%; } }",
-        )
-        .var("DNS", dns.addr())
-        .var("PORT", upstream.port())
-        .start();
+    let server = passing_to_argument(&dns, &upstream);
     for name in ["long.test", "forged.test", "alias.test"] {
         let path = format!("/?name={name}");
         Handshake::to(server.listen(0)).path(&path).open();
@@ -181,15 +186,7 @@ fn old_addresses_serve_on_while_servers_fail_but_not_when_the_name_is_gone() {
     let dns = Dns::start();
     for (name, code) in [("fails.test", 2), ("refused.test", 5), ("gone.test", 3)] {
         dns.set(name, Says::addresses(&["127.0.0.1"]).ttl(1));
-        let server = Instance::setup(EXE)
-            .http(
-                "resolver %%DNS%% ipv6=off;
-                 server { listen %%LISTEN_0%%;
-                     location / { proxy_pass http://$arg_name:%%PORT%%; } }",
-            )
-            .var("DNS", dns.addr())
-            .var("PORT", upstream.port())
-            .start();
+        let server = passing_to_argument(&dns, &upstream);
         let path = format!("/?name={name}");
         let handshake = Handshake::to(server.listen(0)).path(&path);
         handshake.open();

@@ -43,6 +43,14 @@ impl Rig {
 }
 
 impl Rig {
+    /// The same, and both answer.
+    fn answered_pings(&mut self, client: &mut Peer, upstream: &mut Peer) {
+        let [to_client, to_upstream] = self.pings(client, upstream);
+        client.send(&masked_pong(&to_client));
+        upstream.send(&pong(&to_upstream));
+        self.until_answered(&BOTH);
+    }
+
     /// Steps until nothing is asked of these sides any more.
     fn until_answered(&mut self, sides: &[wssgate_ws::Side]) {
         let begin = Instant::now();
@@ -58,6 +66,10 @@ impl Rig {
 }
 
 const BOTH: [wssgate_ws::Side; 2] = [wssgate_ws::Side::Client, wssgate_ws::Side::Server];
+
+fn pong(payload: &[u8]) -> Vec<u8> {
+    [b"\x8a\x08", payload].concat()
+}
 
 fn masked_pong(payload: &[u8]) -> Vec<u8> {
     [b"\x8a\x88\0\0\0\0", payload].concat()
@@ -95,12 +107,9 @@ fn pings_are_answered_and_their_pongs_go_nowhere() {
 fn a_side_that_has_answered_before_is_lost_when_it_does_not() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.asked();
-    let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
-    client.send(&masked_pong(&to_client));
-    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-    rig.until_answered(&BOTH);
+    rig.answered_pings(&mut client, &mut upstream);
     let [_, to_upstream] = rig.pings(&mut client, &mut upstream);
-    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+    upstream.send(&pong(&to_upstream));
     rig.until_answered(&BOTH[1..]);
     // A client that has not acknowledged the ping yet would be excused; the kernel has a clock of its own.
     let begin = Instant::now();
@@ -122,7 +131,7 @@ fn a_side_that_never_answers_is_noted_once_and_stays() {
     let (mut client, mut upstream) = rig.asked();
     for _ in 0..3 {
         let [_, to_upstream] = rig.pings(&mut client, &mut upstream);
-        upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+        upstream.send(&pong(&to_upstream));
         rig.until_answered(&BOTH[1..]);
         rig.pass(TIMEOUT + Duration::from_millis(200));
     }
@@ -137,10 +146,7 @@ fn a_side_that_never_answers_is_noted_once_and_stays() {
 fn a_side_that_is_not_read_is_not_lost() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.asked();
-    let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
-    client.send(&masked_pong(&to_client));
-    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-    rig.until_answered(&BOTH);
+    rig.answered_pings(&mut client, &mut upstream);
     // More than the upstream's socket takes.
     let message = noise(1 << 25);
     let header = [&b"\x82\xff"[..], &(1_u64 << 25).to_be_bytes(), &[0; 4]].concat();
@@ -186,10 +192,7 @@ fn a_side_that_the_other_end_asks_is_not_asked_by_us_too() {
 fn a_side_that_takes_what_was_sent_before_is_not_lost() {
     let mut rig = Rig::new();
     let (mut client, mut upstream) = rig.asked();
-    let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
-    client.send(&masked_pong(&to_client));
-    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
-    rig.until_answered(&BOTH);
+    rig.answered_pings(&mut client, &mut upstream);
     // More than the client's socket takes, but what the kernel holds for it is all that was sent.
     let message = noise(1 << 21);
     upstream.send(&[&b"\x82\x7f"[..], &(1_u64 << 21).to_be_bytes()].concat());
