@@ -36,6 +36,11 @@ pub fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Whole milliseconds; more than there is room for is for ever.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The time of error lines: `2026/11/22 18:27:37`, local.
 pub fn error_log_time(time: SystemTime) -> String {
     cached(0, time, |timestamp| local(timestamp, "%Y/%m/%d %H:%M:%S"))

@@ -5,7 +5,7 @@
 
 mod credentials;
 mod descriptors;
-pub(crate) mod policies;
+mod policies;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

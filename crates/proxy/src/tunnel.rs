@@ -14,18 +14,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use wssgate_config::model::{Lifetime, LocationSettings, LogLevel, TlsRecords, TunnelSettings};
+use wssgate_config::model::{Lifetime, LogLevel, TlsRecords, TunnelSettings};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Progress, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
 use wssgate_ws::conversation::{Notes, Policy};
 use wssgate_ws::{Extensions, conversation};
 
+use crate::clock::millis;
 use crate::exchange::access_log;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
 use crate::generation::Generation;
-use crate::generation::policies::millis;
 use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
@@ -242,18 +242,13 @@ fn handover(
             // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
             half_close: proxy.read_timeout,
             progress: if request.tunnel.is_websocket {
-                shortest_interval(&location.settings)
+                access_log::shortest_interval(&location.settings)
             } else {
                 None
             },
         },
         buffer_size: proxy.buffer_size,
     }
-}
-
-/// How often some log wants to hear of a WebSocket.
-fn shortest_interval(settings: &LocationSettings) -> Option<Duration> {
-    settings.websocket_logs.iter().filter_map(|log| log.interval).min()
 }
 
 /// What a conversation is begun with.

@@ -59,6 +59,11 @@ pub(crate) fn write_record(request: &Request) {
     }
 }
 
+/// How often the most eager `websocket_log` of a location wants a record.
+pub(crate) fn shortest_interval(settings: &LocationSettings) -> Option<Duration> {
+    settings.websocket_logs.iter().filter_map(|log| log.interval).min()
+}
+
 /// Whether a `websocket_log` wants a line of this moment.
 fn is_wanted_now(settings: &LocationSettings, index: usize, record: Option<&Record>) -> bool {
     let logs = &settings.websocket_logs;
@@ -68,7 +73,7 @@ fn is_wanted_now(settings: &LocationSettings, index: usize, record: Option<&Reco
         Event::Close => true,
         Event::Progress => asked.interval.is_some_and(|interval| {
             // What is told comes as often as the most eager log wants it.
-            let shortest = logs.iter().filter_map(|log| log.interval).min().unwrap_or(interval);
+            let shortest = shortest_interval(settings).unwrap_or(interval);
             let lived = record.passed.duration;
             let number = |lived: Duration| lived.as_millis() / interval.as_millis();
             interval == shortest || number(lived) != number(lived.saturating_sub(shortest))

@@ -9,6 +9,8 @@ use wssgate_config::model::{FrameCheck, Sides, TunnelSettings};
 use wssgate_ws::CloseCode;
 use wssgate_ws::conversation::{Check, KeepAlive, Limits, PerSide, Policy};
 
+use crate::clock::millis;
+
 /// The policies of all locations; those with the same settings share one.
 pub(super) fn build(config: &Config) -> Vec<Option<Arc<Policy>>> {
     let mut known = HashMap::new();
@@ -62,9 +64,4 @@ fn policy(settings: &TunnelSettings) -> Option<Policy> {
 
 fn per_side<T, U>(sides: Sides<T>, convert: impl Fn(T) -> U) -> PerSide<U> {
     PerSide { client: convert(sides.client), server: convert(sides.upstream) }
-}
-
-/// Whole milliseconds; more than there is room for is for ever.
-pub(crate) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

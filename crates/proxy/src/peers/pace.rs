@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use wssgate_config::model::TimeOf;
 
+use crate::clock::millis;
+
 /// The times of a peer.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -68,7 +70,7 @@ impl Average {
     }
 
     fn add(&self, took: Duration) {
-        let took = milliseconds(took);
+        let took = millis(took);
         // Of two workers that do this at once one may be lost.
         self.0.store(averaged(self.milliseconds(), took), Relaxed);
     }
@@ -96,7 +98,7 @@ impl Inflight {
         self.requests = self.requests.saturating_sub(1);
         self.waited = match self.requests {
             0 => 0,
-            _ => self.waited.saturating_sub(milliseconds(took)),
+            _ => self.waited.saturating_sub(millis(took)),
         };
     }
 
@@ -115,7 +117,7 @@ impl Inflight {
 
     fn count(&mut self, now: Instant) {
         let since = self.changed.map(|changed| now.saturating_duration_since(changed));
-        let since = milliseconds(since.unwrap_or_default());
+        let since = millis(since.unwrap_or_default());
         self.waited = self.waited.saturating_add(since.saturating_mul(self.requests));
         self.changed = Some(now);
     }
@@ -126,10 +128,6 @@ fn averaged(average: u64, added: u64) -> u64 {
         0 => added,
         _ => average.saturating_mul(19).saturating_add(added).saturating_add(10) / 20,
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
