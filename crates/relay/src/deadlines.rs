@@ -6,6 +6,7 @@
 //! 1 % of the time waited for, or [`FINEST_MS`].
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The finest rounding, and so the least lateness.
 pub(crate) const FINEST_MS: u64 = 32;
@@ -51,6 +52,11 @@ impl Deadlines {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
+}
+
+/// Whole milliseconds; more than there is room for is for ever.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// When an entry for `due` fires, if the whole wait is `wait`.

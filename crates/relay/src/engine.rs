@@ -18,7 +18,7 @@ use wssgate_ws::Conversation;
 use wssgate_ws::conversation::Cause;
 
 use crate::buffers::Buffers;
-use crate::deadlines::{self, Deadlines};
+use crate::deadlines::{self, Deadlines, millis};
 use crate::reclaim;
 use crate::thread::{Command, Shared};
 use crate::tunnel::{Transfer, Tunnel};
@@ -65,7 +65,7 @@ pub(crate) struct Engine {
     shared: Arc<Shared>,
     on_report: OnReport,
     on_refusal: OnRefusal,
-    /// What was not reported yet. Bounded by the tunnels of [`REPORT_PAUSE_MS`], and those that were asked for.
+    /// What was not reported yet. Bounded by the tunnels of [`REPORT_PAUSE_MS`].
     reports: Vec<(u64, Report)>,
     /// When the next ends may be reported.
     report_at_ms: u64,
@@ -224,7 +224,6 @@ impl Engine {
             match self.commands.try_recv() {
                 Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
-                Ok(Command::Ask(selection)) => self.tell_progress(selection, now_ms),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -426,20 +425,11 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        self.end_selected(now_ms, cause, |tunnel| selection.includes(tunnel));
-    }
-
-    /// Reports what has passed through some tunnels.
-    fn tell_progress(&mut self, selection: Selection, now_ms: u64) {
-        let selected = self
-            .tunnels
-            .iter()
-            .map(|(_, tunnel)| tunnel)
-            .filter(|tunnel| selection.includes(tunnel));
-        self.reports
-            .extend(selected.map(|tunnel| {
-                (tunnel.ticket, Report::Progress(Box::new(tunnel.progress(now_ms))))
-            }));
+        self.end_selected(now_ms, cause, |tunnel| match selection {
+            Selection::All => true,
+            Selection::Generation(generation) => tunnel.generation == generation,
+            Selection::Ticket(ticket) => tunnel.ticket == ticket,
+        });
     }
 
     /// Ends some tunnels now, but those that are drained in their time.
@@ -481,23 +471,9 @@ impl Engine {
     }
 }
 
-impl Selection {
-    fn includes(self, tunnel: &Tunnel) -> bool {
-        match self {
-            Self::All => true,
-            Self::Generation(generation) => tunnel.generation == generation,
-            Self::Ticket(ticket) => tunnel.ticket == ticket,
-        }
-    }
-}
-
 /// What makes the socket calls of a group together, if the kernel lets us.
 pub(crate) fn joint_calls() -> io::Result<Batch> {
     Batch::new(GROUP as u32)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The token of a leg: twice the key, plus one for the upstream.

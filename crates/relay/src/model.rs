@@ -152,7 +152,7 @@ impl Side {
 pub enum Report {
     /// Something that should be known while it goes on.
     Note(Notes),
-    /// What has passed through it until now, because somebody asked or [`Timers::progress`] is over.
+    /// What has passed through it until now, because [`Timers::progress`] is over.
     Progress(Box<Progress>),
     /// How it ended; nothing follows.
     End(Box<TunnelEnd>),

@@ -140,11 +140,6 @@ impl RelayHandle {
         self.send(Command::Close(selection, cause))
     }
 
-    /// Asks what has passed through these tunnels until now; [`Report::Progress`] tells it.
-    pub fn ask(&self, selection: Selection) -> Result<(), Stopped> {
-        self.send(Command::Ask(selection))
-    }
-
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -178,7 +173,6 @@ impl fmt::Debug for RelayHandle {
 pub(crate) enum Command {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
-    Ask(Selection),
     IoUring(bool),
     Stop,
 }

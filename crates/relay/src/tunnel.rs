@@ -16,6 +16,7 @@ use wssgate_ws::conversation::{Insert, Notes, end_of};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
+use crate::deadlines::millis;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
 use crate::{EndCause, Handover, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
@@ -40,9 +41,7 @@ pub(crate) struct Tunnel {
     /// When bytes last moved, in either direction, or a direction ended.
     active_ms: u64,
     cause: Option<EndCause>,
-    /// What its conversation has found and nobody was told.
-    notes: Notes,
-    /// Its entry among the deadlines may be too late.
+    /// Its conversation has changed: its entry among the deadlines may be too late.
     rearm: bool,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
@@ -64,12 +63,11 @@ struct TimersMs {
 
 impl From<Timers> for TimersMs {
     fn from(timers: Timers) -> Self {
-        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
-            read: ms(timers.read),
-            upstream_send: ms(timers.upstream_send),
-            client_send: ms(timers.client_send),
-            half_close: ms(timers.half_close),
+            read: millis(timers.read),
+            upstream_send: millis(timers.upstream_send),
+            client_send: millis(timers.client_send),
+            half_close: millis(timers.half_close),
         }
     }
 }
@@ -83,7 +81,7 @@ struct Telling {
 
 impl Telling {
     fn new(interval: Option<Duration>, ticket: u64, now_ms: u64) -> Option<Box<Self>> {
-        let interval_ms = u64::try_from(interval?.as_millis()).ok().filter(|&ms| ms > 0)?;
+        let interval_ms = Some(millis(interval?)).filter(|&ms| ms > 0)?;
         // Fibonacci hashing: tickets are small numbers, and neighbours come to lie far apart.
         let part = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let first_ms = (u128::from(interval_ms) * u128::from(part)) >> 32;
@@ -166,7 +164,6 @@ impl Tunnel {
             began_ms: now_ms,
             active_ms: now_ms,
             cause: None,
-            notes: Notes::default(),
             rearm: false,
             queued: false,
             expanded: false,
@@ -264,23 +261,17 @@ impl Tunnel {
     #[cold]
     fn on_change(&mut self, now_ms: u64) {
         self.rearm = true;
-        if let Some(conversation) = &mut self.conversation {
-            let Notes { broken, silent } = conversation.take_notes();
-            let notes = &mut self.notes;
-            for side in [wssgate_ws::Side::Client, wssgate_ws::Side::Server] {
-                *notes.broken.get_mut(side) |= *broken.get(side);
-                *notes.silent.get_mut(side) |= *silent.get(side);
-            }
-            if let Some(cause) = conversation.cause() {
-                self.set_cause(cause.into());
-            }
-            self.send_frames(now_ms);
+        if let Some(cause) = self.conversation.as_ref().and_then(Conversation::cause) {
+            self.set_cause(cause.into());
         }
+        self.send_frames(now_ms);
     }
 
-    /// What was found since the last time, if anything.
+    /// What its conversation has found since the last time, if anything.
     pub(crate) fn take_notes(&mut self) -> Option<Notes> {
-        let notes = std::mem::take(&mut self.notes);
+        // With every note the conversation says that it has changed.
+        let conversation = self.conversation.as_mut().filter(|_| self.rearm)?;
+        let notes = conversation.take_notes();
         (notes != Notes::default()).then_some(notes)
     }
 

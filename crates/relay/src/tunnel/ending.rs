@@ -248,8 +248,8 @@ impl Tunnel {
         Some((Deadline { at_ms, wait_ms }, EndCause::Closed(Cause::SlowReader(side.into()))))
     }
 
-    /// Ends it for a drain or by an operator: a WebSocket once its sides have answered our Close, or had their time; anything
-    /// else now.
+    /// Ends it for a drain or by an operator: a WebSocket once its sides have answered our Close, or had their
+    /// time; anything else now.
     pub(crate) fn end_in_order(&mut self, cause: Cause, now_ms: u64) {
         if self.conversation.is_none() {
             return self.close(cause.into(), now_ms);
