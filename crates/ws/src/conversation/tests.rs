@@ -286,6 +286,14 @@ proptest! {
     }
 }
 
+/// Found by fuzzing.
+#[test]
+fn no_bytes_at_all_release_none_that_are_held_back() {
+    let came = Step::Bytes(Side::Server, 1);
+    let steps = [Step::Ping(Side::Server), came, came, Step::Close, came];
+    walk(Vec::new(), vec![0x8a], Extensions::NONE, &steps);
+}
+
 /// Each seed is a conversation of its own; one that fails is told by its number.
 #[test]
 fn any_conversation_keeps_its_promises() {

@@ -115,7 +115,8 @@ impl Expected {
                 Verdict::Pass => {
                     let place = self.waiting.and_then(|_| self.boundary(at));
                     assert!(!self.closed && place.is_none());
-                    self.passed = self.came;
+                    // No bytes at all release none that are held back.
+                    self.passed += self.came - at;
                 }
                 Verdict::Withhold => assert!(self.closed),
                 Verdict::Inject { at: end, frame } => {
