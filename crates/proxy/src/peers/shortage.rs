@@ -1,6 +1,6 @@
-//! What we lack ourselves when a connection to a peer cannot be made.
+//! What we lack ourselves when a connection cannot be made.
 //!
-//! That is no failure of the peer: while descriptors are short every peer would be out of use
+//! To a peer that is no failure of the peer: while descriptors are short every peer would be out of use
 //! soon, and would still be when the shortage is over. It is told to the operator instead, who can
 //! do something about it.
 
@@ -85,6 +85,7 @@ impl Resource {
 /// A system call on the way to a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {
+    Accept,
     Socket,
     Bind,
     /// From an address, if one is bound, to an address, if it is one of IP.
@@ -98,6 +99,7 @@ impl Call {
     /// As error lines name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Accept => "accept4()",
             Self::Socket => "socket()",
             Self::Bind => "bind()",
             Self::Connect { .. } => "connect()",
