@@ -125,8 +125,9 @@ fn finish(tunnel: &mut Tunnel, random: &mut Random, end: &str, client: bool) -> 
     if end.starts_with("close") {
         tunnel.pass(client, &[close(code, reason)]);
     }
+    let answers = random.coin();
     let mut refused = |frames: &[Frame], code, reason, word| {
-        refuse(tunnel, client, frames, (code, reason));
+        refuse(tunnel, client, answers, frames, (code, reason));
         format!("proxy {code} {by}_{word}")
     };
     match end {
@@ -153,9 +154,9 @@ fn finish(tunnel: &mut Tunnel, random: &mut Random, end: &str, client: bool) -> 
             let frame = text("").rsv(random.of(&[1, 2, 4])).encode(client.then_some([0; 4]));
             from.said.bytes += frame.len() as u64;
             from.conn().send_raw(frame);
-            from.conn().expect([close(1002, "protocol error")]);
             to.conn().expect([close(1001, "protocol error")]);
             to.send(&[close(1001, "")], !client);
+            from.conn().expect([close(1002, "protocol error")]);
             format!("proxy 1002 {by}_protocol_error")
         }
         "close" => {
@@ -215,17 +216,28 @@ fn finish(tunnel: &mut Tunnel, random: &mut Random, end: &str, client: bool) -> 
     }
 }
 
-/// What we close: the last of these frames is refused, with what its sender is told; both answer.
-fn refuse(tunnel: &mut Tunnel, client: bool, frames: &[Frame], (code, reason): (u16, &str)) {
+/// What we close: the last of these frames is refused, with what its sender is told behind the other end's last
+/// words; both answer.
+fn refuse(
+    tunnel: &mut Tunnel,
+    client: bool,
+    answers: bool,
+    frames: &[Frame],
+    (code, reason): (u16, &str),
+) {
     let (from, to) = tunnel.ends(client);
     from.send(frames, client);
+    to.conn().expect(frames[..frames.len() - 1].iter().cloned());
+    to.conn().expect([close(1001, reason)]);
+    if answers {
+        to.send(&[text("answer")], !client);
+        from.conn().expect([text("answer")]);
+    }
+    to.send(&[close(1001, "")], !client);
     from.conn().expect([close(code, reason)]);
     if from.said.close.is_none() {
         from.send(&[close(code, "")], client);
     }
-    to.conn().expect(frames[..frames.len() - 1].iter().cloned());
-    to.conn().expect([close(1001, reason)]);
-    to.send(&[close(1001, "")], !client);
 }
 
 #[test]

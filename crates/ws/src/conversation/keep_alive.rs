@@ -171,7 +171,7 @@ impl Conversation {
                 pinging.rtt_ms = Some(u32::try_from(rtt_ms).unwrap_or(LATE));
             }
             pinging.state = State::Quiet;
-            direction.attentive = direction.watch.is_some();
+            direction.relax();
             self.changed = true;
         }
         // Perhaps late, but it knows what a ping is.
