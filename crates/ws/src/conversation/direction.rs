@@ -166,6 +166,12 @@ impl Direction {
         self.attentive = self.watch.is_some() || self.is_deferred();
     }
 
+    /// Whether its source has begun a frame and not ended it.
+    pub(super) fn is_in_frame(&self) -> bool {
+        let has_begun = !self.tracker.is_at_boundary() || !self.held.is_empty();
+        has_begun && !self.is_over()
+    }
+
     /// The frame of ours that waits, if it can go now.
     pub(super) fn poll_frame(&mut self) -> Option<OwnFrame> {
         match self.injection {

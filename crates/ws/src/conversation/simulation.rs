@@ -240,11 +240,23 @@ impl World<'_> {
                 self.data_ms = self.now_ms;
             }
         }
+        let asked = SIDES.map(|side| self.is_asked(side));
         self.conversation.on_time(self.now_ms);
         self.called_ms = self.now_ms;
+        for (side, was_asked) in SIDES.into_iter().zip(asked) {
+            if self.is_asked(side) && !was_asked {
+                self.judge_question(side);
+            }
+        }
         self.armed_ms = self.conversation.deadline_ms();
         assert!(self.armed_ms.is_none_or(|due_ms| due_ms > self.now_ms), "what is due is done");
         self.judge_time();
+    }
+
+    /// Whether a ping for this side waits for its place.
+    fn is_asked(&self, side: Side) -> bool {
+        let injection = self.conversation.directions.get(side.other()).injection;
+        matches!(injection, Injection::Pending(OwnFrame::Ping(_)))
     }
 
     /// Does what is wanted behind every event, and tells the end.

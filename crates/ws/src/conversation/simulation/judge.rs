@@ -2,6 +2,7 @@
 
 use super::reading::read;
 use super::*;
+use crate::conversation::keep_alive::FRAME_MS;
 use crate::conversation::meter::Charge;
 
 /// What shows whether a side is there.
@@ -57,6 +58,13 @@ impl World<'_> {
         assert!(first || self.now_ms > last_ms + keep_alive.interval_ms, "too soon");
         presence.pings.push((payload, self.now_ms));
         (presence.is_answered, presence.is_forgiven) = (false, false);
+    }
+
+    /// A side is to be asked whether it is there.
+    pub(super) fn judge_question(&self, side: Side) {
+        let in_frame = self.ways.get(side).is_in_frame(self.rules.settings.extensions);
+        let rested = self.now_ms > self.presence.get(side).heard_ms + FRAME_MS;
+        assert!(!in_frame || rested, "asked in the middle of a frame");
     }
 
     /// The side that may finish before the other one is told why we close.

@@ -113,6 +113,13 @@ impl Way {
         assert!(unfinished, "a whole frame is held back");
     }
 
+    /// Whether a frame is under way.
+    pub(super) fn is_in_frame(&self, extensions: Extensions) -> bool {
+        let (frames, broken) = read(&self.came, self.from, extensions);
+        let whole = frames.iter().rfind(|frame| frame.is_whole());
+        broken.is_none() && whole.map_or(0, |frame| frame.end) != self.came.len()
+    }
+
     /// Whether its source's own Close is what comes next, however much of it has come.
     pub(super) fn is_before_close(&self) -> bool {
         self.came.get(self.done).is_some_and(|first| first % 16 == 8)

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::super::keep_alive::FRAME_MS;
 use super::super::meter::{Charge, Excess, Meter, Toll};
 use super::*;
 use crate::close::CloseError;
@@ -631,4 +632,38 @@ fn last_words_are_not_faster_than_other_words() {
     assert!(!line.conversation.pauses(Side::Server), "its answer has its time");
     let told = close_frame(1002, "protocol error");
     assert_eq!(line.taken(Side::Client), [&message[..], &message, &told].concat());
+}
+
+/// A ping that it answers there would break its frame.
+#[test]
+fn who_rests_in_the_middle_of_a_frame_is_left_more_time() {
+    let said = frame(Side::Client, Opcode::Text, b"hello");
+    for (check, cut) in [(Check::Note, 2), (Check::Note, 8), (Check::Text, 2), (Check::Text, 8)] {
+        let begin = || {
+            let mut line = Line::new(Policy { check, ..asking(1_000, Some(500)) });
+            line.say(Side::Client, &said[..cut], 100);
+            line.at(1_101);
+            assert_eq!(line.taken(Side::Client), b"");
+            assert_eq!(line.conversation.deadline_ms(), Some(end_of(100, FRAME_MS)));
+            line.conversation.take_changed();
+            line
+        };
+        let mut line = begin();
+        line.at(end_of(100, FRAME_MS));
+        assert!(line.taken(Side::Client).starts_with(b"\x89\x08mark"), "at last it is asked");
+        let mut line = begin();
+        line.say(Side::Client, &said[cut..], 2_000);
+        assert!(line.conversation.take_changed(), "it has to be asked sooner");
+        assert_eq!(line.conversation.deadline_ms(), Some(3_001));
+        line.at(3_001);
+        assert!(line.taken(Side::Client).starts_with(b"\x89\x08mark"));
+    }
+    // Whose interval is longer has that time anyhow; and of a frame that nobody understands there is no end.
+    for (interval_ms, began, due_ms) in [(20_000, &said[..3], 20_101), (1_000, b"\xff", 1_101)] {
+        let mut line = Line::new(asking(interval_ms, None));
+        line.say(Side::Client, began, 100);
+        assert_eq!(line.conversation.deadline_ms(), Some(due_ms));
+        line.at(due_ms);
+        assert_eq!(line.conversation.deadline_ms(), Some(end_of(due_ms, interval_ms)));
+    }
 }
