@@ -26,8 +26,8 @@ pub(crate) fn resolve(
     let core = core(reading, main, error_log);
     let level = main.lines(&http::HTTP).next().and_then(|line| line.level);
     let http = level.map(|level| http(reading, core.error_logs.clone(), level));
-    if let Some(http) = &http {
-        warn_of_missing_resolvers(reading, http);
+    if let (Some(http), Some(level)) = (&http, level) {
+        warn_of_missing_resolvers(reading, http, level);
     }
     Config { core, http }
 }

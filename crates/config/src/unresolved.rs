@@ -1,30 +1,37 @@
 //! Names that need a `resolver` and have none.
 
-use std::collections::HashSet;
+mod texts;
 
-use wssgate_syntax::Diagnostic;
+use std::collections::{BTreeMap, HashSet};
+
+use wssgate_syntax::{self as syntax, Diagnostic, Word};
+
+use texts::{Maps, Place, Text};
 
 use crate::http::Http;
+use crate::level::Level;
 use crate::location::{Content, Location, LocationId, Locations};
 use crate::proxy::pass::ProxyPass;
 use crate::read::Reading;
-use crate::rewrite::RewriteOp;
 use crate::server::Server;
-use crate::template::{Part, Template, VariableId};
+use crate::template::{Part, Template};
 use crate::upstream::Upstream;
 use crate::value::{Host, UpstreamUrl};
-use crate::variable::Variables;
+use crate::variable::MapId;
+use crate::{geo, map};
 
 /// Warns of names in `proxy_pass` that will need a resolver and have none: every request would be
 /// answered with 502.
-pub(crate) fn warn_of_missing_resolvers(reading: &mut Reading<'_>, http: &Http) {
+pub(crate) fn warn_of_missing_resolvers(reading: &mut Reading<'_>, http: &Http, level: &Level<'_>) {
     let groups = GroupNames::of(&http.upstreams);
+    let maps = Maps::of(http);
+    let mut missing = Missing { maps: &maps, groups, level, told: HashSet::new() };
     for server in &http.servers {
         let mut locations = Vec::new();
         server.named_locations.values().for_each(|id| collect(http, *id, &mut locations));
         collect_all(http, &server.locations, &mut locations);
         for location in locations {
-            warn_of_location(reading, http, &groups, server, location);
+            missing.warn_of_location(reading, server, location);
         }
     }
 }
@@ -76,107 +83,119 @@ fn collect_all<'h>(http: &'h Http, locations: &Locations, found: &mut Vec<&'h Lo
     ids.into_iter().for_each(|id| collect(http, id, found));
 }
 
-fn warn_of_location(
-    reading: &mut Reading<'_>,
-    http: &Http,
-    groups: &GroupNames,
-    server: &Server,
-    location: &Location,
-) {
-    let Content::Proxy(ProxyPass::Variable(url)) = &location.content else { return };
-    if location.settings.resolver.is_some() {
-        return;
-    }
-    let mut told = HashSet::new();
-    for prefix in prefixes(&http.variables, url, server, location) {
-        let Ok(url) = UpstreamUrl::parse(&prefix) else { continue };
-        let Host::Name(name) = &url.endpoint.host else { continue };
-        if groups.know(&url) || !told.insert(name.clone()) {
-            continue;
+/// Names without a resolver, of maps told once.
+struct Missing<'h> {
+    maps: &'h Maps<'h>,
+    groups: GroupNames,
+    level: &'h Level<'h>,
+    told: HashSet<(MapId, String)>,
+}
+
+impl Missing<'_> {
+    fn warn_of_location(
+        &mut self,
+        reading: &mut Reading<'_>,
+        server: &Server,
+        location: &Location,
+    ) {
+        let Content::Proxy(ProxyPass::Variable(url)) = &location.content else { return };
+        if location.settings.resolver.is_some() {
+            return;
         }
-        let message = format!("no resolver defined to resolve {name}");
-        let help = "add a `resolver`, e.g. `resolver 127.0.0.11;` in a Docker container, or define an \
-                    `upstream` block of this name";
-        let problem = Diagnostic::warning(message)
-            .at(location.span, "requests here will be answered with 502");
-        reading.report.push(problem.help(help));
+        let mut of_maps = BTreeMap::<MapId, Vec<String>>::new();
+        let mut told = HashSet::new();
+        for text in prefixes(&Place { maps: self.maps, server, location }, url) {
+            let Some(name) = self.missing_name(&text.bytes) else { continue };
+            match text.map {
+                Some(map) if !self.told.insert((map, name.clone())) => {}
+                Some(map) => of_maps.entry(map).or_default().push(name),
+                None if !told.insert(name.clone()) => {}
+                None => {
+                    let problem =
+                        problem(&name).at(location.span, "requests here will be answered with 502");
+                    reading.report.push(problem);
+                }
+            }
+        }
+        for (map, names) in of_maps {
+            reading.report.push(self.problem_of_map(map, &names, location));
+        }
+    }
+
+    /// The name in a URL that will have to be looked up.
+    fn missing_name(&self, url: &[u8]) -> Option<String> {
+        let url = UpstreamUrl::parse(url).ok()?;
+        match &url.endpoint.host {
+            Host::Name(name) if !self.groups.know(&url) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
+    fn problem_of_map(&self, map: MapId, names: &[String], location: &Location) -> Diagnostic {
+        let problem = problem(&listed(names));
+        let Some(block) = self.block(map) else {
+            return problem.at(location.span, "requests here will be answered with 502");
+        };
+        let variable = block.args.last().map_or_else(String::new, ToString::to_string);
+        let label = format!("requests that `{variable}` leads there will be answered with 502");
+        let says = |word: &&Word| is_named_in(&names[0], &word.to_string());
+        let value = map::entries(block).iter().filter_map(|entry| entry.args.last()).find(says);
+        let place = value.map_or(block.head(), |word| word.span);
+        problem.at(location.span, label).at(place, format!("`{variable}` gets the name here"))
+    }
+
+    /// What defines a map.
+    fn block(&self, map: MapId) -> Option<&syntax::Directive> {
+        let lines = self.level.lines_of([&map::MAP, &map::SPLIT_CLIENTS, &geo::GEO]);
+        let mut lines = lines.filter(|line| line.value == Some(&map));
+        lines.next().map(|line| line.directive)
     }
 }
 
-/// What a variable may have been `set` to when a location passes a request on.
-fn values<'h>(
-    variable: VariableId,
-    server: &'h Server,
-    location: &'h Location,
-) -> Vec<&'h Template> {
-    let mut values = Vec::new();
-    let always = collect_set(variable, &location.rewrite, &mut values);
-    if !always {
-        collect_set(variable, &server.rewrite, &mut values);
-    }
-    values
+/// Whether the host of a value is `name`; the rest of its URL may stand around it.
+fn is_named_in(name: &str, value: &str) -> bool {
+    let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    value.split(|c| !in_host(c)).any(|part| part.eq_ignore_ascii_case(name))
 }
 
-/// Collects what `set` gives to a variable; whether it does so in any case.
-fn collect_set<'o>(
-    variable: VariableId,
-    ops: &'o [RewriteOp],
-    values: &mut Vec<&'o Template>,
-) -> bool {
-    let mut always = false;
-    for op in ops {
-        match op {
-            RewriteOp::Set { variable: set, value } if *set == variable => {
-                values.push(value);
-                always = true;
-            }
-            RewriteOp::If { ops, .. } => {
-                collect_set(variable, ops, values);
-            }
-            _ => {}
+fn problem(names: &str) -> Diagnostic {
+    let message = format!("no resolver defined to resolve {names}");
+    let help = "add a `resolver`, e.g. `resolver 127.0.0.11;` in a Docker container, or define an \
+                `upstream` block of this name";
+    Diagnostic::warning(message).help(help)
+}
+
+/// Names as they stand in a sentence, which does not become longer than can be read.
+fn listed(names: &[String]) -> String {
+    match names {
+        [name] => name.clone(),
+        [a, b, c, others @ ..] if !others.is_empty() => {
+            format!("{a}, {b}, {c} and {} more", others.len())
+        }
+        _ => {
+            let (last, names) = names.split_last().expect("some are missing");
+            format!("{} and {last}", names.join(", "))
         }
     }
-    always
 }
 
 /// With what a URL will begin, its host included, as far as that is certain.
-fn prefixes(
-    variables: &Variables,
-    url: &Template,
-    server: &Server,
-    location: &Location,
-) -> Vec<Vec<u8>> {
-    let (mut texts, mut rest) = (vec![Vec::new()], url.parts());
-    while let Some((part, after)) = rest.split_first() {
-        let values: Vec<&[u8]> = match part {
-            Part::Text(text) => vec![text],
-            Part::Variable(variable) => {
-                let values = values(*variable, server, location).into_iter();
-                values.filter_map(Template::as_text).collect()
-            }
-            Part::Capture(_) => Vec::new(),
-        };
-        // Of two variables with several values each, not all pairs need occur.
-        if values.is_empty() || (texts.len() > 1 && values.len() > 1) {
-            break;
-        }
-        let longer = |text: Vec<u8>| values.iter().map(move |value| [&text[..], value].concat());
-        texts = texts.into_iter().flat_map(longer).collect();
-        rest = after;
-    }
+fn prefixes(place: &Place<'_>, url: &Template) -> Vec<Text> {
+    let (mut texts, rest) = place.beginnings(url);
     // What follows must not go on with the host.
     let path_follows = match rest.first() {
         None => true,
         Some(Part::Text(text)) => text.starts_with(b"/") || text.starts_with(b"?"),
         Some(Part::Variable(variable)) => {
-            matches!(&*variables.slot(*variable).name, "request_uri" | "uri" | "document_uri")
+            let name = &*place.maps.http.variables.slot(*variable).name;
+            matches!(name, "request_uri" | "uri" | "document_uri")
         }
         Some(Part::Capture(_)) => false,
     };
-    let whole = |text: &Vec<u8>| {
-        let host = text.splitn(4, |byte| *byte == b'/').nth(3);
-        path_follows || host.is_some()
+    let is_whole = |text: &Text| {
+        let path = text.bytes.splitn(4, |byte| *byte == b'/').nth(3);
+        path_follows || path.is_some()
     };
-    texts.retain(whole);
+    texts.retain(is_whole);
     texts
 }

@@ -182,17 +182,14 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 12] = [
+const NOT_ASKED_FOR: [(&str, &str); 9] = [
     ("AUTH_JWT_CLAIM_SET", "its reader gives the variable its meaning"),
     ("AUTH_JWT_HEADER_SET", "its reader gives the variable its meaning"),
     ("ENV", "has no effect: the environment stays as it is"),
-    ("GEO", "its reader puts the map into the model"),
     ("INCLUDE", "the included files are in the tree already"),
     ("LIMIT_CONN_ZONE", "its reader puts the zone into the model"),
     ("LIMIT_REQ_ZONE", "its reader puts the zone into the model"),
-    ("MAP", "its reader puts the map into the model"),
     ("MASTER_PROCESS", "has no effect: there is always one process"),
-    ("SPLIT_CLIENTS", "its reader puts the map into the model"),
     ("SSL_SESSION_TICKET_KEY", "has no effect: keys are generated"),
     ("WEBSOCKET_LIMIT_ZONE", "its reader puts the zone into the model"),
 ];
