@@ -146,6 +146,11 @@ impl Load {
         self.shared.resumed
     }
 
+    /// Pings so far that clients have answered.
+    pub(crate) fn pings(&self) -> u64 {
+        self.shared.pings
+    }
+
     /// Bytes of floods that have reached the backend so far.
     pub(crate) fn sunk(&self) -> u64 {
         self.backend.sunk()

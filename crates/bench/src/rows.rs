@@ -31,6 +31,8 @@ enum Work {
     Echo { connections: usize, len: usize, tls: bool },
     /// Many tunnels that say something once.
     Idle { tls: bool },
+    /// The same for as long as it takes until all were asked whether they are there.
+    Pings { tls: bool },
     /// TLS handshakes, each to the first echo.
     Handshakes { tickets: Tickets },
     /// A given number of messages a second.
@@ -54,6 +56,12 @@ pub(crate) const ROWS: &[Row] = &[
     row("echo-1m-tls", "Echo, 1 MiB, 8 connections, TLS", echo(8, 1 << 20, true)),
     row("idle-plain", "Idle tunnels", Work::Idle { tls: false }),
     row("idle-tls", "Idle tunnels, TLS", Work::Idle { tls: true }),
+    row("pings-plain", "Idle tunnels whose ends are asked every 25 s", Work::Pings { tls: false }),
+    row(
+        "pings-tls",
+        "Idle tunnels whose ends are asked every 25 s, TLS",
+        Work::Pings { tls: true },
+    ),
     row(
         "handshake-full",
         "Full TLS handshakes to the first echo",
@@ -105,7 +113,12 @@ impl Row {
 
     /// Whether a proxy can do the work.
     pub(crate) fn admits(&self, peer: Peer) -> bool {
-        !(self.has_limits() && peer == Peer::Haproxy)
+        match self.work {
+            Work::Limits => peer != Peer::Haproxy,
+            // Nobody else asks.
+            Work::Pings { .. } => matches!(peer, Peer::Wssgate | Peer::Before),
+            _ => true,
+        }
     }
 
     /// What comes before the first slice.
@@ -194,6 +207,7 @@ impl Row {
     pub(crate) fn measure(&self, trial: &mut Trial<'_>) -> io::Result<Vec<Reading>> {
         match self.work {
             Work::Idle { tls } => trial.idle(tls),
+            Work::Pings { tls } => trial.pings(tls),
             Work::Paced { tls } => trial.paced(tls),
             Work::Flood { tls } => trial.flood(tls),
             Work::Reconnect { tls } => trial.reconnect(tls),
@@ -271,6 +285,8 @@ pub(crate) struct Scale {
     connections: usize,
     paced: Duration,
     idle: Duration,
+    /// As long as wssgate lets a side be silent before it asks whether it is there: each is asked once.
+    ping_round: Duration,
     settle: Duration,
     /// Idle tunnels at which memory is measured.
     tunnels: [usize; 3],
@@ -292,6 +308,7 @@ impl Scale {
             warm_up: Duration::from_millis(60),
             paced: Duration::from_secs(5),
             idle: Duration::from_secs(10),
+            ping_round: Duration::from_secs(25),
             settle: Duration::from_secs(1),
             tunnels: [1000, 5000, 9000],
             returning: 5000,
@@ -308,6 +325,7 @@ impl Scale {
             warm_up: Duration::from_millis(20),
             paced: Duration::from_millis(300),
             idle: Duration::from_millis(300),
+            ping_round: Duration::from_millis(300),
             settle: Duration::from_millis(100),
             tunnels: [20, 40, 60],
             returning: 100,
@@ -378,6 +396,20 @@ impl Trial<'_> {
         let kept = (self.pss()? - empty) / full * 100.0;
         readings.push(less("memory kept after all have gone", "%", kept));
         Ok(readings)
+    }
+
+    fn pings(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
+        let count = self.scale.tunnels[2];
+        self.load.open(&self.target(tls), count, 100)?;
+        let (begin, pings) = (self.begin()?, self.load.pings());
+        self.load.run_for(self.scale.ping_round)?;
+        let span = self.end(&begin)?;
+        let name = format!("CPU per second with {}", thousands(count));
+        let pings = (self.load.pings() - pings) as f64;
+        Ok(vec![
+            less(name, "ms", millis(span.proxy_cpu) / span.seconds()),
+            neither("pings to clients per second", "", pings / span.seconds()),
+        ])
     }
 
     fn paced(&mut self, tls: bool) -> io::Result<Vec<Reading>> {

@@ -29,10 +29,6 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     }
     let mut site = Site::new()?;
     site.directives.clone_from(&options.directives);
-    if site.directives.is_empty() {
-        // The load answers no pings, and would take them for echoes.
-        site.directives.push_str("websocket_ping_interval off;");
-    }
     site.before_directives.clone_from(&options.before_directives);
     affinity::run_on(site.cores.load)?;
     let mut scale = if options.quick { Scale::quick() } else { Scale::full() };

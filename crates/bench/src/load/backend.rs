@@ -2,7 +2,8 @@
 //!
 //! Frames are unmasked and sent back as they come, without waiting for their end: what is read into
 //! the scratch buffer is changed in place and leaves in one write. The header of an answer is four
-//! bytes shorter than the one it answers, so it fits in front of the payload.
+//! bytes shorter than the one it answers, so it fits in front of the payload. A ping is answered in the
+//! same way, as a pong.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use wssgate_sys::batch::Outcome;
 use wssgate_sys::epoll::{Epoll, Event};
 use wssgate_sys::socket::{Received, recv, set_nodelay};
-use wssgate_ws::{FrameHeader, accept_key, mask};
+use wssgate_ws::{FrameHeader, Opcode, accept_key, mask};
 
 use super::Read;
 use super::outgoing::{Outbox, Outgoing};
@@ -278,9 +279,8 @@ impl Connection {
         match &mut self.stage {
             Stage::Sink => Ok(Next::Again),
             Stage::Echo(echo) => {
-                *echoed += (bytes.len() - echo.header.len()) as u64;
                 let (out, token, socket) = (&mut self.out, self.token, self.socket.as_fd());
-                echo.advance(bytes, |answer| out.post(outbox, token, socket, answer))?;
+                *echoed += echo.advance(bytes, |answer| out.post(outbox, token, socket, answer))?;
                 Ok(Next::Wait)
             }
             Stage::Head(head) => {
@@ -324,31 +324,37 @@ struct Echo {
     /// How many bytes of the payload were answered, and how many are to come.
     done: usize,
     left: u64,
+    /// Whether it is a message that is answered, and no ping.
+    is_message: bool,
 }
 
 impl Echo {
-    /// Takes bytes, before which the kept ones of the header have their place, and answers them.
+    /// Takes bytes, before which the kept ones of the header have their place, and answers them; returns how many
+    /// were those of messages.
     fn advance(
         &mut self,
         bytes: &mut [u8],
         mut send: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         bytes[..self.header.len()].copy_from_slice(&self.header);
         self.header.clear();
-        let mut at = 0;
+        let (mut at, mut echoed) = (0, 0);
         while at < bytes.len() {
-            let mut start = at;
+            let (begin, mut start) = (at, at);
             if self.left == 0 {
                 let decoded = FrameHeader::decode(&bytes[at..]);
                 let decoded = decoded.map_err(|error| invalid(&error.to_string()))?;
                 let Some((header, rest)) = decoded else {
                     self.header.extend_from_slice(&bytes[at..]);
-                    return Ok(());
+                    return Ok(echoed);
                 };
                 let payload_at = bytes.len() - rest.len();
                 self.mask = header.mask.ok_or_else(|| invalid("a frame without mask"))?;
                 (self.done, self.left) = (0, header.payload_len);
-                let unmasked = FrameHeader { mask: None, ..header }.encode();
+                self.is_message = !header.opcode.is_control();
+                let unmasked =
+                    FrameHeader { mask: None, opcode: answering(header.opcode), ..header };
+                let unmasked = unmasked.encode();
                 start = payload_at - unmasked.len();
                 bytes[start..payload_at].copy_from_slice(&unmasked);
                 at = payload_at;
@@ -358,11 +364,18 @@ impl Echo {
             mask::apply(self.mask, self.done, &mut bytes[at..end]);
             self.done += end - at;
             self.left -= (end - at) as u64;
+            if self.is_message {
+                echoed += (end - begin) as u64;
+            }
             send(&bytes[start..end])?;
             at = end;
         }
-        Ok(())
+        Ok(echoed)
     }
+}
+
+fn answering(opcode: Opcode) -> Opcode {
+    if opcode == Opcode::Ping { Opcode::Pong } else { opcode }
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -373,7 +386,7 @@ fn invalid(what: &str) -> io::Error {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::load::message::Message;
+    use crate::load::message::{Message, masked};
 
     #[test]
     fn frames_are_answered_unmasked_however_they_are_cut() {
@@ -393,6 +406,27 @@ mod tests {
                 }
                 assert!(answer == message.echo.repeat(2), "{len} bytes cut every {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn a_ping_is_answered_by_a_pong_and_is_no_echo() {
+        let message = Message::new(9);
+        let wire = [&masked(Opcode::Ping, b"there?")[..], &message.frame].concat();
+        for cut in [1, 13, 100] {
+            let (mut echo, mut answer, mut echoed) = (Echo::default(), Vec::new(), 0);
+            for piece in wire.chunks(cut) {
+                let mut bytes = vec![0; echo.header.len()];
+                bytes.extend_from_slice(piece);
+                let send = |bytes: &[u8]| {
+                    answer.extend_from_slice(bytes);
+                    Ok(())
+                };
+                echoed += echo.advance(&mut bytes, send).unwrap();
+            }
+            let pong = [&FrameHeader::whole(Opcode::Pong, 6).encode()[..], b"there?"].concat();
+            assert_eq!(answer, [&pong[..], &message.echo].concat(), "cut every {cut}");
+            assert_eq!(echoed, message.frame.len() as u64, "cut every {cut}");
         }
     }
 

@@ -15,10 +15,11 @@ use wssgate_sys::batch::Outcome;
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{Received, recv, set_nodelay};
 use wssgate_ws::handshake::{encode_key, encode_request};
+use wssgate_ws::{FrameHeader, Opcode};
 
 use super::Read;
 use super::backend::{ECHO_PATH, SINK_PATH};
-use super::message::Message;
+use super::message::{self, Message};
 use super::outgoing::{Outbox, Outgoing};
 use super::records::Records;
 use crate::certificate::HOST;
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     /// Bytes of echoes that have come, with the present message.
     pub(super) arrived: u64,
     pub(super) resumed: u64,
+    /// Pings that were answered.
+    pub(super) pings: u64,
 }
 
 impl Shared {
@@ -75,6 +78,7 @@ impl Shared {
             flood: Message::new(64 << 10),
             arrived: 0,
             resumed: 0,
+            pings: 0,
         }
     }
 }
@@ -124,7 +128,7 @@ impl Client {
             socket: socket.into(),
             token,
             transport,
-            talk: Talk { stage: Stage::Connecting, received: 0 },
+            talk: Talk::new(Stage::Connecting),
             out: Outgoing::default(),
             partial: Vec::new(),
             role,
@@ -293,6 +297,11 @@ impl Client {
         }
         self.in_flight -= heard.echoes;
         shared.arrived += heard.bytes;
+        shared.pings += heard.pings;
+        if !self.talk.pongs.is_empty() {
+            let pongs = std::mem::take(&mut self.talk.pongs);
+            self.send_plain(&pongs, &mut shared.sealed, &mut shared.outbox)?;
+        }
         if heard.upgraded && self.role == Role::Echo {
             self.send_message(shared)?;
         }
@@ -405,6 +414,8 @@ struct Heard {
     /// Bytes of echoes, and how many came to their end with them.
     bytes: u64,
     echoes: usize,
+    /// Pings that came to their end, whose answers wait in the conversation.
+    pings: u64,
 }
 
 impl Heard {
@@ -412,6 +423,7 @@ impl Heard {
         self.upgraded |= more.upgraded;
         self.bytes += more.bytes;
         self.echoes += more.echoes;
+        self.pings += more.pings;
     }
 }
 
@@ -421,6 +433,10 @@ struct Talk {
     stage: Stage,
     /// How much of the current echo has come.
     received: usize,
+    /// The beginning of a ping whose end has not come yet.
+    ping: Vec<u8>,
+    /// Answers to pings that have not been sent yet.
+    pongs: Vec<u8>,
 }
 
 /// `Connecting` ──connected──▶ `Handshaking` (TLS only) ──▶ `Upgrading` ──101──▶ `Open`
@@ -434,10 +450,13 @@ enum Stage {
 }
 
 impl Talk {
+    fn new(stage: Stage) -> Self {
+        Self { stage, received: 0, ping: Vec::new(), pongs: Vec::new() }
+    }
+
     fn on_plain(&mut self, bytes: &[u8], message: &Message) -> io::Result<Heard> {
         let Stage::Upgrading(head) = &mut self.stage else {
-            let echoes = self.on_echo(bytes, &message.echo)?;
-            return Ok(Heard { upgraded: false, bytes: bytes.len() as u64, echoes });
+            return self.on_frames(bytes, &message.echo);
         };
         head.extend_from_slice(bytes);
         let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") else {
@@ -458,25 +477,51 @@ impl Talk {
         Ok(Heard { upgraded: true, ..Heard::default() })
     }
 
-    /// Compares with what must come, over and over; returns how often it has come to its end.
-    fn on_echo(&mut self, mut bytes: &[u8], echo: &[u8]) -> io::Result<usize> {
-        let mut echoes = 0;
-        while !bytes.is_empty() {
+    /// Compares with what must come, over and over; between two echoes the proxy may ask whether we are there.
+    fn on_frames(&mut self, mut bytes: &[u8], echo: &[u8]) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        while let Some(&first) = bytes.first() {
+            if self.received == 0 && (first == PING || !self.ping.is_empty()) {
+                bytes = self.on_ping(bytes)?;
+                heard.pings += u64::from(self.ping.is_empty());
+                continue;
+            }
             let want = &echo[self.received..];
             let (piece, rest) = bytes.split_at(bytes.len().min(want.len()));
             if piece != &want[..piece.len()] {
                 return Err(io::Error::other("an echo that differs from its message"));
             }
             self.received += piece.len();
+            heard.bytes += piece.len() as u64;
             if self.received == echo.len() {
                 self.received = 0;
-                echoes += 1;
+                heard.echoes += 1;
             }
             bytes = rest;
         }
-        Ok(echoes)
+        Ok(heard)
+    }
+
+    /// Takes what there is of a ping, answers it at its end, and returns what follows.
+    fn on_ping<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        // One byte after the other, as a ping is short and rare.
+        for (index, &byte) in bytes.iter().enumerate() {
+            self.ping.push(byte);
+            let decoded = FrameHeader::decode(&self.ping).map_err(io::Error::other)?;
+            if let Some((header, payload)) = decoded
+                && payload.len() as u64 == header.payload_len
+            {
+                self.pongs.extend_from_slice(&message::masked(Opcode::Pong, payload));
+                self.ping.clear();
+                return Ok(&bytes[index + 1..]);
+            }
+        }
+        Ok(&[])
     }
 }
+
+/// The first byte of a ping: whole, as control frames are.
+const PING: u8 = 0x80 | Opcode::Ping as u8;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -488,21 +533,39 @@ mod tests {
         let message = Message::new(300);
         let wire = message.echo.repeat(3);
         for cut in [1, 7, 303, 304, 305, 912] {
-            let mut talk = Talk { stage: Stage::Open, received: 0 };
+            let mut talk = Talk::new(Stage::Open);
             let heard = wire.chunks(cut).map(|piece| talk.on_plain(piece, &message).unwrap());
             assert_eq!(heard.map(|heard| heard.echoes).sum::<usize>(), 3, "cut every {cut}");
         }
         let mut wrong = wire;
         wrong[700] ^= 1;
-        let mut talk = Talk { stage: Stage::Open, received: 0 };
+        let mut talk = Talk::new(Stage::Open);
         assert!(talk.on_plain(&wrong, &message).is_err());
+    }
+
+    #[test]
+    fn pings_between_echoes_are_answered_however_they_are_cut() {
+        let message = Message::new(300);
+        let ping = [&FrameHeader::whole(Opcode::Ping, 8).encode()[..], b"12345678"].concat();
+        let wire = [&ping[..], &message.echo, &ping, &ping, &message.echo].concat();
+        for cut in [1, 7, 10, 304, 313, 912] {
+            let (mut talk, mut total) = (Talk::new(Stage::Open), Heard::default());
+            for piece in wire.chunks(cut) {
+                total.add(talk.on_plain(piece, &message).unwrap());
+            }
+            let expected = (2, 2 * message.echo.len() as u64, 3);
+            assert_eq!((total.echoes, total.bytes, total.pings), expected, "cut every {cut}");
+            assert_eq!(talk.pongs, message::masked(Opcode::Pong, b"12345678").repeat(3));
+        }
+        let mut talk = Talk::new(Stage::Open);
+        assert!(talk.on_plain(&[&message.echo[..9], &ping].concat(), &message).is_err());
     }
 
     #[test]
     fn only_a_101_opens_a_tunnel() {
         let message = Message::new(1);
         let answer = |text: &str| {
-            let mut talk = Talk { stage: Stage::Upgrading(Vec::new()), received: 0 };
+            let mut talk = Talk::new(Stage::Upgrading(Vec::new()));
             talk.on_plain(text.as_bytes(), &message).map(|heard| heard.upgraded)
         };
         assert!(!answer("HTTP/1.1 101 Switching").unwrap());

@@ -19,16 +19,23 @@ pub(super) struct Message {
 
 impl Message {
     pub(super) fn new(payload_len: usize) -> Self {
-        let mut payload: Vec<u8> = (0..payload_len).map(|i| (i % 251) as u8).collect();
-        let mut header = FrameHeader::whole(Opcode::Binary, payload_len as u64);
+        let payload: Vec<u8> = (0..payload_len).map(|i| (i % 251) as u8).collect();
+        let header = FrameHeader::whole(Opcode::Binary, payload_len as u64);
         let echo = [&header.encode()[..], &payload].concat();
-        header.mask = Some(MASK);
-        mask::apply(MASK, 0, &mut payload);
-        let frame = [&header.encode()[..], &payload].concat();
-        Self { frame, echo }
+        Self { frame: masked(Opcode::Binary, &payload), echo }
     }
 
     pub(super) fn is_short(&self) -> bool {
         self.frame.len() <= SHORT
     }
+}
+
+/// A whole frame of a client.
+pub(super) fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader::whole(opcode, payload.len() as u64);
+    let mut frame = FrameHeader { mask: Some(MASK), ..header }.encode().to_vec();
+    let header_len = frame.len();
+    frame.extend_from_slice(payload);
+    mask::apply(MASK, 0, &mut frame[header_len..]);
+    frame
 }
