@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use wssgate_testkit::{Conn, Frame, Handshake, Instance, Listener, Pki, pong};
+use wssgate_testkit::instance::Setup;
+use wssgate_testkit::pki::Leaf;
+use wssgate_testkit::{Addr, Conn, Frame, Handshake, Instance, Listener, Pki, pong};
 use wssgate_ws::Opcode;
 
 /// The server.
@@ -13,6 +15,7 @@ pub(crate) const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 pub(crate) const FORMAT: &str = "
     log_format truth '$arg_id by=$websocket_closed_by|code=$websocket_close_code|\
 reason=$websocket_close_reason|cause=$websocket_close_cause|event=$websocket_event|\
+trace=$websocket_trace|hops=$websocket_hops|\
 lifetime=$websocket_lifetime|handshake=$websocket_handshake_time|%%SIDES%%';
     access_log truth.log truth;";
 
@@ -72,55 +75,43 @@ pub(crate) const WIRES: [Wires; 4] = [[false, false], [true, false], [false, tru
 /// The server, its upstreams, and who has what certificate.
 pub(crate) struct Rig {
     pub server: Instance,
-    listeners: [Listener; 2],
-    pki: Pki,
+    pub listeners: [Listener; 2],
+    pub pki: Pki,
+    pub leaf: Leaf,
     number: u64,
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        Self::with([Listener::bind(), Listener::bind()], |setup| setup)
+    }
+
+    /// With more in its configuration, and what its upstreams are: both without TLS yet.
+    pub(crate) fn with([plain, tls]: [Listener; 2], more: impl FnOnce(Setup) -> Setup) -> Self {
         let pki = Pki::new();
         let leaf = pki.leaf(&["localhost"]);
-        let listeners = [Listener::bind(), Listener::bind().tls(leaf.server_config())];
-        let mut locations = String::new();
-        for (wire, pass) in [("plain", "http://%%PLAIN%%"), ("tls", "https://%%TLS%%")] {
-            for (name, directives) in LOCATIONS {
-                locations +=
-                    &format!("location /{wire}/{name}/ {{ {directives} proxy_pass {pass}; }}\n");
-            }
-        }
-        let http = format!(
-            "{} proxy_buffer_size 4k;
-             server {{ listen %%LISTEN_0%%; {locations} }}
-             server {{ listen %%LISTEN_1%% ssl; ssl_certificate %%CHAIN%%; ssl_certificate_key %%KEY%%; {locations} }}",
-            format()
-        );
-        let server = Instance::setup(EXE)
-            .http(&http)
-            .var("PLAIN", listeners[0].addr())
-            .var("TLS", listeners[1].addr())
-            .var("CHAIN", leaf.fullchain.display())
-            .var("KEY", leaf.key.display())
-            .start();
-        Self { server, listeners, pki, number: 0 }
+        let listeners = [plain, tls.tls(leaf.server_config())];
+        let server = more(hop(&leaf, listeners.each_ref().map(Listener::addr))).start();
+        Self { server, listeners, pki, leaf, number: 0 }
     }
 
     /// A tunnel through this location.
-    pub(crate) fn open(&mut self, location: &str, [client, upstream]: Wires) -> Tunnel {
+    pub(crate) fn open(&mut self, location: &str, wires @ [client, upstream]: Wires) -> Tunnel {
+        let entry = self.server.listen(usize::from(client));
+        let path = format!("/{}/{location}/", wire(upstream));
+        self.open_at(entry.into(), &path, wires)
+    }
+
+    /// A tunnel that begins at an address, perhaps that of a hop before, with a path.
+    pub(crate) fn open_at(&mut self, entry: Addr, path: &str, [client, upstream]: Wires) -> Tunnel {
         self.number += 1;
         let number = self.number;
-        let wire = if upstream { "tls" } else { "plain" };
-        let mut handshake = Handshake::to(self.server.listen(usize::from(client)))
-            .path(&format!("/{wire}/{location}/?id={number}"));
+        let mut handshake = Handshake::to(entry).path(&format!("{path}?id={number}"));
         if client {
             handshake = handshake.tls(self.pki.client_config(), "localhost");
         }
         let (client, upstream) = handshake.open_with(&self.listeners[usize::from(upstream)]);
-        Tunnel {
-            number,
-            client: End { conn: Some(client), said: Said::default() },
-            upstream: End { conn: Some(upstream), said: Said::default() },
-        }
+        Tunnel { number, client: End::new(client, true), upstream: End::new(upstream, false) }
     }
 
     /// What the access log says of a tunnel.
@@ -137,6 +128,38 @@ impl Rig {
     pub(crate) fn lines(&self) -> BTreeMap<u64, Line> {
         lines(&self.server)
     }
+}
+
+/// The word for a wire in the path of a location.
+pub(crate) fn wire(tls: bool) -> &'static str {
+    if tls { "tls" } else { "plain" }
+}
+
+/// A server with all locations for both ways to an upstream: the plain one is at the first address, the one with TLS
+/// at the second. `%%MORE%%` and `%%URI%%` are for others to fill.
+pub(crate) fn hop(leaf: &Leaf, [plain, tls]: [&Addr; 2]) -> Setup {
+    let mut locations = String::new();
+    for (wire, pass) in [("plain", "http://%%PLAIN%%"), ("tls", "https://%%TLS%%")] {
+        for (name, directives) in LOCATIONS {
+            locations +=
+                &format!("location /{wire}/{name}/ {{ {directives} proxy_pass {pass}%%URI%%; }}\n");
+        }
+    }
+    let http = format!(
+        "{} proxy_buffer_size 4k; %%MORE%%
+         server {{ listen %%LISTEN_0%%; {locations} }}
+         server {{ listen %%LISTEN_1%% ssl; ssl_certificate %%CHAIN%%; ssl_certificate_key %%KEY%%; {locations} }}",
+        format()
+    );
+    // What is left of a tunnel after a reload or QUIT ends soon.
+    Instance::setup(EXE)
+        .main_and_http("worker_shutdown_timeout 100ms;", &http)
+        .var("PLAIN", plain)
+        .var("TLS", tls)
+        .var("CHAIN", leaf.fullchain.display())
+        .var("KEY", leaf.key.display())
+        .var("MORE", "")
+        .var("URI", "")
 }
 
 /// `FORMAT` with all variables of both sides.
@@ -185,11 +208,9 @@ impl Tunnel {
     #[track_caller]
     pub(crate) fn freeze(&mut self, client: bool) {
         let (frozen, other) = self.ends(client);
-        let first = frozen.conn().recv();
-        // The answer is for us: the one across has nothing of it, and only its bytes are counted.
-        frozen.said.bytes += if client { 14 } else { 10 };
-        frozen.conn().send([pong(first.payload)]);
-        assert_eq!(frozen.conn().recv().opcode, Opcode::Ping);
+        let first = frozen.recv();
+        frozen.answer(pong(first.payload));
+        assert_eq!(frozen.recv().opcode, Opcode::Ping);
         other.conn().expect_eof();
     }
 
@@ -212,27 +233,80 @@ impl Tunnel {
     #[track_caller]
     pub(crate) fn pass(&mut self, from_client: bool, frames: &[Frame]) {
         let (from, to) = self.ends(from_client);
-        from.send(frames, from_client);
-        to.conn().expect(frames.iter().cloned());
+        from.send(frames);
+        to.expect(frames);
     }
 }
 
-/// One end of a tunnel, and what it has said.
+/// One end of a tunnel, and what was said.
 pub(crate) struct End {
     conn: Option<Conn>,
+    is_client: bool,
+    /// What it has said, as the hop that it speaks with should count it.
     pub said: Said,
+    /// The same as a hop should count it that only passes it on.
+    pub sent: Said,
+    /// What was said to it, by the other end or by a hop.
+    pub heard: Said,
 }
 
 impl End {
+    fn new(conn: Conn, is_client: bool) -> Self {
+        let [said, sent, heard] = Default::default();
+        Self { conn: Some(conn), is_client, said, sent, heard }
+    }
+
     pub(crate) fn conn(&mut self) -> &mut Conn {
         self.conn.as_mut().expect("it has not ended")
     }
 
     /// Sends frames, and counts them.
     #[track_caller]
-    pub(crate) fn send(&mut self, frames: &[Frame], client: bool) {
-        frames.iter().for_each(|frame| self.said.add(frame, client));
+    pub(crate) fn send(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            self.said.add(frame, self.is_client);
+            self.sent.add(frame, self.is_client);
+        }
         self.conn().send(frames.iter().cloned());
+    }
+
+    /// Sends a frame of which nobody makes anything: only its bytes are counted.
+    #[track_caller]
+    pub(crate) fn send_odd(&mut self, frame: &Frame) {
+        let bytes = frame.encode(self.is_client.then_some([0; 4]));
+        self.said.bytes += bytes.len() as u64;
+        self.sent.bytes += bytes.len() as u64;
+        self.conn().send_raw(bytes);
+    }
+
+    /// Answers a ping of a hop. The answer is for that: the one across has nothing of it, and only its bytes are
+    /// counted there.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, pong: Frame) {
+        self.sent.add(&pong, self.is_client);
+        self.said.bytes += pong.encode(self.is_client.then_some([0; 4])).len() as u64;
+        self.conn().send([pong]);
+    }
+
+    /// Receives the next frame, and counts it.
+    #[track_caller]
+    pub(crate) fn recv(&mut self) -> Frame {
+        let frame = self.conn().recv();
+        self.heard.add(&frame, !self.is_client);
+        frame
+    }
+
+    /// Expects exactly these frames next, and counts them.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, frames: &[Frame]) {
+        for expected in frames {
+            assert_eq!(self.recv(), *expected);
+        }
+    }
+
+    /// Goes away without a word; what waits for it is lost.
+    pub(crate) fn leave(&mut self) {
+        self.conn = None;
     }
 
     /// Breaks its connection.

@@ -8,7 +8,6 @@
 mod accept;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
-mod reserve;
 mod thread;
 
 pub(crate) use thread::{WorkerContext, WorkerThread};

@@ -113,18 +113,8 @@ impl Setup {
     pub fn try_start(mut self) -> Result<Instance, Failed> {
         let text = self.conf.clone();
         self.write_conf(&text);
-        let stderr = File::create(self.dir.path().join("stderr.log")).expect("stderr.log");
-        let child = self
-            .command()
-            .stderr(stderr)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.exe.display()));
-        let mut instance = Instance { child, setup: self };
-        let pid_file = instance.dir().join("nginx.pid");
-        wait_until("the pid file", || {
-            let ready = fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'));
-            ready || instance.has_ended()
-        });
+        let mut instance = Instance { child: self.spawn(), setup: self };
+        instance.wait_until_ready();
         match instance.child.try_wait().expect("status of the child") {
             None => Ok(instance),
             Some(status) => Err(Failed { status, stderr: instance.stderr() }),
@@ -140,6 +130,13 @@ impl Setup {
         let output = self.command().args(args).output().expect("program runs");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         Failed { status: output.status, stderr }
+    }
+
+    #[track_caller]
+    fn spawn(&self) -> Child {
+        let stderr = File::create(self.dir.path().join("stderr.log")).expect("stderr.log");
+        let child = self.command().stderr(stderr).spawn();
+        child.unwrap_or_else(|error| panic!("cannot run {}: {error}", self.exe.display()))
     }
 
     fn command(&self) -> Command {
@@ -270,6 +267,30 @@ impl Instance {
     pub fn wait(mut self) -> ExitStatus {
         wait_until("the end of the program", || self.has_ended());
         self.child.wait().expect("status of the child")
+    }
+
+    /// Waits for the end, which a signal must have brought about, and starts it again at the same addresses.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        wait_until("the end of the program", || self.has_ended());
+        // Who is killed leaves it behind.
+        let _ = fs::remove_file(self.pid_file());
+        self.child = self.setup.spawn();
+        self.wait_until_ready();
+        assert!(!self.has_ended(), "program did not start again: {}", self.stderr());
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir().join("nginx.pid")
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let pid_file = self.pid_file();
+        wait_until("the pid file", || {
+            let ready = fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'));
+            ready || self.has_ended()
+        });
     }
 
     /// Whether the program has ended by itself.

@@ -30,8 +30,14 @@ impl Listener {
     /// Listens on a port that the kernel chooses.
     #[track_caller]
     pub fn bind() -> Self {
+        Self::bind_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same on another address than 127.0.0.1.
+    #[track_caller]
+    pub fn bind_on(ip: Ipv4Addr) -> Self {
         let listen = || -> io::Result<Self> {
-            let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+            let listener = TcpListener::bind(SocketAddr::from((ip, 0)))?;
             // On Linux this bounds accept too.
             socket2::SockRef::from(&listener).set_read_timeout(Some(GUARD))?;
             let addr = listener.local_addr()?.into();

@@ -1,8 +1,12 @@
-//! What a container or a service manager may forbid.
+//! What a container or a service manager may forbid, and networks that are nobody else's.
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, RawFd},
+};
 
 /// From now on nothing that this thread does or starts may set up io_uring, as in many containers: the
 /// kernel says `EPERM`. Other threads go on as before.
@@ -24,4 +28,37 @@ pub fn forbid_io_uring() -> io::Result<()> {
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
     };
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A network namespace. It lives as long as somebody is in it, holds this, or has a socket of it.
+#[derive(Debug)]
+pub struct Network(File);
+
+impl Network {
+    /// A new one, in which this thread is from now on, and whatever it starts. Only root may do that.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: a plain number; the other threads stay where they are.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::open("/proc/thread-self/ns/net").map(Self)
+    }
+
+    /// Goes there with this thread, and whatever it starts from now on.
+    pub fn enter(&self) -> io::Result<()> {
+        // SAFETY: an open descriptor and a plain number.
+        match unsafe { libc::setns(self.fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// A path that names it to other programs while this is open.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.fd())
+    }
+
+    fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }

@@ -25,13 +25,6 @@ use crate::exchange::{Reply, Request};
 /// How much is collected before it is written.
 const COLLECT: usize = 8 * 1024;
 
-/// How much is collected of small pieces, as filters make many of one that they were given; nginx
-/// has as much of a page in one chunk (`output_buffers`).
-const COLLECT_SMALL: usize = 32 * 1024;
-
-/// The largest of these. Further ones are not worth copying.
-const SMALL: usize = 1024;
-
 /// The way of one answer to the client of a connection.
 pub(crate) struct WireOutlet {
     client: Rc<Client>,
@@ -39,9 +32,6 @@ pub(crate) struct WireOutlet {
     chunked: bool,
     /// Encoded, not yet written.
     pending: BytesMut,
-    /// Where in `pending` a chunk begins that has no head yet: pieces become one chunk until
-    /// something is written.
-    chunk: Option<usize>,
     /// Goes behind `pending`: a piece that was not worth copying.
     piece: Bytes,
 }
@@ -49,8 +39,7 @@ pub(crate) struct WireOutlet {
 impl WireOutlet {
     /// Answers on `client`.
     pub(crate) fn new(client: Rc<Client>, traffic: Rc<Traffic>) -> Self {
-        let (pending, piece) = Default::default();
-        Self { client, traffic, chunked: false, pending, chunk: None, piece }
+        Self { client, traffic, chunked: false, pending: BytesMut::new(), piece: Bytes::new() }
     }
 }
 
@@ -86,18 +75,17 @@ impl Outlet for WireOutlet {
     fn body(&mut self, piece: Bytes) {
         debug_assert!(!self.is_full(), "the piece before this one is not written");
         if self.chunked {
-            self.chunk.get_or_insert(self.pending.len());
+            encode_chunk_head(&mut self.pending, piece.len() as u64);
         }
-        let most = if piece.len() <= SMALL { COLLECT_SMALL } else { COLLECT };
-        if self.pending.len() + piece.len() <= most {
-            return self.pending.put_slice(&piece);
+        if self.pending.len() + piece.len() > COLLECT {
+            self.piece = piece;
+            return;
         }
-        self.begin_chunk(piece.len());
-        self.piece = piece;
+        self.pending.put_slice(&piece);
+        self.end_chunk();
     }
 
     fn end(&mut self, trailers: &Fields) {
-        self.close_chunk();
         if encode_last_chunk(&mut self.pending, trailers).is_err() {
             self.pending.put_slice(b"0\r\n\r\n");
         }
@@ -112,7 +100,6 @@ impl Outlet for WireOutlet {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Gone>> {
-        self.close_chunk();
         let pending = &self.pending[..self.pending.len().min(most)];
         let piece = &self.piece[..self.piece.len().min(most - pending.len())];
         let written = match self.client.poll_write(cx, pending, piece) {
@@ -142,23 +129,6 @@ impl Outlet for WireOutlet {
 }
 
 impl WireOutlet {
-    /// Ends the chunk that has no head yet.
-    fn close_chunk(&mut self) {
-        if self.begin_chunk(0) {
-            self.end_chunk();
-        }
-    }
-
-    /// Puts its head before the chunk that has none, of which `behind` bytes are yet to come.
-    fn begin_chunk(&mut self, behind: usize) -> bool {
-        let Some(start) = self.chunk.take() else { return false };
-        let end = self.pending.len();
-        encode_chunk_head(&mut self.pending, (end - start + behind) as u64);
-        let head_len = self.pending.len() - end;
-        self.pending[start..].rotate_right(head_len);
-        true
-    }
-
     fn end_chunk(&mut self) {
         if self.chunked {
             self.pending.put_slice(b"\r\n");
