@@ -12,7 +12,8 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Listener, Pki, Upstream, binary, close, http, text, with_nginx,
+    Conn, Handshake, Instance, Listener, Pki, Upstream, binary, close, http, text, wait_until,
+    with_nginx,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -289,8 +290,9 @@ fn without_descriptors_open_tunnels_live_on() {
     server.signal("HUP");
     echo(&mut client, "a reload that may fail");
     drop(others);
-    server.wait_for_log("accepting again");
-    echo(&mut Handshake::to(server.listen(0)).open(), "a new one");
+    let handshake = Handshake::to(server.listen(0));
+    wait_until("room for a tunnel", || handshake.answer().1.status == 101);
+    echo(&mut handshake.open(), "a new one");
     echo(&mut client, "the old one");
 }
 

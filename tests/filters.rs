@@ -310,3 +310,72 @@ fn filters_come_in_the_order_of_nginx() {
         }
     }
 }
+
+/// The sizes of the chunks of an answer over HTTP/1.1, and its body.
+fn chunks(server: &Instance, path: &str) -> (Vec<usize>, String) {
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    let (bytes, end) = client.recv_to_end();
+    assert_eq!(end, End::Eof);
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, mut rest) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
+    let (mut sizes, mut body) = (Vec::new(), String::new());
+    loop {
+        let (size, behind) = rest.split_once("\r\n").unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            assert_eq!(behind, "\r\n");
+            return (sizes, body);
+        }
+        sizes.push(size);
+        body += &behind[..size];
+        rest = behind[size..].strip_prefix("\r\n").unwrap();
+    }
+}
+
+/// A filter gives many pieces where it was given one. What is there together goes together.
+#[test]
+fn what_filters_make_of_a_page_goes_in_few_chunks() {
+    let page = |len: usize| "a foo in a page, ".repeat(len / 17);
+    let upstream = {
+        let (small, large) = (page(3000), page(30_000));
+        Upstream::http(move |request| {
+            let body = if request.target() == "/up/small" { &small } else { &large };
+            let fields = format!("Content-Type: text/html\r\nContent-Length: {}", body.len());
+            format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{body}")
+        })
+    };
+    for exe in with_nginx(WSSGATE) {
+        let server = serve(
+            exe,
+            &format!(
+                "sub_filter foo bar; sub_filter_once off; location /up/ {{ proxy_pass http://{}; }}
+                 location /ssi {{ ssi on; }}",
+                upstream.addr()
+            ),
+            &[
+                ("small.html", &page(3000)),
+                ("large.html", &page(30_000)),
+                (
+                    "ssi/a.html",
+                    "1<!--#echo var=\"uri\" -->foo<!--#include virtual=\"/small.html\" -->3",
+                ),
+            ],
+        );
+        for (path, len, most) in [
+            ("/small.html", 3000, 1),
+            ("/large.html", 30_000, 1),
+            ("/up/small", 3000, 2),
+            // What an upstream sends may come in parts.
+            ("/up/large", 30_000, 8),
+        ] {
+            let (sizes, body) = chunks(&server, path);
+            assert_eq!(body, page(len).replace("foo", "bar"));
+            assert!(sizes.len() <= most, "{exe} {path}: {sizes:?}");
+        }
+        let (sizes, body) = chunks(&server, "/ssi/a.html");
+        assert_eq!(body, format!("1/ssi/a.htmlbar{}3", page(3000).replace("foo", "bar")));
+        assert!(sizes.len() <= 3, "{exe}: {sizes:?}");
+    }
+}

@@ -203,18 +203,6 @@ fn a_silent_connection_does_not_outlive_term() {
 }
 
 #[test]
-fn without_descriptors_accepting_rests_and_goes_on() {
-    let server = Instance::setup(EXE).main_and_http("worker_rlimit_nofile 40;", ONE).start();
-    let address = server.listen(0);
-    let clients: Vec<_> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let line = server.wait_for_log("accept4() failed (24: Too many open files)");
-    assert!(line.contains("[crit]"), "{line}");
-    drop(clients);
-    server.wait_for_log("accepting again");
-    assert!(server.stop().success());
-}
-
-#[test]
 fn a_connection_too_many_is_closed_and_told() {
     let server = Instance::setup(EXE)
         .conf(

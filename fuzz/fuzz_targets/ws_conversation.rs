@@ -23,6 +23,8 @@ fuzz_target!(|input: (u8, Vec<(u8, u8)>, Vec<u8>, Vec<u8>)| {
                 2 | 3 => Step::Ping(side),
                 4 | 5 => Step::Wait(u64::from(amount) * 16),
                 6 => Step::Sent,
+                7 => Step::Refuse(side),
+                8 => Step::Last(side),
                 _ => Step::Bytes(side, usize::from(amount)),
             }
         })

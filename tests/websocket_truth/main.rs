@@ -219,10 +219,11 @@ fn a_frozen_application_is_a_pong_timeout() {
     run_frozen(false);
 }
 
-/// We close: both sides are told and answer. The one is told `code`, the other that it goes away.
+/// We close: both sides are told and answer. The one is told `code`, and behind the other, which is told that it
+/// goes away.
 #[track_caller]
 fn answer(tunnel: &mut Tunnel, offender: bool, code: u16, reason: &str) {
-    for client in [true, false] {
+    for client in [!offender, offender] {
         let (end, _) = tunnel.ends(client);
         let code = if client == offender { code } else { 1001 };
         end.conn().expect([close(code, reason)]);
@@ -287,13 +288,13 @@ fn a_flood_of_control_frames_is_named() {
         // One was sent before, and it may be a second ago on a busy machine.
         let flood: Vec<_> = (0..45).map(|_| ping("")).collect();
         from.send(&flood);
-        from.conn().expect([close(1008, REASON)]);
-        from.send(&[close(1008, "")]);
-        let (_, to) = tunnel.ends(client);
+        let (from, to) = tunnel.ends(client);
         let frames = std::iter::repeat_with(|| to.conn().recv());
         let close_of_ours = frames.skip_while(|frame| *frame == ping("")).take(1).next().unwrap();
         assert_eq!(close_of_ours, close(1001, REASON));
         to.send(&[close(1001, "")]);
+        from.conn().expect([close(1008, REASON)]);
+        from.send(&[close(1008, "")]);
         of(client, "proxy 1008 client_control_flood", "proxy 1008 upstream_control_flood")
     });
 }
@@ -302,11 +303,11 @@ fn a_flood_of_control_frames_is_named() {
 fn flood(tunnel: &mut Tunnel, client: bool, message: &Frame, reason: &str) {
     let (from, to) = tunnel.ends(client);
     from.send(&vec![message.clone(); 9]);
-    from.conn().expect([close(1008, reason)]);
-    from.send(&[close(1008, "")]);
     let mut frames = std::iter::repeat_with(|| to.conn().recv());
     assert_eq!(frames.find(|frame| frame != message), Some(close(1001, reason)));
     to.send(&[close(1001, "")]);
+    from.conn().expect([close(1008, reason)]);
+    from.send(&[close(1008, "")]);
 }
 
 #[test]
@@ -364,9 +365,9 @@ fn an_invalid_close_is_named() {
     run("check", "invalid close", |tunnel, client| {
         let (from, to) = tunnel.ends(client);
         from.send(&[close(999, "?")]);
-        from.conn().expect([close(1002, REASON)]);
         to.conn().expect([close(1001, REASON)]);
         to.send(&[close(1001, "")]);
+        from.conn().expect([close(1002, REASON)]);
         of(client, "proxy 1002 client_invalid_close", "proxy 1002 upstream_invalid_close")
     });
 }
@@ -378,11 +379,31 @@ fn a_broken_rule_is_named() {
     run("check", "broken rule", |tunnel, client| {
         let (from, to) = tunnel.ends(client);
         from.send_odd(&ping("").rsv(1));
-        from.conn().expect([close(1002, REASON)]);
         to.conn().expect([close(1001, REASON)]);
-        to.send(&[close(1001, "")]);
+        to.send(&[text("answer"), close(1001, "")]);
+        from.conn().expect([text("answer"), close(1002, REASON)]);
         of(client, "proxy 1002 client_protocol_error", "proxy 1002 upstream_protocol_error")
     });
+}
+
+/// The side that did nothing wrong gives no answer.
+fn offend_in_vain(tunnel: &mut Tunnel, client: bool, ends: bool) -> &'static str {
+    const REASON: &str = "invalid UTF-8 in text message";
+    let (from, to) = tunnel.ends(client);
+    from.send(&[Frame::new(Opcode::Text, *b"\xff")]);
+    to.conn().expect([close(1001, REASON)]);
+    if ends {
+        to.conn().shutdown_write().unwrap();
+    }
+    from.conn().expect([close(1007, REASON)]);
+    from.send(&[close(1007, "")]);
+    of(client, "proxy 1007 client_invalid_text", "proxy 1007 upstream_invalid_text")
+}
+
+#[test]
+fn who_breaks_a_rule_is_told_though_nobody_answers() {
+    run("check", "silence", |tunnel, client| offend_in_vain(tunnel, client, false));
+    run("check", "end", |tunnel, client| offend_in_vain(tunnel, client, true));
 }
 
 #[test]

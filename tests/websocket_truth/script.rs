@@ -140,8 +140,9 @@ impl Script {
         if self.end.starts_with("close") {
             tunnel.pass(client, &[close(code, reason)]);
         }
+        let answers = random.coin();
         let mut refused = |frames: &[Frame], code, reason, word| {
-            refuse(tunnel, client, frames, (code, reason));
+            refuse(tunnel, client, answers, frames, (code, reason));
             format!("proxy {code} {by}_{word}")
         };
         let words = match self.end {
@@ -166,9 +167,9 @@ impl Script {
             "rule" => {
                 let (from, to) = tunnel.ends(client);
                 from.send_odd(&text("").rsv(random.of(&[1, 2, 4])));
-                from.expect(&[close(1002, "protocol error")]);
                 to.expect(&[close(1001, "protocol error")]);
                 to.send(&[close(1001, "")]);
+                from.expect(&[close(1002, "protocol error")]);
                 format!("proxy 1002 {by}_protocol_error")
             }
             "control" => {
@@ -291,28 +292,39 @@ pub(crate) fn both(tunnel: &Tunnel) -> Vec<String> {
     ]
 }
 
-/// What we close: the last of these frames is refused, with what its sender is told; both answer.
-fn refuse(tunnel: &mut Tunnel, client: bool, frames: &[Frame], (code, reason): (u16, &str)) {
+/// What we close: the last of these frames is refused, with what its sender is told behind the other end's last
+/// words; both answer.
+fn refuse(
+    tunnel: &mut Tunnel,
+    client: bool,
+    answers: bool,
+    frames: &[Frame],
+    (code, reason): (u16, &str),
+) {
     let (from, to) = tunnel.ends(client);
     from.send(frames);
+    to.expect(&frames[..frames.len() - 1]);
+    to.expect(&[close(1001, reason)]);
+    if answers {
+        to.send(&[text("answer")]);
+        from.expect(&[text("answer")]);
+    }
+    to.send(&[close(1001, "")]);
     from.expect(&[close(code, reason)]);
     if from.said.close.is_none() {
         from.send(&[close(code, "")]);
     }
-    to.expect(&frames[..frames.len() - 1]);
-    to.expect(&[close(1001, reason)]);
-    to.send(&[close(1001, "")]);
 }
 
 /// What was read at once has passed when it turns out to be too much.
 fn flood(tunnel: &mut Tunnel, client: bool, frames: &[Frame], reason: &str) {
     let (from, to) = tunnel.ends(client);
     from.send(frames);
-    from.expect(&[close(1008, reason)]);
-    from.send(&[close(1008, "")]);
     let last = std::iter::repeat_with(|| to.recv()).find(|frame| *frame != frames[0]);
     assert_eq!(last, Some(close(1001, reason)));
     to.send(&[close(1001, "")]);
+    from.expect(&[close(1008, reason)]);
+    from.send(&[close(1008, "")]);
 }
 
 /// Both are told that we go away, and answer.

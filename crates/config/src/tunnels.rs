@@ -132,7 +132,8 @@ pub(crate) static WEBSOCKET_PING_INTERVAL: Directive<Sides<Option<Duration>>> = 
     default: "25s",
     doc: "Sets after how much silence of its own a side of a WebSocket is sent a ping. The pong that answers it \
           is not passed on; pings and pongs of the two sides are. So neither `proxy_read_timeout` nor a \
-          proxy in between ends a WebSocket whose sides are there. With `off` the proxy sends no pings.",
+          proxy in between ends a WebSocket whose sides are there. A side that pauses in the middle of a frame \
+          is sent none before 10 seconds. With `off` the proxy sends no pings.",
     ..Directive::once(times)
 };
 

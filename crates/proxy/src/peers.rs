@@ -29,5 +29,5 @@ pub(crate) use idle::Key;
 pub use lease::Lease;
 pub(crate) use names::follow;
 pub use peer::Peer;
-pub(crate) use shortage::Resource;
 pub use shortage::Shortages;
+pub(crate) use shortage::{Call, Resource};

@@ -3,10 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use wssgate_config::model::{Located, TlsProtocols};
 use wssgate_syntax::{Diagnostic, Report};
+use wssgate_x509::{Fault, Trust};
+
+use crate::clock;
 
 pub mod certificates;
 pub mod ciphers;
@@ -15,12 +19,23 @@ pub mod keys;
 mod proof;
 pub mod server;
 pub mod sessions;
-pub mod trust;
 
 /// The cryptography of this program, with all its suites and groups.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
+}
+
+/// Whether the owner of `leaf` is trusted now, helped by the other certificates that he has sent.
+fn judge(
+    trust: Option<&Trust>,
+    leaf: &CertificateDer<'_>,
+    sent: &[CertificateDer<'_>],
+) -> Result<(), Fault> {
+    let now = clock::since_epoch(clock::now()).as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let sent = sent.iter().map(AsRef::as_ref);
+    trust.map_or(Err(Fault::UNSPECIFIED), |trust| trust.verify(leaf, sent, now))
 }
 
 /// What settings ask of the cryptography.

@@ -8,6 +8,7 @@
 mod accept;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod reserve;
 mod thread;
 
 pub(crate) use thread::{WorkerContext, WorkerThread};

@@ -7,8 +7,10 @@
 //!
 //! ```text
 //! one direction:  Open ──inject──▶ Pending(frame) ──boundary──▶ Open, behind a ping
-//!                   ▲                    │  └──────boundary──▶ Closed, behind a Close: the rest is withheld
-//!                   └──the source closes─┘
+//!                  │▲                ▲   │  └──────boundary──▶ Closed, behind a Close: the rest is withheld
+//!                  │└──the source closes─┘
+//!                  └──close──▶ Deferred, for last words
+//!                                       └──the source's own Close, its end, its fault, their time is over
 //!
 //! both together:  Open ──close──▶ Ours ──both sides have answered──▶ Answered
 //!                  │               └──────its deadline─────────────▶ Unanswered
@@ -16,6 +18,11 @@
 //!                  ├─the server has ended──────────────────────┘
 //!                  └─a side does not answer our ping──▶ Lost
 //! ```
+//!
+//! A side that breaks a rule is told last. The other one gets its Close at once, and what it still says, such
+//! as the answer to a message before the offence, goes on until its own Close answers ours, it ends, it breaks
+//! a rule too, or [`LAST_WORDS_MS`] are over. Then the offender gets ours. Of what the offender says meanwhile
+//! nothing goes on, but for the rest of a frame that was good.
 //!
 //! Time is an event like bytes: [`Conversation::deadline_ms`] says when it matters next, whatever for, and
 //! what is due then happens in [`Conversation::on_time`]. A moment is in whole milliseconds, rounded down.
@@ -51,6 +58,9 @@ use crate::{CloseCode, Counts, FrameError, Opcode, Progress, Side, close};
 /// How long a closing handshake that we begin may take: to the end of the frames under way, and until
 /// both sides have answered.
 pub const CLOSING_MS: u64 = 1_000;
+
+/// How much of that the side that has done nothing may take to finish, before the other one is told.
+pub const LAST_WORDS_MS: u64 = CLOSING_MS / 2;
 
 /// How long the second connection may stay, if nothing moves, after both sides have sent a Close and the
 /// first connection has ended (RFC 6455 §7.1.1 has the server end first, and the client soon after); or
@@ -233,6 +243,9 @@ impl Conversation {
     /// [`Self::poll_frame`] and [`Self::poll_end`].
     pub fn on_time(&mut self, now_ms: u64) {
         for side in [Side::Client, Side::Server] {
+            if self.last_words_due().is_some_and(|due_ms| due_ms <= now_ms) {
+                self.end_last_words(side);
+            }
             if self.directions.get_mut(side).resume(now_ms) {
                 // What it has to say may be read only now.
                 self.data_ms = now_ms;
@@ -267,15 +280,39 @@ impl Conversation {
         self.directions.get_mut(to.other()).inject(frame)
     }
 
-    /// Begins the closing handshake with both sides; who has a Close from the other one already gets no second.
+    /// Begins the closing handshake with both sides, with an offender behind the other one's last words. Who
+    /// has a Close from the other one already gets no second.
     pub fn close(&mut self, cause: Cause, now_ms: u64) {
-        if !self.is_closing() {
-            self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS), cause };
-            for side in [Side::Client, Side::Server] {
-                self.inject(side, OwnFrame::Close(cause.code(side), Some(cause)));
-                // The rest of a frame has its time, and so has the answer.
-                self.directions.get_mut(side).resume(u64::MAX);
+        if self.is_closing() {
+            // Who is at fault too has said enough.
+            if let Some(offender) = cause.offender() {
+                self.end_last_words(offender);
             }
+            return;
+        }
+        self.closing = Closing::Ours { deadline_ms: end_of(now_ms, CLOSING_MS), cause };
+        self.changed = true;
+        for from in [Side::Client, Side::Server] {
+            let direction = self.directions.get_mut(from);
+            let waits = cause.heard_out() == Some(from) && direction.defer();
+            if !waits {
+                direction.inject(cause.close(from.other()));
+                // The rest of a frame has its time, and so has the answer.
+                direction.resume(u64::MAX);
+            } else if direction.is_before_close(&[]) {
+                self.end_last_words(from);
+            }
+        }
+    }
+
+    /// This side says nothing more: who is told only behind its last words is told now.
+    pub fn end_last_words(&mut self, from: Side) {
+        let direction = self.directions.get_mut(from);
+        if let Closing::Ours { cause, .. } = self.closing
+            && direction.is_deferred()
+        {
+            direction.end_last_words(cause.close(from.other()));
+            self.changed = true;
         }
     }
 
@@ -321,13 +358,16 @@ impl Conversation {
     /// When [`Self::on_time`] has something to do next, as long as no other event or order comes.
     pub fn deadline_ms(&self) -> Option<u64> {
         let sides = [Side::Client, Side::Server];
+        let paused = sides.map(|side| self.directions.get(side).paused_until_ms());
         let asked = match self.closing {
             Closing::Over(_) => return None,
-            Closing::Ours { deadline_ms, .. } => return Some(deadline_ms),
+            Closing::Ours { deadline_ms, .. } => {
+                let closing = [Some(deadline_ms), self.last_words_due()];
+                return closing.into_iter().chain(paused).flatten().min();
+            }
             Closing::Lingering { deadline_ms, .. } => [Some(deadline_ms), None],
             Closing::Open => sides.map(|side| self.keep_alive_due(side)),
         };
-        let paused = sides.map(|side| self.directions.get(side).paused_until_ms());
         let ends = (self.ends_ms < u64::MAX).then_some(self.ends_ms);
         let whole = [self.idle_due(), ends];
         asked.into_iter().chain(paused).chain(whole).flatten().min()
@@ -393,7 +433,7 @@ impl Conversation {
     pub fn own_close(&self, to: Side) -> Option<CloseCode> {
         match self.directions.get(to.other()).injection {
             Injection::Closed(code) => Some(code),
-            Injection::None | Injection::Pending(_) | Injection::Cut => None,
+            _ => None,
         }
     }
 
@@ -445,6 +485,17 @@ impl Conversation {
             self.first_close = Some(from);
         }
         self.linger(now_ms);
+    }
+
+    /// When a side has to have finished, if one may do so before the other is told.
+    fn last_words_due(&self) -> Option<u64> {
+        let PerSide { client, server } = &self.directions;
+        match self.closing {
+            Closing::Ours { deadline_ms, .. } if client.is_deferred() || server.is_deferred() => {
+                Some(deadline_ms.saturating_sub(CLOSING_MS - LAST_WORDS_MS))
+            }
+            _ => None,
+        }
     }
 
     fn on_frame_sent(&mut self, to: Side, frame: OwnFrame, now_ms: u64) {

@@ -100,7 +100,7 @@ async fn prepared(exchange: &mut Exchange, pass: &ProxyPass) -> Result<Outcome, 
         selection,
         tries,
         first: true,
-        short: false,
+        short: None,
         cookie: None,
         started: Instant::now(),
     };
@@ -139,8 +139,8 @@ struct Proxying<'a> {
     tries: u32,
     /// No peer was chosen yet.
     first: bool,
-    /// A peer was passed over for want of something of ours.
-    short: bool,
+    /// A peer was passed over for want of this.
+    short: Option<Resource>,
     /// Which of the response's cookies is that of `sticky`, once there is one.
     cookie: Option<usize>,
     started: Instant,
@@ -237,8 +237,8 @@ impl Proxying<'_> {
 
     fn no_live_upstreams(&mut self) -> Outcome {
         // Some may live; it was told why none could be asked.
-        if self.short {
-            return Outcome::Status(SHORTAGE);
+        if let Some(resource) = self.short {
+            return Outcome::Status(self.refuse(resource));
         }
         let address = Bytes::copy_from_slice(&self.group.name);
         let state = UpstreamState { address: Some(address), status: 502, ..Default::default() };
@@ -301,19 +301,23 @@ impl Proxying<'_> {
     /// We lack something ourselves: not the peer is blamed, and `$upstream_status` has nothing to
     /// tell. Another peer is tried only where it may be of use.
     fn do_without(&mut self, resource: Resource, trouble: &Trouble, lease: Lease) -> Next {
-        self.short = true;
+        self.short = Some(resource);
         if let Some(untold) = self.request.site.shortages.note(resource, Instant::now()) {
             let (message, advice) = (&trouble.message, resource.advice());
-            let untold = match untold {
-                0 => String::new(),
-                untold => format!("; {untold} similar messages suppressed"),
-            };
             self.request.log(LogLevel::Alert, format_args!("{message}: {advice}{untold}"));
         }
         self.tries = if lease.single() { 0 } else { self.tries.saturating_sub(1) };
         lease.unused();
         let again = self.tries > 0 && self.may_try_again(trouble.cause, false);
-        if again { Next::Other } else { Next::Nobody(SHORTAGE) }
+        if again { Next::Other } else { Next::Nobody(self.refuse(resource)) }
+    }
+
+    /// The status for want of `resource`. A client that keeps some of it to itself is not kept.
+    fn refuse(&mut self, resource: Resource) -> u16 {
+        if resource.is_held_by_clients() {
+            self.request.fate.keepalive = false;
+        }
+        SHORTAGE
     }
 
     fn may_try_again(&self, cause: Cause, sent: bool) -> bool {

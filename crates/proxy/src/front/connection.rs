@@ -211,6 +211,13 @@ impl Hand<'_> {
     }
 }
 
+/// Whether a connection to the socket of this index in `Http::sockets` begins without TLS.
+pub(crate) fn is_plain(generation: &Generation, socket: usize, stream: &Stream) -> bool {
+    let listening = &generation.http().sockets[socket];
+    let local = local_address(stream, &listening.address);
+    route::address_route(listening, &local).is_some_and(|route| !route.ssl)
+}
+
 /// The address that the client has connected to; the system is asked where `listening` does not say.
 fn local_address(stream: &Stream, listening: &ListenAddr) -> ListenAddr {
     match listening {

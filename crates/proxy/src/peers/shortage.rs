@@ -1,13 +1,13 @@
-//! What we lack ourselves when a connection to a peer cannot be made.
+//! What we lack ourselves when a connection cannot be made.
 //!
-//! That is no failure of the peer: while descriptors are short every peer would be out of use
+//! To a peer that is no failure of the peer: while descriptors are short every peer would be out of use
 //! soon, and would still be when the shortage is over. It is told to the operator instead, who can
 //! do something about it.
 
 use std::cell::RefCell;
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use wssgate_sys::errno::{EMFILE, ENFILE, ENOBUFS};
 
@@ -53,6 +53,11 @@ impl Resource {
         self == Self::Ports
     }
 
+    /// Whether there is more of it as soon as a client's connection closes.
+    pub(crate) fn is_held_by_clients(self) -> bool {
+        matches!(self, Self::Descriptors | Self::SystemFiles | Self::Memory)
+    }
+
     /// What an operator can do about it.
     pub(crate) fn advice(self) -> &'static str {
         match self {
@@ -80,6 +85,7 @@ impl Resource {
 /// A system call on the way to a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call {
+    Accept,
     Socket,
     Bind,
     /// From an address, if one is bound, to an address, if it is one of IP.
@@ -93,6 +99,7 @@ impl Call {
     /// As error lines name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Accept => "accept4()",
             Self::Socket => "socket()",
             Self::Bind => "bind()",
             Self::Connect { .. } => "connect()",
@@ -114,6 +121,19 @@ fn has_source(from: Option<SocketAddr>, to: SocketAddr) -> bool {
     !probe.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
+/// How often the same was not told, for the end of a line about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Untold(u64);
+
+impl fmt::Display for Untold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            times => write!(f, "; {times} similar messages suppressed"),
+        }
+    }
+}
+
 /// The shortages that one worker has told of.
 #[derive(Debug, Default)]
 pub struct Shortages {
@@ -130,18 +150,18 @@ struct Told {
 
 impl Shortages {
     /// Whether a shortage is to be told `now`; if so, how often it was not since the last time.
-    pub(crate) fn note(&self, resource: Resource, now: Instant) -> Option<u64> {
+    pub(crate) fn note(&self, resource: Resource, now: Instant) -> Option<Untold> {
         let mut all = self.told.borrow_mut();
         let Some(told) = all.iter_mut().find(|told| told.resource == resource) else {
             all.push(Told { resource, last: now, untold: 0 });
-            return Some(0);
+            return Some(Untold(0));
         };
         if now.saturating_duration_since(told.last) < INTERVAL {
             told.untold += 1;
             return None;
         }
         told.last = now;
-        Some(std::mem::take(&mut told.untold))
+        Some(Untold(std::mem::take(&mut told.untold)))
     }
 }
 
@@ -186,9 +206,11 @@ mod tests {
         let mut told = Vec::new();
         for second in 0..35 {
             let now = began + Duration::from_secs(second);
-            told.extend(shortages.note(Resource::Descriptors, now).map(|untold| (second, untold)));
+            told.extend(
+                shortages.note(Resource::Descriptors, now).map(|Untold(times)| (second, times)),
+            );
         }
         assert_eq!(told, [(0, 0), (10, 9), (20, 9), (30, 9)]);
-        assert_eq!(shortages.note(Resource::Memory, began), Some(0), "each for itself");
+        assert_eq!(shortages.note(Resource::Memory, began), Some(Untold(0)), "each for itself");
     }
 }

@@ -7,19 +7,20 @@
 mod check;
 mod encrypted;
 mod on_demand;
+mod pem;
 
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::{PemObject, SectionKind};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
 use wssgate_config::model::{Advice, CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
+use wssgate_x509::{Anchor, Certificate, Peer, RevocationList};
 use zeroize::Zeroizing;
 
 use super::proof;
@@ -127,20 +128,27 @@ pub fn load_chain(
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let fail = |why: &str| Unusable::new("certificate", path, why);
     let text = read(path).map_err(|why| fail(&why))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Ok(chain),
-        Ok(_) => {
-            let help = match first_section(&text) {
-                Some(SectionKind::PrivateKey | SectionKind::RsaPrivateKey) => {
-                    "this file contains a private key: are certificate and key swapped?"
-                }
-                _ => "the file must contain PEM blocks `-----BEGIN CERTIFICATE-----`",
-            };
-            Err(fail("no certificate in the file").help(help))
-        }
-        Err(error) => Err(fail(&format!("not PEM: {error}"))),
+    let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
+    let chain: Vec<_> = blocks.into_iter().map(|block| plain_certificate(block).into()).collect();
+    if !chain.is_empty() {
+        return Ok(chain);
     }
+    let help = match pem::has_block(&text, |label| label.ends_with("PRIVATE KEY")) {
+        true => "this file contains a private key: are certificate and key swapped?",
+        false => "the file must contain PEM blocks `-----BEGIN CERTIFICATE-----`",
+    };
+    Err(fail("no certificate in the file").help(help))
+}
+
+/// A certificate without the trust settings that OpenSSL may have written behind it.
+fn plain_certificate(block: pem::Block<'_>) -> Vec<u8> {
+    let mut der = block.content;
+    if block.label == pem::TRUSTED
+        && let Some((_, settings)) = Certificate::parse_front(&der)
+    {
+        der.truncate(der.len() - settings.len());
+    }
+    der
 }
 
 /// What may open private keys (`ssl_password_file`, `proxy_ssl_password_file`).
@@ -189,52 +197,71 @@ fn read_key(
         let open = open.map_err(|closed| fail(&closed.to_string()).help(closed.help(path)))?;
         return Ok((open, Stored::Encrypted));
     }
-    match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok((key, Stored::Plain)),
-        Err(error) => {
-            let help = match first_section(&text) {
-                Some(SectionKind::Certificate) => {
-                    "this file contains a certificate: are certificate and key swapped?"
-                }
-                _ => {
-                    "the file must hold a PEM block `PRIVATE KEY`, `RSA PRIVATE KEY` or \
-                     `EC PRIVATE KEY`"
-                }
-            };
-            Err(fail(&format!("no private key in the file ({error})")).help(help))
-        }
+    PrivateKeyDer::from_pem_slice(&text).map(|key| (key, Stored::Plain)).map_err(|error| {
+        let help = match pem::has_block(&text, |label| pem::CERTIFICATE.contains(&label)) {
+            true => "this file contains a certificate: are certificate and key swapped?",
+            false => {
+                "the file must hold a PEM block `PRIVATE KEY`, `RSA PRIVATE KEY` or \
+                 `EC PRIVATE KEY`"
+            }
+        };
+        fail(&format!("no private key in the file ({})", pem_words(&error))).help(help)
+    })
+}
+
+/// What is wrong with PEM, without the bytes that are.
+fn pem_words(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { .. } => "bad end line".to_owned(),
+        PemError::IllegalSectionStart { .. } => "bad start line".to_owned(),
+        PemError::Base64Decode(_) => "bad base64 decode".to_owned(),
+        PemError::NoItemsFound => "no start line".to_owned(),
+        other => other.to_string(),
     }
 }
 
 /// Reads the certificates of a file of CAs.
-pub fn load_authorities(
-    file: &Located<PathBuf>,
-    report: &mut Report,
-) -> Vec<CertificateDer<'static>> {
-    let authorities = load_chain(&file.value, file.span, report).unwrap_or_default();
-    for authority in &authorities {
-        if let Err(error) = webpki::anchor_from_trusted_cert(authority) {
-            report.push(failed("certificate", &file.value, file.span, &error.to_string()));
-        }
+pub fn load_authorities(file: &Located<PathBuf>, peer: Peer, report: &mut Report) -> Vec<Anchor> {
+    let authorities = read_authorities(&file.value, peer);
+    authorities.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
+}
+
+fn read_authorities(path: &Path, peer: Peer) -> Result<Vec<Anchor>, Unusable> {
+    let fail = |why: &str| Unusable::new("certificate", path, why);
+    let text = read(path).map_err(|why| fail(&why))?;
+    let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
+    if blocks.is_empty() {
+        return Err(fail("no certificate in the file"));
     }
-    authorities
+    let read = |(index, block): (usize, pem::Block<'_>)| {
+        // Only such a block may say more than a certificate does.
+        let is_alone = || Certificate::parse(&block.content).is_some();
+        let anchor = (block.label == pem::TRUSTED || is_alone())
+            .then(|| Anchor::parse(&block.content, peer))
+            .flatten();
+        anchor.ok_or_else(|| fail(&format!("certificate {} in the file is invalid", index + 1)))
+    };
+    blocks.into_iter().enumerate().map(read).collect()
 }
 
 /// Reads the revocation lists of a PEM file.
-pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<CertRevocationList<'static>> {
-    let fail = |why: &str| failed("CRL", &file.value, file.span, why);
-    let lists = read(&file.value).map_err(|why| fail(&why)).and_then(|text| {
-        let lists = CertificateRevocationListDer::pem_slice_iter(&text).map(|list| {
-            let list = list.map_err(|error| fail(&format!("not PEM: {error}")))?;
-            OwnedCertRevocationList::from_der(&list).map(Into::into).map_err(|error| {
-                fail(&format!("invalid revocation list: {error}"))
-                    .help("only version 2 is supported; OpenSSL writes it with `crl_extensions`")
-            })
-        });
-        let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        if lists.is_empty() { Err(fail("no revocation list in the file")) } else { Ok(lists) }
-    });
-    lists.map_err(|problem| report.push(problem)).unwrap_or_default()
+pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<RevocationList> {
+    let lists = read_crls(&file.value);
+    lists.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
+}
+
+fn read_crls(path: &Path) -> Result<Vec<RevocationList>, Unusable> {
+    let fail = |why: &str| Unusable::new("CRL", path, why);
+    let text = read(path).map_err(|why| fail(&why))?;
+    let blocks = pem::blocks(&text, pem::CRL).map_err(|error| fail(&error.to_string()))?;
+    if blocks.is_empty() {
+        return Err(fail("no revocation list in the file"));
+    }
+    let read = |(index, block): (usize, pem::Block<'_>)| {
+        let list = RevocationList::parse(&block.content);
+        list.ok_or_else(|| fail(&format!("invalid revocation list {} in the file", index + 1)))
+    };
+    blocks.into_iter().enumerate().map(read).collect()
 }
 
 /// Reads a certificate and key that we show to upstreams; nothing about names is checked.
@@ -274,9 +301,7 @@ pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
 
 /// OpenSSL writes the second kind for `openssl dhparam -dsaparam`, and reads both.
 fn has_dhparam(text: &[u8]) -> bool {
-    let begins: [&[u8]; 2] =
-        [b"-----BEGIN DH PARAMETERS-----", b"-----BEGIN X9.42 DH PARAMETERS-----"];
-    begins.iter().any(|begin| memchr::memmem::find(text, begin).is_some())
+    pem::has_block(text, |label| ["DH PARAMETERS", "X9.42 DH PARAMETERS"].contains(&label))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -284,7 +309,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     if size > MAX_FILE {
         return Err(format!("{size} bytes are too many for such a file"));
     }
-    fs::read(path).map_err(|error| plain(&error))
+    let mut text = fs::read(path).map_err(|error| plain(&error))?;
+    let mark = text.len() - pem::without_mark(&text).len();
+    text.drain(..mark);
+    Ok(text)
 }
 
 /// The system's words with the number in nginx's order: `2: No such file or directory`.
@@ -297,20 +325,6 @@ fn plain(error: &std::io::Error) -> String {
 
 fn failed(what: &'static str, path: &Path, span: Span, why: &str) -> Diagnostic {
     Unusable::new(what, path, why).diagnostic(span)
-}
-
-fn first_section(text: &[u8]) -> Option<SectionKind> {
-    for kind in [
-        (b"-----BEGIN CERTIFICATE-----".as_slice(), SectionKind::Certificate),
-        (b"-----BEGIN PRIVATE KEY-----", SectionKind::PrivateKey),
-        (b"-----BEGIN EC PRIVATE KEY-----", SectionKind::PrivateKey),
-        (b"-----BEGIN RSA PRIVATE KEY-----", SectionKind::RsaPrivateKey),
-    ] {
-        if memchr::memmem::find(text, kind.0).is_some() {
-            return Some(kind.1);
-        }
-    }
-    None
 }
 
 /// Why certificate and key do not make a pair.

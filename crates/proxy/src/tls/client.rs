@@ -8,18 +8,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use webpki::EndEntityCert;
 use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
+use wssgate_x509::{Certificate, Fault, Peer, Trust};
 
 use super::certificates::{self, Caches, OnDemand, Passphrases};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
-use super::trust::{Fault, Peer, Trust};
 use crate::errno_text;
 
 /// Sessions kept for coming back to upstreams, per set of settings.
@@ -30,12 +29,13 @@ pub struct UpstreamTls {
     config: Arc<ClientConfig>,
     /// What loads a certificate whose path has variables.
     on_demand: Option<Arc<OnDemand>>,
-    verify: bool,
+    /// Whom `proxy_ssl_verify` trusts.
+    trust: Option<Trust>,
 }
 
 impl std::fmt::Debug for UpstreamTls {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("UpstreamTls").field("verify", &self.verify).finish_non_exhaustive()
+        formatter.debug_struct("UpstreamTls").field("trust", &self.trust).finish_non_exhaustive()
     }
 }
 
@@ -60,7 +60,7 @@ impl UpstreamTls {
             .map_err(|error| report.push(unusable(&error, span)))
             .ok()?;
         let trust = if settings.verify { Some(trust(settings, span, report)?) } else { None };
-        let verifier = Arc::new(Verifier { trust });
+        let verifier = Arc::new(ProofOnly);
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
@@ -87,7 +87,7 @@ impl UpstreamTls {
                 Some(OnDemand::new(passphrases, cache, caches))
             }
         };
-        Some(Self { config: Arc::new(config), on_demand, verify: settings.verify })
+        Some(Self { config: Arc::new(config), on_demand, trust })
     }
 
     /// The certificate to show on a connection, where its path has variables.
@@ -108,7 +108,7 @@ impl UpstreamTls {
     /// is our own, in place of the one in the settings.
     ///
     /// # Errors
-    /// When the handshake fails, or `name` cannot be a server's name and is to be verified.
+    /// When the handshake fails, or the upstream is not trusted.
     pub async fn connect<S>(
         &self,
         stream: S,
@@ -118,7 +118,6 @@ impl UpstreamTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = self.server_name(name)?;
         let config = match shown {
             None => Arc::clone(&self.config),
             Some(shown) => {
@@ -127,22 +126,36 @@ impl UpstreamTls {
                 Arc::new(config)
             }
         };
-        let connecting = TlsConnector::from(config).connect(name, RecordBoundary::new(stream));
-        keys::capture(connecting).await.map_err(UpstreamHandshakeError::from_rustls)
-    }
-
-    fn server_name(&self, name: &[u8]) -> io::Result<ServerName<'static>> {
-        let text = std::str::from_utf8(without_port(name)).unwrap_or_default();
-        // SNI has no final dot (RFC 6066 §3).
-        match ServerName::try_from(text.trim_end_matches('.').to_owned()) {
-            Ok(name) => Ok(name),
-            Err(_) if self.verify => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("\"{}\" cannot be a server name", String::from_utf8_lossy(name)),
-            )),
-            // Nothing is compared with it, and an address is never sent as SNI.
-            Err(_) => Ok(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
+        let stream = RecordBoundary::new(stream);
+        let connecting = TlsConnector::from(config).connect(server_name(name), stream);
+        let stream = keys::capture(connecting).await?;
+        if let Some(trust) = &self.trust {
+            // Of a resumed session as well: it may be older than the last change of trust.
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            check(trust, chain, name)?;
         }
+        Ok(stream)
+    }
+}
+
+/// The name for SNI.
+fn server_name(name: &[u8]) -> ServerName<'static> {
+    let text = std::str::from_utf8(without_port(name)).unwrap_or_default();
+    // SNI has no final dot (RFC 6066 §3), and an address is never sent.
+    let name = ServerName::try_from(text.trim_end_matches('.').to_owned());
+    name.unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()))
+}
+
+/// `proxy_ssl_verify`. As in nginx, the handshake is over by then, and no request was sent.
+fn check(trust: &Trust, chain: &[CertificateDer<'_>], name: &[u8]) -> Result<(), Distrust> {
+    let Some((leaf, sent)) = chain.split_first() else {
+        return Err(Distrust::Chain(Fault::UNSPECIFIED));
+    };
+    super::judge(Some(trust), leaf, sent).map_err(Distrust::Chain)?;
+    let name = host(name);
+    match Certificate::parse(leaf).is_some_and(|leaf| leaf.is_for_host(name)) {
+        true => Ok(()),
+        false => Err(Distrust::Name(String::from_utf8_lossy(name).into())),
     }
 }
 
@@ -171,6 +184,16 @@ fn without_port(name: &[u8]) -> &[u8] {
     }
 }
 
+/// The name that a certificate must say: without its port, and an address of IPv6 in brackets, as
+/// nginx compares it.
+fn host(name: &[u8]) -> &[u8] {
+    let end = match memchr::memchr(b']', name).filter(|_| name.starts_with(b"[")) {
+        Some(bracket) => Some(bracket + 1),
+        None => memchr::memchr(b':', name),
+    };
+    &name[..end.unwrap_or(name.len())]
+}
+
 fn unusable(error: &dyn std::fmt::Display, span: Span) -> Diagnostic {
     Diagnostic::error(format!("\"proxy_ssl_*\" settings cannot be used: {error}"))
         .at(span, "in this location")
@@ -186,9 +209,9 @@ fn trust(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Trust> 
         );
         return None;
     };
-    let authorities = certificates::load_authorities(file, report);
-    let crls = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
-    Some(Trust::new(Peer::Server, authorities, crls.unwrap_or_default(), settings.verify_depth))
+    let authorities = certificates::load_authorities(file, Peer::Server, report);
+    let lists = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+    Trust::new(Peer::Server, authorities, &lists.unwrap_or_default(), settings.verify_depth)
 }
 
 /// Why a handshake with an upstream failed; the texts are nginx's.
@@ -199,20 +222,7 @@ pub enum UpstreamHandshakeError {
     Io(#[from] io::Error),
     /// The upstream's certificate does not verify.
     #[error(transparent)]
-    Distrusted(Distrust),
-}
-
-impl UpstreamHandshakeError {
-    /// Finds what our own verifier said inside of an error of rustls.
-    fn from_rustls(error: io::Error) -> Self {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        if let Some(Error::InvalidCertificate(CertificateError::Other(OtherError(inner)))) = inner
-            && let Some(distrust) = inner.downcast_ref::<Distrust>()
-        {
-            return Self::Distrusted(distrust.clone());
-        }
-        Self::Io(error)
-    }
+    Distrusted(#[from] Distrust),
 }
 
 /// What is wrong with the certificate of an upstream.
@@ -226,34 +236,20 @@ pub enum Distrust {
     Name(Box<str>),
 }
 
-impl From<Distrust> for Error {
-    fn from(distrust: Distrust) -> Self {
-        CertificateError::Other(OtherError(Arc::new(distrust))).into()
-    }
-}
-
-/// Checks that the upstream has the key of the certificate it shows, and with `proxy_ssl_verify`
-/// its chain and its name.
+/// Checks that the upstream has the key of the certificate it shows, and nothing else.
 #[derive(Debug)]
-struct Verifier {
-    trust: Option<Trust>,
-}
+struct ProofOnly;
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for ProofOnly {
     fn verify_server_cert(
         &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
         _ocsp: &[u8],
-        now: UnixTime,
+        _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(trust) = &self.trust {
-            trust.verify(leaf, intermediates, now).map_err(Distrust::Chain)?;
-            let named = EndEntityCert::try_from(leaf)
-                .and_then(|leaf| leaf.verify_is_valid_for_subject_name(name));
-            named.map_err(|_| Distrust::Name(name.to_str().into()))?;
-        }
+        // Judged after the handshake.
         Ok(ServerCertVerified::assertion())
     }
 
@@ -295,6 +291,21 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(without_port(name.as_bytes()), expected.as_bytes(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_must_say_the_name_that_nginx_asks_for() {
+        for (name, expected) in [
+            ("a.test", "a.test"),
+            ("a.test.:8443", "a.test."),
+            ("[::1]:8443", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("[::1:443", "["),
+            ("::1", ""),
+            ("", ""),
+        ] {
+            assert_eq!(host(name.as_bytes()), expected.as_bytes(), "{name}");
         }
     }
 }

@@ -22,12 +22,12 @@ use wssgate_config::model::{
     AddressRoute, Http, RewriteOp, Server, ServerId, ServerTls, VariableCertificate, VerifyClient,
 };
 use wssgate_syntax::{Diagnostic, Report};
+use wssgate_x509::Fault;
 
 use super::certificates::{self, Caches, OnDemand, Passphrases, Wanted};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
-use super::trust::Fault;
 
 pub use verify::ClientVerify;
 
@@ -541,7 +541,7 @@ impl TlsInfo {
             {
                 None
             }
-            (_, ClientVerify::Failed(fault)) => Some(CertificateRefusal::Invalid(fault.clone())),
+            (_, ClientVerify::Failed(fault)) => Some(CertificateRefusal::Invalid(*fault)),
         }
     }
 }

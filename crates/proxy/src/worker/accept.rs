@@ -1,22 +1,26 @@
 //! The accept loop of one socket in one worker.
 
+use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::sleep;
 use wssgate_config::model::{ListenAddr, LogLevel};
-use wssgate_sys::errno::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+
+use super::reserve::{self, PACE, Reserve};
 
 use crate::front::connection;
 use crate::listen::{Stream, unix_path};
 use crate::metrics::Held;
+use crate::peers::{Call, Resource};
 use crate::site::Site;
 use crate::tunnel::table::Tunnels;
 
-/// How long accepting rests when the process or the system has no descriptor left, as nginx does
+/// How long accepting rests when it fails and there is nothing better to do, as nginx does
 /// (`accept_mutex_delay`). Waiting clients stay in the backlog, open connections live on.
 const REST: Duration = Duration::from_millis(500);
 
@@ -48,79 +52,116 @@ impl Acceptor {
     }
 }
 
-/// Accepts on `socket` and serves what comes, until it is aborted.
-pub(crate) async fn accept(
-    site: Rc<Site>,
-    tunnels: Rc<Tunnels>,
-    socket: OwnedFd,
-    address: ListenAddr,
-) -> io::Result<()> {
-    let acceptor = Acceptor::new(socket, &address)?;
-    let mut resting = false;
-    loop {
-        match acceptor.next().await {
-            Ok((stream, peer)) => {
-                if std::mem::take(&mut resting) {
-                    log(&site, LogLevel::Notice, "accepting again");
+/// One socket of a worker that accepts.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) site: Rc<Site>,
+    pub(super) tunnels: Rc<Tunnels>,
+    pub(super) reserve: Rc<Reserve>,
+    pub(super) address: ListenAddr,
+}
+
+impl Accepting {
+    /// Accepts on `socket` and serves what comes, until it is aborted.
+    pub(super) async fn run(self, socket: OwnedFd) -> io::Result<()> {
+        let acceptor = Acceptor::new(socket, &self.address)?;
+        loop {
+            match acceptor.next().await {
+                Ok((stream, peer)) => {
+                    if let Some(text) = self.reserve.dearth.on_accepted(Instant::now()) {
+                        self.log(LogLevel::Notice, &text);
+                    }
+                    self.reserve.replenish();
+                    self.serve(stream, peer);
                 }
-                serve(&site, &tunnels, &address, stream, peer);
-            }
-            Err(error) if out_of_descriptors(&error) => {
-                if !std::mem::replace(&mut resting, true) {
-                    let text = format!("accept4() failed ({})", crate::errno_text(&error));
-                    log(&site, LogLevel::Crit, &text);
-                }
-                tokio::time::sleep(REST).await;
-            }
-            // The client was gone before we came to it.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                let text = format!("accept4() failed ({})", crate::errno_text(&error));
-                log(&site, LogLevel::Error, &text);
-                // Whatever it is, it must not make this loop spin.
-                tokio::time::sleep(REST).await;
+                // The client was gone before we came to it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => self.on_failure(&acceptor, &error).await,
             }
         }
     }
-}
 
-fn out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
-}
-
-fn log(site: &Site, level: LogLevel, message: &str) {
-    site.generation().logs.main().write(level, None, message);
-}
-
-/// Gives a connection a task of its own, unless there are too many.
-fn serve(
-    site: &Rc<Site>,
-    tunnels: &Rc<Tunnels>,
-    address: &ListenAddr,
-    stream: Stream,
-    peer: ListenAddr,
-) {
-    site.metrics.accepted.increment();
-    let generation = site.generation();
-    let limit = generation.config.core.worker_connections;
-    if site.live.count() >= limit {
-        let text = format!("{limit} worker_connections are not enough");
-        return log(site, LogLevel::Error, &text);
+    async fn on_failure(&self, acceptor: &Acceptor, error: &io::Error) {
+        let Some(resource) = Resource::lacking(Call::Accept, error) else {
+            let text = format!("accept4() failed ({})", crate::errno_text(error));
+            self.log(LogLevel::Error, &text);
+            // Whatever it is, it must not make the loop spin.
+            return sleep(REST).await;
+        };
+        if let Some(text) = self.reserve.dearth.on_shortage(resource, error, Instant::now()) {
+            self.log(LogLevel::Crit, &text);
+        }
+        match resource {
+            Resource::Descriptors | Resource::SystemFiles => self.use_reserve(acceptor).await,
+            _ => sleep(REST).await,
+        }
     }
-    // A reload may have taken the address away while this one waited.
-    let Some(socket) = generation.socket_at(address) else { return };
-    site.metrics.handled.increment();
-    let held = (site.live.enter(), Held::new(&site.metrics, |counters| &counters.active));
-    let connection = connection::serve(
-        Rc::clone(site),
-        Rc::clone(tunnels),
-        Arc::clone(&generation),
-        socket,
-        stream,
-        peer,
-        held,
-    );
-    drop(generation);
-    // As it is: a block around it would have room for it twice.
-    tokio::task::spawn_local(connection);
+
+    /// Gives up the descriptor in reserve for the client that has waited longest.
+    async fn use_reserve(&self, acceptor: &Acceptor) {
+        let mut spare = self.reserve.spare.lock().await;
+        // All workers have the same limit: another one may have been quicker to take what was given up.
+        while !spare.take_back() {
+            sleep(PACE).await;
+        }
+        // There may be room again, where another listener had it until now or it was gone.
+        if reserve::is_room() {
+            return;
+        }
+        spare.give_up();
+        let next = tokio::select! {
+            biased;
+            next = acceptor.next() => next.ok(),
+            () = ready(()) => None,
+        };
+        if let Some((stream, _)) = next {
+            self.refuse(stream).await;
+        }
+        spare.take_back();
+        sleep(PACE).await;
+    }
+
+    async fn refuse(&self, stream: Stream) {
+        self.site.metrics.accepted.increment();
+        self.reserve.dearth.on_refusal();
+        let generation = self.site.generation();
+        let socket = generation.socket_at(&self.address);
+        // A handshake would take more than a descriptor.
+        if socket.is_some_and(|socket| connection::is_plain(&generation, socket, &stream)) {
+            drop(generation);
+            reserve::refuse(stream).await;
+        }
+    }
+
+    /// Gives a connection a task of its own, unless there are too many.
+    fn serve(&self, stream: Stream, peer: ListenAddr) {
+        let site = &self.site;
+        site.metrics.accepted.increment();
+        let generation = site.generation();
+        let limit = generation.config.core.worker_connections;
+        if site.live.count() >= limit {
+            let text = format!("{limit} worker_connections are not enough");
+            return self.log(LogLevel::Error, &text);
+        }
+        // A reload may have taken the address away while this one waited.
+        let Some(socket) = generation.socket_at(&self.address) else { return };
+        site.metrics.handled.increment();
+        let held = (site.live.enter(), Held::new(&site.metrics, |counters| &counters.active));
+        let connection = connection::serve(
+            Rc::clone(site),
+            Rc::clone(&self.tunnels),
+            Arc::clone(&generation),
+            socket,
+            stream,
+            peer,
+            held,
+        );
+        drop(generation);
+        // As it is: a block around it would have room for it twice.
+        tokio::task::spawn_local(connection);
+    }
+
+    fn log(&self, level: LogLevel, message: &str) {
+        self.site.generation().logs.main().write(level, None, message);
+    }
 }

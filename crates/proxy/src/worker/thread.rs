@@ -15,7 +15,8 @@ use wssgate_relay::reclaim::Trimming;
 use wssgate_relay::{self as relay, Relay, RelayHandle, Report};
 use wssgate_sys::privileges;
 
-use super::accept::accept;
+use super::accept::Accepting;
+use super::reserve::Reserve;
 
 use crate::generation::Generation;
 use crate::listen::Listener;
@@ -134,6 +135,7 @@ fn run(
         wanted_phase: site.wanted_phase.clone(),
         listeners: context.listeners,
         tunnels: Rc::new(Tunnels::new(relay.handle())),
+        reserve: Rc::new(Reserve::new()),
         site,
     };
     let tasks = LocalSet::new();
@@ -149,6 +151,7 @@ fn run(
 struct Front {
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
+    reserve: Rc<Reserve>,
     accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
     wanted_phase: watch::Receiver<Phase>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
@@ -214,9 +217,13 @@ impl Front {
 
     fn accept_on(&mut self, listener: &Arc<Listener>) -> io::Result<()> {
         let socket = listener.for_worker(self.site.id)?;
-        let (site, tunnels) = (Rc::clone(&self.site), Rc::clone(&self.tunnels));
-        let task =
-            tokio::task::spawn_local(accept(site, tunnels, socket, listener.address.clone()));
+        let accepting = Accepting {
+            site: Rc::clone(&self.site),
+            tunnels: Rc::clone(&self.tunnels),
+            reserve: Rc::clone(&self.reserve),
+            address: listener.address.clone(),
+        };
+        let task = tokio::task::spawn_local(accepting.run(socket));
         let entry = (Arc::clone(listener), task.abort_handle());
         self.accepting.insert(listener.address.clone(), entry);
         Ok(())

@@ -67,11 +67,20 @@ impl Tunnel {
             }
         }
         if self.flow_from(source).state == FlowState::Open {
+            self.end_last_words(source, now_ms);
             self.tell_failure(source, now_ms);
             self.end_flow(source, FlowState::Draining, now_ms);
             if let Err(error) = self.leg_mut(source.other()).send_close_notify(now_ms) {
                 self.on_unwritable(source.other(), &error, now_ms);
             }
+        }
+    }
+
+    /// This side says nothing more: whoever is told of our closing only then is told now.
+    fn end_last_words(&mut self, source: Side, now_ms: u64) {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.end_last_words(source.into());
+            self.obey_conversation(now_ms);
         }
     }
 
@@ -296,6 +305,7 @@ impl Tunnel {
         }
         for source in [Side::Client, Side::Upstream] {
             if self.flow_from(source).state == FlowState::Open {
+                self.end_last_words(source, now_ms);
                 self.leg_mut(source.other()).send_close_notify(now_ms).ok();
             }
             self.flow_from_mut(source).state = FlowState::Closed;

@@ -39,6 +39,13 @@ impl Conversation {
         loop {
             let rest = &bytes[at..];
             let direction = self.directions.get_mut(from);
+            if direction.is_deferred()
+                && direction.tracker.is_at_boundary()
+                && direction.is_before_close(rest)
+            {
+                self.end_last_words(from);
+            }
+            let direction = self.directions.get_mut(from);
             if direction.withholds() {
                 let held = std::mem::take(&mut direction.held);
                 let _ = direction.advance(&held);
@@ -201,9 +208,10 @@ impl Conversation {
     /// Has counted what has come since `before`.
     fn charge(&mut self, from: Side, before: Charge, now_ms: u64) {
         let now = self.charged(from);
-        // Nothing waits while we close, nor what goes nowhere.
-        let hurries = self.is_closing() || self.withholds(from);
+        let is_closing = self.is_closing();
         let direction = self.directions.get_mut(from);
+        // Nothing waits while we close, but for last words; nor what goes nowhere.
+        let hurries = is_closing && !direction.is_deferred() || direction.withholds();
         let Some(watch) = direction.watch.as_mut().filter(|watch| watch.is_metered()) else {
             return;
         };

@@ -1,5 +1,6 @@
 //! Why we end a conversation, and what its sides are told.
 
+use super::OwnFrame;
 use super::meter::Excess;
 use crate::close::CloseError;
 use crate::{CloseCode, FrameError, Side};
@@ -55,6 +56,16 @@ impl Cause {
         }
     }
 
+    /// The side that may finish what it has to say to the other before that is told, if one may: what was
+    /// said to it before may have been good, and deserves its answer. Who does not take anything, or may not
+    /// any more, gets none.
+    pub(super) fn heard_out(self) -> Option<Side> {
+        match self {
+            Self::SlowReader(_) | Self::Credentials => None,
+            fault => fault.offender().map(Side::other),
+        }
+    }
+
     /// The code of the Close that goes to this side. Who has done nothing is told that the other one goes
     /// away (RFC 6455 §7.4.1).
     pub fn code(self, to: Side) -> CloseCode {
@@ -77,6 +88,11 @@ impl Cause {
             | Self::SlowReader(_)
             | Self::Credentials => CloseCode::POLICY_VIOLATION,
         }
+    }
+
+    /// The Close that goes to this side.
+    pub(super) fn close(self, to: Side) -> OwnFrame {
+        OwnFrame::Close(self.code(to), Some(self))
     }
 
     /// The reason that stands in the Close.

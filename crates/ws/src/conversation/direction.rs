@@ -3,7 +3,7 @@
 use super::keep_alive::Pinging;
 use super::watch::Watch;
 use super::{OwnFrame, Settings, Verdict};
-use crate::{CloseCode, Counts, Progress, Side, Tracker};
+use crate::{CloseCode, Counts, Opcode, Progress, Side, Tracker};
 
 /// What one side says to the other.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) enum Injection {
     None,
     /// A frame that waits for a boundary.
     Pending(OwnFrame),
+    /// A Close, but its source may finish first. It goes in the place of its source's own at the latest.
+    Deferred,
     /// Nothing any more, nor has anybody: we have sent a Close with this code.
     Closed(CloseCode),
     /// The same, and a Close has no place: a frame was cut that must not go on.
@@ -74,7 +76,7 @@ impl Direction {
             return;
         }
         self.close = self.close.or(progress.close);
-        if let Injection::Pending(_) = self.injection {
+        if let Injection::Pending(_) | Injection::Deferred = self.injection {
             // Its own Close is on its way, and the last word of this direction.
             self.injection = Injection::None;
         }
@@ -105,7 +107,7 @@ impl Direction {
     /// The same, when we have something to say too.
     fn decide_with_own(&mut self, boundary: Option<usize>) -> Verdict {
         match self.injection {
-            Injection::None => Verdict::Pass,
+            Injection::None | Injection::Deferred => Verdict::Pass,
             Injection::Closed(_) | Injection::Cut => Verdict::Withhold,
             Injection::Pending(frame) => match boundary {
                 Some(at) => Verdict::Inject { at, frame: self.sent(frame) },
@@ -119,7 +121,7 @@ impl Direction {
         let displaces = match self.injection {
             Injection::None => true,
             Injection::Pending(_) => matches!(frame, OwnFrame::Close(..)),
-            Injection::Closed(_) | Injection::Cut => false,
+            Injection::Deferred | Injection::Closed(_) | Injection::Cut => false,
         };
         // Behind its source's Close nothing may follow (RFC 6455 §5.5.1), and that includes what we
         // would say in its name.
@@ -128,6 +130,46 @@ impl Direction {
             self.injection = Injection::Pending(frame);
         }
         has_place
+    }
+
+    /// Lets its source finish before it is closed by us; says whether there is a place for that.
+    pub(super) fn defer(&mut self) -> bool {
+        let has_place = self.close.is_none() && !self.ended && !self.withholds();
+        if has_place {
+            self.injection = Injection::Deferred;
+            // Its own Close has to be found before it goes on.
+            self.attentive = true;
+        }
+        has_place
+    }
+
+    /// Whether its source may finish first.
+    pub(super) fn is_deferred(&self) -> bool {
+        matches!(self.injection, Injection::Deferred)
+    }
+
+    /// Whether its source's own Close comes next, behind what is held back.
+    pub(super) fn is_before_close(&self, next: &[u8]) -> bool {
+        let first = self.held.first().or(next.first());
+        first.is_some_and(|first| first & 0x0f == Opcode::Close as u8)
+    }
+
+    /// Its source has finished, and has this Close of ours put behind.
+    pub(super) fn end_last_words(&mut self, close: OwnFrame) {
+        self.injection = Injection::Pending(close);
+        // The rest of a frame has its time, and so has the answer.
+        self.resume(u64::MAX);
+    }
+
+    /// It is looked at frame by frame only for what a policy wants, or for the end of its last words.
+    pub(super) fn relax(&mut self) {
+        self.attentive = self.watch.is_some() || self.is_deferred();
+    }
+
+    /// Whether its source has begun a frame and not ended it.
+    pub(super) fn is_in_frame(&self) -> bool {
+        let has_begun = !self.tracker.is_at_boundary() || !self.held.is_empty();
+        has_begun && !self.is_over()
     }
 
     /// The frame of ours that waits, if it can go now.
@@ -215,6 +257,6 @@ impl Direction {
 
     /// Whether frames of ours may be put into it.
     pub(super) fn takes_frames(&self) -> bool {
-        !self.is_over() && self.close.is_none() && !self.withholds()
+        !self.is_over() && self.close.is_none() && !self.withholds() && !self.is_deferred()
     }
 }

@@ -5,6 +5,9 @@
 //!                                                                  └──its timeout──▶ lost, or Unheeded
 //! ```
 //!
+//! Who rests in the middle of a frame has something to say, and is left more time: some who are asked there
+//! answer there, which breaks their frame.
+//!
 //! The pongs that answer are swallowed; all others go on. Whatever comes from a side shows that it is
 //! there, so a pong may be late behind a long message. Who has never answered a ping may not know what
 //! that is, and is not ended for it.
@@ -17,8 +20,8 @@ use crate::Side;
 pub(super) struct Pinging {
     /// When bytes last came from it.
     pub(super) heard_ms: u64,
-    /// When the other end asked it first without an answer, if that was later.
-    theirs_ms: u64,
+    /// Before when it is not asked as long as nothing comes from it; 0 if that does not matter.
+    not_before_ms: u64,
     state: State,
     /// How many pings it was sent.
     number: u32,
@@ -41,20 +44,30 @@ enum State {
 /// The length of the payload of our pings, in bytes.
 pub const PING_LEN: usize = 8;
 
+/// How long a side may rest in the middle of a frame before it is asked, in milliseconds, if its interval is
+/// shorter.
+pub(super) const FRAME_MS: u64 = 10_000;
+
 /// Stands for an answer whose time is not known.
 const LATE: u32 = u32::MAX;
 
 impl Pinging {
     pub(super) fn new(now_ms: u64) -> Self {
-        Self { heard_ms: now_ms, theirs_ms: 0, state: State::Quiet, number: 0, rtt_ms: None }
+        Self { heard_ms: now_ms, not_before_ms: 0, state: State::Quiet, number: 0, rtt_ms: None }
     }
 
-    /// Bytes came from it; says whether it had not answered the other end.
+    /// Bytes came from it; says whether it may have to be asked sooner than before.
     #[inline]
     pub(super) fn hear(&mut self, now_ms: u64) -> bool {
-        let owed = self.theirs_ms > self.heard_ms;
-        self.heard_ms = now_ms;
-        owed
+        let was_spared = self.not_before_ms > 0;
+        self.heard(now_ms);
+        was_spared
+    }
+
+    /// Its silence begins.
+    #[inline]
+    fn heard(&mut self, now_ms: u64) {
+        (self.heard_ms, self.not_before_ms) = (now_ms, 0);
     }
 
     /// Whether it may send a pong that is meant for us.
@@ -80,33 +93,34 @@ impl Conversation {
         match pinging.state {
             State::Quiet | State::Unheeded => {
                 let ours_ms = end_of(pinging.heard_ms, keep_alive.interval_ms);
-                // Of two pings a side may answer the later one alone (RFC 6455 §5.5.3): then the other end
-                // would miss a pong that we swallow.
-                let theirs_ms = (pinging.theirs_ms > pinging.heard_ms)
-                    .then(|| end_of(pinging.theirs_ms, keep_alive.wait_ms()));
-                Some(ours_ms.max(theirs_ms.unwrap_or(0)))
+                Some(ours_ms.max(pinging.not_before_ms))
             }
             State::Waiting { .. } => None,
             State::Asked { sent_ms } => {
-                Some(end_of(sent_ms.max(pinging.heard_ms), keep_alive.wait_ms()))
+                let due_ms = end_of(sent_ms.max(pinging.heard_ms), keep_alive.wait_ms());
+                // Who need not answer is only asked again.
+                let not_before_ms = keep_alive.pong_timeout_ms.map_or(pinging.not_before_ms, |_| 0);
+                Some(due_ms.max(not_before_ms))
             }
         }
     }
 
     /// Does what is due.
     pub(super) fn keep_alive(&mut self, side: Side, now_ms: u64) {
+        let Some(keep_alive) = *self.policy.keep_alive.get(side) else { return };
         if self.closing != Closing::Open
             || self.keep_alive_due(side).is_none_or(|due_ms| due_ms > now_ms)
         {
             return;
         }
-        let waits = self.policy.keep_alive.get(side).is_some_and(|it| it.pong_timeout_ms.is_some());
         let mark = self.mark;
+        let direction = self.directions.get_mut(side);
         // Whose frames are not understood, of those no pong can be found.
-        let understood = self.directions.get(side).takes_frames();
-        let pinging = &mut self.directions.get_mut(side).pinging;
+        let understood = direction.takes_frames();
+        let is_in_frame = direction.is_in_frame();
+        let pinging = &mut direction.pinging;
         if let State::Asked { .. } = pinging.state
-            && waits
+            && keep_alive.pong_timeout_ms.is_some()
         {
             if pinging.rtt_ms.is_some() {
                 self.closing = Closing::Over(End::Lost(side));
@@ -117,11 +131,16 @@ impl Conversation {
                 self.changed = true;
             }
             pinging.state = State::Unheeded;
-            pinging.heard_ms = now_ms;
+            pinging.heard(now_ms);
+            return;
+        }
+        let rested_ms = end_of(pinging.heard_ms, FRAME_MS);
+        if is_in_frame && rested_ms > now_ms {
+            pinging.not_before_ms = rested_ms;
             return;
         }
         // From now on the interval counts, whether the question finds a place or not.
-        pinging.heard_ms = now_ms;
+        pinging.heard(now_ms);
         let number = pinging.number.saturating_add(1);
         let frame = OwnFrame::Ping(payload(mark, number));
         if understood && self.inject(side, frame) {
@@ -133,9 +152,12 @@ impl Conversation {
 
     /// A ping of the other end is on its way to this side.
     pub(super) fn on_their_ping(&mut self, side: Side, now_ms: u64) {
+        let Some(keep_alive) = self.policy.keep_alive.get(side) else { return };
         let pinging = &mut self.directions.get_mut(side).pinging;
-        if pinging.theirs_ms <= pinging.heard_ms {
-            pinging.theirs_ms = now_ms;
+        // Of two pings a side may answer the later one alone (RFC 6455 §5.5.3): then the other end would miss a
+        // pong that we swallow.
+        if pinging.not_before_ms == 0 {
+            pinging.not_before_ms = end_of(now_ms, keep_alive.wait_ms());
         }
     }
 
@@ -171,7 +193,7 @@ impl Conversation {
                 pinging.rtt_ms = Some(u32::try_from(rtt_ms).unwrap_or(LATE));
             }
             pinging.state = State::Quiet;
-            direction.attentive = direction.watch.is_some();
+            direction.relax();
             self.changed = true;
         }
         // Perhaps late, but it knows what a ping is.
@@ -182,7 +204,7 @@ impl Conversation {
     /// The silence of this side means nothing: what it has sent was not read for a while, or it is still
     /// taking what was sent to it before our ping.
     pub fn on_excused(&mut self, side: Side, now_ms: u64) {
-        self.directions.get_mut(side).pinging.heard_ms = now_ms;
+        self.directions.get_mut(side).pinging.heard(now_ms);
     }
 }
 

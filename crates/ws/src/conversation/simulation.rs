@@ -39,6 +39,8 @@ struct World<'c> {
     data_ms: u64,
     /// When the closing handshake has begun.
     closing_ms: Option<u64>,
+    /// When the driver has called last.
+    called_ms: u64,
     ordered: bool,
 }
 
@@ -62,6 +64,7 @@ pub fn run(chance: &mut Chance) {
         presence: PerSide { client: Presence::new(began_ms), server: Presence::new(began_ms) },
         data_ms: began_ms,
         closing_ms: None,
+        called_ms: began_ms,
         ordered: false,
         rules,
         chance,
@@ -172,6 +175,7 @@ impl World<'_> {
                     assert_eq!(Some(cause), self.conversation.cause());
                     assert_eq!(code, cause.code(to));
                 }
+                self.judge_turn(to);
                 self.ways.get_mut(to.other()).closed = Some(code);
                 assert_eq!(self.conversation.own_close(to), Some(code));
             }
@@ -181,8 +185,20 @@ impl World<'_> {
     }
 
     fn end(&mut self, from: Side) {
+        // Unless the other one is gone.
+        if !self.chance.one_in(5) {
+            self.end_last_words(from);
+        }
         self.ways.get_mut(from).ended = true;
         self.conversation.on_end(from, self.now_ms);
+    }
+
+    fn end_last_words(&mut self, from: Side) {
+        self.ways.get_mut(from).has_finished = true;
+        self.conversation.end_last_words(from);
+        if let Some(frame) = self.conversation.poll_frame(from.other(), self.now_ms) {
+            self.put_in(from.other(), frame);
+        }
     }
 
     /// The server is lost: the client may be told, and nothing more comes.
@@ -197,6 +213,9 @@ impl World<'_> {
 
     fn order(&mut self, cause: Cause) {
         self.ordered |= !self.conversation.is_closing();
+        if let Some(offender) = cause.offender() {
+            self.ways.get_mut(offender).has_finished = true;
+        }
         self.conversation.close(cause, self.now_ms);
         assert!(self.conversation.is_closing());
     }
@@ -221,10 +240,23 @@ impl World<'_> {
                 self.data_ms = self.now_ms;
             }
         }
+        let asked = SIDES.map(|side| self.is_asked(side));
         self.conversation.on_time(self.now_ms);
+        self.called_ms = self.now_ms;
+        for (side, was_asked) in SIDES.into_iter().zip(asked) {
+            if self.is_asked(side) && !was_asked {
+                self.judge_question(side);
+            }
+        }
         self.armed_ms = self.conversation.deadline_ms();
         assert!(self.armed_ms.is_none_or(|due_ms| due_ms > self.now_ms), "what is due is done");
         self.judge_time();
+    }
+
+    /// Whether a ping for this side waits for its place.
+    fn is_asked(&self, side: Side) -> bool {
+        let injection = self.conversation.directions.get(side.other()).injection;
+        matches!(injection, Injection::Pending(OwnFrame::Ping(_)))
     }
 
     /// Does what is wanted behind every event, and tells the end.
@@ -248,6 +280,7 @@ impl World<'_> {
         }
         if self.conversation.is_closing() {
             self.closing_ms.get_or_insert(self.now_ms);
+            self.judge_last_words();
         }
         self.conversation.poll_end()
     }

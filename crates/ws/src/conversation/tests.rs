@@ -268,6 +268,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any_side().prop_map(Step::End),
         2 => any_side().prop_map(Step::Ping),
         1 => Just(Step::Close),
+        1 => any_side().prop_map(Step::Refuse),
+        1 => any_side().prop_map(Step::Last),
         1 => Just(Step::Sent),
         2 => (0..2 * CLOSING_MS).prop_map(Step::Wait),
     ]

@@ -4,9 +4,6 @@ use super::*;
 use crate::Extensions;
 use crate::tracker::reference::{Fact, facts};
 
-/// What both sides are told when we close.
-const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY, Some(Cause::Drain));
-
 /// One event or order.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
@@ -18,6 +15,10 @@ pub enum Step {
     Ping(Side),
     /// We close.
     Close,
+    /// We close because this side has sent too much.
+    Refuse(Side),
+    /// This side says nothing more, and may end.
+    Last(Side),
     /// Bytes have gone that had to wait.
     Sent,
     /// So many milliseconds pass.
@@ -34,14 +35,17 @@ struct Expected {
     /// How much of it has gone on.
     passed: usize,
     waiting: Option<OwnFrame>,
+    /// Our Close that waits for the last words, which begin there.
+    deferred: Option<(OwnFrame, usize)>,
     closed: bool,
     ended: bool,
 }
 
 impl Expected {
     fn new(from: Side, extensions: Extensions, stream: Vec<u8>) -> Self {
-        let (came, passed, waiting) = (0, 0, None);
-        Self { from, extensions, stream, came, passed, waiting, closed: false, ended: false }
+        let (came, passed, waiting, deferred) = (0, 0, None, None);
+        let (closed, ended) = (false, false);
+        Self { from, extensions, stream, came, passed, waiting, deferred, closed, ended }
     }
 
     fn facts(&self) -> Vec<Fact> {
@@ -83,9 +87,35 @@ impl Expected {
 
     fn request(&mut self, frame: OwnFrame) {
         let displaces = self.waiting.is_none() || matches!(frame, OwnFrame::Close(..));
-        if displaces && !self.closed && !self.ended && self.close().is_none() {
+        if displaces && self.deferred.is_none() && self.has_place() {
             self.waiting = Some(frame);
         }
+    }
+
+    /// A Close is wanted behind all that is still said.
+    fn request_last(&mut self, frame: OwnFrame) {
+        if self.has_place() {
+            (self.waiting, self.deferred) = (None, Some((frame, self.passed)));
+            if self.is_before_close() {
+                self.end_last_words();
+            }
+        }
+    }
+
+    fn has_place(&self) -> bool {
+        !self.closed && !self.ended && self.close().is_none()
+    }
+
+    fn end_last_words(&mut self) {
+        if let Some((frame, _)) = self.deferred.take() {
+            self.waiting = Some(frame);
+        }
+    }
+
+    /// Whether its own Close comes next.
+    fn is_before_close(&self) -> bool {
+        let next = self.stream[..self.came].get(self.passed);
+        self.boundaries().any(|at| at == self.passed) && next.is_some_and(|next| next % 16 == 8)
     }
 
     /// What is expected of a frame that is put in now.
@@ -109,7 +139,7 @@ impl Expected {
             // What is looked at frame by frame gives a frame of ours the first place, and all else the last.
             let first = matches!(verdict, Verdict::Part { insert: Some(Insert::Frame(_)), .. });
             if self.close().is_some() && !first {
-                self.waiting = None;
+                (self.waiting, self.deferred) = (None, None);
             }
             match verdict {
                 Verdict::Pass => {
@@ -131,7 +161,13 @@ impl Expected {
                     self.passed += pass;
                     at += pass + skip;
                     match insert {
-                        Some(Insert::Frame(frame)) => assert_eq!(frame, self.injected()),
+                        Some(Insert::Frame(frame)) => {
+                            if self.deferred.is_some() {
+                                assert!(self.is_before_close(), "it may still say something");
+                                self.end_last_words();
+                            }
+                            assert_eq!(frame, self.injected());
+                        }
                         Some(Insert::Held(held)) => {
                             assert!(self.stream[self.passed..].starts_with(&held));
                             self.passed += held.len();
@@ -165,6 +201,10 @@ impl Expected {
         let held = self.came - self.passed;
         let waits = held < 2 + 4 + PING_LEN && self.stream[self.passed..].starts_with(b"\x8a");
         assert!(self.closed || held == 0 || waits, "all goes on until we close");
+        if let Some((_, start)) = self.deferred.filter(|_| !self.ended) {
+            let mut said = self.boundaries().filter(|at| (start..self.came).contains(at));
+            assert!(said.all(|at| self.stream[at] % 16 != 8), "its own Close is no last word");
+        }
     }
 
     /// When a handshake was answered, no frame was cut that its source has finished or could finish.
@@ -199,7 +239,7 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
     ];
     let index = |from: Side| usize::from(from == Side::Server);
     let (mut now_ms, mut end, mut closing) = (7, Expectation::Nothing, false);
-    let mut first_close = None;
+    let (mut first_close, mut last_ms) = (None, 0);
     for &step in steps {
         let mut moved = true;
         match step {
@@ -224,13 +264,35 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
                 expected[index(to.other())].request(ping);
                 moved = false;
             }
-            Step::Close => {
-                conversation.close(Cause::Drain, now_ms);
-                if !closing {
-                    closing = true;
-                    end = Expectation::Due(now_ms + CLOSING_MS + 1, End::Unanswered(Cause::Drain));
-                    expected.iter_mut().for_each(|way| way.request(AWAY));
+            Step::Close | Step::Refuse(_) => {
+                let (cause, code, offender) = match step {
+                    Step::Refuse(side) => {
+                        let cause = Cause::Rate(side, meter::Excess::Bytes);
+                        (cause, CloseCode::POLICY_VIOLATION, Some(side))
+                    }
+                    _ => (Cause::Drain, CloseCode::GOING_AWAY, None),
+                };
+                conversation.close(cause, now_ms);
+                for way in &mut expected {
+                    let away = OwnFrame::Close(CloseCode::GOING_AWAY, Some(cause));
+                    match offender {
+                        Some(offender) if closing && offender == way.from => way.end_last_words(),
+                        _ if closing => {}
+                        Some(offender) if offender != way.from => {
+                            way.request_last(OwnFrame::Close(code, Some(cause)));
+                        }
+                        _ => way.request(away),
+                    }
                 }
+                if !closing {
+                    (closing, last_ms) = (true, now_ms + LAST_WORDS_MS + 1);
+                    end = Expectation::Due(now_ms + CLOSING_MS + 1, End::Unanswered(cause));
+                }
+            }
+            Step::Last(from) => {
+                conversation.end_last_words(from);
+                expected[index(from)].end_last_words();
+                moved = false;
             }
             Step::Wait(ms) => {
                 now_ms += ms;
@@ -239,6 +301,9 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
                     && at_ms <= now_ms
                 {
                     end = Expectation::Reached(how);
+                }
+                if last_ms <= now_ms {
+                    expected.iter_mut().for_each(Expected::end_last_words);
                 }
                 moved = false;
             }
@@ -265,6 +330,8 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
                 assert_eq!((told, conversation.deadline_ms()), (Some(how), None));
             }
             (told, Expectation::Due(at_ms, _)) => {
+                let waits = expected.iter().any(|way| way.deferred.is_some());
+                let at_ms = if waits { last_ms } else { at_ms };
                 assert_eq!((told, conversation.deadline_ms()), (None, Some(at_ms)));
                 assert!(at_ms > now_ms, "what is due is done");
             }

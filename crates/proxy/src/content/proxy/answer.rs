@@ -3,6 +3,7 @@
 //! With `proxy_buffering` up to `proxy_buffers` of an answer wait in memory for a slow client, and
 //! beyond that the upstream has to wait too: nothing is written to temporary files.
 
+use std::future::ready;
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{LogLevel, ProxySettings};
@@ -65,9 +66,16 @@ impl Carrier<'_, '_> {
 
     /// Reads more, while the request body goes on being sent.
     async fn more(&mut self, pace: &mut Pace) -> Result<usize, BodyEnd> {
+        let at_hand = self.at_hand(pace).await;
+        if let Some(read @ Ok(1..)) = at_hand {
+            return pace.on_read(read);
+        }
         // The upstream may say nothing for a long time, and the client is to have all that was said
         // before.
         self.response.flush().await.map_err(BodyEnd::ClientGone)?;
+        if let Some(end) = at_hand {
+            return pace.on_read(end);
+        }
         pace.wait().await;
         let max = pace.bound(self.buffer_len());
         let mut timer = Instant::now() + self.settings.read_timeout;
@@ -75,11 +83,7 @@ impl Carrier<'_, '_> {
             let going = matches!(self.sender.state, Sending::Going);
             tokio::select! {
                 biased;
-                read = self.connection.fill(max) => {
-                    let read = read.map_err(|failure| BodyEnd::Broken(failure.to_string()))?;
-                    pace.on_read(read);
-                    return Ok(read);
-                }
+                read = self.connection.fill(max) => return pace.on_read(read),
                 result = self.sender.run(), if going => {
                     // An answer needs no whole request: only the connection cannot be kept.
                     result.map_err(BodyEnd::Body)?;
@@ -92,6 +96,19 @@ impl Carrier<'_, '_> {
                     return Err(BodyEnd::Broken(Failure::Timeout.to_string()));
                 }
             }
+        }
+    }
+
+    /// Reads what is there without waiting, so that it goes to the client along with what came before.
+    async fn at_hand(&self, pace: &Pace) -> Option<Result<usize, Failure>> {
+        if !pace.is_due() {
+            return None;
+        }
+        let max = pace.bound(self.buffer_len());
+        tokio::select! {
+            biased;
+            read = self.connection.fill(max) => Some(read),
+            () = ready(()) => None,
         }
     }
 
@@ -136,12 +153,22 @@ impl Pace {
         Self { rate, start: Instant::now(), read: 0 }
     }
 
+    /// When something may be read; `None`: now.
+    fn due(&self) -> Option<Instant> {
+        // A rate of zero was taken for none.
+        let due = Duration::from_millis(self.read.saturating_mul(1000) / self.rate?);
+        Some(self.start + due)
+    }
+
+    fn is_due(&self) -> bool {
+        self.due().is_none_or(|due| due <= Instant::now())
+    }
+
     /// Waits until something may be read.
     async fn wait(&self) {
-        let Some(rate) = self.rate else { return };
-        // A rate of zero was taken for none.
-        let due = Duration::from_millis(self.read.saturating_mul(1000) / rate);
-        at(Some(self.start + due)).await;
+        if let Some(due) = self.due() {
+            at(Some(due)).await;
+        }
     }
 
     /// How much may be read now, at most `max`: what a second allows.
@@ -152,8 +179,10 @@ impl Pace {
         max.min(second).clamp(1, READ_SIZE)
     }
 
-    fn on_read(&mut self, len: usize) {
+    fn on_read(&mut self, read: Result<usize, Failure>) -> Result<usize, BodyEnd> {
+        let len = read.map_err(|failure| BodyEnd::Broken(failure.to_string()))?;
         self.read += len as u64;
+        Ok(len)
     }
 }
 

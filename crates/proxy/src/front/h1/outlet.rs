@@ -25,6 +25,13 @@ use crate::exchange::{Reply, Request};
 /// How much is collected before it is written.
 const COLLECT: usize = 8 * 1024;
 
+/// How much is collected of small pieces, as filters make many of one that they were given; nginx
+/// has as much of a page in one chunk (`output_buffers`).
+const COLLECT_SMALL: usize = 32 * 1024;
+
+/// The largest of these. Further ones are not worth copying.
+const SMALL: usize = 1024;
+
 /// The way of one answer to the client of a connection.
 pub(crate) struct WireOutlet {
     client: Rc<Client>,
@@ -32,6 +39,9 @@ pub(crate) struct WireOutlet {
     chunked: bool,
     /// Encoded, not yet written.
     pending: BytesMut,
+    /// Where in `pending` a chunk begins that has no head yet: pieces become one chunk until
+    /// something is written.
+    chunk: Option<usize>,
     /// Goes behind `pending`: a piece that was not worth copying.
     piece: Bytes,
 }
@@ -39,7 +49,8 @@ pub(crate) struct WireOutlet {
 impl WireOutlet {
     /// Answers on `client`.
     pub(crate) fn new(client: Rc<Client>, traffic: Rc<Traffic>) -> Self {
-        Self { client, traffic, chunked: false, pending: BytesMut::new(), piece: Bytes::new() }
+        let (pending, piece) = Default::default();
+        Self { client, traffic, chunked: false, pending, chunk: None, piece }
     }
 }
 
@@ -75,17 +86,18 @@ impl Outlet for WireOutlet {
     fn body(&mut self, piece: Bytes) {
         debug_assert!(!self.is_full(), "the piece before this one is not written");
         if self.chunked {
-            encode_chunk_head(&mut self.pending, piece.len() as u64);
+            self.chunk.get_or_insert(self.pending.len());
         }
-        if self.pending.len() + piece.len() > COLLECT {
-            self.piece = piece;
-            return;
+        let most = if piece.len() <= SMALL { COLLECT_SMALL } else { COLLECT };
+        if self.pending.len() + piece.len() <= most {
+            return self.pending.put_slice(&piece);
         }
-        self.pending.put_slice(&piece);
-        self.end_chunk();
+        self.begin_chunk(piece.len());
+        self.piece = piece;
     }
 
     fn end(&mut self, trailers: &Fields) {
+        self.close_chunk();
         if encode_last_chunk(&mut self.pending, trailers).is_err() {
             self.pending.put_slice(b"0\r\n\r\n");
         }
@@ -100,6 +112,7 @@ impl Outlet for WireOutlet {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<usize, Gone>> {
+        self.close_chunk();
         let pending = &self.pending[..self.pending.len().min(most)];
         let piece = &self.piece[..self.piece.len().min(most - pending.len())];
         let written = match self.client.poll_write(cx, pending, piece) {
@@ -129,6 +142,23 @@ impl Outlet for WireOutlet {
 }
 
 impl WireOutlet {
+    /// Ends the chunk that has no head yet.
+    fn close_chunk(&mut self) {
+        if self.begin_chunk(0) {
+            self.end_chunk();
+        }
+    }
+
+    /// Puts its head before the chunk that has none, of which `behind` bytes are yet to come.
+    fn begin_chunk(&mut self, behind: usize) -> bool {
+        let Some(start) = self.chunk.take() else { return false };
+        let end = self.pending.len();
+        encode_chunk_head(&mut self.pending, (end - start + behind) as u64);
+        let head_len = self.pending.len() - end;
+        self.pending[start..].rotate_right(head_len);
+        true
+    }
+
     fn end_chunk(&mut self) {
         if self.chunked {
             self.pending.put_slice(b"\r\n");

@@ -10,13 +10,12 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use webpki::anchor_from_trusted_cert;
 use wssgate_config::model::{ServerTls, VerifyClient};
 use wssgate_syntax::Report;
+use wssgate_x509::{Anchor, Fault, Peer, Trust};
 
 use super::certificates;
 use crate::tls::proof;
-use crate::tls::trust::{Fault, Peer, Trust};
 
 /// `$ssl_client_verify`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +45,8 @@ pub(super) struct Verify(Option<Asking>);
 
 #[derive(Debug)]
 struct Asking {
-    trust: Trust,
+    /// Nobody is trusted when there is no memory for it.
+    trust: Option<Trust>,
     /// The CAs whose certificates a client should choose from: those of `ssl_client_certificate`.
     hints: Arc<[DistinguishedName]>,
 }
@@ -67,7 +67,7 @@ impl Verify {
         let (Some(asking), Some((leaf, sent))) = (&self.0, shown) else {
             return ClientVerify::None;
         };
-        match asking.trust.verify(leaf, sent, UnixTime::now()) {
+        match crate::tls::judge(asking.trust.as_ref(), leaf, sent) {
             Ok(()) => ClientVerify::Success,
             Err(fault) => ClientVerify::Failed(fault),
         }
@@ -76,21 +76,20 @@ impl Verify {
 
 impl Asking {
     fn build(tls: &ServerTls, report: &mut Report) -> Self {
-        let mut load = |file| certificates::load_authorities(file, report);
+        let mut load = |file| certificates::load_authorities(file, Peer::Client, report);
         let mut authorities = tls.client_certificate.as_ref().map(&mut load).unwrap_or_default();
         let hints = names(&authorities);
         authorities.extend(tls.trusted_certificate.iter().flat_map(load));
-        let crls = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
-        let crls = crls.unwrap_or_default();
-        Self { trust: Trust::new(Peer::Client, authorities, crls, tls.verify_depth), hints }
+        let lists = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+        let lists = lists.unwrap_or_default();
+        Self { trust: Trust::new(Peer::Client, authorities, &lists, tls.verify_depth), hints }
     }
 }
 
 /// The names of CAs, each once.
-fn names(authorities: &[CertificateDer<'_>]) -> Arc<[DistinguishedName]> {
+fn names(authorities: &[Anchor]) -> Arc<[DistinguishedName]> {
     let mut names: Vec<DistinguishedName> = Vec::new();
-    for anchor in authorities.iter().filter_map(|one| anchor_from_trusted_cert(one).ok()) {
-        let name = DistinguishedName::in_sequence(&anchor.subject);
+    for name in authorities.iter().map(|one| DistinguishedName::from(one.subject())) {
         if !names.iter().any(|known| known.as_ref() == name.as_ref()) {
             names.push(name);
         }

@@ -2,6 +2,7 @@
 
 use super::reading::read;
 use super::*;
+use crate::conversation::keep_alive::FRAME_MS;
 use crate::conversation::meter::Charge;
 
 /// What shows whether a side is there.
@@ -59,6 +60,45 @@ impl World<'_> {
         (presence.is_answered, presence.is_forgiven) = (false, false);
     }
 
+    /// A side is to be asked whether it is there.
+    pub(super) fn judge_question(&self, side: Side) {
+        let in_frame = self.ways.get(side).is_in_frame(self.rules.settings.extensions);
+        let rested = self.now_ms > self.presence.get(side).heard_ms + FRAME_MS;
+        assert!(!in_frame || rested, "asked in the middle of a frame");
+    }
+
+    /// The side that may finish before the other one is told why we close.
+    fn innocent(&self) -> Option<Side> {
+        match self.conversation.cause()? {
+            Cause::Credentials => None,
+            fault => fault.offender().map(Side::other),
+        }
+    }
+
+    /// A side is sent our Close, and it is not too early.
+    pub(super) fn judge_turn(&self, to: Side) {
+        let Some(innocent) = self.innocent().filter(|&side| side == to.other()) else { return };
+        let way = self.ways.get(innocent);
+        let closing_ms = self.closing_ms.unwrap_or(self.now_ms);
+        let has_had_time = self.now_ms > closing_ms + LAST_WORDS_MS;
+        let has_finished = way.has_finished || way.is_before_close() || self.is_faulty(way);
+        assert!(has_had_time || has_finished, "the other one may still say something");
+    }
+
+    /// Nobody finishes for too long, nor by a Close of its own.
+    pub(super) fn judge_last_words(&self) {
+        let (Some(innocent), Some(closing_ms)) = (self.innocent(), self.closing_ms) else { return };
+        let (way, extensions) = (self.ways.get(innocent), self.rules.settings.extensions);
+        let own_close_ms = way.own_close_ms(extensions);
+        assert!(own_close_ms.is_none_or(|ms| ms <= closing_ms), "a Close is no last word");
+        let is_late = self.called_ms > closing_ms + LAST_WORDS_MS;
+        let has_place = !way.ended
+            && !way.is_cut(extensions)
+            && own_close_ms.is_none()
+            && self.conversation.broken(innocent).is_none();
+        assert!(way.closed.is_some() || !is_late || !has_place, "the offender has to be told");
+    }
+
     /// Bytes up to `end` have not gone on, though others might.
     pub(super) fn note_missing(&mut self, from: Side, end: usize) {
         let Some(pong) = self.ways.get_mut(from).miss(end) else { return };
@@ -82,6 +122,7 @@ impl World<'_> {
     fn is_faulty(&self, way: &Way) -> bool {
         self.conversation.cause().and_then(Cause::offender) == Some(way.from)
             || self.rules.policy().limits.get(way.from).controls.is_some()
+            || self.rules.has_sent_too_much(way.from)
             || self.rules.offence(way.from, &way.came).is_some()
     }
 

@@ -112,10 +112,7 @@ impl Rules {
     pub(super) fn check_fault(&self, cause: Cause, way: &Way, now_ms: u64) {
         let side = way.from;
         match cause {
-            Cause::Rate(..) => {
-                let gate = self.gates.get(side).as_ref().expect("somebody counts");
-                assert!(gate.seen().charge.bytes > gate.most);
-            }
+            Cause::Rate(..) => assert!(self.has_sent_too_much(side)),
             Cause::ControlFlood(_) => {
                 let most = self.policy().limits.get(side).controls.expect("a limit");
                 let since = way.since(now_ms.saturating_sub(1_000));
@@ -125,6 +122,12 @@ impl Rules {
             }
             cause => assert_eq!(self.offence(side, &way.came), Some(cause)),
         }
+    }
+
+    /// Whether a side has sent more bytes than it ever may.
+    pub(super) fn has_sent_too_much(&self, side: Side) -> bool {
+        let gate = self.gates.get(side).as_ref();
+        gate.is_some_and(|gate| gate.seen().charge.bytes > gate.most)
     }
 
     /// How many control frames may have come in any second, though it be half of one and half of another.

@@ -18,6 +18,8 @@ pub(super) struct Way {
     /// The code of our Close.
     pub(super) closed: Option<CloseCode>,
     pub(super) ended: bool,
+    /// It has nothing more to say that anybody waits for.
+    pub(super) has_finished: bool,
     /// How much of it was judged for certain, before anybody closed.
     pub(super) judged: usize,
 }
@@ -34,6 +36,7 @@ impl Way {
             swallowed: 0,
             closed: None,
             ended: false,
+            has_finished: false,
             judged: 0,
         }
     }
@@ -108,6 +111,26 @@ impl Way {
         assert!(held.len() < 2 + 4 + 125);
         let unfinished = Frame::read(held, 0).is_none_or(|frame| !frame.is_whole());
         assert!(unfinished, "a whole frame is held back");
+    }
+
+    /// Whether a frame is under way.
+    pub(super) fn is_in_frame(&self, extensions: Extensions) -> bool {
+        let (frames, broken) = read(&self.came, self.from, extensions);
+        let whole = frames.iter().rfind(|frame| frame.is_whole());
+        broken.is_none() && whole.map_or(0, |frame| frame.end) != self.came.len()
+    }
+
+    /// Whether its source's own Close is what comes next, however much of it has come.
+    pub(super) fn is_before_close(&self) -> bool {
+        self.came.get(self.done).is_some_and(|first| first % 16 == 8)
+    }
+
+    /// When the first byte of its source's own Close has gone on, if that has done so as a whole.
+    pub(super) fn own_close_ms(&self, extensions: Extensions) -> Option<u64> {
+        let (frames, _) = read(&self.passed, self.from, extensions);
+        let at = frames.iter().position(|frame| frame.opcode == 8 && frame.is_whole())?;
+        let start = at.checked_sub(1).map_or(0, |before| frames[before].end);
+        Some(self.passed_ms(start + 1))
     }
 
     /// Whether what has gone on ends within a frame.

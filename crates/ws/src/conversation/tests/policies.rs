@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::super::keep_alive::FRAME_MS;
 use super::super::meter::{Charge, Excess, Meter, Toll};
 use super::*;
 use crate::close::CloseError;
@@ -70,6 +71,16 @@ impl Line {
         }
     }
 
+    /// A side that has got a Close of ours answers a message from before, and then the Close; says what of it
+    /// has reached the other side.
+    fn finish(&mut self, from: Side) -> Vec<u8> {
+        assert_eq!(self.taken(from.other()), b"", "it is told last");
+        let answer = frame(from, Opcode::Text, b"answer");
+        self.say(from, &[answer.clone(), closing(from)].concat(), 200);
+        let heard = self.taken(from.other());
+        heard.strip_prefix(&answer[..]).expect("the answer goes on").to_vec()
+    }
+
     /// What has reached a side since the last time.
     fn taken(&mut self, to: Side) -> Vec<u8> {
         std::mem::take(self.to.get_mut(to))
@@ -99,8 +110,8 @@ fn fragment(from: Side, fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What comes behind a good message is refused with this code, wherever it is cut: the offender is told why, the
-/// other side gets the good message, and a Close that blames nobody.
+/// What comes behind a good message is refused with this code, wherever it is cut: the other side gets the good
+/// message and a Close that blames nobody, and may answer both; then the offender is told why.
 fn assert_refused(policy: &Policy, from: Side, bad: &[u8], cause: Cause) {
     let good = frame(from, Opcode::Text, b"good");
     for cut in 0..bad.len() {
@@ -108,10 +119,10 @@ fn assert_refused(policy: &Policy, from: Side, bad: &[u8], cause: Cause) {
         line.say(from, &[&good, &bad[..cut]].concat(), 100);
         line.say(from, &bad[cut..], 100);
         assert_eq!(line.conversation.cause(), Some(cause), "cut at {cut}");
-        let told = close_frame(cause.code(from).0, cause.reason());
-        assert_eq!(line.taken(from), told, "cut at {cut}");
         let expected = [&good[..], &close_frame(1001, cause.reason())].concat();
         assert_eq!(line.taken(from.other()), expected, "cut at {cut}");
+        let told = close_frame(cause.code(from).0, cause.reason());
+        assert_eq!(line.finish(from.other()), told, "cut at {cut}");
     }
 }
 
@@ -193,7 +204,10 @@ fn text_that_is_not_utf8_ends_with_1007_and_no_wrong_byte_goes_on() {
             line.say(from, &said[..cut], 100);
             line.say(from, &said[cut..], 100);
             assert_eq!(line.conversation.cause(), Some(Cause::InvalidText(from)), "cut at {cut}");
-            assert_eq!(line.taken(from), close_frame(1007, "invalid UTF-8 in text message"));
+            assert_eq!(
+                line.finish(Side::Server),
+                close_frame(1007, "invalid UTF-8 in text message")
+            );
             let passed = line.taken(from.other());
             assert!(!passed.contains(&0xff) && !passed.ends_with(b"bad"), "{passed:?}");
         }
@@ -232,7 +246,7 @@ fn sizes_are_limited_before_a_byte_of_the_frame_goes_on() {
     line.say(from, &fragment(from, true, Opcode::Continuation, &[1]), 100);
     assert_eq!(line.conversation.cause(), Some(Cause::MessageTooBig(from)));
     assert_eq!(line.taken(Side::Client), close_frame(1001, "message too big"));
-    assert_eq!(line.taken(Side::Server), close_frame(1009, "message too big"));
+    assert_eq!(line.finish(Side::Client), close_frame(1009, "message too big"));
     // A message is limited as one, not with the next.
     let mut line = Line::new(limiting(Limits { message: Some(10), ..Limits::default() }));
     let two = [fragment(from, true, Opcode::Binary, &[1; 10]), begun].concat();
@@ -255,7 +269,7 @@ fn fragments_of_a_message_are_counted_without_the_control_frames_between() {
     line.say(from, &said, 100);
     assert_eq!((line.taken(Side::Server), line.conversation.cause()), (said, None));
     line.say(from, &fragment(from, true, Opcode::Continuation, b""), 100);
-    assert_eq!(line.taken(from), close_frame(1008, "too many fragments"));
+    assert_eq!(line.finish(Side::Server), close_frame(1008, "too many fragments"));
 }
 
 #[test]
@@ -269,8 +283,8 @@ fn control_frames_are_counted_by_the_second() {
     line.taken(Side::Server);
     line.say(Side::Client, &pongs(2), 6_999);
     assert_eq!(line.conversation.cause(), Some(Cause::ControlFlood(Side::Client)));
-    assert_eq!(line.taken(Side::Client), close_frame(1008, "too many control frames"));
     assert_eq!(line.taken(Side::Server), close_frame(1001, "too many control frames"));
+    assert_eq!(line.finish(Side::Server), close_frame(1008, "too many control frames"));
 }
 
 #[test]
@@ -472,7 +486,184 @@ fn too_much_ends_with_1008_for_whoever_sent_it() {
     let (mut line, _) = metered(Toll::TooMuch(Excess::Messages), Policy::default());
     let said = frame(Side::Client, Opcode::Text, b"much");
     line.say(Side::Client, &said, 100);
-    assert_eq!(line.taken(Side::Client), close_frame(1008, "message rate exceeded"));
     let expected = [&said[..], &close_frame(1001, "message rate exceeded")].concat();
     assert_eq!(line.taken(Side::Server), expected);
+    assert_eq!(line.finish(Side::Server), close_frame(1008, "message rate exceeded"));
+}
+
+/// A client that has broken a rule at 100, while the server may finish.
+fn offended(policy: Policy) -> Line {
+    let mut line = Line::new(policy);
+    line.say(Side::Client, b"\xff", 100);
+    assert_eq!(line.taken(Side::Server), close_frame(1001, "protocol error"));
+    assert_eq!(line.taken(Side::Client), b"");
+    line
+}
+
+#[test]
+fn last_words_have_their_time_and_not_more() {
+    let told = close_frame(1002, "protocol error");
+    let message = frame(Side::Server, Opcode::Text, b"on and on");
+    let due_ms = end_of(100, LAST_WORDS_MS);
+    for (begun, rest) in [(&b""[..], &b""[..]), message.split_at(1), message.split_at(5)] {
+        let mut line = offended(checking(Check::Frames));
+        for now_ms in [101, 300, due_ms - 1] {
+            line.say(Side::Server, &message, now_ms);
+            line.at(now_ms);
+            assert_eq!(line.taken(Side::Client), message);
+            assert_eq!(line.conversation.deadline_ms(), Some(due_ms));
+        }
+        line.say(Side::Server, begun, due_ms - 1);
+        line.at(due_ms);
+        line.say(Side::Server, &[rest, &message].concat(), due_ms);
+        // What was held back of a header has not begun for the client.
+        let last = if begun.len() > 1 { &message[..] } else { b"" };
+        assert_eq!(line.taken(Side::Client), [last, &told].concat());
+        line.say(Side::Server, &message, due_ms + 1);
+        assert_eq!(line.taken(Side::Client), b"");
+        assert_eq!(line.conversation.deadline_ms(), Some(end_of(100, CLOSING_MS)));
+        assert_eq!(line.conversation.poll_end(), None, "both have still to answer");
+        line.say(Side::Server, &closing(Side::Server), due_ms + 2);
+        line.say(Side::Client, &closing(Side::Client), due_ms + 2);
+        line.at(end_of(100, CLOSING_MS));
+        let cause = line.conversation.cause().unwrap();
+        assert_eq!(line.conversation.poll_end(), Some(End::Unanswered(cause)), "not understood");
+    }
+}
+
+#[test]
+fn last_words_end_with_the_first_byte_of_a_close_with_a_fault_or_when_nothing_more_comes() {
+    let told = close_frame(1002, "protocol error");
+    for last in [&b"\x88"[..], b"\x88\x00", b"\x08\x7f", b"\xff", b"\x81\x81"] {
+        let mut line = offended(checking(Check::Frames));
+        line.say(Side::Server, last, 200);
+        assert_eq!(line.taken(Side::Client), told, "{last:?}");
+    }
+    let mut line = offended(checking(Check::Frames));
+    line.conversation.take_changed();
+    line.conversation.end_last_words(Side::Server);
+    assert!(line.conversation.take_changed());
+    line.poll(200);
+    assert_eq!(line.taken(Side::Client), told);
+}
+
+/// Its first byte came before the client has broken a rule, and was held back.
+#[test]
+fn a_close_that_has_begun_to_come_is_no_last_word() {
+    let mut line = Line::new(checking(Check::Frames));
+    line.say(Side::Server, b"\x88\x02", 100);
+    line.say(Side::Client, b"\xff", 100);
+    assert_eq!(line.taken(Side::Client), close_frame(1002, "protocol error"));
+    line.say(Side::Server, b"\x03\xe8", 100);
+    assert_eq!(line.conversation.close_code(Side::Server), Some(CloseCode::NORMAL));
+    assert_eq!(line.taken(Side::Client), b"");
+}
+
+/// What has begun to pass is finished, and says all.
+#[test]
+fn a_close_that_has_begun_to_pass_goes_on() {
+    let limits =
+        PerSide { client: Limits { frame: Some(9), ..Limits::default() }, ..PerSide::default() };
+    let mut line = Line::new(Policy { limits, ..Policy::default() });
+    let (begun, rest) = (b"\x88\x02\x03", b"\xe8");
+    line.say(Side::Server, begun, 100);
+    line.say(Side::Client, &frame(Side::Client, Opcode::Text, &[0; 10]), 100);
+    assert_eq!(line.taken(Side::Server), close_frame(1001, "frame too big"));
+    line.say(Side::Server, rest, 200);
+    assert_eq!(line.taken(Side::Client), [&begun[..], rest].concat());
+    line.at(end_of(100, LAST_WORDS_MS));
+    assert_eq!(line.taken(Side::Client), b"");
+}
+
+/// From then on its frames are no longer looked at, but for that.
+#[test]
+fn a_close_behind_our_pong_is_no_last_word() {
+    let limit = Limits { frame: Some(9), ..Limits::default() };
+    let limits = PerSide { client: limit, ..PerSide::default() };
+    let asked = KeepAlive { interval_ms: 1_000, pong_timeout_ms: None };
+    let keep_alive = PerSide { server: Some(asked), ..PerSide::default() };
+    let mut line = Line::new(Policy { limits, keep_alive, ..Policy::default() });
+    line.at(1_001);
+    let ping = line.taken(Side::Server);
+    line.say(Side::Client, &frame(Side::Client, Opcode::Text, &[0; 10]), 1_002);
+    line.say(Side::Server, &frame(Side::Server, Opcode::Pong, &ping[2..]), 1_003);
+    assert_eq!(line.conversation.rtt_ms(Side::Server), Some(2));
+    assert_eq!(line.finish(Side::Server), close_frame(1009, "frame too big"));
+}
+
+/// Neither who takes nothing nor who has lost its rights gets an answer.
+#[test]
+fn some_are_told_at_once() {
+    for (cause, reason) in [
+        (Cause::SlowReader(Side::Client), "slow reader"),
+        (Cause::Credentials, "credentials expired"),
+    ] {
+        let mut line = Line::new(Policy::default());
+        line.conversation.close(cause, 100);
+        line.poll(100);
+        assert_eq!(line.taken(Side::Client), close_frame(1008, reason));
+        assert_eq!(line.taken(Side::Server), close_frame(1001, reason));
+        line.say(Side::Server, &frame(Side::Server, Opcode::Text, b"answer"), 100);
+        assert_eq!(line.taken(Side::Client), b"");
+    }
+    // Though it be while it might have finished.
+    let mut line = offended(checking(Check::Frames));
+    line.conversation.close(Cause::SlowReader(Side::Server), 200);
+    line.poll(200);
+    assert_eq!(line.taken(Side::Client), close_frame(1002, "protocol error"));
+}
+
+#[test]
+fn last_words_are_not_faster_than_other_words() {
+    let meter: Arc<dyn Meter> = Arc::new(Always(Toll::Wait { until_ms: 300 }, Mutex::default()));
+    let meters = Some(Box::new(PerSide { client: vec![], server: vec![meter] }));
+    let policy = Arc::new(checking(Check::Frames));
+    let mut line = Line::with(Settings { policy, meters, ..Settings::default() });
+    let message = frame(Side::Server, Opcode::Text, b"much");
+    line.say(Side::Server, &message, 50);
+    line.say(Side::Client, b"\xff", 100);
+    assert!(line.conversation.pauses(Side::Server));
+    assert_eq!(line.conversation.deadline_ms(), Some(300));
+    line.at(300);
+    assert!(!line.conversation.pauses(Side::Server));
+    line.say(Side::Server, &message, 300);
+    assert!(line.conversation.pauses(Side::Server));
+    line.at(end_of(100, LAST_WORDS_MS));
+    assert!(!line.conversation.pauses(Side::Server), "its answer has its time");
+    let told = close_frame(1002, "protocol error");
+    assert_eq!(line.taken(Side::Client), [&message[..], &message, &told].concat());
+}
+
+/// A ping that it answers there would break its frame.
+#[test]
+fn who_rests_in_the_middle_of_a_frame_is_left_more_time() {
+    let said = frame(Side::Client, Opcode::Text, b"hello");
+    for (check, cut) in [(Check::Note, 2), (Check::Note, 8), (Check::Text, 2), (Check::Text, 8)] {
+        let begin = || {
+            let mut line = Line::new(Policy { check, ..asking(1_000, Some(500)) });
+            line.say(Side::Client, &said[..cut], 100);
+            line.at(1_101);
+            assert_eq!(line.taken(Side::Client), b"");
+            assert_eq!(line.conversation.deadline_ms(), Some(end_of(100, FRAME_MS)));
+            line.conversation.take_changed();
+            line
+        };
+        let mut line = begin();
+        line.at(end_of(100, FRAME_MS));
+        assert!(line.taken(Side::Client).starts_with(b"\x89\x08mark"), "at last it is asked");
+        let mut line = begin();
+        line.say(Side::Client, &said[cut..], 2_000);
+        assert!(line.conversation.take_changed(), "it has to be asked sooner");
+        assert_eq!(line.conversation.deadline_ms(), Some(3_001));
+        line.at(3_001);
+        assert!(line.taken(Side::Client).starts_with(b"\x89\x08mark"));
+    }
+    // Whose interval is longer has that time anyhow; and of a frame that nobody understands there is no end.
+    for (interval_ms, began, due_ms) in [(20_000, &said[..3], 20_101), (1_000, b"\xff", 1_101)] {
+        let mut line = Line::new(asking(interval_ms, None));
+        line.say(Side::Client, began, 100);
+        assert_eq!(line.conversation.deadline_ms(), Some(due_ms));
+        line.at(due_ms);
+        assert_eq!(line.conversation.deadline_ms(), Some(end_of(due_ms, interval_ms)));
+    }
 }

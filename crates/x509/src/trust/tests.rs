@@ -2,17 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate as Made, CertificateParams, CertificateRevocationListParams,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
-use rustls::pki_types::CertificateRevocationListDer;
-use webpki::OwnedCertRevocationList;
 
 use super::*;
 
+type Der = Vec<u8>;
+
 /// 2026-12-01.
-const NOW: u64 = 1_796_083_200;
+const NOW: i64 = 1_796_083_200;
 
 fn params(name: &str, is_ca: bool) -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -27,7 +27,7 @@ fn params(name: &str, is_ca: bool) -> CertificateParams {
 
 /// A CA that signs what is below it.
 struct Ca {
-    certificate: Certificate,
+    certificate: Made,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -52,16 +52,16 @@ impl Ca {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    fn der(&self) -> CertificateDer<'static> {
-        self.certificate.der().clone()
+    fn der(&self) -> Der {
+        self.certificate.der().to_vec()
     }
 
-    fn leaf(&self) -> CertificateDer<'static> {
+    fn leaf(&self) -> Der {
         self.below_with(params("leaf", false)).der()
     }
 
     /// The list that says which serial numbers of this CA are revoked.
-    fn crl(&self, revoked: &[u64]) -> CertRevocationList<'static> {
+    fn crl(&self, revoked: &[u64]) -> RevocationList {
         let revoked = revoked.iter().map(|&serial_number| RevokedCertParams {
             serial_number: SerialNumber::from(serial_number),
             revocation_time: date_time_ymd(2026, 2, 1),
@@ -76,8 +76,7 @@ impl Ca {
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        let list: CertificateRevocationListDer<'_> = list.signed_by(&self.issuer).unwrap().into();
-        OwnedCertRevocationList::from_der(&list).unwrap().into()
+        RevocationList::parse(list.signed_by(&self.issuer).unwrap().der()).unwrap()
     }
 }
 
@@ -90,16 +89,21 @@ fn tower(height: usize) -> Vec<Ca> {
     cas
 }
 
-fn ders<'a>(cas: impl IntoIterator<Item = &'a Ca>) -> Vec<CertificateDer<'static>> {
+fn ders<'a>(cas: impl IntoIterator<Item = &'a Ca>) -> Vec<Der> {
     cas.into_iter().map(Ca::der).collect()
 }
 
-fn trust(authorities: &[CertificateDer<'static>], depth: u32) -> Trust {
-    Trust::new(Peer::Client, authorities.to_vec(), Vec::new(), depth)
+fn trust_of(peer: Peer, authorities: &[Der], lists: &[RevocationList], depth: u32) -> Trust {
+    let anchors = authorities.iter().map(|der| Anchor::parse(der, peer).unwrap()).collect();
+    Trust::new(peer, anchors, lists, depth).unwrap()
 }
 
-fn now() -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW))
+fn trust(authorities: &[Der], depth: u32) -> Trust {
+    trust_of(Peer::Client, authorities, &[], depth)
+}
+
+fn verify(trust: &Trust, leaf: &Der, sent: &[Der]) -> Result<(), Fault> {
+    trust.verify(leaf, sent.iter().map(Vec::as_slice), NOW)
 }
 
 #[test]
@@ -110,52 +114,42 @@ fn as_many_intermediates_are_allowed_as_the_depth_says() {
         let mut sent = ders(cas[1..].iter().rev());
         for depth in 0..=3 {
             for peer in [Peer::Client, Peer::Server] {
-                let trust = Trust::new(peer, vec![cas[0].der()], Vec::new(), depth);
+                let trust = trust_of(peer, &[cas[0].der()], &[], depth);
                 let fits = height <= usize::try_from(depth).unwrap();
-                let expected = if fits { Ok(()) } else { Err(Fault::TooLong) };
+                let expected = if fits { Ok(()) } else { Err(Fault::NO_LOCAL_ISSUER) };
                 let case = format!("{height} intermediates, depth {depth}");
-                assert_eq!(trust.verify(&leaf, &sent, now()), expected, "{case}");
+                assert_eq!(verify(&trust, &leaf, &sent), expected, "{case}");
                 // The root is no intermediate, sent or not.
                 sent.push(cas[0].der());
-                assert_eq!(trust.verify(&leaf, &sent, now()), expected, "{case} with the root");
+                assert_eq!(verify(&trust, &leaf, &sent), expected, "{case} with the root");
                 sent.pop();
             }
         }
     }
 }
 
-/// webpki goes no farther, whatever the depth is.
-#[test]
-fn more_than_six_intermediates_are_too_long() {
-    let cas = tower(7);
-    let sent = ders(cas[1..].iter().rev());
-    let trust = trust(&[cas[0].der()], 100);
-    assert_eq!(trust.verify(&cas[6].leaf(), &sent[1..], now()), Ok(()));
-    assert_eq!(trust.verify(&cas[7].leaf(), &sent, now()), Err(Fault::TooLong));
-}
-
 /// The issuer of the leaf is certified twice: by the root, and by a CA that the root has certified.
 #[test]
-fn the_short_way_is_found_behind_the_long_one() {
+fn of_two_ways_the_first_is_gone() {
     let root = Ca::root("root");
     let other = root.below("other");
     let issuer = root.below("issuer");
     let leaf = issuer.leaf();
     let key = issuer.issuer.key();
-    let long = params("issuer", true).signed_by(key, &other.issuer).unwrap().der().clone();
+    let long = params("issuer", true).signed_by(key, &other.issuer).unwrap().der().to_vec();
     let trust = |depth| trust(&[root.der()], depth);
     let (short, other) = (issuer.der(), other.der());
-    for sent in [
-        [long.clone(), other.clone(), short.clone()],
-        [short.clone(), other.clone(), long.clone()],
-        [other.clone(), long.clone(), short.clone()],
+    // The first that fits is taken, and there is no second try.
+    for (sent, depth_needed) in [
+        ([long.clone(), other.clone(), short.clone()], 2),
+        ([short.clone(), other.clone(), long.clone()], 1),
+        ([other.clone(), long.clone(), short.clone()], 2),
     ] {
-        assert_eq!(trust(1).verify(&leaf, &sent, now()), Ok(()));
-        assert_eq!(trust(0).verify(&leaf, &sent, now()), Err(Fault::TooLong));
+        for depth in 0..=2 {
+            let expected = if depth < depth_needed { Err(Fault::NO_LOCAL_ISSUER) } else { Ok(()) };
+            assert_eq!(verify(&trust(depth), &leaf, &sent), expected, "depth {depth}");
+        }
     }
-    let sent = [long, other];
-    assert_eq!(trust(2).verify(&leaf, &sent, now()), Ok(()));
-    assert_eq!(trust(1).verify(&leaf, &sent, now()), Err(Fault::TooLong));
 }
 
 #[test]
@@ -163,34 +157,39 @@ fn intermediates_that_are_trusted_count_and_are_judged() {
     let cas = tower(2);
     let leaf = cas[2].leaf();
     for authorities in [ders(&cas), ders(cas.iter().rev())] {
-        assert_eq!(trust(&authorities, 2).verify(&leaf, &[], now()), Ok(()));
-        assert_eq!(trust(&authorities, 1).verify(&leaf, &[], now()), Err(Fault::TooLong));
+        assert_eq!(verify(&trust(&authorities, 2), &leaf, &[]), Ok(()));
+        assert_eq!(verify(&trust(&authorities, 1), &leaf, &[]), Err(Fault::NO_ISSUER));
     }
     let mut old = params("old", true);
     old.not_after = date_time_ymd(2026, 6, 1);
     let old = cas[0].below_with(old);
     let authorities = [cas[0].der(), old.der()];
-    assert_eq!(trust(&authorities, 1).verify(&old.leaf(), &[], now()), Err(Fault::Expired));
+    assert_eq!(verify(&trust(&authorities, 1), &old.leaf(), &[]), Err(Fault::EXPIRED));
     let mut revoked = params("revoked", true);
     revoked.serial_number = Some(SerialNumber::from(7));
     let revoked = cas[0].below_with(revoked);
     let leaf = revoked.leaf();
-    for (serial, expected) in [(7, Err(Fault::Revoked)), (8, Ok(()))] {
+    for (serial, expected) in [(7, Err(Fault::REVOKED)), (8, Ok(()))] {
         let crls = vec![cas[0].crl(&[serial]), revoked.crl(&[])];
         let authorities = vec![cas[0].der(), revoked.der()];
-        let trust = Trust::new(Peer::Client, authorities, crls, 1);
-        assert_eq!(trust.verify(&leaf, &[], now()), expected);
+        let trust = trust_of(Peer::Client, &authorities, &crls, 1);
+        assert_eq!(verify(&trust, &leaf, &[]), expected);
     }
 }
 
 #[test]
-fn an_intermediate_without_its_issuer_ends_a_path() {
+fn an_intermediate_without_its_issuer_makes_nobody_trusted() {
     let cas = tower(2);
     let (leaf, sent) = (cas[2].leaf(), [cas[2].der()]);
     let only = |index: usize, depth| trust(&[cas[index].der()], depth);
-    assert_eq!(only(2, 0).verify(&leaf, &sent, now()), Ok(()));
-    assert_eq!(only(1, 1).verify(&leaf, &sent, now()), Ok(()));
-    assert_eq!(only(1, 0).verify(&leaf, &sent, now()), Err(Fault::TooLong));
+    for depth in 0..=3 {
+        for index in [1, 2] {
+            let found = verify(&only(index, depth), &leaf, &sent);
+            let expected =
+                if index == 1 && depth == 0 { Fault::NO_LOCAL_ISSUER } else { Fault::NO_ISSUER };
+            assert_eq!(found, Err(expected), "{index}, depth {depth}");
+        }
+    }
 }
 
 #[test]
@@ -212,26 +211,50 @@ fn what_issued_itself_and_is_trusted_may_be_shown() {
     for (own, client, server) in [
         (change(&plain, false), Ok(()), Ok(())),
         (change(&plain, true), Ok(()), Ok(())),
-        (change(&old, true), Err(Fault::Expired), Err(Fault::Expired)),
-        (change(&young, true), Err(Fault::NotYetValid), Err(Fault::NotYetValid)),
-        (change(&signs, true), Err(Fault::Purpose), Err(Fault::Purpose)),
-        (change(&serves, true), Err(Fault::Purpose), Ok(())),
+        (change(&old, true), Err(Fault::EXPIRED), Err(Fault::EXPIRED)),
+        (change(&young, true), Err(Fault::NOT_YET_VALID), Err(Fault::NOT_YET_VALID)),
+        (change(&signs, true), Err(Fault::PURPOSE), Err(Fault::PURPOSE)),
+        (change(&serves, true), Err(Fault::PURPOSE), Ok(())),
     ] {
         for (peer, expected) in [(Peer::Client, client), (Peer::Server, server)] {
-            let trust = Trust::new(peer, vec![own.clone()], Vec::new(), 0);
-            assert_eq!(trust.verify(&own, &[], now()), expected, "{peer:?}");
+            let trust = trust_of(peer, std::slice::from_ref(&own), &[], 0);
+            assert_eq!(verify(&trust, &own, &[]), expected, "{peer:?}");
         }
     }
     // Another one of the same name is another one.
     let (own, mimic) = (change(&plain, true), change(&plain, true));
-    assert!(trust(&[own], 1).verify(&mimic, &[], now()).is_err());
+    assert!(verify(&trust(&[own], 1), &mimic, &[]).is_err());
 }
 
 #[test]
 fn a_root_that_is_shown_is_not_spared_from_revocation() {
-    let own = Ca::root("own");
-    let trust = Trust::new(Peer::Client, vec![own.der()], vec![own.crl(&[])], 1);
-    assert!(trust.verify(&own.der(), &[], now()).is_err());
+    let mut params = params("own", true);
+    params.serial_number = Some(SerialNumber::from(7));
+    let (own, other) = (Ca::own(params), Ca::root("other"));
+    for (list, expected) in [
+        (own.crl(&[]), Ok(())),
+        (own.crl(&[7]), Err(Fault::REVOKED)),
+        (other.crl(&[]), Err(Fault::NO_CRL)),
+    ] {
+        let trust = trust_of(Peer::Client, &[own.der()], &[list], 1);
+        assert_eq!(verify(&trust, &own.der(), &[]), expected);
+    }
+}
+
+#[test]
+fn a_trusted_certificate_may_say_for_what() {
+    let root = Ca::root("root");
+    let client = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02";
+    let (trusted, rejected) = (b"\x30\x0c\x30\x0a", b"\x30\x0c\xa0\x0a");
+    let with = |ca: &Ca, settings: &[u8]| {
+        let der = [&ca.der(), settings, client].concat();
+        let anchor = Anchor::parse(&der, Peer::Client).unwrap();
+        Trust::new(Peer::Client, vec![anchor], &[], 1).unwrap()
+    };
+    assert_eq!(verify(&with(&root, rejected), &root.leaf(), &[]), Err(Fault::PURPOSE));
+    // One that says it is trusted need be no root.
+    let below = root.below("below");
+    assert_eq!(verify(&with(&below, trusted), &below.leaf(), &[]), Ok(()));
 }
 
 #[test]
@@ -240,19 +263,22 @@ fn a_stranger_is_told_what_misses() {
     let strangers_root = Ca::root("unrelated");
     let strange = strangers_root.below("between");
     let trust = |depth| trust(&[cas[0].der()], depth);
-    let verify = |depth, leaf: &Ca, sent: &[CertificateDer<'static>]| {
-        trust(depth).verify(&leaf.der(), sent, now()).unwrap_err()
-    };
+    let verify =
+        |depth, leaf: &Ca, sent: &[Der]| verify(&trust(depth), &leaf.der(), sent).unwrap_err();
     let leaf = strange.below_with(params("leaf", false));
     let (between, root) = (strange.der(), strangers_root.der());
-    assert_eq!(verify(1, &leaf, &[]), Fault::UnverifiedLeaf);
-    assert_eq!(verify(1, &leaf, std::slice::from_ref(&between)), Fault::UnknownIssuer);
-    assert_eq!(verify(1, &leaf, &[between.clone(), root.clone()]), Fault::SelfSignedInChain);
-    assert_eq!(verify(0, &leaf, &[between, root]), Fault::UnknownIssuer);
-    assert_eq!(verify(1, &strangers_root, &[]), Fault::SelfSigned);
+    assert_eq!(verify(1, &leaf, &[]), Fault::UNVERIFIED_LEAF);
+    assert_eq!(verify(1, &leaf, std::slice::from_ref(&between)), Fault::NO_LOCAL_ISSUER);
+    assert_eq!(verify(1, &leaf, &[between.clone(), root.clone()]), Fault::SELF_SIGNED_IN_CHAIN);
+    assert_eq!(verify(0, &leaf, &[between, root]), Fault::NO_LOCAL_ISSUER);
+    assert_eq!(verify(1, &strangers_root, &[]), Fault::SELF_SIGNED);
     // The name of a CA is not its key.
     let impostor = strangers[0].below_with(params("leaf", false));
-    assert_eq!(verify(1, &impostor, &[]), Fault::Signature);
-    let nobody = Trust::new(Peer::Client, Vec::new(), Vec::new(), 1);
-    assert_eq!(nobody.verify(&leaf.der(), &[], now()), Err(Fault::UnverifiedLeaf));
+    assert_eq!(verify(1, &impostor, &[]), Fault::SIGNATURE);
+}
+
+#[test]
+fn nobody_is_trusted_where_nobody_is_named() {
+    let leaf = Ca::root("root").leaf();
+    assert_eq!(verify(&trust(&[], 1), &leaf, &[]), Err(Fault::UNVERIFIED_LEAF));
 }
