@@ -329,6 +329,8 @@ impl Conversation {
         let code = self.policy.failure?;
         let direction = self.directions.get_mut(to.other());
         let has_place = direction.tracker.is_at_boundary() && direction.takes_frames();
+        // Nobody who was slowed down is waited for any more.
+        self.changed |= has_place;
         has_place.then(|| direction.sent(OwnFrame::Close(code, None)))
     }
 

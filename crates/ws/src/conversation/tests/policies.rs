@@ -469,15 +469,17 @@ fn who_has_sent_too_much_for_now_is_not_idle_and_nobody_waits_for_it_at_the_end(
 #[test]
 fn nobody_waits_whose_bytes_go_nowhere() {
     let failure = Some(CloseCode::BAD_GATEWAY);
-    let (mut line, _) =
-        metered(Toll::Wait { until_ms: 3_000 }, Policy { failure, ..Policy::default() });
+    let policy = Policy { failure, idle_ms: Some(1_000), ..Policy::default() };
+    let (mut line, _) = metered(Toll::Wait { until_ms: 3_000 }, policy);
     line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"much"), 100);
+    assert!(line.conversation.take_changed());
     assert!(line.conversation.failure(Side::Server).is_some());
+    assert!(line.conversation.take_changed(), "the end of the idle time is nearer");
     assert!(!line.conversation.pauses(Side::Client));
     line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"more"), 100);
     assert_eq!(
         (line.conversation.pauses(Side::Client), line.conversation.deadline_ms()),
-        (false, None)
+        (false, Some(1_101))
     );
 }
 
