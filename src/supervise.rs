@@ -19,8 +19,9 @@ use crate::pid_file::PidFile;
 use crate::run;
 use crate::signal::Signal;
 
-/// How long a fast stop may take; workers need a fifth of it.
-const LONGEST_STOP: Duration = Duration::from_secs(1);
+/// How long a fast stop may take. Workers need a fifth of a second, and another one at most for WebSockets whose sides
+/// have been asked to close just before.
+const LONGEST_STOP: Duration = Duration::from_secs(2);
 
 /// What a reload says that changed nothing.
 const RELOAD_FAILED: &str = "reload failed, the previous configuration stays in effect";

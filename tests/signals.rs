@@ -114,6 +114,25 @@ fn a_server_that_drains_obeys_term_and_takes_no_new_configuration() {
 
 /// In nginx the terminal of a server in the foreground may change its size, and in the background WINCH ends the
 /// workers when another binary has taken over. There is none here, so nothing may stop accepting.
+/// A tunnel that comes to its relay when the word to stop has just been given is neither waited for nor forgotten.
+#[test]
+fn a_websocket_that_begins_as_the_server_stops_has_its_line() {
+    let upstream = Upstream::echo();
+    let server = "log_format cause $websocket_close_cause; access_log %%DIR%%/ends.log cause;
+        server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; } }";
+    // Where it comes between the two varies.
+    for _ in 0..20 {
+        let server = Instance::setup(WSSGATE).http(server).var("UP", upstream.addr()).start();
+        let mut client = Handshake::to(server.listen(0)).open();
+        server.signal("TERM");
+        client.recv_to_end();
+        server.wait_for_line("error.log", ": exit");
+        assert_eq!(server.read("ends.log"), "shutdown\n");
+        assert!(server.wait().success());
+    }
+    upstream.finish();
+}
+
 #[test]
 fn winch_stops_nobody_in_the_foreground() {
     for exe in with_nginx(WSSGATE) {

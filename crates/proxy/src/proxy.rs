@@ -235,6 +235,8 @@ impl Proxy {
 
     /// Closes everything at once.
     pub fn stop(&mut self) {
+        // First, so that who finds a generation expired from now on knows that this is why.
+        self.end(Phase::Stopping);
         self.retire(&self.generation());
         for retired in &self.retired {
             retired.life.expire();
@@ -243,7 +245,6 @@ impl Proxy {
             // One that has ended has no tunnels.
             let _ = worker.relay.close(Selection::All, EndCause::Stopped);
         }
-        self.end(Phase::Stopping);
     }
 
     fn end(&mut self, phase: Phase) {

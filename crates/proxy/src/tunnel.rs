@@ -10,6 +10,7 @@ pub(crate) mod table;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -73,12 +74,13 @@ pub(crate) async fn begin(
     match legs(client, input, connection, &request).await {
         Ok(legs) => {
             let handover = handover(&request, legs, extensions);
-            let open = request.site.open();
+            let site = Rc::clone(&request.site);
+            let open = site.open();
             let limits = request.limits.held.take().into();
             let mut conclusion = Conclusion::new(request, began);
             conclusion.open();
             let tunnel = Tunnel { conclusion, session, lease, open, _limits: limits };
-            tunnels.carry(handover, tunnel);
+            tunnels.carry(handover, tunnel, &site);
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));

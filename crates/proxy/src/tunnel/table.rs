@@ -10,6 +10,7 @@ use wssgate_relay::{
     EndCause, Handover, RelayHandle, Report, Selection, Stopped, Totals, TunnelEnd,
 };
 
+use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
@@ -43,7 +44,7 @@ impl Tunnels {
     /// Gives a tunnel to the relay; `tunnel` hears of its end. The ticket is filled in here.
     ///
     /// When its generation expires, the main thread has the relay close it.
-    pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel) {
+    pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel, site: &Site) {
         let life = tunnel.generation().life().clone();
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
@@ -52,7 +53,11 @@ impl Tunnels {
         }
         if life.has_expired() {
             // The request to close this generation may have come before the tunnel did.
-            let _ = self.relay.close(Selection::Ticket(ticket), EndCause::Drained);
+            let cause = match site.phase() {
+                Phase::Stopping => EndCause::Stopped,
+                Phase::Serving | Phase::Draining => EndCause::Drained,
+            };
+            let _ = self.relay.close(Selection::Ticket(ticket), cause);
         }
     }
 
