@@ -64,7 +64,14 @@ pub fn http_date(time: SystemTime) -> String {
 /// The date of HTTP for seconds since 1970; those that have none (files may bear any time) are
 /// brought into the range that has.
 pub fn format_http_date(seconds: i64) -> String {
-    format_utc(seconds, "%a, %d %b %Y %H:%M:%S GMT")
+    // One at a time is remembered: a file that is asked for is asked for again.
+    LAST_DATE.with_borrow_mut(|(last, text)| {
+        if text.is_empty() || *last != seconds {
+            *text = format_utc(seconds, "%a, %d %b %Y %H:%M:%S GMT");
+            *last = seconds;
+        }
+        text.clone()
+    })
 }
 
 /// Seconds since 1970 in a format of strftime, by UTC; brought into the range that has dates.
@@ -133,6 +140,8 @@ const FORMS: usize = 5;
 type TextCache = [(u64, String); FORMS];
 
 thread_local! {
+    /// What [`format_http_date`] was asked for last, and its text.
+    static LAST_DATE: RefCell<(i64, String)> = const { RefCell::new((0, String::new())) };
     static CACHE: RefCell<TextCache> = const { RefCell::new([const { (u64::MAX, String::new()) }; FORMS]) };
 }
 
