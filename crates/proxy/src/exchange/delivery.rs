@@ -4,10 +4,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::error::Elapsed;
 use tokio::time::{sleep_until, timeout};
 use wssgate_http1::Fields;
 
@@ -123,19 +123,26 @@ impl Delivery {
             Some(rate) => self.allowed(rate).await?,
             None => usize::MAX,
         };
-        let writing = poll_fn(|cx| self.outlet.borrow_mut().poll_write(cx, most));
-        let written = self.in_time(timeout(self.send_timeout.get(), writing).await)?;
+        let written = self.in_time(|cx| self.outlet.borrow_mut().poll_write(cx, most)).await?;
         self.written.set(self.written.get() + written as u64);
         Ok(())
     }
 
     async fn hand_on(&self) -> Result<(), Gone> {
-        let flushing = poll_fn(|cx| self.outlet.borrow_mut().poll_flush(cx));
-        self.in_time(timeout(self.send_timeout.get(), flushing).await)
+        self.in_time(|cx| self.outlet.borrow_mut().poll_flush(cx)).await
     }
 
-    fn in_time<T>(&self, result: Result<Result<T, Gone>, Elapsed>) -> Result<T, Gone> {
-        result.unwrap_or_else(|_| {
+    /// Does what the client has a time for.
+    async fn in_time<T>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, Gone>>,
+    ) -> Result<T, Gone> {
+        // Most often that is done at once, and no timer is made.
+        let at_once = poll_fn(|cx| Poll::Ready(poll(cx))).await;
+        if let Poll::Ready(result) = at_once {
+            return result;
+        }
+        timeout(self.send_timeout.get(), poll_fn(poll)).await.unwrap_or_else(|_| {
             self.outlet.borrow_mut().on_timeout();
             Err(Gone::Timeout)
         })

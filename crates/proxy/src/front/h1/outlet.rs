@@ -32,6 +32,9 @@ const COLLECT_SMALL: usize = 32 * 1024;
 /// The largest of these. Further ones are not worth copying.
 const SMALL: usize = 1024;
 
+/// More bytes than most heads have.
+const USUAL_HEAD: usize = 512;
+
 /// The way of one answer to the client of a connection.
 pub(crate) struct WireOutlet {
     client: Rc<Client>,
@@ -242,6 +245,7 @@ fn write_head(
     fields: &[(Bytes, Bytes)],
 ) -> u64 {
     let start = out.len();
+    out.reserve(USUAL_HEAD);
     write_status(out, reply);
     let has = |name: &str| reply.field(name).is_some();
     let mut put = |name: &[u8], value: &[u8]| {
