@@ -12,7 +12,9 @@ use crate::front::subrequest::{self, HeadOnly};
 
 /// Does all of it.
 pub(crate) async fn run(exchange: &mut Exchange) {
-    post_action(exchange).await;
+    if exchange.request.location().settings.post_action.is_some() {
+        Box::pin(post_action(exchange)).await;
+    }
     if let Some(mut background) = exchange.background.take() {
         while background.join_next().await.is_some() {}
     }

@@ -106,8 +106,14 @@ async fn ask(
     match rule {
         Rule::Addresses => access::check(&settings.access, exchange.request.client_ip()),
         Rule::Password => auth_basic::check(exchange, settings).await,
-        Rule::Token => auth_jwt::check(exchange, settings).await,
-        Rule::Request => auth_request::check(exchange, settings).await,
+        // Boxed, so that a request of which nobody asks this has no room for it.
+        Rule::Token if settings.auth_jwt.is_some() => {
+            Box::pin(auth_jwt::check(exchange, settings)).await
+        }
+        Rule::Request if settings.auth_request.is_some() => {
+            Box::pin(auth_request::check(exchange, settings)).await
+        }
+        Rule::Token | Rule::Request => Ok(Verdict::NoOpinion),
     }
 }
 

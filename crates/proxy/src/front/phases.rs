@@ -234,7 +234,8 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
     }
     match &location.content {
         Content::Files => files::serve(exchange, location).await,
-        Content::Proxy(pass) => proxy::proxy(exchange, pass).await,
+        // Boxed, so that what is answered without an upstream is small.
+        Content::Proxy(pass) => Box::pin(proxy::proxy(exchange, pass)).await,
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }
