@@ -332,6 +332,16 @@ impl Life {
         let _ = self.0.subscribe().wait_for(|expired| *expired).await;
     }
 
+    /// The same, for who keeps the answer longer than this.
+    pub(crate) async fn end(self) {
+        self.expired().await;
+    }
+
+    /// Whether both are the life of one generation.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether everything of this generation must close.
     pub fn has_expired(&self) -> bool {
         *self.0.borrow()

@@ -8,13 +8,14 @@ pub(crate) mod client;
 mod outlet;
 
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{Sleep, sleep, timeout, timeout_at};
 use wssgate_config::model::{
     AddressRoute, ConnectionSettings, LingeringClose, ListenAddr, LocationSettings, LogLevel,
     ServerId,
@@ -75,14 +76,19 @@ enum HeadRead {
 
 /// Serves the requests of a connection until it ends; `wait` is how long the first may take to
 /// begin. An idle connection ends with the `life` of the generation that it last used.
-pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
+pub(crate) async fn serve(link: Link, wait: Duration, mut life: Life) {
     let mut held = Held::new(&link.site.metrics, |counters| &counters.waiting);
     let mut served = 0;
+    // Kept from one wait to the next: to be told of ends costs more to ask for than to go on waiting for.
+    let site = Rc::clone(&link.site);
+    let mut stopped = pin!(site.reached(Phase::Stopping));
+    let mut expired = pin!(life.clone().end());
+    let mut timer = pin!(sleep(wait));
     loop {
         // What is there is a request that has begun; who waited for it would wait for the next
         // packet.
         let pipelined = served > 0 && link.client.has_input();
-        if !pipelined && !link.has_begun(wait, &life, served > 0).await {
+        if !pipelined && !link.has_begun(stopped.as_mut(), expired.as_mut(), timer.as_mut()).await {
             break;
         }
         held.move_to(|counters| &counters.reading);
@@ -91,7 +97,10 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             // A reload took the address away.
             break;
         }
-        life = generation.life().clone();
+        if !life.is(generation.life()) {
+            life = generation.life().clone();
+            expired.set(life.clone().end());
+        }
         // Boxed, so that an idle connection owns no memory of requests.
         let one = Box::pin(link.serve_one(generation, pipelined, &mut held));
         let next = tokio::select! {
@@ -101,12 +110,16 @@ pub(crate) async fn serve(link: Link, mut wait: Duration, mut life: Life) {
             () = life.expired() => Next::Close,
         };
         match next {
-            Next::Keep(limit) => wait = limit,
+            Next::Keep(limit) => timer.as_mut().reset(tokio::time::Instant::now() + limit),
             // `conclude` has ended the connection in the way that fits.
             Next::Close => return,
             Next::Switch(switched) => {
                 return Box::pin(link.switch(switched)).await;
             }
+        }
+        if served == 0 {
+            // Connections that had a request close when the worker drains.
+            stopped.set(site.reached(Phase::Draining));
         }
         served += 1;
         held.move_to(|counters| &counters.waiting);
@@ -119,25 +132,23 @@ impl Link {
         &self.client.info
     }
 
-    /// Waits for the first byte of a request. Connections that had one before close when the
-    /// worker drains.
-    async fn has_begun(&self, limit: Duration, life: &Life, kept: bool) -> bool {
+    /// Waits for the first byte of a request, until one of the others comes first.
+    async fn has_begun(
+        &self,
+        stopped: impl Future<Output = ()>,
+        expired: impl Future<Output = ()>,
+        timer: Pin<&mut Sleep>,
+    ) -> bool {
         if self.client.has_input() {
             return true;
         }
-        let stopped = async {
-            match kept {
-                true => self.site.reached(Phase::Draining).await,
-                false => self.site.reached(Phase::Stopping).await,
-            }
-        };
         tokio::select! {
             // First, because a request is there more often than not.
             biased;
             read = self.client.fill() => read.is_ok_and(|read| read > 0),
             () = stopped => false,
-            () = life.expired() => false,
-            () = sleep(limit) => false,
+            () = expired => false,
+            () = timer => false,
         }
     }
 
