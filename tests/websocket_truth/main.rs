@@ -424,6 +424,18 @@ fn a_lost_upstream_is_told_to_the_client_if_that_is_wanted() {
     });
 }
 
+/// A client that leaves without a word has lost nobody, and no code stands beside its name.
+#[test]
+fn an_upstream_that_ends_behind_its_client_is_not_lost() {
+    run("failure", "client left", |tunnel, _| {
+        tunnel.client.conn().shutdown_write().unwrap();
+        tunnel.upstream.conn().recv_to_end();
+        tunnel.upstream.conn().shutdown_write().unwrap();
+        tunnel.client.conn().expect_eof();
+        "client - client_fin"
+    });
+}
+
 #[test]
 fn the_format_websocket_is_predefined_and_yields_to_one_of_that_name() {
     let upstream = Upstream::echo();

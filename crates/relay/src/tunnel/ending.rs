@@ -85,9 +85,9 @@ impl Tunnel {
     }
 
     /// Sends the client the Close that its operator wants it to have when its upstream is lost: when that
-    /// ended without one.
+    /// ended without one. Whoever ends behind the client's own end is not lost.
     fn tell_failure(&mut self, lost: Side, now_ms: u64) {
-        if lost == Side::Client {
+        if lost == Side::Client || self.cause == Some(EndCause::Ended(Side::Client)) {
             return;
         }
         let frame = self.conversation.as_mut().and_then(|conversation| {
