@@ -37,10 +37,12 @@ pub(crate) static WEBSOCKET_CHECK: Directive<FrameCheck> = Directive {
     default: "note",
     doc: "Selects what becomes of frames that break RFC 6455. `note` passes them on and writes one line to \
           the error log (level `info`); from then on the proxy sends no frames of its own behind them, and \
-          of the limits only those of bytes in a time hold. `frames` ends the WebSocket with code 1002. \
+          of the limits only those of bytes in a time hold. `frames` ends the WebSocket with code 1002, or \
+          1007 if the reason in a Close is not UTF-8. \
           `text` also ends it with 1007 when a text message is not UTF-8; compressed messages are not \
-          looked into. `off` does not look at frames at all: no pings, limits, close codes or counts of \
-          messages.",
+          looked into. `off` does not look at frames at all: no pings, no Closes of the proxy, no close codes \
+          or counts of messages, and none of the limits hold, nor `limit_rate`, `websocket_idle_timeout`, \
+          `websocket_max_lifetime` and `websocket_slow_reader_timeout`.",
     ..Directive::once(check)
 };
 
