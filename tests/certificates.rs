@@ -283,3 +283,28 @@ fn upstream_certificates_are_judged_as_by_nginx() {
         }
     }
 }
+
+/// nginx gives what it has kept to every name.
+#[test]
+fn a_kept_connection_serves_only_the_name_that_its_certificate_was_judged_for() {
+    let pki = Pki::with_intermediates(0);
+    let upstream = Upstream::builder()
+        .tls(pki.leaf(&["a.test"]).server_config())
+        .http(|_| "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let server = Instance::setup(WSSGATE)
+        .http(
+            "upstream app { server %%UP%%; keepalive 4; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass https://app;
+                 proxy_http_version 1.1; proxy_set_header Connection \"\";
+                 proxy_ssl_verify on; proxy_ssl_trusted_certificate %%ROOT%%;
+                 proxy_ssl_name $arg_name; } }",
+        )
+        .var("UP", upstream.addr())
+        .var("ROOT", pki.root_path().display())
+        .start();
+    for (name, status) in [("a.test", 200), ("b.test", 502), ("a.test", 200)] {
+        let answer = http::get(server.listen(0), "a", &format!("/?name={name}"));
+        assert_eq!(answer.status, status, "{name}");
+    }
+    assert_eq!(upstream.connections(), 2);
+}

@@ -29,6 +29,8 @@ pub(crate) struct Key {
     pub(crate) tag: Option<[u64; 2]>,
     /// The header of the PROXY protocol that it began with: it speaks for one client connection.
     pub(crate) header: Option<Bytes>,
+    /// Whom it was to reach over TLS: for what the peer's certificate was judged and its server picked.
+    pub(crate) name: Option<Bytes>,
     /// Our certificate and its key, where their paths have variables.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
 }
@@ -177,7 +179,14 @@ mod tests {
 
     fn key(group: &str) -> Key {
         let address = ListenAddr::Unix("peer".into());
-        Key { group: group.as_bytes().into(), address, tag: None, header: None, certificate: None }
+        Key {
+            group: group.as_bytes().into(),
+            address,
+            tag: None,
+            header: None,
+            name: None,
+            certificate: None,
+        }
     }
 
     async fn pair() -> (Connection, TcpStream) {

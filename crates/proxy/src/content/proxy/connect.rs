@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
 use wssgate_config::model::LogLevel;
@@ -24,7 +25,16 @@ impl Proxying<'_> {
             address: lease.peer().address.clone(),
             tag: own.then_some([self.request.generation.number, location]),
             header: proxy_header::of(self.request, self.settings.proxy_protocol),
+            name: self.destination.tls.then(|| self.tls_name()),
             certificate: self.certificate_paths(),
+        }
+    }
+
+    /// `proxy_ssl_name`.
+    fn tls_name(&self) -> Bytes {
+        match &self.settings.tls.name {
+            Some(template) => self.request.text(template),
+            None => self.destination.host.clone(),
         }
     }
 
@@ -84,10 +94,7 @@ impl Proxying<'_> {
             let message = format!("no TLS settings for this location while {SHAKING}");
             return Err(Ended::Upstream(Trouble { cause: Cause::Error, message }));
         };
-        let name = match &self.settings.tls.name {
-            Some(template) => self.request.text(template),
-            None => self.destination.host.clone(),
-        };
+        let name = key.name.clone().unwrap_or_default();
         let shown = match &key.certificate {
             None => None,
             Some(paths) => client.certificate(paths.clone()).await.map_err(|error| {
