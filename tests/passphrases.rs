@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use wssgate_testkit::{Handshake, Instance, Pki, Upstream, text};
+use wssgate_testkit::{Handshake, Instance, Pki, Upstream, text, wait_until, with_nginx};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 const CONF: &str = r"
@@ -75,5 +75,32 @@ fn a_key_that_does_not_open_is_told_at_once() {
             .file("passwords", "Open Sesame\n")
             .run(&["-t"]);
         assert!(failed.stderr.contains(expected), "{}", failed.stderr);
+    }
+}
+
+/// A pipe gives what it has only once, and whoever writes to it waits for a reader.
+#[test]
+fn a_pipe_with_passphrases_is_read_once_for_all_servers_and_also_for_none() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["localhost"]);
+    let (chain, key) = (leaf.fullchain.display(), encrypt(&leaf.key));
+    let server = |name: &str| {
+        format!(
+            "server {{ listen %%LISTEN_0%% ssl; server_name {name}; return 204;
+             ssl_certificate {chain}; ssl_certificate_key {key}; }}"
+        )
+    };
+    let none = "server { listen %%LISTEN_0%%; return 204; }".to_owned();
+    for exe in with_nginx(EXE) {
+        for servers in [server("localhost") + &server("other"), none.clone()] {
+            let setup =
+                Instance::setup(exe).http(&format!("ssl_password_file %%DIR%%/pipe; {servers}"));
+            let pipe = setup.dir().join("pipe");
+            wssgate_sys::files::make_fifo(&pipe).unwrap();
+            let writer = std::thread::spawn(move || std::fs::write(pipe, "open sesame\n"));
+            let server = setup.start();
+            wait_until("a reader of the pipe", || writer.is_finished());
+            assert!(server.stop().success(), "{exe}");
+        }
     }
 }

@@ -232,6 +232,8 @@ fn tls(
     let acceptor = Acceptor::build(http, sessions, now, report);
     let mut caches = Caches::default();
     let mut upstream = |location: &Location| {
+        // Also where nobody needs them: whoever writes to a pipe waits for a reader.
+        let _ = caches.passphrases(location.proxy.tls.password_file.as_ref(), report);
         let wanted = match &location.content {
             Content::Proxy(ProxyPass::Fixed(fixed)) => fixed.tls,
             // Whether it is `https://` shows only with a request, and a file that cannot be read

@@ -84,9 +84,18 @@ impl Certificate {
     pub(crate) fn likely_issued(&self, subject: &Self) -> bool {
         // SAFETY: both are alive.
         let found = unsafe { lc::X509_check_issued(self.as_ptr(), subject.as_ptr()) };
-        // OpenSSL asks later whether this may sign.
-        let fits = [lc::X509_V_OK, lc::X509_V_ERR_KEYUSAGE_NO_CERTSIGN].contains(&found);
-        fits && self.could_have_signed(subject)
+        match found {
+            // OpenSSL asks later whether this may sign.
+            lc::X509_V_OK | lc::X509_V_ERR_KEYUSAGE_NO_CERTSIGN => {}
+            // The library cannot make sense of one of them. OpenSSL may, and then find fault with it,
+            // which is worse than to lack an issuer: so it goes onto the path, where nothing is
+            // trusted that the library has not understood.
+            lc::X509_V_ERR_UNSPECIFIED => {}
+            _ => return false,
+        }
+        self.could_have_signed(subject)
+            && !self.has_pointless_distribution_point()
+            && !subject.has_pointless_distribution_point()
     }
 
     /// Whether the signature of `subject` is of the kind that this key makes.
@@ -98,13 +107,9 @@ impl Certificate {
             let mut key = 0;
             (lc::OBJ_find_sigid_algs(nid, ptr::null_mut(), &raw mut key), key)
         };
-        known == 1
-            && kind.is_some_and(|kind| {
-                kind == key
-                    || [kind, key]
-                        .iter()
-                        .all(|one| [lc::EVP_PKEY_RSA, lc::EVP_PKEY_RSA_PSS].contains(one))
-            })
+        let is_rsa = |kind: i32| [lc::EVP_PKEY_RSA, lc::EVP_PKEY_RSA_PSS].contains(&kind);
+        // A key that only OpenSSL can read may have; on the path it is found to be unreadable.
+        known != 1 || kind.is_none_or(|kind| kind == key || is_rsa(kind) && is_rsa(key))
     }
 
     fn key(&self) -> Option<NonNull<lc::EVP_PKEY>> {
@@ -140,7 +145,7 @@ impl Certificate {
     }
 
     /// Whether the key's curve is described by numbers and not named.
-    pub(crate) fn has_explicit_curve(&self) -> bool {
+    pub fn has_explicit_curve(&self) -> bool {
         let Some(key) = self.key().filter(|_| self.key_kind() == Some(lc::EVP_PKEY_EC)) else {
             return false;
         };
@@ -228,7 +233,15 @@ impl Certificate {
 
     /// Whether it says that it has signed itself. OpenSSL does not check that signature.
     pub(crate) fn is_self_signed(&self) -> bool {
-        self.is_self_issued() && self.likely_issued(self)
+        self.is_self_issued() && self.likely_issued(self) && self.has_known_signature()
+    }
+
+    fn has_known_signature(&self) -> bool {
+        // SAFETY: the certificate is alive; nobody wants to know the parts of the algorithm.
+        unsafe {
+            let nid = lc::X509_get_signature_nid(self.as_ptr());
+            lc::OBJ_find_sigid_algs(nid, ptr::null_mut(), ptr::null_mut()) == 1
+        }
     }
 
     pub(crate) fn has_unknown_critical_extension(&self) -> bool {
@@ -256,6 +269,15 @@ impl Certificate {
         // SAFETY: the certificate is alive.
         let usage = unsafe { lc::X509_get_key_usage(self.as_ptr()) };
         usage.cast_signed() & lc::X509v3_KU_KEY_CERT_SIGN != 0
+    }
+
+    /// Whether its owner may sign handshakes, as he does with an ECDSA key: key usage, if there is any,
+    /// must allow it. OpenSSL asks servers for this up to TLS 1.2, besides their purpose.
+    pub fn may_sign_handshakes(&self) -> bool {
+        // SAFETY: the certificate is alive.
+        let usage = unsafe { lc::X509_get_key_usage(self.as_ptr()) };
+        self.key_kind() != Some(lc::EVP_PKEY_EC)
+            || usage.cast_signed() & lc::X509v3_KU_DIGITAL_SIGNATURE != 0
     }
 
     /// What makes this a CA's certificate, if anything does.
@@ -329,6 +351,19 @@ impl Certificate {
 
     /// Whether a distribution point of revocation lists is for some reasons only.
     pub(crate) fn has_partial_distribution_point(&self) -> bool {
+        self.any_distribution_point(|point| !point.reasons.is_null())
+    }
+
+    /// Whether a distribution point says neither where nor whose its list is, which OpenSSL does not
+    /// accept (RFC 5280 §4.2.1.13).
+    fn has_pointless_distribution_point(&self) -> bool {
+        self.any_distribution_point(|point| point.distpoint.is_null() && point.CRLissuer.is_null())
+    }
+
+    fn any_distribution_point(&self, is_wanted: impl Fn(&lc::DIST_POINT) -> bool) -> bool {
+        if !self.has_extension(lc::NID_crl_distribution_points) {
+            return false;
+        }
         // SAFETY: the certificate is alive; nobody wants to know what else there is.
         let points = unsafe {
             lc::X509_get_ext_d2i(
@@ -344,8 +379,7 @@ impl Certificate {
         // after its last use.
         unsafe {
             let found = (0..lc::OPENSSL_sk_num(stack)).any(|index| {
-                let point = lc::OPENSSL_sk_value(stack, index).cast::<lc::DIST_POINT>();
-                !(*point).reasons.is_null()
+                is_wanted(&*lc::OPENSSL_sk_value(stack, index).cast::<lc::DIST_POINT>())
             });
             lc::CRL_DIST_POINTS_free(points.as_ptr().cast());
             found

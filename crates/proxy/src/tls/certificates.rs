@@ -8,6 +8,7 @@ mod check;
 mod encrypted;
 mod on_demand;
 mod pem;
+mod unusual;
 
 use std::fmt;
 use std::fs;
@@ -156,9 +157,8 @@ fn plain_certificate(block: pem::Block<'_>) -> Vec<u8> {
 pub struct Passphrases(Vec<Zeroizing<Vec<u8>>>);
 
 impl Passphrases {
-    /// Reads the file, if there is one. `None` when it cannot be read; the report then has an error.
-    pub fn load(file: Option<&Located<PathBuf>>, report: &mut Report) -> Option<Self> {
-        let Some(file) = file else { return Some(Self::default()) };
+    /// Reads the file. `None` when it cannot be read; the report then has an error.
+    fn load(file: &Located<PathBuf>, report: &mut Report) -> Option<Self> {
         match read(&file.value) {
             Ok(text) => Some(Self(encrypted::passphrases(&Zeroizing::new(text)))),
             Err(why) => {
@@ -197,7 +197,7 @@ fn read_key(
         let open = open.map_err(|closed| fail(&closed.to_string()).help(closed.help(path)))?;
         return Ok((open, Stored::Encrypted));
     }
-    PrivateKeyDer::from_pem_slice(&text).map(|key| (key, Stored::Plain)).map_err(|error| {
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let help = match pem::has_block(&text, |label| pem::CERTIFICATE.contains(&label)) {
             true => "this file contains a certificate: are certificate and key swapped?",
             false => {
@@ -206,7 +206,11 @@ fn read_key(
             }
         };
         fail(&format!("no private key in the file ({})", pem_words(&error))).help(help)
-    })
+    })?;
+    match unusual::find(&key) {
+        Some(unusual) => Err(fail(unusual.why).help(unusual.help)),
+        None => Ok((key, Stored::Plain)),
+    }
 }
 
 /// What is wrong with PEM, without the bytes that are.
@@ -337,6 +341,11 @@ fn pair_failed(
     if !matches!(error, Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) {
         return failed("certificate key", &files.key.value, files.key.span, &error.to_string())
             .at(files.chain.span, format!("for the certificate {chain_path}"));
+    }
+    if Certificate::parse(&chain[0]).is_some_and(|leaf| leaf.has_explicit_curve()) {
+        let unusual = unusual::EXPLICIT_CURVE;
+        let unusable = Unusable::new("certificate", &files.chain.value, unusual.why);
+        return unusable.help(unusual.help).diagnostic(files.chain.span);
     }
     let diagnostic = Diagnostic::error(format!(
         "the key \"{key_path}\" does not match the certificate \"{chain_path}\" (key values mismatch)"

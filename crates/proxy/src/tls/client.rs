@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConnection, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -16,7 +16,7 @@ use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 use wssgate_x509::{Certificate, Fault, Peer, Trust};
 
-use super::certificates::{self, Caches, OnDemand, Passphrases};
+use super::certificates::{self, Caches, OnDemand};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
 use crate::errno_text;
@@ -65,7 +65,7 @@ impl UpstreamTls {
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
-                let passphrases = Passphrases::load(settings.password_file.as_ref(), report)?;
+                let passphrases = caches.passphrases(settings.password_file.as_ref(), report)?;
                 let shown = certificates::load_client(chain, key, &passphrases, report)?;
                 builder.with_client_cert_resolver(Arc::new(Shown(shown)))
             }
@@ -82,7 +82,7 @@ impl UpstreamTls {
         let on_demand = match &settings.variable_certificate {
             None => None,
             Some(_) => {
-                let passphrases = Passphrases::load(settings.password_file.as_ref(), report)?;
+                let passphrases = caches.passphrases(settings.password_file.as_ref(), report)?;
                 let cache = settings.certificate_cache.as_ref();
                 Some(OnDemand::new(passphrases, cache, caches))
             }
@@ -131,8 +131,7 @@ impl UpstreamTls {
         let stream = keys::capture(connecting).await?;
         if let Some(trust) = &self.trust {
             // Of a resumed session as well: it may be older than the last change of trust.
-            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-            check(trust, chain, name)?;
+            check(trust, stream.get_ref().1, name)?;
         }
         Ok(stream)
     }
@@ -147,13 +146,20 @@ fn server_name(name: &[u8]) -> ServerName<'static> {
 }
 
 /// `proxy_ssl_verify`. As in nginx, the handshake is over by then, and no request was sent.
-fn check(trust: &Trust, chain: &[CertificateDer<'_>], name: &[u8]) -> Result<(), Distrust> {
-    let Some((leaf, sent)) = chain.split_first() else {
+fn check(trust: &Trust, connection: &ClientConnection, name: &[u8]) -> Result<(), Distrust> {
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let Some((shown, sent)) = chain.split_first() else {
         return Err(Distrust::Chain(Fault::UNSPECIFIED));
     };
-    super::judge(Some(trust), leaf, sent).map_err(Distrust::Chain)?;
+    super::judge(Some(trust), shown, sent).map_err(Distrust::Chain)?;
+    let leaf = Certificate::parse(shown).ok_or(Distrust::Chain(Fault::UNSPECIFIED))?;
+    // nginx does not even complete the handshake then.
+    let is_old = connection.protocol_version() != Some(ProtocolVersion::TLSv1_3);
+    if is_old && !leaf.may_sign_handshakes() {
+        return Err(Distrust::Chain(Fault::PURPOSE));
+    }
     let name = host(name);
-    match Certificate::parse(leaf).is_some_and(|leaf| leaf.is_for_host(name)) {
+    match leaf.is_for_host(name) {
         true => Ok(()),
         false => Err(Distrust::Name(String::from_utf8_lossy(name).into())),
     }

@@ -24,7 +24,7 @@ use wssgate_config::model::{
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Fault;
 
-use super::certificates::{self, Caches, OnDemand, Passphrases, Wanted};
+use super::certificates::{self, Caches, OnDemand, Wanted};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::sessions::Sessions;
@@ -148,6 +148,8 @@ impl Acceptor {
         let used = tls_servers(http);
         let mut caches = Caches::default();
         let contexts = http.servers.iter().enumerate().map(|(index, server)| {
+            // Also where nobody needs them: whoever writes to a pipe waits for a reader.
+            let _ = caches.passphrases(server.tls.password_file.as_ref(), report);
             let mut build = || Context::build(server, sessions, &mut caches, now, report);
             used[index].then(&mut build).flatten()
         });
@@ -305,7 +307,7 @@ impl Context {
         if let Some(file) = &tls.dhparam {
             certificates::check_dhparam(file, report);
         }
-        let passphrases = Passphrases::load(tls.password_file.as_ref(), report)?;
+        let passphrases = caches.passphrases(tls.password_file.as_ref(), report)?;
         // What is turned away may as well see a certificate of another name.
         let names: &[_] = if closes_all(server) { &[] } else { &server.names };
         let wanted = Wanted { names, ignored: &server.ignored };

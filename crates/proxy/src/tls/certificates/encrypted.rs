@@ -21,10 +21,10 @@ const TRADITIONAL: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 /// More rounds would hold up the start; OpenSSL makes 2048, careful people a million.
 const MAX_ROUNDS: u32 = 20_000_000;
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const OCTETS: u8 = 0x04;
-const OID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTETS: u8 = 0x04;
+pub(super) const OID: u8 = 0x06;
 
 /// 1.2.840.113549.1.5.13 and .12 (RFC 8018 §A).
 const PBES2: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d";
@@ -177,11 +177,11 @@ impl<'a> EncryptedKey<'a> {
 
 /// The front of DER, as far as these structures need it (X.690 §8.1).
 #[derive(Clone, Copy)]
-struct Der<'a>(&'a [u8]);
+pub(super) struct Der<'a>(pub(super) &'a [u8]);
 
 impl<'a> Der<'a> {
     /// Takes the content of the next value if it has this tag.
-    fn take(&mut self, tag: u8) -> Result<Self, Closed> {
+    pub(super) fn take(&mut self, tag: u8) -> Result<Self, Closed> {
         let (content, rest) = self.split(tag).ok_or(Closed::Malformed)?;
         self.0 = rest;
         Ok(Self(content))

@@ -16,13 +16,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, SigningKey};
 use tokio::task::spawn_blocking;
 use wssgate_config::model::{CertificateCache, Located};
-use wssgate_syntax::Span;
+use wssgate_syntax::{Report, Span};
 
 use super::{Passphrases, Stored, Unusable, pair_signing, read_chain, read_key};
 
 /// Reads certificates and keys when they are needed.
 pub struct OnDemand {
-    passphrases: Passphrases,
+    passphrases: Arc<Passphrases>,
     cache: Option<Arc<Cache>>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for OnDemand {
 impl OnDemand {
     /// Keys are opened with these passphrases; what is read is kept as `cache` says.
     pub fn new(
-        passphrases: Passphrases,
+        passphrases: Arc<Passphrases>,
         cache: Option<&Located<CertificateCache>>,
         caches: &mut Caches,
     ) -> Arc<Self> {
@@ -127,13 +127,29 @@ impl OnDemand {
     }
 }
 
-/// The caches of a configuration: servers and locations that inherit one share it.
+/// What servers and locations of a configuration share that inherit one line: caches, and passphrases,
+/// which a pipe gives only once.
 #[derive(Default)]
-pub struct Caches(HashMap<Span, Arc<Cache>>);
+pub struct Caches {
+    caches: HashMap<Span, Arc<Cache>>,
+    passphrases: HashMap<Span, Option<Arc<Passphrases>>>,
+}
 
 impl Caches {
+    /// The passphrases of a file, if there is one; `None` when it cannot be read, which was reported.
+    pub fn passphrases(
+        &mut self,
+        file: Option<&Located<PathBuf>>,
+        report: &mut Report,
+    ) -> Option<Arc<Passphrases>> {
+        let Some(file) = file else { return Some(Arc::default()) };
+        let read = || Passphrases::load(file, report).map(Arc::new);
+        self.passphrases.entry(file.span).or_insert_with(read).clone()
+    }
+
     fn of(&mut self, rules: &Located<CertificateCache>) -> Arc<Cache> {
-        let made = self.0.entry(rules.span).or_insert_with(|| Arc::new(Cache::new(rules.value)));
+        let made =
+            self.caches.entry(rules.span).or_insert_with(|| Arc::new(Cache::new(rules.value)));
         Arc::clone(made)
     }
 }
