@@ -71,16 +71,16 @@ impl Trust {
         faults.extend(of_names.map(|complaint| complaint.fault));
         let resources = path.certificates.iter().any(Certificate::has_resources);
         faults.add_if(resources, Fault::RESOURCE);
-        // What only the library complains of.
-        let own: Vec<Fault> = faults.0.clone();
-        let unshared = verdict
-            .complaints
-            .iter()
-            .filter(|complaint| !own.contains(&complaint.fault) && !is_forgiven(complaint, path));
-        faults.extend(unshared.map(|complaint| complaint.fault));
-        // It has not seen everything: whatever was said so far is not the last word.
-        let is_soft = faults.last().is_none_or(Fault::passes_without_ca);
-        faults.add_if(!verdict.is_complete && is_soft, Fault::UNSPECIFIED);
+        // The last word is not left to a complaint that may be passed over.
+        if faults.is_soft() {
+            let own: Vec<Fault> = faults.0.clone();
+            let is_unshared =
+                |one: &&Complaint| !own.contains(&one.fault) && !is_forgiven(one, path);
+            let unshared = verdict.complaints.iter().filter(is_unshared);
+            faults.extend(unshared.map(|complaint| complaint.fault));
+        }
+        // The library has not seen everything.
+        faults.add_if(!verdict.is_complete && faults.is_soft(), Fault::UNSPECIFIED);
     }
 
     /// Where the path ends.
@@ -171,8 +171,7 @@ fn check_strength(path: &Path, faults: &mut Faults) {
 /// OpenSSL's `internal_verify`, from the end of the path to the leaf.
 fn check_signatures(path: &Path, complaints: &[Complaint], now: i64, faults: &mut Faults) {
     let end = path.certificates.len() - 1;
-    let end_certificate = path.last();
-    let is_root = end_certificate.likely_issued(end_certificate);
+    let is_root = path.last().is_self_signed();
     faults.add_if(!is_root && end == 0, Fault::UNVERIFIED_LEAF);
     // Nothing is asked of a last one that is no root, but by the leaf that it is.
     let first = if is_root || end == 0 { end } else { end - 1 };
@@ -201,7 +200,8 @@ fn is_forgiven(complaint: &Complaint, path: &Path) -> bool {
         | Fault::NO_LOCAL_ISSUER
         | Fault::UNVERIFIED_LEAF => true,
         // The library takes no end without basic constraints, and nobody's word for a purpose.
-        Fault::INVALID_CA | Fault::PURPOSE => is_end && complaint.place > 0 && !path.is_sent(),
+        Fault::INVALID_CA => is_end && complaint.place > 0,
+        Fault::PURPOSE => is_end && (complaint.place > 0 || path.stated == Stated::Trusted),
         _ => false,
     }
 }
@@ -235,6 +235,11 @@ impl Faults {
 
     fn last(&self) -> Option<Fault> {
         self.0.last().copied()
+    }
+
+    /// Whether there is none, or the last one may be passed over.
+    fn is_soft(&self) -> bool {
+        self.last().is_none_or(Fault::passes_without_ca)
     }
 }
 

@@ -282,3 +282,15 @@ fn nobody_is_trusted_where_nobody_is_named() {
     let leaf = Ca::root("root").leaf();
     assert_eq!(verify(&trust(&[], 1), &leaf, &[]), Err(Fault::UNVERIFIED_LEAF));
 }
+
+#[test]
+fn an_ecdsa_key_that_may_only_agree_on_keys_signs_no_handshakes() {
+    let leaf = |usages: Vec<KeyUsagePurpose>| {
+        let mut params = params("leaf", false);
+        params.key_usages = usages;
+        Certificate::parse(&Ca::own(params).der()).unwrap()
+    };
+    assert!(leaf(vec![]).may_sign_handshakes());
+    assert!(leaf(vec![KeyUsagePurpose::DigitalSignature]).may_sign_handshakes());
+    assert!(!leaf(vec![KeyUsagePurpose::KeyAgreement]).may_sign_handshakes());
+}
