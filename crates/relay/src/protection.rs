@@ -127,6 +127,10 @@ fn open_by_rustls(connection: &mut Connection, mut wire: &[u8], plain: &mut [u8]
         let state = match connection.process_new_packets() {
             Ok(state) => state,
             Err(error) => {
+                // What came before the fault is good.
+                while let Ok(taken @ 1..) = connection.reader().read(&mut plain[opened.plain..]) {
+                    opened.plain += taken;
+                }
                 opened.end = Some(Err(fault(&error)));
                 return opened;
             }

@@ -145,9 +145,12 @@ fn rustls_answers_a_bad_record_with_its_alert() {
         let (client, mut upstream) =
             rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
         let mut client = TlsPeer::new(client, theirs);
-        let mut wire = client.sealed(b"bad");
-        *wire.last_mut().unwrap() ^= 1;
-        client.wire.send(&wire);
+        let good = client.sealed(b"good");
+        let mut bad = client.sealed(b"bad");
+        *bad.last_mut().unwrap() ^= 1;
+        // Read at once.
+        client.wire.send(&[good, bad].concat());
+        rig.expect(&mut upstream, b"good");
         expect_alert_for_bad_record(&mut rig, &mut client, &mut upstream);
     }
 }
