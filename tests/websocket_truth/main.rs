@@ -140,6 +140,18 @@ fn silence_behind_a_close_is_a_timeout_of_what_the_close_has_begun() {
     });
 }
 
+/// The answer was given, and what nobody has done is to end a connection.
+#[test]
+fn silence_behind_both_closes_is_no_timeout() {
+    run("read", "two closes", |tunnel, client| {
+        tunnel.pass(client, &[close(1000, "done")]);
+        tunnel.pass(!client, &[close(1000, "")]);
+        tunnel.client.conn().recv_to_end();
+        tunnel.upstream.conn().recv_to_end();
+        of(client, "client 1000 client_close", "upstream 1000 upstream_close")
+    });
+}
+
 #[test]
 fn silence_behind_a_fin_is_a_half_close_timeout() {
     run("read", "fin without an answer", |tunnel, client| {

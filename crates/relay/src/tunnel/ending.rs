@@ -210,15 +210,13 @@ impl Tunnel {
             // While the client takes nothing, the upstream is not read, so its silence says nothing; nor does
             // that of a side which has sent too much for this moment.
             (!self.client.blocked() && !self.is_paused()).then(|| {
-                let all_sent = !self.upstream.blocked();
-                let (wait_ms, cause) = if half_closed && all_sent && self.is_closed_by_frames() {
-                    // Everything was said, so this is no answer that is missing.
-                    (self.timers.half_close, self.half_closed_by())
-                } else if half_closed {
-                    (self.timers.half_close, EndCause::HalfCloseTimeout)
-                } else {
-                    (self.timers.read, EndCause::ReadTimeout)
+                let (wait_ms, missed) = match half_closed {
+                    true => (self.timers.half_close, EndCause::HalfCloseTimeout),
+                    false => (self.timers.read, EndCause::ReadTimeout),
                 };
+                // Where everything was said, no answer is missing.
+                let all_said = !self.upstream.blocked() && self.is_closed_by_frames();
+                let cause = if all_said { self.ended_by() } else { missed };
                 (Deadline { at_ms: end_of(self.active_ms, wait_ms), wait_ms }, cause)
             }),
             self.send_timer(Side::Client, self.timers.client_send),
@@ -237,10 +235,16 @@ impl Tunnel {
         self.conversation.as_ref().is_some_and(Conversation::is_closed)
     }
 
-    /// The orderly end of a tunnel of which one side has ended.
-    fn half_closed_by(&self) -> EndCause {
-        let client = self.up.state != FlowState::Open;
-        EndCause::Ended(if client { Side::Client } else { Side::Upstream })
+    /// The orderly end of a tunnel of which one side has ended, or none of those that have closed it.
+    fn ended_by(&self) -> EndCause {
+        EndCause::Ended(match (self.up.state, self.down.state) {
+            (FlowState::Open, FlowState::Open) => {
+                let first = self.conversation.as_ref().and_then(Conversation::first_close);
+                first.map_or(Side::Upstream, Side::from)
+            }
+            (FlowState::Open, _) => Side::Upstream,
+            _ => Side::Client,
+        })
     }
 
     fn send_timer(&self, side: Side, wait_ms: u64) -> Option<(Deadline, EndCause)> {
