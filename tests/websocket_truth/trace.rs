@@ -77,6 +77,23 @@ fn a_trusted_hop_is_told_and_an_untraced_location_changes_nothing() {
     upstream.finish();
 }
 
+/// `Upgrade` is a list (RFC 9110 §7.8), of which the upstream chooses.
+#[test]
+fn a_websocket_among_other_offers_has_an_identifier_too() {
+    let upstream = Upstream::echo();
+    let server =
+        Instance::setup(EXE).http(SERVER).var("TRACE", "on").var("UP", upstream.addr()).start();
+    let mut client = std::net::TcpStream::connect(server.listen(0)).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket, other\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+    let id = upstream.next_request().field("x-websocket-trace").map(str::to_owned);
+    drop(client);
+    server.wait_for_line("hops.log", &format!("{} [-]", id.unwrap()));
+    drop(server);
+    upstream.finish();
+}
+
 /// Of what is no WebSocket there is no line to put together, and a client's word goes nowhere.
 #[test]
 fn an_ordinary_request_has_no_identifier() {

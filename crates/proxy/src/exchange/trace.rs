@@ -39,8 +39,7 @@ pub(crate) struct Trace {
 /// `$websocket_trace`: of a request for a WebSocket, where that is asked for.
 pub(crate) fn id(request: &Request) -> Option<Bytes> {
     let settings = request.location().settings.websocket_trace.as_ref()?;
-    let upgrade = variables::request_header(request, b"upgrade")?;
-    if request.is_subrequest() || !upgrade.eq_ignore_ascii_case(b"websocket") {
+    if request.is_subrequest() || !request.asks_for_websocket() {
         return None;
     }
     let id = request.tunnel.trace.id.get_or_init(|| {
