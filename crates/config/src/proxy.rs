@@ -78,8 +78,9 @@ pub(crate) static PROXY_BUFFER_SIZE: Directive<u64> = Directive {
     arity: Exactly(1),
     default: "4k",
     doc: "Limits the size of the response header of an upstream server. Also limits what is \
-          buffered of a response with `proxy_buffering off`, and of a stalled direction of a \
-          tunnel (there to at most 16k).",
+          buffered of a response with `proxy_buffering off`, and is how much is read at once (at most 16k) in \
+          a tunnel for a side that is slow; while all is taken, that grows to 64k, which is the most that \
+          waits for a side which stops.",
     ..Directive::once(size)
 };
 
