@@ -83,6 +83,9 @@ impl Reply {
 
     /// Puts fields before the others; a Content-Type among them wins, as in nginx.
     fn carry(&mut self, mut fields: Vec<(Bytes, Bytes)>) {
+        if fields.is_empty() {
+            return;
+        }
         let is_type = |(name, _): &(Bytes, Bytes)| name.eq_ignore_ascii_case(b"content-type");
         if let Some(at) = fields.iter().position(is_type) {
             self.content_type = Some(fields.remove(at).1);

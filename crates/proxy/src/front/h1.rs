@@ -93,16 +93,14 @@ pub(crate) async fn serve(link: Link, wait: Duration, mut life: Life) {
         }
         held.move_to(|counters| &counters.reading);
         let generation = link.site.generation();
-        if generation.socket_at(&link.address).is_none() {
-            // A reload took the address away.
-            break;
-        }
+        // A reload may have taken the address away.
+        let Some(socket) = generation.socket_at(&link.address) else { break };
         if !life.is(generation.life()) {
             life = generation.life().clone();
             expired.set(life.clone().end());
         }
         // Boxed, so that an idle connection owns no memory of requests.
-        let one = Box::pin(link.serve_one(generation, pipelined, &mut held));
+        let one = Box::pin(link.serve_one(generation, socket, pipelined, &mut held));
         let next = tokio::select! {
             // First, because it ends by itself where there is something to log.
             biased;
@@ -152,14 +150,18 @@ impl Link {
         }
     }
 
-    /// Reads and answers one request.
+    /// Reads and answers one request; `socket` is the index of its address in `generation`.
     async fn serve_one(
         &self,
         generation: Arc<Generation>,
+        socket: usize,
         pipelined: bool,
         held: &mut Held,
     ) -> Next {
-        let Some(route) = self.route(&generation) else { return Next::Close };
+        let sockets = &generation.http().sockets;
+        let Some(route) = route::address_route(&sockets[socket], &self.info().local) else {
+            return Next::Close;
+        };
         let server = arrival::sni_server(self.info(), route).unwrap_or(route.default_server);
         let settings = &generation.http().servers[server.0].connection;
         let mut parser = RequestParser::new();
@@ -204,12 +206,6 @@ impl Link {
             }
         };
         self.conclude(exchange, end).await
-    }
-
-    /// The virtual servers of this connection's local address.
-    fn route<'g>(&self, generation: &'g Generation) -> Option<&'g AddressRoute> {
-        let socket = generation.socket_at(&self.address)?;
-        route::address_route(&generation.http().sockets[socket], &self.info().local)
     }
 
     async fn read_head(
@@ -277,6 +273,7 @@ impl Link {
         request.fate.lingering = !exchange.body.is_empty();
         let life = request.generation.life().clone();
         tokio::select! {
+            biased;
             end = phases::answer(exchange) => end,
             () = life.expired() => Finish::Close,
         }
