@@ -208,8 +208,13 @@ fn outcome(exe: &str, case: &Case, upstream: &Upstream) -> Vec<String> {
         wssgate_testkit::wait_until("the end", || !pid.exists());
         (read("access.log"), read("error.log"))
     };
-    lines.extend(logs.0.lines().map(without_time));
-    lines.extend(logs.1.lines().filter_map(error_line));
+    // Each worker writes when it comes to that, so the order across connections is nobody's.
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    lines.extend(sorted(logs.0.lines().map(without_time).collect()));
+    lines.extend(sorted(logs.1.lines().filter_map(error_line).collect()));
     let dir = dir.display().to_string();
     let masked = |line: String| {
         let line = line.replace(&dir, "DIR").replace(&address.to_string(), "ADDRESS");
