@@ -265,6 +265,10 @@ fn a_disk_that_is_full_after_a_rotation_costs_only_what_it_cannot_take() {
             });
         };
         reopened(1);
+        // Said before it is done.
+        wait_until("the end of the old files", || {
+            !["full.log.1", "buffered.log.1"].iter().any(|name| is_open(&path(name)))
+        });
         get("/lost");
         for name in ["full.log", "buffered.log"] {
             let text = format!("write() to \"{}\" failed (28: No space left", path(name).display());
@@ -277,6 +281,9 @@ fn a_disk_that_is_full_after_a_rotation_costs_only_what_it_cannot_take() {
             File::create(path(name)).unwrap();
         }
         reopened(2);
+        wait_until("the new files", || {
+            ["full.log", "buffered.log"].iter().all(|name| is_open(&path(name)))
+        });
         for name in ["full.log", "buffered.log"] {
             let after = format!("/after/{name}");
             get(&after);
@@ -293,4 +300,12 @@ fn a_disk_that_is_full_after_a_rotation_costs_only_what_it_cannot_take() {
         }
         assert!(server.read("healthy.log").starts_with("/before\n/lost\n/after"), "{exe}");
     }
+}
+
+/// Whether any process has this file open.
+fn is_open(path: &Path) -> bool {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    entries(Path::new("/proc"))
+        .flat_map(|process| entries(&process.path().join("fd")).collect::<Vec<_>>())
+        .any(|open| fs::read_link(open.path()).is_ok_and(|target| target == path))
 }

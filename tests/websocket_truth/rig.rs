@@ -117,11 +117,13 @@ impl Rig {
     /// What the access log says of a tunnel.
     #[track_caller]
     pub(crate) fn line(&self, number: u64) -> Line {
-        let start = format!("{number} by=");
+        let mut line = None;
+        // Whole: a part of it may be seen before the rest.
         wssgate_testkit::wait_until(&format!("line {number}"), || {
-            self.server.read("truth.log").lines().any(|line| line.starts_with(&start))
+            line = self.lines().remove(&number);
+            line.is_some()
         });
-        self.lines().remove(&number).unwrap()
+        line.unwrap()
     }
 
     /// All lines so far.
