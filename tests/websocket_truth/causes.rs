@@ -1,10 +1,12 @@
 //! The closed list of causes in `docs/websocket-ends.md`, and whether all of them are brought about here.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::DirEntry;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use wssgate_testkit::skipped;
+use wssgate_testkit::{skipped, wait_until};
 
 use crate::rig::{Rig, check};
 
@@ -51,17 +53,27 @@ fn every_cause_is_brought_about_or_stands_with_its_reason_why_not() {
     assert_eq!(found, documented);
 }
 
+/// The threads of a process that carry tunnels.
+fn relay_threads(pid: u32) -> Vec<OsString> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let is_relay = |task: &DirEntry| {
+        std::fs::read_to_string(task.path().join("comm"))
+            .is_ok_and(|name| name.starts_with("relay"))
+    };
+    tasks.filter_map(Result::ok).filter(is_relay).map(|task| task.file_name()).collect()
+}
+
 /// strace makes the kernel refuse what the thread that carries tunnels asks of it.
 #[test]
 fn a_tunnel_that_the_kernel_refuses_is_a_failed_set_up() {
     let mut rig = Rig::new();
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", rig.server.pid())).unwrap();
-    let mut relays = tasks.filter_map(Result::ok).filter(|task| {
-        std::fs::read_to_string(task.path().join("comm"))
-            .is_ok_and(|name| name.starts_with("relay"))
+    // A thread names itself once it runs.
+    let mut relays = Vec::new();
+    wait_until("a thread that carries tunnels", || {
+        relays = relay_threads(rig.server.pid());
+        !relays.is_empty()
     });
-    let relay = relays.next().expect("a thread that carries tunnels").file_name();
-    assert!(relays.next().is_none(), "one worker");
+    let [relay] = &relays[..] else { panic!("one worker has {relays:?}") };
     let mut strace = Command::new("strace");
     strace.arg("-p").arg(relay).args([
         "-e",
