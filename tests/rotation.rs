@@ -160,6 +160,12 @@ fn rights(path: &Path) -> (u32, u32, u32) {
     (file.uid(), file.gid(), file.mode() & 0o7777)
 }
 
+/// The user that the workers of a test run as.
+fn www_data() -> u32 {
+    let id = Command::new("id").args(["-u", "www-data"]).output().unwrap();
+    String::from_utf8(id.stdout).unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn the_new_files_belong_to_those_whom_nginx_gives_them() {
     if !Path::new(LOGROTATE).exists() || !wssgate_sys::privileges::is_root() {
@@ -185,6 +191,12 @@ fn the_new_files_belong_to_those_whom_nginx_gives_them() {
                 wait_until("a line in the new file", || {
                     http::get(server.listen(0), "a", "/after");
                     server.read("access.log").contains("/after")
+                });
+                // Lines go on before and while the files are opened again.
+                wait_until("the owner of both files", || {
+                    ["access.log", "error.log"]
+                        .iter()
+                        .all(|name| rights(&server.dir().join(name)).0 == www_data())
                 });
                 assert!(server.read("access.log.1").contains("/before"), "{exe} {way}");
                 // No hole where the old content was.
