@@ -10,6 +10,9 @@ use super::meter::{Charge, Toll};
 use super::{Cause, Closing, Conversation, Insert, PING_LEN, Verdict};
 use crate::{FrameHeader, Opcode, Side, mask};
 
+/// The first byte of a pong for us: a bit that some extension has set in it is not for us to understand.
+const PONG: u8 = 0x80 | Opcode::Pong as u8;
+
 /// What is to be done with a frame that begins.
 enum Start {
     /// It goes on.
@@ -148,7 +151,7 @@ impl Conversation {
             Ok(Some(decoded)) => decoded,
             // Where nothing is judged, only what can become a pong has to wait.
             Ok(None) => {
-                let pong = frame[0] == 0x80 | Opcode::Pong as u8;
+                let pong = frame[0] == PONG;
                 let waits = direction.watch.is_some() || pong;
                 return if waits { Start::Unfinished } else { Start::Frame };
             }
@@ -160,9 +163,8 @@ impl Conversation {
         let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
         let payload = &after[..payload_len.min(after.len())];
         let is_whole = payload.len() == payload_len;
-        let may_be_ours = header.opcode == Opcode::Pong
-            && payload_len == PING_LEN
-            && direction.pinging.may_answer();
+        let may_be_ours =
+            frame[0] == PONG && payload_len == PING_LEN && direction.pinging.may_answer();
         if !is_whole && (may_be_ours || header.opcode == Opcode::Close && checks) {
             return Start::Unfinished;
         }

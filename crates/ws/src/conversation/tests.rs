@@ -296,6 +296,14 @@ fn no_bytes_at_all_release_none_that_are_held_back() {
     walk(Vec::new(), vec![0x8a], Extensions::NONE, &steps);
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_pong_with_a_bit_of_an_extension_is_not_held_back() {
+    let steps = [Step::Ping(Side::Server), Step::Bytes(Side::Server, 9), Step::Sent];
+    let pong = [0x9a, 8, 1, 2, 3, 4, 5, 6, 7];
+    walk(Vec::new(), pong.to_vec(), Extensions::UNKNOWN, &steps);
+}
+
 /// Each seed is a conversation of its own; one that fails is told by its number.
 #[test]
 fn any_conversation_keeps_its_promises() {
