@@ -1,12 +1,21 @@
-//! The front of DER, as far as trust settings and parameters of signatures need it (X.690 §8.1).
+//! The front of DER, as far as certificates, trust settings and keys need it (X.690 §8.1).
+//!
+//! Tags are those of X.690 §8; lengths are read up to 64 KiB.
 
-pub(crate) const SEQUENCE: u8 = 0x30;
-pub(crate) const OID: u8 = 0x06;
+/// INTEGER.
+pub const INTEGER: u8 = 0x02;
+/// OCTET STRING.
+pub const OCTETS: u8 = 0x04;
+/// OBJECT IDENTIFIER.
+pub const OID: u8 = 0x06;
+/// SEQUENCE.
+pub const SEQUENCE: u8 = 0x30;
 /// `[0]`, with something inside.
-pub(crate) const CONTEXT_0: u8 = 0xa0;
+pub const CONTEXT_0: u8 = 0xa0;
 
-/// Takes the content of the value at the front of `input` if it has this tag.
-pub(crate) fn take<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+/// Takes the content of the value at the front of `input` if it has this tag; `None` if it has another one
+/// or is not whole.
+pub fn take<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let (&[found, len], rest) = input.split_first_chunk()?;
     if found != tag {
         return None;

@@ -17,7 +17,7 @@
 
 mod anchor;
 mod certificate;
-mod der;
+pub mod der;
 mod fault;
 mod key;
 mod library;

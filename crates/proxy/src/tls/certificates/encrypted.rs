@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::PrivateKeyDer;
 use thiserror::Error;
+use wssgate_x509::der::{self, INTEGER, OCTETS, OID, SEQUENCE};
 use zeroize::Zeroizing;
 
 const BEGIN: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
@@ -20,11 +21,6 @@ const TRADITIONAL: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// More rounds would hold up the start; OpenSSL makes 2048, careful people a million.
 const MAX_ROUNDS: u32 = 20_000_000;
-
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OCTETS: u8 = 0x04;
-pub(super) const OID: u8 = 0x06;
 
 /// 1.2.840.113549.1.5.13 and .12 (RFC 8018 §A).
 const PBES2: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d";
@@ -182,27 +178,7 @@ pub(super) struct Der<'a>(pub(super) &'a [u8]);
 impl<'a> Der<'a> {
     /// Takes the content of the next value if it has this tag.
     pub(super) fn take(&mut self, tag: u8) -> Result<Self, Closed> {
-        let (content, rest) = self.split(tag).ok_or(Closed::Malformed)?;
-        self.0 = rest;
-        Ok(Self(content))
-    }
-
-    fn split(self, tag: u8) -> Option<(&'a [u8], &'a [u8])> {
-        let (&[found, len], rest) = self.0.split_first_chunk()?;
-        if found != tag {
-            return None;
-        }
-        let (len, rest) = match len {
-            0..=0x7f => (usize::from(len), rest),
-            0x81 => rest.split_first().map(|(len, rest)| (usize::from(*len), rest))?,
-            0x82 => {
-                let (len, rest) = rest.split_first_chunk()?;
-                (usize::from(u16::from_be_bytes(*len)), rest)
-            }
-            // Nothing here is longer than 64 KiB.
-            _ => return None,
-        };
-        rest.split_at_checked(len)
+        der::take(&mut self.0, tag).map(Self).ok_or(Closed::Malformed)
     }
 
     fn number(self) -> Result<NonZeroU32, Closed> {

@@ -2,15 +2,14 @@
 
 use rustls::pki_types::PrivateKeyDer;
 
-use super::encrypted::{Der, INTEGER, OCTETS, OID, SEQUENCE};
+use wssgate_x509::der::{CONTEXT_0, INTEGER, OCTETS, OID, SEQUENCE};
+
+use super::encrypted::Der;
 
 /// id-ecPublicKey (RFC 5480 §2.1.1), id-RSASSA-PSS (RFC 4055 §3.1), id-Ed448 (RFC 8410 §3).
 const EC: &[u8] = b"\x2a\x86\x48\xce\x3d\x02\x01";
 const RSA_PSS: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
 const ED448: &[u8] = b"\x2b\x65\x71";
-
-/// `[0]`, with something inside.
-const CONTEXT_0: u8 = 0xa0;
 
 /// Why a key cannot be used, and what to do instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
