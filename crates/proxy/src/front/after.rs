@@ -12,8 +12,9 @@ use crate::front::subrequest::{self, HeadOnly};
 
 /// Does all of it.
 pub(crate) async fn run(exchange: &mut Exchange) {
-    if exchange.request.location().settings.post_action.is_some() {
-        Box::pin(post_action(exchange)).await;
+    let uri = exchange.request.location().settings.post_action.as_deref();
+    if let Some(uri) = uri.map(Bytes::copy_from_slice) {
+        Box::pin(post_action(exchange, uri)).await;
     }
     if let Some(mut background) = exchange.background.take() {
         while background.join_next().await.is_some() {}
@@ -22,9 +23,7 @@ pub(crate) async fn run(exchange: &mut Exchange) {
 
 /// `post_action`: the same request goes on elsewhere, and its answer is for nobody. Variables still
 /// tell of the one that the client got, and so does the access line.
-async fn post_action(exchange: &mut Exchange) {
-    let Some(uri) = &exchange.request.location().settings.post_action else { return };
-    let uri = Bytes::copy_from_slice(uri);
+async fn post_action(exchange: &mut Exchange, uri: Bytes) {
     let response = Responder::new(HeadOnly, Rc::new(Nobody), subrequest::embed);
     let answered = std::mem::replace(&mut exchange.response, response);
     let (state, fate) = (exchange.request.response.clone(), exchange.request.fate);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::task::spawn_blocking;
-use wssgate_config::model::{AuthJwt, JwtKeys, JwtRequire, LocationSettings, LogLevel};
+use wssgate_config::model::{AuthJwt, JwtKeys, JwtRequire, LogLevel};
 
 use super::guard::Verdict;
 use super::subrequest;
@@ -20,15 +20,11 @@ use crate::content::pages;
 use crate::exchange::refusal::{JwtRefusal, KeysError};
 use crate::exchange::{Exchange, Refusal, Request, identity, variables};
 
-/// Asks for the token that the location's `auth_jwt` wants, if it has one.
+/// Asks for the token that the location's `auth_jwt` wants.
 ///
 /// # Errors
 /// When there is none, it is not valid, or it cannot be checked.
-pub(super) async fn check(
-    exchange: &mut Exchange,
-    settings: &LocationSettings,
-) -> Result<Verdict, Refusal> {
-    let Some(jwt) = &settings.auth_jwt else { return Ok(Verdict::NoOpinion) };
+pub(super) async fn check(exchange: &mut Exchange, jwt: &AuthJwt) -> Result<Verdict, Refusal> {
     let realm = exchange.request.text(&jwt.realm);
     if *realm == *b"off" {
         return Ok(Verdict::NoOpinion);

@@ -1,23 +1,22 @@
 //! `auth_request`: a subrequest decides whether a request is let in.
 
 use bytes::Bytes;
-use wssgate_config::model::LocationSettings;
+use wssgate_config::model::AuthRequest;
 
 use super::guard::Verdict;
 use crate::content::proxy;
 use crate::exchange::{Exchange, Refusal, Request, variables};
 use crate::front::subrequest;
 
-/// Asks the location's `auth_request`, if it has one.
+/// Asks the location's `auth_request`.
 ///
 /// # Errors
 /// When the subrequest was not answered with a 2xx, or ended the connection, such as when the client
 /// went away meanwhile.
 pub(super) async fn check(
     exchange: &mut Exchange,
-    settings: &LocationSettings,
+    asked: &AuthRequest,
 ) -> Result<Verdict, Refusal> {
-    let Some(asked) = &settings.auth_request else { return Ok(Verdict::NoOpinion) };
     let (client, path) = (exchange.response.client(), Bytes::copy_from_slice(&asked.uri));
     let answered =
         subrequest::get(&exchange.request, client, path).await.map_err(Refusal::Denied)?;

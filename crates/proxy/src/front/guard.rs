@@ -107,13 +107,14 @@ async fn ask(
         Rule::Addresses => access::check(&settings.access, exchange.request.client_ip()),
         Rule::Password => auth_basic::check(exchange, settings).await,
         // Boxed, so that a request of which nobody asks this has no room for it.
-        Rule::Token if settings.auth_jwt.is_some() => {
-            Box::pin(auth_jwt::check(exchange, settings)).await
-        }
-        Rule::Request if settings.auth_request.is_some() => {
-            Box::pin(auth_request::check(exchange, settings)).await
-        }
-        Rule::Token | Rule::Request => Ok(Verdict::NoOpinion),
+        Rule::Token => match &settings.auth_jwt {
+            Some(jwt) => Box::pin(auth_jwt::check(exchange, jwt)).await,
+            None => Ok(Verdict::NoOpinion),
+        },
+        Rule::Request => match &settings.auth_request {
+            Some(asked) => Box::pin(auth_request::check(exchange, asked)).await,
+            None => Ok(Verdict::NoOpinion),
+        },
     }
 }
 
