@@ -22,9 +22,22 @@ pub mod worker;
 
 mod proxy;
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 
 pub use proxy::{Prepared, Proxy};
+
+/// What a future has to give without being waited for, if anything.
+pub(crate) async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
 
 /// A system error in nginx's form: `98: Address already in use`.
 pub fn errno_text(error: &io::Error) -> String {

@@ -7,11 +7,9 @@ mod body;
 pub(crate) mod client;
 mod outlet;
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -105,7 +103,7 @@ pub(crate) async fn serve(link: Link, wait: Duration, mut life: Life) {
             // First, because it ends by itself where there is something to log.
             biased;
             next = one => next,
-            () = life.expired() => Next::Close,
+            () = expired.as_mut() => Next::Close,
         };
         match next {
             Next::Keep(limit) => timer.as_mut().reset(tokio::time::Instant::now() + limit),
@@ -335,8 +333,7 @@ impl Link {
 
     /// Whether the client has sent something that nobody read.
     async fn is_readable(&self) -> bool {
-        let mut fill = std::pin::pin!(self.client.fill());
-        poll_fn(|cx| Poll::Ready(matches!(fill.as_mut().poll(cx), Poll::Ready(Ok(1..))))).await
+        matches!(crate::at_once(self.client.fill()).await, Some(Ok(1..)))
     }
 
     /// Turns the connection into a tunnel, which says itself how it ended.

@@ -1,6 +1,5 @@
 //! The accept loop of one socket in one worker.
 
-use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -109,12 +108,7 @@ impl Accepting {
             return;
         }
         spare.give_up();
-        let next = tokio::select! {
-            biased;
-            next = acceptor.next() => next.ok(),
-            () = ready(()) => None,
-        };
-        if let Some((stream, _)) = next {
+        if let Some(Ok((stream, _))) = crate::at_once(acceptor.next()).await {
             self.refuse(stream).await;
         }
         spare.take_back();

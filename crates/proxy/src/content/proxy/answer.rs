@@ -3,7 +3,6 @@
 //! With `proxy_buffering` up to `proxy_buffers` of an answer wait in memory for a slow client, and
 //! beyond that the upstream has to wait too: nothing is written to temporary files.
 
-use std::future::ready;
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{LogLevel, ProxySettings};
@@ -105,11 +104,7 @@ impl Carrier<'_, '_> {
             return None;
         }
         let max = pace.bound(self.buffer_len());
-        tokio::select! {
-            biased;
-            read = self.connection.fill(max) => Some(read),
-            () = ready(()) => None,
-        }
+        crate::at_once(self.connection.fill(max)).await
     }
 
     /// How much of the answer may be in memory.
