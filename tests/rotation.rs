@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use wssgate_sys::privileges;
 use wssgate_testkit::{Conn, Instance, NGINX, http, skipped, wait_until, with_nginx};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -160,17 +161,12 @@ fn rights(path: &Path) -> (u32, u32, u32) {
     (file.uid(), file.gid(), file.mode() & 0o7777)
 }
 
-/// The user that the workers of a test run as.
-fn www_data() -> u32 {
-    let id = Command::new("id").args(["-u", "www-data"]).output().unwrap();
-    String::from_utf8(id.stdout).unwrap().trim().parse().unwrap()
-}
-
 #[test]
 fn the_new_files_belong_to_those_whom_nginx_gives_them() {
-    if !Path::new(LOGROTATE).exists() || !wssgate_sys::privileges::is_root() {
+    if !Path::new(LOGROTATE).exists() || !privileges::is_root() {
         return skipped("owners of rotated logs: needs logrotate and root");
     }
+    let user = privileges::user("www-data").unwrap().expect("Debian has this user");
     let ways =
         ["create 0640 www-data adm", "create 0600 root root", "create", "nocreate", "copytruncate"];
     for way in ways {
@@ -196,7 +192,7 @@ fn the_new_files_belong_to_those_whom_nginx_gives_them() {
                 wait_until("the owner of both files", || {
                     ["access.log", "error.log"]
                         .iter()
-                        .all(|name| rights(&server.dir().join(name)).0 == www_data())
+                        .all(|name| rights(&server.dir().join(name)).0 == user.uid)
                 });
                 assert!(server.read("access.log.1").contains("/before"), "{exe} {way}");
                 // No hole where the old content was.
