@@ -388,22 +388,28 @@ mod tests {
     use super::*;
     use crate::load::message::{Message, masked};
 
+    /// What is answered to these bytes when they come in pieces of this size, and how much of it was echoed.
+    fn answered(wire: &[u8], cut: usize) -> (Vec<u8>, u64) {
+        let (mut echo, mut answer, mut echoed) = (Echo::default(), Vec::new(), 0);
+        for piece in wire.chunks(cut) {
+            let mut bytes = vec![0; echo.header.len()];
+            bytes.extend_from_slice(piece);
+            let send = |bytes: &[u8]| {
+                answer.extend_from_slice(bytes);
+                Ok(())
+            };
+            echoed += echo.advance(&mut bytes, send).unwrap();
+        }
+        (answer, echoed)
+    }
+
     #[test]
     fn frames_are_answered_unmasked_however_they_are_cut() {
         for len in [0, 125, 126, 70_000] {
             let message = Message::new(len);
             let wire = message.frame.repeat(2);
             for cut in [1, 5, 131, 4096] {
-                let (mut echo, mut answer) = (Echo::default(), Vec::new());
-                for piece in wire.chunks(cut) {
-                    let mut bytes = vec![0; echo.header.len()];
-                    bytes.extend_from_slice(piece);
-                    let send = |bytes: &[u8]| {
-                        answer.extend_from_slice(bytes);
-                        Ok(())
-                    };
-                    echo.advance(&mut bytes, send).unwrap();
-                }
+                let (answer, _) = answered(&wire, cut);
                 assert!(answer == message.echo.repeat(2), "{len} bytes cut every {cut}");
             }
         }
@@ -414,16 +420,7 @@ mod tests {
         let message = Message::new(9);
         let wire = [&masked(Opcode::Ping, b"there?")[..], &message.frame].concat();
         for cut in [1, 13, 100] {
-            let (mut echo, mut answer, mut echoed) = (Echo::default(), Vec::new(), 0);
-            for piece in wire.chunks(cut) {
-                let mut bytes = vec![0; echo.header.len()];
-                bytes.extend_from_slice(piece);
-                let send = |bytes: &[u8]| {
-                    answer.extend_from_slice(bytes);
-                    Ok(())
-                };
-                echoed += echo.advance(&mut bytes, send).unwrap();
-            }
+            let (answer, echoed) = answered(&wire, cut);
             let pong = [&FrameHeader::whole(Opcode::Pong, 6).encode()[..], b"there?"].concat();
             assert_eq!(answer, [&pong[..], &message.echo].concat(), "cut every {cut}");
             assert_eq!(echoed, message.frame.len() as u64, "cut every {cut}");
