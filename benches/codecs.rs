@@ -6,6 +6,9 @@ use bytes::BytesMut;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use wssgate_http1::{Limits, RequestParser, ResponseParser};
+use wssgate_records::{
+    AES_GCM_RECORDS, Aead, DirectionKeys, Records, Role, TlsKeys, TlsVersion, sealed_len,
+};
 use wssgate_ws::{
     Conversation, Counts, Extensions, FrameHeader, Opcode, Side, Tracker, Verdict, conversation,
     mask,
@@ -64,6 +67,35 @@ fn mask_payload(bencher: Bencher<'_, '_>, len: usize) {
     bencher
         .counter(BytesCount::new(len))
         .bench_local(|| mask::apply(black_box([1, 2, 3, 4]), 0, black_box(&mut payload)));
+}
+
+/// The two ends of a TLS 1.3 connection, with the same keys both ways.
+fn record_layers() -> [Records; 2] {
+    let tx = DirectionKeys { key: [3; 32], iv: [3; 12], secret: [3; 48], sequence: 0 };
+    let rx = tx.clone();
+    let keys = TlsKeys { version: TlsVersion::Tls13, aead: Aead::Aes128Gcm, tx, rx };
+    [Role::Server, Role::Client].map(|peer| Records::new(&keys, peer, AES_GCM_RECORDS))
+}
+
+#[divan::bench(args = [125, 4 << 10, 16 << 10])]
+fn seal_record(bencher: Bencher<'_, '_>, len: usize) {
+    let [mut records, _] = record_layers();
+    let (plain, mut out) = (vec![7; len], vec![0; sealed_len(len)]);
+    bencher
+        .counter(BytesCount::new(len))
+        .bench_local(|| records.seal(black_box(&plain), black_box(&mut out)));
+}
+
+/// What is sealed here is opened in the same order, as many times as the clock wants.
+#[divan::bench(args = [125, 4 << 10, 16 << 10])]
+fn seal_and_open_record(bencher: Bencher<'_, '_>, len: usize) {
+    let [mut from, mut to] = record_layers();
+    let (plain, mut wire) = (vec![7; len], vec![0; sealed_len(len)]);
+    let mut opened = vec![0; sealed_len(len)];
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        let used = from.seal(black_box(&plain), black_box(&mut wire)).unwrap_or(0);
+        assert_eq!(to.open(&wire[..used], black_box(&mut opened)).plain, len);
+    });
 }
 
 /// The upgrade request of a browser.

@@ -4,6 +4,7 @@
 //! of keys ([`schedule`]), and judge what may still come ([`post_handshake`]). Bytes in, bytes out: no
 //! socket, no clock, no TLS library but for the cryptography.
 
+mod cipher;
 mod keys;
 mod post_handshake;
 mod records;

@@ -1,15 +1,15 @@
 //! TLS records by keys alone: RFC 8446 §5 and RFC 5246 §6, after the handshake.
 //!
 //! A record is a header, a sealed fragment and, counted by both sides and never sent, its number. The
-//! cryptography is aws-lc's; what is here is framing, numbers, and the few messages that may still come:
+//! cryptography is a library's ([`crate::cipher`]); what is here is framing, numbers, and the few messages that may still come:
 //! close_notify and other alerts, KeyUpdate, tickets to ignore. Both directions work from one buffer
 //! into another, so that nothing is copied but by the cipher.
 
 use std::fmt;
 
-use aws_lc_rs::aead::{self, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
+use crate::cipher::{Cipher, NotAuthentic, TAG};
 use crate::post_handshake::{self, Message, PostHandshake};
 use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 
@@ -18,7 +18,6 @@ pub mod fuzz;
 
 /// Type, version, length (RFC 8446 §5.1).
 const HEADER: usize = 5;
-const TAG: usize = 16;
 /// The part of the nonce that AES-GCM in TLS 1.2 sends along (RFC 5288 §3).
 const EXPLICIT_NONCE: usize = 8;
 /// The most that a record holds of the protocol inside (RFC 8446 §5.1).
@@ -54,10 +53,9 @@ pub mod kind {
     pub const DATA: u8 = 23;
 }
 
-/// How long `plain` bytes can become when they are sealed, with two control messages for each record:
-/// rustls writes the answer to a KeyUpdate and one of its own.
+/// How long `plain` bytes can become when they are sealed, with a KeyUpdate before each record.
 pub const fn sealed_len(plain: usize) -> usize {
-    plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + 2 * MAX_CONTROL)
+    plain + plain.div_ceil(MAX_PLAIN) * (MAX_OVERHEAD + MAX_CONTROL)
 }
 
 /// What is wrong with a peer's records.
@@ -137,22 +135,13 @@ pub struct Records {
 /// One direction.
 struct Direction {
     keys: DirectionKeys,
-    /// The expanded key, about 600 bytes of heap, while the connection is in use.
-    cipher: Option<LessSafeKey>,
+    /// The expanded key, while the connection is in use.
+    cipher: Option<Cipher>,
 }
 
 impl Direction {
-    fn cipher(&mut self, aead: Aead) -> &LessSafeKey {
-        self.cipher.get_or_insert_with(|| {
-            let algorithm = match aead {
-                Aead::Aes128Gcm => &aead::AES_128_GCM,
-                Aead::Aes256Gcm => &aead::AES_256_GCM,
-                Aead::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
-            };
-            let key = UnboundKey::new(algorithm, &self.keys.key[..aead.key_len()])
-                .expect("the key has the length of its AEAD");
-            LessSafeKey::new(key)
-        })
+    fn cipher(&mut self, aead: Aead) -> &Cipher {
+        self.cipher.get_or_insert_with(|| Cipher::new(aead, &self.keys.key[..aead.key_len()]))
     }
 
     /// The static part with the record's number over its end (RFC 8446 §5.3, RFC 7905 §2).
@@ -319,17 +308,10 @@ impl Records {
         plain: &mut [u8],
     ) -> Result<usize, TlsFault> {
         let len = sealed.len().checked_sub(TAG).ok_or(TlsFault::BadRecordMac)?;
-        let (sealed, tag) = sealed.split_at(len);
         self.rx
             .cipher(self.aead)
-            .open_separate_gather(
-                Nonce::assume_unique_for_key(nonce),
-                aead::Aad::from(aad),
-                sealed,
-                tag,
-                &mut plain[..len],
-            )
-            .map_err(|_| TlsFault::BadRecordMac)?;
+            .open(nonce, aad, sealed, &mut plain[..len])
+            .map_err(|NotAuthentic| TlsFault::BadRecordMac)?;
         Ok(len)
     }
 
@@ -442,7 +424,7 @@ impl Records {
                 let header = header(kind::DATA, fragment_len);
                 out[..HEADER].copy_from_slice(&header);
                 let sealed = &mut out[HEADER..HEADER + fragment_len];
-                self.seal_into(nonce, &header, plain, &[kind], sealed);
+                self.tx.cipher(self.aead).seal(nonce, &header, plain, &[kind], sealed);
                 HEADER + fragment_len
             }
             TlsVersion::Tls12 => {
@@ -454,36 +436,13 @@ impl Records {
                 let (explicit, sealed) = fragment.split_at_mut(explicit_len);
                 explicit.copy_from_slice(&nonce[12 - explicit_len..]);
                 let aad = aad_12(self.tx.keys.sequence, kind, plain.len());
-                self.seal_into(nonce, &aad, plain, &[], sealed);
+                self.tx.cipher(self.aead).seal(nonce, &aad, plain, &[], sealed);
                 HEADER + fragment_len
             }
         };
         self.tx.keys.sequence += 1;
         self.tx_blocks = self.tx_blocks.saturating_add((used as u64).div_ceil(16));
         used
-    }
-
-    /// Seals `plain` and then `inner_type` into `sealed`, with the tag at its end.
-    fn seal_into(
-        &mut self,
-        nonce: [u8; 12],
-        aad: &[u8],
-        plain: &[u8],
-        inner_type: &[u8],
-        sealed: &mut [u8],
-    ) {
-        let (text, extra_and_tag) = sealed.split_at_mut(plain.len());
-        self.tx
-            .cipher(self.aead)
-            .seal_out_of_place_scatter(
-                Nonce::assume_unique_for_key(nonce),
-                aead::Aad::from(aad),
-                plain,
-                text,
-                inner_type,
-                extra_and_tag,
-            )
-            .expect("a record is shorter than any AEAD's limit");
     }
 }
 
