@@ -1,4 +1,4 @@
-//! What nginx does not know: `websocket`, `websocket_tcp_user_timeout` and `tls_records`.
+//! What nginx does not know: `websocket` and `websocket_tcp_user_timeout`, and TLS on both sides of a tunnel.
 
 #![allow(clippy::unwrap_used)]
 
@@ -71,16 +71,15 @@ fn websocket_tcp_user_timeout_gives_up_a_peer_that_takes_nothing() {
     assert!(server.stop().success());
 }
 
-/// TLS on both sides, as `records` says.
-fn tls_tunnel(records: &str, pki: &Pki) -> (Instance, Upstream, Handshake) {
+/// TLS on both sides.
+fn tls_tunnel(pki: &Pki) -> (Instance, Upstream, Handshake) {
     let leaf = pki.leaf(&["localhost"]);
     let upstream = Upstream::builder().tls(leaf.server_config()).echo();
     let server = Instance::setup(EXE)
         .http(
-            "error_log error.log info; %%RECORDS%% server { listen %%LISTEN_0%% ssl; ssl_certificate %%CHAIN%%; \
+            "error_log error.log info; server { listen %%LISTEN_0%% ssl; ssl_certificate %%CHAIN%%; \
              ssl_certificate_key %%KEY%%; location / { proxy_pass https://%%UP%%; } }",
         )
-        .var("RECORDS", records)
         .var("CHAIN", leaf.fullchain.display())
         .var("KEY", leaf.key.display())
         .var("UP", upstream.addr())
@@ -90,38 +89,31 @@ fn tls_tunnel(records: &str, pki: &Pki) -> (Instance, Upstream, Handshake) {
 }
 
 #[test]
-fn tunnels_run_with_the_records_of_either() {
+fn tunnels_run_with_tls_on_both_sides() {
     let pki = Pki::new();
     let long = "long".repeat(50_000);
-    for records in ["", "tls_records keys;", "tls_records rustls;"] {
-        let (server, upstream, handshake) = tls_tunnel(records, &pki);
-        let mut client = handshake.open();
-        for message in ["short", &long, "again"] {
-            client.send([text(message)]);
-            client.expect([text(message)]);
-        }
-        // What stands behind the request is opened before the switch and must not be lost.
-        let mut early = handshake.early(text("early").encode(Some([1, 2, 3, 4]))).open();
-        early.expect([text("early")]);
-        drop((client, early));
-        assert!(server.stop().success(), "{records}");
-        upstream.finish();
+    let (server, upstream, handshake) = tls_tunnel(&pki);
+    let mut client = handshake.open();
+    for message in ["short", &long, "again"] {
+        client.send([text(message)]);
+        client.expect([text(message)]);
     }
+    // What stands behind the request is opened before the switch and must not be lost.
+    let mut early = handshake.early(text("early").encode(Some([1, 2, 3, 4]))).open();
+    early.expect([text("early")]);
+    drop((client, early));
+    assert!(server.stop().success());
+    upstream.finish();
 }
 
-/// A record of a type that does not exist: we look at the type, rustls cannot read the header.
+/// A record of a type that does not exist.
 #[test]
-fn tls_records_says_who_judges_a_record() {
-    let pki = Pki::new();
-    for (records, judgement) in
-        [("", "unexpected message"), ("tls_records rustls;", "malformed message")]
-    {
-        let (server, upstream, handshake) = tls_tunnel(records, &pki);
-        let client = handshake.open();
-        client.tcp().unwrap().write_all(&[99, 3, 3, 0, 1, 0]).unwrap();
-        server.wait_for_log(&format!("TLS error on the client connection: {judgement}"));
-        drop(client);
-        assert!(server.stop().success(), "{records}");
-        upstream.finish();
-    }
+fn a_record_at_fault_is_told_of() {
+    let (server, upstream, handshake) = tls_tunnel(&Pki::new());
+    let client = handshake.open();
+    client.tcp().unwrap().write_all(&[99, 3, 3, 0, 1, 0]).unwrap();
+    server.wait_for_log("TLS error on the client connection: unexpected message");
+    drop(client);
+    assert!(server.stop().success());
+    upstream.finish();
 }

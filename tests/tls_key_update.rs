@@ -19,7 +19,6 @@ const CONF: &str = r"
         listen %%LISTEN_0%% ssl;
         ssl_certificate %%CHAIN%%;
         ssl_certificate_key %%KEY%%;
-        tls_records %%RECORDS%%;
         location / { proxy_pass http://%%UP%%; }
     }
 ";
@@ -36,57 +35,54 @@ fn keys_change_under_a_tunnel_when_the_client_says_so() {
     }
     let pki = Pki::new();
     let leaf = pki.leaf(&["localhost"]);
-    for records in ["keys", "rustls"] {
-        let listener = Listener::bind();
-        let server = Instance::setup(EXE)
-            .http(CONF)
-            .var("CHAIN", leaf.fullchain.display())
-            .var("KEY", leaf.key.display())
-            .var("RECORDS", records)
-            .var("UP", listener.addr())
-            .start();
-        let mut client = SClient::connect(server.listen(0), &pki.root_path(), server.dir());
-        client.send(
-            b"GET /keys HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        );
-        let mut upstream = listener.accept();
-        let request = upstream.recv_request();
-        upstream.accept_websocket(&request, "");
-        let head = client.recv_head();
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let listener = Listener::bind();
+    let server = Instance::setup(EXE)
+        .http(CONF)
+        .var("CHAIN", leaf.fullchain.display())
+        .var("KEY", leaf.key.display())
+        .var("UP", listener.addr())
+        .start();
+    let mut client = SClient::connect(server.listen(0), &pki.root_path(), server.dir());
+    client.send(
+        b"GET /keys HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let mut upstream = listener.accept();
+    let request = upstream.recv_request();
+    upstream.accept_websocket(&request, "");
+    let head = client.recv_head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
 
-        let mut exchange = |client: &mut SClient, message: &str| {
-            client.send(&text(message).encode(Some(MASK)));
-            upstream.expect([text(message)]);
-            let answer = text(&message.to_uppercase());
-            upstream.send([answer.clone()]);
-            client.expect(&answer);
-        };
-        exchange(&mut client, "before");
-        // `K` asks for ours as well, `k` does not; both go out with the next bytes of the client.
-        for (round, letter) in "KkKKkk".chars().enumerate() {
-            client.update_keys(letter);
-            exchange(&mut client, &format!("after {letter}, round {round}"));
-            exchange(&mut client, &"in several records ".repeat(4_000));
-        }
-        // Its own six, and ours for each of the three that were asked for.
-        assert_eq!((client.updates(">>>"), client.updates("<<<")), (6, 3), "{records}");
-
-        let bye = close(1000, "bye");
-        client.send(&bye.encode(Some(MASK)));
-        upstream.expect([bye.clone()]);
-        upstream.send([bye.clone()]);
-        client.expect(&bye);
-        upstream.shutdown_write().unwrap();
-        // It ends by itself, and without an error only after a close_notify.
-        assert!(client.end().success(), "{records}");
-        upstream.expect_eof();
-        server.wait_for_access("\"GET /keys HTTP/1.1\" 101 ");
-        assert!(!server.error_log().contains("TLS error on the client"), "{}", server.error_log());
-        assert!(server.stop().success());
+    let mut exchange = |client: &mut SClient, message: &str| {
+        client.send(&text(message).encode(Some(MASK)));
+        upstream.expect([text(message)]);
+        let answer = text(&message.to_uppercase());
+        upstream.send([answer.clone()]);
+        client.expect(&answer);
+    };
+    exchange(&mut client, "before");
+    // `K` asks for ours as well, `k` does not; both go out with the next bytes of the client.
+    for (round, letter) in "KkKKkk".chars().enumerate() {
+        client.update_keys(letter);
+        exchange(&mut client, &format!("after {letter}, round {round}"));
+        exchange(&mut client, &"in several records ".repeat(4_000));
     }
+    // Its own six, and ours for each of the three that were asked for.
+    assert_eq!((client.updates(">>>"), client.updates("<<<")), (6, 3));
+
+    let bye = close(1000, "bye");
+    client.send(&bye.encode(Some(MASK)));
+    upstream.expect([bye.clone()]);
+    upstream.send([bye.clone()]);
+    client.expect(&bye);
+    upstream.shutdown_write().unwrap();
+    // It ends by itself, and without an error only after a close_notify.
+    assert!(client.end().success());
+    upstream.expect_eof();
+    server.wait_for_access("\"GET /keys HTTP/1.1\" 101 ");
+    assert!(!server.error_log().contains("TLS error on the client"), "{}", server.error_log());
+    assert!(server.stop().success());
 }
 
 /// `openssl s_client`, which obeys a read of its stdin that begins with one of its letters, and sends

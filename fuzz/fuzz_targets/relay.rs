@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use rustls::Connection;
 use socket2::SockRef;
 use wssgate_records::Role;
-use wssgate_records::testing::{SUITES, Session, connections, session};
+use wssgate_records::testing::{SUITES, Session, session};
 use wssgate_relay::fuzz::Stepper;
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
 use wssgate_ws::{CloseCode, Counts, Extensions, conversation};
@@ -265,8 +265,6 @@ impl Dialogue {
 struct Peer {
     socket: TcpStream,
     handed_over: bool,
-    /// The relay has nothing but keys for it.
-    keys: bool,
     tls: Option<Connection>,
     /// All it said, in bytes of the tunnel.
     sent: Vec<u8>,
@@ -290,26 +288,19 @@ impl Peer {
     /// A peer over a socket and a protection that `choice` says, and the relay's leg towards it.
     fn new(choice: u8, side: Side) -> (Self, Leg) {
         let (socket, near) = socket_pair(choice & 0xc0 == 0xc0, choice & 0xc0 == 0x80);
-        let suite = SUITES[usize::from(choice % 64 / 3) % SUITES.len()];
+        let suite = SUITES[usize::from(choice % 64 / 2) % SUITES.len()];
         let ours = if side == Side::Client { Role::Server } else { Role::Client };
-        let (protection, tls, pending) = match choice % 3 {
+        let (protection, tls, pending) = match choice % 2 {
             0 => (LegTls::Plain, None, Vec::new()),
-            1 => {
+            _ => {
                 let Session { keys, peer, tickets } = session(suite, ours);
                 (LegTls::Keys(Box::new(keys)), Some(peer), tickets)
-            }
-            _ => {
-                let (server, client) = connections(suite);
-                let (ours, theirs) =
-                    if ours == Role::Server { (server, client) } else { (client, server) };
-                (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
             }
         };
         let leg = Leg { tls: protection, ..Leg::plain(near, Vec::new()) };
         let peer = Self {
             socket,
             handed_over: false,
-            keys: choice % 3 == 1,
             tls,
             sent: Vec::new(),
             pending,
@@ -408,10 +399,8 @@ impl Peer {
         }
     }
 
-    /// Only to our own record layer: rustls 0.23 asserts, in builds like this one, that nothing wrong arrives behind its
-    /// own close_notify.
     fn garble(&mut self, amount: u16) {
-        if self.keys && self.finished.is_none() {
+        if self.tls.is_some() && self.finished.is_none() {
             self.garbled = true;
             self.pending.extend([20 + (amount >> 12) as u8 % 5, 3, 3, 0, (amount >> 4) as u8]);
             self.pending.extend(noise(usize::from(amount % 512)));

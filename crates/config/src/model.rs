@@ -63,9 +63,9 @@ pub use crate::upstream::sticky::{CookieLife, Sticky, StickyCookie, StickyLearn,
 pub use crate::upstream::{Queue, Upstream, UpstreamId};
 pub use crate::value::{ListenAddr, Located, Origin};
 pub use crate::variable::{Map, MapId, MapKind};
+pub use crate::websocket::Recovery;
 pub use crate::websocket::handshake::HandshakeCheck;
 pub use crate::websocket::origin::AllowedOrigins;
 pub use crate::websocket::token::{TokenSource, WebSocketToken};
 pub use crate::websocket::trace::WebSocketTrace;
-pub use crate::websocket::{Recovery, TlsRecords};
 pub use crate::zones::{LimitKind, LimitZone, LimitZoneId};

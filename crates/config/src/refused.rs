@@ -16,6 +16,8 @@ const MAIL: &str =
 const MEDIA: &str = "serve media with another server";
 const PERL: &str = "move this logic to the app server";
 const STORE: &str = "store responses in the app server";
+const RECORDS: &str =
+    "remove the line: the records of tunnels are always encrypted with the keys of their handshake";
 const STREAM: &str =
     "only HTTP and WebSockets are proxied; keep nginx or HAProxy for other TCP and UDP";
 const WEBDAV: &str = "serve WebDAV with another server";
@@ -61,6 +63,7 @@ pub(crate) fn rows() -> Vec<Row> {
         refused("ssl_ocsp_cache", HS, Exactly(1), CRL),
         refused("ssl_ocsp_responder", HS, Exactly(1), CRL),
         refused("stream", M, Exactly(0), STREAM),
+        refused("tls_records", HS, Exactly(1), RECORDS).unless("keys"),
         refused("userid", HSL, Exactly(1), COOKIES).unless("off"),
         refused("xml_entities", HSL, Exactly(1), XSLT),
         refused("xml_external_entities", HSL, Flag, XSLT),

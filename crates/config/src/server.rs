@@ -18,7 +18,6 @@ use crate::scope::Scope;
 use crate::server_name::{SERVER_NAME, ServerName};
 use crate::tls::{ServerTls, server_tls};
 use crate::value::Located;
-use crate::websocket::{self, TlsRecords};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
@@ -137,8 +136,6 @@ pub struct Server {
     pub connection: ConnectionSettings,
     /// The `ssl_*` directives.
     pub tls: ServerTls,
-    /// `tls_records`.
-    pub tls_records: TlsRecords,
     /// `ignore_warnings`.
     pub ignored: Vec<Advice>,
 }
@@ -204,7 +201,6 @@ fn server(
         named_locations,
         connection: connection_settings(scope),
         tls: server_tls(resolver.reading, scope),
-        tls_records: scope.get(&websocket::TLS_RECORDS),
         ignored: ignored(scope),
     }
 }

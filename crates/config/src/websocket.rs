@@ -10,24 +10,13 @@ use std::time::Duration;
 use wssgate_syntax as syntax;
 
 use crate::directive::Arity::{Exactly, Flag};
-use crate::directive::{AnyDirective, Directive, H, HS, HSL, U};
+use crate::directive::{AnyDirective, Directive, H, HSL, U};
 use crate::read::{Reading, Reads, directive_problem, flag, one_of};
 use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&TLS_RECORDS, &WEBSOCKET, &WEBSOCKET_RECOVERY, &WEBSOCKET_TCP_USER_TIMEOUT];
-
-/// `tls_records`
-pub(crate) static TLS_RECORDS: Directive<TlsRecords> = Directive {
-    name: "tls_records",
-    contexts: HS,
-    arity: Exactly(1),
-    default: "keys",
-    doc: "Selects what encrypts and decrypts the TLS records of tunnels: `keys` is the proxy's own \
-          small record layer; `rustls` takes more memory and CPU.",
-    ..Directive::once(tls_records)
-};
+    &[&WEBSOCKET, &WEBSOCKET_RECOVERY, &WEBSOCKET_TCP_USER_TIMEOUT];
 
 /// `websocket`
 pub(crate) static WEBSOCKET: Directive<bool> = Directive {
@@ -67,15 +56,6 @@ pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Dire
     ..Directive::once(user_timeout)
 };
 
-/// `tls_records`: who seals and opens the TLS records of a tunnel, on both of its sides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsRecords {
-    /// We do, with the keys of the finished handshake.
-    Keys,
-    /// rustls keeps doing it.
-    Rustls,
-}
-
 /// `websocket_recovery`: when a server that has failed is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recovery {
@@ -87,11 +67,6 @@ pub enum Recovery {
 
 /// The longest that the kernel takes, in milliseconds.
 const USER_TIMEOUT_MAX: u128 = i32::MAX as u128;
-
-fn tls_records(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<TlsRecords> {
-    let word = &directive.args[0];
-    one_of(word, &[("keys", TlsRecords::Keys), ("rustls", TlsRecords::Rustls)])
-}
 
 fn recovery(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Recovery> {
     let word = &directive.args[0];

@@ -134,15 +134,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("Rewrite", &["front/rewrite.rs: rewrite"]),
     ("RewriteOp", &["front/rewrite.rs"]),
     ("Root", &["exchange/path.rs: root", "front/try_files.rs: root"]),
-    (
-        "Server",
-        &[
-            "exchange/request.rs: server",
-            "front: server servers",
-            "tls/server.rs: server",
-            "tunnel.rs: server",
-        ],
-    ),
+    ("Server", &["exchange/request.rs: server", "front: server servers", "tls/server.rs: server"]),
     ("ServerTls", &["tls/server.rs: tls", "tls/server/verify.rs: tls", "tls/sessions.rs: tls"]),
     ("SessionCache", &["tls/sessions.rs"]),
     ("Sides", &["generation/policies.rs: sides"]),

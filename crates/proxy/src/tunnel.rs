@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use wssgate_config::model::{Lifetime, LogLevel, TlsRecords, TunnelSettings};
+use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
 use wssgate_relay::{EndCause, Handover, Leg, LegTls, Progress, Protocol, Side, Timers, TunnelEnd};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
@@ -32,7 +32,7 @@ use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, MOMENT, PeerStream};
 use crate::site::Open;
-use crate::tls::keys::{self, DetachError, Detached, Separated, TlsStream};
+use crate::tls::keys::{self, DetachError, Detached, TlsStream};
 use conclusion::Conclusion;
 use table::Tunnels;
 
@@ -162,16 +162,15 @@ async fn legs(
     connection: Connection,
     request: &Request,
 ) -> Result<(Leg, Leg), HandoverError> {
-    let records = request.server().tls_records;
     let (stream, read, ended) = connection.into_parts();
     let mut upstream = match stream {
         PeerStream::Plain(stream) => plain_leg(stream, read)?,
-        PeerStream::Tls(stream) => tls_leg(stream, read, records).await?,
+        PeerStream::Tls(stream) => tls_leg(stream, read).await?,
     };
     upstream.ended |= ended;
     let client = match client {
         ClientStream::Plain(stream) => plain_leg(stream, input)?,
-        ClientStream::Tls(stream) => tls_leg(stream, input, records).await?,
+        ClientStream::Tls(stream) => tls_leg(stream, input).await?,
     };
     let location = request.location();
     for leg in [&client, &upstream] {
@@ -200,22 +199,13 @@ fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
 async fn tls_leg<T: TlsStream<Socket = Stream>>(
     stream: T,
     read: BytesMut,
-    records: TlsRecords,
 ) -> Result<Leg, HandoverError> {
+    let Detached { socket, keys, plaintext: opened, ciphertext, ended } =
+        keys::detach(stream).await?;
     let mut plaintext: Vec<u8> = read.into();
-    let (socket, tls, ciphertext, ended) = match records {
-        TlsRecords::Keys => {
-            let Detached { socket, keys, plaintext: opened, ciphertext, ended } =
-                keys::detach(stream).await?;
-            plaintext.extend_from_slice(&opened);
-            (socket, LegTls::Keys(keys), ciphertext, ended)
-        }
-        TlsRecords::Rustls => {
-            let Separated { socket, connection, ciphertext } = keys::separate(stream).await?;
-            (socket, LegTls::Rustls(connection), ciphertext, false)
-        }
-    };
+    plaintext.extend_from_slice(&opened);
     let unix = socket.is_unix();
+    let tls = LegTls::Keys(keys);
     Ok(Leg { socket: socket.into_fd()?, unix, tls, plaintext, ciphertext, ended })
 }
 

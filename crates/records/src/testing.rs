@@ -7,8 +7,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     CipherSuite, ClientConfig, ClientConnection, Connection, ConnectionCommon,
-    ConnectionTrafficSecrets, KeyLog, NoKeyLog, RootCertStore, ServerConfig, ServerConnection,
-    SideData, SupportedCipherSuite,
+    ConnectionTrafficSecrets, KeyLog, RootCertStore, ServerConfig, ServerConnection, SideData,
+    SupportedCipherSuite,
 };
 
 use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
@@ -159,33 +159,6 @@ impl KeyLog for Secrets {
         };
         self.0.lock().unwrap()[side][..secret.len()].copy_from_slice(secret);
     }
-}
-
-/// A server and its client after their handshake, both in rustls.
-pub fn connections(suite: CipherSuite) -> (Connection, Connection) {
-    let (server_config, client_config) = configs(suite, Arc::new(NoKeyLog));
-    let server = ServerConnection::new(server_config).unwrap();
-    let client = ClientConnection::new(client_config, server_name()).unwrap();
-    shake_hands(server, client)
-}
-
-/// Carries the bytes of a handshake to and fro until it is over.
-pub fn shake_hands(
-    mut server: ServerConnection,
-    mut client: ClientConnection,
-) -> (Connection, Connection) {
-    while client.wants_write() || server.wants_write() {
-        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
-        while client.wants_write() {
-            client.write_tls(&mut to_server).unwrap();
-        }
-        feed(&mut server, &to_server);
-        while server.wants_write() {
-            server.write_tls(&mut to_client).unwrap();
-        }
-        feed(&mut client, &to_client);
-    }
-    (server.into(), client.into())
 }
 
 /// Gives wire bytes to one end.

@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use wssgate_records::{MAX_RECORD, TlsFault};
+use wssgate_records::TlsFault;
 use wssgate_sys::epoll::Event;
 use wssgate_sys::socket::{self, Received, Sent};
 
 use crate::buffers::{Buffer, BufferRange, Buffers};
-use crate::protection::{Protection, Sealed};
+use crate::protection::Protection;
 use crate::{LegTls, Side};
 
 /// A socket with its readiness (edge-triggered: told once, remembered here) and its unsent bytes.
@@ -189,14 +189,6 @@ impl Leg {
         self.unopened.len()
     }
 
-    /// How many bytes that were read before may come to light with what is read next.
-    pub(crate) fn buffered_in_rustls(&self) -> usize {
-        match self.protection {
-            Protection::None | Protection::Keys(_) => 0,
-            Protection::Rustls(_) => MAX_RECORD,
-        }
-    }
-
     /// Learns from a read of at most `window` bytes; says how the direction from here ends if it does.
     ///
     /// After a short read nothing more is there, unless the peer has hung up.
@@ -210,7 +202,7 @@ impl Leg {
             Ok(Received::Bytes(_) | Received::Blocked) => return None,
             Ok(Received::End) => match self.protection {
                 Protection::None => SourceEnd::Orderly,
-                Protection::Keys(_) | Protection::Rustls(_) => SourceEnd::Truncated,
+                Protection::Keys(_) => SourceEnd::Truncated,
             },
             Err(error) => SourceEnd::Broken(error),
         };
@@ -239,7 +231,7 @@ impl Leg {
 
     /// Opens what was read before the hand-over; the rest of a record waits.
     pub(crate) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
-        let mut plain = vec![0; self.protection.opened_before() + wire.len()];
+        let mut plain = vec![0; wire.len()];
         let opened = self.protection.open(wire, &mut plain);
         keep(&mut self.unopened, &wire[opened.consumed..]);
         plain.truncate(opened.plain);
@@ -257,9 +249,10 @@ impl Leg {
         }
         let Buffers { input, plain: opened, output } = buffers;
         let from = if plain.buffer == Buffer::Input { input } else { opened };
-        let Sealed { used, fault } = self.protection.seal(from.bytes(plain), output.free());
-        let start = output.alloc(used);
-        (BufferRange { buffer: Buffer::Output, start, len: used }, fault)
+        let sealed = self.protection.seal(from.bytes(plain), output.free());
+        let len = *sealed.as_ref().unwrap_or(&0);
+        let start = output.alloc(len);
+        (BufferRange { buffer: Buffer::Output, start, len }, sealed.err())
     }
 
     /// Whether bytes for the peer need not wait behind others.
@@ -295,9 +288,8 @@ impl Leg {
         if let Protection::None = self.protection {
             return Ok(self.write(plain, now_ms)?);
         }
-        let Sealed { used, fault } = self.protection.seal(plain, output);
-        self.write(&output[..used], now_ms)?;
-        fault.map_or(Ok(()), |fault| Err(SendError::Fault(fault)))
+        let sealed = self.protection.seal(plain, output).map_err(SendError::Fault)?;
+        Ok(self.write(&output[..sealed], now_ms)?)
     }
 
     /// Sends close_notify, if there is TLS.

@@ -66,9 +66,6 @@ pub enum LegTls {
     Plain,
     /// TLS records under these keys; the handshake is over and its connection object gone.
     Keys(Box<TlsKeys>),
-    /// TLS records by rustls itself, with what it has opened and nobody has read: that goes after
-    /// [`Leg::plaintext`].
-    Rustls(Box<rustls::Connection>),
 }
 
 /// What is spoken in a tunnel.

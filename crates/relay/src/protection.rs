@@ -1,12 +1,6 @@
-//! What stands between the bytes of a wire and those inside: nothing, records by keys, or rustls.
-//!
-//! rustls keeps its own buffers and costs more CPU and memory; it is there for who does not want to
-//! trust our record layer.
+//! What stands between the bytes of a wire and those inside: nothing, or records by keys.
 
-use std::io::{self, Read, Write};
-
-use rustls::{Connection, Error};
-use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault, kind};
+use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault};
 
 use crate::{LegTls, Side};
 
@@ -17,17 +11,6 @@ pub(crate) enum Protection {
     None,
     /// Records by keys alone.
     Keys(Box<Records>),
-    /// The connection of the handshake goes on.
-    Rustls(Box<Connection>),
-}
-
-/// What was sealed.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    /// How many bytes are for the wire, with a fault too.
-    pub(crate) used: usize,
-    /// Why nothing of the protocol inside is among them.
-    pub(crate) fault: Option<TlsFault>,
 }
 
 impl Protection {
@@ -42,27 +25,10 @@ impl Protection {
                 };
                 Self::Keys(Box::new(Records::new(&keys, peer, record_limit)))
             }
-            LegTls::Rustls(mut connection) => {
-                // The leg bounds what is sealed; a limit here would cut writes short.
-                connection.set_buffer_limit(None);
-                Self::Rustls(connection)
-            }
         }
     }
 
-    /// How many bytes were opened before and not taken.
-    pub(crate) fn opened_before(&mut self) -> usize {
-        match self {
-            Self::None | Self::Keys(_) => 0,
-            // A failure shows again when more is opened.
-            Self::Rustls(connection) => {
-                connection.process_new_packets().map_or(0, |state| state.plaintext_bytes_to_read())
-            }
-        }
-    }
-
-    /// Opens what is whole of `wire` into `plain`, which is at least as long as both that and what
-    /// rustls may hold: a record.
+    /// Opens what is whole of `wire` into `plain`, which is at least as long.
     pub(crate) fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
         match self {
             Self::None => {
@@ -70,19 +36,14 @@ impl Protection {
                 Opened { consumed: wire.len(), plain: wire.len(), end: None }
             }
             Self::Keys(records) => records.open(wire, plain),
-            Self::Rustls(connection) => open_by_rustls(connection, wire, plain),
         }
     }
 
-    /// Seals all of `plain` or nothing of it into `out`. Not called without protection.
-    pub(crate) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Sealed {
+    /// Seals all of `plain` into `out`, or nothing with a fault; says how much of `out` is used. Not called without protection.
+    pub(crate) fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
         match self {
-            Self::None => Sealed { used: 0, fault: None },
-            Self::Keys(records) => match records.seal(plain, out) {
-                Ok(used) => Sealed { used, fault: None },
-                Err(fault) => Sealed { used: 0, fault: Some(fault) },
-            },
-            Self::Rustls(connection) => seal_by_rustls(connection, plain, out),
+            Self::None => Ok(0),
+            Self::Keys(records) => records.seal(plain, out),
         }
     }
 
@@ -91,10 +52,6 @@ impl Protection {
         match self {
             Self::None => Vec::new(),
             Self::Keys(records) => control(|out| records.close_notify(out)),
-            Self::Rustls(connection) => {
-                connection.send_close_notify();
-                all_of(connection)
-            }
         }
     }
 
@@ -102,8 +59,6 @@ impl Protection {
     pub(crate) fn fatal_alert(&mut self, fault: TlsFault) -> Vec<u8> {
         match (self, fault.alert()) {
             (Self::Keys(records), Some(alert)) => control(|out| records.fatal_alert(alert, out)),
-            // It has written its alert already.
-            (Self::Rustls(connection), _) => all_of(connection),
             (Self::None | Self::Keys(_), _) => Vec::new(),
         }
     }
@@ -121,76 +76,9 @@ impl Protection {
     }
 }
 
-fn open_by_rustls(connection: &mut Connection, mut wire: &[u8], plain: &mut [u8]) -> Opened {
-    let mut opened = Opened { consumed: wire.len(), plain: 0, end: None };
-    loop {
-        let state = match connection.process_new_packets() {
-            Ok(state) => state,
-            Err(error) => {
-                // What came before the fault is good.
-                while let Ok(taken @ 1..) = connection.reader().read(&mut plain[opened.plain..]) {
-                    opened.plain += taken;
-                }
-                opened.end = Some(Err(fault(&error)));
-                return opened;
-            }
-        };
-        let end = opened.plain + state.plaintext_bytes_to_read();
-        if connection.reader().read_exact(&mut plain[opened.plain..end]).is_ok() {
-            opened.plain = end;
-        }
-        if state.peer_has_closed() {
-            opened.end = Some(Ok(()));
-            return opened;
-        }
-        // It takes nothing only after close_notify or with data to read, and both are done with.
-        if wire.is_empty() || !matches!(connection.read_tls(&mut wire), Ok(1..)) {
-            return opened;
-        }
-    }
-}
-
-fn seal_by_rustls(connection: &mut Connection, plain: &[u8], out: &mut [u8]) -> Sealed {
-    // Answers that wait, so that what follows is the data.
-    let before = write_out(connection, out);
-    let accepted = connection.writer().write(plain).unwrap_or(0);
-    let used = before + write_out(connection, &mut out[before..]);
-    // TLS 1.3 disguises all as data and changes its keys in time. In TLS 1.2 rustls looks at all of a
-    // write first; if its keys are exhausted it accepts the bytes, drops them and says close_notify.
-    let is_data = out[before..used].first() == Some(&kind::DATA);
-    let fault = (accepted < plain.len() || !is_data).then_some(TlsFault::KeysExhausted);
-    Sealed { used, fault }
-}
-
-/// What rustls wants to have written, into `out`, which is long enough.
-fn write_out(connection: &mut Connection, out: &mut [u8]) -> usize {
-    let mut out = io::Cursor::new(out);
-    while connection.wants_write() && matches!(connection.write_tls(&mut out), Ok(1..)) {}
-    debug_assert!(!connection.wants_write(), "nobody comes back for the rest");
-    usize::try_from(out.position()).unwrap_or(0)
-}
-
-/// What rustls wants to have written: an alert, and before it perhaps the answer to a KeyUpdate and
-/// others that waited for data to go with.
-fn all_of(connection: &mut Connection) -> Vec<u8> {
-    let mut out = Vec::new();
-    while connection.wants_write() && matches!(connection.write_tls(&mut out), Ok(1..)) {}
-    out
-}
-
-/// One control message of our own records.
+/// One control message.
 fn control(seal: impl FnOnce(&mut [u8; MAX_CONTROL]) -> usize) -> Vec<u8> {
     let mut out = [0; MAX_CONTROL];
     let used = seal(&mut out);
     out[..used].to_vec()
-}
-
-fn fault(error: &Error) -> TlsFault {
-    match error {
-        Error::AlertReceived(alert) => TlsFault::Alert(u8::from(*alert)),
-        Error::DecryptError => TlsFault::BadRecordMac,
-        Error::PeerSentOversizedRecord => TlsFault::RecordOverflow,
-        Error::InvalidMessage(_) => TlsFault::DecodeError,
-        _ => TlsFault::UnexpectedMessage,
-    }
 }

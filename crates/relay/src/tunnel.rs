@@ -365,8 +365,7 @@ impl Tunnel {
         let window = self.flow_from(source).window();
         let leg = self.leg(source);
         let waiting = leg.unopened_len();
-        // What rustls holds is not there, and yet what is opened must find room, as everything from here.
-        let start = buffers.input.alloc(waiting + window + leg.buffered_in_rustls());
+        let start = buffers.input.alloc(waiting + window);
         let wire = BufferRange { buffer: Buffer::Input, start, len: waiting };
         Transfer {
             source,

@@ -246,25 +246,6 @@ pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, 
     Ok(Detached { socket, keys, plaintext, ciphertext, ended })
 }
 
-/// The socket from below a TLS stream, whose records stay with rustls.
-#[derive(Debug)]
-pub struct Separated<S> {
-    /// The socket.
-    pub socket: S,
-    /// rustls, with what it has opened and nobody has read.
-    pub connection: Box<Connection>,
-    /// Bytes of the wire that rustls had not seen.
-    pub ciphertext: Vec<u8>,
-}
-
-/// Takes the socket out from below a TLS stream after writing all that it still has to write.
-pub async fn separate<T: TlsStream>(mut stream: T) -> Result<Separated<T::Socket>, DetachError> {
-    stream.flush().await.map_err(DetachError::Write)?;
-    let (boundary, connection) = stream.into_parts();
-    let (socket, ciphertext) = boundary.into_rest();
-    Ok(Separated { socket, connection: Box::new(connection), ciphertext })
-}
-
 /// What rustls has opened, and whether the peer has sent close_notify behind it.
 fn read_ahead<D: SideData>(
     connection: &mut ConnectionCommon<D>,

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use rustls::{CipherSuite, Connection};
 use wssgate_records::Role;
-use wssgate_records::testing::{SUITES, Session, connections, session};
+use wssgate_records::testing::{SUITES, Session, session};
 
 use super::peer::TlsPeer;
 use super::*;
@@ -13,17 +13,15 @@ const TLS13: CipherSuite = SUITES[0];
 const TLS12: CipherSuite = SUITES[3];
 const SIDES: [Side; 2] = [Side::Client, Side::Upstream];
 
-/// What protects a leg, and who keeps its records.
+/// What protects a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Plain,
     Keys(CipherSuite),
-    Rustls(CipherSuite),
 }
 
-const TLS: [Wire; 4] =
-    [Wire::Keys(TLS13), Wire::Keys(TLS12), Wire::Rustls(TLS13), Wire::Rustls(TLS12)];
-const WIRES: [Wire; 5] = [Wire::Plain, TLS[0], TLS[1], TLS[2], TLS[3]];
+const TLS: [Wire; 2] = [Wire::Keys(TLS13), Wire::Keys(TLS12)];
+const WIRES: [Wire; 3] = [Wire::Plain, TLS[0], TLS[1]];
 
 /// The other end of a leg, plain or TLS.
 struct Far {
@@ -92,12 +90,6 @@ impl Rig {
             Wire::Keys(suite) => {
                 let Session { keys, peer, tickets } = session(suite, we);
                 (LegTls::Keys(Box::new(keys)), Some(peer), tickets)
-            }
-            Wire::Rustls(suite) => {
-                let (server, client) = connections(suite);
-                let (ours, theirs) =
-                    if we == Role::Server { (server, client) } else { (client, server) };
-                (LegTls::Rustls(Box::new(ours)), Some(theirs), Vec::new())
             }
         };
         let (client, upstream) = self.hand_over(|handover| {

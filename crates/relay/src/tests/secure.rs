@@ -3,9 +3,7 @@
 use rustls::CipherSuite;
 use rustls::{AlertDescription, Error};
 use wssgate_records::Role;
-use wssgate_records::testing::{
-    SUITES, Session, configs, connections, server_name, session, shake_hands,
-};
+use wssgate_records::testing::{SUITES, Session, session};
 
 use super::peer::TlsPeer;
 use super::*;
@@ -98,63 +96,6 @@ thread_local! {
     static LATE: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
 }
 
-/// What our record layer promises, rustls in its place keeps as well.
-#[test]
-fn rustls_may_keep_the_records() {
-    for suite in SUITES {
-        let mut rig = Rig::new();
-        let (ours, mut theirs) = connections(suite);
-        let mut wire = Vec::new();
-        for part in [&b"second "[..], b"third"] {
-            std::io::Write::write_all(&mut theirs.writer(), part).unwrap();
-            theirs.write_tls(&mut wire).unwrap();
-        }
-        let late = wire.split_off(wire.len() - 10);
-        let (client, mut upstream) = rig.hand_over(|handover| {
-            handover.client.tls = LegTls::Rustls(Box::new(ours));
-            handover.client.plaintext = b"first ".to_vec();
-            handover.client.ciphertext = wire;
-        });
-        let mut client = TlsPeer::new(client, theirs);
-        client.wire.send(&late);
-        rig.expect(&mut upstream, b"first second third");
-        let answer = noise(100_000);
-        upstream.send(&answer);
-        rig.expect_tls(&mut client, &answer);
-        let question = noise(90_000);
-        client.send(&question);
-        rig.expect(&mut upstream, &question);
-        let goodbye = client.close_notify();
-        client.wire.send(&goodbye);
-        rig.expect_end(&mut upstream);
-        upstream.send(b"bye");
-        upstream.end();
-        rig.expect_tls(&mut client, b"bye");
-        rig.expect_close_notify(&mut client);
-        let end = rig.end();
-        assert_eq!(end.cause, EndCause::Ended(Side::Client));
-        assert_eq!((end.client.received, end.client.sent), (90_018, 100_003));
-    }
-}
-
-#[test]
-fn rustls_answers_a_bad_record_with_its_alert() {
-    for suite in SUITES {
-        let mut rig = Rig::new();
-        let (ours, theirs) = connections(suite);
-        let (client, mut upstream) =
-            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
-        let mut client = TlsPeer::new(client, theirs);
-        let good = client.sealed(b"good");
-        let mut bad = client.sealed(b"bad");
-        *bad.last_mut().unwrap() ^= 1;
-        // Read at once.
-        client.wire.send(&[good, bad].concat());
-        rig.expect(&mut upstream, b"good");
-        expect_alert_for_bad_record(&mut rig, &mut client, &mut upstream);
-    }
-}
-
 /// The tunnel ends, and its client is told why.
 fn expect_alert_for_bad_record(rig: &mut Rig, client: &mut TlsPeer, upstream: &mut Peer) {
     rig.expect_end(upstream);
@@ -164,66 +105,6 @@ fn expect_alert_for_bad_record(rig: &mut Rig, client: &mut TlsPeer, upstream: &m
     });
     assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
     assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
-}
-
-/// rustls keeps the answer to a KeyUpdate until there is something to send, which may be the end.
-#[test]
-fn what_rustls_has_to_answer_goes_before_the_end() {
-    for suite in &SUITES[..3] {
-        let mut rig = Rig::new();
-        let (ours, theirs) = connections(*suite);
-        let (client, mut upstream) =
-            rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
-        let mut client = TlsPeer::new(client, theirs);
-        client.tls.refresh_traffic_keys().unwrap();
-        client.send(b"new keys");
-        rig.expect(&mut upstream, b"new keys");
-        upstream.end();
-        rig.expect_close_notify(&mut client);
-    }
-}
-
-/// A server whose keys are exhausted after this many records, and its client.
-fn short_lived(suite: CipherSuite, records: u64) -> (rustls::Connection, rustls::Connection) {
-    use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
-    let (server_config, client_config) = configs(suite, Arc::new(rustls::NoKeyLog));
-    let provider = server_config.crypto_provider();
-    let rustls::SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
-        panic!("TLS 1.3 changes its keys");
-    };
-    let common = CipherSuiteCommon { confidentiality_limit: records, ..lasting.common };
-    let short: &'static _ = Box::leak(Box::new(rustls::Tls12CipherSuite { common, ..*lasting }));
-    let provider = CryptoProvider { cipher_suites: vec![short.into()], ..(**provider).clone() };
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS12])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&server_config.cert_resolver));
-    let server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
-    let client = rustls::ClientConnection::new(client_config, server_name()).unwrap();
-    shake_hands(server, client)
-}
-
-#[test]
-fn exhausted_keys_in_rustls_end_in_good_order_and_count_nothing_as_sent() {
-    for suite in &SUITES[3..5] {
-        for too_much in [1, 30, 16_384, 50_000] {
-            let mut rig = Rig::new();
-            // Finished, what fits, and nothing more.
-            let (ours, theirs) = short_lived(*suite, 2);
-            let (client, mut upstream) =
-                rig.hand_over(|handover| handover.client.tls = LegTls::Rustls(Box::new(ours)));
-            let mut client = TlsPeer::new(client, theirs);
-            upstream.send(b"fits");
-            rig.expect_tls(&mut client, b"fits");
-            upstream.send(&noise(too_much));
-            rig.expect_close_notify(&mut client);
-            client.wire.end();
-            let end = rig.end();
-            assert_eq!(end.cause, EndCause::Tls(Side::Client, TlsFault::KeysExhausted));
-            assert_eq!(end.client.sent, 4, "{too_much}");
-        }
-    }
 }
 
 #[test]

@@ -104,16 +104,10 @@ impl<S> RecordBoundary<S> {
             && self.late.is_empty()
     }
 
-    /// The socket, and the bytes read from it that nobody has seen.
-    pub(super) fn into_rest(mut self) -> (S, Vec<u8>) {
-        debug_assert!(self.late.is_empty(), "flushed before");
-        self.held.drain(..self.start);
-        (self.inner, self.held)
-    }
-
-    /// The same with the secrets, beginning at a record; nothing if a record has
-    /// been handed over in part.
+    /// The socket, the bytes read from it that nobody has seen, beginning at a record, and the secrets;
+    /// nothing if a record has been handed over in part.
     pub(super) fn into_parts(mut self) -> Option<(S, Vec<u8>, Box<TrafficSecrets>)> {
+        debug_assert!(self.late.is_empty(), "flushed before");
         if self.rest > 0 || self.opaque {
             return None;
         }
