@@ -160,16 +160,26 @@ impl Script {
                 let frames = [Frame::new(Opcode::Text, *b"ab\xc3\x28")];
                 refused(&frames, 1007, "invalid UTF-8 in text message", "invalid_text")
             }
-            "invalid close" => {
-                let frames = [close(random.of(&[0, 999, 1004, 1005, 1006, 1015, 5000]), "")];
-                refused(&frames, 1002, "invalid close frame", "invalid_close")
-            }
+            "invalid close" => match random.of(&[0, 1, 999, 1004, 1005, 1006, 1015, 5000]) {
+                1 => {
+                    let half = Frame::new(Opcode::Close, [3]);
+                    break_rule(tunnel, client, &half, "invalid close frame");
+                    tunnel.ends(client).0.said.close = Some((1005, String::new()));
+                    format!("proxy 1002 {by}_invalid_close")
+                }
+                code => {
+                    let frames = [close(code, "")];
+                    refused(&frames, 1002, "invalid close frame", "invalid_close")
+                }
+            },
             "rule" => {
-                let (from, to) = tunnel.ends(client);
-                from.send_odd(&text("").rsv(random.of(&[1, 2, 4])));
-                to.expect(&[close(1001, "protocol error")]);
-                to.send(&[close(1001, "")]);
-                from.expect(&[close(1002, "protocol error")]);
+                let odd = text("").rsv(random.of(&[1, 2, 4]));
+                break_rule(tunnel, client, &odd, "protocol error");
+                if answers {
+                    let (from, _) = tunnel.ends(client);
+                    from.send_odd(&close(1002, ""));
+                    from.said.close = Some((1002, String::new()));
+                }
                 format!("proxy 1002 {by}_protocol_error")
             }
             "control" => {
@@ -314,6 +324,15 @@ fn refuse(
     if from.said.close.is_none() {
         from.send(&[close(code, "")]);
     }
+}
+
+/// A side sends a frame that nobody makes anything of, and is told so behind the other one's Close.
+fn break_rule(tunnel: &mut Tunnel, client: bool, odd: &Frame, reason: &str) {
+    let (from, to) = tunnel.ends(client);
+    from.send_odd(odd);
+    to.expect(&[close(1001, reason)]);
+    to.send(&[close(1001, "")]);
+    from.expect(&[close(1002, reason)]);
 }
 
 /// What was read at once has passed when it turns out to be too much.

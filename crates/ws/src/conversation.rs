@@ -33,6 +33,7 @@
 //!
 //! What changes by an event, but for what becomes of its bytes, is told by [`Conversation::take_changed`].
 
+mod answer;
 mod attend;
 mod cause;
 mod direction;

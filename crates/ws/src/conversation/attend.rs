@@ -5,10 +5,12 @@
 //! that is checked or may be our pong, and by what has come of its payload. So a header that came in part
 //! is held back, at most 14 bytes, and a Close or a pong, at most 131.
 
+use super::answer::Answer;
 use super::direction::Injection;
 use super::meter::{Charge, Toll};
 use super::{Cause, Closing, Conversation, Insert, PING_LEN, Verdict};
-use crate::{FrameHeader, Opcode, Side, mask};
+use crate::close::CloseError;
+use crate::{FrameError, FrameHeader, Opcode, Side, mask};
 
 /// The first byte of a pong for us: a bit that some extension has set in it is not for us to understand.
 const PONG: u8 = 0x80 | Opcode::Pong as u8;
@@ -31,7 +33,8 @@ impl Conversation {
         let before = self.charged(from);
         let verdict = self.look_at(from, bytes, now_ms);
         self.charge(from, before, now_ms);
-        if self.closing != Closing::Open {
+        // What goes nowhere keeps nobody waiting.
+        if self.closing != Closing::Open && verdict != Verdict::Withhold {
             self.linger(now_ms);
         }
         verdict
@@ -49,12 +52,11 @@ impl Conversation {
                 self.end_last_words(from);
             }
             let direction = self.directions.get_mut(from);
+            if direction.has_said_all() && !rest.is_empty() && !direction.withholds() {
+                direction.injection = Injection::Said;
+            }
             if direction.withholds() {
-                let held = std::mem::take(&mut direction.held);
-                let _ = direction.advance(&held);
-                direction.counts.bytes -= held.len() as u64;
-                let progress = direction.advance(rest);
-                if progress.close.is_some() {
+                if direction.advance_unheard(rest) {
                     self.on_close(from, now_ms);
                 }
                 return match at {
@@ -120,8 +122,9 @@ impl Conversation {
             Start::Frame if held.is_empty() => Ok(()),
             Start::Frame => {
                 // Judged with all that has come of it; the rest follows as the middle of a frame.
-                let _ = self.directions.get_mut(from).advance_frame(&held);
+                let (_, progress) = self.directions.get_mut(from).advance_frame(&held);
                 self.directions.get_mut(from).counts.bytes -= held.len() as u64;
+                self.on_progress(from, &progress, now_ms);
                 Err(Some((Some(Insert::Held(held)), 0)))
             }
             Start::Unfinished => {
@@ -136,7 +139,14 @@ impl Conversation {
                 Err(Some((None, skip)))
             }
             Start::Refused(cause) => {
-                self.directions.get_mut(from).held = held;
+                let direction = self.directions.get_mut(from);
+                direction.held = held;
+                if let Cause::Violation(..) | Cause::InvalidClose(_, CloseError::HalfCode) = cause
+                    && let Some(watch) = &mut direction.watch
+                {
+                    // The tracker would not get past it.
+                    watch.answer = Some(Answer::default());
+                }
                 self.close(cause, now_ms);
                 Err(None)
             }
@@ -145,7 +155,7 @@ impl Conversation {
 
     fn judge(&mut self, from: Side, frame: &[u8], now_ms: u64) -> Start {
         let direction = self.directions.get(from);
-        let checks = direction.watch.as_ref().is_some_and(|watch| watch.checks_frames());
+        let checks = direction.checks_frames();
         let checked = direction.tracker.check(frame);
         let (header, after) = match checked.and_then(|()| FrameHeader::decode(frame)) {
             Ok(Some(decoded)) => decoded,
@@ -154,6 +164,9 @@ impl Conversation {
                 let pong = frame[0] == PONG;
                 let waits = direction.watch.is_some() || pong;
                 return if waits { Start::Unfinished } else { Start::Frame };
+            }
+            Err(FrameError::HalfCloseCode) if checks => {
+                return Start::Refused(Cause::InvalidClose(from, CloseError::HalfCode));
             }
             Err(error) if checks => return Start::Refused(Cause::Violation(from, error)),
             // Whoever does not check has the tracker note it.

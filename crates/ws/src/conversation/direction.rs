@@ -38,6 +38,8 @@ pub(super) enum Injection {
     Closed(CloseCode),
     /// The same, and a Close has no place: a frame was cut that must not go on.
     Cut,
+    /// The same: its source has sent its own Close, and says more than it may.
+    Said,
 }
 
 impl Direction {
@@ -95,6 +97,32 @@ impl Direction {
         len
     }
 
+    /// Moves on by what goes nowhere, behind what is held back; says whether a Close has come.
+    pub(super) fn advance_unheard(&mut self, bytes: &[u8]) -> bool {
+        let held = std::mem::take(&mut self.held);
+        let Some(answer) = self.watch.as_mut().and_then(|watch| watch.answer.as_mut()) else {
+            let before = self.advance(&held);
+            self.counts.bytes -= held.len() as u64;
+            return self.advance(bytes).close.or(before.close).is_some();
+        };
+        self.counts.bytes += bytes.len() as u64;
+        if self.close.is_none() {
+            self.close = answer.find(&held).or_else(|| answer.find(bytes));
+            return self.close.is_some();
+        }
+        false
+    }
+
+    /// Whether what comes next goes nowhere because its source has closed: a receiver, too, discards what
+    /// follows a Close (RFC 6455 §1.4), and its sender must not send more (§5.5.1).
+    pub(super) fn has_said_all(&self) -> bool {
+        self.close.is_some() && self.tracker.is_at_boundary() && self.checks_frames()
+    }
+
+    pub(super) fn checks_frames(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.checks_frames())
+    }
+
     /// What becomes of bytes with this boundary.
     #[inline]
     pub(super) fn decide(&mut self, boundary: Option<usize>) -> Verdict {
@@ -108,7 +136,7 @@ impl Direction {
     fn decide_with_own(&mut self, boundary: Option<usize>) -> Verdict {
         match self.injection {
             Injection::None | Injection::Deferred => Verdict::Pass,
-            Injection::Closed(_) | Injection::Cut => Verdict::Withhold,
+            Injection::Closed(_) | Injection::Cut | Injection::Said => Verdict::Withhold,
             Injection::Pending(frame) => match boundary {
                 Some(at) => Verdict::Inject { at, frame: self.sent(frame) },
                 None => Verdict::Pass,
@@ -121,7 +149,7 @@ impl Direction {
         let displaces = match self.injection {
             Injection::None => true,
             Injection::Pending(_) => matches!(frame, OwnFrame::Close(..)),
-            Injection::Deferred | Injection::Closed(_) | Injection::Cut => false,
+            Injection::Deferred | Injection::Closed(_) | Injection::Cut | Injection::Said => false,
         };
         // Behind its source's Close nothing may follow (RFC 6455 §5.5.1), and that includes what we
         // would say in its name.
@@ -217,7 +245,7 @@ impl Direction {
     /// Whether its bytes go nowhere any more.
     #[inline]
     pub(super) fn withholds(&self) -> bool {
-        matches!(self.injection, Injection::Closed(_) | Injection::Cut)
+        matches!(self.injection, Injection::Closed(_) | Injection::Cut | Injection::Said)
     }
 
     /// How many frames have ended that are no pings or pongs.
@@ -228,13 +256,17 @@ impl Direction {
     /// Whether a closing handshake has nothing to wait for in this direction; `back` is the other one.
     pub(super) fn is_done(&self, back: &Self) -> bool {
         let closed = self.withholds();
-        if self.is_over() {
-            // Nothing more reaches its destination, nor can its source be understood.
+        let is_broken = self.tracker.broken().is_some();
+        if self.ended {
             return true;
         }
         if self.close.is_some() {
             // Of a Close that goes on, all must have passed.
-            return closed || self.tracker.is_at_boundary();
+            return closed || is_broken || self.tracker.is_at_boundary();
+        }
+        if is_broken {
+            // Its source is not understood. Where it was told it has its time, though nobody can see it answer.
+            return !matches!(back.injection, Injection::Closed(_));
         }
         // Nobody answers a Close that cannot be sent.
         closed && back.takes_nothing() && !back.has_sent_close()

@@ -192,8 +192,8 @@ fn a_handshake_that_a_side_has_begun_is_finished() {
 
 #[test]
 fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
-    // The client is gone before or after, or cannot be understood: only the server is waited for, and
-    // not if the way to it is the one that is broken.
+    // The client is gone before or after: only the server is waited for, and not if nothing reaches it. A client
+    // that cannot be understood is told and has its time, unless it goes.
     let mut gone = closed_by_us();
     gone.on_end(Side::Client, 100);
     assert_eq!(gone.poll_end(), None);
@@ -212,6 +212,12 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
         assert_eq!(conversation.poll_end(), None, "a frame is under way");
         let verdict = conversation.on_bytes(Side::Server, b"x", 100);
         assert_eq!(verdict, Verdict::Inject { at: 1, frame: AWAY });
+        if broken {
+            assert_eq!(conversation.poll_end(), None, "it has its time");
+            let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 200);
+            assert_eq!(conversation.poll_end(), None, "nobody sees it answer");
+            conversation.on_end(Side::Client, 300);
+        }
         assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answer::Answer;
 use super::meter::{Charge, Meter, Toll};
 use super::policy::{Check, Limits};
 use super::{Cause, Settings};
@@ -26,6 +27,8 @@ pub(super) struct Watch {
     text: Option<Text>,
     /// Before when nothing more may come, in milliseconds.
     pub(super) paused_until_ms: Option<u64>,
+    /// Looks for its Close behind a rule that it broke.
+    pub(super) answer: Option<Answer>,
 }
 
 /// The text of the running message.
@@ -62,6 +65,7 @@ impl Watch {
             second_ms: 0,
             text: (check == Check::Text).then(Text::default),
             paused_until_ms: None,
+            answer: None,
         }))
     }
 

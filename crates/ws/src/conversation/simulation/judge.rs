@@ -1,6 +1,6 @@
 //! What is held against what.
 
-use super::reading::read;
+use super::reading::{Frame, read};
 use super::*;
 use crate::conversation::keep_alive::FRAME_MS;
 use crate::conversation::meter::Charge;
@@ -115,7 +115,9 @@ impl World<'_> {
         let (way, extensions) = (self.ways.get(from), self.rules.settings.extensions);
         let refused =
             || (way.is_cut(extensions) || way.has_own_close(extensions)) && self.is_faulty(way);
-        assert!(way.closed.is_some() || refused(), "no reason to withhold");
+        let has_said_all =
+            self.rules.policy().check >= Check::Frames && way.has_own_close(extensions);
+        assert!(way.closed.is_some() || has_said_all || refused(), "no reason to withhold");
     }
 
     /// Whether a side has sent what must not go on, though something else may be why we close.
@@ -186,6 +188,7 @@ impl World<'_> {
             let way = self.ways.get(side);
             assert_eq!(self.rules.offence(side, &way.passed), None, "it must not have gone on");
             self.rules.check_controls(way);
+            self.judge_close(way);
             if self.conversation.cause().and_then(Cause::offender) != Some(side) {
                 let seen = &way.came[..way.judged];
                 assert_eq!(self.rules.offence(side, seen), None, "it was not noticed");
@@ -201,6 +204,21 @@ impl World<'_> {
                 self.judge_answered(way);
             }
         }
+    }
+
+    /// Nothing goes on behind a Close where rules are checked; and who has closed first is known.
+    fn judge_close(&self, way: &Way) {
+        let (frames, _) = read(&way.passed, way.from, self.rules.settings.extensions);
+        let close = frames.iter().position(|frame| frame.opcode == 8 && frame.is_whole());
+        let Some(at) = close else { return };
+        if self.rules.policy().check >= Check::Frames {
+            assert_eq!(frames[at].end, way.passed.len(), "said behind a Close");
+        }
+        let may_be_first = self.closing_ms.is_none() && !self.ways.get(way.from.other()).ended;
+        assert!(
+            !may_be_first || self.conversation.first_close().is_some(),
+            "nobody has closed first"
+        );
     }
 
     /// No answer to one of our last pings has gone on. Every end gives one answer to each.
@@ -252,6 +270,9 @@ impl World<'_> {
     /// When a handshake was answered, every end that can be told knows, and has whole frames.
     fn judge_answered(&self, way: &Way) {
         let extensions = self.rules.settings.extensions;
+        let was_told = self.ways.get(way.from.other()).closed.is_some();
+        let has_answered = way.ended || Frame::closes(&way.came);
+        assert!(!was_told || has_answered, "it still had time to answer");
         if way.ended || self.conversation.broken(way.from).is_some() {
             return;
         }

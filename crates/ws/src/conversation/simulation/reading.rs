@@ -45,6 +45,20 @@ impl Frame {
         })
     }
 
+    /// Whether a Close has come, with its code: frame after frame, whatever rules they break.
+    pub(super) fn closes(stream: &[u8]) -> bool {
+        let mut start = 0;
+        // Of one whose code is half there, nothing else matters.
+        let is_half = |frame: &[u8]| matches!(frame, [0x88, second, ..] if second % 128 == 1);
+        while let Some(frame) = Self::read(stream, start.min(stream.len())) {
+            if frame.opcode == 8 && frame.payload.len() >= frame.len().min(2) {
+                return true;
+            }
+            start = frame.end;
+        }
+        stream.get(start..).is_some_and(is_half)
+    }
+
     pub(super) fn is_data(&self) -> bool {
         self.opcode < 8
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::reading::{Frame, read};
 use super::{Chance, Gate, Way};
-use crate::close;
+use crate::close::{self, CloseError};
 use crate::conversation::meter::Meter;
 use crate::conversation::*;
-use crate::{Extensions, Side};
+use crate::{Extensions, FrameError, Side};
 
 pub(super) struct Rules {
     pub(super) settings: Settings,
@@ -76,8 +76,10 @@ impl Rules {
         let (mut message, mut fragments, mut text) = (0_usize, 0, None);
         for frame in &frames {
             let judged = frame.opcode == 8 && frame.is_whole() && check >= Check::Frames;
-            if judged && let Err(error) = close::decode(&frame.payload) {
-                return Some(Cause::InvalidClose(from, error));
+            if judged {
+                // What follows a Close goes nowhere, and nobody minds it.
+                let decoded = close::decode(&frame.payload);
+                return decoded.err().map(|error| Cause::InvalidClose(from, error));
             }
             if !frame.is_data() {
                 continue;
@@ -105,7 +107,10 @@ impl Rules {
                 }
             }
         }
-        broken.filter(|_| check >= Check::Frames).map(|error| Cause::Violation(from, error))
+        broken.filter(|_| check >= Check::Frames).map(|error| match error {
+            FrameError::HalfCloseCode => Cause::InvalidClose(from, CloseError::HalfCode),
+            error => Cause::Violation(from, error),
+        })
     }
 
     /// Holds a cause that is the fault of one side against what that side had sent by then.

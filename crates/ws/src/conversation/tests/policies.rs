@@ -139,7 +139,6 @@ fn broken_frames_end_with_1002_and_nothing_of_them_goes_on() {
         (Side::Server, b"\x89\x7e", FrameError::LongControl),
         (Side::Server, b"\x82\x7e\x00\x7d", FrameError::LengthNotMinimal),
         (Side::Server, b"\x82\x7f\x80", FrameError::LengthTooBig),
-        (Side::Server, b"\x88\x01", FrameError::HalfCloseCode),
     ];
     for &(from, bad, error) in cases {
         assert_refused(&checking(Check::Frames), from, bad, Cause::Violation(from, error));
@@ -150,7 +149,8 @@ fn broken_frames_end_with_1002_and_nothing_of_them_goes_on() {
 #[test]
 fn closes_that_nobody_may_send_do_not_go_on() {
     for (payload, error, code) in [
-        (b"\x03\xed".as_slice(), CloseError::Code(CloseCode(1005)), 1002),
+        (b"\x03".as_slice(), CloseError::HalfCode, 1002),
+        (b"\x03\xed", CloseError::Code(CloseCode(1005)), 1002),
         (b"\x03\xeenever", CloseError::Code(CloseCode(1006)), 1002),
         (b"\x03\xf7", CloseError::Code(CloseCode(1015)), 1002),
         (b"\x03\xe8\xff", CloseError::Reason, 1007),
@@ -591,6 +591,67 @@ fn a_close_behind_our_pong_is_no_last_word() {
     line.say(Side::Server, &frame(Side::Server, Opcode::Pong, &ping[2..]), 1_003);
     assert_eq!(line.conversation.rtt_ms(Side::Server), Some(2));
     assert_eq!(line.finish(Side::Server), close_frame(1009, "frame too big"));
+}
+
+/// Its frames are followed by their lengths, to find the Close that answers ours.
+#[test]
+fn who_has_broken_a_rule_has_time_to_answer() {
+    let told = close_frame(1002, "protocol error");
+    let offence = frame(Side::Client, Opcode::Text, b"?");
+    let offence = [&[offence[0] | 0x40], &offence[1..]].concat();
+    let begin = || {
+        let mut line = Line::new(checking(Check::Frames));
+        line.say(Side::Client, &offence, 100);
+        line.say(Side::Server, &closing(Side::Server), 200);
+        assert_eq!(line.taken(Side::Client), told);
+        assert_eq!(line.conversation.poll_end(), None, "it has not answered");
+        line
+    };
+    let ended = Some(End::Answered(Cause::Violation(Side::Client, FrameError::ReservedBits(4))));
+    let mut line = begin();
+    line.say(Side::Client, &closing(Side::Client), 300);
+    assert_eq!(line.conversation.close_code(Side::Client), Some(CloseCode::NORMAL));
+    assert_eq!(line.conversation.poll_end(), ended);
+    let mut line = begin();
+    line.conversation.on_end(Side::Client, 300);
+    assert_eq!(line.conversation.poll_end(), ended);
+    let mut line = begin();
+    line.at(end_of(100, CLOSING_MS) - 1);
+    assert_eq!(line.conversation.poll_end(), None);
+    line.at(end_of(100, CLOSING_MS));
+    assert!(matches!(line.conversation.poll_end(), Some(End::Unanswered(_))));
+}
+
+/// RFC 6455 §5.5.1 forbids it, and whoever gets a Close discards what follows.
+#[test]
+fn what_follows_a_close_goes_nowhere_where_rules_are_checked() {
+    for (check, passes) in [(Check::Note, true), (Check::Frames, false), (Check::Text, false)] {
+        for from in BOTH {
+            for late in [
+                frame(from, Opcode::Text, b"late"),
+                frame(from, Opcode::Ping, b""),
+                b"\xff\xff".to_vec(),
+            ] {
+                let close = frame(from, Opcode::Close, b"\x03\xe8bye");
+                let said = [&close[..], &late].concat();
+                for cut in 0..said.len() {
+                    let mut line = Line::new(checking(check));
+                    line.say(from, &said[..cut], 100);
+                    line.say(from, &said[cut..], 100);
+                    let heard = if passes { &said } else { &close };
+                    assert_eq!(
+                        line.taken(from.other()),
+                        *heard,
+                        "{check:?} {late:x?} cut at {cut}"
+                    );
+                    assert_eq!(line.conversation.cause(), None);
+                    assert_eq!(line.conversation.first_close(), Some(from), "cut at {cut}");
+                    line.say(from.other(), &closing(from.other()), 100);
+                    assert!(line.conversation.is_closed());
+                }
+            }
+        }
+    }
 }
 
 /// Neither who takes nothing nor who has lost its rights gets an answer.
