@@ -56,7 +56,7 @@ impl Rig {
         let begin = Instant::now();
         let owes = |rig: &mut Self| {
             let mut open = rig.engine.conversations();
-            open.any(|it| sides.iter().any(|&side| it.owes_pong(side, u64::MAX)))
+            open.any(|it| sides.iter().any(|&side| it.late_ms(side, u64::MAX).is_some()))
         };
         while owes(self) {
             assert!(begin.elapsed() < PATIENCE, "a pong was not heard");

@@ -12,8 +12,8 @@ use crate::flow::FlowState;
 use crate::leg::SourceEnd;
 use crate::{EndCause, Side};
 
-/// How long ago a peer that still takes bytes has acknowledged some.
-const EXCUSING_ACK: Duration = Duration::from_secs(10);
+/// How long ago a peer that still takes bytes has acknowledged some, at most.
+const EXCUSING_ACK_MS: u64 = 10_000;
 
 /// A moment at which something is due in a tunnel if nothing moves until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,10 +197,14 @@ impl Tunnel {
     }
 
     /// Whether the silence of this side means nothing: it is not read, and may have said much that waits, a
-    /// pong among it; or it is still taking what was sent to it before our ping.
+    /// pong among it; or it is still taking what was sent to it before our ping. One that is there no more has
+    /// acknowledged nothing since the ping.
     fn is_excused(&self, side: Side, now_ms: u64) -> bool {
-        let owes = self.conversation.as_ref().is_some_and(|it| it.owes_pong(side.into(), now_ms));
-        !self.reads(side) || owes && self.leg(side).is_being_read(EXCUSING_ACK)
+        let late_ms = self.conversation.as_ref().and_then(|it| it.late_ms(side.into(), now_ms));
+        let takes_bytes = |late_ms: u64| {
+            self.leg(side).is_being_read(Duration::from_millis(late_ms.min(EXCUSING_ACK_MS)))
+        };
+        !self.reads(side) || late_ms.is_some_and(takes_bytes)
     }
 
     /// When this tunnel must end if nothing moves, and why.

@@ -161,10 +161,13 @@ impl Conversation {
         }
     }
 
-    /// Whether this side is late with an answer to us.
-    pub fn owes_pong(&self, side: Side, now_ms: u64) -> bool {
-        matches!(self.directions.get(side).pinging.state, State::Asked { .. })
-            && self.keep_alive_due(side).is_some_and(|due_ms| due_ms <= now_ms)
+    /// For how long this side has left our ping without an answer and said nothing else, in milliseconds, if it is late
+    /// with that.
+    pub fn late_ms(&self, side: Side, now_ms: u64) -> Option<u64> {
+        let pinging = &self.directions.get(side).pinging;
+        let State::Asked { sent_ms } = pinging.state else { return None };
+        let is_late = self.keep_alive_due(side).is_some_and(|due_ms| due_ms <= now_ms);
+        is_late.then(|| now_ms.saturating_sub(sent_ms.max(pinging.heard_ms)))
     }
 
     /// A ping of ours is on its way to this side.
