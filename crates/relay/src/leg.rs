@@ -20,6 +20,10 @@ pub(crate) struct Leg {
     writable: bool,
     /// An end or an error waits behind the bytes: a short read is not the last one.
     hung_up: bool,
+    /// It has hung up, and nothing but that is left to be read.
+    at_end: bool,
+    /// It was read since it has hung up, though it had to wait.
+    looked_for_end: bool,
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
     /// The socket was read to its end.
@@ -95,6 +99,8 @@ impl Leg {
             readable: false,
             writable: true,
             hung_up: false,
+            at_end: false,
+            looked_for_end: false,
             failed: false,
             ended: false,
             unsent: Unsent::default(),
@@ -132,6 +138,16 @@ impl Leg {
 
     pub(crate) fn readable(&self) -> bool {
         self.readable
+    }
+
+    /// Whether its end may be what is read next, as far as that is not known by one look.
+    pub(crate) fn may_be_at_end(&self) -> bool {
+        self.hung_up && (self.at_end || !self.looked_for_end)
+    }
+
+    /// It is read, though it should wait.
+    pub(crate) fn look_for_end(&mut self) {
+        self.looked_for_end = true;
     }
 
     pub(crate) fn writable(&self) -> bool {
@@ -198,6 +214,7 @@ impl Leg {
         result: io::Result<Received>,
     ) -> Option<SourceEnd> {
         self.readable = matches!(result, Ok(Received::Bytes(n)) if n == window || self.hung_up);
+        self.at_end = self.hung_up && matches!(result, Ok(Received::Bytes(n)) if n < window);
         let end = match result {
             Ok(Received::Bytes(_) | Received::Blocked) => return None,
             Ok(Received::End) => match self.protection {

@@ -5,6 +5,7 @@
 mod bounds;
 mod closing;
 mod crowd;
+mod held;
 mod keep_alive;
 mod peer;
 mod plain;

@@ -338,8 +338,13 @@ impl Tunnel {
             && !self.pauses(source)
     }
 
-    /// Whether this side has sent too much for this moment.
+    /// Whether this side has sent too much for this moment, and is not read. One that has hung up is read once all
+    /// the same: mostly that finds its end, which its upstream should know of. More that it had sent has to wait.
     pub(super) fn pauses(&self, source: Side) -> bool {
+        self.has_to_wait(source) && !self.leg(source).may_be_at_end()
+    }
+
+    fn has_to_wait(&self, source: Side) -> bool {
         self.conversation.as_ref().is_some_and(|conversation| conversation.pauses(source.into()))
     }
 
@@ -363,6 +368,9 @@ impl Tunnel {
     /// The first step of a transfer: where bytes may go.
     fn begin(&mut self, source: Side, buffers: &mut Buffers) -> Transfer {
         let window = self.flow_from(source).window();
+        if self.has_to_wait(source) {
+            self.leg_mut(source).look_for_end();
+        }
         let leg = self.leg(source);
         let waiting = leg.unopened_len();
         let start = buffers.input.alloc(waiting + window);
@@ -437,7 +445,8 @@ impl Tunnel {
         let Transfer {
             source, window, moved, end, verdict, plain_len, sealed, sent, fault, ..
         } = transfer;
-        if moved > 0 {
+        // What goes nowhere keeps nothing alive.
+        if moved > 0 && verdict != Verdict::Withhold {
             self.active_ms = now_ms;
         }
         if plain_len > 0 {
