@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{Conn, Handshake, Instance, Upstream, text, wait_until};
+use wssgate_testkit::{Conn, Handshake, Instance, Pki, Upstream, text, wait_until};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -17,6 +17,45 @@ fn server(upstream: &Upstream, zones: &str, lines: &str) -> Instance {
         .main_and_http("worker_processes 2;", &conf)
         .var("UP", upstream.addr())
         .start()
+}
+
+/// The same rates hold where TLS is spoken with both ends: what is counted are the bytes of WebSocket.
+#[test]
+fn rates_are_the_same_over_tls() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["localhost"]);
+    let upstream = Upstream::builder().tls(leaf.server_config()).echo();
+    let server = |lines: &str| {
+        let conf = format!(
+            "server {{ listen %%LISTEN_0%% ssl; ssl_certificate %%CHAIN%%; ssl_certificate_key %%KEY%%;
+                       location / {{ {lines} proxy_pass https://%%UP%%; }} }}"
+        );
+        Instance::setup(WSSGATE)
+            .main_and_http("", &conf)
+            .var("UP", upstream.addr())
+            .var("CHAIN", leaf.fullchain.display())
+            .var("KEY", leaf.key.display())
+            .start()
+    };
+    let open = |server: &Instance| {
+        Handshake::to(server.listen(0)).tls(pki.client_config(), "localhost").open()
+    };
+    for (lines, messages, len, seconds) in [
+        ("websocket_message_rate client=20r/s burst=0;", 30, 9, 1.5),
+        ("websocket_byte_rate client=40k burst=4000; proxy_read_timeout 300ms;", 64, 992, 1.5),
+        ("limit_rate 50000; limit_rate_after 20000;", 145, 996, 1.5),
+    ] {
+        let server = server(lines);
+        let mut client = open(&server);
+        let took = echo_all(&mut client, messages, len) + echo_all(&mut client, 1, 9);
+        assert_took(took, seconds);
+    }
+    let server = server("websocket_message_rate 1r/m burst=3 close;");
+    let mut client = open(&server);
+    for _ in 0..9 {
+        client.send([text("many more")]);
+    }
+    assert_eq!(recv_close(&mut client)[..2], 1008_u16.to_be_bytes());
 }
 
 /// Sends so many messages at once and waits for their echoes; says how long that took.

@@ -59,6 +59,20 @@ fn a_closing_handshake_is_that_of_who_began_it() {
     });
 }
 
+/// Who gets a Close discards what follows it (RFC 6455 §1.4); it does not even get it.
+#[test]
+fn what_follows_a_close_reaches_nobody_where_rules_are_checked() {
+    run("check", "data behind a Close", |tunnel, client| {
+        tunnel.pass(client, &[close(4001, "bye")]);
+        tunnel.ends(client).0.send(&[text("late"), ping("late")]);
+        tunnel.pass(!client, &[close(1000, "")]);
+        let (from, to) = tunnel.ends(client);
+        from.conn().shutdown_write().unwrap();
+        to.conn().expect_eof();
+        of(client, "client 4001 client_close", "upstream 4001 upstream_close")
+    });
+}
+
 #[test]
 fn a_close_without_a_code_is_1005() {
     run("plain", "empty close", |tunnel, client| {
@@ -338,6 +352,42 @@ fn too_many_bytes_in_a_time_are_named() {
     });
 }
 
+/// One message more than it may have sent now, so that it is held for a minute.
+fn hold(tunnel: &mut Tunnel, client: bool) {
+    // Of the client there was one before, of the upstream two.
+    for _ in 0..if client { 2 } else { 1 } {
+        tunnel.pass(client, &[text("more")]);
+    }
+}
+
+/// What it sent before arrives, and nobody has to wait for the end of the minute.
+#[test]
+fn who_leaves_while_it_is_held_is_seen_to_leave() {
+    run("held", "fin", |tunnel, client| {
+        hold(tunnel, client);
+        let (from, to) = tunnel.ends(client);
+        from.conn().shutdown_write().unwrap();
+        to.conn().expect_eof();
+        of(client, "client - client_fin", "upstream - upstream_fin")
+    });
+    run("held", "close and fin", |tunnel, client| {
+        hold(tunnel, client);
+        tunnel.ends(client).0.send(&[text("the last"), close(1001, "bye")]);
+        let (from, to) = tunnel.ends(client);
+        from.conn().shutdown_write().unwrap();
+        to.expect(&[text("the last"), close(1001, "bye")]);
+        to.conn().expect_eof();
+        of(client, "client 1001 client_close", "upstream 1001 upstream_close")
+    });
+    run("held", "reset", |tunnel, client| {
+        hold(tunnel, client);
+        let (from, to) = tunnel.ends(client);
+        from.reset();
+        to.conn().recv_to_end();
+        of(client, "client - client_reset", "upstream - upstream_reset")
+    });
+}
+
 /// A record of a type that does not exist.
 #[test]
 fn broken_tls_is_named() {
@@ -384,6 +434,20 @@ fn an_invalid_close_is_named() {
     });
 }
 
+#[test]
+fn half_a_close_code_is_an_invalid_close() {
+    const REASON: &str = "invalid close frame";
+    run("check", "half a code", |tunnel, client| {
+        let (from, to) = tunnel.ends(client);
+        from.send_odd(&Frame::new(Opcode::Close, [3]));
+        from.said.close = Some((1005, String::new()));
+        to.conn().expect([close(1001, REASON)]);
+        to.send(&[close(1001, "")]);
+        from.conn().expect([close(1002, REASON)]);
+        of(client, "proxy 1002 client_invalid_close", "proxy 1002 upstream_invalid_close")
+    });
+}
+
 /// What comes behind a broken rule is not understood, so nothing of it is counted but its bytes.
 #[test]
 fn a_broken_rule_is_named() {
@@ -394,6 +458,9 @@ fn a_broken_rule_is_named() {
         to.conn().expect([close(1001, REASON)]);
         to.send(&[text("answer"), close(1001, "")]);
         from.conn().expect([text("answer"), close(1002, REASON)]);
+        // Its answer is found behind what is not understood, though nothing else of it is counted.
+        from.send_odd(&close(1002, ""));
+        from.said.close = Some((1002, String::new()));
         of(client, "proxy 1002 client_protocol_error", "proxy 1002 upstream_protocol_error")
     });
 }

@@ -38,7 +38,7 @@ const OF_SIDE: [&str; 15] = [
 ];
 
 /// What each location says.
-const LOCATIONS: [(&str, &str); 19] = [
+const LOCATIONS: [(&str, &str); 20] = [
     ("plain", ""),
     ("read", "websocket_ping_interval off; proxy_read_timeout 400ms;"),
     ("send", "websocket_ping_interval off; send_timeout 300ms; proxy_send_timeout 300ms;"),
@@ -60,6 +60,7 @@ const LOCATIONS: [(&str, &str); 19] = [
     ("check", "websocket_check text;"),
     ("messages", "websocket_message_rate 1r/m burst=4 close;"),
     ("bytes", "websocket_byte_rate 1 burst=1000 close;"),
+    ("held", "websocket_message_rate 1r/m burst=2;"),
     ("user-timeout", "websocket_ping_interval off; websocket_tcp_user_timeout 1s;"),
     ("failure", "websocket_failure_code 1014;"),
     ("idle-long", "websocket_idle_timeout 1h; websocket_max_lifetime 1h;"),
@@ -179,7 +180,7 @@ pub(crate) type Line = BTreeMap<String, String>;
 pub(crate) fn lines(server: &Instance) -> BTreeMap<u64, Line> {
     let text = server.read("truth.log");
     let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-    complete
+    let lines: BTreeMap<u64, Line> = complete
         .lines()
         .map(|line| {
             let (number, pairs) = line.split_once(' ').unwrap();
@@ -187,7 +188,31 @@ pub(crate) fn lines(server: &Instance) -> BTreeMap<u64, Line> {
             let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
             (number.parse().unwrap_or(0), pairs.collect())
         })
-        .collect()
+        .collect();
+    lines.values().for_each(check_agreement);
+    lines
+}
+
+/// The codes of Closes that a hop sends of its own.
+const OWN_CODES: [&str; 7] = ["-", "1001", "1002", "1007", "1008", "1009", "1014"];
+
+/// The fields of one line tell one story: nobody's name stands beside the code of another.
+#[track_caller]
+fn check_agreement(line: &Line) {
+    let [by, code, cause] = [&line["by"], &line["code"], &line["cause"]];
+    let is_own = OWN_CODES.contains(&&**code);
+    match &**by {
+        side @ ("client" | "upstream") => {
+            let theirs = &line[&format!("{side}_close_code")];
+            assert!(code == theirs || theirs == "-" && is_own, "{line:?}");
+        }
+        "proxy" => assert!(is_own, "{line:?}"),
+        _ => assert_eq!((&**by, &**code), ("-", "-"), "{line:?}"),
+    }
+    if let "client_close" | "upstream_close" = &**cause {
+        assert!(*cause == format!("{by}_close") && code != "-", "{line:?}");
+    }
+    assert_eq!(cause == "-", line["event"] != "close", "{line:?}");
 }
 
 /// Both ends of a tunnel.

@@ -123,24 +123,28 @@ impl Record {
         })
     }
 
-    /// The first Close of all: its code and reason.
+    /// The Close of whoever began to end it: its code and reason. Where that one sent none, the one of ours that told
+    /// the other side of it. What else was sent is told by side.
     pub(crate) fn first_close(&self) -> Option<(CloseCode, &[u8])> {
-        let theirs = |side| {
-            let totals = self.totals(side);
-            totals.close.map(|code| (code, &*totals.close_reason))
+        let side = match self.closed_by()? {
+            Closer::Client => Side::Client,
+            Closer::Upstream => Side::Upstream,
+            Closer::Proxy => return self.own_close(),
         };
-        if let Some(side) = self.passed.first_close {
-            return theirs(side);
-        }
+        let Totals { close, close_reason, .. } = self.totals(side);
+        let theirs = close.map(|code| (code, &**close_reason));
+        theirs.or_else(|| self.own_close())
+    }
+
+    /// The Close that we sent: that to the offender, if there is one and it could be told.
+    pub(crate) fn own_close(&self) -> Option<(CloseCode, &[u8])> {
         let (offender, reason) = match self.cause {
             Some(EndCause::Closed(cause)) => (cause.offender().map(Side::from), cause.reason()),
             _ => (None, ""),
         };
         let to = offender.unwrap_or(Side::Client);
-        let own = self.totals(to).own_close.or(self.totals(to.other()).own_close);
-        own.map(|code| (code, reason.as_bytes()))
-            .or_else(|| theirs(Side::Client))
-            .or_else(|| theirs(Side::Upstream))
+        let code = self.totals(to).own_close.or(self.totals(to.other()).own_close);
+        code.map(|code| (code, reason.as_bytes()))
     }
 
     /// The word for what ended it: one of those in `docs/websocket-ends.md`.

@@ -67,7 +67,7 @@ fn closed(cause: &Cause, record: &Record) -> String {
             format!("{} did not take what was sent to it", of_peer(*side))
         }
     };
-    match record.first_close() {
+    match record.own_close() {
         Some((code, _)) => format!("WebSocket closed by the proxy with {}, {why}", code.0),
         None => format!("WebSocket ended by the proxy without a Close, {why}"),
     }
@@ -151,6 +151,14 @@ mod tests {
             told(EndCause::ReadTimeout, closed).as_deref(),
             Some(
                 "upstream timed out (110: Connection timed out) after the client had closed with 1001"
+            )
+        );
+        let idle = EndCause::Closed(Cause::IdleTimeout);
+        assert_eq!(
+            told(idle, closed).as_deref(),
+            Some(
+                "WebSocket ended by the proxy without a Close, no data frame for websocket_idle_timeout \
+                 after the client had closed with 1001"
             )
         );
         // Who has closed may break its connection.

@@ -31,7 +31,7 @@ fn who_why_and_code_belong_together() {
         // The upstream answers by the end of its connection.
         (EndCause::Ended(Upstream), Some(Client), [Some(1001), None], "client client_close 1001"),
         // The client says something when the upstream has gone already.
-        (EndCause::Ended(Upstream), None, [Some(1001), None], "upstream upstream_fin 1001"),
+        (EndCause::Ended(Upstream), None, [Some(1001), None], "upstream upstream_fin -"),
         (broken(Client), None, [None, None], "client client_reset -"),
         (broken(Client), Some(Client), [Some(1001), None], "client client_close 1001"),
         (broken(Client), Some(Upstream), [Some(4000), Some(4000)], "upstream upstream_close 4000"),
@@ -49,7 +49,10 @@ fn who_why_and_code_belong_together() {
         ),
         (EndCause::SendTimeout(Client), None, [None, None], "proxy client_send_timeout -"),
         (EndCause::Lost(Upstream), None, [None, None], "proxy upstream_pong_timeout -"),
-        (EndCause::Drained, None, [Some(1001), Some(1001)], "proxy drain 1001"),
+        // Their Closes came before ours had a place.
+        (EndCause::Drained, None, [Some(1001), Some(1001)], "proxy drain -"),
+        (Cause::IdleTimeout.into(), None, [Some(1000), None], "proxy idle_timeout -"),
+        (Cause::IdleTimeout.into(), Some(Client), [Some(1000), None], "client idle_timeout 1000"),
         (EndCause::Stopped, None, [None, None], "proxy shutdown -"),
     ] {
         let record = record(cause, first, codes);
@@ -74,6 +77,53 @@ fn what_we_close_has_the_code_that_the_offender_was_sent() {
     // It could not be told.
     record.passed.upstream.own_close = None;
     assert_eq!(shown(&record, Builtin::WebSocketCloseCode), "1001");
+}
+
+/// Whatever comes together: no line names one who has closed beside the code of another, and a tunnel that goes on has
+/// no cause.
+#[test]
+fn the_fields_of_a_line_agree() {
+    let closes = [None, Some(1000)];
+    let firsts = [None, Some(Side::Client), Some(Side::Upstream)];
+    let causes = causes().into_iter().map(Some).chain([None]);
+    for (cause, first) in causes.flat_map(|cause| firsts.map(|first| (cause, first))) {
+        for bits in 0..16 {
+            let bit = |number: u32| closes[usize::from(bits >> number & 1 == 1)];
+            // Who has closed first has closed.
+            let theirs = [(0, Side::Client), (1, Side::Upstream)]
+                .map(|(number, side)| bit(number).or(first.filter(|&it| it == side).map(|_| 1001)));
+            let mut record = record(EndCause::Stopped, first, theirs);
+            (record.cause, record.event) =
+                (cause, if cause.is_some() { Event::Close } else { Event::Progress });
+            record.passed.client.own_close = bit(2).map(|_| CloseCode(1008));
+            record.passed.upstream.own_close = bit(3).map(|_| CloseCode(1014));
+            let [by, code, why] = [
+                Builtin::WebSocketClosedBy,
+                Builtin::WebSocketCloseCode,
+                Builtin::WebSocketCloseCause,
+            ]
+            .map(|variable| shown(&record, variable));
+            let what = format!("{by} {code} {why}: {record:?}");
+            let of =
+                |side: usize| theirs[side].map_or("-".to_owned(), |code: u16| code.to_string());
+            let is_own = ["-", "1008", "1014"].contains(&&*code);
+            match &*by {
+                "client" => assert!(code == of(0) || of(0) == "-" && is_own, "{what}"),
+                "upstream" => assert!(code == of(1) || of(1) == "-" && is_own, "{what}"),
+                "proxy" => assert!(is_own, "{what}"),
+                _ => assert_eq!((&*code, cause), ("-", None), "{what}"),
+            }
+            if let Some(side) = why.strip_suffix("_close").filter(|it| !it.contains("invalid")) {
+                assert!(by == side && code == of(usize::from(side == "upstream")), "{what}");
+            }
+            assert_eq!(why == "-", cause.is_none(), "{what}");
+            assert_eq!(
+                record.is_complete(),
+                why == format!("{by}_close") || why.ends_with("_fin"),
+                "{what}"
+            );
+        }
+    }
 }
 
 #[test]
