@@ -6,6 +6,7 @@
 //! better.
 
 mod origin;
+mod unchecked;
 mod unreachable;
 mod unset;
 mod upgrade;
@@ -139,6 +140,7 @@ pub(crate) struct Adviser<'r, 'a> {
     told: HashSet<(Advice, Span)>,
     idle: upgrade::IdlePlaces,
     lost: upgrade::LostLines,
+    unchecked: unchecked::Unchecked,
 }
 
 impl<'r, 'a> Adviser<'r, 'a> {
@@ -152,6 +154,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
             told: HashSet::new(),
             idle: Default::default(),
             lost: Default::default(),
+            unchecked: Default::default(),
         };
         let pages = unset::Pages::of(http);
         for line in http.lines(&SERVER) {
@@ -163,6 +166,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
         }
         adviser.tell_idle();
         adviser.tell_lost();
+        adviser.tell_unchecked();
     }
 
     fn locations(&mut self, scope: &Scope<'_, '_>, pages: &unset::Pages) {
@@ -175,6 +179,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
             self.set_too_late(&place, pages);
             if place.is_proxied() {
                 self.upgrade(&place);
+                self.unchecked(&place);
                 self.host_and_origin(&place);
             }
             self.locations(&inner, pages);

@@ -17,6 +17,8 @@ pub enum Advice {
     MisspeltVariable,
     /// More connections than there are ports.
     Ports,
+    /// What wants to be held in WebSockets of which nobody looks at the frames.
+    UncheckedFrames,
     /// A location that no request reaches.
     Unreachable,
     /// A variable that is used before it has a value.
@@ -26,7 +28,7 @@ pub enum Advice {
 }
 
 /// Each kind with its name.
-pub(crate) const NAMES: [(&str, Advice); 10] = [
+pub(crate) const NAMES: [(&str, Advice); 11] = [
     ("certificate_chain", Advice::CertificateChain),
     ("certificate_names", Advice::CertificateNames),
     ("host_and_origin", Advice::HostAndOrigin),
@@ -34,6 +36,7 @@ pub(crate) const NAMES: [(&str, Advice); 10] = [
     ("lost_headers", Advice::LostHeaders),
     ("misspelt_variable", Advice::MisspeltVariable),
     ("ports", Advice::Ports),
+    ("unchecked_frames", Advice::UncheckedFrames),
     ("unreachable", Advice::Unreachable),
     ("unset_variable", Advice::UnsetVariable),
     ("upgrade_headers", Advice::UpgradeHeaders),

@@ -41,8 +41,9 @@ pub(crate) static WEBSOCKET_CHECK: Directive<FrameCheck> = Directive {
           1007 if the reason in a Close is not UTF-8. \
           `text` also ends it with 1007 when a text message is not UTF-8; compressed messages are not \
           looked into. `off` does not look at frames at all: no pings, no Closes of the proxy, no close codes \
-          or counts of messages, and none of the limits hold, nor `limit_rate`, `websocket_idle_timeout`, \
-          `websocket_max_lifetime` and `websocket_slow_reader_timeout`.",
+          or counts of messages, and none of the limits hold, nor `limit_rate`, `websocket_failure_code`, \
+          `websocket_idle_timeout`, `websocket_max_lifetime` and `websocket_slow_reader_timeout`; `-t` names lines that \
+          have no effect for that reason. With `frames` and `text` what a side sends behind its Close goes nowhere.",
     ..Directive::once(check)
 };
 
@@ -146,7 +147,8 @@ pub(crate) static WEBSOCKET_PONG_TIMEOUT: Directive<Sides<Option<Duration>>> = D
     arity: Between(1, 2),
     default: "60s",
     doc: "Sets how long a side that was sent a ping may stay silent. After that its connection counts as dead \
-          and the WebSocket is ended; but not while it still takes what was sent to it before. A side that has never answered a ping is not ended for that; the \
+          and the WebSocket is ended; but not while it still takes what was sent to it before, as its \
+          acknowledgements of the last 10 seconds at most show. A side that has never answered a ping is not ended for that; the \
           error log names it once (level `info`). With `off` pings are sent and nobody waits for answers.",
     ..Directive::once(times)
 };

@@ -24,7 +24,8 @@ pub(crate) static WEBSOCKET_LOG: Directive<WebSocketLogDraft> = Directive {
           when a WebSocket ends, with `open` also one when it begins, and with `interval=` one in each such time \
           while it lives. The first of those comes after a part of the interval, so that WebSockets that began \
           together are not logged together. `$websocket_event` says which it is. Beside it, `access_log` writes \
-          its own line at the end.",
+          its own line at the end. Records are written at once, but for a file that an `access_log` line gives a \
+          buffer.",
     ..Directive::repeated(websocket_log)
 };
 
@@ -86,6 +87,14 @@ fn websocket_log(
             if interval.replace(time).is_some() {
                 return Err(invalid_parameter(word));
             }
+        } else if parameter(word, "if=").is_some() {
+            let help = "there is no condition: say `websocket_log` in the locations that are to be recorded";
+            return Err(invalid_parameter(word).help(help));
+        } else if word.is("gzip")
+            || ["buffer=", "flush=", "gzip="].iter().any(|name| parameter(word, name).is_some())
+        {
+            let help = "records are written at once, so that they are seen while a WebSocket lives";
+            return Err(invalid_parameter(word).help(help));
         } else if word.is("open") && !open {
             open = true;
         } else if place == 0 {
