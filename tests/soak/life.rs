@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use socket2::Socket;
 use wssgate_testkit::{Frame, binary, close, continuation, ping, text};
-use wssgate_ws::Side;
+use wssgate_ws::{Opcode, Side};
 
 /// Frames of a life, of each end.
 const FRAMES: (u64, u64) = (2, 60);
@@ -58,6 +58,8 @@ pub(crate) enum Ending {
     Close(Frame),
     /// By RST, behind so many bytes of a frame that nobody finishes.
     Reset { bytes_of_a_frame: usize },
+    /// By this frame, which the program refuses with this code and reason.
+    Refused { frame: Frame, code: u16, reason: &'static str },
 }
 
 /// One tunnel from its handshake to its end.
@@ -69,20 +71,36 @@ pub(crate) struct Life {
     pub(crate) ending: Ending,
     /// Whether all that was sent must have come before it ends.
     pub(crate) complete: bool,
+    /// Whether it passes through a location with checks and limits.
+    pub(crate) is_checked: bool,
 }
 
 impl Life {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let ended_by = if random.range((0, 1)) == 0 { Side::Client } else { Side::Server };
-        let ending = match random.range((0, 3)) {
-            0 => Ending::Reset { bytes_of_a_frame: random.range((0, 300)) as usize },
+        let ending = match random.range((0, 7)) {
+            0 | 1 => Ending::Reset { bytes_of_a_frame: random.range((0, 300)) as usize },
+            2 => refusal(random.range((0, 2))),
             _ => {
                 let code = random.range((3000, 4999)) as u16;
                 Ending::Close(close(code, &format!("the end of {seed:x}")))
             }
         };
-        Self { seed, ended_by, ending, complete: random.range((0, 2)) > 0 }
+        let complete = random.range((0, 2)) > 0;
+        let is_checked = random.range((0, 1)) == 0 || matches!(ending, Ending::Refused { .. });
+        Self { seed, ended_by, ending, complete, is_checked }
+    }
+
+    /// The Close that this end gets, if the life ends by one.
+    pub(crate) fn close_for(&self, side: Side) -> Option<Frame> {
+        match &self.ending {
+            Ending::Close(frame) => Some(frame.clone()),
+            Ending::Reset { .. } => None,
+            // Nobody else is blamed.
+            Ending::Refused { reason, .. } if side != self.ended_by => Some(close(1001, reason)),
+            Ending::Refused { code, reason, .. } => Some(close(*code, reason)),
+        }
     }
 
     /// Makes the socket of the end that resets do so when it is closed: lingering for no time throws
@@ -103,6 +121,19 @@ impl Life {
         let left = random.range(FRAMES);
         Content { random, left, in_message: None }
     }
+}
+
+/// The longest message where there is a limit: every one of a life is shorter.
+pub(crate) const MAX_MESSAGE: usize = 640 << 10;
+
+/// A frame that breaks a rule or exceeds the limit, by its number.
+fn refusal(number: u64) -> Ending {
+    let (frame, code, reason) = match number {
+        0 => (text("").rsv(1), 1002, "protocol error"),
+        1 => (binary(vec![0; MAX_MESSAGE + 1]), 1009, "message too big"),
+        _ => (Frame::new(Opcode::Text, *b"\xff"), 1007, "invalid UTF-8 in text message"),
+    };
+    Ending::Refused { frame, code, reason }
 }
 
 /// The frames of one end in their order.

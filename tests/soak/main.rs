@@ -3,8 +3,9 @@
 //!
 //! A tunnel is one life ([`life`]): both ends know from a number in its path what each sends and how it
 //! ends, and hold every frame against that ([`end`]). Lives follow each other in as many places as there
-//! are tunnels at a time. A quarter has TLS on neither side of the program, a quarter on both. What the
-//! ends would notice is tried without the program ([`checks`]).
+//! are tunnels at a time. A quarter has TLS on neither side of the program, a quarter on both. Half of them
+//! pass where frames are checked and messages limited, and some end by what is refused there. What the ends
+//! would notice is tried without the program ([`checks`]).
 //!
 //! `WSSGATE_SOAK_TUNNELS` (200), `WSSGATE_SOAK_SECONDS` (15) and `WSSGATE_SOAK_SEED` make it the
 //! long run; `WSSGATE_TEST_DIRECTIVES` adds to the `http` block.
@@ -33,7 +34,7 @@ use wssgate_testkit::{Instance, Pki, net::free_addr_on, program, wait_until};
 use wssgate_ws::{Side, accept_key, handshake};
 
 use end::{World, live};
-use life::{Life, Random};
+use life::{Life, MAX_MESSAGE, Random};
 use wire::{Reader, Stream, Writer, split};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -95,6 +96,8 @@ fn not_a_byte_is_lost() {
     });
     let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
     let pings = count(&world.foreign_pings);
+    let [told, cut] = world.refused.each_ref().map(count);
+    eprintln!("{told} ends heard why something was refused, {cut} had no time for it");
     eprintln!(
         "{} lives, {} frames, {} MiB, {reloads} reloads, {pings} pings of neither end",
         ended(Side::Client),
@@ -131,10 +134,13 @@ fn configuration() -> String {
                  ssl_certificate_key %%KEY%%;
                  location /plain/ {{ proxy_pass http://%%PLAIN%%; }}
                  location /tls/ {{ proxy_pass https://%%TLS%%; }}
+                 location /checked-plain/ {{ {CHECKED} proxy_pass http://%%PLAIN%%; }}
+                 location /checked-tls/ {{ {CHECKED} proxy_pass https://%%TLS%%; }}
                  location = /generation {{ return 200 %%GENERATION%%; }}
              }}
          }}",
-        program::more_directives()
+        program::more_directives(),
+        CHECKED = format!("websocket_check text; websocket_max_message_size {MAX_MESSAGE};"),
     )
 }
 
@@ -228,7 +234,8 @@ impl Entry {
         let (tls_here, tls_there) = (place & 1 == 1, place & 2 == 2);
         let tcp = TcpStream::connect(self.addrs[usize::from(tls_here)]).await?;
         tcp.set_nodelay(true)?;
-        Life::new(life).arm(&SockRef::from(&tcp), Side::Client)?;
+        let lives = Life::new(life);
+        lives.arm(&SockRef::from(&tcp), Side::Client)?;
         let stream: Box<dyn Stream> = match tls_here {
             false => Box::new(tcp),
             true => {
@@ -237,7 +244,8 @@ impl Entry {
             }
         };
         let (mut reader, mut writer) = split(stream, Side::Client);
-        let path = format!("/{}/{life:x}", if tls_there { "tls" } else { "plain" });
+        let (checked, wire) = (lives.is_checked, if tls_there { "tls" } else { "plain" });
+        let path = format!("/{}{wire}/{life:x}", if checked { "checked-" } else { "" });
         let key = handshake::encode_key([b'k'; 16]);
         writer.bytes(&handshake::encode_request(&path, "localhost", &key, &[])).await?;
         let head = reader.head().await?;
