@@ -51,7 +51,8 @@ impl Frame {
         // Of one whose code is half there, nothing else matters.
         let is_half = |frame: &[u8]| matches!(frame, [0x88, second, ..] if second % 128 == 1);
         while let Some(frame) = Self::read(stream, start.min(stream.len())) {
-            if frame.opcode == 8 && frame.payload.len() >= frame.len().min(2) {
+            let is_known = frame.len() == 1 || frame.payload.len() >= frame.len().min(2);
+            if frame.opcode == 8 && is_known {
                 return true;
             }
             start = frame.end;
