@@ -308,3 +308,40 @@ fn a_kept_connection_serves_only_the_name_that_its_certificate_was_judged_for() 
     }
     assert_eq!(upstream.connections(), 2);
 }
+
+/// nginx folds a field with `$ssl_client_cert` over several lines, which nobody may any more (RFC 9112 §5.2) and many
+/// servers refuse.
+#[test]
+fn a_client_certificate_in_a_header_is_one_line() {
+    let (ours, clients) = (Pki::new(), Pki::new());
+    let (own, leaf) = (ours.leaf(&["localhost"]), clients.leaf(&["client.test"]));
+    let upstream = Upstream::http(|request| {
+        let shown = request.field("x-cert").unwrap_or("none");
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{shown}", shown.len())
+    });
+    let server = Instance::setup(WSSGATE)
+        .http(
+            "server {
+                 listen %%LISTEN_0%% ssl;
+                 ssl_certificate %%CERT%%;
+                 ssl_certificate_key %%KEY%%;
+                 ssl_verify_client on;
+                 ssl_client_certificate %%ROOT%%;
+                 add_header X-Cert x$ssl_client_cert;
+                 location / { proxy_pass http://%%UP%%; proxy_set_header X-Cert $ssl_client_cert; }
+             }",
+        )
+        .var("CERT", own.fullchain.display())
+        .var("KEY", own.key.display())
+        .var("ROOT", clients.root_path().display())
+        .var("UP", upstream.addr())
+        .start();
+    let client = Handshake::to(server.listen(0)).tls(ours.client_config_with(&leaf), "localhost");
+    let (_, answer) = client.answer();
+    let pem = std::fs::read_to_string(&leaf.fullchain).unwrap();
+    let end = pem.find("-----END CERTIFICATE-----").unwrap();
+    let first: Vec<_> = pem[..end].lines().chain(["-----END CERTIFICATE-----"]).collect();
+    let expected = first.join("\t");
+    assert_eq!(answer.field("x-cert"), Some(format!("x{expected}").as_str()));
+    assert_eq!(answer.text(), expected);
+}

@@ -63,16 +63,34 @@ pub fn write_status_line<B: BufMut>(
     Ok(())
 }
 
-/// Writes `name: value` and its line end.
+/// Writes `name: value` and its line end. A value that is folded over several lines, as `$ssl_client_cert` is, is
+/// written on one, since nobody may fold any more (RFC 9112 §5.2): its white space stays.
 pub fn write_field<B: BufMut>(out: &mut B, name: &[u8], value: &[u8]) -> Result<(), WriteError> {
     if NameKind::of(name) == NameKind::Broken {
         return Err(WriteError::Name);
     }
-    if !is_safe_value(value) {
-        return Err(WriteError::Value);
+    if is_safe_value(value) {
+        put(out, &[name, b": ", value, b"\r\n"]);
+        return Ok(());
     }
-    put(out, &[name, b": ", value, b"\r\n"]);
+    let unfolded = unfold(value).ok_or(WriteError::Value)?;
+    put(out, &[name, b": ", &unfolded, b"\r\n"]);
     Ok(())
+}
+
+/// A value without the line ends that white space follows; nothing if it has others, or a NUL.
+fn unfold(value: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = value.split(|&b| b == b'\n');
+    let first = lines.next()?;
+    let mut one = Vec::with_capacity(value.len());
+    one.extend_from_slice(first.strip_suffix(b"\r").unwrap_or(first));
+    for line in lines {
+        if !matches!(line.first(), Some(b' ' | b'\t')) {
+            return None;
+        }
+        one.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+    }
+    is_safe_value(&one).then_some(one)
 }
 
 /// Writes all fields in their order, or nothing of them.
@@ -193,6 +211,26 @@ mod tests {
         }
         assert_eq!(write_field(&mut out, b"a:b", b""), Err(WriteError::Name));
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_folded_value_is_written_on_one_line() {
+        for (value, line) in [
+            (
+                "-----BEGIN-----\n\tMIIB\n\t-----END-----",
+                Ok("a: -----BEGIN-----\tMIIB\t-----END-----\r\n"),
+            ),
+            ("a\r\n b\n\t", Ok("a: a b\t\r\n")),
+            ("a\n\tb\nX-Smuggled: c", Err(WriteError::Value)),
+            ("a\n\tb\rc", Err(WriteError::Value)),
+            ("a\n\r\tb", Err(WriteError::Value)),
+            ("a\n\tb\n", Err(WriteError::Value)),
+            ("a\n\tb\0", Err(WriteError::Value)),
+        ] {
+            let mut out = Vec::new();
+            let written = write_field(&mut out, b"a", value.as_bytes());
+            assert_eq!(written.map(|()| &out[..]), line.map(str::as_bytes), "{value:?}");
+        }
     }
 
     #[test]
