@@ -240,3 +240,57 @@ fn a_command_for_upstreams_reaches_their_handshake() {
     let suite = format!("{:?}", tls.negotiated_cipher_suite().unwrap().suite());
     assert_eq!(suite, "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
 }
+
+/// As in nginx, whose sessions know the certificates that they began with.
+#[test]
+fn a_session_goes_on_where_the_certificate_is_the_same() {
+    let pki = Pki::new();
+    let (one, two) = (pki.leaf(&["a.test"]), pki.leaf(&["a.test"]));
+    let server = |number, leaf: &Leaf| {
+        format!(
+            "server {{ listen %%LISTEN_{number}%% ssl; ssl_certificate {}; \
+             ssl_certificate_key {}; }}",
+            leaf.fullchain.display(),
+            leaf.key.display(),
+        )
+    };
+    let servers = [server(0, &one), server(1, &one), server(2, &two)].concat();
+    let server = Instance::setup(EXE)
+        .http(&format!(
+            "ssl_session_cache shared:a:1m; add_header X-Reused $ssl_session_reused always; {servers}"
+        ))
+        .start();
+    let client = pki.client_config();
+    for (number, expected) in [(0, "."), (1, "r"), (0, "r"), (2, "."), (2, "r")] {
+        let address = server.listen(number);
+        let mut conn = Conn::try_connect_tls(address, client.clone(), "a.test").unwrap();
+        conn.send_raw("GET /none HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let answer = conn.recv_response();
+        assert_eq!(answer.field("x-reused"), Some(expected), "server {number}");
+    }
+}
+
+#[test]
+fn a_key_may_be_named_as_a_file_of_openssl_s_store() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    let server = Instance::setup(EXE)
+        .http(
+            "map $ssl_server_name $name { default %%NAME%%; }
+             server { listen %%LISTEN_0%% ssl;
+                 ssl_certificate %%CERT%%; ssl_certificate_key store:file:%%KEY%%; return 200 fixed; }
+             server { listen %%LISTEN_1%% ssl;
+                 ssl_certificate %%CERT%%; ssl_certificate_key store:file:%%DIR%%/$name;
+                 return 200 variable; }",
+        )
+        .var("CERT", leaf.fullchain.display())
+        .var("KEY", leaf.key.display())
+        .var("DIR", leaf.key.parent().unwrap().display())
+        .var("NAME", leaf.key.file_name().unwrap().display())
+        .start();
+    for (number, expected) in [(0, "fixed"), (1, "variable")] {
+        let address = server.listen(number);
+        let mut conn = Conn::try_connect_tls(address, pki.client_config(), "a.test").unwrap();
+        assert_eq!(get(&mut conn), expected);
+    }
+}

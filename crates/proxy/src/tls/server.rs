@@ -418,10 +418,18 @@ fn fragment_size(tls: &ServerTls) -> Option<usize> {
     (tls.buffer_size < 16384).then_some(tls.buffer_size.max(512))
 }
 
-/// What tells this server from others, also in the next generation: its names and whether it
-/// verifies clients, and against what.
+/// What tells this server from others, also in the next generation: its names, whether it
+/// verifies clients, and against what, and the certificates it shows, by name.
 fn identity(server: &Server) -> Box<[u8]> {
     let mut identity = format!("{:?}", server.tls.verify_client).into_bytes();
+    for files in &server.tls.certificates {
+        identity.extend_from_slice(files.chain.value.as_os_str().as_encoded_bytes());
+        identity.push(0);
+    }
+    for files in &server.tls.variable_certificates {
+        identity.extend(format!("{:?}", files.chain.path).into_bytes());
+        identity.push(0);
+    }
     if let Some(file) = &server.tls.client_certificate {
         identity.extend_from_slice(file.value.as_os_str().as_encoded_bytes());
     }
