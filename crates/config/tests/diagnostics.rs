@@ -505,6 +505,14 @@ fn addresses_and_names_are_checked() {
                 "ssl_certificate data:$arg_a;",
                 &["keys outside of files in \"ssl_certificate\" are not supported"],
             ),
+            (
+                "ssl_certificate store:file:/a.pem;",
+                &["keys outside of files in \"ssl_certificate\" are not supported"],
+            ),
+            (
+                "ssl_certificate_key store:pkcs11:object=a;",
+                &["keys outside of files in \"ssl_certificate_key\" are not supported"],
+            ),
             ("ssl_conf_command MinProtocol TLSv1.3;", &[]),
             (
                 "ssl_protocols TLSv1.2; ssl_conf_command minprotocol TLSv1.3;",

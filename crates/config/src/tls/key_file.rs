@@ -66,7 +66,7 @@ impl KeyFile {
 
 /// Reads the path of a certificate or key, which may not be anything but a file.
 pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<KeyFile> {
-    let word = &directive.args[0];
+    let word = &file_of_store(directive);
     if ["data:", "engine:", "store:"].iter().any(|scheme| word.value.starts_with(scheme.as_bytes()))
     {
         let message = format!("keys outside of files in \"{}\" are not supported", directive.name);
@@ -82,6 +82,19 @@ pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &syntax::Directive)
         false => None,
     };
     Ok(KeyFile { path, variable })
+}
+
+/// The argument; of `store:file:/PATH`, where OpenSSL would find a key in that file too, the path.
+fn file_of_store(directive: &syntax::Directive) -> Word {
+    let mut word = directive.args[0].clone();
+    let is_key = directive.name.value.ends_with(b"_key");
+    match word.value.strip_prefix(b"store:file:").filter(|path| is_key && path.starts_with(b"/")) {
+        Some(path) => {
+            word.value = path.into();
+            word
+        }
+        None => word,
+    }
 }
 
 /// Chains with their keys. As in nginx, one variable makes all of them variable.
