@@ -130,7 +130,7 @@ const DIFFERENT: &[(&str, &str, &str)] = &[
     ("GET", "sent_http_connection", "nginx forgets that it has kept the connection"),
     ("second request", "sent_http_connection", "nginx forgets that it has kept the connection"),
     ("*", "ssl_curves", "OpenSSL 3.0 has no name for X25519MLKEM768"),
-    ("*", "ssl_session_id", "rustls does not tell it"),
+    ("*", "ssl_session_id", "it is random"),
     ("*", "upstream_trailer_x", "Debian's nginx reads no trailers of HTTP/1.1"),
 ];
 

@@ -216,7 +216,10 @@ pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directiv
     name: "ssl_session_ticket_key",
     contexts: HS,
     arity: Exactly(1),
-    without_effect: "ticket keys are generated at start and rotated every few hours",
+    doc: "Sets a file with 48 or 80 random bytes, from which the keys of tickets are made, so that \
+          sessions are resumed after a restart and on other hosts with the same file and server. Of \
+          several the first seals tickets, and all open them. Without it, keys of our own change \
+          whenever one has served for ssl_session_timeout.",
     ..Directive::repeated(conf_path)
 };
 
@@ -303,6 +306,8 @@ pub struct ServerTls {
     pub session_timeout: Duration,
     /// `ssl_session_tickets`.
     pub session_tickets: bool,
+    /// `ssl_session_ticket_key`: files, the one that seals first; none for keys of our own.
+    pub ticket_keys: Vec<Located<PathBuf>>,
     /// `NumTickets`: how many tickets a handshake of TLS 1.3 sends.
     pub ticket_count: usize,
     /// `ssl_reject_handshake`.
@@ -447,6 +452,7 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         session_cache: scope.get(&SSL_SESSION_CACHE),
         session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
         session_tickets: scope.get(&SSL_SESSION_TICKETS),
+        ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
         reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
         buffer_size: scope.count(&SSL_BUFFER_SIZE),
         verify_client: scope.get(&SSL_VERIFY_CLIENT),

@@ -333,7 +333,7 @@ builtins! {
     SslEchStatus "ssl_ech_status" "always empty: encrypted ClientHellos are not taken",
     SslProtocol "ssl_protocol" "TLSv1.2 or TLSv1.3",
     SslServerName "ssl_server_name" "the server name (SNI) sent by the client",
-    SslSessionId "ssl_session_id" "always empty: the TLS library does not expose session identifiers",
+    SslSessionId "ssl_session_id" "the identifier of the TLS session; in TLS 1.3 a random number of the connection",
     SslSessionReused "ssl_session_reused" "r for a resumed session, otherwise .",
     SslSigalg "ssl_sigalg" "always empty: the signature algorithms of handshakes are not kept",
     SslSigalgs "ssl_sigalgs" "always empty: the signature algorithms of handshakes are not kept",

@@ -174,7 +174,7 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 9] = [
+const NOT_ASKED_FOR: [(&str, &str); 8] = [
     ("AUTH_JWT_CLAIM_SET", "its reader gives the variable its meaning"),
     ("AUTH_JWT_HEADER_SET", "its reader gives the variable its meaning"),
     ("ENV", "has no effect: the environment stays as it is"),
@@ -182,7 +182,6 @@ const NOT_ASKED_FOR: [(&str, &str); 9] = [
     ("LIMIT_CONN_ZONE", "its reader puts the zone into the model"),
     ("LIMIT_REQ_ZONE", "its reader puts the zone into the model"),
     ("MASTER_PROCESS", "has no effect: there is always one process"),
-    ("SSL_SESSION_TICKET_KEY", "has no effect: keys are generated"),
     ("WEBSOCKET_LIMIT_ZONE", "its reader puts the zone into the model"),
 ];
 

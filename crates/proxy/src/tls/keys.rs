@@ -9,6 +9,7 @@
 //! - the secrets are believed only if the extracted keys follow from them.
 
 mod boundary;
+mod server_hello;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -26,6 +27,7 @@ use wssgate_records::{Aead, DirectionKeys, TlsKeys, TlsVersion};
 use zeroize::Zeroize;
 
 pub use boundary::RecordBoundary;
+pub use server_hello::{ServerHello, SessionId, Settled};
 
 /// The first application traffic secrets of a TLS 1.3 connection. Wiped when dropped.
 pub struct TrafficSecrets {

@@ -11,7 +11,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::server::{Acceptor as HelloReader, ClientHello, ResolvesServerCert, ServerConfig};
+use rustls::server::{
+    Acceptor as HelloReader, ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig,
+    StoresServerSessions,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, NamedGroup};
 use thiserror::Error;
@@ -19,14 +22,15 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use wssgate_config::model::{
-    AddressRoute, Http, RewriteOp, Server, ServerId, ServerTls, VariableCertificate, VerifyClient,
+    AddressRoute, Http, RewriteOp, Server, ServerId, ServerTls, SessionCache, VariableCertificate,
+    VerifyClient,
 };
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Fault;
 
 use super::certificates::{self, Caches, OnDemand, Wanted};
 use super::ciphers;
-use super::keys::{self, RecordBoundary, SecretLog};
+use super::keys::{self, RecordBoundary, SecretLog, SessionId, Settled};
 use super::sessions::Sessions;
 
 pub use verify::ClientVerify;
@@ -64,6 +68,8 @@ struct Context {
     /// Certificates that every handshake loads.
     variable: Option<Variable>,
     verify: verify::Verify,
+    /// `ssl_session_cache` is not `off`.
+    has_session_ids: bool,
 }
 
 /// Certificates whose paths have variables.
@@ -99,6 +105,8 @@ pub struct TlsInfo {
     pub alpn: Option<Box<[u8]>>,
     /// Whether a session was resumed.
     pub reused: bool,
+    /// The identifier of the session.
+    pub session_id: SessionId,
     /// Suites that the client offers; few configurations ask for their names.
     pub offered_ciphers: Box<[rustls::CipherSuite]>,
     /// Groups that the client offers.
@@ -247,7 +255,8 @@ where
         // The secrets are made at once when the settings are known, so inside the capture.
         let handshake = async { self.start.into_stream(config).await };
         let stream = keys::capture(handshake).await.map_err(HandshakeError::Io)?;
-        let info = self.offer.settle(stream.get_ref().1, &context.verify);
+        let mut info = self.offer.settle(stream.get_ref().1, &context.verify);
+        info.session_id = session_id(stream.get_ref().0, &info, context.has_session_ids);
         Ok(Accepted { stream, info, server: self.server })
     }
 
@@ -300,9 +309,16 @@ impl Context {
     ) -> Option<Self> {
         let tls = &server.tls;
         let verify = verify::Verify::build(tls, report);
+        let has_session_ids = tls.session_cache != SessionCache::Off;
         if !tls.has_certificates() {
-            let only = Self { config: None, reject: true, chacha: None, variable: None, verify };
-            return tls.reject_handshake.then_some(only);
+            return tls.reject_handshake.then_some(Self {
+                config: None,
+                reject: true,
+                chacha: None,
+                variable: None,
+                verify,
+                has_session_ids,
+            });
         }
         if let Some(file) = &tls.dhparam {
             certificates::check_dhparam(file, report);
@@ -319,8 +335,9 @@ impl Context {
         if keys.len() < tls.certificates.len() {
             return None;
         }
+        let resumption = Resumption::build(server, sessions, report)?;
         let config = |first, report: &mut Report| {
-            server_config(server, keys.clone(), &verify, sessions, first, report).map(Arc::new)
+            server_config(server, keys.clone(), &verify, &resumption, first, report).map(Arc::new)
         };
         let own = config(First::AsConfigured, report)?;
         let chacha = (tls.prioritize_chacha && tls.prefer_server_ciphers)
@@ -332,7 +349,7 @@ impl Context {
             on_demand: OnDemand::new(passphrases, tls.certificate_cache.as_ref(), caches),
         });
         let reject = tls.reject_handshake;
-        Some(Self { config: Some(own), reject, chacha, variable, verify })
+        Some(Self { config: Some(own), reject, chacha, variable, verify, has_session_ids })
     }
 }
 
@@ -358,7 +375,7 @@ fn server_config(
     server: &Server,
     keys: Vec<Arc<CertifiedKey>>,
     verify: &verify::Verify,
-    sessions: &Sessions,
+    resumption: &Resumption,
     first: First,
     report: &mut Report,
 ) -> Option<ServerConfig> {
@@ -391,26 +408,36 @@ fn server_config(
     config.key_log = Arc::new(SecretLog);
     config.enable_secret_extraction = true;
     config.max_fragment_size = fragment_size(tls);
-    resumption(&mut config, tls, &identity(server), sessions)
-        .map_err(|error| report.push(fail(&error)))
-        .ok()?;
+    resumption.apply(&mut config);
     Some(config)
 }
 
-/// How a client may come back to this server.
-fn resumption(
-    config: &mut ServerConfig,
-    tls: &ServerTls,
-    identity: &[u8],
-    sessions: &Sessions,
-) -> Result<(), rustls::Error> {
-    config.session_storage = sessions.store(tls, identity);
-    if tls.session_tickets {
-        config.ticketer = sessions.ticketer(tls, identity)?;
+/// How clients may come back to a server.
+struct Resumption {
+    store: Arc<dyn StoresServerSessions>,
+    ticketer: Option<Arc<dyn ProducesTickets>>,
+    /// How many tickets a handshake of TLS 1.3 sends.
+    tickets: usize,
+}
+
+impl Resumption {
+    fn build(server: &Server, sessions: &Sessions, report: &mut Report) -> Option<Self> {
+        let (tls, identity) = (&server.tls, identity(server));
+        let store = sessions.store(tls, &identity);
+        // Also where nobody needs them, as in nginx.
+        let ticketer = sessions.ticketer(tls, &identity, report)?;
+        let resumable = tls.session_tickets || store.can_cache();
+        let ticketer = tls.session_tickets.then_some(ticketer);
+        Some(Self { store, ticketer, tickets: if resumable { tls.ticket_count } else { 0 } })
     }
-    let resumable = tls.session_tickets || config.session_storage.can_cache();
-    config.send_tls13_tickets = if resumable { tls.ticket_count } else { 0 };
-    Ok(())
+
+    fn apply(&self, config: &mut ServerConfig) {
+        config.session_storage = Arc::clone(&self.store);
+        if let Some(ticketer) = &self.ticketer {
+            config.ticketer = Arc::clone(ticketer);
+        }
+        config.send_tls13_tickets = self.tickets;
+    }
 }
 
 /// The payload of our records, when `ssl_buffer_size` is below a record's 16 KiB.
@@ -461,6 +488,13 @@ impl ResolvesServerCert for ByAlgorithm {
     }
 }
 
+/// What OpenSSL would call the session of this connection.
+fn session_id<S>(boundary: &RecordBoundary<S>, info: &TlsInfo, has_ids: bool) -> SessionId {
+    let is_tls13 = info.protocol == "TLSv1.3";
+    let settled = Settled { is_tls13, is_resumed: info.reused, has_ids };
+    boundary.server_hello().map(|hello| hello.session_id(settled)).unwrap_or_default()
+}
+
 /// What the client offered.
 struct Offer {
     name: Option<Box<str>>,
@@ -491,6 +525,7 @@ impl Offer {
             server_name: self.name.clone(),
             alpn: None,
             reused: false,
+            session_id: SessionId::default(),
             offered_ciphers: self.ciphers.clone(),
             offered_curves: self.curves.clone(),
             client_certificate: None,
@@ -509,6 +544,7 @@ impl Offer {
             server_name: self.name,
             alpn: connection.alpn_protocol().map(Into::into),
             reused: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            session_id: SessionId::default(),
             offered_ciphers: self.ciphers,
             offered_curves: self.curves,
             client_certificate: certificates

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::TrafficSecrets;
+use super::{ServerHello, TrafficSecrets};
 
 /// The header of a record: type, version, length (RFC 8446 §5.1).
 const HEADER: usize = 5;
@@ -42,6 +42,8 @@ pub struct RecordBoundary<S> {
     tickets: Tickets,
     /// Tickets of a handshake that has ended, to go along with what is sent next.
     late: Vec<u8>,
+    /// The last ServerHello of a watched handshake.
+    server_hello: Option<ServerHello>,
 }
 
 /// Whether what is written can be the tickets behind a handshake.
@@ -67,6 +69,7 @@ impl<S> RecordBoundary<S> {
             secrets: None,
             tickets: Tickets::Done,
             late: Vec::new(),
+            server_hello: None,
         }
     }
 
@@ -88,6 +91,12 @@ impl<S> RecordBoundary<S> {
     /// The socket.
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+
+    /// What a server has said first, if its handshake was watched for tickets. Of two it is the second:
+    /// the first has only asked for another ClientHello (RFC 8446 §4.1.4).
+    pub fn server_hello(&self) -> Option<ServerHello> {
+        self.server_hello
     }
 
     pub(super) fn keep(&mut self, secrets: Box<TrafficSecrets>) {
@@ -316,6 +325,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
                 return Poll::Ready(Ok(len));
             }
             this.tickets = Tickets::Written;
+            let first = bytes.first().and_then(|slice| ServerHello::read(slice));
+            this.server_hello = first.or(this.server_hello);
         }
         Pin::new(&mut this.inner).poll_write_vectored(cx, bytes)
     }

@@ -28,6 +28,7 @@ impl TlsInfo {
             B::SslCurves => text(&joined(&self.offered_curves, group_name)),
             B::SslServerName => text(self.server_name.as_deref()?),
             B::SslSessionReused => text(if self.reused { "r" } else { "." }),
+            B::SslSessionId => text(&hex(self.session_id.bytes())),
             B::SslAlpnProtocol => Some(Bytes::copy_from_slice(self.alpn.as_deref()?)),
             B::SslClientVerify => match &self.client_verify {
                 ClientVerify::None => text("NONE"),
