@@ -2,13 +2,16 @@
 //! all the work (RFC 1035 §7).
 //!
 //! [`Lookup`] is the way of one name from server to server until it is answered, [`Table`] what is
-//! known of names and for how long, [`message`] what queries and answers look like. Everything here
+//! known of names and for how long, [`message`] what queries and answers look like. [`update`] changes
+//! records of a zone, whose server knows us by [`tsig`]. Everything here
 //! is a function of bytes and time that others supply: no socket, no timer, no random numbers.
 
 mod lookup;
 pub mod message;
 mod name;
 mod table;
+pub mod tsig;
+pub mod update;
 
 pub use lookup::{Families, Lookup, Oddity, Outcome, Query, Transport, Wanted};
 pub use message::{Code, Service};

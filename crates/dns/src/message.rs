@@ -15,9 +15,10 @@ const MAX_RECORDS: usize = 512;
 /// Pointers that are followed to the end of one name.
 const MAX_POINTERS: usize = 32;
 
-const HEADER: usize = 12;
+/// Bytes before the first question.
+pub(crate) const HEADER: usize = 12;
 /// The class of the Internet.
-const IN: u16 = 1;
+pub(crate) const IN: u16 = 1;
 const CNAME: u16 = 5;
 const SOA: u16 = 6;
 
@@ -200,11 +201,8 @@ impl Answer {
     /// # Errors
     /// When it is none, whoever has sent it; then the answer may still come.
     pub fn decode(bytes: &[u8], question: &Question) -> Result<Self, Unanswered> {
-        let mut reader = Reader { bytes, at: 0 };
-        let id = reader.u16()?;
-        let flags = reader.u16()?;
-        let [questions, answers, authorities, _] =
-            [reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?];
+        let mut reader = Reader::new(bytes);
+        let Header { id, flags, counts: [questions, answers, authorities, _] } = reader.header()?;
         // A response (QR) to a standard query (OPCODE 0).
         if flags & 0xf800 != 0x8000 {
             return Err(Unanswered::NoAnswer);
@@ -253,39 +251,85 @@ enum Found {
     Nothing(u32),
 }
 
+/// The front of a message (RFC 1035 §4.1.1).
+pub(crate) struct Header {
+    /// By which an answer is known.
+    pub id: u16,
+    /// What it is, and how it went.
+    pub flags: u16,
+    /// Questions, answers, authorities, additional records; of a change zones, conditions, changes and
+    /// the same.
+    pub counts: [u16; 4],
+}
+
 /// Reads a message from its front.
-struct Reader<'b> {
+pub(crate) struct Reader<'b> {
     bytes: &'b [u8],
     at: usize,
 }
 
 impl<'b> Reader<'b> {
-    fn take(&mut self, len: usize) -> Result<&'b [u8], Unanswered> {
+    pub(crate) fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// How much was read.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        self.at < self.bytes.len()
+    }
+
+    pub(crate) fn header(&mut self) -> Result<Header, Unanswered> {
+        let (id, flags) = (self.u16()?, self.u16()?);
+        Ok(Header { id, flags, counts: [self.u16()?, self.u16()?, self.u16()?, self.u16()?] })
+    }
+
+    /// The data of a record, from its length on. Names in it may point before it, so the whole message
+    /// stays in sight.
+    pub(crate) fn data(&mut self) -> Result<Self, Unanswered> {
+        let len = usize::from(self.u16()?);
+        let start = self.at;
+        self.take(len)?;
+        Ok(Reader { bytes: &self.bytes[..self.at], at: start })
+    }
+
+    /// Passes a whole record.
+    pub(crate) fn skip_record(&mut self) -> Result<(), Unanswered> {
+        self.name()?;
+        // Type, class and time.
+        self.take(8)?;
+        self.data().map(drop)
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'b [u8], Unanswered> {
         let end = self.at.checked_add(len).ok_or(Unanswered::Short)?;
         let taken = self.bytes.get(self.at..end).ok_or(Unanswered::Short)?;
         self.at = end;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unanswered> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Unanswered> {
         self.take(N)?.try_into().map_err(|_| Unanswered::Short)
     }
 
-    fn u8(&mut self) -> Result<u8, Unanswered> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Unanswered> {
         self.array().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, Unanswered> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Unanswered> {
         self.array().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, Unanswered> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Unanswered> {
         self.array().map(u32::from_be_bytes)
     }
 
     /// A name, whose end may stand elsewhere (RFC 1035 §4.1.4). `None`: it is one that we would never
     /// ask for. One that is too long is read only as far as what follows it.
-    fn name(&mut self) -> Result<Option<Name>, Unanswered> {
+    pub(crate) fn name(&mut self) -> Result<Option<Name>, Unanswered> {
         let mut text = Vec::new();
         let mut elsewhere = Reader { bytes: self.bytes, at: self.at };
         let mut pointers = 0;
@@ -332,11 +376,7 @@ impl<'b> Reader<'b> {
         let owner = self.name()?;
         let (record, class) = (self.u16()?, self.u16()?);
         let ttl = self.u32()?;
-        let len = usize::from(self.u16()?);
-        let start = self.at;
-        self.take(len)?;
-        // Names in it may point before it, so the whole message stays in sight.
-        let mut data = Reader { bytes: &self.bytes[..self.at], at: start };
+        let mut data = self.data()?;
         let Some(owner) = owner.filter(|_| class == IN) else { return Ok(None) };
         let value = match (record, kind) {
             (1, Kind::A) => Value::Address(Ipv4Addr::from(data.array::<4>()?).into()),
