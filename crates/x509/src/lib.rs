@@ -21,6 +21,7 @@ pub mod der;
 mod fault;
 mod key;
 mod library;
+pub mod ocsp;
 mod path;
 mod peer;
 mod revocation;

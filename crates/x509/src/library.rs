@@ -163,10 +163,10 @@ impl Drop for Context {
 }
 
 /// A stack of certificates, which it does not own.
-struct Stack(NonNull<lc::OPENSSL_STACK>);
+pub(crate) struct Stack(NonNull<lc::OPENSSL_STACK>);
 
 impl Stack {
-    fn new(certificates: &[Certificate]) -> Option<Self> {
+    pub(crate) fn new(certificates: &[Certificate]) -> Option<Self> {
         // SAFETY: no conditions; the new object is ours.
         let stack = Self(NonNull::new(unsafe { lc::OPENSSL_sk_new_null() })?);
         let mut push = |one: &Certificate| {
@@ -178,7 +178,7 @@ impl Stack {
         filled.then_some(stack)
     }
 
-    fn as_ptr(&self) -> *mut lc::stack_st_X509 {
+    pub(crate) fn as_ptr(&self) -> *mut lc::stack_st_X509 {
         self.0.as_ptr().cast()
     }
 }
