@@ -53,7 +53,7 @@ pub use crate::tls::key_file::{
     CertificateCache, CertificateFiles, VariableCertificate, VariableFile,
 };
 pub use crate::tls::session_cache::SessionCache;
-pub use crate::tls::{ServerTls, TlsProtocols, VerifyClient};
+pub use crate::tls::{ServerTls, Stapling, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
 pub use crate::tunnels::rates::TunnelRate;
 pub use crate::tunnels::{FrameCheck, Lifetime, Sides, TunnelSettings};

@@ -7,7 +7,7 @@ pub(crate) mod session_cache;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Word, printable};
+use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
 use crate::directive::Arity::{AtLeast, Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, HS};
@@ -30,6 +30,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &SSL_CERTIFICATE,
     &SSL_CERTIFICATE_CACHE,
     &SSL_CERTIFICATE_KEY,
+    &SSL_CERTIFICATE_WATCH,
     &SSL_CIPHERS,
     &SSL_CLIENT_CERTIFICATE,
     &SSL_CONF_COMMAND,
@@ -44,6 +45,10 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &SSL_SESSION_TICKET_KEY,
     &SSL_SESSION_TICKETS,
     &SSL_SESSION_TIMEOUT,
+    &SSL_STAPLING,
+    &SSL_STAPLING_FILE,
+    &SSL_STAPLING_RESPONDER,
+    &SSL_STAPLING_VERIFY,
     &SSL_TRUSTED_CERTIFICATE,
     &SSL_VERIFY_CLIENT,
     &SSL_VERIFY_DEPTH,
@@ -98,6 +103,19 @@ pub(crate) static SSL_CERTIFICATE_KEY: Directive<KeyFile> = Directive {
     arity: Exactly(1),
     doc: "Sets the file with the private key of a certificate, in PEM.",
     ..Directive::repeated(key_file)
+};
+
+/// `ssl_certificate_watch`
+pub(crate) static SSL_CERTIFICATE_WATCH: Directive<Option<Duration>> = Directive {
+    name: "ssl_certificate_watch",
+    contexts: HS,
+    arity: Exactly(1),
+    default: "1m",
+    doc: "Looks this often whether the files of certificates and keys have changed, and uses a pair from \
+          the next handshake on, without a reload, when it fits together, is valid now and is not \
+          older than the one before. `off` leaves that to reloads, as in nginx. Other files, and paths \
+          with variables, are not watched.",
+    ..Directive::once(watch)
 };
 
 /// `ssl_ciphers`
@@ -243,6 +261,46 @@ pub(crate) static SSL_SESSION_TIMEOUT: Directive<Duration> = Directive {
     ..Directive::once(seconds)
 };
 
+/// `ssl_stapling`
+pub(crate) static SSL_STAPLING: Directive<bool> = Directive {
+    name: "ssl_stapling",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Shows clients with a certificate what its CA's OCSP responder says of it. It is asked ahead, over \
+          plain HTTP, by names that `resolver` looks up, and no handshake waits for it.",
+    ..Directive::once(flag)
+};
+
+/// `ssl_stapling_file`
+pub(crate) static SSL_STAPLING_FILE: Directive<Located<PathBuf>> = Directive {
+    name: "ssl_stapling_file",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Sets a file with an OCSP response in DER, which is shown instead of asking the responder.",
+    ..Directive::once(conf_path)
+};
+
+/// `ssl_stapling_responder`
+pub(crate) static SSL_STAPLING_RESPONDER: Directive<Located<Box<[u8]>>> = Directive {
+    name: "ssl_stapling_responder",
+    contexts: HS,
+    arity: Exactly(1),
+    doc: "Sets the URL of the OCSP responder (`http://`), instead of the one in the certificate.",
+    ..Directive::once(located_text)
+};
+
+/// `ssl_stapling_verify`
+pub(crate) static SSL_STAPLING_VERIFY: Directive<bool> = Directive {
+    name: "ssl_stapling_verify",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Shows only responses that were signed by the issuer of the certificate or with its word, up to a \
+          certificate in `ssl_trusted_certificate`.",
+    ..Directive::once(flag)
+};
+
 /// `ssl_trusted_certificate`
 pub(crate) static SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directive {
     name: "ssl_trusted_certificate",
@@ -282,6 +340,8 @@ pub struct ServerTls {
     pub certificates: Vec<CertificateFiles>,
     /// The same where a path has variables; all of them are read for every handshake then.
     pub variable_certificates: Vec<VariableCertificate>,
+    /// `ssl_certificate_watch`: how often files are looked at; never when it is `off`.
+    pub certificate_watch: Option<Duration>,
     /// `ssl_certificate_cache`: for those.
     pub certificate_cache: Option<Located<CertificateCache>>,
     /// `ssl_password_file`: one passphrase a line.
@@ -310,6 +370,8 @@ pub struct ServerTls {
     pub ticket_keys: Vec<Located<PathBuf>>,
     /// `NumTickets`: how many tickets a handshake of TLS 1.3 sends.
     pub ticket_count: usize,
+    /// `ssl_stapling`; none when it is off.
+    pub stapling: Option<Stapling>,
     /// `ssl_reject_handshake`.
     pub reject_handshake: bool,
     /// `ssl_buffer_size`, bytes: the largest record that we send.
@@ -324,6 +386,19 @@ pub struct ServerTls {
     pub trusted_certificate: Option<Located<PathBuf>>,
     /// `ssl_crl`.
     pub crl: Option<Located<PathBuf>>,
+}
+
+/// How `ssl_stapling` learns what a CA says of a certificate.
+#[derive(Clone, Debug)]
+pub struct Stapling {
+    /// Where it was switched on.
+    pub span: Span,
+    /// `ssl_stapling_file`: nobody is asked.
+    pub file: Option<Located<PathBuf>>,
+    /// `ssl_stapling_responder`.
+    pub responder: Option<Located<Box<[u8]>>>,
+    /// `ssl_stapling_verify`.
+    pub verify: bool,
 }
 
 /// Protocol versions; those that we do not have are named by `-t`.
@@ -364,6 +439,17 @@ fn old_ssl(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bo
         reading.report.push(Diagnostic::warning(message).at(directive.head(), ""));
     }
     Ok(on)
+}
+
+fn watch(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Duration>> {
+    if directive.args[0].is("off") {
+        return Ok(None);
+    }
+    let every = seconds(reading, directive)?;
+    match every.is_zero() {
+        true => Err(invalid_value(&directive.args[0]).help("e.g. `1m`, or `off`")),
+        false => Ok(Some(every)),
+    }
 }
 
 /// Reads the groups of `ssl_ecdh_curve`; none for `auto`.
@@ -439,6 +525,7 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
     let mut tls = ServerTls {
         certificates,
         variable_certificates,
+        certificate_watch: scope.get(&SSL_CERTIFICATE_WATCH),
         certificate_cache: scope.get(&SSL_CERTIFICATE_CACHE),
         password_file: scope.maybe(&SSL_PASSWORD_FILE),
         protocols: union(&scope.all(&SSL_PROTOCOLS)),
@@ -453,6 +540,7 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         session_timeout: scope.get(&SSL_SESSION_TIMEOUT),
         session_tickets: scope.get(&SSL_SESSION_TICKETS),
         ticket_keys: scope.all(&SSL_SESSION_TICKET_KEY),
+        stapling: scope.get(&SSL_STAPLING).then(|| stapling(reading.nowhere, scope)),
         reject_handshake: scope.get(&SSL_REJECT_HANDSHAKE),
         buffer_size: scope.count(&SSL_BUFFER_SIZE),
         verify_client: scope.get(&SSL_VERIFY_CLIENT),
@@ -466,6 +554,15 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
     }
     check_client_verification(reading, &tls, scope);
     tls
+}
+
+fn stapling(nowhere: Span, scope: &Scope<'_, '_>) -> Stapling {
+    Stapling {
+        span: scope.written_at(&SSL_STAPLING, nowhere).unwrap_or(nowhere),
+        file: scope.maybe(&SSL_STAPLING_FILE),
+        responder: scope.maybe(&SSL_STAPLING_RESPONDER),
+        verify: scope.get(&SSL_STAPLING_VERIFY),
+    }
 }
 
 /// Who asks for certificates must say which CAs count; only servers that speak TLS are asked.

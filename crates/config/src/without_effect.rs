@@ -19,7 +19,6 @@ const NO_EARLY_DATA: &str = "early data is never accepted";
 const NO_FILE_CACHE: &str = "files are opened for each request";
 const NO_MODULES: &str = "modules are not supported, and neither are their directives";
 const NO_MP4: &str = "`mp4` is not supported";
-const NO_STAPLING: &str = "OCSP stapling is not supported";
 const NO_TEMP_FILES: &str = "responses are never written to disk";
 const NO_USERID: &str = "`userid` is not supported";
 const OLD_BROWSERS: &str = "it is for obsolete browsers";
@@ -148,10 +147,6 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("ssl_certificate_compression", HS, Flag, PLAIN_CERTIFICATES),
         idle("ssl_early_data", HS, Flag, NO_EARLY_DATA),
         idle("ssl_object_cache_inheritable", M, Flag, PLAIN_CERTIFICATES),
-        idle("ssl_stapling", HS, Flag, NO_STAPLING),
-        idle("ssl_stapling_file", HS, Exactly(1), NO_STAPLING),
-        idle("ssl_stapling_responder", HS, Exactly(1), NO_STAPLING),
-        idle("ssl_stapling_verify", HS, Flag, NO_STAPLING),
         idle("tcp_nopush", HSL, Flag, FILE_IO),
         idle("thread_pool", M, Between(2, 3), EVENTS),
         idle("timer_resolution", M, Exactly(1), EVENTS),

@@ -135,11 +135,20 @@ const READERS: &[(&str, &[&str])] = &[
     ("RewriteOp", &["front/rewrite.rs"]),
     ("Root", &["exchange/path.rs: root", "front/try_files.rs: root"]),
     ("Server", &["exchange/request.rs: server", "front: server servers", "tls/server.rs: server"]),
-    ("ServerTls", &["tls/server.rs: tls", "tls/server/verify.rs: tls", "tls/sessions.rs: tls"]),
+    (
+        "ServerTls",
+        &[
+            "tls/server.rs: tls",
+            "tls/server/verify.rs: tls",
+            "tls/sessions.rs: tls",
+            "tls/stapling.rs: tls",
+        ],
+    ),
     ("SessionCache", &["tls/sessions.rs"]),
     ("Sides", &["generation/policies.rs: sides"]),
     ("Slot", &["exchange/variables.rs: slot"]),
     ("Ssi", &["exchange/filter.rs: ssi", "exchange/filter/ssi.rs: ssi"]),
+    ("Stapling", &["tls/stapling.rs: stapling"]),
     ("StickyCookie", &["content/proxy/sticky.rs: cookie"]),
     ("StickyLearn", &["content/proxy/sticky.rs: learn", "peers/sticky.rs: model"]),
     (

@@ -36,6 +36,11 @@ pub fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The time in seconds since the Unix epoch, as certificates have it.
+pub(crate) fn unix_seconds() -> i64 {
+    i64::try_from(since_epoch(now()).as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Whole milliseconds; more than there is room for is for ever.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -33,8 +33,7 @@ use crate::peers::{Group, Hosts, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
 use crate::tls::certificates::Caches;
 use crate::tls::client::UpstreamTls;
-use crate::tls::server::Acceptor;
-use crate::tls::sessions::Sessions;
+use crate::tls::server::{Acceptor, Lasting};
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -43,8 +42,8 @@ pub struct Environment {
     pub files: Arc<LogFiles>,
     /// Where errors go when the configuration does not say: `-e`.
     pub error_log: LogTarget,
-    /// TLS session caches and ticket keys.
-    pub sessions: Arc<Sessions>,
+    /// TLS session caches, ticket keys, and what CAs have said of certificates.
+    pub tls: Lasting,
     /// What `auth_basic` has verified, and who fails.
     pub passwords: Arc<Passwords>,
     /// Who looks names up.
@@ -55,9 +54,9 @@ impl Environment {
     /// Nothing opened yet; errors go to `error_log` unless the configuration says otherwise.
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
-        let (sessions, passwords) = (Arc::default(), Arc::default());
+        let (tls, passwords) = (Lasting::default(), Arc::default());
         let resolver_thread = Arc::default();
-        Ok(Self { files, error_log, sessions, passwords, resolver_thread })
+        Ok(Self { files, error_log, tls, passwords, resolver_thread })
     }
 }
 
@@ -127,7 +126,7 @@ impl Generation {
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
-        let (tls, upstream_tls) = tls(&config, &environment.sessions, &mut report);
+        let (tls, upstream_tls) = tls(&config, &environment.tls, &mut report);
         let owner = owner(&config.core, previous, &mut report);
         let keys = Arc::<KeySets>::default();
         credentials::check(&config, &keys, &mut report);
@@ -193,14 +192,17 @@ impl Generation {
         self.policies.get(location.0)?.as_ref()
     }
 
-    /// Begins to look up the names of its upstreams, instead of those of the generation before.
+    /// Begins to look up the names of its upstreams and to ask about its certificates, instead of those
+    /// of the generation before.
     pub(crate) fn follow_names(&self, thread: &Arc<ResolverThread>) {
         thread.log_to(self.logs.main());
         let models = self.config.http.iter().flat_map(|http| &http.upstreams);
         let groups = models.zip(&self.upstreams);
         let jobs =
             groups.filter_map(|(model, group)| follow(model, group, &self.resolvers, thread));
-        thread.instead_do(jobs.collect());
+        let stapling = self.config.http.as_ref();
+        let stapling = stapling.and_then(|http| self.tls.stapling(http, &self.resolvers, thread));
+        thread.instead_do(jobs.chain(stapling).collect());
     }
 
     /// The index in [`Http::sockets`] of an address that this generation listens on.
@@ -223,13 +225,12 @@ fn workers(core: &Core) -> usize {
 /// Certificates and settings of TLS, towards clients and upstreams.
 fn tls(
     config: &Config,
-    sessions: &Sessions,
+    lasting: &Lasting,
     report: &mut Report,
 ) -> (Acceptor, Vec<Option<UpstreamTls>>) {
     let Some(http) = &config.http else { return Default::default() };
-    let since = clock::since_epoch(clock::now()).as_secs();
-    let now = i64::try_from(since).unwrap_or(i64::MAX);
-    let acceptor = Acceptor::build(http, sessions, now, report);
+    let now = clock::unix_seconds();
+    let acceptor = Acceptor::build(http, lasting, now, report);
     let mut caches = Caches::default();
     let mut upstream = |location: &Location| {
         // Also where nobody needs them: whoever writes to a pipe waits for a reader.

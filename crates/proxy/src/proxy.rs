@@ -13,6 +13,7 @@ use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
+use crate::clock;
 use crate::errno_text;
 use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
@@ -264,8 +265,8 @@ impl Proxy {
         self.environment.files.wakeup()
     }
 
-    /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The
-    /// answer is when it must be called again, if the wake-up does not come before.
+    /// Does what is due: flushes logs, ends old generations, tells of those that have ended, takes up
+    /// renewed certificates. The answer is when it must be called again, if the wake-up does not come before.
     pub fn maintain(&mut self, now: Instant) -> Option<Instant> {
         self.environment.files.clear_wakeup();
         for (level, text) in self.environment.files.losses() {
@@ -274,9 +275,22 @@ impl Proxy {
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
         self.tell_ended();
+        let files = self.look_at_certificates(now);
         let flush = self.environment.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
-        flush.into_iter().chain(expiry).chain(replacement).min()
+        flush.into_iter().chain(expiry).chain(replacement).chain(files).min()
+    }
+
+    /// Takes up certificates that were renewed; says when to look again.
+    fn look_at_certificates(&self, now: Instant) -> Option<Instant> {
+        if !self.is_serving() {
+            return None;
+        }
+        let (told, due) = self.current.load().tls.maintain(now, clock::unix_seconds());
+        for (level, text) in told {
+            self.log(level, text);
+        }
+        due
     }
 
     /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its

@@ -17,8 +17,11 @@ pub mod ciphers;
 pub mod client;
 pub mod keys;
 mod proof;
+mod served;
 pub mod server;
 pub mod sessions;
+pub mod stapling;
+mod watch;
 
 /// The cryptography of this program, with all its suites and groups.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -32,8 +35,7 @@ fn judge(
     leaf: &CertificateDer<'_>,
     sent: &[CertificateDer<'_>],
 ) -> Result<(), Fault> {
-    let now = clock::since_epoch(clock::now()).as_secs();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let now = clock::unix_seconds();
     let sent = sent.iter().map(AsRef::as_ref);
     trust.map_or(Err(Fault::UNSPECIFIED), |trust| trust.verify(leaf, sent, now))
 }

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::proof;
 
+pub(super) use on_demand::Stamp;
 pub use on_demand::{Caches, OnDemand};
 
 /// Files larger than this are not certificates or keys.
@@ -88,7 +89,7 @@ fn pair_signing(
 }
 
 /// Why a file cannot be used.
-struct Unusable {
+pub(super) struct Unusable {
     what: &'static str,
     path: PathBuf,
     why: String,
@@ -126,7 +127,7 @@ pub fn load_chain(
     read_chain(path).map_err(|unusable| report.push(unusable.diagnostic(span))).ok()
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let fail = |why: &str| Unusable::new("certificate", path, why);
     let text = read(path).map_err(|why| fail(&why))?;
     let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
@@ -225,9 +226,33 @@ fn pem_words(error: &PemError) -> String {
 }
 
 /// Reads the certificates of a file of CAs.
+///
+/// Revocation lists in it are not read, as nginx has not read them since 1.27; they are told.
 pub fn load_authorities(file: &Located<PathBuf>, peer: Peer, report: &mut Report) -> Vec<Anchor> {
+    tell_ignored(
+        file,
+        pem::CRL,
+        "revocation lists",
+        "put them into the file of \"ssl_crl\"",
+        report,
+    );
     let authorities = read_authorities(&file.value, peer);
     authorities.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
+}
+
+/// Warns of blocks in a file that older versions of nginx read there.
+fn tell_ignored(
+    file: &Located<PathBuf>,
+    labels: &[&str],
+    what: &str,
+    help: &'static str,
+    report: &mut Report,
+) {
+    let Ok(text) = read(&file.value) else { return };
+    if pem::has_block(&text, |label| labels.contains(&label)) {
+        let text = format!("{what} in \"{}\" are ignored", file.value.display());
+        report.push(Diagnostic::warning(text).at(file.span, "").help(help));
+    }
 }
 
 fn read_authorities(path: &Path, peer: Peer) -> Result<Vec<Anchor>, Unusable> {
@@ -249,7 +274,11 @@ fn read_authorities(path: &Path, peer: Peer) -> Result<Vec<Anchor>, Unusable> {
 }
 
 /// Reads the revocation lists of a PEM file.
+///
+/// Certificates in it are not trusted, as nginx has not trusted them since 1.27; they are told.
 pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<RevocationList> {
+    let elsewhere = "put them into the file of trusted certificates";
+    tell_ignored(file, pem::CERTIFICATE, "certificates", elsewhere, report);
     let lists = read_crls(&file.value);
     lists.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
 }
@@ -309,14 +338,19 @@ fn has_dhparam(text: &[u8]) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut text = read_bytes(path)?;
+    let mark = text.len() - pem::without_mark(&text).len();
+    text.drain(..mark);
+    Ok(text)
+}
+
+/// Reads a small file; the errors are the system's words.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(path).map_err(|error| plain(&error))?.len();
     if size > MAX_FILE {
         return Err(format!("{size} bytes are too many for such a file"));
     }
-    let mut text = fs::read(path).map_err(|error| plain(&error))?;
-    let mark = text.len() - pem::without_mark(&text).len();
-    text.drain(..mark);
-    Ok(text)
+    fs::read(path).map_err(|error| plain(&error))
 }
 
 /// The system's words with the number in nginx's order: `2: No such file or directory`.

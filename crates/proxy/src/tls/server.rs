@@ -9,7 +9,8 @@ mod verify;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use rustls::server::{
     Acceptor as HelloReader, ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig,
@@ -22,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use wssgate_config::model::{
-    AddressRoute, Http, RewriteOp, Server, ServerId, ServerTls, SessionCache, VariableCertificate,
-    VerifyClient,
+    AddressRoute, CertificateFiles, Http, LogLevel, RewriteOp, Server, ServerId, ServerTls,
+    SessionCache, VariableCertificate, VerifyClient,
 };
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Fault;
@@ -31,7 +32,12 @@ use wssgate_x509::Fault;
 use super::certificates::{self, Caches, OnDemand, Wanted};
 use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog, SessionId, Settled};
+use super::served::Served;
 use super::sessions::Sessions;
+use super::stapling::{self, Answers, Ask, Stapler};
+use super::watch::{self, Watched};
+use crate::clock;
+use crate::resolve::{Job, Resolver, ResolverThread};
 
 pub use verify::ClientVerify;
 
@@ -54,6 +60,26 @@ pub fn begins_tls(byte: u8) -> bool {
 pub struct Acceptor {
     /// By [`ServerId`]; `None` for servers without certificates.
     contexts: Vec<Option<Context>>,
+    /// Certificates whose CAs are asked, and for which server.
+    staplers: Vec<(Stapler, ServerId)>,
+    /// Certificates whose files are looked at.
+    watched: Vec<Watched>,
+}
+
+/// What a server has besides its context.
+#[derive(Default)]
+struct Aside {
+    staplers: Vec<Stapler>,
+    watched: Vec<Watched>,
+}
+
+/// What outlives the acceptors of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Lasting {
+    /// Session caches and ticket keys.
+    sessions: Arc<Sessions>,
+    /// What CAs have said of certificates.
+    answers: Arc<Answers>,
 }
 
 /// The settings of one server.
@@ -152,16 +178,49 @@ impl Acceptor {
     /// Reads all certificates and makes the settings of every server.
     ///
     /// `now` is in seconds since the Unix epoch. What is wrong goes to `report`.
-    pub fn build(http: &Http, sessions: &Sessions, now: i64, report: &mut Report) -> Self {
+    pub fn build(http: &Http, lasting: &Lasting, now: i64, report: &mut Report) -> Self {
         let used = tls_servers(http);
-        let mut caches = Caches::default();
+        let (mut caches, mut staplers) = (Caches::default(), Vec::new());
+        let mut watched = Vec::new();
         let contexts = http.servers.iter().enumerate().map(|(index, server)| {
             // Also where nobody needs them: whoever writes to a pipe waits for a reader.
             let _ = caches.passphrases(server.tls.password_file.as_ref(), report);
-            let mut build = || Context::build(server, sessions, &mut caches, now, report);
-            used[index].then(&mut build).flatten()
+            let mut build = || Context::build(server, lasting, &mut caches, now, report);
+            let (context, aside) = used[index].then(&mut build).flatten()?;
+            staplers.extend(aside.staplers.into_iter().map(|stapler| (stapler, ServerId(index))));
+            watched.extend(aside.watched);
+            Some(context)
         });
-        Self { contexts: contexts.collect() }
+        Self { contexts: contexts.collect(), staplers, watched }
+    }
+
+    /// Looks at the files of certificates that are due, on the thread that may read them; gives what is
+    /// to be told, and when it is to be called again. `today` is in seconds since the Unix epoch.
+    pub(crate) fn maintain(
+        &self,
+        now: Instant,
+        today: i64,
+    ) -> (Vec<(LogLevel, String)>, Option<Instant>) {
+        let mut told = Vec::new();
+        let due = self.watched.iter().map(|one| one.maintain(now, today, &mut told)).min();
+        (told, due)
+    }
+
+    /// What has to be done so that CAs are asked about certificates; nothing when none is.
+    pub(crate) fn stapling(
+        &self,
+        http: &Http,
+        resolvers: &[Arc<Resolver>],
+        thread: &Arc<ResolverThread>,
+    ) -> Option<Job> {
+        let ask = |(stapler, server): &(Stapler, ServerId)| {
+            let location = http.servers[server.0].location;
+            let settings = &http.locations[location.0].settings;
+            let resolver = settings.resolver.and_then(|id| resolvers.get(id.0));
+            let resolver = resolver.map(|found| (Arc::clone(found), settings.resolver_timeout));
+            (stapler.clone(), Ask { resolver, thread: Arc::clone(thread) })
+        };
+        (!self.staplers.is_empty()).then(|| stapling::job(self.staplers.iter().map(ask).collect()))
     }
 
     /// Reads the ClientHello of a client that connected to the address of `route`. `read` is what was
@@ -244,7 +303,8 @@ where
             match variable.load(paths).await {
                 Ok(keys) => {
                     let own = Arc::make_mut(&mut config);
-                    own.cert_resolver = Arc::new(ByAlgorithm::new(keys));
+                    let keys = keys.into_iter().map(|key| Arc::new(Served::new(key)));
+                    own.cert_resolver = Arc::new(ByAlgorithm { keys: keys.collect() });
                 }
                 Err(error) => {
                     self.alert(INTERNAL_ERROR).await;
@@ -302,23 +362,24 @@ fn tls_servers(http: &Http) -> Vec<bool> {
 impl Context {
     fn build(
         server: &Server,
-        sessions: &Sessions,
+        lasting: &Lasting,
         caches: &mut Caches,
         now: i64,
         report: &mut Report,
-    ) -> Option<Self> {
+    ) -> Option<(Self, Aside)> {
         let tls = &server.tls;
         let verify = verify::Verify::build(tls, report);
         let has_session_ids = tls.session_cache != SessionCache::Off;
         if !tls.has_certificates() {
-            return tls.reject_handshake.then_some(Self {
+            let only = Self {
                 config: None,
                 reject: true,
                 chacha: None,
                 variable: None,
                 verify,
                 has_session_ids,
-            });
+            };
+            return tls.reject_handshake.then_some((only, Aside::default()));
         }
         if let Some(file) = &tls.dhparam {
             certificates::check_dhparam(file, report);
@@ -327,6 +388,8 @@ impl Context {
         // What is turned away may as well see a certificate of another name.
         let names: &[_] = if closes_all(server) { &[] } else { &server.names };
         let wanted = Wanted { names, ignored: &server.ignored };
+        // Before they are read: what changes meanwhile is found out the next time.
+        let stamps: Vec<_> = tls.certificates.iter().map(watch::stamps).collect();
         let keys: Vec<_> = tls
             .certificates
             .iter()
@@ -335,9 +398,34 @@ impl Context {
         if keys.len() < tls.certificates.len() {
             return None;
         }
-        let resumption = Resumption::build(server, sessions, report)?;
+        let keys: Vec<_> = keys.into_iter().map(|key| Arc::new(Served::new(key))).collect();
+        let shown = last_of_kinds(&keys, &tls.certificates, report);
+        let staplers = tls.stapling.iter().flat_map(|stapling| {
+            let pairs = keys.iter().zip(&tls.certificates);
+            let asking = pairs.filter_map(|(key, files)| {
+                let of = (key, files.chain.value.as_path());
+                Stapler::build(stapling, tls, of, &lasting.answers, report)
+            });
+            asking.collect::<Vec<_>>()
+        });
+        let staplers = staplers.collect();
+        let watched = tls.certificate_watch.into_iter().flat_map(|every| {
+            let pairs = keys.iter().zip(&tls.certificates).zip(&stamps);
+            pairs.map(move |((key, files), stamps)| (every, key, files, stamps)).collect::<Vec<_>>()
+        });
+        let watched = watched.map(|(every, key, files, stamps)| Watched {
+            files: files.clone(),
+            passphrases: Arc::clone(&passphrases),
+            names: names.into(),
+            ignored: server.ignored.clone().into(),
+            every,
+            served: Arc::clone(key),
+            state: Mutex::new(watch::State::new(*stamps)),
+        });
+        let aside = Aside { staplers, watched: watched.collect() };
+        let resumption = Resumption::build(server, &lasting.sessions, report)?;
         let config = |first, report: &mut Report| {
-            server_config(server, keys.clone(), &verify, &resumption, first, report).map(Arc::new)
+            server_config(server, shown.clone(), &verify, &resumption, first, report).map(Arc::new)
         };
         let own = config(First::AsConfigured, report)?;
         let chacha = (tls.prioritize_chacha && tls.prefer_server_ciphers)
@@ -349,8 +437,34 @@ impl Context {
             on_demand: OnDemand::new(passphrases, tls.certificate_cache.as_ref(), caches),
         });
         let reject = tls.reject_handshake;
-        Some(Self { config: Some(own), reject, chacha, variable, verify, has_session_ids })
+        let this = Self { config: Some(own), reject, chacha, variable, verify, has_session_ids };
+        Some((this, aside))
     }
+}
+
+/// Of several keys of one kind the last counts, as in OpenSSL.
+fn last_of_kinds(
+    keys: &[Arc<Served>],
+    files: &[CertificateFiles],
+    report: &mut Report,
+) -> Vec<Arc<Served>> {
+    let kind = |key: &Served| key.bare().key.algorithm();
+    let mut shown = Vec::new();
+    for (at, key) in keys.iter().enumerate() {
+        match keys[at + 1..].iter().rposition(|later| kind(later) == kind(key)) {
+            None => shown.push(Arc::clone(key)),
+            Some(later) => {
+                let (this, other) = (&files[at].chain, &files[at + 1 + later].chain);
+                let (path, by) = (this.value.display(), other.value.display());
+                let text = format!(
+                    "certificate \"{path}\" is never shown: \"{by}\" has a key of the same kind"
+                );
+                report
+                    .push(Diagnostic::warning(text).at(this.span, "the last one of a kind counts"));
+            }
+        }
+    }
+    shown
 }
 
 /// Which suites are preferred.
@@ -373,7 +487,7 @@ fn closes_all(server: &Server) -> bool {
 
 fn server_config(
     server: &Server,
-    keys: Vec<Arc<CertifiedKey>>,
+    keys: Vec<Arc<Served>>,
     verify: &verify::Verify,
     resumption: &Resumption,
     first: First,
@@ -402,7 +516,7 @@ fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm::new(keys)));
+    let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm { keys }));
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     config.ignore_client_order = tls.prefer_server_ciphers;
     config.key_log = Arc::new(SecretLog);
@@ -470,22 +584,27 @@ fn identity(server: &Server) -> Box<[u8]> {
 /// A server's keys; the first whose algorithm the client knows is used, ECDSA before RSA.
 #[derive(Debug)]
 struct ByAlgorithm {
-    keys: Vec<Arc<CertifiedKey>>,
-}
-
-impl ByAlgorithm {
-    fn new(mut keys: Vec<Arc<CertifiedKey>>) -> Self {
-        keys.sort_by_key(|key| key.key.algorithm() == rustls::SignatureAlgorithm::RSA);
-        Self { keys }
-    }
+    keys: Vec<Arc<Served>>,
 }
 
 impl ResolvesServerCert for ByAlgorithm {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let offered = hello.signature_schemes();
-        let usable = self.keys.iter().find(|key| key.key.choose_scheme(offered).is_some());
-        usable.or(self.keys.first()).cloned()
+        let now = clock::unix_seconds();
+        // Two at most in nearly all configurations, and the kind may change with a replacement.
+        let of_kind = |rsa: bool| {
+            let keys = self.keys.iter().map(move |key| key.at(now));
+            keys.filter(move |key| is_rsa(key) == rsa)
+        };
+        let mut keys = of_kind(false).chain(of_kind(true));
+        let first = keys.next()?;
+        let mut usable = std::iter::once(Arc::clone(&first)).chain(keys);
+        usable.find(|key| key.key.choose_scheme(offered).is_some()).or(Some(first))
     }
+}
+
+fn is_rsa(key: &CertifiedKey) -> bool {
+    key.key.algorithm() == rustls::SignatureAlgorithm::RSA
 }
 
 /// What OpenSSL would call the session of this connection.

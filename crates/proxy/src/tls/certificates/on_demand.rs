@@ -178,15 +178,17 @@ enum Look {
 
 /// By what a file is recognised as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    inode: u64,
+pub(in crate::tls) struct Stamp {
+    pub(in crate::tls) modified: SystemTime,
+    pub(in crate::tls) inode: u64,
+    pub(in crate::tls) len: u64,
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
+    pub(in crate::tls) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok()?, inode: metadata.ino() })
+        let modified = metadata.modified().ok()?;
+        Some(Self { modified, inode: metadata.ino(), len: metadata.len() })
     }
 }
 
@@ -286,8 +288,9 @@ mod tests {
         let second = Duration::from_secs(1);
         let rules = CertificateCache { max: 2, valid: 2 * second, inactive: 10 * second };
         let (cache, start) = (Cache::new(rules), Instant::now());
-        let stamp =
-            |secs| Some(Stamp { modified: SystemTime::UNIX_EPOCH + secs * second, inode: 1 });
+        let stamp = |secs| {
+            Some(Stamp { modified: SystemTime::UNIX_EPOCH + secs * second, inode: 1, len: 1 })
+        };
         let [a, b, c] = ["a", "b", "c"].map(Path::new);
         cache.keep(Kind::Chain, a, chain(1), stamp(1), start);
         cache.keep(Kind::Chain, b, chain(2), stamp(1), start + second);

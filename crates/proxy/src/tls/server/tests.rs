@@ -23,7 +23,7 @@ fn build(servers: &str) -> (Acceptor, wssgate_config::Config, Vec<String>) {
     let config = loaded.unwrap_or_else(|failed| panic!("{:?}", failed.report)).config;
     let mut report = Report::default();
     let http = config.http.as_ref().unwrap();
-    let acceptor = Acceptor::build(http, &Sessions::default(), 1_700_000_000, &mut report);
+    let acceptor = Acceptor::build(http, &Lasting::default(), 1_700_000_000, &mut report);
     let messages = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
     (acceptor, config, messages)
 }
@@ -149,6 +149,23 @@ async fn of_several_certificates_the_client_gets_one_that_it_knows() {
     assert!(info.cipher.starts_with("ECDHE-RSA-"), "{}", info.cipher);
 }
 
+#[tokio::test]
+async fn of_two_certificates_of_one_kind_the_last_is_shown() {
+    let pki = Pki::new();
+    let (first, rsa) = (pki.leaf(&["a.test"]), pki.leaf_with(&["a.test"], KeyKind::RsaPkcs1));
+    let last = pki.leaf(&["a.test"]);
+    let all = [&first, &rsa, &last].map(files).concat();
+    let (acceptor, config, messages) = build(&format!("server {{ listen 443 ssl; {all} }}"));
+    let (_, shown) = shake((&acceptor, &config), pki.client_config(), "a.test").await;
+    assert_eq!(shown.unwrap()[0], last.chain()[0].as_ref());
+    let told = messages.iter().filter(|text| text.contains("is never shown"));
+    let path = first.fullchain.display().to_string();
+    assert!(
+        told.clone().count() == 1 && told.clone().all(|text| text.contains(&path)),
+        "{messages:?}"
+    );
+}
+
 fn certificates_of(pki: &Pki) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(pki.root_path()).unwrap()).unwrap();
@@ -264,8 +281,14 @@ fn what_is_wrong_with_settings_is_reported() {
     let crl = |list: &str| {
         format!("ssl_verify_client on; ssl_client_certificate {root}; ssl_crl {list};")
     };
+    let both = pki.dir().join("both.pem");
+    std::fs::write(&both, pki.authorities_pem() + &pki.crl_pem(&[], false)).unwrap();
+    let both = both.display().to_string();
+    let authorities = format!("ssl_verify_client on; ssl_client_certificate {both};");
     for (settings, expected) in [
         (&*crl(&root), "root.pem\": no revocation list in the file"),
+        (&*crl(&both), "both.pem\" are ignored"),
+        (&*authorities, "revocation lists in \""),
         (&*crl(&not_a_list.display().to_string()), "list.pem\": invalid revocation list"),
         (&*crl("/nonexistent"), "cannot load CRL \"/nonexistent\": (2: No such file"),
         ("ssl_ciphers DHE-RSA-AES128-SHA;", "no cipher match"),

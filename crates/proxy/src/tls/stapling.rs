@@ -1,0 +1,293 @@
+//! What a CA's responder says of a certificate, fetched ahead and shown in handshakes (OCSP stapling,
+//! RFC 6066 §8).
+//!
+//! A handshake never waits for it: until there is an answer, and when the last one is over, the
+//! certificate is shown alone. Answers outlive a generation, so that a reload does not forget them.
+
+mod fetch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use wssgate_config::model::{LogLevel, ServerTls, Stapling};
+use wssgate_syntax::{Diagnostic, Report};
+use wssgate_x509::Certificate;
+use wssgate_x509::ocsp::{Subject, Unfit};
+
+use super::served::Served;
+use crate::clock::unix_seconds as now;
+use crate::resolve::{Job, Resolver, ResolverThread};
+use fetch::Responder;
+
+/// How long before its end an answer is replaced, and how long to wait after a failure, as in nginx.
+const MARGIN: i64 = 300;
+
+/// An answer is looked at again after this time at the latest, as in nginx: it may have been revoked.
+const LONGEST: i64 = 3600;
+
+/// Responders that are asked at once.
+const AT_ONCE: usize = 8;
+
+/// The answers to questions about certificates, by certificate. All generations share them.
+#[derive(Debug, Default)]
+pub struct Answers(Mutex<HashMap<Box<[u8]>, Answer>>);
+
+/// A good answer.
+#[derive(Clone, Debug)]
+struct Answer {
+    der: Arc<[u8]>,
+    /// Seconds since the Unix epoch.
+    until: i64,
+    renew_at: i64,
+}
+
+impl Answers {
+    fn find(&self, certificate: &[u8], now: i64) -> Option<Answer> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(certificate).filter(|answer| now < answer.until).cloned()
+    }
+
+    fn keep(&self, certificate: &[u8], answer: Answer, now: i64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, answer| now < answer.until);
+        known.insert(certificate.into(), answer);
+    }
+}
+
+/// A certificate whose CA is asked.
+#[derive(Clone)]
+pub(super) struct Stapler {
+    served: Arc<Served>,
+    asks: Arc<Asks>,
+}
+
+/// How to ask about a certificate.
+struct Asks {
+    path: Box<str>,
+    /// `ssl_stapling_responder`, instead of what the certificate says.
+    responder: Option<Responder>,
+    /// `ssl_stapling_verify`.
+    verify: bool,
+    trusted: Vec<Certificate>,
+    answers: Arc<Answers>,
+}
+
+impl fmt::Debug for Stapler {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Stapler").field("path", &self.asks.path).finish_non_exhaustive()
+    }
+}
+
+impl Stapler {
+    /// Staples from a file, or gives who asks. Nothing when neither can be done; the report then has a
+    /// warning, or an error when the file cannot be used.
+    pub(super) fn build(
+        stapling: &Stapling,
+        tls: &ServerTls,
+        (served, path): (&Arc<Served>, &Path),
+        answers: &Arc<Answers>,
+        report: &mut Report,
+    ) -> Option<Self> {
+        let path = path.display().to_string();
+        let trusted = trusted(tls);
+        let key = served.bare();
+        let mut ignore = |why: String| {
+            let text = format!("\"ssl_stapling\" ignored, {why}");
+            report.push(Diagnostic::warning(text).at(stapling.span, ""));
+        };
+        let subject = subject(&key, &trusted);
+        if let Some(file) = &stapling.file {
+            match from_file(&file.value) {
+                Err(why) => report.push(Diagnostic::error(why).at(file.span, "needed here")),
+                Ok(answer) => match subject.map(|subject| subject.judge(&answer, false)) {
+                    Some(Err(Unfit::OtherCertificate)) => {
+                        ignore(format!("the response in the file is not about \"{path}\""));
+                    }
+                    Some(Err(Unfit::OutOfDate)) => {
+                        ignore(format!("the response about \"{path}\" in the file is out of date"));
+                    }
+                    Some(Ok(good)) => {
+                        served.staple(&key, &answer, good.until.unwrap_or(i64::MAX));
+                    }
+                    // As in nginx: whoever put it there knows what it says.
+                    Some(Err(_)) | None => served.staple(&key, &answer, i64::MAX),
+                },
+            }
+            return None;
+        }
+        let Some(subject) = subject else {
+            ignore(format!("issuer certificate not found for certificate \"{path}\""));
+            return None;
+        };
+        let written = stapling.responder.as_ref().map(|url| String::from_utf8_lossy(&url.value));
+        let Some(url) = written.clone().map(Into::into).or_else(|| subject.responder()) else {
+            ignore(format!("no OCSP responder URL in the certificate \"{path}\""));
+            return None;
+        };
+        let Some(responder) = Responder::parse(&url) else {
+            ignore(format!(
+                "invalid URL prefix in OCSP responder \"{url}\" in the certificate \"{path}\""
+            ));
+            return None;
+        };
+        let now = now();
+        if let Some(known) = answers.find(&key.cert[0], now)
+            && subject.judge(&known.der, stapling.verify).is_ok()
+        {
+            served.staple(&key, &known.der, known.until);
+        }
+        let asks = Asks {
+            path: path.into(),
+            responder: written.is_some().then_some(responder),
+            verify: stapling.verify,
+            trusted,
+            answers: Arc::clone(answers),
+        };
+        Some(Self { served: Arc::clone(served), asks: Arc::new(asks) })
+    }
+
+    /// Asks again and again.
+    async fn run(self, turns: Rc<Semaphore>, ask: Rc<Ask>) {
+        loop {
+            let key = self.served.bare();
+            let known = self.asks.answers.find(&key.cert[0], now());
+            let wait = match known.map(|known| known.renew_at - now()).filter(|left| *left > 0) {
+                Some(left) => left,
+                None => {
+                    let turn = turns.acquire().await;
+                    let asked = self.ask(&key, &ask).await;
+                    drop(turn);
+                    match asked {
+                        Ok(renew_at) => (renew_at - now()).max(1),
+                        Err(why) => {
+                            ask.thread.log(LogLevel::Error, why);
+                            MARGIN
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                () = sleep(Duration::from_secs(wait.unsigned_abs())) => {}
+                () = self.served.replaced() => {}
+            }
+        }
+    }
+
+    /// Asks once; says when to ask again.
+    async fn ask(&self, key: &Arc<CertifiedKey>, ask: &Ask) -> Result<i64, String> {
+        let path = &self.asks.path;
+        let subject = subject(key, &self.asks.trusted)
+            .ok_or_else(|| format!("issuer certificate not found for certificate \"{path}\""))?;
+        let named = || subject.responder().as_deref().and_then(Responder::parse);
+        let responder = self.asks.responder.clone().or_else(named);
+        let responder = responder
+            .ok_or_else(|| format!("no OCSP responder URL in the certificate \"{path}\""))?;
+        let why = |why: &dyn fmt::Display| {
+            format!(
+                "{why} while requesting certificate status, responder: {}, certificate: \"{path}\"",
+                responder.host
+            )
+        };
+        let request = subject.request().ok_or_else(|| why(&"out of memory"))?;
+        let resolver = ask.resolver.as_ref();
+        let fetched = fetch::fetch(&responder, &request, resolver).await;
+        let der = fetched.map_err(|error| why(&error))?;
+        let good = subject.judge(&der, self.asks.verify).map_err(|unfit| why(&unfit))?;
+        let now = now();
+        let until = good.until.unwrap_or(i64::MAX);
+        let renew_at = renew_at(until, now);
+        self.served.staple(key, &der, until);
+        let answer = Answer { der: der.into(), until, renew_at };
+        self.asks.answers.keep(&key.cert[0], answer, now);
+        Ok(renew_at)
+    }
+}
+
+/// What asking needs besides the certificate.
+pub(super) struct Ask {
+    pub(super) resolver: Option<(Arc<Resolver>, Duration)>,
+    pub(super) thread: Arc<ResolverThread>,
+}
+
+/// What the resolver's thread has to do for these certificates.
+pub(super) fn job(staplers: Vec<(Stapler, Ask)>) -> Job {
+    Box::new(move || {
+        let turns = Rc::new(Semaphore::new(AT_ONCE));
+        let run = |(stapler, ask): (Stapler, Ask)| {
+            let running: Pin<Box<dyn Future<Output = ()>>> =
+                Box::pin(stapler.run(Rc::clone(&turns), Rc::new(ask)));
+            running
+        };
+        staplers.into_iter().map(run).collect()
+    })
+}
+
+/// When an answer is to be replaced: before it is over, and within an hour.
+fn renew_at(until: i64, now: i64) -> i64 {
+    until.saturating_sub(MARGIN).min(now + LONGEST).max(now + MARGIN)
+}
+
+/// Whom clients and responders are trusted by: what nginx has in its store.
+fn trusted(tls: &ServerTls) -> Vec<Certificate> {
+    let files = [&tls.trusted_certificate, &tls.client_certificate];
+    // What is wrong with them is said where clients are verified.
+    let read = |file: &std::path::PathBuf| super::certificates::read_chain(file).ok();
+    let chains = files.into_iter().flatten().filter_map(|file| read(&file.value));
+    chains.flatten().filter_map(|der| Certificate::parse(&der)).collect()
+}
+
+fn subject(key: &CertifiedKey, trusted: &[Certificate]) -> Option<Subject> {
+    let mut chain = key.cert.iter().map(|der| Certificate::parse(der));
+    let leaf = chain.next()??;
+    Subject::new(leaf, chain.flatten().collect(), trusted.to_vec())
+}
+
+/// Reads `ssl_stapling_file`.
+fn from_file(path: &Path) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let failed = |why: &str| format!("cannot load OCSP response \"{shown}\": {why}");
+    let der = super::certificates::read_bytes(path).map_err(|why| failed(&why))?;
+    match wssgate_x509::ocsp::is_response(&der) {
+        true => Ok(der),
+        false => Err(failed("d2i_OCSP_RESPONSE_bio() failed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_replaced_before_it_is_over_and_within_an_hour() {
+        for (until, expected) in [
+            (1000, 1300),
+            (1500, 1300),
+            (2000, 1700),
+            (4900, 4600),
+            (90_000, 4600),
+            (i64::MAX, 4600),
+        ] {
+            assert_eq!(renew_at(until, 1000), expected, "{until}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_over_are_forgotten() {
+        let answers = Answers::default();
+        let answer = |until| Answer { der: b"x"[..].into(), until, renew_at: 0 };
+        answers.keep(b"a", answer(100), 50);
+        assert!(answers.find(b"a", 99).is_some() && answers.find(b"a", 100).is_none());
+        assert!(answers.find(b"b", 50).is_none());
+        answers.keep(b"b", answer(200), 100);
+        assert_eq!(answers.0.lock().map(|known| known.len()).ok(), Some(1));
+    }
+}

@@ -1,0 +1,230 @@
+//! What a CA says of a certificate is shown with it: fetched from a responder, which is OpenSSL's own,
+//! or read from a file. nginx is asked the same where there is one.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use wssgate_testkit::{Instance, wait_until, with_nginx};
+
+const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+/// A CA, a certificate of it (`leaf`), and a stranger who is no CA of anybody.
+struct Ca(TempDir);
+
+impl Ca {
+    fn new() -> Self {
+        let this = Self(tempfile::tempdir().unwrap());
+        for name in ["ca", "stranger"] {
+            this.openssl(&format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 \
+                 -keyout {name}.key -out {name}.pem -subj /CN={name}"
+            ));
+        }
+        this.openssl(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout leaf.key -out leaf.csr \
+             -subj /CN=a.test",
+        );
+        this.openssl("x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 0x1234 -days 9 -out leaf.pem");
+        fs::write(this.path().join("good"), "V\t491231235959Z\t\t1234\tunknown\t/CN=a.test\n")
+            .unwrap();
+        let revoked = "R\t491231235959Z\t250101000000Z\t1234\tunknown\t/CN=a.test\n";
+        fs::write(this.path().join("revoked"), revoked).unwrap();
+        this
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let mut command = Command::new("openssl");
+        let output = command.args(arguments.split_whitespace()).current_dir(self.path()).output();
+        let output = output.unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// A responder that knows this and signs as this one.
+    fn responder(&self, knows: &str, signer: &str) -> Responder {
+        let mut child = Command::new("openssl")
+            .args(["ocsp", "-port", "0", "-CA", "ca.pem", "-index", knows, "-nmin", "60"])
+            .args(["-rsigner", &format!("{signer}.pem"), "-rkey", &format!("{signer}.key")])
+            .current_dir(self.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // `ACCEPT [::]:34473 PID=28119`
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split(' ').nth(1).unwrap();
+        let port = address.rsplit(':').next().unwrap().parse().unwrap();
+        Responder { child, port }
+    }
+
+    /// A server with the leaf.
+    fn server(&self, exe: &str, settings: &str) -> Instance {
+        Instance::setup(exe).http(&self.http(settings)).start()
+    }
+
+    fn http(&self, settings: &str) -> String {
+        let dir = self.path().display();
+        let settings = settings.replace("DIR", &dir.to_string());
+        format!(
+            "server {{ listen %%LISTEN_0%% ssl; ssl_protocols TLSv1.2 TLSv1.3; {settings}
+             ssl_certificate {dir}/leaf.pem; ssl_certificate_key {dir}/leaf.key; return 204; }}"
+        )
+    }
+}
+
+/// OpenSSL's responder.
+struct Responder {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is shown with the certificate: the status, or nothing.
+fn shown(server: &Instance, version: &str) -> Option<String> {
+    let output = Command::new("openssl")
+        .args(["s_client", "-status", version, "-connect", &server.listen(0).to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.contains("OCSP response: no response sent") {
+        return None;
+    }
+    let status = text.lines().find_map(|line| line.trim().strip_prefix("Cert Status: "));
+    Some(status.unwrap_or_else(|| panic!("no handshake: {text}")).to_owned())
+}
+
+#[test]
+fn the_answer_of_a_responder_is_shown_and_kept() {
+    let ca = Ca::new();
+    let responder = ca.responder("good", "ca");
+    let settings = format!(
+        "ssl_stapling on; ssl_stapling_verify on; ssl_trusted_certificate DIR/ca.pem;
+         ssl_stapling_responder http://127.0.0.1:{}/;",
+        responder.port
+    );
+    for exe in with_nginx(WSSGATE) {
+        let server = ca.server(exe, &settings);
+        for version in ["-tls1_2", "-tls1_3"] {
+            wait_until("the answer", || shown(&server, version).as_deref() == Some("good"));
+        }
+    }
+    let server = ca.server(WSSGATE, &settings);
+    wait_until("the answer", || shown(&server, "-tls1_3").is_some());
+    // Nobody answers any more, and the configuration is another one: what is known still counts.
+    drop(responder);
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 2");
+    assert_eq!(shown(&server, "-tls1_3").as_deref(), Some("good"));
+}
+
+#[test]
+fn an_answer_that_cannot_be_shown_is_told_in_nginx_words() {
+    let ca = Ca::new();
+    let trusted = "ssl_trusted_certificate DIR/ca.pem;";
+    for (knows, signer, more, expected) in [
+        ("revoked", "ca", trusted, Some("certificate status \"revoked\" in the OCSP response")),
+        ("good", "stranger", "ssl_stapling_verify on;", Some("OCSP_basic_verify() failed")),
+        // As in nginx anybody may sign unless it is to be verified.
+        ("good", "stranger", "", None),
+    ] {
+        let responder = ca.responder(knows, signer);
+        let port = responder.port;
+        let settings = format!(
+            "ssl_stapling on; {trusted} ssl_stapling_responder http://127.0.0.1:{port}; {}",
+            more.replace(trusted, "")
+        );
+        for exe in with_nginx(WSSGATE) {
+            let server = ca.server(exe, &settings);
+            let Some(expected) = expected else {
+                wait_until("the answer", || shown(&server, "-tls1_3").is_some());
+                continue;
+            };
+            // nginx asks when the first client comes.
+            assert_eq!(shown(&server, "-tls1_3"), None);
+            let line = server.wait_for_log(expected);
+            let about = "while requesting certificate status, responder: 127.0.0.1";
+            assert!(line.contains("[error]") && line.contains(about), "{exe}: {line}");
+            assert_eq!(shown(&server, "-tls1_3"), None);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_waits_for_no_responder() {
+    let ca = Ca::new();
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let server = ca.server(
+        WSSGATE,
+        &format!("ssl_stapling on; ssl_trusted_certificate DIR/ca.pem; ssl_stapling_responder http://127.0.0.1:{port};"),
+    );
+    let (_asked, _) = silent.accept().unwrap();
+    assert_eq!(shown(&server, "-tls1_3"), None);
+}
+
+#[test]
+fn a_file_is_shown_as_it_is() {
+    let ca = Ca::new();
+    ca.openssl("ocsp -issuer ca.pem -cert leaf.pem -reqout request.der");
+    for (knows, times) in [("good", "-nmin 60"), ("revoked", "-nmin 60")] {
+        ca.openssl(&format!(
+            "ocsp -index {knows} -CA ca.pem -rsigner ca.pem -rkey ca.key -reqin request.der {times} \
+             -respout {knows}.der"
+        ));
+        let settings = format!(
+            "ssl_stapling on; ssl_stapling_file DIR/{knows}.der; ssl_trusted_certificate DIR/ca.pem;"
+        );
+        for exe in with_nginx(WSSGATE) {
+            let server = ca.server(exe, &settings);
+            assert_eq!(shown(&server, "-tls1_3").as_deref(), Some(knows), "{exe}");
+        }
+    }
+    let settings = "ssl_stapling on; ssl_stapling_file DIR/leaf.pem;";
+    for exe in with_nginx(WSSGATE) {
+        let failed = Instance::setup(exe).http(&ca.http(settings)).try_start().err().unwrap();
+        assert!(failed.stderr.contains("d2i_OCSP_RESPONSE_bio("), "{exe}: {}", failed.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_a_warning() {
+    let ca = Ca::new();
+    for (settings, expected) in [
+        ("", "issuer certificate not found for certificate \""),
+        ("ssl_trusted_certificate DIR/ca.pem;", "no OCSP responder URL in the certificate \""),
+        (
+            "ssl_trusted_certificate DIR/ca.pem; ssl_stapling_responder https://a.test/;",
+            "invalid URL prefix in OCSP responder \"https://a.test/\" in the certificate \"",
+        ),
+    ] {
+        for exe in with_nginx(WSSGATE) {
+            let server = ca.server(exe, &format!("ssl_stapling on; {settings}"));
+            let expected = format!("\"ssl_stapling\" ignored, {expected}");
+            let said = format!("{}{}", server.stderr(), server.error_log());
+            assert!(said.contains(&expected), "{exe}: {said}");
+            assert_eq!(shown(&server, "-tls1_2"), None, "{exe}");
+        }
+    }
+}
