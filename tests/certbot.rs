@@ -6,20 +6,17 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use wssgate_testkit::{
-    Conn, Dns, Handshake, Instance, Pki, Says, Upstream, free_addr,
-    pki::{Leaf, client_that_trusts},
-    skipped, text, wait_until,
+    Conn, Dns, Handshake, Instance, Pebble, Pki, Says, Upstream, free_addr,
+    pki::client_that_trusts, skipped, text, wait_until,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
-const PEBBLE: &str = "/usr/bin/pebble";
 const NAME: &str = "chat.example.test";
 
 /// As certbot finds it: a site without TLS.
@@ -33,17 +30,18 @@ const SITE: &str = "
 #[test]
 fn certbot_deploys_and_renews_and_no_websocket_notices() {
     let certbot = certbot();
-    if !Path::new(PEBBLE).exists() || !certbot.exists() {
-        return skipped(
-            "certbot's nginx plugin: no pebble, or no certbot beside the Python of tests",
-        );
+    if !Pebble::is_here("certbot's nginx plugin") {
+        return;
+    }
+    if !certbot.exists() {
+        return skipped("certbot's nginx plugin: no certbot beside the Python of tests");
     }
     let (upstream, dns, pki) = (Upstream::echo(), Dns::start(), Pki::new());
     let mut wssgate = Instance::setup(WSSGATE).http(SITE).var("UP", upstream.addr()).start();
     let plain = wssgate.listen(0);
     // certbot adds a `listen` for TLS, with the address of the one that is there.
     let secure = free_addr();
-    let pebble = Pebble::start(&pki, &dns, plain.port());
+    let pebble = Pebble::setup().http_port(plain.port()).start(&pki, &dns);
     dns.set(NAME, Says::addresses(&[&plain.ip().to_string()]));
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&certbot);
@@ -125,65 +123,4 @@ fn nginx_ctl(dir: &Path) -> PathBuf {
 fn leaf_of(conn: &Conn) -> Vec<u8> {
     let shown = conn.tls_client().and_then(|tls| tls.peer_certificates()).unwrap();
     shown[0].to_vec()
-}
-
-/// An ACME server, until it is dropped.
-struct Pebble {
-    child: Child,
-    api: SocketAddr,
-    management: SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Pebble {
-    /// One that fetches challenges from this port, of the addresses that `dns` knows.
-    fn start(pki: &Pki, dns: &Dns, http_port: u16) -> Self {
-        let (api, management) = (free_addr(), free_addr());
-        let Leaf { fullchain, key, .. } = pki.leaf(&[&api.ip().to_string()]);
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("pebble.json");
-        let text = format!(
-            r#"{{"pebble": {{"listenAddress": "{api}", "managementListenAddress": "{management}",
-                "certificate": {fullchain:?}, "privateKey": {key:?}, "httpPort": {http_port},
-                "tlsPort": 1, "ocspResponderURL": "", "externalAccountBindingRequired": false}}}}"#
-        );
-        fs::write(&config, text).unwrap();
-        let child = Command::new(PEBBLE)
-            .arg("-config")
-            .arg(config)
-            .args(["-strict", "-dnsserver", &dns.addr().to_string()])
-            // It would wait and refuse at random.
-            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let pebble = Self { child, api, management, _dir: dir };
-        wait_until("pebble", || {
-            [api, management].iter().all(|addr| TcpStream::connect(addr).is_ok())
-        });
-        pebble
-    }
-
-    fn directory(&self) -> String {
-        format!("https://{}/dir", self.api)
-    }
-
-    /// The root of what it signs, as PEM; another one with every start.
-    fn root(&self, pki: &Pki) -> String {
-        let ip = self.management.ip().to_string();
-        let conn = Conn::try_connect_tls(self.management, pki.client_config(), &ip);
-        let mut conn = conn.unwrap();
-        conn.send_raw(format!("GET /roots/0 HTTP/1.1\r\nHost: {ip}\r\n\r\n"));
-        conn.recv_response().text()
-    }
-}
-
-impl Drop for Pebble {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

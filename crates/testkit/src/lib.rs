@@ -23,6 +23,7 @@ pub mod http;
 pub mod instance;
 pub mod listener;
 pub mod net;
+pub mod pebble;
 pub mod pki;
 pub mod program;
 #[cfg(target_os = "linux")]
@@ -39,6 +40,7 @@ pub use http::{Head, Request, Response};
 pub use instance::{Instance, wait_until};
 pub use listener::Listener;
 pub use net::{Addr, free_addr};
+pub use pebble::Pebble;
 pub use pki::Pki;
 pub use upstream::{Gate, Upstream};
 
