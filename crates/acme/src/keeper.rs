@@ -1,0 +1,418 @@
+//! Keeps the certificate of one order: takes it from disk, obtains it, renews it in time.
+//!
+//! ```text
+//! start ─▶ none, or due ─obtain─▶ in use ─window─▶ due
+//!             ▲    │                │ ▲
+//!             └pause┘ failure       └─┘ the CA says when (RFC 9773)
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::chain::Chain;
+use crate::failure::Failure;
+use crate::issuer::Order;
+use crate::obtain::obtain;
+use crate::renewal_info;
+use crate::schedule::{self, pause, random, renewal_window};
+use crate::session::Session;
+use crate::state::Stamp;
+use crate::status::Status;
+
+/// The longest time until the clock is looked at again: it may be set, and machines sleep.
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether another process has written a certificate, or is gone.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+/// How soon after a failure it may be tried again, whoever wants that.
+const SHORTEST_PAUSE: i64 = 60;
+
+/// How long until it is tried again to write what could not be written.
+const SAVE_AGAIN: i64 = 60;
+
+/// What goes on is told this often.
+const TELL_AGAIN: i64 = 86_400;
+
+/// How often a CA is asked whether it has an opinion on renewals.
+const ASK_AGAIN: i64 = 86_400;
+
+/// How loud something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loudness {
+    /// An operator has to do something.
+    Error,
+    /// An operator may want to.
+    Warning,
+    /// What happens from time to time.
+    Notice,
+    /// The rest.
+    Information,
+}
+
+/// Those who use a certificate.
+pub trait Outside: Send + Sync {
+    /// Uses this certificate from now on.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    fn install(&self, chain: &Arc<Chain>) -> Result<(), String>;
+
+    /// Tells people.
+    fn tell(&self, loudness: Loudness, text: &str);
+}
+
+/// Keeps the certificate of one order.
+pub struct Keeper {
+    session: Arc<Session>,
+    order: Order,
+    id: String,
+    outside: Arc<dyn Outside>,
+    chain: Option<Arc<Chain>>,
+    stamp: Option<Stamp>,
+    status: Status,
+    /// What is wrong as it was told last, and when.
+    told: Option<(String, i64)>,
+    /// When the CA is asked when to renew, and how often it has not answered since.
+    ask_at: i64,
+    unanswered: u32,
+    /// When to write the certificate again, if that has failed.
+    save_at: Option<i64>,
+    follows: bool,
+    nudge: Arc<Notify>,
+}
+
+impl Keeper {
+    /// Begins with the certificate that is in use already, if there is one. With new settings, what has failed before
+    /// says nothing.
+    pub fn new(
+        session: Arc<Session>,
+        order: Order,
+        outside: Arc<dyn Outside>,
+        chain: Option<Arc<Chain>>,
+        settings_are_new: bool,
+    ) -> Self {
+        let id = order.id();
+        let stamp = session.directory.stamp(&id);
+        let mut keeper = Self {
+            session,
+            order,
+            id,
+            outside,
+            chain,
+            stamp,
+            status: Status::default(),
+            told: None,
+            ask_at: 0,
+            unanswered: 0,
+            save_at: None,
+            follows: false,
+            nudge: Arc::default(),
+        };
+        keeper.begin(now());
+        if settings_are_new && keeper.status.failures > 0 {
+            keeper.status.next = keeper.status.not_before.unwrap_or_default();
+        }
+        keeper
+    }
+
+    /// Wakes it up to try again what has failed, if it did not try that just now.
+    pub fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.nudge)
+    }
+
+    /// Works for ever.
+    pub async fn run(mut self) {
+        loop {
+            if !self.session.directory.is_ours() {
+                self.follow();
+                sleep(FOLLOW).await;
+                continue;
+            }
+            if self.follows {
+                self.follows = false;
+                self.take_in();
+                self.begin(now());
+            }
+            let now = now();
+            if now >= self.status.next {
+                self.renew().await;
+            } else if self.chain.is_some() && now >= self.ask_at {
+                self.ask().await;
+            } else if self.save_at.is_some_and(|at| now >= at) {
+                self.save();
+            } else {
+                let asks = self.chain.as_ref().map(|_| self.ask_at);
+                let due =
+                    [asks, self.save_at].into_iter().flatten().fold(self.status.next, i64::min);
+                let left = Duration::from_secs(u64::try_from(due - now).unwrap_or_default());
+                let nap = left.clamp(Duration::from_millis(100), LONGEST_NAP);
+                tokio::select! {
+                    () = sleep(nap) => {}
+                    () = self.nudge.notified() => self.on_nudge(),
+                }
+            }
+        }
+    }
+
+    /// Goes on where an earlier process has stopped.
+    fn begin(&mut self, now: i64) {
+        let uri = &self.session.issuer.uri;
+        let kept = self.session.directory.status(&self.id).unwrap_or_default();
+        let is_of_other_ca = !kept.uri.is_empty() && kept.uri != *uri;
+        let names = self.order.identifiers.iter().map(ToString::to_string).collect();
+        let valid = self.chain.as_ref().map(|chain| chain.valid);
+        self.status = Status { uri: uri.clone(), names, valid, ..Status::default() };
+        let good = valid.filter(|valid| !is_of_other_ca && now < valid.end);
+        self.status.next = match good {
+            Some(valid) if kept.valid == Some(valid) && kept.failures == 0 && kept.next > 0 => {
+                self.status.suggested = kept.suggested;
+                kept.next
+            }
+            Some(valid) => renewal_window(valid).moment(random()),
+            None => now,
+        };
+        if kept.failures > 0 && !is_of_other_ca {
+            // A process that is started again and again must not ask a CA again and again.
+            let tried = kept.tried.filter(|_| !kept.kind.is_empty());
+            let soonest = tried.map_or(0, |at| at + SHORTEST_PAUSE).min(now + SHORTEST_PAUSE);
+            let soonest = soonest.max(kept.not_before.unwrap_or_default());
+            let next = self.status.next.max(soonest);
+            let valid = self.status.valid;
+            self.status = Status { uri: uri.clone(), next, valid, ..kept };
+        }
+        self.ask_at = now;
+    }
+
+    fn on_nudge(&mut self) {
+        let status = &mut self.status;
+        if status.failures > 0 {
+            let soonest = status.tried.map_or(0, |at| at + SHORTEST_PAUSE);
+            let soonest = soonest.max(status.not_before.unwrap_or_default());
+            status.next = status.next.min(soonest);
+        }
+    }
+
+    /// Obtains the certificate.
+    async fn renew(&mut self) {
+        let old = self.chain.clone();
+        let result = obtain(&self.session, &self.order, old.as_deref()).await;
+        let now = now();
+        self.status.tried = Some(now);
+        let installed = result.and_then(|chain| {
+            let chain = Arc::new(chain);
+            let installed = self.outside.install(&chain);
+            installed.map(|()| chain).map_err(|error| {
+                Failure::way(format!("the certificate of the CA cannot be used: {error}"))
+            })
+        });
+        match installed {
+            Ok(chain) => self.on_success(chain, now),
+            Err(failure) => self.on_failure(failure, now),
+        }
+    }
+
+    fn on_success(&mut self, chain: Arc<Chain>, now: i64) {
+        let valid = chain.valid;
+        self.chain = Some(chain);
+        self.status.valid = Some(valid);
+        self.status.next = renewal_window(valid).moment(random());
+        self.status.suggested = None;
+        self.status.failures = 0;
+        self.status.kind = String::new();
+        self.status.error = None;
+        self.status.not_before = None;
+        self.told = None;
+        // RFC 9773 §4.3 wants it to be asked for at once.
+        (self.ask_at, self.unanswered) = (now, 0);
+        let (until, next) = (date(valid.end), date(self.status.next));
+        let text = format!("certificate obtained, valid until {until}, renewal at {next}");
+        self.tell(Loudness::Notice, &text);
+        self.save();
+    }
+
+    fn on_failure(&mut self, failure: Failure, now: i64) {
+        let status = &mut self.status;
+        // Each has its own pauses.
+        let other = status.kind.is_empty() != (failure.blame == schedule::Blame::Way);
+        status.failures = if other { 1 } else { status.failures.saturating_add(1) };
+        let left = status.valid.map(|valid| valid.end - now);
+        let pause = pause(failure.blame, status.failures, left, random());
+        let seconds = |pause: Duration| i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2);
+        status.not_before = failure.retry_after.map(|wait| now + seconds(wait));
+        status.next = (now + seconds(pause).max(1)).max(status.not_before.unwrap_or_default());
+        status.kind = match failure.blame {
+            schedule::Blame::Way => String::new(),
+            schedule::Blame::Request if failure.kind.is_empty() => "other".to_owned(),
+            schedule::Blame::Request => failure.kind,
+        };
+        status.error = Some(failure.text.clone());
+        let left = match left {
+            Some(left @ 1..) => format!(", the certificate in use expires in {}", span(left)),
+            Some(left) => format!(", the certificate in use expired {} ago", span(-left)),
+            None => String::new(),
+        };
+        let next = span(status.next - now);
+        let text = format!("{}, next try in {next}{left}", failure.text);
+        let is_new = |(told, at): &(String, i64)| *told != failure.text || now - at >= TELL_AGAIN;
+        if self.told.as_ref().is_none_or(is_new) {
+            self.tell(Loudness::Error, &text);
+            self.told = Some((failure.text, now));
+        } else {
+            self.tell(Loudness::Information, &text);
+        }
+        self.save_status();
+    }
+
+    /// Asks the CA when it wants the certificate to be renewed.
+    async fn ask(&mut self) {
+        let Some(chain) = self.chain.clone() else { return };
+        let answer = renewal_info::ask(&self.session, &chain).await;
+        let now = now();
+        let wait = |wait: Duration| now + i64::try_from(wait.as_secs()).unwrap_or(ASK_AGAIN).max(1);
+        match answer {
+            Ok(None) => (self.ask_at, self.unanswered) = (now + ASK_AGAIN, 0),
+            Ok(Some((window, life))) => {
+                (self.ask_at, self.unanswered) = (wait(life), 0);
+                if window.end > chain.valid.end {
+                    let text = "the CA suggests to renew when the certificate has expired, ignored";
+                    self.tell(Loudness::Warning, text);
+                } else if self.status.suggested != Some(window) {
+                    self.status.suggested = Some(window);
+                    self.status.next = window.moment(random());
+                    let next = date(self.status.next);
+                    self.tell(Loudness::Notice, &format!("renewal at {next}, as the CA suggests"));
+                    self.save_status();
+                }
+            }
+            Err(failure) => {
+                self.unanswered = self.unanswered.saturating_add(1);
+                let pause =
+                    pause(schedule::Blame::Request, self.unanswered, Some(86_400), random());
+                self.ask_at = wait(failure.retry_after.unwrap_or(pause));
+                let loudness = match self.unanswered {
+                    1 => Loudness::Warning,
+                    _ => Loudness::Information,
+                };
+                let text = format!("asking the CA when to renew failed: {failure}");
+                self.tell(loudness, &text);
+            }
+        }
+    }
+
+    /// Writes the certificate; it is in use whether that works or not.
+    fn save(&mut self) {
+        let Some(chain) = &self.chain else { return };
+        match self.session.directory.write_certificate(&self.id, chain) {
+            Ok(()) => {
+                self.stamp = self.session.directory.stamp(&self.id);
+                if self.save_at.take().is_some() {
+                    self.tell(
+                        Loudness::Notice,
+                        "the certificate is written to the state directory now",
+                    );
+                }
+                self.save_status();
+            }
+            Err(error) => {
+                if self.save_at.is_none() {
+                    let text = format!(
+                        "{error}: the certificate is in use, but a restart has to obtain it again; \
+                         trying again every {SAVE_AGAIN}s"
+                    );
+                    self.tell(Loudness::Error, &text);
+                }
+                self.save_at = Some(now() + SAVE_AGAIN);
+            }
+        }
+    }
+
+    fn save_status(&self) {
+        // It is for people, who are told otherwise when nothing can be written.
+        let _ = self.session.directory.write_status(&self.id, &self.status);
+    }
+
+    /// Does as the process does that has the lock.
+    fn follow(&mut self) {
+        if !std::mem::replace(&mut self.follows, true) {
+            let text = "another process with this state directory obtains the certificate";
+            self.tell(Loudness::Notice, text);
+        }
+        self.take_in();
+    }
+
+    /// Uses the certificate on disk if it is another one.
+    fn take_in(&mut self) {
+        let stamp = self.session.directory.stamp(&self.id);
+        if stamp == self.stamp {
+            return;
+        }
+        self.stamp = stamp;
+        let read = self.session.directory.certificate(&self.id);
+        let used = read.and_then(|chain| match chain {
+            Some(chain) => {
+                let chain = Arc::new(chain);
+                self.outside.install(&chain)?;
+                self.chain = Some(chain);
+                Ok(true)
+            }
+            None => Ok(false),
+        });
+        match used {
+            Ok(true) => self.tell(Loudness::Notice, "certificate taken from the state directory"),
+            Ok(false) => {}
+            // It may be in the middle of being replaced.
+            Err(error) => {
+                self.stamp = None;
+                self.tell(Loudness::Information, &error);
+            }
+        }
+    }
+
+    fn tell(&self, loudness: Loudness, text: &str) {
+        let (issuer, names) = (&self.session.issuer.name, self.order.names());
+        self.outside.tell(loudness, &format!("acme issuer \"{issuer}\", {names}: {text}"));
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A time for people.
+pub fn date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
+}
+
+/// A number of seconds for people: its two largest units.
+pub fn span(seconds: i64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let mut left = seconds.max(0);
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        if left >= size && parts.len() < 2 {
+            parts.push(format!("{}{unit}", left / size));
+            left %= size;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        for (seconds, expected) in
+            [(0, "0s"), (59, "59s"), (61, "1m 1s"), (90_061, "1d 1h"), (86_400 * 60, "60d")]
+        {
+            assert_eq!(span(seconds), expected);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What the orders of one issuer share: the account and what is known of the CA.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount, Problem};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use zeroize::Zeroizing;
+
+use crate::challenges::Challenges;
+use crate::dns::Solver;
+use crate::failure::Failure;
+use crate::http::{Client, Transport};
+use crate::issuer::Issuer;
+use crate::state::Directory;
+
+/// Orders that are worked on at once.
+const AT_ONCE: usize = 4;
+
+/// How long what a CA says of itself is believed.
+const META_LIFE: Duration = Duration::from_secs(86_400);
+
+/// An issuer at work.
+pub struct Session {
+    /// The settings.
+    pub issuer: Issuer,
+    /// What outlives the process.
+    pub directory: Directory,
+    pub(crate) challenges: Arc<Challenges>,
+    pub(crate) dns: Option<Arc<dyn Solver>>,
+    pub(crate) client: Client,
+    pub(crate) turns: Semaphore,
+    account: Mutex<Option<Account>>,
+    /// The key of the account where it is ours and cannot be kept on disk.
+    key: std::sync::Mutex<Option<Zeroizing<Vec<u8>>>>,
+    meta: Mutex<Option<(Instant, Arc<Meta>)>>,
+}
+
+/// What a CA says of itself in its directory.
+#[derive(Debug, Default)]
+pub(crate) struct Meta {
+    /// Where to ask when to renew (RFC 9773).
+    pub(crate) renewal_info: Option<String>,
+    /// Its terms of service.
+    terms: Option<String>,
+    /// Whether accounts have to be bound to others.
+    external_account_required: bool,
+    /// The profiles that it offers.
+    pub(crate) profiles: Vec<String>,
+}
+
+impl Session {
+    /// Nothing is asked or written yet.
+    pub fn new(
+        issuer: Issuer,
+        transport: Transport,
+        challenges: Arc<Challenges>,
+        dns: Option<Arc<dyn Solver>>,
+    ) -> Self {
+        let directory = Directory::new(issuer.state_path.clone());
+        Self {
+            issuer,
+            directory,
+            challenges,
+            dns,
+            client: Client::new(transport),
+            turns: Semaphore::new(AT_ONCE),
+            account: Mutex::default(),
+            key: std::sync::Mutex::default(),
+            meta: Mutex::default(),
+        }
+    }
+
+    /// Goes this way to the CA from the next request on.
+    pub fn reach_by(&self, transport: Transport) {
+        self.client.reach_by(transport);
+    }
+
+    /// What the CA says of itself.
+    pub(crate) async fn meta(&self) -> Result<Arc<Meta>, Failure> {
+        let mut meta = self.meta.lock().await;
+        if let Some((at, meta)) = &*meta
+            && at.elapsed() < META_LIFE
+        {
+            return Ok(Arc::clone(meta));
+        }
+        let (directory, _) = self.client.get(&self.issuer.uri).await?;
+        let read = Arc::new(Meta::read(&directory));
+        *meta = Some((Instant::now(), Arc::clone(&read)));
+        Ok(read)
+    }
+
+    /// The account, which is found by its key or made.
+    pub(crate) async fn account(&self) -> Result<Account, Failure> {
+        let mut account = self.account.lock().await;
+        if let Some(account) = &*account {
+            return Ok(account.clone());
+        }
+        let meta = self.meta().await?;
+        let found = self.open_account(&meta).await;
+        let found = found.map_err(|failure| self.explain(failure, &meta))?;
+        // Only people read it, and the CA knows it.
+        let _ = self.directory.write_account_url(found.id());
+        Ok(account.insert(found).clone())
+    }
+
+    /// Looks for the account anew the next time.
+    pub(crate) async fn forget_account(&self) {
+        let _: Option<Account> = self.lock_account().await.take();
+    }
+
+    async fn lock_account(&self) -> MutexGuard<'_, Option<Account>> {
+        self.account.lock().await
+    }
+
+    async fn open_account(&self, meta: &Meta) -> Result<Account, Failure> {
+        if meta.external_account_required && self.issuer.external_account.is_none() {
+            let kind = "externalAccountRequired".to_owned();
+            return Err(Failure { kind, ..Failure::request("external account key required") });
+        }
+        let given = self.issuer.account_key.clone();
+        let kept = match &given {
+            Some(given) => Some(given.clone()),
+            None => self.kept_key()?,
+        };
+        if let Some(key) = kept {
+            let found = self.builder().from_key(pair(&key)?, self.issuer.uri.clone()).await;
+            match found {
+                Ok((account, _)) => return Ok(account),
+                Err(Error::Api(problem)) if is_unknown_account(&problem) => {}
+                Err(error) => return Err(self.failure(error)),
+            }
+        }
+        match given {
+            Some(key) => self.register_given(&key).await,
+            None => self.register().await,
+        }
+    }
+
+    /// Registers a key that is not ours to make.
+    async fn register_given(&self, key: &[u8]) -> Result<Account, Failure> {
+        if self.issuer.external_account.is_some() || !self.issuer.accept_terms {
+            // The library registers such a key only like this.
+            let text = "the account of this key does not exist, and it can only be made where the terms \
+                        of service are accepted and no external account is used";
+            return Err(Failure::request(text));
+        }
+        let made = self.builder().create_from_key(pair(key)?, self.issuer.uri.clone()).await;
+        let (account, _) = made.map_err(|error| self.failure(error))?;
+        if !self.issuer.contacts.is_empty() {
+            let contacts: Vec<_> = self.issuer.contacts.iter().map(String::as_str).collect();
+            account.update_contacts(&contacts).await.map_err(|error| self.failure(error))?;
+        }
+        Ok(account)
+    }
+
+    /// Makes a key and registers it.
+    async fn register(&self) -> Result<Account, Failure> {
+        let contacts: Vec<_> = self.issuer.contacts.iter().map(String::as_str).collect();
+        let wanted = NewAccount {
+            contact: &contacts,
+            terms_of_service_agreed: self.issuer.accept_terms,
+            only_return_existing: false,
+        };
+        let external = self.issuer.external_account.as_ref();
+        let external =
+            external.map(|external| ExternalAccountKey::new(external.id.clone(), &external.key));
+        let uri = self.issuer.uri.clone();
+        let made = self.builder().create(&wanted, uri, external.as_ref()).await;
+        let (account, credentials) = made.map_err(|error| self.failure(error))?;
+        self.keep_key(credentials.private_key().secret_pkcs8_der());
+        Ok(account)
+    }
+
+    fn builder(&self) -> instant_acme::AccountBuilder {
+        Account::builder_with_http(Box::new(self.client.clone()))
+    }
+
+    /// The key that we have made before.
+    fn kept_key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        if let Some(key) = self.key.lock().unwrap_or_else(|poison| poison.into_inner()).clone() {
+            return Ok(Some(key));
+        }
+        // What cannot be read is as good as none: there will be a new account.
+        let pem = self.directory.account_key().unwrap_or_default();
+        let read = |pem: Zeroizing<String>| {
+            let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes());
+            let key = key.map_err(|error| Failure::request(format!("account.key: {error}")))?;
+            Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
+        };
+        pem.map(read).transpose()
+    }
+
+    /// Keeps the key on disk, and in memory in case that cannot be.
+    fn keep_key(&self, key: &[u8]) {
+        let key = Zeroizing::new(key.to_vec());
+        // The certificate will not be written either then, which is told.
+        let _ = self.directory.write_account_key(&pem(&key));
+        *self.key.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(key);
+    }
+
+    /// The failure behind an error of the library.
+    pub(crate) fn failure(&self, error: Error) -> Failure {
+        let refused = matches!(error, Error::Api(_));
+        let mut failure = Failure::from(error);
+        failure.retry_after = refused.then(|| self.client.take_refused_for()).flatten();
+        failure
+    }
+
+    /// Names the terms of service where they may be what is missing.
+    fn explain(&self, mut failure: Failure, meta: &Meta) -> Failure {
+        if let Some(terms) = meta.terms.as_ref().filter(|_| !self.issuer.accept_terms)
+            && failure.blame == crate::schedule::Blame::Request
+            && failure.kind != "externalAccountRequired"
+        {
+            failure.text.push_str(&format!(" (terms of service: {terms})"));
+            failure.kind = "agreementRequired".to_owned();
+        }
+        failure.while_doing("creating account")
+    }
+}
+
+impl Meta {
+    fn read(directory: &Value) -> Self {
+        let meta = &directory["meta"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let profiles = meta["profiles"].as_object();
+        Self {
+            renewal_info: text(&directory["renewalInfo"]),
+            terms: text(&meta["termsOfService"]),
+            external_account_required: meta["externalAccountRequired"] == true,
+            profiles: profiles
+                .map(|profiles| profiles.keys().cloned().collect())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn is_unknown_account(problem: &Problem) -> bool {
+    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+}
+
+/// The key as the library takes it.
+fn pair(key: &[u8]) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
+    let der = PrivatePkcs8KeyDer::from(key.to_vec());
+    let read = Key::from_pkcs8_der(der.clone_key());
+    let read = read.map_err(|error| {
+        Failure::request(format!("the account key must be a P-256 key in PKCS#8: {error}"))
+    })?;
+    Ok((read, PrivateKeyDer::Pkcs8(der)))
+}
+
+/// A private key in PEM.
+fn pem(key: &[u8]) -> Zeroizing<String> {
+    let text = Zeroizing::new(BASE64_STANDARD.encode(key));
+    let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|&byte| char::from(byte)));
+        pem.push('\n');
+    }
+    pem.push_str("-----END PRIVATE KEY-----\n");
+    pem
+}

@@ -1,0 +1,292 @@
+//! What must outlive the process, in a directory.
+//!
+//! The files are those of nginx's module, and so is what they are called: `account.key`, `account.url`, and for
+//! each order `NAME-HASH.crt` and `NAME-HASH.key`. Beside them lie `NAME-HASH.key.old` (the key before, in case the
+//! machine stops between the new key and the new certificate), `NAME-HASH.json` (a [`Status`]) and `lock`.
+//!
+//! Of several processes with one directory the one that holds the lock obtains certificates; the others follow
+//! what it writes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::chain::Chain;
+use crate::status::Status;
+
+/// A state directory; one without a path keeps nothing.
+#[derive(Debug, Default)]
+pub struct Directory {
+    path: Option<PathBuf>,
+    lock: Mutex<Option<File>>,
+}
+
+/// By what a file is recognised as the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+}
+
+impl Directory {
+    /// The directory at `path`, which is not looked at yet.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        Self { path, lock: Mutex::default() }
+    }
+
+    /// Makes the directory if it is not there, for its owner alone.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn create(path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether it is ours to obtain certificates: nobody else has the lock, or nobody could have it.
+    pub fn is_ours(&self) -> bool {
+        let Some(path) = &self.path else { return true };
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_some() {
+            return true;
+        }
+        let file = open_lock(&path.join("lock"));
+        // Where no file can be made nothing can be written either, so there is nothing to be at odds about.
+        let Ok(file) = file else { return true };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => false,
+            // Some network file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {
+                *lock = Some(file);
+                true
+            }
+        }
+    }
+
+    /// Reads the certificate of an order; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or makes no sense.
+    pub fn certificate(&self, id: &str) -> Result<Option<Chain>, String> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let read = |end: &str| read(&path.join(format!("{id}.{end}")));
+        let (Some(pem), Some(key)) = (read("crt")?, read("key")?) else { return Ok(None) };
+        match Chain::new(pem.to_string(), key) {
+            Ok(chain) => Ok(Some(chain)),
+            Err(error) => match read("key.old")? {
+                // The machine has stopped before the certificate of the new key was there.
+                Some(old) if Chain::new(pem.to_string(), old.clone()).is_ok() => {
+                    Chain::new(pem.to_string(), old).map(Some)
+                }
+                _ => Err(format!("{}: {error}", path.join(format!("{id}.crt")).display())),
+            },
+        }
+    }
+
+    /// By what the certificate of an order is recognised as the same.
+    pub fn stamp(&self, id: &str) -> Option<Stamp> {
+        let metadata = fs::metadata(self.path.as_ref()?.join(format!("{id}.crt"))).ok()?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Some(Stamp { inode: metadata.ino(), modified })
+    }
+
+    /// Writes the certificate of an order. Whatever happens meanwhile, one that fits its key is there.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there before is still there then.
+    pub fn write_certificate(&self, id: &str, chain: &Chain) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file = |end: &str| path.join(format!("{id}.{end}"));
+        let prepared = [
+            prepare(&file("key"), chain.key.as_bytes())?,
+            prepare(&file("crt"), chain.pem.as_bytes())?,
+        ];
+        if let Some(old) = read(&file("key"))? {
+            prepare(&file("key.old"), old.as_bytes())?.finish()?;
+        }
+        prepared.into_iter().try_for_each(Prepared::finish)?;
+        synced(path)
+    }
+
+    /// The key of the account in PEM.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn account_key(&self) -> Result<Option<Zeroizing<String>>, String> {
+        self.path.as_ref().map_or(Ok(None), |path| read(&path.join("account.key")))
+    }
+
+    /// Writes the key of the account.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn write_account_key(&self, pem: &str) -> Result<(), String> {
+        self.write("account.key", pem)
+    }
+
+    /// Writes what the CA calls the account.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn write_account_url(&self, url: &str) -> Result<(), String> {
+        self.write("account.url", url)
+    }
+
+    /// What was last known of an order.
+    pub fn status(&self, id: &str) -> Option<Status> {
+        let text = read(&self.path.as_ref()?.join(format!("{id}.json"))).ok()??;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Writes what is known of an order.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn write_status(&self, id: &str, status: &Status) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(status).map_err(|error| error.to_string())?;
+        self.write(&format!("{id}.json"), &text)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        prepare(&path.join(name), text.as_bytes())?.finish()?;
+        synced(path)
+    }
+}
+
+/// Opens the file that is locked, for writing if possible.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).or_else(|_| File::open(path))
+}
+
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("open", path, &error)),
+    }
+}
+
+/// A file that is written and waits for its name.
+struct Prepared {
+    temporary: PathBuf,
+    path: PathBuf,
+    done: bool,
+}
+
+/// Writes a file beside the one whose place it will take.
+fn prepare(path: &Path, text: &[u8]) -> Result<Prepared, String> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".tmp{}", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    // One is left where an earlier run has ended in the middle.
+    let _ = fs::remove_file(&temporary);
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    let fail = |error: io::Error| failed("write", path, &error);
+    let mut file = options.open(&temporary).map_err(fail)?;
+    let prepared = Prepared { temporary, path: path.to_owned(), done: false };
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(fail)?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Gives the file its name.
+    fn finish(mut self) -> Result<(), String> {
+        fs::rename(&self.temporary, &self.path)
+            .map_err(|error| failed("write", &self.path, &error))?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.done {
+            // What cannot be removed is overwritten the next time.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Makes sure that new names survive a loss of power.
+fn synced(directory: &Path) -> Result<(), String> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| failed("write", directory, &error))
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {what} \"{}\": {error}", path.display())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn chain() -> Chain {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Chain::new(pem, key.serialize_pem().into()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_is_found_again_and_nobody_else_can_read_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("state");
+        Directory::create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let directory = Directory::new(Some(path.clone()));
+        assert!(directory.certificate("a").unwrap().is_none());
+        let (first, second) = (chain(), chain());
+        directory.write_certificate("a", &first).unwrap();
+        let stamp = directory.stamp("a");
+        directory.write_certificate("a", &second).unwrap();
+        assert_ne!(directory.stamp("a"), stamp);
+        assert_eq!(directory.certificate("a").unwrap().unwrap().pem, second.pem);
+        for entry in fs::read_dir(&path).unwrap() {
+            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    /// The key is there and its certificate is not.
+    #[test]
+    fn a_machine_that_stops_in_the_middle_loses_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::new(Some(place.path().to_owned()));
+        let (first, second) = (chain(), chain());
+        directory.write_certificate("a", &first).unwrap();
+        directory.write_certificate("a", &second).unwrap();
+        fs::write(place.path().join("a.crt"), &first.pem).unwrap();
+        assert_eq!(directory.certificate("a").unwrap().unwrap().pem, first.pem);
+        fs::write(place.path().join("a.crt"), &chain().pem).unwrap();
+        let error = directory.certificate("a").err().unwrap();
+        assert!(error.ends_with("do not belong together"), "{error}");
+    }
+
+    #[test]
+    fn one_of_two_has_the_lock() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = || Directory::new(Some(place.path().to_owned()));
+        let (first, second) = (directory(), directory());
+        assert!(first.is_ours() && first.is_ours() && !second.is_ours());
+        drop(first);
+        assert!(second.is_ours());
+        assert!(Directory::new(Some("/nonexistent/state".into())).is_ours());
+        assert!(Directory::default().is_ours());
+    }
+}
