@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use thiserror::Error;
 
+use crate::acme_command::AcmeArgs;
 use crate::demo::DemoArgs;
 use crate::format::Fmt;
 use crate::options::{Action, Options};
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Nginx(Options),
     /// `wssgate fmt`: lay configurations out.
     Fmt(Fmt),
+    /// `wssgate acme`: certificates by ACME.
+    Acme(AcmeArgs),
     /// `wssgate proxy`: the main job without a file.
     Proxy(ProxyArgs),
     /// `wssgate demo`: the whole picture on one machine.
@@ -47,6 +50,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     match arguments.peek().and_then(|first| first.to_str()) {
         Some("fmt") => parse_fmt(arguments.skip(1)).map(Command::Fmt),
         // These end the program themselves when the arguments are wrong, or ask for help.
+        Some("acme") => Ok(Command::Acme(AcmeArgs::parse_from(arguments))),
         Some("proxy") => Ok(Command::Proxy(ProxyArgs::parse_from(arguments))),
         Some("demo") => Ok(Command::Demo(DemoArgs::parse_from(arguments))),
         _ => parse_nginx(arguments).map(Command::Nginx),

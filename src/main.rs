@@ -2,6 +2,7 @@
 //!
 //! Without a subcommand it is started as nginx is, with the same options, words and exit codes.
 
+mod acme_command;
 mod cli;
 mod console;
 mod demo;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let done = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Nginx(options)) => nginx(&options),
         Ok(Command::Fmt(arguments)) => return format::run(&arguments),
+        Ok(Command::Acme(arguments)) => return acme_command::run(&arguments),
         Ok(Command::Proxy(arguments)) => own("proxy", proxy_command::prepare(&arguments)),
         Ok(Command::Demo(arguments)) => own("demo", demo::prepare(&arguments)),
         Err(error) => {

@@ -15,6 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["log"],
     &["resolve"],
     &["tls"],
+    &["acme"],
     &["listen"],
     &["peers"],
     &["generation"],

@@ -38,11 +38,13 @@ pub enum Context {
     LimitExcept = 1 << 7,
     /// `upstream`.
     Upstream = 1 << 8,
+    /// `acme_issuer`.
+    AcmeIssuer = 1 << 9,
 }
 
 impl Context {
     /// All of them, outermost first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Main,
         Self::Events,
         Self::Http,
@@ -52,6 +54,7 @@ impl Context {
         Self::LocationIf,
         Self::LimitExcept,
         Self::Upstream,
+        Self::AcmeIssuer,
     ];
 
     /// Its name for people.
@@ -66,6 +69,7 @@ impl Context {
             Self::LocationIf => "if in location",
             Self::LimitExcept => "limit_except",
             Self::Upstream => "upstream",
+            Self::AcmeIssuer => "acme_issuer",
         }
     }
 }
@@ -91,6 +95,8 @@ pub(crate) const LI: Contexts = Context::LocationIf as u16;
 pub(crate) const X: Contexts = Context::LimitExcept as u16;
 /// `upstream`.
 pub(crate) const U: Contexts = Context::Upstream as u16;
+/// `acme_issuer`.
+pub(crate) const AI: Contexts = Context::AcmeIssuer as u16;
 /// `http` and `server`.
 pub(crate) const HS: Contexts = H | S;
 /// `http`, `server` and `location`.

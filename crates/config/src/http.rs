@@ -2,6 +2,8 @@
 
 use wssgate_syntax as syntax;
 
+use crate::acme::issuer::Issuers;
+use crate::acme::{Acme, Certificates};
 use crate::advice::Adviser;
 use crate::advice_kind::Advice;
 use crate::directive::Arity::Exactly;
@@ -50,6 +52,8 @@ pub struct Http {
     pub charset_maps: Vec<CharsetMap>,
     /// Every charset that is named, as the first line that does writes it.
     pub charsets: Vec<Box<[u8]>>,
+    /// `acme_issuer` blocks and what servers want of them.
+    pub acme: Acme,
     /// `upstream` blocks first, then one implicit group for each host of a `proxy_pass`.
     pub upstreams: Vec<Upstream>,
     /// `websocket_recovery` of the groups that requests name.
@@ -75,9 +79,10 @@ pub(crate) fn http(
     let outermost = Scope::outermost(&defaults);
     let logs = Logs::new(reading, level, error_logs);
     let groups = Groups::new(reading, level);
-    let mut resolver = Resolver { reading, groups, logs, locations: Vec::new() };
+    let acme = Certificates::new(Issuers::new(reading, level, &outermost.inner(level)));
+    let mut resolver = Resolver { reading, groups, logs, acme, locations: Vec::new() };
     let servers = servers(&mut resolver, level, &outermost.inner(level));
-    let Resolver { reading, groups, logs, locations } = resolver;
+    let Resolver { reading, groups, logs, acme, locations } = resolver;
     let sockets = sockets(reading, &servers, level);
     let charset_maps = charset::maps(reading, &outermost.inner(level));
     let misspelt = reading.names.misspelt().into_iter();
@@ -99,6 +104,7 @@ pub(crate) fn http(
         limit_zones,
         charset_maps,
         charsets: std::mem::take(&mut reading.charsets),
+        acme: acme.into_acme(),
         upstreams: groups.into_upstreams(),
         recovery,
         servers,

@@ -4,6 +4,7 @@
 //! merges the levels as nginx does. It reports every problem of a configuration in one run.
 
 mod access;
+mod acme;
 mod advice;
 mod advice_kind;
 mod auth_basic;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
+use crate::acme::Certificates;
 use crate::advice_kind::Advice;
 use crate::common::Common;
 use crate::directive::Arity::{AtLeast, Between, Exactly};
@@ -226,6 +227,7 @@ pub(crate) struct Resolver<'r, 'a> {
     pub(crate) reading: &'r mut Reading<'a>,
     pub(crate) groups: Groups,
     pub(crate) logs: Logs,
+    pub(crate) acme: Certificates,
     pub(crate) locations: Vec<Location>,
 }
 

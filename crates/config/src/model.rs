@@ -5,6 +5,11 @@
 //! is one value that threads can share.
 
 pub use crate::access::{AccessFrom, AccessRule, Satisfy};
+pub use crate::acme::issuer::{
+    AcmeChallenge, AcmeExternalAccount, AcmeExternalKey, AcmeIssuer, AcmeIssuerId,
+};
+pub use crate::acme::names::AcmeIdentifier;
+pub use crate::acme::{Acme, AcmeCertificate, AcmeCertificateId, AcmeKey};
 pub use crate::advice_kind::Advice;
 pub use crate::auth_basic::AuthBasic;
 pub use crate::auth_jwt::{AuthJwt, JwtKeys, JwtRequire};

@@ -278,11 +278,6 @@ const MODULES: &[Module] = &[
         instead: "leave it out, or let the app server do it",
     },
     Module {
-        name: "the ACME module",
-        directives: &["acme_*"],
-        instead: "get certificates with certbot; after a renewal a reload is enough",
-    },
-    Module {
         name: "modules for OpenTelemetry or OpenTracing",
         directives: &["opentelemetry*", "opentracing*", "otel_*", "zipkin_*"],
         instead: "pass `$request_id` to the app server with `proxy_set_header`, and let it trace",
@@ -355,6 +350,10 @@ const VARIABLES: &[(&str, &str)] = &[
         "connection_upgrade",
         "define it in `http`: `map $http_upgrade $connection_upgrade { default upgrade; '' close; }`; without lines for \
          \"Upgrade\" and \"Connection\", WebSockets are passed as well",
+    ),
+    (
+        "acme_certificate*",
+        "it can only be the whole value of `ssl_certificate` or `ssl_certificate_key`",
     ),
     ("ancient_browser", USER_AGENT),
     ("modern_browser", USER_AGENT),

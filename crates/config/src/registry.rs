@@ -4,15 +4,17 @@ use std::sync::OnceLock;
 
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
-    access, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files, filters,
-    foreign, geo, headers, http, kept_connections, limits, listen, listing, location, log, map,
-    proxy, real_ip, referer, refused, rewrite, secure_link, server, server_name, settings,
+    access, acme, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files,
+    filters, foreign, geo, headers, http, kept_connections, limits, listen, listing, location, log,
+    map, proxy, real_ip, referer, refused, rewrite, secure_link, server, server_name, settings,
     subrequests, tls, tunnels, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
 static TABLES: &[&[&dyn AnyDirective]] = &[
     access::ROWS,
+    acme::ROWS,
+    acme::issuer::ROWS,
     auth_basic::ROWS,
     auth_jwt::ROWS,
     auth_request::ROWS,

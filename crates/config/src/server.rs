@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wssgate_syntax::Span;
 
+use crate::acme::AcmeCertificateId;
 use crate::advice_kind::Advice;
 use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS};
@@ -136,6 +137,8 @@ pub struct Server {
     pub connection: ConnectionSettings,
     /// The `ssl_*` directives.
     pub tls: ServerTls,
+    /// `acme_certificate`.
+    pub acme: Option<AcmeCertificateId>,
     /// `ignore_warnings`.
     pub ignored: Vec<Advice>,
 }
@@ -201,6 +204,7 @@ fn server(
         named_locations,
         connection: connection_settings(scope),
         tls: server_tls(resolver.reading, scope),
+        acme: resolver.acme.of_server(resolver.reading, level, &names),
         ignored: ignored(scope),
     }
 }

@@ -18,7 +18,8 @@ use crate::read::{
 use crate::scope::Scope;
 use crate::tls::conf_command::{TlsCommand, conf_command};
 use crate::tls::key_file::{
-    CertificateCache, CertificateFiles, KeyFile, VariableCertificate, certificate_cache, key_file,
+    CertificateCache, CertificateFiles, KeyFile, VariableCertificate, certificate_cache,
+    server_key_file,
 };
 use crate::tls::session_cache::{SessionCache, session_cache};
 use crate::value::Located;
@@ -81,8 +82,9 @@ pub(crate) static SSL_CERTIFICATE: Directive<KeyFile> = Directive {
     contexts: HS,
     arity: Exactly(1),
     doc: "Sets the file with the certificate chain of a server, in PEM, its own certificate first. \
-          A path with variables is read at each handshake, by a user with the rights of a worker.",
-    ..Directive::repeated(key_file)
+          A path with variables is read at each handshake, by a user with the rights of a worker. \
+          `$acme_certificate` is the certificate of `acme_certificate`.",
+    ..Directive::repeated(server_key_file)
 };
 
 /// `ssl_certificate_cache`
@@ -101,8 +103,9 @@ pub(crate) static SSL_CERTIFICATE_KEY: Directive<KeyFile> = Directive {
     name: "ssl_certificate_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Sets the file with the private key of a certificate, in PEM.",
-    ..Directive::repeated(key_file)
+    doc: "Sets the file with the private key of a certificate, in PEM; `$acme_certificate_key` for \
+          `$acme_certificate`.",
+    ..Directive::repeated(server_key_file)
 };
 
 /// `ssl_certificate_watch`
@@ -340,9 +343,11 @@ pub struct ServerTls {
     pub certificates: Vec<CertificateFiles>,
     /// The same where a path has variables; all of them are read for every handshake then.
     pub variable_certificates: Vec<VariableCertificate>,
+    /// Whether `$acme_certificate` is one of them: the certificate of `acme_certificate`.
+    pub acme: bool,
     /// `ssl_certificate_watch`: how often files are looked at; never when it is `off`.
     pub certificate_watch: Option<Duration>,
-    /// `ssl_certificate_cache`: for those.
+    /// `ssl_certificate_cache`: for those with variables.
     pub certificate_cache: Option<Located<CertificateCache>>,
     /// `ssl_password_file`: one passphrase a line.
     pub password_file: Option<Located<PathBuf>>,
@@ -426,7 +431,7 @@ pub enum VerifyClient {
 impl ServerTls {
     /// Whether it has any certificate.
     pub fn has_certificates(&self) -> bool {
-        !self.certificates.is_empty() || !self.variable_certificates.is_empty()
+        !self.certificates.is_empty() || !self.variable_certificates.is_empty() || self.acme
     }
 }
 
@@ -521,10 +526,12 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         // Said once is enough: elsewhere the server counts as one that has certificates.
         keys.extend_from_slice(&chains[keys.len()..]);
     }
-    let (certificates, variable_certificates) = key_file::pairs(chains, keys);
+    key_file::check_acme(reading, &chains, &keys);
+    let pairs = key_file::pairs(chains, keys);
     let mut tls = ServerTls {
-        certificates,
-        variable_certificates,
+        certificates: pairs.fixed,
+        variable_certificates: pairs.variable,
+        acme: pairs.acme,
         certificate_watch: scope.get(&SSL_CERTIFICATE_WATCH),
         certificate_cache: scope.get(&SSL_CERTIFICATE_CACHE),
         password_file: scope.maybe(&SSL_PASSWORD_FILE),

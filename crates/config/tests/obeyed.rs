@@ -21,6 +21,10 @@ const NO_READERS: [&str; 4] = ["bench", "config", "syntax", "testkit"];
 const READERS: &[(&str, &[&str])] = &[
     ("AccessLog", &["exchange/access_log.rs: log", "log.rs: line"]),
     ("AccessRule", &["front/access.rs: rule"]),
+    ("Acme", &["acme.rs: acme", "generation.rs: acme"]),
+    ("AcmeCertificate", &["acme.rs: model"]),
+    ("AcmeExternalAccount", &["acme/issuer.rs: model"]),
+    ("AcmeIssuer", &["acme/issuer.rs: model"]),
     ("AddHeader", &["exchange/headers.rs: header"]),
     ("Additions", &["exchange/filter.rs: additions", "exchange/filter/addition.rs: additions"]),
     (
@@ -65,6 +69,7 @@ const READERS: &[(&str, &[&str])] = &[
     (
         "Http",
         &[
+            "acme.rs: http",
             "content/proxy/destination.rs: http",
             "exchange: http",
             "generation.rs: http",
@@ -183,7 +188,8 @@ const READERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rows whose values nobody asks for, and why.
-const NOT_ASKED_FOR: [(&str, &str); 8] = [
+const NOT_ASKED_FOR: [(&str, &str); 9] = [
+    ("ACME_SHARED_ZONE", "has no effect: workers always share what is in it"),
     ("AUTH_JWT_CLAIM_SET", "its reader gives the variable its meaning"),
     ("AUTH_JWT_HEADER_SET", "its reader gives the variable its meaning"),
     ("ENV", "has no effect: the environment stays as it is"),

@@ -7,6 +7,7 @@ mod auth_basic;
 mod auth_jwt;
 mod auth_request;
 mod browser;
+mod challenge;
 pub mod connection;
 mod guard;
 pub(crate) mod h1;

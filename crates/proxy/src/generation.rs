@@ -23,6 +23,7 @@ use wssgate_syntax::{Diagnostic, Report};
 use wssgate_sys::privileges::{self, User};
 use wssgate_ws::conversation::Policy;
 
+use crate::acme::{Acme, Wanted};
 use crate::auth::Passwords;
 use crate::auth::keys::KeySets;
 use crate::clock;
@@ -48,6 +49,8 @@ pub struct Environment {
     pub passwords: Arc<Passwords>,
     /// Who looks names up.
     pub resolver_thread: Arc<ResolverThread>,
+    /// Certificates by ACME.
+    pub acme: Arc<Acme>,
 }
 
 impl Environment {
@@ -55,8 +58,8 @@ impl Environment {
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
         let (tls, passwords) = (Lasting::default(), Arc::default());
-        let resolver_thread = Arc::default();
-        Ok(Self { files, error_log, tls, passwords, resolver_thread })
+        let (resolver_thread, acme) = (Arc::default(), Arc::default());
+        Ok(Self { files, error_log, tls, passwords, resolver_thread, acme })
     }
 }
 
@@ -87,6 +90,8 @@ pub struct Generation {
     pub keys: Arc<KeySets>,
     /// Who looks names up, by `ResolverId`; what they know of names is inherited.
     pub resolvers: Vec<Arc<Resolver>>,
+    /// What is wanted by ACME.
+    pub(crate) acme: Wanted,
     /// The hosts that URLs of variables name; all generations share them.
     pub hosts: Arc<Hosts>,
     /// The zones of `limit_req` and `limit_conn`; their counts are inherited.
@@ -126,8 +131,16 @@ impl Generation {
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
-        let (tls, upstream_tls) = tls(&config, &environment.tls, &mut report);
         let owner = owner(&config.core, previous, &mut report);
+        let models = config.http.as_ref().map_or(&[][..], |http| &http.resolvers);
+        let inherited = previous.map_or(&[][..], |previous| &previous.resolvers);
+        let resolvers = Resolver::all(models, inherited, &environment.resolver_thread);
+        let acme = config
+            .http
+            .as_ref()
+            .map(|http| environment.acme.prepare(http, &resolvers, owner.as_ref(), &mut report));
+        let acme = acme.unwrap_or_default();
+        let (tls, upstream_tls) = tls(&config, &environment.tls, &acme, &mut report);
         let keys = Arc::<KeySets>::default();
         credentials::check(&config, &keys, &mut report);
         body_directories(&config, owner.as_ref(), &mut report);
@@ -146,9 +159,6 @@ impl Generation {
         let upstreams =
             config.http.as_ref().map(|http| groups(&http.upstreams, inherited, workers));
         let upstreams = upstreams.unwrap_or_default();
-        let models = config.http.as_ref().map_or(&[][..], |http| &http.resolvers);
-        let inherited = previous.map_or(&[][..], |previous| &previous.resolvers);
-        let resolvers = Resolver::all(models, inherited, &environment.resolver_thread);
         let hosts = previous.map(|previous| Arc::clone(&previous.hosts)).unwrap_or_default();
         let before = previous.map(|previous| (&previous.config, &previous.limit_zones));
         let limit_zones = limit::Zones::build(&config, before, &mut report);
@@ -168,6 +178,7 @@ impl Generation {
             owner,
             upstreams,
             resolvers,
+            acme,
             hosts,
             upstream_tls,
             passwords: Arc::clone(&environment.passwords),
@@ -226,11 +237,21 @@ fn workers(core: &Core) -> usize {
 fn tls(
     config: &Config,
     lasting: &Lasting,
+    acme: &Wanted,
     report: &mut Report,
 ) -> (Acceptor, Vec<Option<UpstreamTls>>) {
     let Some(http) = &config.http else { return Default::default() };
     let now = clock::unix_seconds();
-    let acceptor = Acceptor::build(http, lasting, now, report);
+    // It has none where an issuer could not be read, which was reported.
+    let obtained = acme.slots();
+    let built = obtained.len() == http.acme.certificates.len();
+    let acceptor = match built {
+        true => {
+            let challenges = acme.challenges().cloned();
+            Acceptor::build(http, lasting, &obtained, challenges, now, report)
+        }
+        false => Acceptor::default(),
+    };
     let mut caches = Caches::default();
     let mut upstream = |location: &Location| {
         // Also where nobody needs them: whoever writes to a pipe waits for a reader.

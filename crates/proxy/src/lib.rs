@@ -3,6 +3,7 @@
 //! [`Proxy`] is the whole of it, seen from the main thread: prepare, start, reload, drain, stop.
 //! Nothing is bound, opened or spawned until a configuration is complete.
 
+pub mod acme;
 pub mod auth;
 pub mod clock;
 pub mod content;

@@ -13,6 +13,7 @@ use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
+use crate::acme::Known;
 use crate::clock;
 use crate::errno_text;
 use crate::generation::{Environment, Generation, Life};
@@ -65,7 +66,7 @@ impl Prepared {
         let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, environment) = (Arc::clone(&context.current), self.environment);
-        current.load().follow_names(&environment.resolver_thread);
+        follow(&current.load(), &environment);
         Ok(Proxy {
             current,
             context,
@@ -116,6 +117,10 @@ impl Proxy {
     /// Whether a configuration could be run: what `-t` does. Sockets are bound and closed again.
     pub fn check(config: Config, environment: &Environment) -> Result<Report, Report> {
         let (generation, mut report) = Generation::build(config, None, environment)?;
+        for known in generation.config.http.iter().flat_map(Known::all) {
+            let note = Diagnostic::information(known.line()).at(known.span, "");
+            report.push(note.maybe_help(known.advice().map(str::to_owned)));
+        }
         let wanted = sockets(&generation);
         if let Err(error) = Listeners::default().check(wanted) {
             report.push(refusal(&error, wanted));
@@ -185,7 +190,7 @@ impl Proxy {
         // It ends when nobody holds it, and this would be somebody.
         drop(previous);
         let generation = Arc::new(generation);
-        generation.follow_names(&self.environment.resolver_thread);
+        follow(&generation, &self.environment);
         self.current.store(generation);
         self.choose_io_uring();
         // Not before the generation is there: who accepts on a new address has to find its servers.
@@ -249,6 +254,8 @@ impl Proxy {
     }
 
     fn end(&mut self, phase: Phase) {
+        // Who listens no more convinces no CA; another process may.
+        self.environment.acme.rest();
         // Closing the workers' descriptors is not enough while we hold others of the same sockets.
         self.offered.send_replace(Vec::new());
         self.listeners.replace(Vec::new());
@@ -396,6 +403,12 @@ fn open(
     listeners.open(sockets(generation), workers, |error| {
         again(generation.logs.main(), error);
     })
+}
+
+/// Does from now on what a generation wants done beside its requests.
+fn follow(generation: &Generation, environment: &Environment) {
+    generation.follow_names(&environment.resolver_thread);
+    environment.acme.follow(&generation.acme, generation.logs.main());
 }
 
 fn again(log: &ErrorLog, error: &ListenError) {

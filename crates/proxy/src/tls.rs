@@ -12,6 +12,7 @@ use wssgate_x509::{Fault, Trust};
 
 use crate::clock;
 
+pub mod ca;
 pub mod certificates;
 pub mod ciphers;
 pub mod client;
@@ -20,6 +21,7 @@ mod proof;
 mod served;
 pub mod server;
 pub mod sessions;
+pub mod slot;
 pub mod stapling;
 mod watch;
 

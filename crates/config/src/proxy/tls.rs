@@ -11,7 +11,7 @@ use crate::scope::Scope;
 use crate::template::Template;
 use crate::tls::conf_command::{TlsCommand, conf_command};
 use crate::tls::key_file::{
-    CertificateCache, KeyFile, VariableCertificate, certificate_cache, key_file, pairs,
+    CertificateCache, KeyFile, Pairs, VariableCertificate, certificate_cache, key_file, pairs,
 };
 use crate::tls::{TlsProtocols, protocols, union};
 use crate::value::Located;
@@ -240,7 +240,8 @@ pub(crate) fn check_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) {
 pub(crate) fn proxy_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> ProxyTls {
     let certificate = scope.maybe(&PROXY_SSL_CERTIFICATE).flatten();
     let key = scope.maybe(&PROXY_SSL_CERTIFICATE_KEY).flatten();
-    let (fixed, variable) = pairs(certificate.into_iter().collect(), key.into_iter().collect());
+    let Pairs { fixed, variable, .. } =
+        pairs(certificate.into_iter().collect(), key.into_iter().collect());
     let mut tls = ProxyTls {
         server_name: scope.get(&PROXY_SSL_SERVER_NAME),
         name: scope.maybe(&PROXY_SSL_NAME),

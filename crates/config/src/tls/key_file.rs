@@ -54,7 +54,21 @@ pub(crate) struct KeyFile {
     pub(crate) path: Located<PathBuf>,
     /// Of one that has variables.
     variable: Option<VariableFile>,
+    /// `$acme_certificate` or `$acme_certificate_key`.
+    acme: Option<&'static str>,
 }
+
+/// Those of a server, by where they come from.
+#[derive(Default)]
+pub(crate) struct Pairs {
+    pub(crate) fixed: Vec<CertificateFiles>,
+    pub(crate) variable: Vec<VariableCertificate>,
+    /// Whether one comes from `acme_certificate`.
+    pub(crate) acme: bool,
+}
+
+/// The variables of nginx's ACME module: chain and key.
+const ACME: [&str; 2] = ["acme_certificate", "acme_certificate_key"];
 
 impl KeyFile {
     /// As one that is found anew each time, which a path without variables can be as well.
@@ -81,7 +95,40 @@ pub(crate) fn key_file(reading: &mut Reading<'_>, directive: &syntax::Directive)
         }
         false => None,
     };
-    Ok(KeyFile { path, variable })
+    Ok(KeyFile { path, variable, acme: None })
+}
+
+/// The same for servers, which may have the certificate of `acme_certificate`.
+pub(crate) fn server_key_file(
+    reading: &mut Reading<'_>,
+    directive: &syntax::Directive,
+) -> Reads<KeyFile> {
+    let word = &directive.args[0];
+    match acme_variable(word) {
+        None => key_file(reading, directive),
+        acme => {
+            let path = Located { value: reading.paths.below_conf(&word.value), span: word.span };
+            Ok(KeyFile { path, variable: None, acme })
+        }
+    }
+}
+
+/// Sees that the variables of `acme_certificate` stand beside each other.
+pub(crate) fn check_acme(reading: &mut Reading<'_>, chains: &[KeyFile], keys: &[KeyFile]) {
+    for (chain, key) in chains.iter().zip(keys) {
+        if chain.acme.or(key.acme).is_some() && [chain.acme, key.acme] != ACME.map(Some) {
+            let message = "\"$acme_certificate\" and \"$acme_certificate_key\" belong together";
+            let problem = Diagnostic::error(message).at(chain.path.span, "certificate");
+            reading.report.push(problem.at(key.path.span, "key"));
+        }
+    }
+}
+
+/// The variable that a word is, if it is one of [`ACME`].
+fn acme_variable(word: &Word) -> Option<&'static str> {
+    let name = word.as_str()?.strip_prefix('$')?;
+    let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name);
+    ACME.into_iter().find(|acme| name.eq_ignore_ascii_case(acme))
 }
 
 /// The argument; of `store:file:/PATH`, where OpenSSL would find a key in that file too, the path.
@@ -98,21 +145,20 @@ fn file_of_store(directive: &syntax::Directive) -> Word {
 }
 
 /// Chains with their keys. As in nginx, one variable makes all of them variable.
-pub(crate) fn pairs(
-    chains: Vec<KeyFile>,
-    keys: Vec<KeyFile>,
-) -> (Vec<CertificateFiles>, Vec<VariableCertificate>) {
-    let all: Vec<_> = chains.into_iter().zip(keys).collect();
+pub(crate) fn pairs(chains: Vec<KeyFile>, keys: Vec<KeyFile>) -> Pairs {
+    let (acme, all): (Vec<_>, Vec<_>) =
+        chains.into_iter().zip(keys).partition(|(chain, key)| chain.acme.or(key.acme).is_some());
+    let acme = !acme.is_empty();
     if all.iter().any(|(chain, key)| chain.variable.is_some() || key.variable.is_some()) {
         let variable = all.into_iter().map(|(chain, key)| VariableCertificate {
             chain: chain.into_variable(),
             key: key.into_variable(),
         });
-        return (Vec::new(), variable.collect());
+        return Pairs { variable: variable.collect(), acme, ..Pairs::default() };
     }
     let fixed = all.into_iter();
     let fixed = fixed.map(|(chain, key)| CertificateFiles { chain: chain.path, key: key.path });
-    (fixed.collect(), Vec::new())
+    Pairs { fixed: fixed.collect(), acme, ..Pairs::default() }
 }
 
 /// Reads `max=N [valid=TIME] [inactive=TIME]`, or `off`.

@@ -146,7 +146,9 @@ impl OpenError {
     fn level(&self) -> LogLevel {
         match self {
             Self::NoHeader(NoHeader::Wrong(_)) => LogLevel::Error,
-            Self::Handshake(HandshakeError::Certificate(_)) => LogLevel::Error,
+            Self::Handshake(
+                HandshakeError::Certificate(_) | HandshakeError::NotObtained { tell: true },
+            ) => LogLevel::Error,
             _ => LogLevel::Info,
         }
     }

@@ -12,7 +12,7 @@ use crate::exchange::{Exchange, Refusal, Request, secrets};
 use crate::front::rewrite::Rewritten;
 use crate::front::route::Found;
 use crate::front::{
-    browser, guard, handshake, limits, real_ip, rewrite, route, subrequest, try_files,
+    browser, challenge, guard, handshake, limits, real_ip, rewrite, route, subrequest, try_files,
 };
 
 /// Where to begin.
@@ -40,7 +40,10 @@ pub(crate) async fn answer(exchange: &mut Exchange) -> Finish {
     if !exchange.request.is_subrequest() {
         real_ip::find(&mut exchange.request);
     }
-    let outcome = run(exchange, Start::Server).await;
+    let outcome = match challenge::answer(exchange).await {
+        Some(outcome) => outcome,
+        None => run(exchange, Start::Server).await,
+    };
     conclude(exchange, outcome).await
 }
 

@@ -66,6 +66,20 @@ pub fn load(
     Some(Arc::new(certified))
 }
 
+/// Puts a chain and its key together, both in PEM.
+///
+/// # Errors
+/// When they cannot be used.
+pub fn from_pem(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.map_err(|error| pem_words(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| pem_words(&error))?;
+    if chain.is_empty() {
+        return Err("no certificate".to_owned());
+    }
+    pair(&chain, key).map(Arc::new).map_err(|error| error.to_string())
+}
+
 /// Puts chain and key together if the key belongs to the first certificate.
 fn pair(
     chain: &[CertificateDer<'static>],

@@ -3,6 +3,7 @@
 //! The ClientHello is read first, its name picks a `server` block as nginx would pick it, and the
 //! handshake goes on with that server's settings.
 
+mod challenge;
 mod variables;
 mod verify;
 
@@ -22,6 +23,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use wssgate_acme::Challenges;
 use wssgate_config::model::{
     AddressRoute, CertificateFiles, Http, LogLevel, RewriteOp, Server, ServerId, ServerTls,
     SessionCache, VariableCertificate, VerifyClient,
@@ -34,6 +36,7 @@ use super::ciphers;
 use super::keys::{self, RecordBoundary, SecretLog, SessionId, Settled};
 use super::served::Served;
 use super::sessions::Sessions;
+use super::slot::Slot;
 use super::stapling::{self, Answers, Ask, Stapler};
 use super::watch::{self, Watched};
 use crate::clock;
@@ -60,6 +63,8 @@ pub fn begins_tls(byte: u8) -> bool {
 pub struct Acceptor {
     /// By [`ServerId`]; `None` for servers without certificates.
     contexts: Vec<Option<Context>>,
+    /// What CAs may look for; nothing where no certificate is obtained by ACME.
+    challenges: Option<Arc<Challenges>>,
     /// Certificates whose CAs are asked, and for which server.
     staplers: Vec<(Stapler, ServerId)>,
     /// Certificates whose files are looked at.
@@ -93,6 +98,10 @@ struct Context {
     chacha: Option<Arc<ServerConfig>>,
     /// Certificates that every handshake loads.
     variable: Option<Variable>,
+    /// The certificate that others obtain.
+    obtained: Option<Arc<Slot>>,
+    /// Whether there is no certificate besides.
+    has_no_other: bool,
     verify: verify::Verify,
     /// `ssl_session_cache` is not `off`.
     has_session_ids: bool,
@@ -160,6 +169,13 @@ pub enum HandshakeError {
     Rejected,
     /// A certificate whose path has variables cannot be loaded.
     Certificate(String),
+    /// The certificate has not been obtained yet; it is told from time to time.
+    NotObtained {
+        /// Whether this is such a time.
+        tell: bool,
+    },
+    /// It was a CA that has seen now that a name is ours, and wants nothing more.
+    Convinced,
 }
 
 impl fmt::Display for HandshakeError {
@@ -170,6 +186,9 @@ impl fmt::Display for HandshakeError {
             }
             Self::Rejected => formatter.write_str("handshake rejected while SSL handshaking"),
             Self::Certificate(error) => write!(formatter, "{error} while SSL handshaking"),
+            Self::Convinced => formatter.write_str("challenge shown to a CA while SSL handshaking"),
+            Self::NotObtained { .. } => formatter
+                .write_str("the certificate has not been obtained yet while SSL handshaking"),
         }
     }
 }
@@ -178,20 +197,33 @@ impl Acceptor {
     /// Reads all certificates and makes the settings of every server.
     ///
     /// `now` is in seconds since the Unix epoch. What is wrong goes to `report`.
-    pub fn build(http: &Http, lasting: &Lasting, now: i64, report: &mut Report) -> Self {
+    /// `obtained` are the certificates of [`Acme::certificates`](wssgate_config::model::Acme), and `challenges`
+    /// is what their CAs may look for.
+    pub fn build(
+        http: &Http,
+        lasting: &Lasting,
+        obtained: &[Arc<Slot>],
+        challenges: Option<Arc<Challenges>>,
+        now: i64,
+        report: &mut Report,
+    ) -> Self {
         let used = tls_servers(http);
         let (mut caches, mut staplers) = (Caches::default(), Vec::new());
         let mut watched = Vec::new();
         let contexts = http.servers.iter().enumerate().map(|(index, server)| {
             // Also where nobody needs them: whoever writes to a pipe waits for a reader.
             let _ = caches.passphrases(server.tls.password_file.as_ref(), report);
-            let mut build = || Context::build(server, lasting, &mut caches, now, report);
+            // One that is not named has none, now and for ever.
+            let slot = || server.acme.map_or_else(Arc::default, |id| Arc::clone(&obtained[id.0]));
+            let slot = server.tls.acme.then(slot);
+            let mut build =
+                || Context::build(server, slot.clone(), lasting, &mut caches, now, report);
             let (context, aside) = used[index].then(&mut build).flatten()?;
             staplers.extend(aside.staplers.into_iter().map(|stapler| (stapler, ServerId(index))));
             watched.extend(aside.watched);
             Some(context)
         });
-        Self { contexts: contexts.collect(), staplers, watched }
+        Self { contexts: contexts.collect(), challenges, staplers, watched }
     }
 
     /// Looks at the files of certificates that are due, on the thread that may read them; gives what is
@@ -243,6 +275,10 @@ impl Acceptor {
         let start = LazyConfigAcceptor::new(HelloReader::default(), io)
             .await
             .map_err(HandshakeError::Io)?;
+        let shown = self.challenges.as_ref();
+        if let Some(shown) = shown.and_then(|all| challenge::find(all, &start.client_hello())) {
+            return Err(challenge::show(start, &shown).await);
+        }
         let offer = Offer::read(&start.client_hello());
         let server = route.server_for(offer.name.as_deref());
         let default = route.default_server;
@@ -299,12 +335,20 @@ where
             return Err(HandshakeError::Rejected);
         };
         let mut config = Arc::clone(config);
+        if let Some(slot) = &context.obtained
+            && context.has_no_other
+            && slot.certificate().is_none()
+        {
+            self.alert(INTERNAL_ERROR).await;
+            return Err(HandshakeError::NotObtained { tell: slot.tells() });
+        }
         if let Some(variable) = &context.variable {
             match variable.load(paths).await {
                 Ok(keys) => {
                     let own = Arc::make_mut(&mut config);
                     let keys = keys.into_iter().map(|key| Arc::new(Served::new(key)));
-                    own.cert_resolver = Arc::new(ByAlgorithm { keys: keys.collect() });
+                    let obtained = context.obtained.clone();
+                    own.cert_resolver = Arc::new(ByAlgorithm { keys: keys.collect(), obtained });
                 }
                 Err(error) => {
                     self.alert(INTERNAL_ERROR).await;
@@ -362,6 +406,7 @@ fn tls_servers(http: &Http) -> Vec<bool> {
 impl Context {
     fn build(
         server: &Server,
+        obtained: Option<Arc<Slot>>,
         lasting: &Lasting,
         caches: &mut Caches,
         now: i64,
@@ -376,6 +421,8 @@ impl Context {
                 reject: true,
                 chacha: None,
                 variable: None,
+                obtained: None,
+                has_no_other: false,
                 verify,
                 has_session_ids,
             };
@@ -425,7 +472,8 @@ impl Context {
         let aside = Aside { staplers, watched: watched.collect() };
         let resumption = Resumption::build(server, &lasting.sessions, report)?;
         let config = |first, report: &mut Report| {
-            server_config(server, shown.clone(), &verify, &resumption, first, report).map(Arc::new)
+            let keys = ByAlgorithm { keys: shown.clone(), obtained: obtained.clone() };
+            server_config(server, keys, &verify, &resumption, first, report).map(Arc::new)
         };
         let own = config(First::AsConfigured, report)?;
         let chacha = (tls.prioritize_chacha && tls.prefer_server_ciphers)
@@ -437,7 +485,17 @@ impl Context {
             on_demand: OnDemand::new(passphrases, tls.certificate_cache.as_ref(), caches),
         });
         let reject = tls.reject_handshake;
-        let this = Self { config: Some(own), reject, chacha, variable, verify, has_session_ids };
+        let has_no_other = shown.is_empty() && variable.is_none();
+        let this = Self {
+            config: Some(own),
+            reject,
+            chacha,
+            variable,
+            obtained,
+            has_no_other,
+            verify,
+            has_session_ids,
+        };
         Some((this, aside))
     }
 }
@@ -487,7 +545,7 @@ fn closes_all(server: &Server) -> bool {
 
 fn server_config(
     server: &Server,
-    keys: Vec<Arc<Served>>,
+    keys: ByAlgorithm,
     verify: &verify::Verify,
     resumption: &Resumption,
     first: First,
@@ -516,7 +574,7 @@ fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByAlgorithm { keys }));
+    let mut config = builder.with_cert_resolver(Arc::new(keys));
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     config.ignore_client_order = tls.prefer_server_ciphers;
     config.key_log = Arc::new(SecretLog);
@@ -585,6 +643,8 @@ fn identity(server: &Server) -> Box<[u8]> {
 #[derive(Debug)]
 struct ByAlgorithm {
     keys: Vec<Arc<Served>>,
+    /// One more, which is replaced from time to time.
+    obtained: Option<Arc<Slot>>,
 }
 
 impl ResolvesServerCert for ByAlgorithm {
@@ -592,9 +652,10 @@ impl ResolvesServerCert for ByAlgorithm {
         let offered = hello.signature_schemes();
         let now = clock::unix_seconds();
         // Two at most in nearly all configurations, and the kind may change with a replacement.
+        let obtained = self.obtained.as_ref().and_then(|slot| slot.certificate());
         let of_kind = |rsa: bool| {
             let keys = self.keys.iter().map(move |key| key.at(now));
-            keys.filter(move |key| is_rsa(key) == rsa)
+            keys.chain(obtained.clone()).filter(move |key| is_rsa(key) == rsa)
         };
         let mut keys = of_kind(false).chain(of_kind(true));
         let first = keys.next()?;

@@ -1,0 +1,321 @@
+//! Certificates by ACME against Debian's `pebble`, which fetches every challenge.
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
+
+use wssgate_testkit::{
+    Conn, Dns, GUARD, Handshake, Instance, Pebble, Pki, Says, Upstream, pki::client_that_trusts,
+    text, wait_until,
+};
+
+const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
+const NAME: &str = "chat.example.test";
+
+/// An issuer, and a server on two addresses: TLS, and plain HTTP that only redirects.
+const SITE: &str = r#"
+    acme_issuer ca {
+        uri %%CA%%;
+        ssl_trusted_certificate %%ROOT%%;
+        state_path %%DIR%%/state;
+        accept_terms_of_service;
+        %%ISSUER%%
+    }
+    server {
+        listen %%LISTEN_0%% ssl;
+        server_name %%NAMES%%;
+        acme_certificate ca;
+        ssl_certificate $acme_certificate;
+        ssl_certificate_key $acme_certificate_key;
+        ssl_certificate_cache max=2;
+        location / { proxy_pass http://%%UP%%; }
+    }
+    server {
+        listen %%LISTEN_1%%;
+        deny all;
+        return 301 https://$host$request_uri;
+    }"#;
+
+/// What tests of one CA share.
+struct World {
+    pki: Pki,
+    dns: Dns,
+    upstream: Upstream,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { pki: Pki::new(), dns: Dns::start(), upstream: Upstream::echo() }
+    }
+
+    /// The site for these names, with the CA of this URL and more lines for the issuer.
+    fn site(&self, ca: &str, names: &str, issuer: &str) -> wssgate_testkit::instance::Setup {
+        Instance::setup(WSSGATE)
+            .http(SITE)
+            .var("CA", ca)
+            .var("ROOT", self.pki.root_path().display())
+            .var("NAMES", names)
+            .var("ISSUER", issuer)
+            .var("UP", self.upstream.addr())
+    }
+
+    /// Makes the names lead to a server.
+    fn lead(&self, names: &[&str], wssgate: &Instance) {
+        for name in names {
+            self.dns.set(name, Says::addresses(&[&wssgate.listen(0).ip().to_string()]));
+        }
+    }
+}
+
+/// The certificate that a newcomer is shown for `name`, if there is one that `root` has signed.
+fn shown(wssgate: &Instance, root: &str, name: &str) -> Option<Vec<u8>> {
+    let conn = Conn::try_connect_tls(wssgate.listen(0), client_that_trusts(root), name).ok()?;
+    let shown = conn.tls_client()?.peer_certificates()?;
+    Some(shown[0].to_vec())
+}
+
+fn wait_for_certificate(wssgate: &Instance, root: &str, name: &str) -> Vec<u8> {
+    let mut found = None;
+    wait_until("a certificate", || {
+        found = shown(wssgate, root, name);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn several_names_are_obtained_by_http_01_and_kept() {
+    if !Pebble::is_here("http-01") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let names = ["chat.example.test", "www.example.test", "example.test"];
+    let mut wssgate = world
+        .site(&ca.directory(), "chat.example.test .example.test", "contact admin@example.test;")
+        .start();
+    let ca = ca
+        .http_port(wssgate.listen(1).port())
+        // The protocol wants both to be borne.
+        .env("PEBBLE_WFE_NONCEREJECT", "20")
+        .start(&world.pki, &world.dns);
+    // Nothing leads here yet, and the CA was not there at the start: the listener is.
+    let early = Conn::try_connect_tls(wssgate.listen(0), world.pki.client_config(), NAME);
+    let early = early.err().unwrap().to_string();
+    assert!(early.contains("InternalError"), "{early}");
+    wssgate.wait_for_log("the certificate has not been obtained yet");
+    world.lead(&names, &wssgate);
+    let root = ca.root(&world.pki);
+    let first = wait_for_certificate(&wssgate, &root, NAME);
+    for name in names {
+        assert_eq!(shown(&wssgate, &root, name).as_ref(), Some(&first), "{name}");
+    }
+    let mut tunnel =
+        Handshake::to(wssgate.listen(0)).host(NAME).tls(client_that_trusts(&root), NAME).open();
+    tunnel.send([text("over wss")]);
+    tunnel.expect([text("over wss")]);
+    let state = wssgate.dir().join("state");
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in fs::read_dir(&state).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+    }
+    // Neither a reload nor a restart asks for another one.
+    wssgate.signal("HUP");
+    wssgate.wait_for_log("reconfigured, generation 2");
+    assert_eq!(shown(&wssgate, &root, NAME).as_ref(), Some(&first));
+    drop((ca, tunnel));
+    wssgate.signal("QUIT");
+    wssgate.restart();
+    assert_eq!(wait_for_certificate(&wssgate, &root, NAME), first);
+    assert_eq!(wssgate.error_log().matches("certificate obtained").count(), 1);
+}
+
+#[test]
+fn tls_alpn_01_needs_no_port_but_that_of_tls() {
+    if !Pebble::is_here("tls-alpn-01") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let wssgate = world.site(&ca.directory(), NAME, "challenge tls-alpn;").start();
+    world.lead(&[NAME], &wssgate);
+    let ca = ca.tls_port(wssgate.listen(0).port()).start(&world.pki, &world.dns);
+    let root = ca.root(&world.pki);
+    wait_for_certificate(&wssgate, &root, NAME);
+    assert!(wssgate.error_log().contains("challenge shown to a CA while SSL handshaking"));
+    // Nobody else is shown the other certificate, and who offers that protocol now finds nothing.
+    let mut config = (*client_that_trusts(&root)).clone();
+    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    let refused = Conn::try_connect_tls(wssgate.listen(0), config.into(), NAME);
+    assert!(refused.err().unwrap().to_string().contains("NoApplicationProtocol"));
+}
+
+#[test]
+fn a_ca_that_wants_an_external_account_gets_it() {
+    if !Pebble::is_here("external accounts") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let mut wssgate = world.site(&ca.directory(), NAME, "").start();
+    world.lead(&[NAME], &wssgate);
+    let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let ca = ca
+        .http_port(wssgate.listen(1).port())
+        .more(r#""externalAccountBindingRequired": true"#)
+        .more(&format!(r#""externalAccountMACKeys": {{"kid-1": "{key}"}}"#))
+        .start(&world.pki, &world.dns);
+    wssgate.wait_for_log("creating account: external account key required, next try in");
+    // A reload with what was missing is enough.
+    wssgate.set_var("ISSUER", format!("external_account_key kid-1 data:{key};"));
+    wssgate.rewrite();
+    wssgate.signal("HUP");
+    wait_for_certificate(&wssgate, &ca.root(&world.pki), NAME);
+}
+
+/// Two hundred WebSockets live through renewals that none of them sees.
+#[test]
+fn certificates_of_seconds_are_renewed_and_no_websocket_notices() {
+    if !Pebble::is_here("renewals") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let wssgate = world.site(&ca.directory(), NAME, "").start();
+    world.lead(&[NAME], &wssgate);
+    let ca = ca
+        .http_port(wssgate.listen(1).port())
+        .validity(8)
+        .env("PEBBLE_WFE_NONCEREJECT", "10")
+        .start(&world.pki, &world.dns);
+    let root = ca.root(&world.pki);
+    let mut seen = vec![wait_for_certificate(&wssgate, &root, NAME)];
+    let open =
+        || Handshake::to(wssgate.listen(0)).host(NAME).tls(client_that_trusts(&root), NAME).open();
+    let mut tunnels: Vec<_> = (0..200).map(|_| open()).collect();
+    let begun = Instant::now();
+    while seen.len() <= 3 {
+        assert!(
+            begun.elapsed() < 4 * GUARD,
+            "{} certificates, {}",
+            seen.len(),
+            wssgate.error_log()
+        );
+        for tunnel in &mut tunnels {
+            tunnel.send([text("still here")]);
+        }
+        for tunnel in &mut tunnels {
+            tunnel.expect([text("still here")]);
+        }
+        let newest = wait_for_certificate(&wssgate, &root, NAME);
+        if !seen.contains(&newest) {
+            seen.push(newest);
+        }
+    }
+    let log = wssgate.error_log();
+    let (_, renewals) = log.split_once("certificate obtained").unwrap();
+    assert!(!renewals.contains("[error]"), "{renewals}");
+}
+
+#[test]
+fn a_name_that_the_ca_refuses_is_told_once_in_its_words() {
+    if !Pebble::is_here("refusals") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let wssgate = world.site(&ca.directory(), "bad.example.test", "").start();
+    let _ca = ca
+        .http_port(wssgate.listen(1).port())
+        .more(r#""domainBlocklist": ["bad.example.test"]"#)
+        .start(&world.pki, &world.dns);
+    let log = wssgate.wait_for_log("(rejectedIdentifier), next try in");
+    assert!(log.contains("[error]") && log.contains("acme issuer \"ca\", bad.example.test: "));
+    let conf = wssgate.dir().join("nginx.conf");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(WSSGATE).args(arguments).arg("-c").arg(&conf).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    let (valid, status) = run(&["acme", "status"]);
+    for part in [
+        "bad.example.test\n",
+        "ca (https://",
+        "not obtained yet",
+        "(rejectedIdentifier) (",
+        "use another one",
+    ] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    assert!(!valid);
+    let (_, tested) = run(&["-t"]);
+    assert!(tested.contains("certificate not obtained yet, renewal 20"), "{tested}");
+}
+
+/// Where nothing leads here the CA says what it has found.
+#[test]
+fn a_challenge_that_fails_is_told_in_the_words_of_the_ca() {
+    if !Pebble::is_here("failed challenges") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let wssgate = world.site(&ca.directory(), NAME, "").start();
+    let _ca = ca.http_port(wssgate.listen(1).port()).start(&world.pki, &world.dns);
+    let log = wssgate.wait_for_log(&format!("acme issuer \"ca\", {NAME}: {NAME}: "));
+    assert!(log.contains("next try in"), "{log}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_costs_nobody_a_certificate() {
+    if !Pebble::is_here("read-only state") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let setup = world.site(&ca.directory(), NAME, "");
+    // Even root makes no files in what is none.
+    fs::write(setup.dir().join("state"), "x").unwrap();
+    let wssgate = setup.start();
+    let told = wssgate.stderr() + &wssgate.error_log();
+    assert!(told.contains("certificates are in memory only"), "{told}");
+    world.lead(&[NAME], &wssgate);
+    let ca = ca.http_port(wssgate.listen(1).port()).start(&world.pki, &world.dns);
+    let root = ca.root(&world.pki);
+    let first = wait_for_certificate(&wssgate, &root, NAME);
+    wssgate.wait_for_log("the certificate is in use, but a restart has to obtain it again");
+    wssgate.signal("HUP");
+    wssgate.wait_for_log("reconfigured, generation 2");
+    assert_eq!(shown(&wssgate, &root, NAME), Some(first));
+}
+
+/// The second one uses what the first obtains, and takes its place.
+#[test]
+fn two_processes_with_one_directory_obtain_one_certificate() {
+    if !Pebble::is_here("two processes") {
+        return;
+    }
+    let world = World::new();
+    let state = tempfile::tempdir().unwrap();
+    // The user of the workers has to get there.
+    fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let issuer = format!("state_path {}/shared;", state.path().display());
+    let ca = Pebble::setup();
+    let site = SITE.replace("state_path %%DIR%%/state;", "");
+    let start = || world.site(&ca.directory(), NAME, &issuer).http(&site).start();
+    let (first, second) = (start(), start());
+    world.lead(&[NAME], &first);
+    second.wait_for_log("another process with this state directory obtains the certificate");
+    let ca = ca.http_port(first.listen(1).port()).validity(10).start(&world.pki, &world.dns);
+    let root = ca.root(&world.pki);
+    let obtained = wait_for_certificate(&first, &root, NAME);
+    let followed = wait_for_certificate(&second, &root, NAME);
+    assert!(obtained == followed || second.error_log().contains("taken from the state directory"));
+    assert!(!second.error_log().contains("certificate obtained"));
+    // It cannot convince this CA, which looks at the port of the first.
+    assert!(first.stop().success());
+    second.wait_for_log("next try in");
+}
