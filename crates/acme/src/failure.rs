@@ -60,8 +60,9 @@ impl From<Error> for Failure {
 pub(crate) fn problem_failure(problem: &Problem) -> Failure {
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let kind = kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind);
-    let server_side =
-        kind == "serverInternal" || problem.status.is_some_and(|status| status >= 500);
+    // The library has tried a few more nonces by then.
+    let server_side = matches!(kind, "serverInternal" | "badNonce")
+        || problem.status.is_some_and(|status| status >= 500);
     Failure {
         blame: if server_side { Blame::Way } else { Blame::Request },
         kind: kind.to_owned(),

@@ -128,28 +128,29 @@ impl Session {
             Some(given) => Some(given.clone()),
             None => self.kept_key()?,
         };
-        if let Some(key) = kept {
-            let found = self.builder().from_key(pair(&key)?, self.issuer.uri.clone()).await;
+        if let Some(key) = &kept {
+            let found = self.builder().from_key(pair(key)?, self.issuer.uri.clone()).await;
             match found {
                 Ok((account, _)) => return Ok(account),
                 Err(Error::Api(problem)) if is_unknown_account(&problem) => {}
                 Err(error) => return Err(self.failure(error)),
             }
         }
-        match given {
-            Some(key) => self.register_given(&key).await,
-            None => self.register().await,
+        let can_be_registered = self.issuer.external_account.is_none() && self.issuer.accept_terms;
+        match kept {
+            // Of another CA, perhaps, which still knows it.
+            Some(key) if can_be_registered => self.register_given(&key).await,
+            // The library registers such a key only like this.
+            Some(_) if given.is_some() => Err(Failure::request(
+                "the account of this key does not exist, and it can only be made where the terms of service \
+                 are accepted and no external account is used",
+            )),
+            _ => self.register().await,
         }
     }
 
-    /// Registers a key that is not ours to make.
+    /// Registers a key that there is already.
     async fn register_given(&self, key: &[u8]) -> Result<Account, Failure> {
-        if self.issuer.external_account.is_some() || !self.issuer.accept_terms {
-            // The library registers such a key only like this.
-            let text = "the account of this key does not exist, and it can only be made where the terms \
-                        of service are accepted and no external account is used";
-            return Err(Failure::request(text));
-        }
         let made = self.builder().create_from_key(pair(key)?, self.issuer.uri.clone()).await;
         let (account, _) = made.map_err(|error| self.failure(error))?;
         if !self.issuer.contacts.is_empty() {

@@ -11,19 +11,23 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use zeroize::Zeroizing;
 
 use crate::chain::Chain;
+use crate::issuer::Order;
 use crate::status::Status;
 
 /// A state directory; one without a path keeps nothing.
 #[derive(Debug, Default)]
 pub struct Directory {
     path: Option<PathBuf>,
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Arc<File>>>,
 }
+
+/// The locks that this process has. Several of its issuers may have one directory, and a lock is not given twice.
+static LOCKS: Mutex<Vec<(PathBuf, Weak<File>)>> = Mutex::new(Vec::new());
 
 /// By what a file is recognised as the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,13 @@ impl Directory {
         if lock.is_some() {
             return true;
         }
+        let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|(_, file)| file.strong_count() > 0);
+        let known = locks.iter().find(|(other, _)| other == path);
+        if let Some(file) = known.and_then(|(_, file)| file.upgrade()) {
+            *lock = Some(file);
+            return true;
+        }
         let file = open_lock(&path.join("lock"));
         // Where no file can be made nothing can be written either, so there is nothing to be at odds about.
         let Ok(file) = file else { return true };
@@ -63,6 +74,8 @@ impl Directory {
             Err(TryLockError::WouldBlock) => false,
             // Some network file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => {
+                let file = Arc::new(file);
+                locks.push((path.clone(), Arc::downgrade(&file)));
                 *lock = Some(file);
                 true
             }
@@ -87,6 +100,26 @@ impl Directory {
                 _ => Err(format!("{}: {error}", path.join(format!("{id}.crt")).display())),
             },
         }
+    }
+
+    /// Of the certificates of other orders the one that is valid at `now` and has most of these names, if any has
+    /// one: better than none while the one for exactly these is not there yet.
+    pub fn stand_in(&self, order: &Order, now: i64) -> Option<Chain> {
+        let wanted: Vec<_> = order.identifiers.iter().map(ToString::to_string).collect();
+        let entries = fs::read_dir(self.path.as_ref()?).ok()?;
+        let ids = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(".json").map(str::to_owned)
+        });
+        let shared = |id: &String| {
+            let names = self.status(id).map(|status| status.names).unwrap_or_default();
+            wanted.iter().filter(|name| names.contains(name)).count()
+        };
+        let mut found: Vec<_> = ids.map(|id| (shared(&id), id)).filter(|(n, _)| *n > 0).collect();
+        found.sort();
+        let mut chains =
+            found.iter().rev().filter_map(|(_, id)| self.certificate(id).ok().flatten());
+        chains.find(|chain| chain.valid.start <= now && now < chain.valid.end)
     }
 
     /// By what the certificate of an order is recognised as the same.
@@ -279,13 +312,21 @@ mod tests {
     }
 
     #[test]
-    fn one_of_two_has_the_lock() {
+    fn one_of_two_processes_has_the_lock() {
         let place = tempfile::tempdir().unwrap();
         let directory = || Directory::new(Some(place.path().to_owned()));
+        // Another process would have opened the file itself.
+        let other = open_lock(&place.path().join("lock")).unwrap();
+        other.lock().unwrap();
+        assert!(!directory().is_ours());
+        drop(other);
         let (first, second) = (directory(), directory());
-        assert!(first.is_ours() && first.is_ours() && !second.is_ours());
+        assert!(first.is_ours() && first.is_ours() && second.is_ours());
+        let other = open_lock(&place.path().join("lock")).unwrap();
         drop(first);
-        assert!(second.is_ours());
+        assert!(other.try_lock().is_err());
+        drop(second);
+        assert!(other.try_lock().is_ok());
         assert!(Directory::new(Some("/nonexistent/state".into())).is_ours());
         assert!(Directory::default().is_ours());
     }

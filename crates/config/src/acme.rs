@@ -311,12 +311,6 @@ mod tests {
                 "acme_certificate ca *.x.test;",
                 "no certificate for the wildcard \"*.x.test\"",
             ),
-            (
-                "",
-                "acme_issuer two { uri https://two.test/; state_path acme_ca; }",
-                good,
-                "acme_issuer \"two\" and \"ca\" have the same \"state_path\"",
-            ),
             ("", "acme_issuer two { }", good, "\"acme_issuer\" directive \"uri\" is missing"),
             (
                 "",

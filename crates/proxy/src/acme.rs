@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use wssgate_acme::state::Directory;
 use wssgate_acme::{
-    Chain, Challenges, Identifier, Issuer, KeyKind, Loudness, Order, Outside, Transport,
+    Chain, Challenges, Identifier, Issuer, KeyKind, Loudness, Order, Outside, Transport, now,
 };
 use wssgate_config::model::{AcmeCertificate, AcmeIdentifier, AcmeKey, Http, LogLevel};
 use wssgate_syntax::{Diagnostic, Report};
@@ -50,6 +50,7 @@ impl fmt::Debug for Acme {
 
 /// A certificate and those who use it.
 pub(crate) struct Held {
+    identifiers: Vec<Identifier>,
     slot: Arc<Slot>,
     chain: Mutex<Option<Arc<Chain>>>,
     log: Arc<ArcSwapOption<ErrorLog>>,
@@ -130,7 +131,7 @@ impl Acme {
             let order = order(model);
             let settings = &issuers[model.issuer.0];
             let held = self.hold(&settings.issuer, &order);
-            let note = held.load(&settings.issuer, &order);
+            let note = held.load(&settings.issuer, &order, &self.of_issuer(&settings.issuer));
             if let Err(error) = note {
                 report.push(Diagnostic::warning(error).at(model.span, "of this certificate"));
             }
@@ -144,8 +145,15 @@ impl Acme {
     fn hold(&self, issuer: &Issuer, order: &Order) -> Arc<Held> {
         let key = (issuer.name.clone(), order.id());
         let mut held = locked(&self.held);
-        let made = || Arc::new(Held::new(Arc::clone(&self.log)));
+        let made = || Arc::new(Held::new(order, Arc::clone(&self.log)));
         Arc::clone(held.entry(key).or_insert_with(made))
+    }
+
+    /// All that is held of an issuer.
+    fn of_issuer(&self, issuer: &Issuer) -> Vec<Arc<Held>> {
+        let held = locked(&self.held);
+        let of_issuer = held.iter().filter(|((name, _), _)| *name == issuer.name);
+        of_issuer.map(|(_, held)| Arc::clone(held)).collect()
     }
 
     /// Obtains from now on what this configuration wants, and nothing else.
@@ -177,20 +185,42 @@ impl Acme {
 }
 
 impl Held {
-    fn new(log: Arc<ArcSwapOption<ErrorLog>>) -> Self {
-        Self { slot: Arc::default(), chain: Mutex::default(), log }
+    fn new(order: &Order, log: Arc<ArcSwapOption<ErrorLog>>) -> Self {
+        let identifiers = order.identifiers.clone();
+        Self { identifiers, slot: Arc::default(), chain: Mutex::default(), log }
     }
 
-    /// Takes the certificate from the state directory, unless there is one already.
-    fn load(&self, issuer: &Issuer, order: &Order) -> Result<(), String> {
+    /// Takes the certificate from the state directory, unless there is one already. While there is none, the
+    /// one of another order serves that has some of its names: who adds a name to a server must not lose the others
+    /// until the CA has answered.
+    fn load(&self, issuer: &Issuer, order: &Order, others: &[Arc<Self>]) -> Result<(), String> {
         if locked(&self.chain).is_some() {
             return Ok(());
         }
         let directory = Directory::new(issuer.state_path.clone());
-        match directory.certificate(&order.id())? {
-            Some(chain) => self.install(&Arc::new(chain)),
-            None => Ok(()),
+        let found = directory.certificate(&order.id());
+        match found {
+            Ok(Some(chain)) => self.install(&Arc::new(chain)),
+            other => {
+                let of_others = self.stand_in(others);
+                let chain = of_others.or_else(|| directory.stand_in(order, now()).map(Arc::new));
+                chain.map_or(Ok(()), |chain| self.slot_takes(&chain)).and(other.map(drop))
+            }
         }
+    }
+
+    /// The certificate that is in use for most of these names.
+    fn stand_in(&self, others: &[Arc<Self>]) -> Option<Arc<Chain>> {
+        let shared = |other: &&Arc<Self>| {
+            self.identifiers.iter().filter(|one| other.identifiers.contains(one)).count()
+        };
+        let others = others.iter().filter(|other| shared(other) > 0);
+        others.filter(|other| other.chain().is_some()).max_by_key(shared)?.chain()
+    }
+
+    fn slot_takes(&self, chain: &Chain) -> Result<(), String> {
+        self.slot.set(certificates::from_pem(&chain.pem, &chain.key)?);
+        Ok(())
     }
 
     /// The certificate in use.
@@ -201,7 +231,7 @@ impl Held {
 
 impl Outside for Held {
     fn install(&self, chain: &Arc<Chain>) -> Result<(), String> {
-        self.slot.set(certificates::from_pem(&chain.pem, &chain.key)?);
+        self.slot_takes(chain)?;
         *locked(&self.chain) = Some(Arc::clone(chain));
         Ok(())
     }

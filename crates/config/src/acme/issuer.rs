@@ -372,7 +372,7 @@ impl Issuers {
         self.0
     }
 
-    /// Two accounts in one directory would overwrite each other.
+    /// Of two issuers in one directory, certificates for the same names overwrite each other.
     fn check_paths(&self, reading: &mut Reading<'_>) {
         for (at, issuer) in self.0.iter().enumerate() {
             let same = |other: &&AcmeIssuer| {
@@ -383,7 +383,9 @@ impl Issuers {
                     "acme_issuer \"{}\" and \"{}\" have the same \"state_path\"",
                     other.name.value, issuer.name.value
                 );
-                reading.error(message, issuer.name.span);
+                let problem = Diagnostic::warning(message).at(issuer.name.span, "");
+                let help = "certificates for the same names would overwrite each other";
+                reading.report.push(problem.help(help));
             }
         }
     }
