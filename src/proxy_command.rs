@@ -1,5 +1,9 @@
 //! `wssgate proxy --from NAME --to ADDRESS`: the main job without a file.
 
+mod public;
+
+use std::fmt::Write as _;
+
 use clap::Parser;
 use thiserror::Error;
 
@@ -24,6 +28,11 @@ pub(crate) struct ProxyArgs {
     /// File with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<String>,
+    /// Issue the certificate by the development CA of this machine, whatever the name
+    #[arg(long, conflicts_with = "cert")]
+    dev_ca: bool,
+    #[command(flatten)]
+    acme: public::AcmeArgs,
     /// Print the equivalent configuration and exit
     #[arg(long)]
     print_config: bool,
@@ -38,13 +47,22 @@ pub(crate) enum CommandError {
     To(String),
     #[error(transparent)]
     Certificate(#[from] DevCaError),
+    #[error(transparent)]
+    Acme(#[from] public::NoAcme),
 }
 
 /// Gives the configuration that the options stand for, and what to tell the person.
 pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     let (from, to) = (From::parse(&args.from)?, target(&args.to)?);
-    let (chain, key, advice) = certificate(args, &from.name)?;
-    let text = config(&from, &to, &chain, &key);
+    let given = args.cert.is_some() || args.dev_ca;
+    let (parts, advice) = match given || !public::is_public(&from.name) {
+        true => {
+            let (chain, key, advice) = certificate(args, &from.name)?;
+            (Parts::with_files(&chain, &key), advice)
+        }
+        false => public::parts(&args.acme, &from, args.print_config)?,
+    };
+    let text = config(&from, &to, &parts);
     if args.print_config {
         return Ok(Own::Print(text));
     }
@@ -135,18 +153,43 @@ fn target(text: &str) -> Result<String, CommandError> {
     }
 }
 
-fn config(from: &From, to: &str, chain: &str, key: &str) -> String {
+/// What a configuration says that depends on where its certificate comes from.
+#[derive(Debug, Default)]
+struct Parts {
+    /// How much is logged.
+    level: &'static str,
+    /// Lines in the `http` block.
+    http: String,
+    /// Lines in the server.
+    server: String,
+}
+
+impl Parts {
+    fn with_files(chain: &str, key: &str) -> Self {
+        let (chain, key) = (quoted(chain), quoted(key));
+        let mut server = String::new();
+        let _ = writeln!(server, "        ssl_certificate {chain};");
+        let _ = writeln!(server, "        ssl_certificate_key {key};");
+        Self { level: "warn", server, http: String::new() }
+    }
+}
+
+/// Whether this machine has IPv6: without it a configuration would be refused for such an address alone.
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+fn config(from: &From, to: &str, parts: &Parts) -> String {
     let [first, second] = from.addresses();
-    // On a host without IPv6 the configuration would be refused for this address alone.
-    let second = match std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)) {
-        Ok(_) => format!("\n        listen {second} ssl;"),
-        Err(_) => String::new(),
+    let second = match has_ipv6() {
+        true => format!("\n        listen {second} ssl;"),
+        false => String::new(),
     };
-    let (name, chain, key) = (&from.name, quoted(chain), quoted(key));
+    let (name, Parts { level, http, server }) = (&from.name, parts);
     format!(
         r#"daemon off;
 pid off;
-error_log stderr warn;
+error_log stderr {level};
 
 events {{
 }}
@@ -158,13 +201,11 @@ http {{
         default upgrade;
         ''      close;
     }}
-
+{http}
     server {{
         server_name {name};
         listen {first} ssl;{second}
-        ssl_certificate {chain};
-        ssl_certificate_key {key};
-        location / {{
+{server}        location / {{
             proxy_pass {to};
             proxy_read_timeout 1h;
             proxy_request_buffering off;

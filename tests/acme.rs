@@ -1,11 +1,18 @@
 //! Certificates by ACME against Debian's `pebble`, which fetches every challenge.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
 
 use wssgate_testkit::{
     Conn, Dns, GUARD, Handshake, Instance, Pebble, Pki, Says, Upstream, pki::client_that_trusts,
-    text, wait_until,
+    skipped, text, wait_until,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -140,7 +147,12 @@ fn tls_alpn_01_needs_no_port_but_that_of_tls() {
     let ca = Pebble::setup();
     let wssgate = world.site(&ca.directory(), NAME, "challenge tls-alpn;").start();
     world.lead(&[NAME], &wssgate);
-    let ca = ca.tls_port(wssgate.listen(0).port()).start(&world.pki, &world.dns);
+    let ca = ca
+        .tls_port(wssgate.listen(0).port())
+        // It takes its time.
+        .env("PEBBLE_VA_NOSLEEP", "0")
+        .env("PEBBLE_VA_SLEEPTIME", "2")
+        .start(&world.pki, &world.dns);
     let root = ca.root(&world.pki);
     wait_for_certificate(&wssgate, &root, NAME);
     assert!(wssgate.error_log().contains("challenge shown to a CA while SSL handshaking"));
@@ -318,4 +330,126 @@ fn two_processes_with_one_directory_obtain_one_certificate() {
     // It cannot convince this CA, which looks at the port of the first.
     assert!(first.stop().success());
     second.wait_for_log("next try in");
+}
+
+/// Until the CA has answered for all names, the certificate for some of them serves.
+#[test]
+fn who_adds_a_name_does_not_lose_the_others() {
+    if !Pebble::is_here("a name more") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let mut wssgate = world.site(&ca.directory(), NAME, "").start();
+    world.lead(&[NAME], &wssgate);
+    let ca = ca.http_port(wssgate.listen(1).port()).start(&world.pki, &world.dns);
+    let root = ca.root(&world.pki);
+    let first = wait_for_certificate(&wssgate, &root, NAME);
+    // The CA does not find the new name.
+    wssgate.set_var("NAMES", format!("{NAME} new.example.test"));
+    wssgate.rewrite();
+    wssgate.signal("HUP");
+    wssgate.wait_for_log("new.example.test: ");
+    assert_eq!(shown(&wssgate, &root, NAME).as_ref(), Some(&first));
+}
+
+/// As root, since others mount nothing.
+#[test]
+fn a_full_directory_costs_nobody_a_certificate() {
+    if !Pebble::is_here("full state") {
+        return;
+    }
+    let world = World::new();
+    let ca = Pebble::setup();
+    let setup = world.site(&ca.directory(), NAME, "");
+    let state = setup.dir().join("state");
+    fs::create_dir(&state).unwrap();
+    let mut mount = Command::new("mount");
+    let mounted = mount.args(["-t", "tmpfs", "-o", "size=4k", "none"]).arg(&state).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return skipped("full state: no right to mount");
+    }
+    let _unmount = Unmount(state.clone());
+    let wssgate = setup.start();
+    world.lead(&[NAME], &wssgate);
+    let ca = ca.http_port(wssgate.listen(1).port()).start(&world.pki, &world.dns);
+    wait_for_certificate(&wssgate, &ca.root(&world.pki), NAME);
+    wssgate.wait_for_log("No space left on device");
+    let left: Vec<_> =
+        fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let temporary = left.iter().filter(|name| name.to_string_lossy().contains(".tmp"));
+    assert_eq!(temporary.count(), 0, "{left:?}");
+}
+
+/// A mount that ends with the test.
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// From nothing to `wss://` by one command.
+#[test]
+fn a_command_for_a_public_name_obtains_its_certificate() {
+    if !Pebble::is_here("wssgate proxy") {
+        return;
+    }
+    const PUBLIC: &str = "chat.example.com";
+    let world = World::new();
+    let state = tempfile::tempdir().unwrap();
+    fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Both at once, so that they differ.
+    let port = || TcpListener::bind("0.0.0.0:0").unwrap();
+    let ports = [port(), port()].map(|port| port.local_addr().unwrap().port());
+    let [tls, plain] = ports;
+    world.dns.set(PUBLIC, Says::addresses(&["127.0.0.1"]));
+    let ca = Pebble::setup().http_port(plain).start(&world.pki, &world.dns);
+    let (from, to) = (format!("{PUBLIC}:{tls}"), world.upstream.addr().to_string());
+    let command = |more: &[&str]| {
+        let mut command = Command::new(WSSGATE);
+        command.args(["proxy", "--from", &from, "--to", &to, "--email", "admin@example.com"]);
+        command.args(["--acme-uri", &ca.directory(), "--http-port", &plain.to_string()]).args(more);
+        command.env("STATE_DIRECTORY", state.path()).env("SSL_CERT_FILE", world.pki.root_path());
+        command
+    };
+    let refused = command(&[]).output().unwrap();
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.contains("agree to its terms of service with --agree-tos"), "{refused}");
+    let printed = command(&["--agree-tos", "--print-config"]).output().unwrap();
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    for line in [
+        "acme_issuer ca {",
+        "accept_terms_of_service;",
+        "ssl_certificate $acme_certificate;",
+        "return 301",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    let mut command = command(&["--agree-tos"]);
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _running = Running(command.spawn().unwrap());
+    let root = ca.root(&world.pki);
+    let address = SocketAddr::from(([127, 0, 0, 1], tls));
+    let open = || Conn::try_connect_tls(address, client_that_trusts(&root), PUBLIC).is_ok();
+    wait_until("the certificate", open);
+    let mut tunnel =
+        Handshake::to(address).host(PUBLIC).tls(client_that_trusts(&root), PUBLIC).open();
+    tunnel.send([text("over wss")]);
+    tunnel.expect([text("over wss")]);
+    let mut plain = Conn::connect(SocketAddr::from(([127, 0, 0, 1], plain)));
+    plain.send_raw(format!("GET /a HTTP/1.1\r\nHost: {PUBLIC}\r\n\r\n"));
+    let redirect = plain.recv_response();
+    assert_eq!(redirect.field("location"), Some(&*format!("https://{from}/a")));
+}
+
+/// A program that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
