@@ -5,17 +5,18 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
 };
 
 use wssgate_testkit::{
-    Conn, Dns, GUARD, Handshake, Instance, Pebble, Pki, Says, Upstream, pki::client_that_trusts,
-    skipped, text, wait_until,
+    Conn, Dns, GUARD, Handshake, Instance, Pebble, Pki, Says, Upstream, free_addr,
+    pki::client_that_trusts, skipped, text, wait_until,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
+const CHALLTESTSRV: &str = "/usr/bin/pebble-challtestsrv";
 const NAME: &str = "chat.example.test";
 
 /// An issuer, and a server on two addresses: TLS, and plain HTTP that only redirects.
@@ -452,4 +453,47 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A wildcard beside its domain, so that two records stand at one name.
+#[test]
+fn a_wildcard_is_obtained_by_a_program_that_writes_into_the_dns() {
+    if !Pebble::is_here("dns-01") {
+        return;
+    }
+    if !Path::new(CHALLTESTSRV).exists() {
+        return skipped("dns-01: no pebble-challtestsrv");
+    }
+    let world = World::new();
+    let (dns, management) = (free_addr(), free_addr());
+    let server = Command::new(CHALLTESTSRV)
+        .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", &dns.to_string()])
+        .args(["-management", &management.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let _server = Running(server.unwrap());
+    let hook = format!(
+        "#!/bin/sh\ncase $2 in present) what=set-txt;; *) what=clear-txt;; esac\n\
+         echo \"$@\" >>\"$1/hook.log\"\n\
+         exec curl -sf -d \"{{\\\"host\\\":\\\"$3\\\",\\\"value\\\":\\\"$4\\\"}}\" http://{management}/$what\n"
+    );
+    let ca = Pebble::setup();
+    let setup = world.site(&ca.directory(), "*.example.test example.test", "");
+    let dir = setup.dir().to_owned();
+    let path = dir.display();
+    let setup = setup.var("ISSUER", format!("challenge dns-01; dns_hook {path}/hook {path}/log;"));
+    fs::create_dir(dir.join("log")).unwrap();
+    // The hook runs as the user of the workers.
+    fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(dir.join("hook"), hook).unwrap();
+    fs::set_permissions(dir.join("hook"), fs::Permissions::from_mode(0o755)).unwrap();
+    let wssgate = setup.start();
+    let ca = ca.start_with_dns(&world.pki, dns);
+    let root = ca.root(&world.pki);
+    let first = wait_for_certificate(&wssgate, &root, "any.example.test");
+    assert_eq!(shown(&wssgate, &root, "example.test"), Some(first));
+    wssgate.wait_for_line("log/hook.log", "cleanup");
+    let log = wssgate.read("log/hook.log");
+    assert_eq!(log.matches(" present _acme-challenge.example.test. ").count(), 2, "{log}");
 }

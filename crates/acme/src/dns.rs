@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 /// What a [`Solver`] does: it succeeds, or says why not.
-pub type Solving<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+pub type Solving<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
 /// Puts records into the DNS and takes them away.
 pub trait Solver: Send + Sync {

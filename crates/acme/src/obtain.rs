@@ -135,7 +135,7 @@ async fn convince(session: &Session, running: &mut Running) -> Result<(), Failur
         Ok(()) => wait_until_convinced(session, running).await,
         Err(failure) => Err(failure),
     };
-    if let Some(dns) = &session.dns {
+    if let Some(dns) = session.dns() {
         for (name, value) in &shown.records {
             // What is left there does no harm, and the order is what counts.
             let _ = dns.cleanup(name, value).await;
@@ -194,7 +194,7 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
                 shown.offered.push(made.map_err(|error| Failure::request(error.to_string()))?);
             }
             ChallengeKind::Dns01 => {
-                let Some(dns) = &session.dns else {
+                let Some(dns) = session.dns() else {
                     return Err(Failure::request("nothing is set that writes into the DNS"));
                 };
                 let record = format!("_acme-challenge.{identifier}");

@@ -32,7 +32,7 @@ pub struct Session {
     /// What outlives the process.
     pub directory: Directory,
     pub(crate) challenges: Arc<Challenges>,
-    pub(crate) dns: Option<Arc<dyn Solver>>,
+    dns: std::sync::Mutex<Option<Arc<dyn Solver>>>,
     pub(crate) client: Client,
     pub(crate) turns: Semaphore,
     account: Mutex<Option<Account>>,
@@ -56,18 +56,13 @@ pub(crate) struct Meta {
 
 impl Session {
     /// Nothing is asked or written yet.
-    pub fn new(
-        issuer: Issuer,
-        transport: Transport,
-        challenges: Arc<Challenges>,
-        dns: Option<Arc<dyn Solver>>,
-    ) -> Self {
+    pub fn new(issuer: Issuer, transport: Transport, challenges: Arc<Challenges>) -> Self {
         let directory = Directory::new(issuer.state_path.clone());
         Self {
             issuer,
             directory,
             challenges,
-            dns,
+            dns: std::sync::Mutex::default(),
             client: Client::new(transport),
             turns: Semaphore::new(AT_ONCE),
             account: Mutex::default(),
@@ -76,9 +71,15 @@ impl Session {
         }
     }
 
-    /// Goes this way to the CA from the next request on.
-    pub fn reach_by(&self, transport: Transport) {
+    /// Goes this way to the CA and into the DNS from now on.
+    pub fn work_by(&self, transport: Transport, dns: Option<Arc<dyn Solver>>) {
         self.client.reach_by(transport);
+        *self.dns.lock().unwrap_or_else(|poison| poison.into_inner()) = dns;
+    }
+
+    /// What writes into the DNS.
+    pub(crate) fn dns(&self) -> Option<Arc<dyn Solver>> {
+        self.dns.lock().unwrap_or_else(|poison| poison.into_inner()).clone()
     }
 
     /// What the CA says of itself.

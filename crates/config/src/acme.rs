@@ -1,5 +1,6 @@
 //! Certificates that are obtained by ACME: `acme_certificate` and whom it names.
 
+pub(crate) mod dns;
 pub(crate) mod issuer;
 pub(crate) mod names;
 
@@ -279,6 +280,24 @@ mod tests {
             ("account_key rsa:1024;", "", good, "\"account_key\" directive unsupported key size"),
             ("account_key rsa;", "", good, "account keys of \"rsa\" are not supported"),
             ("challenge bad;", "", good, "unsupported challenge: bad"),
+            (
+                "challenge dns;",
+                "",
+                good,
+                "no \"dns_hook\" or \"dns_update\" for \"challenge dns-01\"",
+            ),
+            (
+                "challenge dns-01; dns_hook /x; dns_update server=192.0.2.1;",
+                "",
+                good,
+                "\"dns_hook\" and \"dns_update\" cannot both be used",
+            ),
+            (
+                "challenge dns-01; dns_update zone=x;",
+                "",
+                good,
+                "\"dns_update\" must have \"server\" parameter",
+            ),
             ("profile a b;", "", good, "invalid value \"b\""),
             (
                 "",

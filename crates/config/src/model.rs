@@ -5,6 +5,7 @@
 //! is one value that threads can share.
 
 pub use crate::access::{AccessFrom, AccessRule, Satisfy};
+pub use crate::acme::dns::{AcmeDns, AcmeDnsHook, AcmeDnsUpdate};
 pub use crate::acme::issuer::{
     AcmeChallenge, AcmeExternalAccount, AcmeExternalKey, AcmeIssuer, AcmeIssuerId,
 };

@@ -14,6 +14,7 @@ use crate::{
 static TABLES: &[&[&dyn AnyDirective]] = &[
     access::ROWS,
     acme::ROWS,
+    acme::dns::ROWS,
     acme::issuer::ROWS,
     auth_basic::ROWS,
     auth_jwt::ROWS,

@@ -4,6 +4,7 @@
 //! that is being worked on goes on through a reload. The thread starts with the first order. It writes the state, as
 //! the user that workers run as; the main thread makes the directories for it and reads what is in them at the start.
 
+mod dns;
 mod issuer;
 mod report;
 mod thread;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use wssgate_acme::dns::Solver;
 use wssgate_acme::state::Directory;
 use wssgate_acme::{
     Chain, Challenges, Identifier, Issuer, KeyKind, Loudness, Order, Outside, Transport, now,
@@ -75,6 +77,7 @@ impl fmt::Debug for Wanted {
 struct Settings {
     issuer: Issuer,
     transport: Transport,
+    dns: Option<Arc<dyn Solver>>,
 }
 
 /// One certificate.

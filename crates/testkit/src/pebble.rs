@@ -118,6 +118,12 @@ impl Setup {
     /// Starts it. Its own certificate is of `pki`, and names are what `dns` says.
     #[track_caller]
     pub fn start(self, pki: &Pki, dns: &Dns) -> Pebble {
+        self.start_with_dns(pki, dns.addr())
+    }
+
+    /// The same with a DNS server of somebody else's.
+    #[track_caller]
+    pub fn start_with_dns(self, pki: &Pki, dns: SocketAddr) -> Pebble {
         let Self { api, management, http_port, tls_port, validity, more, envs } = self;
         let Leaf { fullchain, key, .. } = pki.leaf(&[&api.ip().to_string()]);
         let dir = tempfile::tempdir().expect("a directory");
@@ -133,7 +139,7 @@ impl Setup {
         let child = Command::new(PEBBLE)
             .arg("-config")
             .arg(config)
-            .args(["-strict", "-dnsserver", &dns.addr().to_string()])
+            .args(["-strict", "-dnsserver", &dns.to_string()])
             .envs(envs)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("it is open"))

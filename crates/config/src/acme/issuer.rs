@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
+use crate::acme::dns::{self, AcmeDns};
 use crate::acme::{AcmeKey, key};
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AI, AnyDirective, Braces, Context, Directive, H};
@@ -72,7 +73,8 @@ pub(crate) static CHALLENGE: Directive<AcmeChallenge> = Directive {
     arity: Exactly(1),
     default: "http-01",
     doc: "Sets how the CA is shown that names are ours: `http-01` (or `http`) by an answer on port 80, \
-          `tls-alpn-01` (or `tls-alpn`) by a certificate on port 443.",
+          `tls-alpn-01` (or `tls-alpn`) by a certificate on port 443, `dns-01` (or `dns`), which wildcards need, by \
+          a record that `dns_hook` or `dns_update` writes.",
     ..Directive::once(challenge)
 };
 
@@ -180,6 +182,8 @@ pub struct AcmeIssuer {
     pub contacts: Vec<Box<str>>,
     /// `challenge`.
     pub challenge: AcmeChallenge,
+    /// `dns_hook` or `dns_update`; there for `dns-01` and only for that.
+    pub dns: Option<AcmeDns>,
     /// `common_name_in_csr`.
     pub common_name: bool,
     /// `external_account_key`.
@@ -209,6 +213,8 @@ pub enum AcmeChallenge {
     Http01,
     /// A certificate on port 443.
     TlsAlpn01,
+    /// A record in the DNS.
+    Dns01,
 }
 
 /// `external_account_key`.
@@ -256,9 +262,10 @@ fn challenge(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AcmeCh
     match &*word.value {
         b"http" | b"http-01" => Ok(AcmeChallenge::Http01),
         b"tls-alpn" | b"tls-alpn-01" => Ok(AcmeChallenge::TlsAlpn01),
+        b"dns" | b"dns-01" => Ok(AcmeChallenge::Dns01),
         _ => {
             let problem = Diagnostic::error(format!("unsupported challenge: {word}"));
-            Err(problem.at(word.span, "").help("expected `http-01` or `tls-alpn-01`"))
+            Err(problem.at(word.span, "").help("expected `http-01`, `tls-alpn-01` or `dns-01`"))
         }
     }
 }
@@ -364,6 +371,7 @@ impl Issuers {
     pub(crate) fn proves_wildcards(&self, id: AcmeIssuerId) -> bool {
         match self.0[id.0].challenge {
             AcmeChallenge::Http01 | AcmeChallenge::TlsAlpn01 => false,
+            AcmeChallenge::Dns01 => true,
         }
     }
 
@@ -408,13 +416,17 @@ fn issuer(
         }
         return None;
     };
+    let challenge = own.get(&CHALLENGE);
+    let by_dns = challenge == AcmeChallenge::Dns01;
+    let dns = dns::of_issuer(reading, level, own, by_dns, name.span);
     let default = || Some(reading.paths.below_prefix(format!("acme_{text}").as_bytes()));
     Some(AcmeIssuer {
         name: Located { value: text.into(), span: name.span },
         uri: uri.value.clone(),
         account_key: own.get(&ACCOUNT_KEY),
         contacts: level.values(&CONTACT).collect(),
-        challenge: own.get(&CHALLENGE),
+        challenge,
+        dns,
         common_name: own.get(&COMMON_NAME_IN_CSR),
         external_account: level.last(&EXTERNAL_ACCOUNT_KEY).cloned(),
         preferred_chain: level.last(&PREFERRED_CHAIN).cloned(),

@@ -35,6 +35,8 @@ pub(super) fn read(
     let external = model.external_account.as_ref().map(external_account);
     let external_account =
         external.map(|result| result.map_err(|problem| report.push(problem)).ok());
+    let dns = model.dns.as_ref().map(|dns| super::dns::solver(dns));
+    let dns = dns.map(|result| result.map_err(|problem| report.push(problem)).ok());
     let tls = ca::client(model.trusted_certificate.as_ref(), model.verify, report);
     if report.has_errors() {
         return None;
@@ -47,6 +49,7 @@ pub(super) fn read(
         challenge: match model.challenge {
             AcmeChallenge::Http01 => ChallengeKind::Http01,
             AcmeChallenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+            AcmeChallenge::Dns01 => ChallengeKind::Dns01,
         },
         common_name: model.common_name,
         external_account: external_account.flatten(),
@@ -64,7 +67,7 @@ pub(super) fn read(
         resolve: resolve(resolver, model.resolver_timeout),
         user_agent: concat!("wssgate/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    Some(Settings { issuer, transport })
+    Some(Settings { issuer, transport, dns: dns.flatten() })
 }
 
 fn account_key_of(path: &Path, span: Span) -> Result<Zeroizing<Vec<u8>>, Diagnostic> {

@@ -99,7 +99,7 @@ async fn run(mut wanted: UnboundedReceiver<Vec<Job>>, challenges: Arc<Challenges
 /// Keeps a certificate; one that is kept already goes on unless its issuer has other settings now, and what has
 /// failed is tried again.
 fn keep(running: &mut HashMap<String, Running>, job: Job, challenges: &Arc<Challenges>) {
-    let Settings { issuer, transport } = job.settings;
+    let Settings { issuer, transport, dns } = job.settings;
     let name = issuer.name.clone();
     let mut changed = false;
     if let Some(other) = running.get(&name).filter(|other| other.session.issuer != issuer) {
@@ -108,10 +108,10 @@ fn keep(running: &mut HashMap<String, Running>, job: Job, challenges: &Arc<Chall
         changed = true;
     }
     let of_issuer = running.entry(name).or_insert_with(|| {
-        let session = Session::new(issuer, transport.clone(), Arc::clone(challenges), None);
+        let session = Session::new(issuer, transport.clone(), Arc::clone(challenges));
         Running { session: Arc::new(session), keepers: HashMap::new(), changed }
     });
-    of_issuer.session.reach_by(transport);
+    of_issuer.session.work_by(transport, dns);
     let at_work = |keeper: &&Working| !keeper.task.is_finished();
     if let Some(keeper) = of_issuer.keepers.get(&job.order).filter(at_work) {
         return keeper.nudge.notify_one();
