@@ -32,7 +32,7 @@ use crate::listen::{ClientStream, Stream};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, MOMENT, PeerStream};
 use crate::site::Open;
-use crate::tls::keys::{self, DetachError, Detached, TlsStream};
+use crate::tls::keys::{self, DetachError, Detached};
 use conclusion::Conclusion;
 use table::Tunnels;
 
@@ -40,7 +40,8 @@ use table::Tunnels;
 pub struct Switch {
     /// The 101 for the client.
     pub reply: Reply,
-    pub(crate) connection: Connection,
+    /// Its side of the tunnel.
+    pub(crate) upstream: Leg,
     pub(crate) lease: Lease,
     /// Its session for `sticky learn`.
     pub(crate) session: Option<Box<TunnelSession>>,
@@ -49,9 +50,9 @@ pub struct Switch {
     pub(crate) began: Instant,
 }
 
-/// Why a switch could not become a tunnel.
+/// Why a switch cannot become a tunnel.
 #[derive(Debug, thiserror::Error)]
-enum HandoverError {
+pub(crate) enum HandoverError {
     #[error("cannot take over the connection: {0}")]
     Socket(#[from] io::Error),
     #[error(transparent)]
@@ -70,8 +71,8 @@ pub(crate) async fn begin(
 ) {
     request.tunnel.handshake = Some(request.arrival.at.elapsed());
     request.tunnel.is_websocket = switch.extensions.is_some();
-    let Switch { connection, lease, session, extensions, began, .. } = switch;
-    match legs(client, input, connection, &request).await {
+    let Switch { upstream, lease, session, extensions, began, .. } = switch;
+    match legs(client, input, upstream, &request) {
         Ok(legs) => {
             let handover = handover(&request, legs, extensions);
             let site = Rc::clone(&request.site);
@@ -156,21 +157,27 @@ fn is_failure_of_peer(end: &TunnelEnd) -> bool {
         && end.upstream.close.is_none()
 }
 
-async fn legs(
+/// What a connection becomes whose upstream has switched protocols; with what was read ahead.
+pub(crate) fn upstream_leg(connection: Connection) -> Result<Leg, HandoverError> {
+    let (stream, read, ended) = connection.into_parts();
+    let mut leg = match stream {
+        PeerStream::Plain(stream) => plain_leg(stream, read)?,
+        PeerStream::Tls(stream) => tls_leg(keys::detach(stream)?, read)?,
+    };
+    leg.ended |= ended;
+    Ok(leg)
+}
+
+fn legs(
     client: ClientStream,
     input: BytesMut,
-    connection: Connection,
+    upstream: Leg,
     request: &Request,
 ) -> Result<(Leg, Leg), HandoverError> {
-    let (stream, read, ended) = connection.into_parts();
-    let mut upstream = match stream {
-        PeerStream::Plain(stream) => plain_leg(stream, read)?,
-        PeerStream::Tls(stream) => tls_leg(stream, read).await?,
-    };
-    upstream.ended |= ended;
     let client = match client {
         ClientStream::Plain(stream) => plain_leg(stream, input)?,
-        ClientStream::Tls(stream) => tls_leg(stream, input).await?,
+        ClientStream::Tls(stream) => tls_leg(keys::detach(stream)?, input)?,
+        ClientStream::Keyed(keyed) => tls_leg(keyed.into_detached(), input)?,
     };
     let location = request.location();
     for leg in [&client, &upstream] {
@@ -196,17 +203,16 @@ fn plain_leg(stream: Stream, read: BytesMut) -> Result<Leg, HandoverError> {
     Ok(Leg { unix, ..Leg::plain(stream.into_fd()?, read.into()) })
 }
 
-async fn tls_leg<T: TlsStream<Socket = Stream>>(
-    stream: T,
-    read: BytesMut,
-) -> Result<Leg, HandoverError> {
-    let Detached { socket, keys, plaintext: opened, ciphertext, ended } =
-        keys::detach(stream).await?;
+fn tls_leg(detached: Detached<Stream>, read: BytesMut) -> Result<Leg, HandoverError> {
+    let Detached { socket, keys, flaw, unsent, plaintext: opened, ciphertext, ended } = detached;
+    if let Some(flaw) = flaw {
+        return Err(flaw.into());
+    }
     let mut plaintext: Vec<u8> = read.into();
     plaintext.extend_from_slice(&opened);
     let unix = socket.is_unix();
     let tls = LegTls::Keys(keys);
-    Ok(Leg { socket: socket.into_fd()?, unix, tls, plaintext, ciphertext, ended })
+    Ok(Leg { socket: socket.into_fd()?, unix, tls, unsent, plaintext, ciphertext, ended })
 }
 
 fn handover(

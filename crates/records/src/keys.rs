@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroize;
 
+use crate::post_handshake::Started;
+
 /// Which TLS the records are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsVersion {
@@ -44,6 +46,9 @@ pub struct TlsKeys {
     pub tx: DirectionKeys,
     /// For what we receive.
     pub rx: DirectionKeys,
+    /// The handshake message of the peer whose first part was received before; see
+    /// [`TlsKeys::find_started`].
+    pub started: Started,
 }
 
 /// The keys of one direction. Wiped when dropped.

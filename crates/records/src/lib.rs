@@ -13,6 +13,7 @@ mod schedule;
 pub mod testing;
 
 pub use keys::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
+pub use post_handshake::Started;
 #[cfg(feature = "fuzz")]
 pub use records::fuzz;
 pub use records::{

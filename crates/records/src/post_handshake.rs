@@ -32,28 +32,42 @@ pub(crate) enum Message {
     },
 }
 
+/// What is kept of a message of which part has come and the rest has not; by default none has begun.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The front of it: its header, and for a KeyUpdate its body.
+    front: [u8; HEADER + 1],
+    front_len: u8,
+    /// How much of a ticket is still to be skipped.
+    skip: usize,
+}
+
+impl Started {
+    /// Whether there is one.
+    pub(crate) fn is_some(&self) -> bool {
+        self.front_len > 0 || self.skip > 0
+    }
+}
+
 /// Reads messages across the borders of records. Keeps no more than a KeyUpdate.
 #[derive(Debug)]
 pub(crate) struct PostHandshake {
     version: TlsVersion,
     peer: Role,
-    /// The front of a message: its header, and for a KeyUpdate its body.
-    front: [u8; HEADER + 1],
-    front_len: u8,
-    /// How much of a ticket is still to be skipped.
-    skip: usize,
+    started: Started,
     /// The peer has used its one attempt to negotiate again.
     renegotiated: bool,
 }
 
 impl PostHandshake {
-    pub(crate) fn new(version: TlsVersion, peer: Role) -> Self {
-        Self { version, peer, front: [0; 5], front_len: 0, skip: 0, renegotiated: false }
+    /// Goes on with a message that has `started`, if one has.
+    pub(crate) fn new(version: TlsVersion, peer: Role, started: Started) -> Self {
+        Self { version, peer, started, renegotiated: false }
     }
 
-    /// Whether part of a message has come and the rest has not.
-    pub(crate) fn is_split(&self) -> bool {
-        self.front_len > 0 || self.skip > 0
+    /// What is kept of a message whose rest has not come.
+    pub(crate) fn started(&self) -> &Started {
+        &self.started
     }
 
     /// Reads the content of one record.
@@ -70,18 +84,19 @@ impl PostHandshake {
 
     fn on_fragment_13(&mut self, mut rest: &[u8]) -> Result<Message, TlsFault> {
         while let Some((&byte, after)) = rest.split_first() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(rest.len());
-                self.skip -= skipped;
+            let Started { front, front_len, skip } = &mut self.started;
+            if *skip > 0 {
+                let skipped = rest.len().min(*skip);
+                *skip -= skipped;
                 rest = &rest[skipped..];
                 continue;
             }
-            self.front[usize::from(self.front_len)] = byte;
-            self.front_len += 1;
+            front[usize::from(*front_len)] = byte;
+            *front_len += 1;
             rest = after;
-            if usize::from(self.front_len) == HEADER {
+            if usize::from(*front_len) == HEADER {
                 self.on_header()?;
-            } else if usize::from(self.front_len) == HEADER + 1 {
+            } else if usize::from(self.started.front_len) == HEADER + 1 {
                 return self.on_key_update(rest);
             }
         }
@@ -89,7 +104,7 @@ impl PostHandshake {
     }
 
     fn on_header(&mut self) -> Result<(), TlsFault> {
-        let [kind, len @ .., _] = self.front;
+        let [kind, len @ .., _] = self.started.front;
         let len = len.into_iter().fold(0, |len, byte| len << 8 | usize::from(byte));
         match kind {
             KEY_UPDATE if len == 1 => Ok(()),
@@ -98,8 +113,7 @@ impl PostHandshake {
                 if len > MAX_TICKET {
                     return Err(TlsFault::DecodeError);
                 }
-                self.skip = len;
-                self.front_len = 0;
+                self.started = Started { skip: len, ..Started::default() };
                 Ok(())
             }
             _ => Err(TlsFault::UnexpectedMessage),
@@ -111,8 +125,8 @@ impl PostHandshake {
         if !behind.is_empty() {
             return Err(TlsFault::UnexpectedMessage);
         }
-        self.front_len = 0;
-        match self.front[HEADER] {
+        let started = std::mem::take(&mut self.started);
+        match started.front[HEADER] {
             0 => Ok(Message::KeyUpdate { requested: false }),
             1 => Ok(Message::KeyUpdate { requested: true }),
             _ => Err(TlsFault::IllegalParameter),

@@ -13,6 +13,7 @@ use crate::cipher::{Cipher, NotAuthentic, TAG};
 use crate::post_handshake::{self, Message, PostHandshake};
 use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 
+mod before;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 
@@ -32,9 +33,12 @@ pub const MAX_RECORD: usize = HEADER + MAX_SEALED_12;
 const MAX_OVERHEAD: usize = HEADER + EXPLICIT_NONCE + TAG + 1;
 /// A sealed control message: the longest is a KeyUpdate of five bytes.
 pub const MAX_CONTROL: usize = MAX_OVERHEAD + 5;
-/// How many records in a row may carry no data: peers pad with empty ones, update keys, send tickets;
-/// a peer that does nothing else costs time (rustls allows the same number).
-const MAX_IDLE_RECORDS: u8 = 32;
+/// How many records may come without data at a stretch: peers pad with empty ones, update keys, send
+/// tickets; a peer that does nothing else costs time. nginx carries as many updates.
+const MAX_IDLE_RECORDS: u64 = 100;
+/// Data makes up for all of them, and each second for one: who only listens may update its keys for ever,
+/// if not as fast as it can.
+const IDLE_RECORD_MS: u64 = 1000;
 /// How many records one AES-GCM key may seal (RFC 8446 §5.5; the bound that rustls uses).
 pub const AES_GCM_RECORDS: u64 = 1 << 24;
 /// How many cipher blocks one AES-GCM key may seal in TLS 1.2, where there is no KeyUpdate: as many as
@@ -128,8 +132,8 @@ pub struct Records {
     update_requested: bool,
     /// Our direction has ended with an alert; nothing may follow.
     closed: bool,
-    /// Records in a row without data.
-    idle_records: u8,
+    /// When the records without data that have come will be made up for.
+    idle_until_ms: u64,
 }
 
 /// One direction.
@@ -162,7 +166,7 @@ impl Direction {
 impl Records {
     /// Goes on where the handshake ended; `peer` is who the other end is to us.
     pub fn new(keys: &TlsKeys, peer: Role, record_limit: u64) -> Self {
-        let &TlsKeys { version, aead, ref tx, ref rx } = keys;
+        let &TlsKeys { version, aead, ref tx, ref rx, ref started } = keys;
         let tx_limit = match aead {
             Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
             // RFC 8446 §5.5: the number of records is the only bound.
@@ -176,11 +180,29 @@ impl Records {
             tx: Direction { keys: tx.clone(), cipher: None },
             rx: Direction { keys: rx.clone(), cipher: None },
             tx_limit,
-            messages: PostHandshake::new(version, peer),
+            messages: PostHandshake::new(version, peer, started.clone()),
             update_requested: false,
             closed: false,
-            idle_records: 0,
+            idle_until_ms: 0,
         }
+    }
+
+    /// The keys as they are by now, for somebody else to go on with. Nothing must have been opened: an
+    /// answer that a KeyUpdate asks for would be lost.
+    pub fn keys(&self) -> TlsKeys {
+        debug_assert!(!self.update_requested, "something was opened");
+        TlsKeys {
+            version: self.version,
+            aead: self.aead,
+            tx: self.tx.keys.clone(),
+            rx: self.rx.keys.clone(),
+            started: self.messages.started().clone(),
+        }
+    }
+
+    /// The version of TLS.
+    pub fn version(&self) -> TlsVersion {
+        self.version
     }
 
     /// Whether it holds expanded keys.
@@ -198,8 +220,9 @@ impl Records {
 
     /// Opens the whole records at the front of `wire` into `plain`, which is at least as long.
     ///
-    /// What is left of `wire` is the front of a record that can still become valid.
-    pub fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
+    /// What is left of `wire` is the front of a record that can still become valid. `now_ms` counts from
+    /// any moment, and never backwards.
+    pub fn open(&mut self, wire: &[u8], plain: &mut [u8], now_ms: u64) -> Opened {
         let mut opened = Opened { consumed: 0, plain: 0, end: None };
         while opened.end.is_none() {
             let wire = &wire[opened.consumed..];
@@ -213,7 +236,7 @@ impl Records {
             };
             let record = &wire[..HEADER + fragment_len];
             opened.consumed += record.len();
-            match self.open_record(record, &mut plain[opened.plain..]) {
+            match self.open_record(record, &mut plain[opened.plain..], now_ms) {
                 Ok(Content::Data(len)) => opened.plain += len,
                 Ok(Content::Nothing) => {}
                 Ok(Content::CloseNotify) => opened.end = Some(Ok(())),
@@ -246,7 +269,12 @@ impl Records {
         Ok((rest.len() >= len).then_some(len))
     }
 
-    fn open_record(&mut self, record: &[u8], plain: &mut [u8]) -> Result<Content, TlsFault> {
+    fn open_record(
+        &mut self,
+        record: &[u8],
+        plain: &mut [u8],
+        now_ms: u64,
+    ) -> Result<Content, TlsFault> {
         let (kind, len) = match self.version {
             TlsVersion::Tls13 => self.open_13(record, plain)?,
             TlsVersion::Tls12 => self.open_12(record, plain)?,
@@ -254,12 +282,12 @@ impl Records {
         // The last number is never used; 2^64 records do not happen.
         self.rx.keys.sequence =
             self.rx.keys.sequence.checked_add(1).ok_or(TlsFault::KeysExhausted)?;
-        if kind == kind::DATA && len > 0 && !self.messages.is_split() {
-            self.idle_records = 0;
+        if kind == kind::DATA && len > 0 && !self.messages.started().is_some() {
+            self.idle_until_ms = 0;
             return Ok(Content::Data(len));
         }
-        self.idle_records += 1;
-        if self.idle_records > MAX_IDLE_RECORDS {
+        self.idle_until_ms = self.idle_until_ms.max(now_ms).saturating_add(IDLE_RECORD_MS);
+        if self.idle_until_ms - now_ms > MAX_IDLE_RECORDS * IDLE_RECORD_MS {
             return Err(TlsFault::UnexpectedMessage);
         }
         self.on_control(kind, &plain[..len])
@@ -317,7 +345,7 @@ impl Records {
 
     fn on_control(&mut self, kind: u8, content: &[u8]) -> Result<Content, TlsFault> {
         // RFC 8446 §5.1: nothing stands between the parts of a handshake message.
-        if self.messages.is_split() && kind != kind::HANDSHAKE {
+        if self.messages.started().is_some() && kind != kind::HANDSHAKE {
             return Err(TlsFault::UnexpectedMessage);
         }
         match kind {
@@ -343,7 +371,9 @@ impl Records {
         const FATAL: u8 = 2;
         const CLOSE_NOTIFY: u8 = 0;
         const USER_CANCELED: u8 = 90;
-        let &[level, description] = content else { return Err(TlsFault::DecodeError) };
+        // An empty one is forbidden (RFC 8446 §5.1), two in a record are as well; OpenSSL calls all of them
+        // unexpected.
+        let &[level, description] = content else { return Err(TlsFault::UnexpectedMessage) };
         match (self.version, level, description) {
             (_, WARNING | FATAL, CLOSE_NOTIFY) => Ok(Content::CloseNotify),
             // A warning in TLS 1.2, and this one in both, changes nothing.

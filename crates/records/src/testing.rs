@@ -11,7 +11,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
-use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
+use crate::{Aead, DirectionKeys, Role, Started, TlsKeys, TlsVersion};
 
 /// Every version with every AEAD.
 pub const SUITES: [CipherSuite; 6] = [
@@ -127,7 +127,8 @@ pub fn session(suite: CipherSuite, ours: Role) -> Session {
     if version == TlsVersion::Tls13 {
         assert!(tx.find_secret(aead, &our_secret) && rx.find_secret(aead, &their_secret));
     }
-    Session { keys: TlsKeys { version, aead, tx, rx }, peer, tickets }
+    let keys = TlsKeys { version, aead, tx, rx, started: Started::default() };
+    Session { keys, peer, tickets }
 }
 
 fn direction((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> (Aead, DirectionKeys) {

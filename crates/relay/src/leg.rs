@@ -232,6 +232,7 @@ impl Leg {
         &mut self,
         wire: BufferRange,
         buffers: &mut Buffers,
+        now_ms: u64,
     ) -> (BufferRange, Option<SourceEnd>) {
         if let Protection::None = self.protection {
             return (wire, None);
@@ -239,7 +240,7 @@ impl Leg {
         let Buffers { input, plain, .. } = buffers;
         let wire = input.bytes_mut(wire);
         wire[..self.unopened.len()].copy_from_slice(&self.unopened);
-        let opened = self.protection.open(wire, plain.free());
+        let opened = self.protection.open(wire, plain.free(), now_ms);
         keep(&mut self.unopened, &wire[opened.consumed..]);
         let start = plain.alloc(opened.plain);
         let plain = BufferRange { buffer: Buffer::Plain, start, len: opened.plain };
@@ -247,9 +248,9 @@ impl Leg {
     }
 
     /// Opens what was read before the hand-over; the rest of a record waits.
-    pub(crate) fn open_ahead(&mut self, wire: &[u8]) -> (Vec<u8>, Option<SourceEnd>) {
+    pub(crate) fn open_ahead(&mut self, wire: &[u8], now_ms: u64) -> (Vec<u8>, Option<SourceEnd>) {
         let mut plain = vec![0; wire.len()];
-        let opened = self.protection.open(wire, &mut plain);
+        let opened = self.protection.open(wire, &mut plain, now_ms);
         keep(&mut self.unopened, &wire[opened.consumed..]);
         plain.truncate(opened.plain);
         (plain, opened.end.map(source_end))
@@ -331,7 +332,8 @@ impl Leg {
         Ok(())
     }
 
-    fn keep_unsent(&mut self, bytes: &[u8], now_ms: u64) {
+    /// Keeps what is to be sent behind what is kept already.
+    pub(crate) fn keep_unsent(&mut self, bytes: &[u8], now_ms: u64) {
         if bytes.is_empty() {
             return;
         }

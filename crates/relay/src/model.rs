@@ -37,6 +37,8 @@ pub struct Leg {
     pub unix: bool,
     /// What protects its bytes.
     pub tls: LegTls,
+    /// Bytes of the wire that this side has still to be sent, before all others.
+    pub unsent: Vec<u8>,
     /// Application bytes that arrived behind the switch and were already opened; they go first.
     pub plaintext: Vec<u8>,
     /// Bytes of the wire that were read and not opened, beginning at a record; they go second.
@@ -52,6 +54,7 @@ impl Leg {
             socket: socket.into(),
             unix: false,
             tls: LegTls::Plain,
+            unsent: Vec::new(),
             plaintext: read_ahead,
             ciphertext: Vec::new(),
             ended: false,

@@ -29,13 +29,13 @@ impl Protection {
     }
 
     /// Opens what is whole of `wire` into `plain`, which is at least as long.
-    pub(crate) fn open(&mut self, wire: &[u8], plain: &mut [u8]) -> Opened {
+    pub(crate) fn open(&mut self, wire: &[u8], plain: &mut [u8], now_ms: u64) -> Opened {
         match self {
             Self::None => {
                 plain[..wire.len()].copy_from_slice(wire);
                 Opened { consumed: wire.len(), plain: wire.len(), end: None }
             }
-            Self::Keys(records) => records.open(wire, plain),
+            Self::Keys(records) => records.open(wire, plain, now_ms),
         }
     }
 

@@ -170,12 +170,14 @@ impl Tunnel {
             armed_ms: u64::MAX,
             armed_quiescent: false,
         };
+        tunnel.client.keep_unsent(&client.unsent, now_ms);
+        tunnel.upstream.keep_unsent(&upstream.unsent, now_ms);
         for (side, plaintext, ciphertext, ended) in [
             (Side::Client, client.plaintext, client.ciphertext, client.ended),
             (Side::Upstream, upstream.plaintext, upstream.ciphertext, upstream.ended),
         ] {
             tunnel.send_ahead(side, &plaintext, buffers.output.free(), now_ms);
-            let (opened, end) = tunnel.leg_mut(side).open_ahead(&ciphertext);
+            let (opened, end) = tunnel.leg_mut(side).open_ahead(&ciphertext, now_ms);
             tunnel.send_ahead(side, &opened, buffers.output.free(), now_ms);
             let end = if ended { Some(SourceEnd::Orderly) } else { end };
             if let Some(end) = end {
@@ -404,7 +406,7 @@ impl Tunnel {
             return;
         }
         let source = transfer.source;
-        let (plain, end) = self.leg_mut(source).open(transfer.wire, buffers);
+        let (plain, end) = self.leg_mut(source).open(transfer.wire, buffers, now_ms);
         transfer.end = end;
         transfer.verdict = self.inspect(source, buffers.bytes(plain), now_ms);
         match transfer.verdict {

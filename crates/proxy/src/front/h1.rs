@@ -30,6 +30,7 @@ use crate::front::{after, arrival, route, subrequest};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::site::{Phase, Site};
+use crate::tls::keys::DetachError;
 use crate::tunnel::table::Tunnels;
 use crate::tunnel::{self, Switch};
 
@@ -282,9 +283,13 @@ impl Link {
     async fn conclude(&self, mut exchange: Exchange, end: Finish) -> Next {
         let generation = Arc::clone(&exchange.request.generation);
         let settings = &generation.http().locations[exchange.request.route.location.0].settings;
-        if let Finish::Upgrade(switch) = end {
-            return Next::Switch(Box::new((exchange, *switch)));
-        }
+        let end = match end {
+            Finish::Upgrade(switch) => match self.client.take_keys() {
+                Ok(()) => return Next::Switch(Box::new((exchange, *switch))),
+                Err(error) => self.refuse_switch(&mut exchange, &error).await,
+            },
+            end => end,
+        };
         after::run(&mut exchange).await;
         let answered = matches!(end, Finish::Done);
         let mut clean = answered;
@@ -336,6 +341,19 @@ impl Link {
         matches!(crate::at_once(self.client.fill()).await, Some(Ok(1..)))
     }
 
+    /// Answers that the upstream has switched protocols and we cannot.
+    async fn refuse_switch(&self, exchange: &mut Exchange, error: &DetachError) -> Finish {
+        let request = &mut exchange.request;
+        request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
+        // Nothing is read any more.
+        request.fate.keepalive = false;
+        match phases::refuse(exchange, 502).await {
+            // By an `error_page` that leads to another upstream.
+            Finish::Upgrade(_) => Finish::Close,
+            end => end,
+        }
+    }
+
     /// Turns the connection into a tunnel, which says itself how it ended.
     async fn switch(self, switched: Box<(Exchange, Switch)>) {
         // What runs in the background may go on beside the tunnel.
@@ -348,8 +366,9 @@ impl Link {
         // The log line will want it when the socket has long been with the relay.
         variables::keep_tcpinfo(&request);
         // Nobody else uses the connection any more.
-        if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client)) {
-            let (stream, input) = client.into_parts();
+        if let (Ok(()), Ok(client)) = (sent, Rc::try_unwrap(self.client))
+            && let (Some(stream), input) = client.into_parts()
+        {
             tunnel::begin(request, stream, input, switch, &self.tunnels).await;
         } else {
             access_log::write(&request).await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::Stream;
-use crate::tls::keys::RecordBoundary;
+use crate::tls::keys::{self, DetachError, Keyed, RecordBoundary};
 
 /// A client's socket, with TLS or without.
 pub enum ClientStream {
@@ -16,6 +16,8 @@ pub enum ClientStream {
     Plain(Stream),
     /// After a TLS handshake.
     Tls(Box<TlsStream<RecordBoundary<Stream>>>),
+    /// After a TLS handshake, its keys taken.
+    Keyed(Box<Keyed<Stream>>),
 }
 
 impl ClientStream {
@@ -27,6 +29,8 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            // What comes is for who goes on with the keys.
+            Self::Keyed(_) => Poll::Pending,
         }
     }
 
@@ -38,6 +42,7 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Self::Keyed(keyed) => keyed.poll_write(cx, parts),
         }
     }
 
@@ -45,6 +50,7 @@ impl ClientStream {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Keyed(keyed) => keyed.poll_flush(cx),
         }
     }
 
@@ -52,6 +58,7 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Keyed(keyed) => keyed.poll_shutdown(cx),
         }
     }
 }
@@ -62,6 +69,22 @@ impl ClientStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0.inner(),
+            Self::Keyed(keyed) => keyed.socket(),
+        }
+    }
+
+    /// The same with its keys taken, if there is TLS; and why nobody can go on with them, if nobody can.
+    ///
+    /// # Errors
+    /// When the connection is lost with that.
+    pub(crate) fn take_keys(self) -> Result<(Self, Option<DetachError>), DetachError> {
+        match self {
+            Self::Tls(stream) => {
+                let mut detached = keys::detach(stream)?;
+                let flaw = detached.flaw.take();
+                Ok((Self::Keyed(Box::new(Keyed::new(detached))), flaw))
+            }
+            taken => Ok((taken, None)),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - the secrets are believed only if the extracted keys follow from them.
 
 mod boundary;
+mod keyed;
 mod server_hello;
 
 use std::cell::RefCell;
@@ -21,12 +22,13 @@ use rustls::{
     Connection, ConnectionCommon, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, SideData,
 };
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{client, server};
-use wssgate_records::{Aead, DirectionKeys, TlsKeys, TlsVersion};
+use wssgate_records::{Aead, DirectionKeys, Role, Started, TlsFault, TlsKeys, TlsVersion};
 use zeroize::Zeroize;
 
 pub use boundary::RecordBoundary;
+pub use keyed::Keyed;
 pub use server_hello::{ServerHello, SessionId, Settled};
 
 /// The first application traffic secrets of a TLS 1.3 connection. Wiped when dropped.
@@ -115,6 +117,8 @@ pub trait TlsStream: AsyncRead + AsyncWrite + Unpin {
     type Socket;
     /// rustls's data of the side that we are.
     type Side: SideData;
+    /// What the peer is.
+    const PEER: Role;
 
     /// The boundary and the connection.
     fn parts_mut(
@@ -136,6 +140,7 @@ pub trait TlsStream: AsyncRead + AsyncWrite + Unpin {
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for server::TlsStream<RecordBoundary<S>> {
     type Socket = S;
     type Side = rustls::server::ServerConnectionData;
+    const PEER: Role = Role::Client;
 
     fn parts_mut(&mut self) -> (&mut RecordBoundary<S>, &mut ConnectionCommon<Self::Side>) {
         let (boundary, connection) = self.get_mut();
@@ -155,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for server::TlsStream<RecordBo
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for client::TlsStream<RecordBoundary<S>> {
     type Socket = S;
     type Side = rustls::client::ClientConnectionData;
+    const PEER: Role = Role::Server;
 
     fn parts_mut(&mut self) -> (&mut RecordBoundary<S>, &mut ConnectionCommon<Self::Side>) {
         let (boundary, connection) = self.get_mut();
@@ -175,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for client::TlsStream<RecordBo
 impl<T: TlsStream> TlsStream for Box<T> {
     type Socket = T::Socket;
     type Side = T::Side;
+    const PEER: Role = T::PEER;
 
     fn parts_mut(&mut self) -> (&mut RecordBoundary<T::Socket>, &mut ConnectionCommon<T::Side>) {
         (**self).parts_mut()
@@ -196,6 +203,10 @@ pub struct Detached<S> {
     pub socket: S,
     /// Its keys.
     pub keys: Box<TlsKeys>,
+    /// Why nobody can go on with the keys for long; an answer can be sealed all the same.
+    pub flaw: Option<DetachError>,
+    /// Records that go before all that is sealed with the keys: what rustls had still to say.
+    pub unsent: Vec<u8>,
     /// Bytes that rustls had opened and nobody had read. They follow what the caller did read.
     pub plaintext: Vec<u8>,
     /// Bytes of the wire that rustls had not seen, beginning at a record.
@@ -207,9 +218,9 @@ pub struct Detached<S> {
 /// Why a TLS stream could not be taken apart.
 #[derive(Debug, Error)]
 pub enum DetachError {
-    /// What was still to be written could not be.
-    #[error("cannot write to the TLS stream")]
-    Write(#[source] io::Error),
+    /// rustls does not do what it promises.
+    #[error("cannot use the TLS connection")]
+    Io(#[source] io::Error),
     /// rustls does not give the keys, or not of a kind that we know.
     #[error("cannot take the keys out of the TLS connection")]
     Extract(#[source] rustls::Error),
@@ -219,22 +230,27 @@ pub enum DetachError {
     /// rustls holds part of a record, so its keys would not fit what follows.
     #[error("part of a TLS record is in flight")]
     PartialRecord,
-    /// The handshake did not run inside [`capture`], or its config lacks [`SecretLog`].
-    #[error("the traffic secrets of the TLS connection were not kept")]
+    /// The handshake did not run inside [`capture`], or its config lacks [`SecretLog`], or the keys were
+    /// updated too often since.
+    #[error("the traffic secrets of the TLS connection are not known")]
     SecretsMissing,
+    /// The peer has begun something that it must not.
+    #[error("TLS error on the connection: {0}")]
+    Fault(TlsFault),
 }
 
-/// Takes a TLS stream apart after writing all that it still has to write.
+/// Takes a TLS stream apart.
 ///
 /// The config needs `enable_secret_extraction` and [`SecretLog`]. Do not read between the last message
 /// that matters and this call: what was not read comes along.
-pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, DetachError> {
-    // Before the flush, which takes along what this gives rustls to say.
-    let (plaintext, ended) = read_ahead(stream.parts_mut().1)?;
-    // The sequence number must be the one behind all that was sealed, and all of that must be on
-    // its way.
-    stream.flush().await.map_err(DetachError::Write)?;
+pub fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, DetachError> {
     let connection = stream.parts_mut().1;
+    let (plaintext, ended) = read_ahead(connection)?;
+    // The sequence number must be the one behind all that was sealed.
+    let mut written = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut written).map_err(DetachError::Io)?;
+    }
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::Tls13,
         Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
@@ -242,10 +258,28 @@ pub async fn detach<T: TlsStream>(mut stream: T) -> Result<Detached<T::Socket>, 
     };
     let (boundary, connection) = stream.into_parts();
     let extracted = connection.dangerous_extract_secrets().map_err(DetachError::Extract)?;
-    let (socket, ciphertext, secrets) = boundary.into_parts().ok_or(DetachError::PartialRecord)?;
-    let (ours, theirs) = T::ours_first(&secrets);
-    let keys = Box::new(keys_of(version, &extracted, ours, theirs)?);
-    Ok(Detached { socket, keys, plaintext, ciphertext, ended })
+    let boundary = boundary.into_parts().ok_or(DetachError::PartialRecord)?;
+    let mut keys = Box::new(keys_of(version, &extracted)?);
+    let flaw = complete::<T>(&mut keys, &boundary.secrets, &boundary.seen).err();
+    let unsent = [boundary.late, written].concat();
+    let (socket, ciphertext) = (boundary.inner, boundary.unseen);
+    Ok(Detached { socket, keys, flaw, unsent, plaintext, ciphertext, ended })
+}
+
+/// Adds what the keys follow from, and what the peer has begun; `seen` is what rustls opened last.
+fn complete<T: TlsStream>(
+    keys: &mut TlsKeys,
+    secrets: &TrafficSecrets,
+    seen: &[u8],
+) -> Result<(), DetachError> {
+    let (ours, theirs) = T::ours_first(secrets);
+    let aead = keys.aead;
+    if keys.version == TlsVersion::Tls13
+        && !(keys.tx.find_secret(aead, ours) && keys.rx.find_secret(aead, theirs))
+    {
+        return Err(DetachError::SecretsMissing);
+    }
+    keys.find_started(T::PEER, seen).map_err(DetachError::Fault)
 }
 
 /// What rustls has opened, and whether the peer has sent close_notify behind it.
@@ -254,29 +288,20 @@ fn read_ahead<D: SideData>(
 ) -> Result<(Vec<u8>, bool), DetachError> {
     let state = connection.process_new_packets().map_err(DetachError::Extract)?;
     let mut plaintext = vec![0; state.plaintext_bytes_to_read()];
-    connection.reader().read_exact(&mut plaintext).map_err(DetachError::Write)?;
+    connection.reader().read_exact(&mut plaintext).map_err(DetachError::Io)?;
     // An answer to a KeyUpdate is written by rustls only before the next data; it must not get lost.
-    connection.writer().write(&[]).map_err(DetachError::Write)?;
+    connection.writer().write(&[]).map_err(DetachError::Io)?;
     Ok((plaintext, state.peer_has_closed()))
 }
 
-/// Keys as rustls gives them, with the TLS 1.3 secrets that they follow from.
-fn keys_of(
-    version: TlsVersion,
-    extracted: &ExtractedSecrets,
-    ours: &[u8; 48],
-    theirs: &[u8; 48],
-) -> Result<TlsKeys, DetachError> {
-    let (aead, mut tx) = direction(&extracted.tx)?;
-    let (rx_aead, mut rx) = direction(&extracted.rx)?;
+/// Keys as rustls gives them.
+fn keys_of(version: TlsVersion, extracted: &ExtractedSecrets) -> Result<TlsKeys, DetachError> {
+    let (aead, tx) = direction(&extracted.tx)?;
+    let (rx_aead, rx) = direction(&extracted.rx)?;
     if aead != rx_aead {
         return Err(DetachError::UnknownAead);
     }
-    if version == TlsVersion::Tls13 && !(tx.find_secret(aead, ours) && rx.find_secret(aead, theirs))
-    {
-        return Err(DetachError::SecretsMissing);
-    }
-    Ok(TlsKeys { version, aead, tx, rx })
+    Ok(TlsKeys { version, aead, tx, rx, started: Started::default() })
 }
 
 fn direction(

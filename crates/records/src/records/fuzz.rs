@@ -1,7 +1,7 @@
 //! The record layer alone, for fuzz targets: who opens, and a forger who has the right keys.
 
 use super::{AES_GCM_RECORDS, MAX_OVERHEAD, Records, TlsFault, kind};
-use crate::{Role, TlsKeys, TlsVersion, post_handshake};
+use crate::{Role, Started, TlsKeys, TlsVersion, post_handshake};
 
 /// Opens the records of a peer.
 pub struct Opener(Records);
@@ -26,7 +26,7 @@ impl Opener {
     /// Opens the whole records at the front of `wire`.
     pub fn open(&mut self, wire: &[u8]) -> Opening {
         let mut plain = vec![0; wire.len()];
-        let opened = self.0.open(wire, &mut plain);
+        let opened = self.0.open(wire, &mut plain, 0);
         plain.truncate(opened.plain);
         Opening { consumed: opened.consumed, plain, end: opened.end }
     }
@@ -43,8 +43,9 @@ pub struct Forger(Records);
 impl Forger {
     /// The peer of who has these keys.
     pub fn new(keys: &TlsKeys) -> Self {
-        let TlsKeys { version, aead, ref tx, ref rx } = *keys;
-        let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone() };
+        let TlsKeys { version, aead, ref tx, ref rx, .. } = *keys;
+        let started = Started::default();
+        let mirrored = TlsKeys { version, aead, tx: rx.clone(), rx: tx.clone(), started };
         Self(Records::new(&mirrored, Role::Client, AES_GCM_RECORDS))
     }
 

@@ -10,10 +10,10 @@ use wssgate_ws::handshake::{Extensions, Oddity, SwitchError, Switched};
 
 use super::attempt::{Cause, Ended, Sender, Trouble};
 use super::plan::Asked;
-use super::{PeerLink, Proxying, Tried, response};
+use super::{FailedAttempt, PeerLink, Proxying, Tried, response};
 use crate::content::Outcome;
 use crate::exchange::{subprotocols, trace};
-use crate::tunnel::Switch;
+use crate::tunnel::{self, Switch};
 
 /// What follows a valid 101.
 pub(super) struct Follows {
@@ -103,17 +103,26 @@ impl Proxying<'_> {
         if extensions.is_some() {
             trace::on_switch(self.request, &head, &mut reply);
         }
-        let PeerLink { connection, mut lease, began, .. } = link;
+        let PeerLink { connection, mut lease, reused, began, .. } = link;
         if let Some(state) = self.request.upstream.attempts.last_mut() {
             // What came behind the 101 belongs to the tunnel, which counts it.
             let early = connection.with_input(|input| input.len()) as u64;
             state.bytes_received = state.bytes_received.saturating_sub(early);
             state.response_length = 0;
         }
+        // Before anything is promised to the client.
+        let upstream = match tunnel::upstream_leg(connection) {
+            Ok(leg) => leg,
+            Err(error) => {
+                let message = format!("{error} while switching protocols with upstream");
+                let trouble = Trouble { cause: Cause::InvalidHeader, message };
+                return Tried::Failed(FailedAttempt { trouble, lease, reused, sent: true });
+            }
+        };
         self.count_answer(&mut lease);
         lease.switched(Instant::now());
         let session = self.learn_at_switch(&lease);
-        let switch = Switch { reply, connection, lease, session, extensions, began };
+        let switch = Switch { reply, upstream, lease, session, extensions, began };
         Tried::Over(Outcome::Upgrade(Box::new(switch)))
     }
 }

@@ -18,6 +18,7 @@ use wssgate_sys::socket::{self, TcpInfo};
 use crate::exchange::request::HoldsSocket;
 use crate::exchange::{ConnectionInfo, Presence};
 use crate::listen::ClientStream;
+use crate::tls::keys::DetachError;
 
 /// How much is read at once.
 const READ_SIZE: usize = 16 * 1024;
@@ -38,7 +39,8 @@ pub(crate) struct Client {
 }
 
 struct Io {
-    stream: ClientStream,
+    /// None only if it was lost when its keys were to be taken.
+    stream: Option<ClientStream>,
     /// Read, but not looked at yet.
     input: BytesMut,
     eof: bool,
@@ -47,7 +49,7 @@ struct Io {
 impl Client {
     /// A connection of which these bytes were `read` before.
     pub(crate) fn new(info: Rc<ConnectionInfo>, stream: ClientStream, read: Vec<u8>) -> Rc<Self> {
-        let io = Io { stream, input: BytesMut::from(&read[..]), eof: false };
+        let io = Io { stream: Some(stream), input: BytesMut::from(&read[..]), eof: false };
         let client = Rc::new(Self { info, io: RefCell::new(io), timed_out: Cell::new(false) });
         let holder: Rc<dyn HoldsSocket> = client.clone();
         let before = client.info.holder.replace(Some(Rc::downgrade(&holder)));
@@ -94,7 +96,8 @@ impl Client {
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);
-            ready!(io.stream.poll_read(cx, &mut buf))?;
+            let Some(stream) = &mut io.stream else { return Poll::Ready(Ok(0)) };
+            ready!(stream.poll_read(cx, &mut buf))?;
             let read = buf.filled();
             io.input.extend_from_slice(read);
             io.eof = read.is_empty();
@@ -104,7 +107,10 @@ impl Client {
 
     /// Hands on what TLS has taken and not written yet.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.borrow_mut().stream.poll_flush(cx)
+        match &mut self.io.borrow_mut().stream {
+            Some(stream) => stream.poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Remembers that the client took nothing for too long.
@@ -126,7 +132,9 @@ impl Client {
     ) -> Poll<io::Result<usize>> {
         let parts = [IoSlice::new(first), IoSlice::new(second)];
         let parts = if first.is_empty() { &parts[1..] } else { &parts[..] };
-        let written = ready!(self.io.borrow_mut().stream.poll_write(cx, parts))?;
+        let mut io = self.io.borrow_mut();
+        let stream = io.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let written = ready!(stream.poll_write(cx, parts))?;
         // The caller has something to write, and would try for ever.
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -142,16 +150,30 @@ impl Client {
     /// Makes the end of the connection a reset.
     pub(crate) fn reset_on_close(&self) {
         // A socket that is gone already needs none.
-        let _ = self.io.borrow().stream.socket().reset_on_close();
+        let _ = self.io.borrow().stream.as_ref().map(|it| it.socket().reset_on_close());
     }
 
     /// Says that nothing more will be sent (close_notify and FIN).
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
-        poll_fn(|cx| self.io.borrow_mut().stream.poll_shutdown(cx)).await
+        poll_fn(|cx| match &mut self.io.borrow_mut().stream {
+            Some(stream) => stream.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
+    /// Takes the keys out of TLS, if there is TLS, before a tunnel is promised. What is answered from here on is
+    /// sealed with them, an error too; nothing is read any more.
+    pub(crate) fn take_keys(&self) -> Result<(), DetachError> {
+        let mut io = self.io.borrow_mut();
+        let Some(stream) = io.stream.take() else { return Ok(()) };
+        let (stream, flaw) = stream.take_keys()?;
+        io.stream = Some(stream);
+        flaw.map_or(Ok(()), Err)
     }
 
     /// Takes the socket out, with what was read and not consumed.
-    pub(crate) fn into_parts(self) -> (ClientStream, BytesMut) {
+    pub(crate) fn into_parts(self) -> (Option<ClientStream>, BytesMut) {
         // Even a weak reference keeps the memory of what it points to, here for as long as a tunnel.
         self.info.holder.take();
         let io = self.io.into_inner();
@@ -179,6 +201,6 @@ impl Presence for Client {
 impl HoldsSocket for Client {
     fn tcp_info(&self) -> Option<TcpInfo> {
         let io = self.io.try_borrow().ok()?;
-        socket::tcp_info(io.stream.socket().as_fd()).ok()
+        socket::tcp_info(io.stream.as_ref()?.socket().as_fd()).ok()
     }
 }

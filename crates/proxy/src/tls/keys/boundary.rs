@@ -21,6 +21,9 @@ const LONGEST_ALERT: usize = 64;
 /// longer and go at once.
 const MAX_LATE: usize = 4096;
 
+/// How much is remembered of what was handed over last: more than a few parts of a ticket.
+const MAX_SEEN: usize = 1024;
+
 /// The type of protected records (RFC 8446 §5.2).
 const PROTECTED: u8 = 23;
 
@@ -39,6 +42,9 @@ pub struct RecordBoundary<S> {
     /// What came is no TLS: all of it is handed over, for rustls to complain about.
     opaque: bool,
     secrets: Option<Box<TrafficSecrets>>,
+    /// The whole records that were handed over last, at most [`MAX_SEEN`] bytes: TLS may hold the first
+    /// part of a handshake message out of them.
+    seen: Vec<u8>,
     tickets: Tickets,
     /// Tickets of a handshake that has ended, to go along with what is sent next.
     late: Vec<u8>,
@@ -67,6 +73,7 @@ impl<S> RecordBoundary<S> {
             rest: 0,
             opaque: false,
             secrets: None,
+            seen: Vec::new(),
             tickets: Tickets::Done,
             late: Vec::new(),
             server_hello: None,
@@ -113,33 +120,38 @@ impl<S> RecordBoundary<S> {
             && self.late.is_empty()
     }
 
-    /// The socket, the bytes read from it that nobody has seen, beginning at a record, and the secrets;
-    /// nothing if a record has been handed over in part.
-    pub(super) fn into_parts(mut self) -> Option<(S, Vec<u8>, Box<TrafficSecrets>)> {
-        debug_assert!(self.late.is_empty(), "flushed before");
+    /// All of it; nothing if a record has been handed over in part.
+    pub(super) fn into_parts(mut self) -> Option<Parts<S>> {
         if self.rest > 0 || self.opaque {
             return None;
         }
         self.held.drain(..self.start);
-        Some((self.inner, self.held, self.secrets.unwrap_or_default()))
+        Some(Parts {
+            inner: self.inner,
+            unseen: self.held,
+            seen: self.seen,
+            late: self.late,
+            secrets: self.secrets.unwrap_or_default(),
+        })
     }
 
-    /// How many held bytes may be handed to a reader with room for `room`.
-    fn ready(&mut self, room: usize) -> usize {
+    /// How many held bytes may be handed to a reader with room for `room`, and whether they are whole
+    /// records.
+    fn ready(&mut self, room: usize) -> (usize, bool) {
         let held = &self.held[self.start..];
         if self.opaque {
-            return held.len().min(room);
+            return (held.len().min(room), false);
         }
         if self.rest == 0 {
             let (whole, first) = match whole_records(held, room) {
                 Ok(lengths) => lengths,
                 Err(NotTls) => {
                     self.opaque = true;
-                    return held.len().min(room);
+                    return (held.len().min(room), false);
                 }
             };
             if whole > 0 || first == 0 {
-                return whole;
+                return (whole, true);
             }
             // A reader with less room than one record gets it in parts; until the last of them the
             // keys cannot be taken.
@@ -147,7 +159,7 @@ impl<S> RecordBoundary<S> {
         }
         let part = self.rest.min(room);
         self.rest -= part;
-        part
+        (part, false)
     }
 
     fn hand_over(&mut self, len: usize, buffer: &mut ReadBuf<'_>) {
@@ -157,6 +169,42 @@ impl<S> RecordBoundary<S> {
             self.held = Vec::new();
             self.start = 0;
         }
+    }
+}
+
+/// A boundary taken apart.
+pub(super) struct Parts<S> {
+    /// The socket.
+    pub(super) inner: S,
+    /// What was read from it and nobody has seen, beginning at a record.
+    pub(super) unseen: Vec<u8>,
+    /// The whole records that were handed over last.
+    pub(super) seen: Vec<u8>,
+    /// What was written and waits to go along with more.
+    pub(super) late: Vec<u8>,
+    pub(super) secrets: Box<TrafficSecrets>,
+}
+
+/// Remembers the last of these records.
+fn remember(seen: &mut Vec<u8>, records: &[u8]) {
+    let mut last = records;
+    while last.len() > MAX_SEEN {
+        last = &last[record_len(last)..];
+    }
+    if last.len() < records.len() {
+        seen.clear();
+    }
+    seen.extend_from_slice(last);
+    while seen.len() > MAX_SEEN {
+        seen.drain(..record_len(seen));
+    }
+}
+
+/// How long the record at the front is, which is whole.
+fn record_len(bytes: &[u8]) -> usize {
+    match *bytes {
+        [_, _, _, high, low, ..] => HEADER + usize::from(u16::from_be_bytes([high, low])),
+        _ => bytes.len(),
     }
 }
 
@@ -172,11 +220,13 @@ impl<S: AsyncRead + Unpin> RecordBoundary<S> {
         let arrived = &buffer.filled()[before..];
         let len = arrived.len();
         match whole_records(arrived, len) {
-            Ok((whole, _)) if whole < len => {
-                self.held.extend_from_slice(&arrived[whole..]);
-                buffer.set_filled(before + whole);
+            Ok((whole, _)) => {
+                remember(&mut self.seen, &arrived[..whole]);
+                if whole < len {
+                    self.held.extend_from_slice(&arrived[whole..]);
+                    buffer.set_filled(before + whole);
+                }
             }
-            Ok(_) => {}
             Err(NotTls) => self.opaque = true,
         }
         Poll::Ready(Ok(len))
@@ -249,8 +299,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for RecordBoundary<S> {
         }
         let before = buffer.filled().len();
         loop {
-            let ready = this.ready(buffer.remaining());
+            let (ready, whole) = this.ready(buffer.remaining());
             if ready > 0 {
+                match whole {
+                    true => remember(&mut this.seen, &this.held[this.start..this.start + ready]),
+                    false => this.seen.clear(),
+                }
                 this.hand_over(ready, buffer);
                 return Poll::Ready(Ok(()));
             }
@@ -416,8 +470,9 @@ mod tests {
         far.write_all(&[&record(10)[..], &record(20)[..9]].concat()).await.unwrap();
         let mut buffer = vec![0; 4096];
         assert_eq!(boundary.read(&mut buffer).await.unwrap(), 15);
-        let (_, left, _) = boundary.into_parts().unwrap();
-        assert_eq!(left, record(20)[..9]);
+        let parts = boundary.into_parts().unwrap();
+        assert_eq!(parts.unseen, record(20)[..9]);
+        assert_eq!(parts.seen, record(10));
     }
 
     #[tokio::test]
