@@ -203,7 +203,10 @@ fn beyond(
             vec![format!("{by} {code} {by}_close")]
         }
         (_, _, Some(code)) => vec![format!("{far} {code} {far}_close")],
-        (_, _, None) => vec![format!("{far} - {far}_fin")],
+        // What is cut at one hop with TLS between them is cut for the other.
+        (_, _, None) => {
+            vec![format!("{far} - {far}_fin"), format!("{far} - {far}_truncated")]
+        }
     };
     let sides = match hop {
         Hop::Edge => [end.sent.clone(), end.heard.clone()],

@@ -403,6 +403,23 @@ fn broken_tls_is_named() {
     assert!(rig.server.stop().success());
 }
 
+/// FIN without close_notify: something may be missing.
+#[test]
+fn an_end_of_tls_without_close_notify_is_told_apart() {
+    let mut rig = Rig::new();
+    for (wires, client) in [([true, false], true), ([true, true], true), ([true, true], false)] {
+        let mut tunnel = rig.open("plain", wires);
+        let (from, to) = tunnel.ends(client);
+        from.conn().tcp().unwrap().shutdown(std::net::Shutdown::Write).unwrap();
+        to.conn().recv_to_end();
+        let expected = of(client, "client - client_truncated", "upstream - upstream_truncated");
+        // What the other side is told ends its direction as well.
+        tunnel.ends(!client).0.conn().shutdown_write().unwrap();
+        check(&rig.line(tunnel.number), expected, tunnel.said(), "cut");
+    }
+    assert!(rig.server.stop().success());
+}
+
 /// The kernel gives up a client that takes nothing: neither a reset nor a timeout of ours.
 #[test]
 fn a_connection_that_fails_otherwise_is_an_error() {

@@ -19,6 +19,7 @@ use wssgate_ws::conversation::Cause;
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines, millis};
+use crate::lingering::Lingering;
 use crate::reclaim;
 use crate::thread::{Command, Shared};
 use crate::tunnel::{Transfer, Tunnel};
@@ -26,6 +27,9 @@ use crate::{EndCause, Handover, Report, Selection, Settings, Side};
 
 /// The token of the eventfd by which other threads wake this one; no leg has it.
 const WAKEUP: u64 = u64::MAX;
+
+/// The tokens of sockets that are only read to their end: their keys with this bit.
+const LINGERS: u64 = 1 << 63;
 
 /// How many events one wait may bring: what it looks at should still be in the processor's cache when
 /// it is read.
@@ -79,6 +83,8 @@ pub(crate) struct Engine {
     expanded: Vec<usize>,
     /// When to look at them again.
     compact_at_ms: Option<u64>,
+    /// Sockets of tunnels that are over.
+    lingering: Lingering,
     buffers: Buffers,
     /// Makes the socket calls of a group.
     batch: Batch,
@@ -120,6 +126,7 @@ impl Engine {
             deadlines: Deadlines::default(),
             expanded: Vec::new(),
             compact_at_ms: None,
+            lingering: Lingering::default(),
             buffers: Buffers::new(),
             batch: Batch::one_by_one(),
             group: Vec::with_capacity(GROUP),
@@ -178,6 +185,7 @@ impl Engine {
         }
         self.give_turns(now_ms);
         self.fire_deadlines(now_ms);
+        self.lingering.on_time(now_ms);
         self.compact(now_ms);
         if !self.reports.is_empty() && self.report_at_ms <= now_ms {
             self.report_at_ms = now_ms + REPORT_PAUSE_MS;
@@ -190,7 +198,9 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let report = (!self.reports.is_empty()).then_some(self.report_at_ms);
-        let next = [self.deadlines.next(), report, self.compact_at_ms].into_iter().flatten().min();
+        let lingering = self.lingering.next_ms();
+        let waits = [self.deadlines.next(), report, self.compact_at_ms, lingering];
+        let next = waits.into_iter().flatten().min();
         let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
             (Some(next), Some(limit)) => Some(next.min(limit)),
@@ -204,6 +214,11 @@ impl Engine {
         for event in self.events.iter() {
             if event.token == WAKEUP {
                 woken = true;
+                continue;
+            }
+            if event.token & LINGERS != 0 {
+                let key = usize::try_from(event.token & !LINGERS).ok();
+                key.into_iter().for_each(|key| self.lingering.on_event(key));
                 continue;
             }
             let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
@@ -456,7 +471,12 @@ impl Engine {
         let end = tunnel.end(now_ms);
         let ticket = tunnel.ticket;
         // Closing takes its sockets out of epoll: nobody else holds their descriptors.
-        drop(tunnel);
+        for socket in tunnel.into_lingering() {
+            let Self { lingering, epoll, .. } = self;
+            lingering.take(socket, now_ms, |socket, key| {
+                epoll.set_room(socket, LINGERS | key as u64, false).is_ok()
+            });
+        }
         self.reports.push((ticket, Report::End(Box::new(end))));
     }
 
@@ -506,6 +526,11 @@ impl Engine {
     /// The tunnels that had a turn since the last time, by their keys, and whether they had it in a group.
     pub(crate) fn take_turns(&mut self) -> Vec<(usize, bool)> {
         std::mem::take(&mut self.turns)
+    }
+
+    /// How many sockets of tunnels that are over are still read.
+    pub(crate) fn lingering(&self) -> usize {
+        self.lingering.len()
     }
 
     pub(crate) fn expanded_keys(&self) -> usize {

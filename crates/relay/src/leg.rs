@@ -273,6 +273,11 @@ impl Leg {
         (BufferRange { buffer: Buffer::Output, start, len }, sealed.err())
     }
 
+    /// Whether its close_notify is the end of both directions.
+    pub(crate) fn ends_as_a_whole(&self) -> bool {
+        self.protection.is_tls_12()
+    }
+
     /// Whether bytes for the peer need not wait behind others.
     pub(crate) fn takes_bytes(&self) -> bool {
         !self.blocked() && self.writable
@@ -321,7 +326,7 @@ impl Leg {
         let alert = self.protection.fatal_alert(fault);
         // A peer that takes nothing is not told.
         self.write(&alert, now_ms).ok();
-        self.linger();
+        self.end();
     }
 
     /// Sends `bytes` behind those that are unsent; keeps what the kernel does not take.
@@ -390,24 +395,17 @@ impl Leg {
         socket::shutdown_write(self.socket.as_fd()).ok();
     }
 
-    /// Ends our direction before the socket is closed, and discards what has come and was not read:
-    /// closed above unread bytes, Linux sends RST and throws away what the peer should still hear.
-    pub(crate) fn linger(&self) {
-        if self.ended {
-            // Nothing is unread.
-            return;
+    /// Ends our direction before the socket is closed; the peer's may go on. Where it has ended, closing says
+    /// it.
+    pub(crate) fn end(&self) {
+        if !self.ended {
+            self.shutdown_write();
         }
-        const AT_ONCE: usize = 8 * 1024;
-        /// A peer that sends without end may have its RST.
-        const AT_MOST: usize = 64 * 1024;
-        self.shutdown_write();
-        let mut discarded = [0; AT_ONCE];
-        for _ in 0..AT_MOST / AT_ONCE {
-            if !matches!(socket::recv(self.socket.as_fd(), &mut discarded), Ok(Received::Bytes(_)))
-            {
-                return;
-            }
-        }
+    }
+
+    /// The socket, if its peer may still send something; see [`crate::lingering`].
+    pub(crate) fn into_lingering(self) -> Option<OwnedFd> {
+        (!self.ended).then_some(self.socket)
     }
 
     /// The peer's direction has ended: forget the front of a record.

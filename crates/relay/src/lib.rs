@@ -23,6 +23,7 @@ mod flow;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod leg;
+mod lingering;
 mod model;
 mod protection;
 pub mod reclaim;

@@ -1,6 +1,6 @@
 //! What stands between the bytes of a wire and those inside: nothing, or records by keys.
 
-use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault};
+use wssgate_records::{MAX_CONTROL, Opened, Records, Role, TlsFault, TlsVersion};
 
 use crate::{LegTls, Side};
 
@@ -61,6 +61,11 @@ impl Protection {
             (Self::Keys(records), Some(alert)) => control(|out| records.fatal_alert(alert, out)),
             (Self::None | Self::Keys(_), _) => Vec::new(),
         }
+    }
+
+    /// Whether it is that of TLS 1.2.
+    pub(crate) fn is_tls_12(&self) -> bool {
+        matches!(self, Self::Keys(records) if records.version() == TlsVersion::Tls12)
     }
 
     /// Whether expanded keys are held that [`Self::compact`] would drop.

@@ -6,7 +6,7 @@
 mod ending;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use wssgate_records::{TlsFault, sealed_len};
@@ -589,6 +589,11 @@ impl Tunnel {
             self.upstream.compact();
         }
         idle
+    }
+
+    /// The sockets whose peers may still send something.
+    pub(crate) fn into_lingering(self) -> impl Iterator<Item = OwnedFd> {
+        [self.client, self.upstream].into_iter().filter_map(Leg::into_lingering)
     }
 
     /// How it ended, at `now_ms`.

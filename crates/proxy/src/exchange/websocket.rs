@@ -154,6 +154,9 @@ impl Record {
             return Some(of(side, "client_close", "upstream_close"));
         }
         Some(match cause {
+            EndCause::Ended(side) if self.totals(side).truncated => {
+                of(side, "client_truncated", "upstream_truncated")
+            }
             EndCause::Ended(side) => of(side, "client_fin", "upstream_fin"),
             EndCause::Broken(side, ECONNRESET | EPIPE) => {
                 of(side, "client_reset", "upstream_reset")

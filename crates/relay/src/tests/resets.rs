@@ -174,6 +174,15 @@ fn narrow(socket: &impl AsFd) {
     socket.set_recv_buffer_size(32 * 1024).unwrap();
 }
 
+/// Whether a tunnel with `wire` towards its client can stand there: TLS 1.2 is never half closed.
+fn exists(state: State, wire: Wire) -> bool {
+    match state {
+        State::MidRecord => wire != Wire::Plain,
+        State::HalfClosed(Side::Client) => wire != Wire::Keys(TLS12),
+        _ => true,
+    }
+}
+
 /// Brings a new tunnel into a state.
 fn tunnel_in(rig: &mut Rig, state: State, wire: Wire) -> (Far, Far) {
     let (mut client, mut upstream) = rig.carry(wire, Side::Client, |handover| {
@@ -262,7 +271,7 @@ fn that_side_first(side: Side, client: Far, upstream: Far) -> (Far, Far) {
 fn a_reset_ends_a_tunnel_in_every_state_and_no_other() {
     for wire in WIRES {
         for state in STATES {
-            if state == State::MidRecord && wire == Wire::Plain {
+            if !exists(state, wire) {
                 continue;
             }
             for by in SIDES {
@@ -316,7 +325,7 @@ fn a_side_that_takes_nothing_and_resets_lets_go_of_what_was_kept_for_it() {
 fn a_reset_during_a_drain_changes_nothing() {
     for wire in WIRES {
         for state in STATES {
-            if state == State::MidRecord && wire == Wire::Plain {
+            if !exists(state, wire) {
                 continue;
             }
             for by in SIDES {

@@ -133,9 +133,9 @@ fn a_peer_that_sends_byte_by_byte_is_understood() {
 
 #[test]
 fn close_notify_passes_and_leaves_the_other_direction_open() {
-    for suite in SUITES {
+    for suite in &SUITES[..3] {
         let mut rig = Rig::new();
-        let (mut client, mut upstream) = secure(&mut rig, suite, suite, |_, _| {});
+        let (mut client, mut upstream) = secure(&mut rig, *suite, *suite, |_, _| {});
         client.send(b"question");
         let goodbye = client.close_notify();
         client.wire.send(&goodbye);
@@ -152,6 +152,105 @@ fn close_notify_passes_and_leaves_the_other_direction_open() {
         assert!(!end.client.truncated && !end.upstream.truncated);
         assert_eq!((end.client.sent, end.upstream.sent), (100_000, 8));
     }
+}
+
+#[test]
+fn close_notify_of_tls_12_is_answered_at_once_and_ends_the_tunnel() {
+    for suite in &SUITES[3..] {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = secure(&mut rig, *suite, *suite, |_, _| {});
+        upstream.send(b"on its way");
+        rig.expect_tls(&mut client, b"on its way");
+        client.send(b"last words");
+        let goodbye = client.close_notify();
+        client.wire.send(&goodbye);
+        // The upstream says nothing at all.
+        rig.expect_close_notify(&mut client);
+        rig.expect_tls(&mut upstream, b"last words");
+        rig.expect_close_notify(&mut upstream);
+        let end = rig.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Client));
+        assert_eq!((end.client.sent, end.upstream.sent), (10, 10));
+    }
+}
+
+/// What was cut on one side must not look whole on the other.
+#[test]
+fn a_cut_stream_stays_cut_behind_us() {
+    for suite in [SUITES[0], SUITES[3]] {
+        for from in [Side::Client, Side::Upstream] {
+            let mut rig = Rig::new();
+            let (mut client, mut upstream) = secure(&mut rig, suite, suite, |_, _| {});
+            let (cut, other) = match from {
+                Side::Client => (&mut client, &mut upstream),
+                Side::Upstream => (&mut upstream, &mut client),
+            };
+            cut.send(b"half of it");
+            cut.wire.end();
+            rig.expect_tls(other, b"half of it");
+            rig.until("end", || {
+                other.poll();
+                other.wire.ended
+            });
+            assert!(!other.closed && other.error.is_none(), "{from:?} FIN alone");
+        }
+    }
+}
+
+/// Many peers end without close_notify once they have said all.
+#[test]
+fn behind_a_close_frame_nothing_is_cut() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = secure(&mut rig, SUITES[0], SUITES[0], |handover, _| {
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+    });
+    let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    client.send(&close);
+    client.wire.end();
+    rig.expect_tls(&mut upstream, &close);
+    rig.expect_close_notify(&mut upstream);
+}
+
+#[test]
+fn a_fatal_alert_reaches_a_peer_that_goes_on_sending() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let mut bad = client.sealed(b"bad");
+    *bad.last_mut().unwrap() ^= 1;
+    client.wire.send(&bad);
+    rig.expect_end(&mut upstream);
+    upstream.end();
+    assert_eq!(rig.end().cause, EndCause::Tls(Side::Client, TlsFault::BadRecordMac));
+    // It has not looked at what we say, and says more than was thrown away so far.
+    for _ in 0..20 {
+        client.wire.send(&noise(20_000));
+        rig.step();
+    }
+    assert_eq!(rig.engine.lingering(), 1);
+    rig.until("alert", || {
+        client.poll();
+        client.error.is_some()
+    });
+    assert_eq!(client.error, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+    assert!(!client.wire.reset);
+    client.wire.end();
+    while rig.engine.lingering() > 0 {
+        rig.step();
+    }
+}
+
+#[test]
+fn a_peer_that_never_ends_is_left_after_its_time() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+    client.wire.send(&[99, 3, 3, 0, 1]);
+    rig.expect_end(&mut upstream);
+    upstream.end();
+    rig.end();
+    assert!(rig.engine.lingering() > 0);
+    assert!(rig.sleep() <= Duration::from_secs(2));
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.engine.lingering(), 0);
 }
 
 #[test]

@@ -28,10 +28,8 @@ impl Tunnel {
     pub(super) fn finish(&mut self, source: Side) {
         let to = self.leg(source.other());
         if self.flow_from(source).state == FlowState::Draining && !to.blocked() {
-            // The last direction ends with its socket, which is closed at once; bytes that nobody reads
-            // any more must not turn that into a reset.
             match self.flow_from(source.other()).state {
-                FlowState::Closed => to.linger(),
+                FlowState::Closed => to.end(),
                 FlowState::Open | FlowState::Draining => to.shutdown_write(),
             }
             self.flow_from_mut(source).state = FlowState::Closed;
@@ -46,8 +44,10 @@ impl Tunnel {
         }
     }
 
-    /// A direction ends. What it brought is still carried; after that its destination is told the end.
+    /// A direction ends. What it brought is still carried; after that its destination is told the end, and
+    /// with TLS whether that was all: a cut stream must not look whole behind us.
     pub(super) fn on_source_end(&mut self, source: Side, end: SourceEnd, now_ms: u64) {
+        let orderly = matches!(end, SourceEnd::Orderly);
         let cause = match &end {
             SourceEnd::Orderly | SourceEnd::Truncated => EndCause::Ended(source),
             SourceEnd::Broken(error) => EndCause::Broken(source, errno(error)),
@@ -70,10 +70,32 @@ impl Tunnel {
             self.end_last_words(source, now_ms);
             self.tell_failure(source, now_ms);
             self.end_flow(source, FlowState::Draining, now_ms);
-            if let Err(error) = self.leg_mut(source.other()).send_close_notify(now_ms) {
-                self.on_unwritable(source.other(), &error, now_ms);
+            if orderly || self.has_told_close(source) {
+                self.send_close_notify(source.other(), now_ms);
             }
         }
+        // RFC 5246 §7.2.1: it is answered at once, and what is not on its way yet is for nobody.
+        if orderly
+            && self.leg(source).ends_as_a_whole()
+            && self.flow_from(source.other()).state == FlowState::Open
+        {
+            self.end_flow(source.other(), FlowState::Draining, now_ms);
+            self.send_close_notify(source, now_ms);
+        }
+    }
+
+    fn send_close_notify(&mut self, to: Side, now_ms: u64) {
+        if let Err(error) = self.leg_mut(to).send_close_notify(now_ms) {
+            self.on_unwritable(to, &error, now_ms);
+        }
+    }
+
+    /// Whether the other side has got the Close of this one, or ours: nothing that follows can be missing.
+    fn has_told_close(&self, from: Side) -> bool {
+        self.conversation.as_ref().is_some_and(|conversation| {
+            conversation.close_code(from.into()).is_some()
+                || conversation.own_close(from.other().into()).is_some()
+        })
     }
 
     /// This side says nothing more: whoever is told of our closing only then is told now.
@@ -118,9 +140,7 @@ impl Tunnel {
     pub(super) fn on_exhausted_keys(&mut self, side: Side, fault: TlsFault, now_ms: u64) {
         self.set_cause(EndCause::Tls(side, fault));
         self.end_flow(side.other(), FlowState::Draining, now_ms);
-        if let Err(error) = self.leg_mut(side).send_close_notify(now_ms) {
-            self.on_unwritable(side, &error, now_ms);
-        }
+        self.send_close_notify(side, now_ms);
     }
 
     fn stop_sending(&mut self, side: Side, now_ms: u64) {
@@ -318,8 +338,8 @@ impl Tunnel {
             }
             self.flow_from_mut(source).state = FlowState::Closed;
         }
-        self.client.linger();
-        self.upstream.linger();
+        self.client.end();
+        self.upstream.end();
     }
 }
 

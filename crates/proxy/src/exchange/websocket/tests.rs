@@ -222,6 +222,12 @@ fn every_word_is_documented_and_nothing_else() {
     let mut words: Vec<_> =
         causes().into_iter().map(|cause| record(cause, None, [None; 2]).word().unwrap()).collect();
     words.extend(["client_close", "upstream_close"]);
+    for side in [Side::Client, Side::Upstream] {
+        let mut cut = record(EndCause::Ended(side), None, [None; 2]);
+        cut.passed.client.truncated = side == Side::Client;
+        cut.passed.upstream.truncated = side == Side::Upstream;
+        words.extend(cut.word());
+    }
     words.sort_unstable();
     let document = include_str!("../../../../../docs/websocket-ends.md");
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
