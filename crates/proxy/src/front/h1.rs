@@ -30,7 +30,7 @@ use crate::front::{after, arrival, route, subrequest};
 use crate::generation::{Generation, Life};
 use crate::metrics::Held;
 use crate::site::{Phase, Site};
-use crate::tls::keys::DetachError;
+use crate::tls::keys::{DetachError, FEW_RECORDS, LAST_RECORDS};
 use crate::tunnel::table::Tunnels;
 use crate::tunnel::{self, Switch};
 
@@ -268,7 +268,7 @@ impl Link {
             let status = request.refuse(&refusal);
             return phases::refuse(exchange, status).await;
         }
-        request.fate.keepalive = keeps_alive;
+        request.fate.keepalive = keeps_alive && self.client.records_left() > FEW_RECORDS;
         request.fate.lingering = !exchange.body.is_empty();
         let life = request.generation.life().clone();
         tokio::select! {
@@ -296,6 +296,11 @@ impl Link {
         if answered && !exchange.body.is_read() {
             // The upstream answered before the body was through: nobody knows what follows.
             clean = !exchange.body.is_begun() && drain(&mut exchange.body, settings).await;
+        }
+        if !answered && self.client.records_left() <= LAST_RECORDS {
+            exchange
+                .request
+                .log(LogLevel::Error, "TLS 1.2 key usage limit reached while sending to client");
         }
         access_log::write(&exchange.request).await;
         // Of a client that has ended its direction there is no further request to come.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::Stream;
-use crate::tls::keys::{self, DetachError, Keyed, RecordBoundary};
+use crate::tls::keys::{self, DetachError, Keyed, LAST_RECORDS, RecordBoundary};
 
 /// A client's socket, with TLS or without.
 pub enum ClientStream {
@@ -39,6 +39,9 @@ impl ClientStream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.records_left() <= LAST_RECORDS {
+            return Poll::Ready(Err(keys::worn()));
+        }
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
@@ -70,6 +73,17 @@ impl ClientStream {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0.inner(),
             Self::Keyed(keyed) => keyed.socket(),
+        }
+    }
+
+    /// How many records TLS will still seal.
+    pub(crate) fn records_left(&self) -> u64 {
+        match self {
+            Self::Tls(stream) => {
+                let (boundary, tls) = stream.get_ref();
+                keys::records_left(tls.negotiated_cipher_suite(), boundary.sealed())
+            }
+            Self::Plain(_) | Self::Keyed(_) => u64::MAX,
         }
     }
 

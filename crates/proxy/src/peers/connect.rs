@@ -25,7 +25,7 @@ use wssgate_sys::socket::set_bind_address_no_port;
 use super::shortage::{Call, Resource};
 use crate::errno_text;
 use crate::listen::Stream;
-use crate::tls::keys::RecordBoundary;
+use crate::tls::keys::{self, FEW_RECORDS, LAST_RECORDS, RecordBoundary};
 
 /// How much is read at once when there is no smaller bound.
 pub(crate) const READ_SIZE: usize = 16 * 1024;
@@ -68,6 +68,17 @@ pub(crate) enum PeerStream {
 }
 
 impl PeerStream {
+    /// How many records TLS will still seal.
+    fn records_left(&self) -> u64 {
+        match self {
+            Self::Plain(_) => u64::MAX,
+            Self::Tls(stream) => {
+                let (boundary, tls) = stream.get_ref();
+                keys::records_left(tls.negotiated_cipher_suite(), boundary.sealed())
+            }
+        }
+    }
+
     fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
             Self::Plain(stream) => Pin::new(stream),
@@ -224,7 +235,11 @@ impl Connection {
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(self.io.borrow_mut().stream.duplex().poll_write(cx, bytes))?;
+        let mut io = self.io.borrow_mut();
+        if io.stream.records_left() <= LAST_RECORDS {
+            return Poll::Ready(Err(keys::worn()));
+        }
+        let written = ready!(io.stream.duplex().poll_write(cx, bytes))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -232,10 +247,10 @@ impl Connection {
         Poll::Ready(Ok(written))
     }
 
-    /// Whether it can wait for another request: nothing was read ahead and it has not ended.
+    /// Whether it can wait for another request: nothing was read ahead, it has not ended, and its keys last.
     pub(crate) fn is_clean(&self) -> bool {
         let io = self.io.borrow();
-        !io.eof && io.input.is_empty()
+        !io.eof && io.input.is_empty() && io.stream.records_left() > FEW_RECORDS
     }
 
     /// While idle: resolves once the peer sends anything or closes, either of which spoils it.

@@ -20,6 +20,7 @@ use std::{fmt, future};
 
 use rustls::{
     Connection, ConnectionCommon, ConnectionTrafficSecrets, ExtractedSecrets, KeyLog, SideData,
+    SupportedCipherSuite,
 };
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -194,6 +195,29 @@ impl<T: TlsStream> TlsStream for Box<T> {
     fn ours_first(secrets: &TrafficSecrets) -> (&[u8; 48], &[u8; 48]) {
         T::ours_first(secrets)
     }
+}
+
+/// How many more records than `sealed` rustls will seal with its key. At the limit of an AES-GCM key of TLS 1.2
+/// it says close_notify by itself, and then takes all that is written and sends nothing of it. TLS 1.3
+/// changes its keys in time.
+pub fn records_left(suite: Option<SupportedCipherSuite>, sealed: u64) -> u64 {
+    match suite {
+        Some(SupportedCipherSuite::Tls12(suite)) => {
+            suite.common.confidentiality_limit.saturating_sub(sealed)
+        }
+        _ => u64::MAX,
+    }
+}
+
+/// With fewer records left nothing more is written: what one write becomes, and an alert.
+pub const LAST_RECORDS: u64 = 64;
+
+/// With fewer left a connection serves no further request: a short answer may have so many.
+pub const FEW_RECORDS: u64 = 1 << 16;
+
+/// What writing fails with when there are no more than [`LAST_RECORDS`].
+pub fn worn() -> io::Error {
+    io::Error::other("TLS 1.2 key usage limit reached")
 }
 
 /// A TLS stream without rustls: the socket, the keys, and what had been read ahead.

@@ -162,6 +162,11 @@ impl Client {
         .await
     }
 
+    /// How many records TLS will still seal.
+    pub(crate) fn records_left(&self) -> u64 {
+        self.io.borrow().stream.as_ref().map_or(0, ClientStream::records_left)
+    }
+
     /// Takes the keys out of TLS, if there is TLS, before a tunnel is promised. What is answered from here on is
     /// sealed with them, an error too; nothing is read any more.
     pub(crate) fn take_keys(&self) -> Result<(), DetachError> {

@@ -50,6 +50,7 @@ pub struct RecordBoundary<S> {
     late: Vec<u8>,
     /// The last ServerHello of a watched handshake.
     server_hello: Option<ServerHello>,
+    sealed: Count,
 }
 
 /// Whether what is written can be the tickets behind a handshake.
@@ -77,6 +78,7 @@ impl<S> RecordBoundary<S> {
             tickets: Tickets::Done,
             late: Vec::new(),
             server_hello: None,
+            sealed: Count::default(),
         }
     }
 
@@ -93,6 +95,11 @@ impl<S> RecordBoundary<S> {
             tickets => tickets,
         };
         Self { held: bytes, tickets, ..self }
+    }
+
+    /// How many records were written.
+    pub fn sealed(&self) -> u64 {
+        self.sealed.records
     }
 
     /// The socket.
@@ -168,6 +175,38 @@ impl<S> RecordBoundary<S> {
         if self.start == self.held.len() {
             self.held = Vec::new();
             self.start = 0;
+        }
+    }
+}
+
+/// Counts the records in a stream of bytes.
+#[derive(Debug, Default)]
+struct Count {
+    records: u64,
+    /// The header that has begun.
+    header: [u8; HEADER],
+    header_len: usize,
+    /// How much of the record is still to come.
+    rest: usize,
+}
+
+impl Count {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while let Some((&first, behind)) = bytes.split_first() {
+            if self.rest > 0 {
+                let len = self.rest.min(bytes.len());
+                self.rest -= len;
+                bytes = &bytes[len..];
+                continue;
+            }
+            self.header[self.header_len] = first;
+            self.header_len += 1;
+            bytes = behind;
+            if self.header_len == HEADER {
+                self.rest = record_len(&self.header) - HEADER;
+                self.header_len = 0;
+                self.records += 1;
+            }
         }
     }
 }
@@ -324,6 +363,28 @@ impl<S: AsyncRead + Unpin> AsyncRead for RecordBoundary<S> {
 }
 
 impl<S: AsyncWrite + Unpin> RecordBoundary<S> {
+    /// Writes, or keeps what can wait; says how many bytes were taken.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !self.late.is_empty() {
+            return self.poll_write_late(cx, bytes);
+        }
+        if self.tickets != Tickets::Done {
+            let len = bytes.iter().map(|slice| slice.len()).sum();
+            if self.can_wait(bytes.iter().flat_map(|slice| slice.first()).next(), len) {
+                bytes.iter().for_each(|slice| self.late.extend_from_slice(slice));
+                return Poll::Ready(Ok(len));
+            }
+            self.tickets = Tickets::Written;
+            let first = bytes.first().and_then(|slice| ServerHello::read(slice));
+            self.server_hello = first.or(self.server_hello);
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
     /// Sends late tickets with `bytes` behind them; says how much of `bytes` was taken.
     fn poll_write_late(
         &mut self,
@@ -369,20 +430,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordBoundary<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.late.is_empty() {
-            return this.poll_write_late(cx, bytes);
+        let taken = ready!(this.poll_take(cx, bytes))?;
+        let mut left = taken;
+        for slice in bytes {
+            let len = slice.len().min(left);
+            this.sealed.add(&slice[..len]);
+            left -= len;
         }
-        if this.tickets != Tickets::Done {
-            let len = bytes.iter().map(|slice| slice.len()).sum();
-            if this.can_wait(bytes.iter().flat_map(|slice| slice.first()).next(), len) {
-                bytes.iter().for_each(|slice| this.late.extend_from_slice(slice));
-                return Poll::Ready(Ok(len));
-            }
-            this.tickets = Tickets::Written;
-            let first = bytes.first().and_then(|slice| ServerHello::read(slice));
-            this.server_hello = first.or(this.server_hello);
-        }
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bytes)
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -461,6 +516,16 @@ mod tests {
             pieces.push(boundary.read(&mut buffer).await.unwrap());
         }
         assert_eq!(pieces, [4096, 4096, 10_005 - 8192, 15]);
+    }
+
+    #[test]
+    fn records_are_counted_wherever_writes_end() {
+        let wire: Vec<u8> = [0, 1, 300, 40, 16_640, 2].into_iter().flat_map(record).collect();
+        for step in [1, 3, 5, 100, 1 << 15] {
+            let mut count = Count::default();
+            wire.chunks(step).for_each(|chunk| count.add(chunk));
+            assert_eq!((count.records, count.rest, count.header_len), (6, 0, 0), "{step}");
+        }
     }
 
     #[tokio::test]

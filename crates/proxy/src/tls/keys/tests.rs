@@ -124,6 +124,57 @@ async fn without_captured_secrets_tls_13_is_refused() {
     assert!(matches!(detach(server).unwrap().flaw, Some(DetachError::SecretsMissing)));
 }
 
+/// A server whose key is worn out after this many records, and its client.
+async fn short_lived(suite: rustls::CipherSuite, records: u64) -> (Server, Client) {
+    use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+    let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
+    let provider = server_config.crypto_provider();
+    let SupportedCipherSuite::Tls12(lasting) = provider.cipher_suites[0] else {
+        panic!("TLS 1.3 changes its keys");
+    };
+    let common = CipherSuiteCommon { confidentiality_limit: records, ..lasting.common };
+    let short: &'static _ = Box::leak(Box::new(rustls::Tls12CipherSuite { common, ..*lasting }));
+    let provider = CryptoProvider { cipher_suites: vec![short.into()], ..(**provider).clone() };
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&server_config.cert_resolver));
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let accept = TlsAcceptor::from(Arc::new(config)).accept(RecordBoundary::new(near));
+    let connect =
+        TlsConnector::from(client_config).connect(server_name(), RecordBoundary::new(far));
+    tokio::try_join!(accept, connect).unwrap()
+}
+
+/// At its limit rustls takes what it does not send: nobody must ask it then.
+#[tokio::test]
+async fn records_are_counted_so_that_rustls_swallows_nothing() {
+    for suite in &SUITES[3..5] {
+        let limit = 200;
+        let (mut server, mut client) = short_lived(*suite, limit).await;
+        let left = |server: &Server| {
+            let (boundary, tls) = server.get_ref();
+            records_left(tls.negotiated_cipher_suite(), boundary.sealed())
+        };
+        let mut sent = 0;
+        // Of the handshake's records some were not sealed.
+        assert!((limit - 10..limit).contains(&left(&server)));
+        while left(&server) > LAST_RECORDS {
+            let before = left(&server);
+            server.write_all(&[7; 20_000]).await.unwrap();
+            server.flush().await.unwrap();
+            assert_eq!(left(&server), before - 2, "two records");
+            let mut arrived = vec![0; 20_000];
+            client.read_exact(&mut arrived).await.unwrap();
+            sent += arrived.len();
+        }
+        assert!(sent > 1_000_000);
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0, "close_notify");
+    }
+}
+
 /// The whole way of a leg: tokio-rustls shakes hands over a boundary, the keys come out, and the relay
 /// goes on in the middle of a record.
 #[tokio::test]
