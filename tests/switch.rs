@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use wssgate_testkit::{Conn, Handshake, Instance, Listener, Pki, Upstream, http, text};
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio_rustls::rustls::{ClientConnection, StreamOwned};
+use wssgate_testkit::{Conn, Handshake, Instance, Listener, Pki, Upstream, http, program, text};
 use wssgate_ws::accept_key;
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -370,4 +377,68 @@ fn both_sides_may_be_tls() {
     for size in [1, 125, 70_000] {
         echo(&mut client, &"x".repeat(size));
     }
+}
+
+/// The program with TLS in front of an upstream.
+fn tls_in_front(pki: &Pki, upstream: impl Display) -> Instance {
+    let leaf = pki.leaf(&["localhost"]);
+    Instance::setup(EXE)
+        .http(
+            "server { listen %%LISTEN_0%% ssl; ssl_certificate %%CHAIN%%; \
+             ssl_certificate_key %%KEY%%; location / { proxy_pass http://%%UP%%; } }",
+        )
+        .var("CHAIN", leaf.fullchain.display())
+        .var("KEY", leaf.key.display())
+        .var("UP", upstream)
+        .start()
+}
+
+/// By a client that may send any record: `tests/after_switch/client.py`.
+#[test]
+fn every_tls_record_behind_a_switch_is_answered_as_it_should_be() {
+    let Some(mut python) = program::python("records behind a switch", "tlslite") else { return };
+    let upstream = Upstream::builder().echo();
+    let server = tls_in_front(&Pki::new(), upstream.addr());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/after_switch/client.py");
+    let output =
+        python.arg(script).arg(server.listen(0).to_string()).stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(server.stop().success());
+}
+
+/// Before anything is promised: a client that has its 101 cannot be told any more.
+#[test]
+fn a_client_whose_keys_cannot_be_taken_gets_no_101() {
+    let pki = Pki::new();
+    let listener = Listener::bind();
+    let server = tls_in_front(&pki, listener.addr());
+    let tls = ClientConnection::new(pki.client_config(), "localhost".try_into().unwrap()).unwrap();
+    let mut client = StreamOwned::new(tls, TcpStream::connect(server.listen(0)).unwrap());
+    client
+        .write_all(
+            b"GET /updates HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Long: ",
+        )
+        .unwrap();
+    // More than are followed.
+    for _ in 0..4200 {
+        client.conn.refresh_traffic_keys().unwrap();
+        client.write_all(b"x").unwrap();
+    }
+    client.write_all(b"\r\n\r\n").unwrap();
+    let mut upstream = listener.accept();
+    let request = upstream.recv_request();
+    upstream.accept_websocket(&request, "");
+    let mut answer = String::new();
+    // It ends with close_notify.
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("\r\nConnection: close\r\n"));
+    upstream.expect_eof();
+    server.wait_for_access("\"GET /updates HTTP/1.1\" 502 ");
+    server.wait_for_log(
+        "the traffic secrets of the TLS connection are not known while switching protocols",
+    );
+    assert!(server.stop().success());
 }
