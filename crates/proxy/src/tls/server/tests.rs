@@ -4,7 +4,9 @@
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt, DuplexStream};
+use std::io::Write;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
 use wssgate_config::LoadOptions;
 use wssgate_config::variable::Builtin;
@@ -104,6 +106,62 @@ async fn an_accepted_stream_gives_its_keys() {
         let accepted = accepted.unwrap();
         assert_eq!(accepted.info.protocol, version);
         keys::detach(accepted.stream).unwrap();
+    }
+}
+
+/// The ticket is another server's, who takes early data.
+#[tokio::test]
+async fn early_data_is_skipped_and_the_handshake_goes_on() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["a.test"]);
+    let mut client = ClientConfig::clone(&pki.client_config());
+    client.enable_early_data = true;
+    let client = Arc::new(client);
+    let mut other = ServerConfig::clone(&leaf.server_config());
+    other.max_early_data_size = 1 << 16;
+    other.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    let name = || ServerName::try_from("a.test").unwrap();
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let connect = async {
+        let mut stream = TlsConnector::from(Arc::clone(&client)).connect(name(), near).await?;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        io::Result::Ok(())
+    };
+    let accept = async {
+        let mut stream = tokio_rustls::TlsAcceptor::from(Arc::new(other)).accept(far).await?;
+        stream.shutdown().await
+    };
+    tokio::try_join!(connect, accept).unwrap();
+
+    let files = files(&leaf);
+    // As much as nginx and OpenSSL let their tickets allow.
+    for (lines, early) in [("", 1 << 14), ("ssl_session_tickets off;", 1 << 14)] {
+        let (acceptor, config, _) = build(&format!("server {{ listen 443 ssl; {lines} {files} }}"));
+        let route = &config.http.as_ref().unwrap().sockets[0].routes[0];
+        let (mut near, far) = tokio::io::duplex(128 * 1024);
+        let mut tls = rustls::ClientConnection::new(Arc::clone(&client), name()).unwrap();
+        tls.early_data().unwrap().write_all(&vec![7; early]).unwrap();
+        let connect = async {
+            loop {
+                let mut out = Vec::new();
+                while tls.wants_write() {
+                    tls.write_tls(&mut out).unwrap();
+                }
+                near.write_all(&out).await.unwrap();
+                if !tls.is_handshaking() {
+                    return;
+                }
+                let mut input = vec![0; 16 * 1024];
+                let len = near.read(&mut input).await.unwrap();
+                tls.read_tls(&mut &input[..len]).unwrap();
+                tls.process_new_packets().unwrap();
+            }
+        };
+        let accept =
+            async { acceptor.greet(far, Vec::new(), route).await?.shake_hands(Vec::new()).await };
+        let (accepted, ()) = tokio::join!(accept, connect);
+        assert_eq!(accepted.unwrap().info.protocol, "TLSv1.3", "{lines}");
+        assert!(!tls.is_early_data_accepted(), "{lines}");
     }
 }
 
