@@ -46,13 +46,17 @@ impl Lingering {
     ) {
         let until_ms = now_ms + LINGER_MS;
         let mut socket = Socket { fd, until_ms, left: MOST_BYTES };
-        if !socket.discard() || !watch(socket.fd.as_fd(), self.sockets.vacant_key()) {
+        if !socket.discard() {
             return;
         }
-        if self.sockets.len() == MOST_SOCKETS
+        // Before the key is known, since a place that gets free is the next one that is taken.
+        while self.sockets.len() >= MOST_SOCKETS
             && let Some((until_ms, key)) = self.due.pop_front()
         {
             self.close(key, until_ms);
+        }
+        if !watch(socket.fd.as_fd(), self.sockets.vacant_key()) {
+            return;
         }
         let key = self.sockets.insert(socket);
         self.due.push_back((until_ms, key));
@@ -105,5 +109,47 @@ impl Socket {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn there_are_no_more_than_the_most_also_when_those_that_are_due_have_ended() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut lingering = Lingering::default();
+        let take = |lingering: &mut Lingering| {
+            let fd = ours.try_clone().unwrap().into();
+            lingering.take(fd, 0, |_, _| true);
+        };
+        (0..MOST_SOCKETS).for_each(|_| take(&mut lingering));
+        // The first three end before their time, and others come in their places.
+        (0..3).for_each(|key| drop(lingering.sockets.remove(key)));
+        (0..10).for_each(|_| take(&mut lingering));
+        assert_eq!(lingering.len(), MOST_SOCKETS);
+    }
+
+    #[test]
+    fn events_come_with_the_key_of_their_socket() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut lingering = Lingering::default();
+        let mut watched = Vec::new();
+        for _ in 0..MOST_SOCKETS + 3 {
+            let fd = ours.try_clone().unwrap().into();
+            lingering.take(fd, 0, |_, key| {
+                watched.push(key);
+                true
+            });
+        }
+        let last: Vec<_> = watched[MOST_SOCKETS..].to_vec();
+        let due: Vec<_> = lingering.due.iter().rev().take(3).rev().map(|due| due.1).collect();
+        assert_eq!(last, due);
     }
 }
