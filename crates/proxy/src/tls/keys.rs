@@ -209,8 +209,9 @@ pub fn records_left(suite: Option<SupportedCipherSuite>, sealed: u64) -> u64 {
     }
 }
 
-/// With fewer records left nothing more is written: what one write becomes, and an alert.
-pub const LAST_RECORDS: u64 = 64;
+/// With fewer records left nothing more is written: what one write becomes, what waits sealed (64 KiB each, in
+/// the smallest records that `ssl_buffer_size` makes, 512 bytes), and an alert.
+pub const LAST_RECORDS: u64 = 512;
 
 /// With fewer left a connection serves no further request: a short answer may have so many.
 pub const FEW_RECORDS: u64 = 1 << 16;

@@ -162,9 +162,9 @@ impl Client {
         .await
     }
 
-    /// How many records TLS will still seal.
+    /// How many records TLS will still seal; without a bound when the stream is gone.
     pub(crate) fn records_left(&self) -> u64 {
-        self.io.borrow().stream.as_ref().map_or(0, ClientStream::records_left)
+        self.io.borrow().stream.as_ref().map_or(u64::MAX, ClientStream::records_left)
     }
 
     /// Takes the keys out of TLS, if there is TLS, before a tunnel is promised. What is answered from here on is
