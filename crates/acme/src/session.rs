@@ -188,8 +188,8 @@ impl Session {
         if let Some(key) = self.key.lock().unwrap_or_else(|poison| poison.into_inner()).clone() {
             return Ok(Some(key));
         }
-        // What cannot be read is as good as none: there will be a new account.
-        let pem = self.directory.account_key().unwrap_or_default();
+        // One that is there and cannot be read must not be lost to a new account.
+        let pem = self.directory.account_key().map_err(Failure::request)?;
         let read = |pem: Zeroizing<String>| {
             let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes());
             let key = key.map_err(|error| Failure::request(format!("account.key: {error}")))?;

@@ -53,6 +53,15 @@ impl Directory {
         }
     }
 
+    /// The files that it has of these orders and of the account, whether they are there or not.
+    pub fn files(path: &Path, ids: &[String]) -> Vec<PathBuf> {
+        let of_order = ids.iter().flat_map(|id| {
+            ["crt", "key", "key.old", "json"].map(|end| path.join(format!("{id}.{end}")))
+        });
+        let of_all = ["account.key", "account.url", "lock"].map(|name| path.join(name));
+        of_all.into_iter().chain(of_order).collect()
+    }
+
     /// Whether it is ours to obtain certificates: nobody else has the lock, or nobody could have it.
     pub fn is_ours(&self) -> bool {
         let Some(path) = &self.path else { return true };
@@ -67,9 +76,11 @@ impl Directory {
             *lock = Some(file);
             return true;
         }
-        let file = open_lock(&path.join("lock"));
-        // Where no file can be made nothing can be written either, so there is nothing to be at odds about.
-        let Ok(file) = file else { return true };
+        let file = match open_lock(&path.join("lock")) {
+            Ok(file) => file,
+            // Somebody else may have one that is there.
+            Err(error) => return !may_be_there(&error),
+        };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => false,
             // Some network file systems have no locks.
@@ -80,6 +91,13 @@ impl Directory {
                 true
             }
         }
+    }
+
+    /// Why nobody can know whether another process has the lock, if that is so.
+    pub fn lock_problem(&self) -> Option<String> {
+        let path = self.path.as_ref()?.join("lock");
+        let error = open_lock(&path).err().filter(may_be_there)?;
+        Some(failed("open", &path, &error))
     }
 
     /// Reads the certificate of an order; `None` when there is none.
@@ -140,8 +158,11 @@ impl Directory {
             prepare(&file("key"), chain.key.as_bytes())?,
             prepare(&file("crt"), chain.pem.as_bytes())?,
         ];
-        if let Some(old) = read(&file("key"))? {
-            prepare(&file("key.old"), old.as_bytes())?.finish()?;
+        // A key that is of no use to the certificate beside it must not take the place of the one that is.
+        if let (Ok(Some(pem)), Ok(Some(key))) = (read(&file("crt")), read(&file("key")))
+            && Chain::new(pem.to_string(), key.clone()).is_ok()
+        {
+            prepare(&file("key.old"), key.as_bytes())?.finish()?;
         }
         prepared.into_iter().try_for_each(Prepared::finish)?;
         synced(path)
@@ -200,11 +221,17 @@ fn open_lock(path: &Path) -> io::Result<File> {
     options.open(path).or_else(|_| File::open(path))
 }
 
+/// Whether a file that could not be opened may be there. Where it is not, and none could be made, nothing can be
+/// written either, so there is nothing to be at odds about.
+fn may_be_there(error: &io::Error) -> bool {
+    !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(Zeroizing::new(text))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("open", path, &error)),
+        Err(error) if may_be_there(&error) => Err(failed("open", path, &error)),
+        Err(_) => Ok(None),
     }
 }
 
@@ -309,6 +336,38 @@ mod tests {
         fs::write(place.path().join("a.crt"), &chain().pem).unwrap();
         let error = directory.certificate("a").err().unwrap();
         assert!(error.ends_with("do not belong together"), "{error}");
+    }
+
+    /// The key beside the certificate is of one that has never been written.
+    #[test]
+    fn a_second_write_in_vain_loses_no_key() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::new(Some(place.path().to_owned()));
+        let (first, second) = (chain(), chain());
+        directory.write_certificate("a", &first).unwrap();
+        directory.write_certificate("a", &second).unwrap();
+        fs::write(place.path().join("a.crt"), &first.pem).unwrap();
+        directory.write_certificate("a", &chain()).unwrap();
+        fs::write(place.path().join("a.crt"), &first.pem).unwrap();
+        assert_eq!(directory.certificate("a").unwrap().unwrap().key, first.key);
+        // What cannot be read hinders nobody.
+        fs::write(place.path().join("a.key"), b"\xff").unwrap();
+        directory.write_certificate("a", &second).unwrap();
+        assert_eq!(directory.certificate("a").unwrap().unwrap().key, second.key);
+    }
+
+    /// Also root cannot open one that leads to itself.
+    #[test]
+    fn a_lock_that_cannot_be_opened_is_not_ours() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::new(Some(place.path().to_owned()));
+        let lock = place.path().join("lock");
+        std::os::unix::fs::symlink(&lock, &lock).unwrap();
+        assert!(!directory.is_ours());
+        assert!(directory.lock_problem().is_some_and(|problem| problem.contains("lock")));
+        fs::remove_file(&lock).unwrap();
+        assert!(directory.is_ours());
+        assert_eq!(directory.lock_problem(), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use wssgate_acme::{
 };
 use wssgate_config::model::{AcmeCertificate, AcmeIdentifier, AcmeKey, Http, LogLevel};
 use wssgate_syntax::{Diagnostic, Report};
+use wssgate_sys::files;
 use wssgate_sys::privileges::User;
 
 use crate::log::ErrorLog;
@@ -120,14 +121,27 @@ impl Acme {
         for (at, settings) in issuers.iter().enumerate() {
             let wanted =
                 http.acme.certificates.iter().any(|certificate| certificate.issuer.0 == at);
-            if let Some(path) = settings.issuer.state_path.as_deref().filter(|_| wanted)
-                && let Err(error) = make_directory(path, owner)
-            {
-                let (path, error) = (path.display(), crate::errno_text(&error));
-                let text =
-                    format!("mkdir() \"{path}\" failed ({error}), certificates are in memory only");
+            let Some(path) = settings.issuer.state_path.as_deref().filter(|_| wanted) else {
+                continue;
+            };
+            let mut warn = |text: String| {
                 let span = http.acme.issuers[at].name.span;
                 report.push(Diagnostic::warning(text).at(span, "the state of this issuer"));
+            };
+            if let Err(error) = make_directory(path, owner) {
+                let (path, error) = (path.display(), crate::errno_text(&error));
+                warn(format!(
+                    "mkdir() \"{path}\" failed ({error}), certificates are in memory only"
+                ));
+            } else if let Some(owner) = owner {
+                let of_issuer = http.acme.certificates.iter().filter(|one| one.issuer.0 == at);
+                let ids: Vec<_> = of_issuer.map(|model| order(model).id()).collect();
+                for file in Directory::files(path, &ids) {
+                    if let Err(error) = files::hand_over(&file, owner.uid) {
+                        let (file, error) = (file.display(), crate::errno_text(&error));
+                        warn(format!("chown() \"{file}\" failed ({error})"));
+                    }
+                }
             }
         }
         let certificates = http.acme.certificates.iter().map(|model| {

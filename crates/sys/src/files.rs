@@ -46,6 +46,23 @@ pub fn give_to(file: &File, owner: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `owner` the owner of the file at `path` if there is one. A link is left alone, as is a file that has other
+/// names: it may be one that `owner` has put there to be given what is not theirs.
+pub fn hand_over(path: &Path, owner: u32) -> io::Result<()> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    match metadata.uid() != owner && metadata.nlink() == 1 {
+        true => give_to(&file, owner),
+        false => Ok(()),
+    }
+}
+
 /// Whether a write would not wait: of a pipe, one of up to 4096 bytes (pipe(7)).
 pub fn is_writable(file: &impl AsFd) -> bool {
     let fd = file.as_fd().as_raw_fd();
@@ -81,6 +98,30 @@ mod tests {
         again.write_all(b"2\n").unwrap();
         give_to(&again, again.metadata().unwrap().uid()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// As root, since others give nothing away.
+    #[test]
+    fn a_file_is_handed_over_and_what_leads_elsewhere_is_not() {
+        let name = format!("wssgate-hand-over-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let [own, theirs, link, also] =
+            ["own", "theirs", "link", "also"].map(|n| directory.join(n));
+        std::fs::write(&own, "").unwrap();
+        std::fs::write(&theirs, "").unwrap();
+        std::os::unix::fs::symlink(&theirs, &link).unwrap();
+        std::fs::hard_link(&theirs, &also).unwrap();
+        let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        if owner(&own) == 0 {
+            for path in [&own, &link, &also, &directory.join("none")] {
+                hand_over(path, 65534).unwrap();
+            }
+            assert_eq!([&own, &theirs].map(|path| owner(path)), [65534, 0]);
+        } else {
+            eprintln!("skipped: handing a file over takes root");
+        }
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
