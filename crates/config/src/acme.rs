@@ -12,6 +12,7 @@ use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Directive, H, S};
 use crate::level::Level;
 use crate::read::{Reading, Reads, directive_problem, parameter};
+use crate::server::Server;
 use crate::server_name::ServerName;
 use crate::value::{self, Located, MIN_ZONE_SIZE};
 
@@ -195,6 +196,20 @@ impl Certificates {
         })))
     }
 
+    /// Warns of what would be obtained for nobody.
+    pub(crate) fn check_use(&self, reading: &mut Reading<'_>, servers: &[Server]) {
+        for (index, certificate) in self.certificates.iter().enumerate() {
+            let id = Some(AcmeCertificateId(index));
+            if !servers.iter().any(|server| server.acme == id && server.tls.acme) {
+                let message = "no server uses the certificate of \"acme_certificate\"";
+                let help = "add `ssl_certificate $acme_certificate;` and `ssl_certificate_key \
+                            $acme_certificate_key;`";
+                let problem = Diagnostic::warning(message).at(certificate.span, "");
+                reading.report.push(problem.help(help));
+            }
+        }
+    }
+
     /// All of them.
     pub(crate) fn into_acme(self) -> Acme {
         Acme { issuers: self.issuers.into_issuers(), certificates: self.certificates }
@@ -239,20 +254,61 @@ fn of_names(
 mod tests {
     use crate::load::{LoadOptions, load};
 
+    use wssgate_syntax::Severity;
+
+    const USED: &str =
+        "ssl_certificate $acme_certificate; ssl_certificate_key $acme_certificate_key;";
+
     /// Every error of a configuration with these lines in `acme_issuer`, `http` and `server`.
     fn errors(issuer: &str, http: &str, server: &str) -> Vec<String> {
+        problems(Severity::Error, issuer, http, &format!("{server} {USED}"))
+    }
+
+    fn problems(severity: Severity, issuer: &str, http: &str, server: &str) -> Vec<String> {
         let text = format!(
-            "events {{}} http {{ {http} server {{ listen 127.0.0.1:443 ssl; {server} ssl_certificate \
-             $acme_certificate; ssl_certificate_key $acme_certificate_key; }} acme_issuer ca {{ uri \
-             https://ca.test/dir; {issuer} }} }}"
+            "events {{}} http {{ {http} server {{ listen 127.0.0.1:443 ssl; {server} }} \
+             acme_issuer ca {{ uri https://ca.test/dir; {issuer} }} }}"
         );
         let report = match load(&LoadOptions::text(text)) {
             Ok(loaded) => loaded.report,
             Err(failed) => failed.report,
         };
-        let problems =
-            report.iter().filter(|problem| problem.severity == wssgate_syntax::Severity::Error);
+        let problems = report.iter().filter(|problem| problem.severity == severity);
         problems.map(|problem| problem.message.clone()).collect()
+    }
+
+    #[test]
+    fn what_would_do_nothing_is_told() {
+        let (server, used) = ("acme_certificate ca a.test;", USED);
+        let good = format!("{server} {used}");
+        let lacks = "no \"acme_certificate\" is defined for \"ssl_certificate $acme_certificate\"";
+        let more = |server: &str| format!("server {{ {server} }} {used}");
+        for (http, server, expected) in [
+            ("", used, &[lacks][..]),
+            ("", &format!("{used} ssl_reject_handshake on;"), &[]),
+            (used, server, &[]),
+            (&more("listen 127.0.0.1:443; server_name b;"), server, &[lacks]),
+            (&more("listen 127.0.0.1:80;"), server, &[]),
+            // Said once is enough.
+            ("", &format!("acme_certificate no a.test; {used}"), &["issuer \"no\" is missing"]),
+        ] {
+            assert_eq!(problems(Severity::Error, "", http, server), expected, "{http} {server}");
+        }
+        let unused = "no server uses the certificate of \"acme_certificate\"";
+        let late = "\"dns_propagation_timeout\" has no effect without \"dns_update\"";
+        for (issuer, server, expected) in [
+            ("", &*good, &[][..]),
+            ("", &format!("{server} ssl_reject_handshake on;"), &[unused]),
+            ("dns_propagation_timeout 1m;", &good, &[late]),
+            ("challenge dns; dns_hook /x; dns_propagation_timeout 1m;", &good, &[late]),
+            ("challenge dns; dns_update server=192.0.2.1; dns_propagation_timeout 1m;", &good, &[]),
+        ] {
+            assert_eq!(
+                problems(Severity::Warning, issuer, "", server),
+                expected,
+                "{issuer} {server}"
+            );
+        }
     }
 
     #[test]

@@ -83,6 +83,7 @@ pub(crate) fn http(
     let mut resolver = Resolver { reading, groups, logs, acme, locations: Vec::new() };
     let servers = servers(&mut resolver, level, &outermost.inner(level));
     let Resolver { reading, groups, logs, acme, locations } = resolver;
+    acme.check_use(reading, &servers);
     let sockets = sockets(reading, &servers, level);
     let charset_maps = charset::maps(reading, &outermost.inner(level));
     let misspelt = reading.names.misspelt().into_iter();

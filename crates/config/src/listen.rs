@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
+use crate::acme::ACME_CERTIFICATE;
 use crate::directive::Arity::AtLeast;
 use crate::directive::{AnyDirective, Directive, S};
 use crate::hosts::{HostPattern, HostTable};
@@ -313,6 +314,7 @@ impl Sockets<'_, '_> {
                 address.ssl = true;
             }
         }
+        self.check_acme(&addresses, &levels);
         let routes: Vec<AddressRoute> =
             addresses.iter().map(|address| self.route(address, &names)).collect();
         bind(addresses, routes)
@@ -413,6 +415,22 @@ impl Sockets<'_, '_> {
             let problem = problem.at(address.span, "TLS is enabled here");
             let help = "add `ssl_certificate` and `ssl_certificate_key`";
             self.reading.report.push(problem.help(help));
+        }
+    }
+
+    /// A server whose certificate is to be obtained by ACME must say from whom.
+    fn check_acme(&mut self, addresses: &[Address], levels: &[(&Level<'_>, Span)]) {
+        for (index, (level, span)) in levels.iter().enumerate() {
+            let tls = &self.servers[index].tls;
+            let lacks = tls.acme && !tls.reject_handshake && !level.has(&ACME_CERTIFICATE);
+            let speaks =
+                |address: &Address| address.ssl && address.servers.contains(&ServerId(index));
+            if lacks && addresses.iter().any(speaks) {
+                let message =
+                    "no \"acme_certificate\" is defined for \"ssl_certificate $acme_certificate\"";
+                let help = "add `acme_certificate ISSUER;`, or `ssl_reject_handshake on;`";
+                self.reading.report.push(Diagnostic::error(message).at(*span, "").help(help));
+            }
         }
     }
 

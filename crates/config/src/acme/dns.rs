@@ -160,6 +160,10 @@ pub(crate) fn of_issuer(
     let hook = level.last(&DNS_HOOK).cloned();
     let zones: Vec<_> = level.values(&DNS_UPDATE).collect();
     let written = level.has(&DNS_HOOK) || level.has(&DNS_UPDATE);
+    if level.has(&DNS_PROPAGATION_TIMEOUT) && !(wanted && level.has(&DNS_UPDATE)) {
+        let message = "\"dns_propagation_timeout\" has no effect without \"dns_update\"";
+        reading.report.push(Diagnostic::warning(message).at(span, ""));
+    }
     if !wanted {
         if written {
             let message =
