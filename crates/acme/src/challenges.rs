@@ -5,16 +5,24 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair, SanType};
+use tokio::sync::Notify;
 
 use crate::identifier::Identifier;
 
 /// Answers for http-01 and certificates for tls-alpn-01, for as long as an order wants them. All workers look
-/// here, and only when somebody asks as a CA does.
+/// here, and only when somebody asks as a CA does. Several orders may offer something for one token or name: each
+/// takes back its own, and what was offered last is shown.
 #[derive(Default)]
 pub struct Challenges {
-    answers: Mutex<HashMap<String, String>>,
-    certificates: Mutex<HashMap<String, Arc<TlsChallenge>>>,
+    answers: Mutex<Offers<str>>,
+    certificates: Mutex<Offers<TlsChallenge>>,
+    /// Names that an order shows something for, where only one can.
+    taken: Mutex<Vec<String>>,
+    released: Notify,
 }
+
+/// What is offered for each token or name.
+type Offers<T> = HashMap<String, Vec<Arc<T>>>;
 
 impl fmt::Debug for Challenges {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,18 +41,35 @@ pub struct TlsChallenge {
 impl Challenges {
     /// The answer to a request for `/.well-known/acme-challenge/TOKEN`, if it is one of ours.
     pub fn answer(&self, token: &[u8]) -> Option<String> {
-        locked(&self.answers).get(std::str::from_utf8(token).ok()?).cloned()
+        last(&self.answers, std::str::from_utf8(token).ok()?).map(|answer| answer.to_string())
     }
 
     /// The certificate for a ClientHello that offers `acme-tls/1` for this name, in lower case.
     pub fn certificate(&self, name: &str) -> Option<Arc<TlsChallenge>> {
-        locked(&self.certificates).get(name).cloned()
+        last(&self.certificates, name)
+    }
+
+    /// Waits until no other order shows certificates for any of these names, since only one can be shown for each.
+    pub(crate) async fn turn(self: &Arc<Self>, identifiers: &[Identifier]) -> Turn {
+        let names: Vec<_> = identifiers.iter().map(Identifier::server_name).collect();
+        loop {
+            let released = self.released.notified();
+            {
+                let mut taken = locked(&self.taken);
+                if !names.iter().any(|name| taken.contains(name)) {
+                    taken.extend(names.iter().cloned());
+                    return Turn { challenges: Arc::clone(self), names };
+                }
+            }
+            released.await;
+        }
     }
 
     /// Answers requests for a token until the answer is dropped.
     pub(crate) fn offer_answer(self: &Arc<Self>, token: &str, answer: &str) -> Offered {
-        locked(&self.answers).insert(token.to_owned(), answer.to_owned());
-        Offered { challenges: Arc::clone(self), key: token.to_owned() }
+        let offer = Arc::from(answer);
+        add(&self.answers, token, Arc::clone(&offer));
+        Offered { challenges: Arc::clone(self), key: token.to_owned(), offer: Offer::Answer(offer) }
     }
 
     /// Shows a certificate with this digest until the answer is dropped.
@@ -54,9 +79,9 @@ impl Challenges {
         digest: &[u8],
     ) -> Result<Offered, rcgen::Error> {
         let name = identifier.server_name();
-        let challenge = Arc::new(TlsChallenge::new(identifier, digest)?);
-        locked(&self.certificates).insert(name.clone(), challenge);
-        Ok(Offered { challenges: Arc::clone(self), key: name })
+        let offer = Arc::new(TlsChallenge::new(identifier, digest)?);
+        add(&self.certificates, &name, Arc::clone(&offer));
+        Ok(Offered { challenges: Arc::clone(self), key: name, offer: Offer::Certificate(offer) })
     }
 }
 
@@ -78,17 +103,108 @@ impl TlsChallenge {
 pub(crate) struct Offered {
     challenges: Arc<Challenges>,
     key: String,
+    offer: Offer,
+}
+
+enum Offer {
+    Answer(Arc<str>),
+    Certificate(Arc<TlsChallenge>),
 }
 
 impl Drop for Offered {
     fn drop(&mut self) {
-        // A token is no name, so only one of the two has it.
-        locked(&self.challenges.answers).remove(&self.key);
-        locked(&self.challenges.certificates).remove(&self.key);
+        match &self.offer {
+            Offer::Answer(answer) => remove(&self.challenges.answers, &self.key, answer),
+            Offer::Certificate(one) => remove(&self.challenges.certificates, &self.key, one),
+        }
+    }
+}
+
+/// The right to show certificates for some names, until this is dropped.
+pub(crate) struct Turn {
+    challenges: Arc<Challenges>,
+    names: Vec<String>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        locked(&self.challenges.taken).retain(|name| !self.names.contains(name));
+        self.challenges.released.notify_waiters();
+    }
+}
+
+fn last<T: ?Sized>(offers: &Mutex<Offers<T>>, key: &str) -> Option<Arc<T>> {
+    locked(offers).get(key)?.last().cloned()
+}
+
+fn add<T: ?Sized>(offers: &Mutex<Offers<T>>, key: &str, offer: Arc<T>) {
+    locked(offers).entry(key.to_owned()).or_default().push(offer);
+}
+
+fn remove<T: ?Sized>(offers: &Mutex<Offers<T>>, key: &str, offer: &Arc<T>) {
+    let mut offers = locked(offers);
+    if let Some(of_key) = offers.get_mut(key) {
+        of_key.retain(|other| !Arc::ptr_eq(other, offer));
+        if of_key.is_empty() {
+            offers.remove(key);
+        }
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked, the map is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_order_takes_back_what_it_has_offered() {
+        let challenges = Arc::new(Challenges::default());
+        let answer = || challenges.answer(b"token");
+        let first = challenges.offer_answer("token", "1");
+        let second = challenges.offer_answer("token", "2");
+        assert_eq!(answer().as_deref(), Some("2"));
+        drop(first);
+        assert_eq!(answer().as_deref(), Some("2"));
+        let third = challenges.offer_answer("token", "3");
+        drop(third);
+        assert_eq!(answer().as_deref(), Some("2"));
+        drop(second);
+        assert_eq!(answer(), None);
+        let name = Identifier::Dns("a.test".into());
+        let offer = || challenges.offer_certificate(&name, &[0; 32]).unwrap();
+        let (first, second) = (offer(), offer());
+        let shown = challenges.certificate("a.test").unwrap();
+        drop(first);
+        assert!(Arc::ptr_eq(&challenges.certificate("a.test").unwrap(), &shown));
+        drop(second);
+        assert!(challenges.certificate("a.test").is_none());
+    }
+
+    #[test]
+    fn orders_with_a_common_name_wait_for_each_other() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let names = |names: &[&str]| -> Vec<_> {
+            names.iter().map(|&name| Identifier::Dns(name.into())).collect()
+        };
+        let challenges = Arc::new(Challenges::default());
+        runtime.block_on(async {
+            let first = challenges.turn(&names(&["a.test", "b.test"])).await;
+            // Nobody waits for an order of other names.
+            drop(challenges.turn(&names(&["c.test"])).await);
+            let second = names(&["b.test", "c.test"]);
+            let mut second = std::pin::pin!(challenges.turn(&second));
+            tokio::select! {
+                biased;
+                _ = &mut second => panic!("b.test is taken"),
+                () = std::future::ready(()) => drop(first),
+            }
+            let second = second.await;
+            assert_eq!(*locked(&challenges.taken), second.names);
+        });
+    }
 }

@@ -54,7 +54,14 @@ async fn attempt(
 ) -> Result<Chain, Failure> {
     let meta = session.meta().await?;
     let mut running = place(session, account, order, old, &meta).await?;
+    // An answer for http-01 and a record are found beside those of others.
+    let taken = match session.issuer.challenge {
+        ChallengeKind::TlsAlpn01 => &*order.identifiers,
+        ChallengeKind::Http01 | ChallengeKind::Dns01 => &[],
+    };
+    let turn = session.challenges.turn(taken).await;
     convince(session, &mut running).await?;
+    drop(turn);
     let kind = order.key;
     let key = tokio::task::spawn_blocking(move || kind.generate());
     let key = key.await.map_err(|error| Failure::request(error.to_string()))?;
