@@ -401,6 +401,15 @@ impl Certificate {
         unsafe { lc::ERR_clear_error() };
         found == 1
     }
+
+    /// Whether it is for an IP address, given by its 4 or 16 bytes: by its alternative names only.
+    pub fn is_for_address(&self, address: &[u8]) -> bool {
+        // SAFETY: the certificate is alive, the address has this length.
+        let found = unsafe { lc::X509_check_ip(self.as_ptr(), address.as_ptr(), address.len(), 0) };
+        // SAFETY: always allowed.
+        unsafe { lc::ERR_clear_error() };
+        found == 1
+    }
 }
 
 impl Clone for Certificate {

@@ -1,5 +1,6 @@
 //! TLS towards the servers of CAs.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,8 +92,14 @@ impl ServerCertVerifier for Trusted {
         super::judge(Some(trust), leaf, sent).map_err(|fault| {
             Error::General(format!("its certificate does not verify: {}:{fault}", fault.number()))
         })?;
+        let is_for_it = |leaf: Certificate| match name {
+            ServerName::IpAddress(address) => match IpAddr::from(*address) {
+                IpAddr::V4(address) => leaf.is_for_address(&address.octets()),
+                IpAddr::V6(address) => leaf.is_for_address(&address.octets()),
+            },
+            name => leaf.is_for_host(name.to_str().as_bytes()),
+        };
         let name = name.to_str();
-        let is_for_it = |leaf: Certificate| leaf.is_for_host(name.as_bytes());
         match Certificate::parse(leaf).is_some_and(is_for_it) {
             true => good,
             false => Err(Error::General(format!("its certificate is not for \"{name}\""))),
@@ -119,5 +126,35 @@ impl ServerCertVerifier for Trusted {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         proof::schemes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// Names are names and addresses are addresses, whatever the common name says.
+    #[test]
+    fn a_server_is_the_one_that_its_certificate_names() {
+        let key = KeyPair::generate().unwrap();
+        let names = ["a.test", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let leaf = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let anchor = Anchor::parse(leaf.der(), Peer::Server).unwrap();
+        let trusted = Trusted(Trust::new(Peer::Server, vec![anchor], &[], DEPTH));
+        for (name, expected) in [
+            ("a.test", true),
+            ("b.test", false),
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("2001:db8::1", true),
+            ("2001:db8::2", false),
+        ] {
+            let server = ServerName::try_from(name).unwrap();
+            let judged = trusted.verify_server_cert(leaf.der(), &[], &server, &[], UnixTime::now());
+            assert_eq!(judged.is_ok(), expected, "{name}: {judged:?}");
+        }
     }
 }
