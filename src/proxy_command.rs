@@ -45,6 +45,12 @@ pub(crate) enum CommandError {
     From(String),
     #[error("--to \"{0}\" is not HOST:PORT, a URL or unix:/PATH")]
     To(String),
+    #[error("{option} has no effect, {why}")]
+    NoEffect { option: &'static str, why: String },
+    #[error(
+        "no certificate for the wildcard \"{0}\" can be obtained without a configuration (challenge dns-01)"
+    )]
+    Wildcard(String),
     #[error(transparent)]
     Certificate(#[from] DevCaError),
     #[error(transparent)]
@@ -54,8 +60,7 @@ pub(crate) enum CommandError {
 /// Gives the configuration that the options stand for, and what to tell the person.
 pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     let (from, to) = (From::parse(&args.from)?, target(&args.to)?);
-    let given = args.cert.is_some() || args.dev_ca;
-    let (parts, advice) = match given || !public::is_public(&from.name) {
+    let (parts, advice) = match files_instead_of_acme(args, &from.name)? {
         true => {
             let (chain, key, advice) = certificate(args, &from.name)?;
             (Parts::with_files(&chain, &key), advice)
@@ -69,6 +74,27 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     let url = from.url();
     let greeting = format!("wssgate proxy\n\n  {url}  →  {to}\n  stop with Ctrl-C\n{advice}");
     Ok(Own::Serve(OwnConf { name: "proxy", text, greeting }))
+}
+
+/// Whether there is nothing to obtain from a CA; then no option may be about that.
+fn files_instead_of_acme(args: &ProxyArgs, name: &str) -> Result<bool, CommandError> {
+    let why = if args.cert.is_some() {
+        "the certificate is the one of --cert".to_owned()
+    } else if args.dev_ca {
+        "the certificate is issued by the development CA (--dev-ca)".to_owned()
+    } else if name.contains('*') {
+        let given = args.acme.given();
+        return given.map_or(Ok(true), |_| Err(CommandError::Wildcard(name.to_owned())));
+    } else if args.acme.names_ca() || public::is_public(name) {
+        // Whoever names a CA knows that it issues certificates for such a name.
+        return Ok(false);
+    } else {
+        format!("\"{name}\" is a private name with a certificate of the development CA")
+    };
+    match args.acme.given() {
+        Some(option) => Err(CommandError::NoEffect { option, why }),
+        None => Ok(true),
+    }
 }
 
 /// The given certificate, or one of the development CA and the advice to trust it.
@@ -109,7 +135,8 @@ impl From {
         };
         // The text goes into a configuration, where anything else could mean more than a name.
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
-        if name.is_empty() || !name.bytes().all(fits) || port == 0 {
+        let has_empty_label = name.split('.').any(str::is_empty);
+        if has_empty_label || !name.bytes().all(fits) || port == 0 {
             return Err(fail());
         }
         Ok(Self { name: name.to_ascii_lowercase(), port })
@@ -240,10 +267,45 @@ mod tests {
             ("a:x", None),
             ("a:0", None),
             ("a;b", None),
+            (".example.com", None),
+            ("chat.example.com.", None),
+            ("chat..example.com", None),
         ] {
             let parsed = From::parse(text).ok();
             let expected = expected.map(|(name, port)| From { name: name.to_owned(), port });
             assert_eq!(parsed, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_about_a_ca_is_ignored() {
+        let judge = |line: &str| {
+            let args = ["proxy", "--to", "a:1"].into_iter().chain(line.split(' '));
+            let args = ProxyArgs::parse_from(args);
+            let from = From::parse(&args.from).expect("a name");
+            files_instead_of_acme(&args, &from.name).map_err(|error| error.to_string())
+        };
+        for (line, expected) in [
+            ("--from a.example.com", Ok(false)),
+            ("--from a.example.com --agree-tos --email x --http-port 80", Ok(false)),
+            ("--from a.test", Ok(true)),
+            ("--from a.test --acme-uri https://ca.test/", Ok(false)),
+            ("--from a.test --agree-tos", Err("--agree-tos has no effect")),
+            ("--from a.test --http-port 80", Err("--http-port has no effect")),
+            ("--from localhost --staging", Err("--staging has no effect")),
+            ("--from a.example.com --dev-ca --email x", Err("--email has no effect")),
+            (
+                "--from a.test --acme-uri https://ca.test/ --cert x --key x",
+                Err("--acme-uri has no effect"),
+            ),
+            ("--from *.example.com", Ok(true)),
+            ("--from *.example.com --agree-tos", Err("no certificate for the wildcard")),
+            ("--from *.a.test --acme-uri https://ca.test/", Err("no certificate for the wildcard")),
+        ] {
+            match (judge(line), expected) {
+                (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{error}"),
+                (judged, expected) => assert_eq!(judged, expected.map_err(str::to_owned), "{line}"),
+            }
         }
     }
 

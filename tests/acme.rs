@@ -409,7 +409,9 @@ fn a_command_for_a_public_name_obtains_its_certificate() {
     let ca = Pebble::setup().http_port(plain).start(&world.pki, &world.dns);
     let (from, to) = (format!("{PUBLIC}:{tls}"), world.upstream.addr().to_string());
     let command = |more: &[&str]| {
-        let mut command = Command::new(WSSGATE);
+        // The user of the workers must get to the state all the same.
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 077; exec \"$0\" \"$@\"", WSSGATE]);
         command.args(["proxy", "--from", &from, "--to", &to, "--email", "admin@example.com"]);
         command.args(["--acme-uri", &ca.directory(), "--http-port", &plain.to_string()]).args(more);
         command.env("STATE_DIRECTORY", state.path()).env("SSL_CERT_FILE", world.pki.root_path());
@@ -435,6 +437,8 @@ fn a_command_for_a_public_name_obtains_its_certificate() {
     let address = SocketAddr::from(([127, 0, 0, 1], tls));
     let open = || Conn::try_connect_tls(address, client_that_trusts(&root), PUBLIC).is_ok();
     wait_until("the certificate", open);
+    let made = fs::metadata(state.path().join("acme")).unwrap().permissions().mode();
+    assert_eq!(made & 0o777, 0o755);
     let mut tunnel =
         Handshake::to(address).host(PUBLIC).tls(client_that_trusts(&root), PUBLIC).open();
     tunnel.send([text("over wss")]);

@@ -1,9 +1,11 @@
 //! Public names, whose certificates are obtained by ACME.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -45,17 +47,40 @@ pub(super) struct AcmeArgs {
     /// Directory URL of the CA; Let's Encrypt by default
     #[arg(long, value_name = "URL")]
     acme_uri: Option<String>,
-    /// Port for plain HTTP, where the CA looks and browsers are redirected
-    #[arg(long, value_name = "PORT", default_value_t = 80)]
-    http_port: u16,
+    /// Port for plain HTTP, where the CA looks and browsers are redirected [default: 80]
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+}
+
+impl AcmeArgs {
+    /// Whether a CA is asked for, whatever the name.
+    pub(super) fn names_ca(&self) -> bool {
+        self.acme_uri.is_some()
+    }
+
+    /// The first option that says something, for those who obtain nothing from a CA.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("--acme-uri", self.acme_uri.is_some()),
+            ("--agree-tos", self.agree_tos),
+            ("--email", self.email.is_some()),
+            ("--http-port", self.http_port.is_some()),
+            ("--staging", self.staging),
+        ];
+        given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
+
+    fn http_port(&self) -> u16 {
+        self.http_port.unwrap_or(80)
+    }
 }
 
 /// Why no certificate can be obtained.
 #[derive(Debug, Error)]
 pub(crate) enum NoAcme {
     #[error(
-        "\"{0}\" is a public name, so its certificate is obtained from a CA ({1}): agree to its terms of \
-         service with --agree-tos, or use --cert and --key, or --dev-ca"
+        "the certificate of \"{0}\" is obtained from a CA ({1}): agree to its terms of service with \
+         --agree-tos, or use --cert and --key, or --dev-ca"
     )]
     Terms(String, String),
     #[error("no place for certificates: set STATE_DIRECTORY, XDG_DATA_HOME or HOME")]
@@ -113,12 +138,12 @@ pub(super) fn parts(args: &AcmeArgs, from: &From, print: bool) -> Result<(Parts,
         let _ = writeln!(http, "        accept_terms_of_service;");
     }
     let _ = writeln!(http, "    }}\n");
-    http.push_str(&redirect(args.http_port, from));
+    http.push_str(&redirect(args.http_port(), from));
     let server = format!(
         "        acme_certificate {issuer};\n        ssl_certificate $acme_certificate;\n        \
          ssl_certificate_key $acme_certificate_key;\n"
     );
-    let (name, port) = (&from.name, args.http_port);
+    let (name, port) = (&from.name, args.http_port());
     let advice = format!(
         "\nThe certificate is obtained from {uri}, which must reach http://{name}:{port}/,\n\
          and is kept in {state}. The log tells when it is there.\n"
@@ -151,7 +176,11 @@ fn place(uri: Option<&str>) -> Result<PathBuf, NoAcme> {
         Some(data.join("wssgate"))
     };
     let place = match variable("STATE_DIRECTORY") {
-        Some(given) => Some(given),
+        // A service may have several; ours is the first.
+        Some(given) => {
+            let first = given.as_os_str().as_bytes().split(|&byte| byte == b':').next();
+            first.map(|first| PathBuf::from(OsStr::from_bytes(first)))
+        }
         None if privileges::is_root() => Some(PathBuf::from("/var/lib/wssgate")),
         None => own(),
     };
@@ -166,10 +195,24 @@ fn place(uri: Option<&str>) -> Result<PathBuf, NoAcme> {
     })
 }
 
-/// Makes the directories above the one of the issuer, so that the user of the workers can get there.
+/// Makes the directories above the one of the issuer, so that the user of the workers can get there. Those that are
+/// there already are left as they are.
 fn make(place: &Path) -> Result<(), NoAcme> {
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(place);
-    made.map_err(|source| NoAcme::Place { path: place.to_owned(), source })
+    let missing: Vec<_> = place
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    for path in missing.into_iter().rev() {
+        let made = match DirBuilder::new().create(path) {
+            // Another process was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made,
+        };
+        // Whatever the umask takes away.
+        let made = made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)));
+        made.map_err(|source| NoAcme::Place { path: path.to_owned(), source })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -194,6 +237,21 @@ mod tests {
         ] {
             assert_eq!(is_public(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn workers_get_through_directories_that_are_made() {
+        let place = tempfile::tempdir().expect("a directory");
+        let old = place.path().join("old");
+        let mode = |path: &Path| fs::metadata(path).expect("made").permissions().mode() & 0o777;
+        fs::create_dir(&old).expect("made");
+        fs::set_permissions(&old, Permissions::from_mode(0o700)).expect("changed");
+        make(&old.join("a/b")).expect("made");
+        make(&old.join("a/b")).expect("there already");
+        assert_eq!(
+            [&old, &old.join("a"), &old.join("a/b")].map(|path| mode(path)),
+            [0o700, 0o755, 0o755]
+        );
     }
 
     #[test]
