@@ -28,6 +28,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(60);
 /// How often it is looked whether another process has written a certificate, or is gone.
 const FOLLOW: Duration = Duration::from_secs(2);
 
+/// How long another process is trusted to obtain a certificate before people are told that there is none, seconds.
+const LEADS: i64 = 300;
+
 /// How soon after a failure it may be tried again, whoever wants that.
 const SHORTEST_PAUSE: i64 = 60;
 
@@ -82,6 +85,8 @@ pub struct Keeper {
     /// When to write the certificate again, if that has failed.
     save_at: Option<i64>,
     follows: bool,
+    /// Since when it follows without a certificate and nobody has been told.
+    followed_since: i64,
     nudge: Arc<Notify>,
 }
 
@@ -110,6 +115,7 @@ impl Keeper {
             unanswered: 0,
             save_at: None,
             follows: false,
+            followed_since: 0,
             nudge: Arc::default(),
         };
         keeper.begin(now());
@@ -338,10 +344,30 @@ impl Keeper {
     /// Does as the process does that has the lock.
     fn follow(&mut self) {
         if !std::mem::replace(&mut self.follows, true) {
-            let text = "another process with this state directory obtains the certificate";
-            self.tell(Loudness::Notice, text);
+            self.followed_since = now();
+            match self.session.directory.lock_problem() {
+                None => {
+                    let text = "another process with this state directory obtains the certificate";
+                    self.tell(Loudness::Notice, text);
+                }
+                Some(problem) => {
+                    let text = format!(
+                        "{problem}: nothing is obtained, since another process may have the lock"
+                    );
+                    self.tell(Loudness::Error, &text);
+                }
+            }
         }
         self.take_in();
+        if self.chain.is_none() && now() - self.followed_since >= LEADS {
+            let text = format!(
+                "no certificate after {}: the process that has the lock of the state directory obtains \
+                 none for these names; give it the same servers, or use another \"state_path\" here",
+                span(LEADS)
+            );
+            self.tell(Loudness::Warning, &text);
+            self.followed_since = now() + TELL_AGAIN - LEADS;
+        }
     }
 
     /// Uses the certificate on disk if it is another one.

@@ -69,6 +69,10 @@ impl Known {
             (None, _) if !self.kept => {
                 "in memory only, if there is one (state_path off)".to_owned()
             }
+            // A process with the lock tries only what its own configuration wants.
+            (None, _) if self.status.is_none() => {
+                "not obtained yet, no process has tried".to_owned()
+            }
             (None, _) => "not obtained yet".to_owned(),
         }
     }
