@@ -15,6 +15,7 @@ use crate::challenges::Offered;
 use crate::failure::{Failure, problem_failure};
 use crate::identifier::Identifier;
 use crate::issuer::{ChallengeKind, Order};
+use crate::schedule::Blame;
 use crate::session::{Meta, Session};
 
 /// How long a CA may take to look at challenges; the DNS takes longer.
@@ -68,11 +69,11 @@ async fn attempt(
     let key = key.map_err(|error| Failure::request(format!("making a key failed: {error}")))?;
     let request = request(order, &key, session.issuer.common_name)
         .map_err(|error| Failure::request(format!("making a request failed: {error}")))?;
-    let finalized = running.finalize_csr(&request).await;
-    finalized.map_err(|error| session.failure(error).while_doing("finalizing the order"))?;
-    let pem = fetch(session, account, &mut running).await?;
+    let pem = finish(session, account, &mut running, &request).await;
+    // Its certificate counts, so that the next order must not come as soon as after a lost connection.
+    let pem = pem.map_err(|failure| Failure { blame: Blame::Request, ..failure })?;
     let key = Zeroizing::new(key.serialize_pem());
-    Chain::new(pem, key).map_err(|error| Failure::way(format!("the CA has sent {error}")))
+    Chain::new(pem, key).map_err(|error| Failure::request(format!("the CA has sent {error}")))
 }
 
 /// Asks for a certificate.
@@ -103,7 +104,7 @@ async fn place(
             Err(error) => {
                 let failure = session.failure(error);
                 // Of the certificate before, a CA may think what it wants.
-                if failure.blame == crate::schedule::Blame::Way || failure.kind == "rateLimited" {
+                if failure.blame == Blame::Way || failure.kind == "rateLimited" {
                     return Err(failure);
                 }
             }
@@ -280,7 +281,7 @@ async fn why(session: &Session, running: &mut Running) -> Failure {
         }
     }
     // What is wrong with a name is never the CA's state of health.
-    let blame = crate::schedule::Blame::Request;
+    let blame = Blame::Request;
     let retry_after = session.client.take_refused_for();
     let failure = found.or(error).unwrap_or_else(|| Failure::request("the CA gives no reason"));
     Failure { blame, retry_after, ..failure }
@@ -305,25 +306,65 @@ fn request(order: &Order, key: &KeyPair, common_name: bool) -> Result<Vec<u8>, r
     Ok(params.serialize_request(key)?.der().to_vec())
 }
 
-/// Waits for the certificate and fetches its chain, the preferred one if there is one.
-async fn fetch(
+/// Requests the certificate, waits for it and fetches it. What is lost on the way is asked for again until time is
+/// up: the CA may have issued it.
+async fn finish(
     session: &Session,
     account: &Account,
     running: &mut Running,
+    request: &[u8],
 ) -> Result<String, Failure> {
     let mut looks = Looks::new(MAKING);
+    let mut hiccup = None;
+    let finalized = running.finalize_csr(request).await;
+    let finalizing = |error| session.failure(error).while_doing("finalizing the order");
+    let mut is_lost = noted(finalized.map_err(finalizing), &mut hiccup)?.is_none();
     loop {
         match running.state().status {
-            OrderStatus::Valid => break,
+            OrderStatus::Valid => {
+                if let Some(pem) = noted(fetch(session, account, running).await, &mut hiccup)? {
+                    return Ok(pem);
+                }
+            }
             OrderStatus::Invalid => return Err(why(session, running).await),
             _ => {}
         }
         let wait = session.client.take_retry_after(running.url());
         if !looks.pause(wait).await {
-            return Err(Failure::way(format!("the CA has made no certificate within {MAKING:?}")));
+            let late = || Failure::way(format!("the CA has made no certificate within {MAKING:?}"));
+            return Err(hiccup.unwrap_or_else(late));
         }
-        running.refresh().await.map_err(|error| session.failure(error))?;
+        let looked = running.refresh().await.map(|state| state.status);
+        let status = noted(looked.map_err(|error| session.failure(error)), &mut hiccup)?;
+        // What was lost was the request then, not its answer.
+        if is_lost && status == Some(OrderStatus::Ready) {
+            let finalized = running.finalize_csr(request).await;
+            is_lost = noted(finalized.map_err(finalizing), &mut hiccup)?.is_none();
+        }
     }
+}
+
+/// Keeps a failure that says nothing about the order, and hands on others.
+fn noted<T>(
+    result: Result<T, Failure>,
+    hiccup: &mut Option<Failure>,
+) -> Result<Option<T>, Failure> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(failure) if failure.blame == Blame::Way || failure.kind == "rateLimited" => {
+            *hiccup = Some(failure);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Fetches the chain, the preferred one if there is one.
+async fn fetch(
+    session: &Session,
+    account: &Account,
+    running: &mut Running,
+) -> Result<String, Failure> {
     let url = running.state().certificate.clone().unwrap_or_default();
     let pem = running.certificate().await.map_err(|error| session.failure(error))?;
     let pem = pem.ok_or_else(|| Failure::way("the CA has sent no certificate"))?;
@@ -335,11 +376,11 @@ async fn fetch(
     for other in &noted.alternates {
         // The library has no request for these. This one asks as well, and only makes nothing of the
         // answer, which our client has noted by then.
-        let asked: Result<_, Error> = account.order(other.clone()).await;
+        let _: Result<_, Error> = account.order(other.clone()).await;
         match session.client.take_chain(other) {
             Some(chain) if Chain::leads_to(&chain.pem, wanted) => return Ok(chain.pem),
-            Some(_) => {}
-            None => drop(asked.map_err(|error| session.failure(error))?),
+            // One that cannot be had is not worth the one that is there.
+            _ => {}
         }
     }
     Ok(pem)
