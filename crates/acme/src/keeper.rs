@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::issuer::Order;
 use crate::obtain::obtain;
 use crate::renewal_info;
-use crate::schedule::{self, pause, random, renewal_window};
+use crate::schedule::{self, Span, pause, random, renewal_window};
 use crate::session::Session;
 use crate::state::Stamp;
 use crate::status::Status;
@@ -31,8 +31,8 @@ const FOLLOW: Duration = Duration::from_secs(2);
 /// How long another process is trusted to obtain a certificate before people are told that there is none, seconds.
 const LEADS: i64 = 300;
 
-/// How soon after a failure it may be tried again, whoever wants that.
-const SHORTEST_PAUSE: i64 = 60;
+/// How long it takes to begin where nothing can be kept.
+const FIRST_UNKEPT: i64 = 5;
 
 /// How long until it is tried again to write what could not be written.
 const SAVE_AGAIN: i64 = 60;
@@ -87,6 +87,8 @@ pub struct Keeper {
     follows: bool,
     /// Since when it follows without a certificate and nobody has been told.
     followed_since: i64,
+    /// Whether it was told that nothing can be kept.
+    is_unkept: bool,
     nudge: Arc<Notify>,
 }
 
@@ -116,11 +118,13 @@ impl Keeper {
             save_at: None,
             follows: false,
             followed_since: 0,
+            is_unkept: false,
             nudge: Arc::default(),
         };
-        keeper.begin(now());
-        if settings_are_new && keeper.status.failures > 0 {
-            keeper.status.next = keeper.status.not_before.unwrap_or_default();
+        keeper.begin(now(), settings_are_new);
+        if keeper.chain.is_some() && keeper.stamp.is_none() {
+            // It was obtained while there was no directory, or another one.
+            keeper.save_at = Some(0);
         }
         keeper
     }
@@ -141,9 +145,10 @@ impl Keeper {
             if self.follows {
                 self.follows = false;
                 self.take_in();
-                self.begin(now());
+                self.begin(now(), false);
             }
             let now = now();
+            self.status.correct(now);
             if now >= self.status.next {
                 self.renew().await;
             } else if self.chain.is_some() && now >= self.ask_at {
@@ -158,52 +163,62 @@ impl Keeper {
                 let nap = left.clamp(Duration::from_millis(100), LONGEST_NAP);
                 tokio::select! {
                     () = sleep(nap) => {}
-                    () = self.nudge.notified() => self.on_nudge(),
+                    () = self.nudge.notified() => self.on_nudge(crate::now()),
                 }
             }
         }
     }
 
     /// Goes on where an earlier process has stopped.
-    fn begin(&mut self, now: i64) {
-        let uri = &self.session.issuer.uri;
+    fn begin(&mut self, now: i64, settings_are_new: bool) {
+        let uri = self.session.issuer.uri.clone();
         let kept = self.session.directory.status(&self.id).unwrap_or_default();
-        let is_of_other_ca = !kept.uri.is_empty() && kept.uri != *uri;
         let names = self.order.identifiers.iter().map(ToString::to_string).collect();
         let valid = self.chain.as_ref().map(|chain| chain.valid);
-        self.status = Status { uri: uri.clone(), names, valid, ..Status::default() };
-        let good = valid.filter(|valid| !is_of_other_ca && now < valid.end);
-        self.status.next = match good {
-            Some(valid) if kept.valid == Some(valid) && kept.failures == 0 && kept.next > 0 => {
-                self.status.suggested = kept.suggested;
-                kept.next
-            }
-            Some(valid) => renewal_window(valid).moment(random()),
-            None => now,
-        };
-        if kept.failures > 0 && !is_of_other_ca {
-            // A process that is started again and again must not ask a CA again and again.
-            let tried = kept.tried.filter(|_| !kept.kind.is_empty());
-            let soonest = tried.map_or(0, |at| at + SHORTEST_PAUSE).min(now + SHORTEST_PAUSE);
-            let soonest = soonest.max(kept.not_before.unwrap_or_default());
-            let next = self.status.next.max(soonest);
-            let valid = self.status.valid;
-            self.status = Status { uri: uri.clone(), next, valid, ..kept };
-        }
         self.ask_at = now;
+        if !kept.uri.is_empty() && kept.uri != uri {
+            let (next, forced) = (i64::MAX, kept.forced);
+            self.status = Status { uri, names, valid, next, forced, ..Status::default() };
+            return self.status.force(now, now);
+        }
+        let is_known = kept.next > 0 && kept.valid == valid;
+        self.status = Status { uri, names, valid, ..kept };
+        let status = &mut self.status;
+        status.correct(now);
+        if status.trying {
+            status.trying = false;
+            status.failures = status.failures.saturating_add(1);
+            status.refusals = status.refusals.saturating_add(1);
+            status.kind = "other".to_owned();
+            status.error = Some("wssgate has ended while it tried".to_owned());
+            let pause = pause(schedule::Blame::Request, status.refusals, valid, now, random());
+            status.next = status.tried.unwrap_or(now) + seconds(pause).max(1);
+        } else if !is_known && status.failures == 0 {
+            status.suggested = None;
+            let due = valid.map_or(now, |valid| renewal_window(valid).moment(random()));
+            status.next = due.max(status.soonest(now));
+        } else if valid.is_some_and(|valid| valid.end <= now) && status.failures == 0 {
+            status.next = status.next.min(status.soonest(now));
+        }
+        let is_lost = valid.is_none() && status.issued.is_some() && status.hurried < 3;
+        if status.failures > 0 || is_lost {
+            let soonest = if settings_are_new { now } else { status.soonest_retry() };
+            status.force(now, soonest);
+        }
     }
 
-    fn on_nudge(&mut self) {
-        let status = &mut self.status;
-        if status.failures > 0 {
-            let soonest = status.tried.map_or(0, |at| at + SHORTEST_PAUSE);
-            let soonest = soonest.max(status.not_before.unwrap_or_default());
-            status.next = status.next.min(soonest);
+    fn on_nudge(&mut self, now: i64) {
+        if self.status.failures > 0 {
+            let soonest = self.status.soonest_retry();
+            self.status.force(now, soonest);
         }
     }
 
     /// Obtains the certificate.
     async fn renew(&mut self) {
+        if !self.is_prepared(now()) {
+            return;
+        }
         let old = self.chain.clone();
         let result = obtain(&self.session, &self.order, old.as_deref()).await;
         let now = now();
@@ -212,7 +227,7 @@ impl Keeper {
             let chain = Arc::new(chain);
             let installed = self.outside.install(&chain);
             installed.map(|()| chain).map_err(|error| {
-                Failure::way(format!("the certificate of the CA cannot be used: {error}"))
+                Failure::request(format!("the certificate of the CA cannot be used: {error}"))
             })
         });
         match installed {
@@ -221,13 +236,49 @@ impl Keeper {
         }
     }
 
+    /// Leaves a trace of what begins, so that no restart begins it at once again. Where that cannot be, nothing is
+    /// ordered while there is a certificate.
+    fn is_prepared(&mut self, now: i64) -> bool {
+        self.status.trying = true;
+        self.status.tried = Some(now);
+        let Err(error) = self.session.directory.write_status(&self.id, &self.status) else {
+            return true;
+        };
+        if self.status.valid.is_some_and(|valid| now < valid.end) {
+            let text = format!("{error}: nothing is ordered while nothing can be kept");
+            self.on_failure(Failure::request(text), now);
+            return false;
+        }
+        if !std::mem::replace(&mut self.is_unkept, true) {
+            let text = format!("{error}: every restart has to obtain the certificate again");
+            self.tell(Loudness::Error, &text);
+            // A process that is started again and again does not get further than this.
+            self.status.next = now + FIRST_UNKEPT;
+            return false;
+        }
+        true
+    }
+
     fn on_success(&mut self, chain: Arc<Chain>, now: i64) {
         let valid = chain.valid;
         self.chain = Some(chain);
         self.status.valid = Some(valid);
-        self.status.next = renewal_window(valid).moment(random());
+        self.status.on_issued(valid, now);
+        let due = renewal_window(valid).moment(random());
+        if due <= now || now < valid.start {
+            let (start, end) = (date(valid.start), date(valid.end));
+            let text = format!(
+                "the new certificate is valid from {start} until {end}, which does not fit this host's time {}: \
+                 is the clock right?",
+                date(now)
+            );
+            self.tell(Loudness::Error, &text);
+        }
+        self.status.next = due.max(self.status.soonest(now));
         self.status.suggested = None;
+        self.status.trying = false;
         self.status.failures = 0;
+        self.status.refusals = 0;
         self.status.kind = String::new();
         self.status.error = None;
         self.status.not_before = None;
@@ -242,13 +293,19 @@ impl Keeper {
 
     fn on_failure(&mut self, failure: Failure, now: i64) {
         let status = &mut self.status;
-        // Each has its own pauses.
-        let other = status.kind.is_empty() != (failure.blame == schedule::Blame::Way);
-        status.failures = if other { 1 } else { status.failures.saturating_add(1) };
+        status.trying = false;
+        status.failures = status.failures.saturating_add(1);
+        // Each kind has its own pauses.
+        let of_kind = match failure.blame {
+            schedule::Blame::Way => status.failures.saturating_sub(status.refusals),
+            schedule::Blame::Request => {
+                status.refusals = status.refusals.saturating_add(1);
+                status.refusals
+            }
+        };
         let left = status.valid.map(|valid| valid.end - now);
-        let pause = pause(failure.blame, status.failures, left, random());
-        let seconds = |pause: Duration| i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2);
-        status.not_before = failure.retry_after.map(|wait| now + seconds(wait));
+        let pause = pause(failure.blame, of_kind, status.valid, now, random());
+        status.not_before = failure.retry_after.map(|wait| now.saturating_add(seconds(wait)));
         status.next = (now + seconds(pause).max(1)).max(status.not_before.unwrap_or_default());
         status.kind = match failure.blame {
             schedule::Blame::Way => String::new(),
@@ -288,7 +345,11 @@ impl Keeper {
                     self.tell(Loudness::Warning, text);
                 } else if self.status.suggested != Some(window) {
                     self.status.suggested = Some(window);
-                    self.status.next = window.moment(random());
+                    // What waits after a failure is due already.
+                    if self.status.failures == 0 {
+                        let soonest = self.status.soonest(now);
+                        self.status.next = window.moment(random()).max(soonest);
+                    }
                     let next = date(self.status.next);
                     self.tell(Loudness::Notice, &format!("renewal at {next}, as the CA suggests"));
                     self.save_status();
@@ -296,9 +357,10 @@ impl Keeper {
             }
             Err(failure) => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                let pause =
-                    pause(schedule::Blame::Request, self.unanswered, Some(86_400), random());
-                self.ask_at = wait(failure.retry_after.unwrap_or(pause));
+                let valid = Some(Span { start: now, end: now + ASK_AGAIN });
+                let blame = schedule::Blame::Request;
+                let pause = pause(blame, self.unanswered, valid, now, random());
+                self.ask_at = wait(failure.retry_after.unwrap_or_default().max(pause));
                 let loudness = match self.unanswered {
                     1 => Loudness::Warning,
                     _ => Loudness::Information,
@@ -402,6 +464,10 @@ impl Keeper {
         let (issuer, names) = (&self.session.issuer.name, self.order.names());
         self.outside.tell(loudness, &format!("acme issuer \"{issuer}\", {names}: {text}"));
     }
+}
+
+fn seconds(pause: Duration) -> i64 {
+    i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2)
 }
 
 /// Seconds since the Unix epoch.

@@ -52,22 +52,44 @@ pub enum Blame {
     Request,
 }
 
-/// How long to wait after so many failures in a row, of which there is one at least. `left` is how long the
-/// certificate in use is still valid, if there is one; `jitter` is between 0 and 1.
-pub fn pause(blame: Blame, failures: u32, left: Option<i64>, jitter: f64) -> Duration {
+/// The least time between a certificate and the next one, after so many that came sooner than they should: a clock
+/// that is wrong or a CA that is in a hurry must not use up what CAs allow for a week.
+pub fn rest(life: i64, hurried: u32) -> i64 {
+    let grown = 3600_i64.saturating_mul(4_i64.saturating_pow(hurried));
+    grown.min(hurry(life))
+}
+
+/// A certificate that is replaced sooner than this has not lived as long as it should.
+pub fn hurry(life: i64) -> i64 {
+    (life / 4).max(1)
+}
+
+/// The longest pause while a certificate is in use, and while there is none.
+pub fn longest_pause(is_valid: bool) -> i64 {
+    // Nobody is served meanwhile.
+    if is_valid { DAY } else { 6000 }
+}
+
+/// How long to wait after so many failures of this kind, of which there is one at least. `valid` is the life of the
+/// certificate in use, if there is one; `jitter` is between 0 and 1.
+pub fn pause(blame: Blame, failures: u32, valid: Option<Span>, now: i64, jitter: f64) -> Duration {
+    let left = valid.map(|valid| valid.end - now).filter(|&left| left > 0);
     let most = match (blame, left) {
         (Blame::Way, _) => 3600,
-        (Blame::Request, Some(1..)) => DAY,
-        // Nobody is served meanwhile.
-        (Blame::Request, _) => 6000,
+        (Blame::Request, left) => longest_pause(left.is_some()),
     };
     let (first, factor): (i64, i64) = match blame {
         Blame::Way => (5, 2),
         Blame::Request => (60, 10),
     };
     let exponential = first.saturating_mul(factor.saturating_pow(failures.saturating_sub(1)));
-    // There is time for some more tries then.
-    let before_end = left.filter(|&left| left > 0).map_or(i64::MAX, |left| (left / 4).max(10));
+    // There is time for some more tries then, but not for many that the CA counts.
+    let life = valid.map_or(i64::MAX, Span::seconds);
+    let least = match blame {
+        Blame::Way => 10,
+        Blame::Request => (life / 12).clamp(1, 900),
+    };
+    let before_end = left.map_or(i64::MAX, |left| (left / 4).max(least));
     let seconds = exponential.min(most).min(before_end);
     let millis = seconds * 1000 + scaled(seconds * 200, jitter - 0.5);
     Duration::from_millis(millis.max(0).unsigned_abs())
@@ -99,12 +121,16 @@ mod tests {
 
     #[test]
     fn pauses_grow_but_leave_time_for_some_more_tries() {
-        let pause = |blame, failures, left| pause(blame, failures, left, 0.5).as_secs();
+        let life = |left| Span { start: left - 90 * DAY, end: left };
+        let pause = |blame, failures, left: Option<i64>| {
+            pause(blame, failures, left.map(life), 0, 0.5).as_secs()
+        };
         let refused = |failures, left| pause(Blame::Request, failures, left);
         assert_eq!([1, 2, 3, 4, 99].map(|n| refused(n, None)), [60, 600, 6000, 6000, 6000]);
         assert_eq!([1, 3, 5, 99].map(|n| refused(n, Some(30 * DAY))), [60, 6000, 86_400, 86_400]);
         assert_eq!(refused(5, Some(3 * DAY)), 64_800);
-        assert_eq!(refused(1, Some(40)), 10);
+        // What a CA counts is not tried faster in the last hour.
+        assert_eq!([1, 2, 9].map(|n| refused(n, Some(40))), [60, 600, 900]);
         assert_eq!(refused(9, Some(-5)), 6000);
         let lost = |failures| pause(Blame::Way, failures, None);
         assert_eq!([1, 2, 5, 99].map(lost), [5, 10, 80, 3600]);
@@ -112,7 +138,22 @@ mod tests {
 
     #[test]
     fn jitter_is_a_tenth() {
-        let pause = |jitter| pause(Blame::Request, 2, None, jitter).as_secs();
+        let pause = |jitter| pause(Blame::Request, 2, None, 0, jitter).as_secs();
         assert_eq!([0.0, 1.0].map(pause), [540, 660]);
+    }
+
+    #[test]
+    fn a_short_life_has_short_pauses() {
+        let valid = Some(Span { start: 0, end: 12 });
+        assert_eq!(pause(Blame::Request, 3, valid, 6, 0.5).as_secs(), 1);
+    }
+
+    /// Five in a week is what Let's Encrypt allows.
+    #[test]
+    fn certificates_in_a_hurry_come_slower_and_slower() {
+        let hours = [0, 1, 2, 3, 4, 99].map(|hurried| rest(90 * DAY, hurried) / 3600);
+        assert_eq!(hours, [1, 4, 16, 64, 256, 540]);
+        assert_eq!(rest(8, 0), 2);
+        assert_eq!(rest(0, 9), 1);
     }
 }
