@@ -42,14 +42,35 @@ impl Failure {
 
 /// What of the network went wrong; our client's own error, as the library hands it through.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub(crate) struct Unreachable(pub(crate) String);
+#[error("{text}")]
+pub(crate) struct Unreachable {
+    pub(crate) text: String,
+    /// How long the other side wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// A problem that the CA wants us to wait with, which the library would not hand through.
+#[derive(Debug, Error)]
+#[error("{problem}")]
+pub(crate) struct Refused {
+    pub(crate) problem: Problem,
+    pub(crate) retry_after: Duration,
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Api(problem) => problem_failure(&problem),
-            Error::Other(other) if other.is::<Unreachable>() => Self::way(other.to_string()),
+            Error::Other(other) => {
+                if let Some(lost) = other.downcast_ref::<Unreachable>() {
+                    Self { retry_after: lost.retry_after, ..Self::way(lost.to_string()) }
+                } else if let Some(refused) = other.downcast_ref::<Refused>() {
+                    let retry_after = Some(refused.retry_after);
+                    Self { retry_after, ..problem_failure(&refused.problem) }
+                } else {
+                    Self::request(other.to_string())
+                }
+            }
             Error::Json(error) => Self::way(format!("the CA's answer makes no sense: {error}")),
             other => Self::request(other.to_string()),
         }

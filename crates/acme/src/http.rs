@@ -12,7 +12,7 @@ use ::http::header::{LINK, LOCATION, RETRY_AFTER};
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient, Problem};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use wssgate_http1::{BodyDecoder, Decoded, Method as Asked, ResponseHead, ResponseParser};
 
-use crate::failure::Unreachable;
+use crate::failure::{Refused, Unreachable};
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -35,6 +35,9 @@ const MAX_BODY: usize = 1 << 20;
 
 /// How often an answer may lead elsewhere.
 const MAX_REDIRECTS: usize = 10;
+
+/// The longest time that a CA is left alone, whatever it wants.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// What is noted of answers at most.
 const MAX_NOTES: usize = 1000;
@@ -67,8 +70,6 @@ pub(crate) struct Client {
 struct Notes {
     /// How long to wait before a URL is asked again.
     retry_after: HashMap<String, Duration>,
-    /// The same, of the last answer that was an error.
-    refused_for: Option<Duration>,
     /// Chains of certificates by their URL.
     chains: HashMap<String, NotedChain>,
 }
@@ -102,11 +103,6 @@ impl Client {
         self.notes().retry_after.remove(url)
     }
 
-    /// How long the CA wants to be left alone, by its last answer that was an error.
-    pub(crate) fn take_refused_for(&self) -> Option<Duration> {
-        self.notes().refused_for.take()
-    }
-
     /// The chain that came from a URL.
     pub(crate) fn take_chain(&self, url: &str) -> Option<NotedChain> {
         self.notes().chains.remove(url)
@@ -121,10 +117,10 @@ impl Client {
         let answer = self.send(request.body(BodyWrapper::default())?).await?;
         let wait = retry_after(&answer.headers);
         if !answer.status.is_success() {
-            return Err(match serde_json::from_slice(&answer.body) {
-                Ok(problem) => Error::Api(problem),
-                Err(_) => unreachable_because(status_text(url, answer.status)),
-            });
+            let problem = serde_json::from_slice(&answer.body);
+            return Err(refusal(url, &answer)
+                .or_else(|| problem.ok().map(Error::Api))
+                .unwrap_or_else(|| unreachable_because(status_text(url, answer.status))));
         }
         Ok((serde_json::from_slice(&answer.body)?, wait))
     }
@@ -159,9 +155,7 @@ impl Client {
     fn note(&self, url: &str, answer: &Answer) {
         let mut notes = self.notes();
         let wait = retry_after(&answer.headers);
-        if answer.status.is_client_error() || answer.status.is_server_error() {
-            notes.refused_for = wait;
-        } else if let Some(wait) = wait {
+        if let Some(wait) = wait.filter(|_| answer.status.is_success()) {
             if notes.retry_after.len() >= MAX_NOTES {
                 notes.retry_after.clear();
             }
@@ -188,10 +182,8 @@ impl HttpClient for Client {
         Box::pin(async move {
             let url = request.uri().to_string();
             let answer = client.send(request).await?;
-            // The library takes every error for a problem document.
-            let is_error = !answer.status.is_success();
-            if is_error && serde_json::from_slice::<instant_acme::Problem>(&answer.body).is_err() {
-                return Err(unreachable_because(status_text(&url, answer.status)));
+            if let Some(refusal) = refusal(&url, &answer) {
+                return Err(refusal);
             }
             let (mut parts, ()) = ::http::Response::new(()).into_parts();
             parts.status = answer.status;
@@ -201,12 +193,29 @@ impl HttpClient for Client {
     }
 }
 
+/// What the library does not make of an error: it takes each for a problem document, and hands on no wait.
+fn refusal(url: &str, answer: &Answer) -> Option<Error> {
+    if answer.status.is_success() {
+        return None;
+    }
+    let retry_after = retry_after(&answer.headers);
+    let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
+        let text = status_text(url, answer.status);
+        return Some(Error::Other(Box::new(Unreachable { text, retry_after })));
+    };
+    // It tries again itself then.
+    if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce") {
+        return None;
+    }
+    Some(Error::Other(Box::new(Refused { problem, retry_after: retry_after? })))
+}
+
 fn status_text(url: &str, status: StatusCode) -> String {
     format!("{url} answers {status}")
 }
 
 fn unreachable_because(text: impl Into<String>) -> Error {
-    Error::Other(Box::new(Unreachable(text.into())))
+    Error::Other(Box::new(Unreachable { text: text.into(), retry_after: None }))
 }
 
 /// Where a redirect leads: to a URL, or to a path at the same place.
@@ -334,15 +343,15 @@ fn fields(head: &ResponseHead) -> HeaderMap {
     headers
 }
 
-/// How long an answer wants us to wait: seconds, or a date.
+/// How long an answer wants us to wait: seconds, or a date, and not for ever.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST_WAIT));
     }
     let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let then = SystemTime::from(then);
-    Some(then.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(then.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST_WAIT))
 }
 
 /// The URLs behind `rel="alternate"`.
@@ -365,6 +374,8 @@ fn alternates(headers: &HeaderMap, base: &str) -> Vec<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::failure::Failure;
+    use crate::schedule::Blame;
 
     #[test]
     fn a_wait_is_in_seconds_or_a_date() {
@@ -374,8 +385,31 @@ mod tests {
         };
         assert_eq!(wait("120"), Some(120));
         assert_eq!(wait("Fri, 31 Dec 1999 23:59:59 GMT"), Some(0));
-        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT").unwrap() > 1_000_000);
+        assert_eq!(wait("Fri, 31 Dec 2100 23:59:59 GMT"), Some(86_400));
+        assert_eq!(wait("18446744073709551615"), Some(86_400));
         assert_eq!(wait("soon"), None);
+    }
+
+    /// The wait is that of this answer, whoever else asks meanwhile.
+    #[test]
+    fn an_error_carries_how_long_to_wait() {
+        let of = |status, wait: Option<&str>, body: &'static str| {
+            let headers =
+                wait.map(|wait| (RETRY_AFTER, wait.parse().unwrap())).into_iter().collect();
+            let answer = Answer { status, headers, body: body.into() };
+            refusal("https://ca.test/x", &answer).map(Failure::from)
+        };
+        let busy = of(StatusCode::SERVICE_UNAVAILABLE, Some("120"), "<html>").unwrap();
+        assert_eq!((busy.blame, busy.retry_after), (Blame::Way, Some(Duration::from_secs(120))));
+        let limited = r#"{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many"}"#;
+        let refused = of(StatusCode::TOO_MANY_REQUESTS, Some("3600"), limited).unwrap();
+        let expected = (Blame::Request, "rateLimited", Some(Duration::from_secs(3600)));
+        assert_eq!((refused.blame, &*refused.kind, refused.retry_after), expected);
+        // The library takes care of these.
+        assert!(of(StatusCode::TOO_MANY_REQUESTS, None, limited).is_none());
+        let nonce = r#"{"type": "urn:ietf:params:acme:error:badNonce"}"#;
+        assert!(of(StatusCode::BAD_REQUEST, Some("1"), nonce).is_none());
+        assert!(of(StatusCode::OK, Some("1"), "").is_none());
     }
 
     #[test]

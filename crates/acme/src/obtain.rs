@@ -25,7 +25,8 @@ const LOOKING_INTO_DNS: Duration = Duration::from_secs(10 * 60);
 /// How long a CA may take to make a certificate.
 const MAKING: Duration = Duration::from_secs(3 * 60);
 
-/// The longest time between two looks at an order.
+/// The shortest and the longest time between two looks at an order that a CA may want.
+const SHORTEST_WANTED: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Obtains a certificate, which replaces `old`.
@@ -102,7 +103,7 @@ async fn place(
         match account.new_order(&plain().replaces(id)).await {
             Ok(running) => return Ok(running),
             Err(error) => {
-                let failure = session.failure(error);
+                let failure = Failure::from(error);
                 // Of the certificate before, a CA may think what it wants.
                 if failure.blame == Blame::Way || failure.kind == "rateLimited" {
                     return Err(failure);
@@ -110,7 +111,7 @@ async fn place(
             }
         }
     }
-    account.new_order(&plain()).await.map_err(|error| session.failure(error))
+    account.new_order(&plain()).await.map_err(Failure::from)
 }
 
 fn wanted(identifier: &Identifier) -> Wanted {
@@ -163,7 +164,7 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
     let kind = session.issuer.challenge;
     let mut authorizations = running.authorizations();
     while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization.map_err(|error| session.failure(error))?;
+        let mut authorization = authorization.map_err(Failure::from)?;
         let name = authorization.identifier().to_string();
         match authorization.status {
             AuthorizationStatus::Valid => continue,
@@ -215,7 +216,7 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
             }
         }
         let ready = challenge.set_ready().await;
-        ready.map_err(|error| session.failure(error).while_doing(&name))?;
+        ready.map_err(|error| Failure::from(error).while_doing(&name))?;
     }
     Ok(())
 }
@@ -243,14 +244,14 @@ async fn wait_until_convinced(session: &Session, running: &mut Running) -> Resul
     };
     let mut looks = Looks::new(patience);
     loop {
-        let status = running.refresh().await.map_err(|error| session.failure(error))?.status;
+        let status = running.refresh().await.map_err(Failure::from)?.status;
         match status {
             OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing => return Ok(()),
-            OrderStatus::Invalid => return Err(why(session, running).await),
+            OrderStatus::Invalid => return Err(why(running).await),
             OrderStatus::Pending => {
                 let wait = session.client.take_retry_after(running.url());
                 if !looks.pause(wait).await {
-                    let failure = why(session, running).await;
+                    let failure = why(running).await;
                     let text = format!("{} (not decided within {patience:?})", failure.text);
                     return Err(Failure { text, ..failure });
                 }
@@ -260,7 +261,7 @@ async fn wait_until_convinced(session: &Session, running: &mut Running) -> Resul
 }
 
 /// Why an order came to nothing, which only its authorizations know.
-async fn why(session: &Session, running: &mut Running) -> Failure {
+async fn why(running: &mut Running) -> Failure {
     let mut found: Option<Failure> = None;
     let error = running.state().error.as_ref().map(problem_failure);
     let mut authorizations = running.authorizations();
@@ -282,9 +283,8 @@ async fn why(session: &Session, running: &mut Running) -> Failure {
     }
     // What is wrong with a name is never the CA's state of health.
     let blame = Blame::Request;
-    let retry_after = session.client.take_refused_for();
     let failure = found.or(error).unwrap_or_else(|| Failure::request("the CA gives no reason"));
-    Failure { blame, retry_after, ..failure }
+    Failure { blame, ..failure }
 }
 
 /// A request for a certificate in DER.
@@ -317,7 +317,7 @@ async fn finish(
     let mut looks = Looks::new(MAKING);
     let mut hiccup = None;
     let finalized = running.finalize_csr(request).await;
-    let finalizing = |error| session.failure(error).while_doing("finalizing the order");
+    let finalizing = |error| Failure::from(error).while_doing("finalizing the order");
     let mut is_lost = noted(finalized.map_err(finalizing), &mut hiccup)?.is_none();
     loop {
         match running.state().status {
@@ -326,7 +326,7 @@ async fn finish(
                     return Ok(pem);
                 }
             }
-            OrderStatus::Invalid => return Err(why(session, running).await),
+            OrderStatus::Invalid => return Err(why(running).await),
             _ => {}
         }
         let wait = session.client.take_retry_after(running.url());
@@ -335,7 +335,7 @@ async fn finish(
             return Err(hiccup.unwrap_or_else(late));
         }
         let looked = running.refresh().await.map(|state| state.status);
-        let status = noted(looked.map_err(|error| session.failure(error)), &mut hiccup)?;
+        let status = noted(looked.map_err(Failure::from), &mut hiccup)?;
         // What was lost was the request then, not its answer.
         if is_lost && status == Some(OrderStatus::Ready) {
             let finalized = running.finalize_csr(request).await;
@@ -366,7 +366,7 @@ async fn fetch(
     running: &mut Running,
 ) -> Result<String, Failure> {
     let url = running.state().certificate.clone().unwrap_or_default();
-    let pem = running.certificate().await.map_err(|error| session.failure(error))?;
+    let pem = running.certificate().await.map_err(Failure::from)?;
     let pem = pem.ok_or_else(|| Failure::way("the CA has sent no certificate"))?;
     let noted = session.client.take_chain(&url).unwrap_or_default();
     let Some(wanted) = &session.issuer.preferred_chain else { return Ok(pem) };
@@ -399,7 +399,8 @@ impl Looks {
 
     /// Waits as long as the CA wants, or a little longer each time; false when time is up.
     async fn pause(&mut self, wanted: Option<Duration>) -> bool {
-        let pause = wanted.unwrap_or(self.pause).min(LONGEST_PAUSE);
+        let wanted = wanted.map(|wanted| wanted.clamp(SHORTEST_WANTED, LONGEST_PAUSE));
+        let pause = wanted.unwrap_or(self.pause);
         self.pause = (self.pause * 2).min(Duration::from_secs(8));
         if Instant::now() + pause > self.deadline {
             return false;

@@ -25,7 +25,7 @@ pub(crate) async fn ask(
         return Ok(None);
     };
     let url = format!("{}/{authority}.{serial}", url.trim_end_matches('/'));
-    let (answer, wait) = session.client.get(&url).await.map_err(|error| session.failure(error))?;
+    let (answer, wait) = session.client.get(&url).await?;
     let window = window(&answer)
         .ok_or_else(|| Failure::way(format!("{url}: the suggested window makes no sense")))?;
     Ok(Some((window, wait.unwrap_or(LIFE).clamp(SHORTEST_LIFE, LONGEST_LIFE))))

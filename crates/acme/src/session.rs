@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use instant_acme::{Account, Error, ExternalAccountKey, Key, NewAccount, Problem};
+use instant_acme::{Account, ExternalAccountKey, Key, NewAccount};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
@@ -131,10 +131,10 @@ impl Session {
         };
         if let Some(key) = &kept {
             let found = self.builder().from_key(pair(key)?, self.issuer.uri.clone()).await;
-            match found {
+            match found.map_err(Failure::from) {
                 Ok((account, _)) => return Ok(account),
-                Err(Error::Api(problem)) if is_unknown_account(&problem) => {}
-                Err(error) => return Err(self.failure(error)),
+                Err(failure) if failure.kind == "accountDoesNotExist" => {}
+                Err(failure) => return Err(failure),
             }
         }
         let can_be_registered = self.issuer.external_account.is_none() && self.issuer.accept_terms;
@@ -153,10 +153,10 @@ impl Session {
     /// Registers a key that there is already.
     async fn register_given(&self, key: &[u8]) -> Result<Account, Failure> {
         let made = self.builder().create_from_key(pair(key)?, self.issuer.uri.clone()).await;
-        let (account, _) = made.map_err(|error| self.failure(error))?;
+        let (account, _) = made?;
         if !self.issuer.contacts.is_empty() {
             let contacts: Vec<_> = self.issuer.contacts.iter().map(String::as_str).collect();
-            account.update_contacts(&contacts).await.map_err(|error| self.failure(error))?;
+            account.update_contacts(&contacts).await?;
         }
         Ok(account)
     }
@@ -174,7 +174,7 @@ impl Session {
             external.map(|external| ExternalAccountKey::new(external.id.clone(), &external.key));
         let uri = self.issuer.uri.clone();
         let made = self.builder().create(&wanted, uri, external.as_ref()).await;
-        let (account, credentials) = made.map_err(|error| self.failure(error))?;
+        let (account, credentials) = made?;
         self.keep_key(credentials.private_key().secret_pkcs8_der());
         Ok(account)
     }
@@ -206,14 +206,6 @@ impl Session {
         *self.key.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(key);
     }
 
-    /// The failure behind an error of the library.
-    pub(crate) fn failure(&self, error: Error) -> Failure {
-        let refused = matches!(error, Error::Api(_));
-        let mut failure = Failure::from(error);
-        failure.retry_after = refused.then(|| self.client.take_refused_for()).flatten();
-        failure
-    }
-
     /// Names the terms of service where they may be what is missing.
     fn explain(&self, mut failure: Failure, meta: &Meta) -> Failure {
         if let Some(terms) = meta.terms.as_ref().filter(|_| !self.issuer.accept_terms)
@@ -241,10 +233,6 @@ impl Meta {
                 .unwrap_or_default(),
         }
     }
-}
-
-fn is_unknown_account(problem: &Problem) -> bool {
-    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
 /// The key as the library takes it.
