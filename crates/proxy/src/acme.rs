@@ -1,6 +1,6 @@
 //! Certificates by ACME: what a configuration wants of CAs, and the thread that obtains it.
 //!
-//! What has been obtained lives beside generations, by issuer and names: the next generation finds it, and an order
+//! What has been obtained lives beside generations, by issuer, URL and names: the next generation finds it, and an order
 //! that is being worked on goes on through a reload. The thread starts with the first order. It writes the state, as
 //! the user that workers run as; the main thread makes the directories for it and reads what is in them at the start.
 
@@ -42,8 +42,13 @@ pub struct Acme {
     log: Arc<ArcSwapOption<ErrorLog>>,
 }
 
-/// The name of an issuer and what the files of an order are called.
-type Key = (String, String);
+/// The name of an issuer, its URL, and what the files of an order are called. What another CA has issued is not
+/// what is wanted of this one.
+type Key = (String, String, String);
+
+fn key(issuer: &Issuer, order: &Order) -> Key {
+    (issuer.name.clone(), issuer.uri.clone(), order.id())
+}
 
 impl fmt::Debug for Acme {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +165,7 @@ impl Acme {
 
     /// What is held of an order, whoever wants it.
     fn hold(&self, issuer: &Issuer, order: &Order) -> Arc<Held> {
-        let key = (issuer.name.clone(), order.id());
+        let key = key(issuer, order);
         let mut held = locked(&self.held);
         let made = || Arc::new(Held::new(order, Arc::clone(&self.log)));
         Arc::clone(held.entry(key).or_insert_with(made))
@@ -169,7 +174,7 @@ impl Acme {
     /// All that is held of an issuer.
     fn of_issuer(&self, issuer: &Issuer) -> Vec<Arc<Held>> {
         let held = locked(&self.held);
-        let of_issuer = held.iter().filter(|((name, _), _)| *name == issuer.name);
+        let of_issuer = held.iter().filter(|((name, ..), _)| *name == issuer.name);
         of_issuer.map(|(_, held)| Arc::clone(held)).collect()
     }
 

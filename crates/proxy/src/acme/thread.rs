@@ -22,7 +22,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn key(&self) -> Key {
-        (self.settings.issuer.name.clone(), self.order.id())
+        super::key(&self.settings.issuer, &self.order)
     }
 }
 
