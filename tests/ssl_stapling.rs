@@ -228,3 +228,41 @@ fn what_cannot_be_asked_is_a_warning() {
         }
     }
 }
+
+#[test]
+fn what_is_known_of_a_certificate_is_shown_when_it_comes_back() {
+    let ca = Ca::new();
+    // Neither is older than the other.
+    fs::write(ca.path().join("index"), "").unwrap();
+    fs::write(ca.path().join("serial"), "1234\n").unwrap();
+    let conf = "[ca]\ndefault_ca = one\n[one]\ndatabase = index\nunique_subject = no\n\
+                serial = serial\nnew_certs_dir = .\ndefault_md = sha256\npolicy = any\n\
+                [any]\ncommonName = supplied\n";
+    fs::write(ca.path().join("ca.conf"), conf).unwrap();
+    let issue = || {
+        ca.openssl(
+            "ca -batch -config ca.conf -cert ca.pem -keyfile ca.key -in leaf.csr -notext \
+             -startdate 20250101000000Z -enddate 20491231235959Z -out new.pem",
+        );
+        fs::rename(ca.path().join("new.pem"), ca.path().join("leaf.pem")).unwrap();
+    };
+    issue();
+    let first = fs::read(ca.path().join("leaf.pem")).unwrap();
+    let responder = ca.responder("good", "ca");
+    let server = ca.server(
+        WSSGATE,
+        &format!(
+            "ssl_certificate_watch 1s; ssl_stapling on; ssl_trusted_certificate DIR/ca.pem;
+             ssl_stapling_responder http://127.0.0.1:{};",
+            responder.port
+        ),
+    );
+    wait_until("the answer", || shown(&server, "-tls1_3").is_some());
+    drop(responder);
+    issue();
+    wait_until("the other certificate", || shown(&server, "-tls1_3").is_none());
+    fs::write(ca.path().join("new.pem"), first).unwrap();
+    fs::rename(ca.path().join("new.pem"), ca.path().join("leaf.pem")).unwrap();
+    // Nobody could be asked about it again.
+    wait_until("the first answer", || shown(&server, "-tls1_3").as_deref() == Some("good"));
+}

@@ -139,12 +139,6 @@ impl Stapler {
             ));
             return None;
         };
-        let now = now();
-        if let Some(known) = answers.find(&key.cert[0], now)
-            && subject.judge(&known.der, stapling.verify).is_ok()
-        {
-            served.staple(&key, &known.der, known.until);
-        }
         let asks = Asks {
             path: path.into(),
             responder: written.is_some().then_some(responder),
@@ -152,15 +146,17 @@ impl Stapler {
             trusted,
             answers: Arc::clone(answers),
         };
-        Some(Self { served: Arc::clone(served), asks: Arc::new(asks) })
+        let stapler = Self { served: Arc::clone(served), asks: Arc::new(asks) };
+        stapler.show_known(&key, now());
+        Some(stapler)
     }
 
     /// Asks again and again.
     async fn run(self, turns: Rc<Semaphore>, ask: Rc<Ask>) {
         loop {
             let key = self.served.bare();
-            let known = self.asks.answers.find(&key.cert[0], now());
-            let wait = match known.map(|known| known.renew_at - now()).filter(|left| *left > 0) {
+            let known = self.show_known(&key, now());
+            let wait = match known.map(|renew_at| renew_at - now()).filter(|left| *left > 0) {
                 Some(left) => left,
                 None => {
                     let turn = turns.acquire().await;
@@ -180,6 +176,16 @@ impl Stapler {
                 () = self.served.replaced() => {}
             }
         }
+    }
+
+    /// Shows what is known already, also by another server with this certificate, if it is good enough
+    /// for this one; says when it is to be replaced.
+    fn show_known(&self, key: &Arc<CertifiedKey>, now: i64) -> Option<i64> {
+        let known = self.asks.answers.find(&key.cert[0], now)?;
+        let subject = subject(key, &self.asks.trusted)?;
+        subject.judge(&known.der, self.asks.verify).ok()?;
+        self.served.staple(key, &known.der, known.until);
+        Some(known.renew_at)
     }
 
     /// Asks once; says when to ask again.
