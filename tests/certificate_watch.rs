@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use wssgate_testkit::pki::Leaf;
 use wssgate_testkit::{Conn, Instance, Pki, wait_until};
@@ -79,6 +80,12 @@ fn what_is_no_good_is_not_taken_up_and_the_next_good_one_is() {
     fs::write(dir.join("cut.pem"), &fs::read(&old.fullchain).unwrap()[..300]).unwrap();
     link(dir, "fullchain.pem", Path::new("cut.pem"));
     server.wait_for_log("the one before stays: cannot load certificate \"");
+    // Who opens a pipe waits for somebody to write to it.
+    let pipe = Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap();
+    assert!(pipe.success());
+    link(dir, "fullchain.pem", Path::new("pipe"));
+    link(dir, "privkey.pem", Path::new("pipe"));
+    server.wait_for_log("fullchain.pem\" is no regular file");
     assert_eq!(shown(&server, &pki), first(&old));
     let new = pki.leaf(&["a.test"]);
     link(dir, "fullchain.pem", &new.fullchain);

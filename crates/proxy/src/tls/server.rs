@@ -458,6 +458,7 @@ impl Context {
         let staplers = staplers.collect();
         let watched = tls.certificate_watch.into_iter().flat_map(|every| {
             let pairs = keys.iter().zip(&tls.certificates).zip(&stamps);
+            let pairs = pairs.filter(|((_, files), _)| watch::can_watch(files));
             pairs.map(move |((key, files), stamps)| (every, key, files, stamps)).collect::<Vec<_>>()
         });
         let watched = watched.map(|(every, key, files, stamps)| Watched {

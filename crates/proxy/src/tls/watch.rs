@@ -8,6 +8,7 @@
 //! Files are looked at by the main thread, which alone may read keys: two calls of the system for each
 //! pair and interval.
 
+use std::path::{Display, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,16 @@ impl State {
     }
 }
 
+/// Whether both files of a pair can be looked at and read again: a pipe gives what it holds only once,
+/// and who opens one waits for a writer.
+pub(super) fn can_watch(files: &CertificateFiles) -> bool {
+    files_of(files).all(|path| path.is_file())
+}
+
+fn files_of(files: &CertificateFiles) -> impl Iterator<Item = &Path> {
+    [&files.chain, &files.key].into_iter().map(|file| file.value.as_path())
+}
+
 /// The files of a pair as they are now.
 pub(super) fn stamps(files: &CertificateFiles) -> Stamps {
     [&files.chain, &files.key].map(|file| Stamp::of(&file.value))
@@ -102,6 +113,13 @@ impl Watched {
 
     fn take_up(&self, today: i64, told: &mut Vec<(LogLevel, String)>) {
         let path = self.files.chain.value.display();
+        // What is not there at all is told by who reads it.
+        let mut pipes = files_of(&self.files).filter(|path| path.exists() && !path.is_file());
+        if let Some(pipe) = pipes.next() {
+            let why = format!("\"{}\" is no regular file", pipe.display());
+            told.push(stays(&path, &why));
+            return;
+        }
         let mut report = Report::default();
         let wanted = Wanted { names: &self.names, ignored: &self.ignored };
         let loaded = certificates::load(&self.files, &self.passphrases, wanted, today, &mut report);
@@ -120,16 +138,17 @@ impl Watched {
                 told.extend(said.map(|text| (LogLevel::Warn, text)));
                 self.served.replace(new);
             }
-            (_, why) => {
-                let why = why.unwrap_or_default();
-                let text = format!(
-                    "certificate \"{path}\" or its key has changed and is not used, the one before \
-                     stays: {why}"
-                );
-                told.push((LogLevel::Error, text));
-            }
+            (_, why) => told.push(stays(&path, &why.unwrap_or_default())),
         }
     }
+}
+
+/// What is told of files that are not taken up.
+fn stays(path: &Display<'_>, why: &str) -> (LogLevel, String) {
+    let text = format!(
+        "certificate \"{path}\" or its key has changed and is not used, the one before stays: {why}"
+    );
+    (LogLevel::Error, text)
 }
 
 /// Why a certificate does not take the place of another without being asked to.
