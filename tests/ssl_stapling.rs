@@ -145,9 +145,12 @@ fn an_answer_that_cannot_be_shown_is_told_in_nginx_words() {
     for (knows, signer, more, expected) in [
         ("revoked", "ca", trusted, Some("certificate status \"revoked\" in the OCSP response")),
         ("good", "stranger", "ssl_stapling_verify on;", Some("OCSP_basic_verify() failed")),
-        // As in nginx anybody may sign unless it is to be verified.
-        ("good", "stranger", "", None),
+        // nginx takes anybody's word unless it is to be verified.
+        ("good", "stranger", "", Some("OCSP_basic_verify() failed")),
+        // Trusted by the operator, as nginx's own tests have it.
+        ("good", "stranger", "ssl_client_certificate DIR/stranger.pem;", None),
     ] {
+        let nginx_shows = signer == "stranger" && more.is_empty();
         let responder = ca.responder(knows, signer);
         let port = responder.port;
         let settings = format!(
@@ -156,6 +159,7 @@ fn an_answer_that_cannot_be_shown_is_told_in_nginx_words() {
         );
         for exe in with_nginx(WSSGATE) {
             let server = ca.server(exe, &settings);
+            let expected = expected.filter(|_| exe == WSSGATE || !nginx_shows);
             let Some(expected) = expected else {
                 wait_until("the answer", || shown(&server, "-tls1_3").is_some());
                 continue;
@@ -200,6 +204,28 @@ fn a_file_is_shown_as_it_is() {
             let server = ca.server(exe, &settings);
             assert_eq!(shown(&server, "-tls1_3").as_deref(), Some(knows), "{exe}");
         }
+    }
+    // What no client would believe is not shown, whatever nginx does.
+    fs::write(ca.path().join("later.der"), [0x30, 3, 10, 1, 3]).unwrap();
+    ca.openssl(
+        "ocsp -index good -CA ca.pem -rsigner stranger.pem -rkey stranger.key -reqin request.der \
+         -nmin 60 -respout stranger.der",
+    );
+    for (file, trusted, expected) in [
+        ("later", "ca", "OCSP response not successful (3: trylater)"),
+        ("stranger", "ca", "OCSP_basic_verify() failed"),
+        ("good", "stranger", "issuer certificate not found for certificate"),
+    ] {
+        let server = ca.server(
+            WSSGATE,
+            &format!(
+                "ssl_stapling on; ssl_stapling_file DIR/{file}.der;
+                 ssl_trusted_certificate DIR/{trusted}.pem;"
+            ),
+        );
+        let said = format!("{}{}", server.stderr(), server.error_log());
+        assert!(said.contains("\"ssl_stapling\" ignored, ") && said.contains(expected), "{said}");
+        assert_eq!(shown(&server, "-tls1_3"), None, "{file}");
     }
     let settings = "ssl_stapling on; ssl_stapling_file DIR/leaf.pem;";
     for exe in with_nginx(WSSGATE) {

@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, c_int, c_long, c_uchar};
 use std::ptr::{self, NonNull};
+use std::slice;
 
 use aws_lc_sys as lc;
 
@@ -50,12 +51,12 @@ pub enum Unfit {
     /// It is over, or not valid yet.
     #[error("OCSP_check_validity() failed: the response is out of date")]
     OutOfDate,
-    /// The certificate is revoked.
+    /// The certificate is revoked; until when the answer counts, as in [`Good`].
     #[error("certificate status \"revoked\" in the OCSP response")]
-    Revoked,
-    /// The responder does not know it.
+    Revoked(Option<i64>),
+    /// The responder does not know it; until when the answer counts.
     #[error("certificate status \"unknown\" in the OCSP response")]
-    Unknown,
+    Unknown(Option<i64>),
 }
 
 fn status_words(status: i32) -> &'static str {
@@ -121,9 +122,9 @@ impl Subject {
         (written == len).then_some(der)
     }
 
-    /// Whether an answer says now that the certificate is good. With `authority` the responder must be
-    /// the issuer, or have its word, up to somebody who is trusted; without it, as with nginx, anybody
-    /// may have signed.
+    /// Whether an answer says now that the certificate is good. The responder must be the issuer, have
+    /// its word, or be one of those that are sent or trusted (RFC 6960 §4.2.2.2); with `authority` the
+    /// issuer's word must also go up to somebody who is trusted.
     ///
     /// # Errors
     /// When it does not.
@@ -144,22 +145,11 @@ impl Subject {
         // SAFETY: it is alive; what is given is ours.
         let basic = unsafe { lc::OCSP_response_get1_basic(response.0.as_ptr()) };
         let basic = Basic(NonNull::new(basic).ok_or(Unfit::Unreadable)?);
-        let flags = if authority { lc::OCSP_TRUSTOTHER } else { lc::OCSP_NOVERIFY };
-        let store = Trusted::new(&self.trusted).ok_or(Unfit::Unverified)?;
-        let sent: Vec<_> = self.sent.iter().chain([&self.issuer]).cloned().collect();
-        let sent = Stack::new(&sent).ok_or(Unfit::Unverified)?;
-        // SAFETY: answer, stack and store are alive, and so is what the stack holds: the certificates
-        // belong to `self`, of which `sent` had clones.
-        let verified = unsafe {
-            lc::OCSP_basic_verify(
-                basic.0.as_ptr(),
-                sent.as_ptr(),
-                store.0.as_ptr(),
-                flags.cast_unsigned().into(),
-            )
-        };
-        if verified != 1 {
-            return Err(Unfit::Unverified);
+        self.verify_signer(&basic)?;
+        if authority {
+            let sent = [&self.issuer].into_iter().chain(&self.sent).cloned().collect::<Vec<_>>();
+            let store = Trusted::new(&self.trusted).ok_or(Unfit::Unverified)?;
+            verify(&basic, &sent, &store, lc::OCSP_TRUSTOTHER)?;
         }
         let id = self.id().ok_or(Unfit::OtherCertificate)?;
         let (mut status, mut since, mut until) = (-1, ptr::null_mut(), ptr::null_mut());
@@ -181,9 +171,25 @@ impl Subject {
             _ if !found => Err(Unfit::OtherCertificate),
             _ if !is_current => Err(Unfit::OutOfDate),
             lc::V_OCSP_CERTSTATUS_GOOD => Ok(Good { until: posix(until) }),
-            lc::V_OCSP_CERTSTATUS_REVOKED => Err(Unfit::Revoked),
-            _ => Err(Unfit::Unknown),
+            lc::V_OCSP_CERTSTATUS_REVOKED => Err(Unfit::Revoked(posix(until))),
+            _ => Err(Unfit::Unknown(posix(until))),
         }
+    }
+
+    /// Whether an answer is signed by somebody who may.
+    fn verify_signer(&self, basic: &Basic) -> Result<(), Unfit> {
+        let known = [&self.issuer].into_iter().chain(&self.sent).chain(&self.trusted);
+        let known: Vec<_> = known.cloned().collect();
+        let store = Trusted::new(slice::from_ref(&self.issuer)).ok_or(Unfit::Unverified)?;
+        // SAFETY: the store is alive. The issuer ends a path also when it is not a root.
+        unsafe {
+            lc::X509_STORE_set_flags(
+                store.0.as_ptr(),
+                lc::X509_V_FLAG_PARTIAL_CHAIN.cast_unsigned().into(),
+            )
+        };
+        let flags = lc::OCSP_TRUSTOTHER | lc::OCSP_NOCHAIN | lc::OCSP_NOEXPLICIT;
+        verify(basic, &known, &store, flags)
     }
 
     fn id(&self) -> Option<Id> {
@@ -193,6 +199,21 @@ impl Subject {
             unsafe { lc::OCSP_cert_to_id(ptr::null(), self.leaf.as_ptr(), self.issuer.as_ptr()) };
         NonNull::new(id).map(Id)
     }
+}
+
+/// Verifies the signature of an answer; its signer is looked for among `known` first.
+fn verify(basic: &Basic, known: &[Certificate], store: &Trusted, flags: i32) -> Result<(), Unfit> {
+    let known_stack = Stack::new(known).ok_or(Unfit::Unverified)?;
+    // SAFETY: answer, stack and store are alive, and so is what the stack holds: `known`.
+    let verified = unsafe {
+        lc::OCSP_basic_verify(
+            basic.0.as_ptr(),
+            known_stack.as_ptr(),
+            store.0.as_ptr(),
+            flags.cast_unsigned().into(),
+        )
+    };
+    if verified == 1 { Ok(()) } else { Err(Unfit::Unverified) }
 }
 
 /// A time of the library in seconds since the Unix epoch.

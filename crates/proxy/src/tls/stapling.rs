@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use wssgate_config::model::{LogLevel, ServerTls, Stapling};
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Certificate;
-use wssgate_x509::ocsp::{Subject, Unfit};
+use wssgate_x509::ocsp::{Good, Subject, Unfit};
 
 use super::served::Served;
 use crate::clock::unix_seconds as now;
@@ -109,23 +109,26 @@ impl Stapler {
             match from_file(&file.value) {
                 Err(why) => report.push(Diagnostic::error(why).at(file.span, "needed here")),
                 Ok(answer) => match subject.map(|subject| subject.judge(&answer, false)) {
+                    // As in nginx, also a bad word: whoever put it there knows what it says.
+                    Some(
+                        Ok(Good { until }) | Err(Unfit::Revoked(until) | Unfit::Unknown(until)),
+                    ) => served.staple(&key, &answer, until.unwrap_or(i64::MAX)),
                     Some(Err(Unfit::OtherCertificate)) => {
                         ignore(format!("the response in the file is not about \"{path}\""));
                     }
                     Some(Err(Unfit::OutOfDate)) => {
                         ignore(format!("the response about \"{path}\" in the file is out of date"));
                     }
-                    Some(Ok(good)) => {
-                        served.staple(&key, &answer, good.until.unwrap_or(i64::MAX));
+                    Some(Err(unfit)) => {
+                        ignore(format!("the response about \"{path}\" in the file: {unfit}"));
                     }
-                    // As in nginx: whoever put it there knows what it says.
-                    Some(Err(_)) | None => served.staple(&key, &answer, i64::MAX),
+                    None => ignore(no_issuer(&path)),
                 },
             }
             return None;
         }
         let Some(subject) = subject else {
-            ignore(format!("issuer certificate not found for certificate \"{path}\""));
+            ignore(no_issuer(&path));
             return None;
         };
         let written = stapling.responder.as_ref().map(|url| String::from_utf8_lossy(&url.value));
@@ -191,8 +194,7 @@ impl Stapler {
     /// Asks once; says when to ask again.
     async fn ask(&self, key: &Arc<CertifiedKey>, ask: &Ask) -> Result<i64, String> {
         let path = &self.asks.path;
-        let subject = subject(key, &self.asks.trusted)
-            .ok_or_else(|| format!("issuer certificate not found for certificate \"{path}\""))?;
+        let subject = subject(key, &self.asks.trusted).ok_or_else(|| no_issuer(path))?;
         let named = || subject.responder().as_deref().and_then(Responder::parse);
         let responder = self.asks.responder.clone().or_else(named);
         let responder = responder
@@ -255,6 +257,10 @@ fn subject(key: &CertifiedKey, trusted: &[Certificate]) -> Option<Subject> {
     let mut chain = key.cert.iter().map(|der| Certificate::parse(der));
     let leaf = chain.next()??;
     Subject::new(leaf, chain.flatten().collect(), trusted.to_vec())
+}
+
+fn no_issuer(path: &str) -> String {
+    format!("issuer certificate not found for certificate \"{path}\"")
 }
 
 /// Reads `ssl_stapling_file`.

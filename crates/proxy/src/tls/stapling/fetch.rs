@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one of several addresses may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The longest head and body of an answer.
+/// The longest head and body of an answer; nginx has as much for both.
 const MAX_HEAD: usize = 16 << 10;
-const MAX_BODY: usize = 256 << 10;
+const MAX_BODY: usize = 16 << 10;
 
 /// Where to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
