@@ -496,8 +496,103 @@ pub fn span(seconds: i64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ClientConfig, RootCertStore};
+
     use super::*;
+    use crate::{Challenges, Identifier, Issuer, KeyKind, Transport};
+
+    struct Silent;
+
+    impl Outside for Silent {
+        fn install(&self, _: &Arc<Chain>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn tell(&self, _: Loudness, _: &str) {}
+    }
+
+    /// A keeper whose CA cannot be reached.
+    fn keeper(state: &Path, chain: Option<Arc<Chain>>) -> Keeper {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.unwrap().with_root_certificates(RootCertStore::empty());
+        let transport = Transport {
+            tls: Arc::new(tls.with_no_client_auth()),
+            resolve: Arc::new(|_, _| Box::pin(async { Err("no such host".to_owned()) })),
+            user_agent: String::new(),
+        };
+        let issuer = Issuer {
+            name: "ca".into(),
+            uri: "https://ca.test/".into(),
+            account_key: None,
+            contacts: Vec::new(),
+            challenge: crate::ChallengeKind::Http01,
+            common_name: false,
+            external_account: None,
+            preferred_chain: None,
+            profile: None,
+            accept_terms: true,
+            state_path: Some(state.to_owned()),
+        };
+        let order =
+            Order { identifiers: vec![Identifier::Dns("a.test".into())], key: KeyKind::default() };
+        let session = Session::new(issuer, transport, Arc::<Challenges>::default());
+        Keeper::new(Arc::new(session), order, Arc::new(Silent), chain, false)
+    }
+
+    fn chain() -> Arc<Chain> {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Arc::new(Chain::new(pem, key.serialize_pem().into()).unwrap())
+    }
+
+    #[test]
+    fn a_process_that_dies_while_it_tries_does_not_try_again_at_once() {
+        let state = tempfile::tempdir().unwrap();
+        let mut first = keeper(state.path(), None);
+        let begun = now();
+        assert!(first.status.next <= begun && first.is_prepared(begun));
+        let second = keeper(state.path(), None);
+        assert_eq!((second.status.failures, second.status.refusals), (1, 1));
+        assert!(second.status.next >= begun + 50, "{:?}", second.status);
+    }
+
+    #[test]
+    fn restarts_keep_when_to_renew_but_not_what_another_ca_has_done() {
+        let state = tempfile::tempdir().unwrap();
+        let chain = chain();
+        let mut first = keeper(state.path(), None);
+        first.on_success(Arc::clone(&chain), now());
+        let next = first.status.next;
+        // The CA wants it early, and is refused once.
+        first.status.next = now() + 500;
+        first.on_failure(
+            Failure { retry_after: Some(Duration::from_secs(7000)), ..Failure::request("x") },
+            now(),
+        );
+        let second = keeper(state.path(), Some(Arc::clone(&chain)));
+        assert!(second.status.next < next && second.status.next >= now() + 6900);
+        first.status.uri = "https://other.test/".into();
+        first.save_status();
+        let third = keeper(state.path(), Some(chain));
+        assert!(third.status.next <= now() && third.status.failures == 0);
+    }
+
+    #[test]
+    fn nothing_is_ordered_while_nothing_can_be_kept_and_a_certificate_is_valid() {
+        let mut with = keeper(Path::new("/nonexistent/state"), Some(chain()));
+        assert!(!with.is_prepared(now()) && with.status.next >= now() + 50);
+        let mut without = keeper(Path::new("/nonexistent/state"), None);
+        assert!(!without.is_prepared(now()) && without.status.next >= now() + FIRST_UNKEPT - 1);
+        assert!(without.is_prepared(now()));
+    }
 
     #[test]
     fn spans_have_two_units() {
