@@ -12,7 +12,6 @@ use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Directive, H, S};
 use crate::level::Level;
 use crate::read::{Reading, Reads, directive_problem, parameter};
-use crate::server::Server;
 use crate::server_name::ServerName;
 use crate::value::{self, Located, MIN_ZONE_SIZE};
 
@@ -197,10 +196,9 @@ impl Certificates {
     }
 
     /// Warns of what would be obtained for nobody.
-    pub(crate) fn check_use(&self, reading: &mut Reading<'_>, servers: &[Server]) {
+    pub(crate) fn check_use(&self, reading: &mut Reading<'_>, used: &[AcmeCertificateId]) {
         for (index, certificate) in self.certificates.iter().enumerate() {
-            let id = Some(AcmeCertificateId(index));
-            if !servers.iter().any(|server| server.acme == id && server.tls.acme) {
+            if !used.contains(&AcmeCertificateId(index)) {
                 let message = "no server uses the certificate of \"acme_certificate\"";
                 let help = "add `ssl_certificate $acme_certificate;` and `ssl_certificate_key \
                             $acme_certificate_key;`";

@@ -83,7 +83,8 @@ pub(crate) fn http(
     let mut resolver = Resolver { reading, groups, logs, acme, locations: Vec::new() };
     let servers = servers(&mut resolver, level, &outermost.inner(level));
     let Resolver { reading, groups, logs, acme, locations } = resolver;
-    acme.check_use(reading, &servers);
+    let uses_acme = servers.iter().filter(|server| server.tls.acme);
+    acme.check_use(reading, &uses_acme.filter_map(|server| server.acme).collect::<Vec<_>>());
     let sockets = sockets(reading, &servers, level);
     let charset_maps = charset::maps(reading, &outermost.inner(level));
     let misspelt = reading.names.misspelt().into_iter();
