@@ -629,16 +629,20 @@ fn fragment_size(tls: &ServerTls) -> Option<usize> {
 }
 
 /// What tells this server from others, also in the next generation: its names, whether it
-/// verifies clients, and against what, and the certificates it shows, by name.
+/// verifies clients, and against what, and the certificates it shows, by the names of their files. With keys for
+/// tickets from files these do not count: such keys are shared by hosts, of which each may have its own.
 fn identity(server: &Server) -> Box<[u8]> {
-    let mut identity = format!("{:?}", server.tls.verify_client).into_bytes();
-    for files in &server.tls.certificates {
-        identity.extend_from_slice(files.chain.value.as_os_str().as_encoded_bytes());
-        identity.push(0);
-    }
-    for files in &server.tls.variable_certificates {
-        identity.extend(format!("{:?}", files.chain.path).into_bytes());
-        identity.push(0);
+    let tls = &server.tls;
+    let mut identity = format!("{:?}", tls.verify_client).into_bytes();
+    if tls.ticket_keys.is_empty() {
+        for files in &tls.certificates {
+            identity.extend_from_slice(files.chain.value.as_os_str().as_encoded_bytes());
+            identity.push(0);
+        }
+        for files in &tls.variable_certificates {
+            identity.extend(format!("{:?}", files.chain.path).into_bytes());
+            identity.push(0);
+        }
     }
     if let Some(file) = &server.tls.client_certificate {
         identity.extend_from_slice(file.value.as_os_str().as_encoded_bytes());
