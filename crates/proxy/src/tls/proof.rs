@@ -12,6 +12,34 @@ use webpki::RawPublicKeyEntity;
 use wssgate_x509::{Digest, Padding, verify_rsa};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// The three methods by which every verifier of ours wants this proof, whatever else it judges.
+macro_rules! verify_by_proof {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $crate::tls::proof::tls12(message, certificate, signature)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls::pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $crate::tls::proof::tls13(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            $crate::tls::proof::schemes()
+        }
+    };
+}
+pub(super) use verify_by_proof;
+
 /// The signatures that can be checked here.
 pub(super) fn schemes() -> Vec<SignatureScheme> {
     super::provider().signature_verification_algorithms.supported_schemes()
