@@ -3,7 +3,9 @@
 //! The ClientHello is read first, its name picks a `server` block as nginx would pick it, and the
 //! handshake goes on with that server's settings.
 
+mod by_algorithm;
 mod challenge;
+mod resumption;
 mod variables;
 mod verify;
 
@@ -13,10 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use rustls::server::{
-    Acceptor as HelloReader, ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig,
-    StoresServerSessions,
-};
+use rustls::server::{Acceptor as HelloReader, ClientHello, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, NamedGroup};
 use thiserror::Error;
@@ -39,8 +38,10 @@ use super::sessions::Sessions;
 use super::slot::Slot;
 use super::stapling::{self, Answers, Ask, Stapler};
 use super::watch::{self, Watched};
-use crate::clock;
 use crate::resolve::{Job, Resolver, ResolverThread};
+
+use by_algorithm::ByAlgorithm;
+use resumption::Resumption;
 
 pub use verify::ClientVerify;
 
@@ -585,102 +586,9 @@ fn server_config(
     Some(config)
 }
 
-/// How many bytes of early data that nobody takes rustls may try to open. It keeps what it skips until there is
-/// something that it can open, and tries, and counts, all of it again with each read (0.23.46): its own
-/// 16 KiB end with the second record of 8 KiB. What it keeps is bounded by the length of a record, so about
-/// as much is skipped as by OpenSSL.
-const SKIPPED_EARLY_DATA: u32 = 1 << 20;
-
-/// How clients may come back to a server.
-struct Resumption {
-    store: Arc<dyn StoresServerSessions>,
-    ticketer: Option<Arc<dyn ProducesTickets>>,
-    /// How many tickets a handshake of TLS 1.3 sends.
-    tickets: usize,
-}
-
-impl Resumption {
-    fn build(server: &Server, sessions: &Sessions, report: &mut Report) -> Option<Self> {
-        let (tls, identity) = (&server.tls, identity(server));
-        let store = sessions.store(tls, &identity);
-        // Also where nobody needs them, as in nginx.
-        let ticketer = sessions.ticketer(tls, &identity, report)?;
-        let resumable = tls.session_tickets || store.can_cache();
-        let ticketer = tls.session_tickets.then_some(ticketer);
-        Some(Self { store, ticketer, tickets: if resumable { tls.ticket_count } else { 0 } })
-    }
-
-    fn apply(&self, config: &mut ServerConfig) {
-        config.session_storage = Arc::clone(&self.store);
-        if let Some(ticketer) = &self.ticketer {
-            config.ticketer = Arc::clone(ticketer);
-        }
-        config.send_tls13_tickets = self.tickets;
-        // rustls would take early data with sessions that it keeps, and only with them.
-        if self.ticketer.is_some() || !self.store.can_cache() {
-            config.max_early_data_size = SKIPPED_EARLY_DATA;
-        }
-    }
-}
-
 /// The payload of our records, when `ssl_buffer_size` is below a record's 16 KiB.
 fn fragment_size(tls: &ServerTls) -> Option<usize> {
     (tls.buffer_size < 16384).then_some(tls.buffer_size.max(512))
-}
-
-/// What tells this server from others, also in the next generation: its names, whether it
-/// verifies clients, and against what, and the certificates it shows, by the names of their files. With keys for
-/// tickets from files these do not count: such keys are shared by hosts, of which each may have its own.
-fn identity(server: &Server) -> Box<[u8]> {
-    let tls = &server.tls;
-    let mut identity = format!("{:?}", tls.verify_client).into_bytes();
-    if tls.ticket_keys.is_empty() {
-        for files in &tls.certificates {
-            identity.extend_from_slice(files.chain.value.as_os_str().as_encoded_bytes());
-            identity.push(0);
-        }
-        for files in &tls.variable_certificates {
-            identity.extend(format!("{:?}", files.chain.path).into_bytes());
-            identity.push(0);
-        }
-    }
-    if let Some(file) = &server.tls.client_certificate {
-        identity.extend_from_slice(file.value.as_os_str().as_encoded_bytes());
-    }
-    for name in &server.names {
-        identity.push(0);
-        identity.extend_from_slice(&name.value);
-    }
-    identity.into()
-}
-
-/// A server's keys; the first whose algorithm the client knows is used, ECDSA before RSA.
-#[derive(Debug)]
-struct ByAlgorithm {
-    keys: Vec<Arc<Served>>,
-    /// One more, which is replaced from time to time.
-    obtained: Option<Arc<Slot>>,
-}
-
-impl ResolvesServerCert for ByAlgorithm {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let offered = hello.signature_schemes();
-        let now = clock::unix_seconds();
-        // Two at most in nearly all configurations, and the kind may change with a replacement.
-        let obtained = self.obtained.as_ref().and_then(|slot| slot.certificate());
-        let of_kind = |rsa: bool| {
-            let keys = self.keys.iter().map(move |key| key.at(now));
-            keys.chain(obtained.clone()).filter(move |key| is_rsa(key) == rsa)
-        };
-        let mut keys = of_kind(false).chain(of_kind(true));
-        let first = keys.next()?;
-        let mut usable = std::iter::once(Arc::clone(&first)).chain(keys);
-        usable.find(|key| key.key.choose_scheme(offered).is_some()).or(Some(first))
-    }
-}
-
-fn is_rsa(key: &CertifiedKey) -> bool {
-    key.key.algorithm() == rustls::SignatureAlgorithm::RSA
 }
 
 /// What OpenSSL would call the session of this connection.
