@@ -10,16 +10,16 @@ use std::time::{Duration, SystemTime};
 
 use ::http::header::{LINK, LOCATION, RETRY_AFTER};
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient, Problem};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use wssgate_http1::{BodyDecoder, Decoded, Method as Asked, ResponseHead, ResponseParser};
+use wssgate_fetch::{AnswerError, AnswerReader, Unconnected, connect};
+use wssgate_http1::{Method as Asked, ResponseHead};
 
 use crate::failure::{Refused, Unreachable};
 
@@ -273,7 +273,7 @@ async fn exchange(
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| fail(error.to_string()))?;
     let addresses = (transport.resolve)(bare.to_owned(), port).await.map_err(fail)?;
-    let stream = connect(&addresses).await.map_err(fail)?;
+    let stream = connect(&addresses, CONNECT).await.map_err(|why| fail(unconnected(why)))?;
     let connector = TlsConnector::from(Arc::clone(&transport.tls));
     let mut stream =
         connector.connect(name, stream).await.map_err(|error| fail(error.to_string()))?;
@@ -282,53 +282,20 @@ async fn exchange(
     stream.write_all(body).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let asked = if method == Method::HEAD { Asked::Head } else { Asked::Get };
-    let mut input = BytesMut::new();
-    let mut parser = ResponseParser::new();
-    let answer = loop {
-        if stream.read_buf(&mut input).await.map_err(broken)? == 0 {
-            return Err(fail("the connection was closed before an answer".to_owned()));
-        }
-        let parsed = parser.parse(&mut input, MAX_HEAD).map_err(|error| fail(error.to_string()))?;
-        match parsed {
-            Some(answer) if !answer.is_interim() => break answer,
-            _ => {}
-        }
-    };
-    let framing = answer.framing(asked).map_err(|error| fail(error.to_string()))?;
-    let mut decoder = BodyDecoder::from(framing);
-    let mut body = Vec::new();
-    loop {
-        match decoder.decode(&mut input).map_err(|error| fail(error.to_string()))? {
-            Decoded::End { .. } => break,
-            Decoded::Data(data) if body.len() + data.len() > MAX_BODY => {
-                return Err(fail("the answer is too long".to_owned()));
-            }
-            Decoded::Data(data) => body.extend_from_slice(&data),
-            Decoded::NeedMore => {
-                if stream.read_buf(&mut input).await.map_err(broken)? == 0 {
-                    match decoder {
-                        BodyDecoder::UntilClose => break,
-                        _ => return Err(fail("the answer is incomplete".to_owned())),
-                    }
-                }
-            }
-        }
-    }
+    let mut reader = AnswerReader::new(stream);
+    let told = |error: AnswerError| fail(error.to_string());
+    let answer = reader.head(MAX_HEAD).await.map_err(told)?;
+    let body = reader.body(&answer, asked, MAX_BODY).await.map_err(told)?;
     let status = StatusCode::from_u16(answer.status()).map_err(|error| fail(error.to_string()))?;
     Ok(Answer { status, headers: fields(&answer), body: body.into() })
 }
 
-/// Connects to the first address that answers.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let mut why = "the name has no address".to_owned();
-    for address in addresses {
-        match timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => why = format!("connect to {address}: {error}"),
-            Err(_) => why = format!("connect to {address}: no answer within {CONNECT:?}"),
-        }
+fn unconnected(why: Unconnected) -> String {
+    match why {
+        Unconnected::NoAddress => "the name has no address".to_owned(),
+        Unconnected::Failed(address, error) => format!("connect to {address}: {error}"),
+        Unconnected::Late(address) => format!("connect to {address}: no answer within {CONNECT:?}"),
     }
-    Err(why)
 }
 
 fn fields(head: &ResponseHead) -> HeaderMap {

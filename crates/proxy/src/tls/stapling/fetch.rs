@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wssgate_dns::{Data, Name};
-use wssgate_http1::{BodyDecoder, Decoded, Escape, Method, ResponseParser, escape};
+use wssgate_fetch::{AnswerError, AnswerReader, Unconnected, connect};
+use wssgate_http1::{Escape, Method, escape};
 
 use crate::errno_text;
 use crate::resolve::Resolver;
@@ -97,43 +97,28 @@ pub(super) async fn fetch(
 ) -> Result<Vec<u8>, String> {
     let asking = async {
         let addresses = responder.addresses(resolver).await?;
-        let mut stream = connect(&addresses).await?;
+        let mut stream = connect(&addresses, CONNECT).await.map_err(unconnected)?;
         let request = responder.request(question);
         let wrote = stream.write_all(&request).await;
         wrote.map_err(|error| format!("send() failed ({})", errno_text(&error)))?;
-        answer(&mut stream).await
+        answer(stream).await
     };
     timeout(PATIENCE, asking).await.map_err(|_| "OCSP responder timed out".to_owned())?
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let mut why = "no address of the OCSP responder".to_owned();
-    for address in addresses {
-        match timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => {
-                why = format!("connect() to {address} failed ({})", errno_text(&error));
-            }
-            Err(_) => why = format!("connect() to {address} timed out"),
+fn unconnected(why: Unconnected) -> String {
+    match why {
+        Unconnected::NoAddress => "no address of the OCSP responder".to_owned(),
+        Unconnected::Failed(address, error) => {
+            format!("connect() to {address} failed ({})", errno_text(&error))
         }
+        Unconnected::Late(address) => format!("connect() to {address} timed out"),
     }
-    Err(why)
 }
 
-async fn answer(stream: &mut TcpStream) -> Result<Vec<u8>, String> {
-    let (mut input, mut parser) = (BytesMut::new(), ResponseParser::new());
-    let head = loop {
-        match parser.parse(&mut input, MAX_HEAD) {
-            Ok(Some(head)) if head.is_interim() => parser = ResponseParser::new(),
-            Ok(Some(head)) => break head,
-            Ok(None) => {
-                if !more(stream, &mut input).await? {
-                    return Err("OCSP responder prematurely closed connection".to_owned());
-                }
-            }
-            Err(error) => return Err(format!("OCSP responder sent invalid response ({error})")),
-        }
-    };
+async fn answer(stream: TcpStream) -> Result<Vec<u8>, String> {
+    let mut reader = AnswerReader::new(stream);
+    let head = reader.head(MAX_HEAD).await.map_err(unanswered)?;
     if head.status() != 200 {
         return Err(format!("OCSP responder sent HTTP status {}", head.status()));
     }
@@ -142,31 +127,20 @@ async fn answer(stream: &mut TcpStream) -> Result<Vec<u8>, String> {
         let kind = String::from_utf8_lossy(kind);
         return Err(format!("OCSP responder sent invalid \"Content-Type\" header: \"{kind}\""));
     }
-    let framing = head.framing(Method::Get).map_err(|error| error.to_string())?;
-    let (mut decoder, mut body) = (BodyDecoder::from(framing), Vec::new());
-    loop {
-        match decoder.decode(&mut input).map_err(|error| error.to_string())? {
-            Decoded::Data(data) => body.extend_from_slice(&data),
-            Decoded::End { .. } => return Ok(body),
-            Decoded::NeedMore => {
-                if !more(stream, &mut input).await? {
-                    return match decoder {
-                        BodyDecoder::UntilClose => Ok(body),
-                        _ => Err("OCSP responder prematurely closed connection".to_owned()),
-                    };
-                }
-            }
-        }
-        if body.len() > MAX_BODY {
-            return Err("OCSP responder sent too long response".to_owned());
-        }
-    }
+    reader.body(&head, Method::Get, MAX_BODY).await.map_err(unanswered)
 }
 
-/// Reads on; says whether there was anything.
-async fn more(stream: &mut TcpStream, input: &mut BytesMut) -> Result<bool, String> {
-    let read = stream.read_buf(input).await;
-    read.map(|len| len > 0).map_err(|error| format!("recv() failed ({})", errno_text(&error)))
+/// nginx's words.
+fn unanswered(error: AnswerError) -> String {
+    match error {
+        AnswerError::Io(error) => format!("recv() failed ({})", errno_text(&error)),
+        AnswerError::NoHead | AnswerError::Incomplete => {
+            "OCSP responder prematurely closed connection".to_owned()
+        }
+        AnswerError::TooLong => "OCSP responder sent too long response".to_owned(),
+        AnswerError::Head(why) => format!("OCSP responder sent invalid response ({why})"),
+        AnswerError::Body(why) => why,
+    }
 }
 
 #[cfg(test)]
