@@ -369,8 +369,14 @@ const LAST_CHANCE: Duration = Duration::from_secs(2);
 
 /// Waits until `is_so`; what is waited for happens in another process.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + GUARD;
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_within(what, GUARD, is_so);
+}
+
+/// The same for what may take so long by itself.
+#[track_caller]
+pub fn wait_within(what: &str, time: Duration, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         thread::sleep(POLL);

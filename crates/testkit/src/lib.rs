@@ -37,7 +37,7 @@ pub use dns::{Dns, Says};
 pub use frame::{Frame, binary, close, continuation, ping, pong, text};
 pub use haproxy::Haproxy;
 pub use http::{Head, Request, Response};
-pub use instance::{Instance, wait_until};
+pub use instance::{Instance, wait_until, wait_within};
 pub use listener::Listener;
 pub use net::{Addr, free_addr};
 pub use pebble::Pebble;
