@@ -20,8 +20,8 @@ static KEYS: LazyLock<Vec<(TlsKeys, Role)>> = LazyLock::new(|| {
 
 const HEADER: usize = 5;
 const DATA: u8 = 23;
-/// More records without data than these in a row are refused.
-const MAX_IDLE: usize = 32;
+/// More records without data than these at a stretch are refused, where no time passes.
+const MAX_IDLE: usize = 100;
 
 /// A stream as the peer makes it, and what it is worth.
 struct Stream {
