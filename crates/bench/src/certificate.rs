@@ -1,14 +1,15 @@
-//! The certificate of all proxies, and the clients that trust it.
+//! The certificates of all proxies and of clients, and the clients.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme, crypto::CryptoProvider, version,
 };
@@ -16,13 +17,23 @@ use rustls::{
 /// The name in the certificate.
 pub(crate) const HOST: &str = "bench.test";
 
-/// Files of a self-signed certificate with an ECDSA P-256 key.
+/// Files of a self-signed certificate with an ECDSA P-256 key, and a client that another one vouches for.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
     /// Both in one file, as HAProxy wants them.
     pub(crate) both: PathBuf,
+    /// Who vouches for clients.
+    pub(crate) authority: PathBuf,
+    pub(crate) identity: Identity,
+}
+
+/// The certificate of a client, and its key.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl Certificate {
@@ -30,6 +41,7 @@ impl Certificate {
         let made = rcgen::generate_simple_self_signed([HOST.to_string()]);
         let made = made.map_err(io::Error::other)?;
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (authority, identity) = Identity::make().map_err(io::Error::other)?;
         let write = |name: &str, text: String| {
             let path = dir.join(name);
             fs::write(&path, text).map(|()| path)
@@ -38,7 +50,24 @@ impl Certificate {
             both: write("both.pem", format!("{cert}{key}"))?,
             cert: write("cert.pem", cert)?,
             key: write("key.pem", key)?,
+            authority: write("authority.pem", authority)?,
+            identity,
         })
+    }
+}
+
+impl Identity {
+    /// With the certificate of its authority, in PEM.
+    fn make() -> Result<(String, Self), rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "clients of the benchmark");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let params = CertificateParams::new(["client.test".to_owned()])?;
+        let certificate = params.signed_by(&key, &authority)?.der().clone();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Ok((authority.pem(), Self { certificate, key }))
     }
 }
 
@@ -53,25 +82,34 @@ pub(crate) enum Tickets {
 
 /// A client that makes every proxy do the same: TLS 1.3, X25519, AES-128-GCM.
 ///
-/// It believes any certificate, to be cheaper than the proxies; this is a load generator.
-pub(crate) fn client(tickets: Tickets) -> Arc<ClientConfig> {
+/// It believes any certificate, to be cheaper than the proxies; this is a load generator. It shows its
+/// own if it has one.
+pub(crate) fn client(
+    tickets: Tickets,
+    identity: Option<&Identity>,
+) -> io::Result<Arc<ClientConfig>> {
     let provider = CryptoProvider {
         kx_groups: vec![kx_group::X25519],
         cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256],
         ..aws_lc_rs::default_provider()
     };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&version::TLS13])
         .expect("aws-lc-rs knows TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Believer))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(Believer));
+    let mut config = match identity {
+        Some(Identity { certificate, key }) => builder
+            .with_client_auth_cert(vec![certificate.clone()], key.clone_key())
+            .map_err(io::Error::other)?,
+        None => builder.with_no_client_auth(),
+    };
     config.enable_secret_extraction = true;
     config.resumption = match tickets {
         Tickets::Ignored => Resumption::disabled(),
         Tickets::Used => Resumption::in_memory_sessions(64),
     };
-    Arc::new(config)
+    Ok(Arc::new(config))
 }
 
 /// Believes everything.

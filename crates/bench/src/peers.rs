@@ -70,6 +70,16 @@ impl Peer {
     }
 }
 
+/// What a row needs of a configuration that others do without; an earlier wssgate may not know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    None,
+    /// A location with `limit_req`.
+    Limits,
+    /// Certificates of clients are asked for and verified.
+    Clients,
+}
+
 /// A proxy that is installed.
 #[derive(Clone, Debug)]
 pub(crate) struct Installed {
@@ -187,13 +197,13 @@ impl Running {
         installed: &Installed,
         site: &Site,
         backends: &[SocketAddr],
-        limits: bool,
+        extra: Extra,
     ) -> io::Result<Self> {
         let (plain, tls) = free_ports()?;
         // Others may be running.
         let dir = site.dir.path().join(installed.peer.name());
         fs::create_dir_all(&dir)?;
-        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends, limits };
+        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends, extra };
         let (text, args) = setup.of(installed.peer);
         let file = dir.join("proxy.conf");
         fs::write(&file, text).map_err(|error| {

@@ -7,9 +7,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::certificate::{self, Tickets};
+use crate::certificate::{self, Certificate, Tickets};
 use crate::load::{Load, Security, Target};
-use crate::peers::Peer;
+use crate::peers::{Extra, Peer};
 use crate::process::{self, Tree};
 use crate::requests::Requests;
 
@@ -34,7 +34,7 @@ enum Work {
     /// The same for as long as it takes until all were asked whether they are there.
     Pings { tls: bool },
     /// TLS handshakes, each to the first echo.
-    Handshakes { tickets: Tickets },
+    Handshakes { tickets: Tickets, verified: bool },
     /// A given number of messages a second.
     Paced { tls: bool },
     /// The same beside a tunnel that sends as much as it can.
@@ -65,12 +65,17 @@ pub(crate) const ROWS: &[Row] = &[
     row(
         "handshake-full",
         "Full TLS handshakes to the first echo",
-        Work::Handshakes { tickets: Tickets::Ignored },
+        Work::Handshakes { tickets: Tickets::Ignored, verified: false },
+    ),
+    row(
+        "handshake-client-certificate",
+        "Full TLS handshakes with a client certificate to the first echo",
+        Work::Handshakes { tickets: Tickets::Ignored, verified: true },
     ),
     row(
         "handshake-resumed",
         "Resumed TLS handshakes to the first echo",
-        Work::Handshakes { tickets: Tickets::Used },
+        Work::Handshakes { tickets: Tickets::Used, verified: false },
     ),
     row("paced-plain", "5,000 messages/s over 500 connections", Work::Paced { tls: false })
         .and_direct(),
@@ -106,9 +111,13 @@ impl Row {
         matches!(self.work, Work::Echo { .. } | Work::Handshakes { .. } | Work::Limits)
     }
 
-    /// Whether the configuration has a location with `limit_req`, which an earlier wssgate may not know.
-    pub(crate) fn has_limits(&self) -> bool {
-        matches!(self.work, Work::Limits)
+    /// What the configuration has for this row only.
+    pub(crate) fn extra(&self) -> Extra {
+        match self.work {
+            Work::Limits => Extra::Limits,
+            Work::Handshakes { verified: true, .. } => Extra::Clients,
+            _ => Extra::None,
+        }
     }
 
     /// Whether a proxy can do the work.
@@ -127,11 +136,12 @@ impl Row {
             Work::Echo { connections, len, tls } => {
                 trial.load.message_len(len);
                 let connections = connections.min(trial.scale.connections);
-                trial.load.open(&trial.target(tls), connections, 100)?;
+                trial.load.open(&trial.target(tls)?, connections, 100)?;
                 None
             }
-            Work::Handshakes { tickets } => {
-                let security = Security::TlsWithTickets(certificate::client(tickets));
+            Work::Handshakes { tickets, verified } => {
+                let identity = verified.then_some(&trial.certificate.identity);
+                let security = Security::TlsWithTickets(certificate::client(tickets, identity)?);
                 let target = Target { addresses: trial.tls.clone(), security };
                 // The first ones bring tickets.
                 trial.load.open(&target, AT_ONCE, 1)?;
@@ -181,7 +191,7 @@ impl Row {
     pub(crate) fn sum_up(&self, prepared: &Prepared, scale: &Scale) -> io::Result<Vec<Reading>> {
         let Prepared { total, resumed, requests, .. } = prepared;
         let (what, rate) = match self.work {
-            Work::Handshakes { tickets } => {
+            Work::Handshakes { tickets, .. } => {
                 let expected = if tickets == Tickets::Used { total.echoes } else { 0.0 };
                 // Handshakes at the edges of a slice have their echo on its other side.
                 if (*resumed as f64 - expected).abs() > (2 * AT_ONCE * scale.slices) as f64 {
@@ -351,6 +361,7 @@ impl Scale {
 pub(crate) struct Trial<'a> {
     pub(crate) load: Load,
     pub(crate) scale: &'a Scale,
+    pub(crate) certificate: &'a Certificate,
     /// `None` without a proxy.
     pub(crate) tree: Option<Tree>,
     pub(crate) plain: Vec<SocketAddr>,
@@ -367,7 +378,7 @@ struct Span {
 
 impl Trial<'_> {
     fn idle(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
-        let target = self.target(tls);
+        let target = self.target(tls)?;
         let (empty, mut open) = (self.pss()?, 0);
         let mut readings = Vec::new();
         for tunnels in self.scale.tunnels {
@@ -400,7 +411,7 @@ impl Trial<'_> {
 
     fn pings(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
         let count = self.scale.tunnels[2];
-        self.load.open(&self.target(tls), count, 100)?;
+        self.load.open(&self.target(tls)?, count, 100)?;
         let (begin, pings) = (self.begin()?, self.load.pings());
         self.load.run_for(self.scale.ping_round)?;
         let span = self.end(&begin)?;
@@ -414,7 +425,7 @@ impl Trial<'_> {
 
     fn paced(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
         const PER_SECOND: u32 = 5000;
-        self.load.open(&self.target(tls), 500, 100)?;
+        self.load.open(&self.target(tls)?, 500, 100)?;
         self.load.paced(PER_SECOND, self.scale.warm_up)?;
         let begin = self.begin()?;
         let mut latencies = self.load.paced(PER_SECOND, self.scale.paced)?;
@@ -429,7 +440,7 @@ impl Trial<'_> {
 
     fn flood(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
         const PER_SECOND: u32 = 1000;
-        let target = self.target(tls);
+        let target = self.target(tls)?;
         self.load.open(&target, 10, 10)?;
         self.load.begin_to_flood(&target)?;
         self.load.run_for(self.scale.warm_up)?;
@@ -453,7 +464,7 @@ impl Trial<'_> {
     fn reconnect(&mut self, tls: bool) -> io::Result<Vec<Reading>> {
         // Fewer than listening sockets let wait, or the kernel's repeated SYNs are measured.
         const AT_ONCE: usize = 2000;
-        let (target, count) = (self.target(tls), self.scale.returning);
+        let (target, count) = (self.target(tls)?, self.scale.returning);
         self.load.open(&target, count, 100)?;
         self.load.run_for(self.scale.settle)?;
         let begin = self.begin()?;
@@ -465,14 +476,14 @@ impl Trial<'_> {
         Ok(readings)
     }
 
-    fn target(&self, tls: bool) -> Target {
-        match tls && self.tree.is_some() {
+    fn target(&self, tls: bool) -> io::Result<Target> {
+        Ok(match tls && self.tree.is_some() {
             true => Target {
                 addresses: self.tls.clone(),
-                security: Security::Tls(certificate::client(Tickets::Ignored)),
+                security: Security::Tls(certificate::client(Tickets::Ignored, None)?),
             },
             false => Target { addresses: self.plain.clone(), security: Security::Plain },
-        }
+        })
     }
 
     /// Memory of the proxy in KiB.

@@ -146,16 +146,19 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn set(row: &Row, installed: &Installed, site: &Site, scale: &'a Scale) -> io::Result<Self> {
+    fn set(row: &Row, installed: &Installed, site: &'a Site, scale: &'a Scale) -> io::Result<Self> {
         let load = Load::new()?;
         let backends = load.backend_addresses()?;
+        let certificate = &site.certificate;
         if installed.peer == Peer::Direct {
-            let trial = Trial { load, scale, tree: None, plain: backends, tls: Vec::new() };
+            let (plain, tls) = (backends, Vec::new());
+            let trial = Trial { load, scale, certificate, tree: None, plain, tls };
             return Ok(Self { trial, _running: None });
         }
-        let running = Running::start(installed, site, &backends, row.has_limits())?;
+        let running = Running::start(installed, site, &backends, row.extra())?;
         let (plain, tls) = (running.plain.clone(), running.tls.clone());
-        let trial = Trial { load, scale, tree: Some(running.tree()), plain, tls };
+        let tree = Some(running.tree());
+        let trial = Trial { load, scale, certificate, tree, plain, tls };
         Ok(Self { trial, _running: Some(running) })
     }
 }

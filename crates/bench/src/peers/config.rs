@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Peer, Site};
+use super::{Extra, Peer, Site};
 use crate::{bare, requests};
 
 /// What a configuration is made of.
@@ -18,8 +18,7 @@ pub(super) struct Setup<'a> {
     pub(super) plain: &'a [SocketAddr],
     pub(super) tls: &'a [SocketAddr],
     pub(super) backends: &'a [SocketAddr],
-    /// Whether there is a location with `limit_req`.
-    pub(super) limits: bool,
+    pub(super) extra: Extra,
 }
 
 impl Setup<'_> {
@@ -48,8 +47,8 @@ impl Setup<'_> {
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temp = temp.map(|name| format!("{name}_temp_path {dir}/{name};")).join("\n    ");
         // Nobody is refused, so that all answers are alike; 1,000,000 keys take 128 MB in nginx.
-        let (zone, limited) = match self.limits {
-            true => (
+        let (zone, limited) = match self.extra {
+            Extra::Limits => (
                 "limit_req_zone $arg_key zone=keys:160m rate=1000r/s;",
                 format!(
                     "keepalive_requests 1000000000;
@@ -60,7 +59,15 @@ impl Setup<'_> {
                     requests::PATH
                 ),
             ),
-            false => ("", String::new()),
+            _ => ("", String::new()),
+        };
+        let verified = match self.extra {
+            Extra::Clients => format!(
+                "ssl_client_certificate {};
+        ssl_verify_client on;",
+                certificate.authority.display()
+            ),
+            _ => String::new(),
         };
         format!(
             "\
@@ -90,6 +97,7 @@ http {{
         ssl_certificate     {cert};
         ssl_certificate_key {key};
         ssl_protocols       TLSv1.2 TLSv1.3;
+        {verified}
         {limited}
         location / {{
             proxy_pass http://backend;
@@ -116,7 +124,14 @@ http {{
     fn haproxy(&self) -> String {
         // Two descriptors for each connection, and some for itself.
         let connections = self.site.descriptors.saturating_sub(200) / 2;
-        let both = self.site.certificate.both.display();
+        let certificate = &self.site.certificate;
+        let both = certificate.both.display();
+        let verified = match self.extra {
+            Extra::Clients => {
+                format!(" ca-file {} verify required", certificate.authority.display())
+            }
+            _ => String::new(),
+        };
         // One line: each `bind` would have ticket keys of its own.
         let (plain, tls) = (list(self.plain), list(self.tls));
         let mut number = 0;
@@ -139,7 +154,7 @@ defaults
     timeout tunnel 1h
 frontend chat
     bind {plain} backlog 4096
-    bind {tls} ssl crt {both} alpn http/1.1 backlog 4096
+    bind {tls} ssl crt {both} alpn http/1.1{verified} backlog 4096
     default_backend backend
 backend backend
     balance roundrobin
@@ -179,8 +194,14 @@ mod tests {
         };
         let (plain, tls, backends) = (on(1001), on(1002), on(1003));
         let dir = site.dir.path();
-        let setup =
-            Setup { site: &site, dir, plain: &plain, tls: &tls, backends: &backends, limits: true };
+        let setup = Setup {
+            site: &site,
+            dir,
+            plain: &plain,
+            tls: &tls,
+            backends: &backends,
+            extra: Extra::Limits,
+        };
         for peer in [Peer::Wssgate, Peer::Haproxy] {
             let (text, args) = setup.of(peer);
             for address in plain.iter().chain(&tls).chain(&backends) {
