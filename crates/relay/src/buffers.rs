@@ -16,7 +16,9 @@ pub(crate) struct Buffers {
 
 /// Memory that is given out from its front, and taken back down to a [`Mark`].
 pub(crate) struct Arena {
-    bytes: Box<[u8]>,
+    memory: Box<[u8]>,
+    /// Where it begins, so that its place in a page is known.
+    base: usize,
     used: usize,
 }
 
@@ -50,6 +52,11 @@ pub(crate) const INPUT_SIZE: usize = MAX_RECORD + READ_SIZE;
 /// How much of the input transfers that are under way together may ask for: 32 times the usual window.
 const GROUP_INPUT: usize = 32 * (4096 + CACHE_LINE);
 
+/// A processor that reads behind what it has just written to the same place in another page takes the one
+/// for the other and waits. What is sealed goes a header further than it came from, which is that case: a
+/// copy then takes five times as long, unless the pages are shifted against each other.
+const PAGE: usize = 4096;
+
 /// Processors move memory in lines of this many bytes.
 const CACHE_LINE: usize = 64;
 
@@ -59,9 +66,9 @@ impl Buffers {
         // them one that is under way alone.
         let size = GROUP_INPUT + 2 * INPUT_SIZE;
         Self {
-            input: Arena::new(size),
-            plain: Arena::new(size),
-            output: Arena::new(sealed_len(size)),
+            input: Arena::new(size, 0),
+            plain: Arena::new(size, 0),
+            output: Arena::new(sealed_len(size), PAGE / 2),
         }
     }
 
@@ -91,13 +98,21 @@ impl Buffers {
 }
 
 impl Arena {
-    fn new(size: usize) -> Self {
-        Self { bytes: vec![0; size].into_boxed_slice(), used: 0 }
+    /// Memory that begins `in_page` bytes behind the front of a page.
+    fn new(size: usize, in_page: usize) -> Self {
+        let memory = vec![0; size + PAGE].into_boxed_slice();
+        let base = in_page.wrapping_sub(memory.as_ptr().addr()) % PAGE;
+        Self { memory, base, used: 0 }
+    }
+
+    /// How much there is in all.
+    fn size(&self) -> usize {
+        self.memory.len() - PAGE
     }
 
     /// What is not filled.
     pub(crate) fn free(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.used..]
+        &mut self.memory[self.base + self.used..]
     }
 
     /// Takes the front of what is free; says where that begins.
@@ -105,16 +120,16 @@ impl Arena {
         let start = self.used;
         // A line stays between two: at distances of whole pages they would fall into the same set of
         // the processor's cache.
-        self.used = ((start + len).next_multiple_of(CACHE_LINE) + CACHE_LINE).min(self.bytes.len());
+        self.used = ((start + len).next_multiple_of(CACHE_LINE) + CACHE_LINE).min(self.size());
         start
     }
 
     pub(crate) fn bytes(&self, range: BufferRange) -> &[u8] {
-        &self.bytes[range.start..range.start + range.len]
+        &self.memory[self.base + range.start..][..range.len]
     }
 
     pub(crate) fn bytes_mut(&mut self, range: BufferRange) -> &mut [u8] {
-        &mut self.bytes[range.start..range.start + range.len]
+        &mut self.memory[self.base + range.start..][..range.len]
     }
 
     /// The bytes of ranges that stand one behind the other.
@@ -122,7 +137,7 @@ impl Arena {
         &mut self,
         ranges: impl Iterator<Item = BufferRange>,
     ) -> impl Iterator<Item = &mut [u8]> {
-        let (mut rest, mut at) = (&mut self.bytes[..], 0);
+        let (mut rest, mut at) = (&mut self.memory[self.base..], 0);
         ranges.map(move |range| {
             let (_, behind) = std::mem::take(&mut rest).split_at_mut(range.start - at);
             let (bytes, behind) = behind.split_at_mut(range.len);
