@@ -6,10 +6,9 @@ use std::hash::Hasher as _;
 use std::hash::SipHasher;
 use std::path::PathBuf;
 
-use instant_acme::Key;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
 
+use crate::account_key::AccountKey;
 use crate::identifier::Identifier;
 use crate::key::KeyKind;
 
@@ -20,8 +19,8 @@ pub struct Issuer {
     pub name: String,
     /// The URL of its directory.
     pub uri: String,
-    /// The key of the account (P-256, PKCS#8 in DER) where it is not ours to make.
-    pub account_key: Option<Zeroizing<Vec<u8>>>,
+    /// The key of the account where it is not ours to make.
+    pub account_key: Option<AccountKey>,
     /// URLs by which the CA may reach us.
     pub contacts: Vec<String>,
     /// How we show that names are ours.
@@ -38,13 +37,6 @@ pub struct Issuer {
     pub accept_terms: bool,
     /// Where to keep what must outlive the process; nowhere when there is none.
     pub state_path: Option<PathBuf>,
-}
-
-impl Issuer {
-    /// Whether this can be the key of an account: P-256, PKCS#8 in DER.
-    pub fn is_account_key(der: &[u8]) -> bool {
-        Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(der)).is_ok()
-    }
 }
 
 /// An account elsewhere (RFC 8555 §7.3.4).

@@ -5,6 +5,7 @@
 //! there is none, and renews it in time ([`schedule`]). What a CA asks for to be convinced lies in [`Challenges`],
 //! where servers of HTTP and TLS find it. This crate listens nowhere, and knows nothing of configurations.
 
+mod account_key;
 mod chain;
 mod challenges;
 pub mod dns;
@@ -21,6 +22,7 @@ mod session;
 pub mod state;
 pub mod status;
 
+pub use account_key::{AccountKey, BadAccountKey};
 pub use chain::Chain;
 pub use challenges::{Challenges, TlsChallenge};
 pub use failure::Failure;

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use instant_acme::{Account, ExternalAccountKey, Key, NewAccount};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
-use zeroize::Zeroizing;
 
+use crate::account_key::AccountKey;
 use crate::challenges::Challenges;
 use crate::dns::Solver;
 use crate::failure::Failure;
@@ -37,7 +34,7 @@ pub struct Session {
     pub(crate) turns: Semaphore,
     account: Mutex<Option<Account>>,
     /// The key of the account where it is ours and cannot be kept on disk.
-    key: std::sync::Mutex<Option<Zeroizing<Vec<u8>>>>,
+    key: std::sync::Mutex<Option<AccountKey>>,
     meta: Mutex<Option<(Instant, Arc<Meta>)>>,
 }
 
@@ -151,7 +148,7 @@ impl Session {
     }
 
     /// Registers a key that there is already.
-    async fn register_given(&self, key: &[u8]) -> Result<Account, Failure> {
+    async fn register_given(&self, key: &AccountKey) -> Result<Account, Failure> {
         let made = self.builder().create_from_key(pair(key)?, self.issuer.uri.clone()).await;
         let (account, _) = made?;
         if !self.issuer.contacts.is_empty() {
@@ -175,7 +172,7 @@ impl Session {
         let uri = self.issuer.uri.clone();
         let made = self.builder().create(&wanted, uri, external.as_ref()).await;
         let (account, credentials) = made?;
-        self.keep_key(credentials.private_key().secret_pkcs8_der());
+        self.keep_key(AccountKey::from_pkcs8(credentials.private_key().secret_pkcs8_der()));
         Ok(account)
     }
 
@@ -184,25 +181,20 @@ impl Session {
     }
 
     /// The key that we have made before.
-    fn kept_key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    fn kept_key(&self) -> Result<Option<AccountKey>, Failure> {
         if let Some(key) = self.key.lock().unwrap_or_else(|poison| poison.into_inner()).clone() {
             return Ok(Some(key));
         }
         // One that is there and cannot be read must not be lost to a new account.
         let pem = self.directory.account_key().map_err(Failure::request)?;
-        let read = |pem: Zeroizing<String>| {
-            let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes());
-            let key = key.map_err(|error| Failure::request(format!("account.key: {error}")))?;
-            Ok(Zeroizing::new(key.secret_pkcs8_der().to_vec()))
-        };
-        pem.map(read).transpose()
+        let key = pem.map(|pem| AccountKey::from_pem(pem.as_bytes())).transpose();
+        key.map_err(|error| Failure::request(format!("account.key: {error}")))
     }
 
     /// Keeps the key on disk, and in memory in case that cannot be.
-    fn keep_key(&self, key: &[u8]) {
-        let key = Zeroizing::new(key.to_vec());
+    fn keep_key(&self, key: AccountKey) {
         // The certificate will not be written either then, which is told.
-        let _ = self.directory.write_account_key(&pem(&key));
+        let _ = self.directory.write_account_key(&key.pem());
         *self.key.lock().unwrap_or_else(|poison| poison.into_inner()) = Some(key);
     }
 
@@ -236,23 +228,6 @@ impl Meta {
 }
 
 /// The key as the library takes it.
-fn pair(key: &[u8]) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
-    let der = PrivatePkcs8KeyDer::from(key.to_vec());
-    let read = Key::from_pkcs8_der(der.clone_key());
-    let read = read.map_err(|error| {
-        Failure::request(format!("the account key must be a P-256 key in PKCS#8: {error}"))
-    })?;
-    Ok((read, PrivateKeyDer::Pkcs8(der)))
-}
-
-/// A private key in PEM.
-fn pem(key: &[u8]) -> Zeroizing<String> {
-    let text = Zeroizing::new(BASE64_STANDARD.encode(key));
-    let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
-    for line in text.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|&byte| char::from(byte)));
-        pem.push('\n');
-    }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    pem
+fn pair(key: &AccountKey) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
+    key.pair().ok_or_else(|| Failure::request("the key of the account cannot be used"))
 }

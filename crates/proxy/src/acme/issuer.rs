@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use wssgate_acme::{
-    Addresses, ChallengeKind, ExternalAccount, Issuer, Profile, Resolve, Transport,
+    AccountKey, Addresses, BadAccountKey, ChallengeKind, ExternalAccount, Issuer, Profile, Resolve,
+    Transport,
 };
 use wssgate_config::model::{AcmeChallenge, AcmeExternalAccount, AcmeExternalKey, AcmeIssuer};
 use wssgate_dns::Name;
@@ -70,23 +69,21 @@ pub(super) fn read(
     Some(Settings { issuer, transport, dns: dns.flatten() })
 }
 
-fn account_key_of(path: &Path, span: Span) -> Result<Zeroizing<Vec<u8>>, Diagnostic> {
+fn account_key_of(path: &Path, span: Span) -> Result<AccountKey, Diagnostic> {
     let fail = |why: &str| {
         let text = format!("cannot load account key \"{}\": {why}", path.display());
         Diagnostic::error(text).at(span, "needed here")
     };
     let text = fs::read(path).map_err(|error| fail(&format!("({})", crate::errno_text(&error))))?;
     let text = Zeroizing::new(text);
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&text).map_err(|_| {
-        let help = "the file must hold a PEM block `PRIVATE KEY`: openssl genpkey -algorithm EC \
-                    -pkeyopt ec_paramgen_curve:P-256";
-        fail("no private key in PKCS#8 in the file").help(help)
-    })?;
-    let key = Zeroizing::new(key.secret_pkcs8_der().to_vec());
-    match Issuer::is_account_key(&key) {
-        true => Ok(key),
-        false => Err(fail("only ECDSA keys on P-256 are supported")),
-    }
+    AccountKey::from_pem(&text).map_err(|why| match why {
+        BadAccountKey::Missing => {
+            let help = "the file must hold a PEM block `PRIVATE KEY` or `EC PRIVATE KEY`: openssl genpkey \
+                        -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+            fail(&why.to_string()).help(help)
+        }
+        BadAccountKey::Damaged | BadAccountKey::Unsupported => fail(&why.to_string()),
+    })
 }
 
 fn external_account(model: &AcmeExternalAccount) -> Result<ExternalAccount, Diagnostic> {
