@@ -93,6 +93,9 @@ impl fmt::Debug for Key {
     }
 }
 
+/// What is wrong with a file that is none.
+const NEITHER: &str = "it has neither a `key` statement nor a secret in base64";
+
 impl Key {
     /// A key under the name that the server has for it.
     ///
@@ -122,7 +125,8 @@ impl Key {
         let (written, secret) = match words[..] {
             ["key", written, ..] => (Some(written), after(&words, "secret")),
             [secret] => (None, Some(secret)),
-            _ => return Err("it has neither a `key` statement nor a secret in base64".to_owned()),
+            [] => (None, Some(alone(text).ok_or(NEITHER)?)),
+            _ => return Err(NEITHER.to_owned()),
         };
         let secret = secret.ok_or("the key has no `secret`")?;
         let said = after(&words, "algorithm").map(str::parse).transpose()?;
@@ -263,6 +267,14 @@ fn words(text: &str) -> Vec<Zeroizing<String>> {
     let separators = |letter: char| letter.is_whitespace() || "{};\"".contains(letter);
     let words = lines.flat_map(|line| line.split(separators).filter(|word| !word.is_empty()));
     words.map(|word| Zeroizing::new(word.to_owned())).collect()
+}
+
+/// The only line of a file, if it is a secret that begins as a comment does.
+fn alone(text: &str) -> Option<&str> {
+    let is_said = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    let mut lines = text.lines().map(str::trim).filter(is_said);
+    let line = lines.next().filter(|line| BASE64_STANDARD.decode(line).is_ok())?;
+    lines.next().is_none().then_some(line)
 }
 
 fn after<'w>(words: &[&'w str], word: &str) -> Option<&'w str> {
@@ -492,6 +504,17 @@ mod tests {
             let read = key.as_ref().map(|key| (key.name.as_str(), key.algorithm));
             assert_eq!(read.map_err(String::as_str), expected, "{text}");
             assert!(key.is_err() || key.unwrap().secret[..] == *b"secret");
+        }
+    }
+
+    #[test]
+    fn a_secret_may_begin_as_a_comment_does() {
+        let read = |text: &str| Key::from_file(text, Some("a"), None);
+        for text in ["//////8=\n", "# a\n\n //////8=\n", "key a { secret \"//////8=\"; };"] {
+            assert_eq!(read(text).unwrap().secret[..], [0xff; 5], "{text}");
+        }
+        for text in ["// comment\n", "//////8=\n//////8=\n", "//\n", "//////8=\nkey\n"] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 }
