@@ -1,10 +1,13 @@
 //! A program of the operator's that changes the zone.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -72,18 +75,19 @@ impl Hook {
             .command(action, name, value)
             .spawn()
             .map_err(|error| format!("cannot start \"{program}\": {}", words(&error)))?;
-        let group = Group(child.id());
-        let stderr = child.stderr.take().map(|pipe| Receiver::from_owned_fd(OwnedFd::from(pipe)));
-        let stderr = stderr.transpose().map_err(|error| format!("\"{program}\": {error}"))?;
-        let deadline = Instant::now() + self.patience;
-        let complaints = tokio::spawn(complaints(stderr));
+        let mut complaints = Complaints::new(child.stderr.take());
+        let group = Group(Arc::new(Mutex::new(Some(child.id()))));
+        let ours = Arc::clone(&group.0);
         // Whatever becomes of this future, somebody waits for the child, so it leaves no zombie.
-        let waiting = spawn_blocking(move || wait(child));
-        let ended = timeout_at(deadline, waiting).await;
-        // Also what it has started and not waited for.
+        let waiting =
+            timeout_at(Instant::now() + self.patience, spawn_blocking(move || wait(child, &ours)));
+        let ended = tokio::select! {
+            ended = waiting => ended,
+            never = complaints.hear() => match never {},
+        };
         drop(group);
-        let said = timeout(LAST_WORDS, complaints).await;
-        let said = said.ok().and_then(Result::ok).unwrap_or_default();
+        // Somebody else may hold the pipe.
+        let _ = timeout(LAST_WORDS, complaints.hear_out()).await;
         let status = match ended {
             Ok(Ok(Ok(status))) if status.success() => return Ok(()),
             Ok(Ok(Ok(status))) => ended_with(status),
@@ -91,7 +95,7 @@ impl Hook {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("was killed: it took more than {} seconds", self.patience.as_secs()),
         };
-        Err(match last_line(&said) {
+        Err(match complaints.last_line() {
             Some(line) => format!("\"{program} {action}\" {status}: {line}"),
             None => format!("\"{program} {action}\" {status}"),
         })
@@ -118,38 +122,69 @@ impl Hook {
     }
 }
 
-/// A group of processes, which ends with this.
-struct Group(u32);
+/// A group of processes, which ends with this: its number, for as long as that is nobody else's.
+struct Group(Arc<Mutex<Option<u32>>>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Ok(group) = i32::try_from(self.0) {
-            // There is none left when all of it has ended.
-            let _ = wssgate_sys::process::kill(-group, SIGKILL);
-        }
+        kill(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-fn wait(mut child: Child) -> io::Result<ExitStatus> {
+fn kill(group: Option<u32>) {
+    if let Some(group) = group.and_then(|group| i32::try_from(group).ok()) {
+        // There is none left when all of it has ended.
+        let _ = wssgate_sys::process::kill(-group, SIGKILL);
+    }
+}
+
+/// Waits for the first of a group, and ends what it has started and not waited for. Until the child has been waited
+/// for, the group's number is given to nobody else.
+fn wait(mut child: Child, group: &Mutex<Option<u32>>) -> io::Result<ExitStatus> {
+    // Where this fails, so does what follows.
+    let _ = wssgate_sys::process::wait_for_end(child.id());
+    kill(group.lock().unwrap_or_else(PoisonError::into_inner).take());
     child.wait()
 }
 
-/// The beginning of what a program complains about, to its end.
-async fn complaints(pipe: Option<Receiver>) -> String {
-    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
-    let Some(mut pipe) = pipe else { return String::new() };
-    while let Ok(len @ 1..) = pipe.read(&mut piece).await {
-        said.extend_from_slice(&piece[..len]);
-        // The last line is what counts.
-        let surplus = said.len().saturating_sub(MAX_COMPLAINTS);
-        said.drain(..surplus);
-    }
-    String::from_utf8_lossy(&said).into_owned()
+/// What a program complains about.
+struct Complaints {
+    pipe: Option<Receiver>,
+    said: Vec<u8>,
 }
 
-fn last_line(text: &str) -> Option<String> {
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    Some(line.chars().filter(|letter| !letter.is_control()).take(300).collect())
+impl Complaints {
+    fn new(pipe: Option<ChildStderr>) -> Self {
+        // Without it only the reason is missing.
+        let pipe = pipe.and_then(|pipe| Receiver::from_owned_fd(OwnedFd::from(pipe)).ok());
+        Self { pipe, said: Vec::new() }
+    }
+
+    /// Hears what is said to its end.
+    async fn hear_out(&mut self) {
+        let mut piece = [0; 4096];
+        let Some(pipe) = &mut self.pipe else { return };
+        while let Ok(len @ 1..) = pipe.read(&mut piece).await {
+            self.said.extend_from_slice(&piece[..len]);
+            // The last line is what counts.
+            let surplus = self.said.len().saturating_sub(MAX_COMPLAINTS);
+            self.said.drain(..surplus);
+        }
+        self.pipe = None;
+    }
+
+    /// Hears what is said for as long as it is asked to.
+    async fn hear(&mut self) -> Infallible {
+        self.hear_out().await;
+        pending().await
+    }
+
+    /// The last line that says something.
+    fn last_line(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.said);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        Some(line.chars().filter(|letter| !letter.is_control()).take(300).collect())
+    }
 }
 
 fn ended_with(status: ExitStatus) -> String {

@@ -87,6 +87,25 @@ async fn a_program_that_takes_too_long_ends_with_all_that_it_has_started() {
     }
 }
 
+/// A daemon goes on, and may hold the pipe for ever.
+#[tokio::test]
+async fn a_program_that_leaves_a_daemon_leaves_nothing_of_ours() {
+    let (dir, hook) = script(
+        "cd $1; setsid sh -c 'echo $$ > new; mv new daemon; exec sleep 1000' &
+         until [ -e daemon ]; do sleep 0.01; done; echo 'see the daemon' >&2; exit 1",
+    );
+    let error = hook.present(RECORD, "v").await.unwrap_err();
+    assert!(error.ends_with("present\" ended with 1: see the daemon"), "{error}");
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let daemon = read(&dir, "daemon").trim().to_owned();
+    let pipe = fs::read_link(format!("/proc/{daemon}/fd/2")).unwrap();
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    let open = open.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+    let ours = open.filter(|open| *open == pipe).count();
+    let _ = wssgate_sys::process::kill(daemon.parse().unwrap(), 9);
+    assert_eq!((tasks, ours), (0, 0));
+}
+
 #[tokio::test]
 async fn a_program_whose_caller_has_gone_ends() {
     let (dir, hook) = script("cd $1; echo $$ > new; mv new pid; sleep 1000");

@@ -4,6 +4,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -84,6 +85,19 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until a child has ended, and leaves it to be waited for: its number is nobody else's until then.
+pub fn wait_for_end(child: u32) -> io::Result<()> {
+    loop {
+        let mut ended = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let how = libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: `ended` has room for what is said, and lives through the call.
+        match check(unsafe { libc::waitid(libc::P_PID, child, ended.as_mut_ptr(), how) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// The text of a system error, e.g. `Address already in use`.
 pub fn error_text(errno: i32) -> String {
     let mut buffer = [0u8; 256];
@@ -152,6 +166,16 @@ mod tests {
         let (_, hard) = descriptor_limit().unwrap();
         assert_eq!(raise_descriptor_limit().unwrap(), hard);
         assert_eq!(descriptor_limit().unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn a_child_whose_end_was_waited_for_is_still_a_child() {
+        let mut child = std::process::Command::new("false").spawn().unwrap();
+        wait_for_end(child.id()).unwrap();
+        assert!(Path::new("/proc").join(child.id().to_string()).exists());
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        let error = wait_for_end(child.id()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
     }
 
     #[test]
