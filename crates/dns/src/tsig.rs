@@ -350,6 +350,13 @@ impl<'m> Signature<'m> {
     }
 }
 
+impl Unverified {
+    /// Whether it is the server that says so, or somebody who has its key; anybody could have sent the others.
+    pub fn is_authentic(&self) -> bool {
+        matches!(self, Self::BadTime { .. } | Self::Other(_))
+    }
+}
+
 /// Why an answer is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unverified {

@@ -18,26 +18,52 @@ const TRIES: usize = 2;
 /// The largest datagram that is read.
 const MAX_DATAGRAM: usize = 65_535;
 
-/// Asks until there is a reply: on UDP, then on TCP. It is given with its bytes.
+/// A reply with its bytes.
+type Replied = (Reply, Vec<u8>);
+
+/// Asks until there is a reply: on UDP, then on TCP.
 ///
 /// # Errors
 /// When the server cannot be reached, or answers neither in time.
-pub(crate) async fn ask(server: SocketAddr, message: &[u8]) -> io::Result<(Reply, Vec<u8>)> {
+pub(crate) async fn ask(server: SocketAddr, message: &[u8]) -> io::Result<Replied> {
+    ask_until(server, message, |_| true).await
+}
+
+/// The same, but on UDP, where anybody may send one, a reply that is not believed ends nothing (RFC 8945 §5.3).
+/// It is what there is to show when no better one comes in time, and none on TCP either.
+pub(crate) async fn ask_until(
+    server: SocketAddr,
+    message: &[u8],
+    is_believed: impl Fn(&[u8]) -> bool,
+) -> io::Result<Replied> {
+    let mut doubtful = None;
     for _ in 0..TRIES {
-        match timeout(PATIENCE, by_udp(server, message)).await {
+        let asked = by_udp(server, message, &is_believed, &mut doubtful);
+        match timeout(PATIENCE, asked).await {
             Ok(Ok((reply, _))) if reply.truncated => break,
             Ok(Ok(reply)) => return Ok(reply),
             // Nobody listens there for UDP; somebody may for TCP.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => break,
             Ok(Err(error)) => return Err(error),
+            // The server does not answer better the next time.
+            Err(_) if doubtful.is_some() => break,
             Err(_) => {}
         }
     }
     let silence = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    timeout(PATIENCE, by_tcp(server, message)).await.map_err(silence)?
+    let replied = timeout(PATIENCE, by_tcp(server, message)).await.map_err(silence);
+    match (replied.and_then(|replied| replied), doubtful) {
+        (Err(_), Some(doubtful)) => Ok(doubtful),
+        (replied, _) => replied,
+    }
 }
 
-async fn by_udp(server: SocketAddr, message: &[u8]) -> io::Result<(Reply, Vec<u8>)> {
+async fn by_udp(
+    server: SocketAddr,
+    message: &[u8],
+    is_believed: impl Fn(&[u8]) -> bool,
+    doubtful: &mut Option<Replied>,
+) -> io::Result<Replied> {
     let own: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -49,14 +75,16 @@ async fn by_udp(server: SocketAddr, message: &[u8]) -> io::Result<(Reply, Vec<u8
     loop {
         let len = socket.recv(&mut datagram).await?;
         // Anything else may have been sent by anybody.
-        if let Some(reply) = read(&datagram[..len], message) {
-            datagram.truncate(len);
-            return Ok((reply, datagram));
+        let Some(reply) = read(&datagram[..len], message) else { continue };
+        let bytes = datagram[..len].to_vec();
+        if reply.truncated || is_believed(&bytes) {
+            return Ok((reply, bytes));
         }
+        *doubtful = Some((reply, bytes));
     }
 }
 
-async fn by_tcp(server: SocketAddr, message: &[u8]) -> io::Result<(Reply, Vec<u8>)> {
+async fn by_tcp(server: SocketAddr, message: &[u8]) -> io::Result<Replied> {
     let mut stream = TcpStream::connect(server).await?;
     let len = u16::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&len.to_be_bytes(), message].concat()).await?;

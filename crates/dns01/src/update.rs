@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use wssgate_dns::Name;
-use wssgate_dns::tsig::{Key, Signed, Unverified};
+use wssgate_dns::tsig::{Key, Unverified};
 use wssgate_dns::update::{Change, Kind, Reply, Told, change, question};
 
-use crate::ask::{ask, id};
+use crate::ask::{ask, ask_until, id};
 
 /// How often a change is asked for.
 const TRIES: usize = 3;
@@ -119,14 +119,17 @@ impl Update {
     ) -> Result<(), Failure> {
         let message = change(id(), zone, record, value, how);
         // Signed anew each time: a signature counts for some minutes only.
-        let signed = self.key.as_ref().map(|key| key.sign(&message, now()));
-        let sent = signed.as_ref().map_or(&message, |signed: &Signed| &signed.bytes);
-        let (reply, bytes) = ask(self.server, sent).await.map_err(Failure::Unreachable)?;
-        let verified = match (&self.key, &signed) {
-            (Some(key), Some(signed)) => key.verify(&bytes, signed, now()),
-            _ => Ok(()),
+        let signed = self.key.as_ref().map(|key| (key, key.sign(&message, now())));
+        let sent = signed.as_ref().map_or(&message, |(_, signed)| &signed.bytes);
+        let verify = |bytes: &[u8]| {
+            let signed = signed.as_ref();
+            signed.map_or(Ok(()), |(key, signed)| key.verify(bytes, signed, now()))
         };
-        match (reply.code.is_fine(), verified) {
+        let is_believed =
+            |bytes: &[u8]| verify(bytes).map_or_else(|why| why.is_authentic(), |()| true);
+        let replied = ask_until(self.server, sent, is_believed).await;
+        let (reply, bytes) = replied.map_err(Failure::Unreachable)?;
+        match (reply.code.is_fine(), verify(&bytes)) {
             (true, Ok(())) => Ok(()),
             // Who refuses may have no signature for it; what he says is told either way.
             (false, Ok(()) | Err(Unverified::Missing)) => Err(Failure::Refused(reply)),
