@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use wssgate_dns::Name;
 use wssgate_dns::tsig::{Key, Unverified};
@@ -21,8 +22,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often a server may fail to answer before it is left out.
 const FAILURES: usize = 2;
 
-/// Servers of a zone that are asked.
+/// Servers of a zone that are asked, and those of its reply whose addresses are wanted.
 const MAX_SERVERS: usize = 16;
+const MAX_NAMED: usize = 32;
 
 /// The port of servers that a zone names.
 const PORT: u16 = 53;
@@ -56,7 +58,7 @@ impl Update {
             true => Ok(()),
             false => {
                 let deadline = Instant::now() + self.propagation;
-                let servers = timeout_at(deadline, self.servers(&zone)).await.unwrap_or_default();
+                let servers = self.servers(&zone, Instant::now() + self.propagation / 2).await;
                 wait(servers, deadline, &name, value).await.map_err(|server| {
                     let seconds = self.propagation.as_secs();
                     format!(
@@ -158,39 +160,50 @@ impl Update {
         reply.map_err(|error| format!("the DNS server {} cannot be asked: {error}", self.server))
     }
 
-    /// The server that takes changes, and those that the zone names.
-    async fn servers(&self, zone: &Name) -> BTreeSet<SocketAddr> {
+    /// The server that takes changes, and those that the zone names, as far as they are found until then.
+    async fn servers(&self, zone: &Name, deadline: Instant) -> BTreeSet<SocketAddr> {
         let mut servers = BTreeSet::from([self.server]);
-        let Ok((reply, _)) = self.ask(&question(id(), zone, Kind::Ns)).await else {
+        let message = question(id(), zone, Kind::Ns);
+        let Ok(Ok((reply, _))) = timeout_at(deadline, self.ask(&message)).await else {
             return servers;
         };
-        for (_, told) in &reply.records {
-            if let Told::Server(host) = told
-                && servers.len() < MAX_SERVERS
-            {
-                let addresses = self.addresses(host, &reply).await;
-                servers.extend(addresses.into_iter().map(|address| SocketAddr::new(address, PORT)));
+        let mut looked_up = JoinSet::new();
+        for (_, told) in reply.records.iter().take(MAX_NAMED) {
+            let Told::Server(host) = told else { continue };
+            let told = addresses(host, &reply);
+            match told.is_empty() {
+                true => drop(looked_up.spawn(look_up(host.clone()))),
+                false => servers.extend(told),
             }
+        }
+        while let Ok(Some(found)) = timeout_at(deadline, looked_up.join_next()).await {
+            servers.extend(found.unwrap_or_default());
         }
         // Known by another port already.
         let (ip, port) = (self.server.ip(), self.server.port());
         servers.retain(|server| server.ip() != ip || server.port() == port);
+        while servers.len() > MAX_SERVERS {
+            let other = servers.iter().rfind(|server| **server != self.server).copied();
+            other.map(|other| servers.remove(&other));
+        }
         servers
     }
+}
 
-    async fn addresses(&self, host: &Name, reply: &Reply) -> Vec<IpAddr> {
-        let told = reply.records.iter().filter(|(owner, _)| owner == host);
-        let told = told.filter_map(|(_, told)| match told {
-            Told::Address(address) => Some(*address),
-            _ => None,
-        });
-        let told: Vec<_> = told.collect();
-        if !told.is_empty() {
-            return told;
-        }
-        let found = tokio::net::lookup_host((host.as_str(), PORT)).await;
-        found.map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
-    }
+/// The addresses of a host that a reply tells.
+fn addresses(host: &Name, reply: &Reply) -> Vec<SocketAddr> {
+    let told = reply.records.iter().filter(|(owner, _)| owner == host);
+    let told = told.filter_map(|(_, told)| match told {
+        Told::Address(address) => Some(SocketAddr::new(*address, PORT)),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// The addresses of a host that the system knows.
+async fn look_up(host: Name) -> Vec<SocketAddr> {
+    let found = tokio::net::lookup_host((host.as_str(), PORT)).await;
+    found.map(Iterator::collect).unwrap_or_default()
 }
 
 /// Why a change was not made.
@@ -207,25 +220,39 @@ async fn wait(
     record: &Name,
     value: &str,
 ) -> Result<(), SocketAddr> {
-    let mut waiting: Vec<_> = servers.into_iter().map(|server| (server, 0)).collect();
+    let mut waiting = JoinSet::new();
+    for server in servers {
+        waiting.spawn(until_shown(server, deadline, record.clone(), value.to_owned()));
+    }
+    let mut missing = Vec::new();
+    while let Some(seen) = waiting.join_next().await {
+        missing.extend(seen.ok().and_then(Result::err));
+    }
+    // Sooner one that has answered without the record than one that nobody can ask.
+    missing.sort_by_key(|(_, failures)| *failures);
+    missing.first().map_or(Ok(()), |(server, _)| Err(*server))
+}
+
+/// Waits until a server shows the record, or cannot be asked; gives it, and how often it could not be asked, if it
+/// does not in time.
+async fn until_shown(
+    server: SocketAddr,
+    deadline: Instant,
+    record: Name,
+    value: String,
+) -> Result<(), (SocketAddr, usize)> {
+    let mut failures = 0;
     loop {
-        let mut still = Vec::new();
-        for (server, failures) in waiting {
-            match timeout_at(deadline, shows(server, record, value)).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => still.push((server, 0)),
-                // It may be hidden from us; the CA asks those that are not.
-                Ok(Err(_)) if failures + 1 >= FAILURES => {}
-                Ok(Err(_)) | Err(_) => still.push((server, failures + 1)),
-            }
+        match timeout_at(deadline, shows(server, &record, &value)).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => failures = 0,
+            // It may be hidden from us; the CA asks those that are not.
+            Ok(Err(_)) if failures + 1 >= FAILURES => return Ok(()),
+            Ok(Err(_)) => failures += 1,
+            Err(_) => return Err((server, failures + 1)),
         }
-        waiting = still;
-        // Sooner one that has answered without the record than one that nobody can ask.
-        let Some((server, _)) = waiting.iter().min_by_key(|(_, failures)| *failures) else {
-            return Ok(());
-        };
         if Instant::now() + PAUSE > deadline {
-            return Err(*server);
+            return Err((server, failures));
         }
         sleep(PAUSE).await;
     }
@@ -259,17 +286,27 @@ fn now() -> u64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
     /// A server that has no record for the first `late` questions, and then the text `v`.
     fn server(late: usize) -> SocketAddr {
+        counting(late).0
+    }
+
+    /// The same, and how many questions it has got.
+    fn counting(late: usize) -> (SocketAddr, Arc<AtomicUsize>) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = socket.local_addr().unwrap();
+        let asked = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&asked);
         std::thread::spawn(move || {
-            for count in 0.. {
+            loop {
                 let mut bytes = [0; 512];
                 let (len, from) = socket.recv_from(&mut bytes).unwrap();
+                let count = counted.fetch_add(1, Ordering::Relaxed);
                 let mut reply = bytes[..len].to_vec();
                 reply[2] |= 0x84;
                 if count >= late {
@@ -279,7 +316,37 @@ mod tests {
                 socket.send_to(&reply, from).unwrap();
             }
         });
-        address
+        (address, asked)
+    }
+
+    fn silent() -> (SocketAddr, UdpSocket) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        (socket.local_addr().unwrap(), socket)
+    }
+
+    /// One that is slow must not keep us from the others.
+    #[tokio::test]
+    async fn servers_are_asked_at_once() {
+        let record = name("_acme-challenge.a.test").unwrap();
+        let (one, _open) = silent();
+        let (other, _open_too) = silent();
+        let (late, asked) = counting(1);
+        let deadline = Instant::now() + Duration::from_secs(4);
+        let missing = wait([one, other, late].into(), deadline, &record, "v").await.unwrap_err();
+        assert!([one, other].contains(&missing));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn without_names_of_servers_the_one_that_takes_changes_is_asked() {
+        let zone = name("a.test").unwrap();
+        let (mute, _open) = silent();
+        for server in [mute, server(usize::MAX)] {
+            let (key, propagation) = (None, Duration::from_secs(1));
+            let update = Update { server, zone: None, key, ttl: 60, propagation };
+            let servers = update.servers(&zone, Instant::now() + propagation).await;
+            assert_eq!(servers, [server].into());
+        }
     }
 
     #[tokio::test]
