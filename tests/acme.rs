@@ -11,8 +11,8 @@ use std::{
 };
 
 use wssgate_testkit::{
-    Conn, Dns, GUARD, Handshake, Instance, Pebble, Pki, Says, Upstream, free_addr,
-    pki::client_that_trusts, skipped, text, wait_until, wait_within,
+    Conn, Dns, GUARD, Handshake, Instance, Named, Pebble, Pki, Says, Upstream, free_addr,
+    named::Kind, pki::client_that_trusts, skipped, text, wait_until, wait_within,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -502,4 +502,48 @@ fn a_wildcard_is_obtained_by_a_program_that_writes_into_the_dns() {
     wssgate.wait_for_line("log/hook.log", "cleanup");
     let log = wssgate.read("log/hook.log");
     assert_eq!(log.matches(" present _acme-challenge.example.test. ").count(), 2, "{log}");
+}
+
+/// The same by an update (RFC 2136) of the zone that BIND serves, signed with a key (TSIG); the CA asks BIND.
+#[test]
+fn a_wildcard_is_obtained_by_updates_of_a_zone() {
+    if !Pebble::is_here("dns_update") {
+        return;
+    }
+    let Some(named) = Named::start("dns_update", &[("example.test", true)]) else { return };
+    let world = World::new();
+    let ca = Pebble::setup();
+    let address = named.addr();
+    let issuer = format!("challenge dns-01; dns_update server={address} secret_file=tsig.key;");
+    let setup = world.site(&ca.directory(), "*.example.test example.test", &issuer);
+    let wssgate = setup.file("tsig.key", Named::KEY).start();
+    let ca = ca.start_with_dns(&world.pki, address);
+    let root = ca.root(&world.pki);
+    let first = wait_for_certificate(&wssgate, &root, "any.example.test");
+    assert_eq!(shown(&wssgate, &root, "example.test"), Some(first));
+    let left = || named.count("_acme-challenge.example.test", Kind::Txt);
+    wait_until("the records to be taken away", || left() == Some(0));
+    // The CA has found both in the zone.
+    assert_eq!(ca.log().matches("set VALID by completed challenge").count(), 2, "{}", ca.log());
+}
+
+/// What a server that takes no such changes says is in the log.
+#[test]
+fn an_update_that_is_refused_is_told_in_the_words_of_the_server() {
+    if !Pebble::is_here("refused dns_update") {
+        return;
+    }
+    let zones = [("example.test", false)];
+    let Some(named) = Named::start("refused dns_update", &zones) else { return };
+    let world = World::new();
+    let ca = Pebble::setup();
+    let address = named.addr();
+    let issuer = format!(
+        "challenge dns-01; dns_update server={address} zone=example.test secret_file=tsig.key;"
+    );
+    let setup = world.site(&ca.directory(), "*.example.test", &issuer);
+    let wssgate = setup.file("tsig.key", Named::KEY).start();
+    let _ca = ca.start_with_dns(&world.pki, address);
+    let log = wssgate.wait_for_log("did not change the zone example.test: REFUSED");
+    assert!(log.contains("[error]") && log.contains("_acme-challenge.example.test: "), "{log}");
 }
