@@ -11,7 +11,7 @@ use std::{
 };
 
 use wssgate_testkit::{
-    Conn, Dns, GUARD, Handshake, Instance, Named, Pebble, Pki, Says, Upstream, free_addr,
+    Conn, Dns, GUARD, Handshake, Instance, Named, Pebble, Pki, Says, Upstream, free_addr, instance,
     named::Kind, pki::client_that_trusts, skipped, text, wait_until, wait_within,
 };
 
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// The site for these names, with the CA of this URL and more lines for the issuer.
-    fn site(&self, ca: &str, names: &str, issuer: &str) -> wssgate_testkit::instance::Setup {
+    fn site(&self, ca: &str, names: &str, issuer: &str) -> instance::Setup {
         Instance::setup(WSSGATE)
             .http(SITE)
             .var("CA", ca)
@@ -461,41 +461,80 @@ impl Drop for Running {
     }
 }
 
+/// A DNS server, and a hook that writes into it.
+struct Hooked {
+    _server: Running,
+    dns: SocketAddr,
+    management: SocketAddr,
+}
+
+/// Waits before it writes a record.
+const UNTIL_GO: &str = r#"[ $2 = cleanup ] || until [ -e "$1/go" ]; do sleep 0.05; done"#;
+
+impl Hooked {
+    fn start(what: &str) -> Option<Self> {
+        if !Pebble::is_here(what) {
+            return None;
+        }
+        if !Path::new(CHALLTESTSRV).exists() {
+            skipped(&format!("{what}: no pebble-challtestsrv"));
+            return None;
+        }
+        let (dns, management) = (free_addr(), free_addr());
+        let server = Command::new(CHALLTESTSRV)
+            .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", &dns.to_string()])
+            .args(["-management", &management.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Some(Self { _server: Running(server.unwrap()), dns, management })
+    }
+
+    /// Puts the hook into the directory of the configuration, which uses it. It logs what it is called with, and does
+    /// this before it writes.
+    fn install(&self, setup: instance::Setup, first: &str) -> instance::Setup {
+        let management = self.management;
+        let hook = format!(
+            "#!/bin/sh\ncase $2 in present) what=set-txt;; *) what=clear-txt;; esac\n\
+             echo \"$@\" >>\"$1/hook.log\"\n{first}\n\
+             exec curl -sf -d \"{{\\\"host\\\":\\\"$3\\\",\\\"value\\\":\\\"$4\\\"}}\" http://{management}/$what\n"
+        );
+        let dir = setup.dir().to_owned();
+        fs::create_dir(dir.join("log")).unwrap();
+        // The hook runs as the user of the workers.
+        fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(dir.join("hook"), hook).unwrap();
+        fs::set_permissions(dir.join("hook"), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = dir.display();
+        setup.var("ISSUER", format!("challenge dns-01; dns_hook {path}/hook {path}/log;"))
+    }
+}
+
+/// Nobody wants the certificate any more while the record is being written.
+#[test]
+fn a_reload_in_the_middle_of_an_order_takes_its_record_away() {
+    let Some(hooked) = Hooked::start("reload with dns-01") else { return };
+    let world = World::new();
+    let ca = Pebble::setup();
+    let setup = world.site(&ca.directory(), "*.example.test", "");
+    let mut wssgate = hooked.install(setup, UNTIL_GO).start();
+    let _ca = ca.start_with_dns(&world.pki, hooked.dns);
+    let log = wssgate.wait_for_line("log/hook.log", " present _acme-challenge.example.test. ");
+    let (_, record) = log.trim_end().split_once(" present ").unwrap();
+    wssgate.rewrite_http("server { listen %%LISTEN_1%%; }");
+    wssgate.signal("HUP");
+    wssgate.wait_for_line("log/hook.log", &format!(" cleanup {record}"));
+}
+
 /// A wildcard beside its domain, so that two records stand at one name.
 #[test]
 fn a_wildcard_is_obtained_by_a_program_that_writes_into_the_dns() {
-    if !Pebble::is_here("dns-01") {
-        return;
-    }
-    if !Path::new(CHALLTESTSRV).exists() {
-        return skipped("dns-01: no pebble-challtestsrv");
-    }
+    let Some(hooked) = Hooked::start("dns-01") else { return };
     let world = World::new();
-    let (dns, management) = (free_addr(), free_addr());
-    let server = Command::new(CHALLTESTSRV)
-        .args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-dns01", &dns.to_string()])
-        .args(["-management", &management.to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let _server = Running(server.unwrap());
-    let hook = format!(
-        "#!/bin/sh\ncase $2 in present) what=set-txt;; *) what=clear-txt;; esac\n\
-         echo \"$@\" >>\"$1/hook.log\"\n\
-         exec curl -sf -d \"{{\\\"host\\\":\\\"$3\\\",\\\"value\\\":\\\"$4\\\"}}\" http://{management}/$what\n"
-    );
     let ca = Pebble::setup();
     let setup = world.site(&ca.directory(), "*.example.test example.test", "");
-    let dir = setup.dir().to_owned();
-    let path = dir.display();
-    let setup = setup.var("ISSUER", format!("challenge dns-01; dns_hook {path}/hook {path}/log;"));
-    fs::create_dir(dir.join("log")).unwrap();
-    // The hook runs as the user of the workers.
-    fs::set_permissions(dir.join("log"), fs::Permissions::from_mode(0o777)).unwrap();
-    fs::write(dir.join("hook"), hook).unwrap();
-    fs::set_permissions(dir.join("hook"), fs::Permissions::from_mode(0o755)).unwrap();
-    let wssgate = setup.start();
-    let ca = ca.start_with_dns(&world.pki, dns);
+    let wssgate = hooked.install(setup, "").start();
+    let ca = ca.start_with_dns(&world.pki, hooked.dns);
     let root = ca.root(&world.pki);
     let first = wait_for_certificate(&wssgate, &root, "any.example.test");
     assert_eq!(shown(&wssgate, &root, "example.test"), Some(first));

@@ -16,7 +16,7 @@ use crate::identifier::Identifier;
 pub struct Challenges {
     answers: Mutex<Offers<str>>,
     certificates: Mutex<Offers<TlsChallenge>>,
-    /// Names that an order shows something for, where only one can.
+    /// Names that an order shows something for, where only one can, and records in the DNS.
     taken: Mutex<Vec<String>>,
     released: Notify,
 }
@@ -51,7 +51,15 @@ impl Challenges {
 
     /// Waits until no other order shows certificates for any of these names, since only one can be shown for each.
     pub(crate) async fn turn(self: &Arc<Self>, identifiers: &[Identifier]) -> Turn {
-        let names: Vec<_> = identifiers.iter().map(Identifier::server_name).collect();
+        self.turn_at(identifiers.iter().map(Identifier::server_name).collect()).await
+    }
+
+    /// Waits until no other try writes this record or takes it away: it may be for the same order.
+    pub(crate) async fn turn_at_record(self: &Arc<Self>, name: &str, value: &str) -> Turn {
+        self.turn_at(vec![format!("{name} {value}")]).await
+    }
+
+    async fn turn_at(self: &Arc<Self>, names: Vec<String>) -> Turn {
         loop {
             let released = self.released.notified();
             {
@@ -120,7 +128,7 @@ impl Drop for Offered {
     }
 }
 
-/// The right to show certificates for some names, until this is dropped.
+/// The right to show certificates for some names, or to change a record, until this is dropped.
 pub(crate) struct Turn {
     challenges: Arc<Challenges>,
     names: Vec<String>,

@@ -134,7 +134,7 @@ impl Keeper {
         Arc::clone(&self.nudge)
     }
 
-    /// Works for ever.
+    /// Works for ever, in a [`LocalSet`](tokio::task::LocalSet).
     pub async fn run(mut self) {
         loop {
             if !self.session.directory.is_ours() {

@@ -16,6 +16,7 @@ mod issuer;
 mod keeper;
 mod key;
 mod obtain;
+mod record;
 mod renewal_info;
 pub mod schedule;
 mod session;

@@ -15,6 +15,7 @@ use crate::challenges::Offered;
 use crate::failure::{Failure, problem_failure};
 use crate::identifier::Identifier;
 use crate::issuer::{ChallengeKind, Order};
+use crate::record::Record;
 use crate::schedule::Blame;
 use crate::session::{Meta, Session};
 
@@ -144,11 +145,8 @@ async fn convince(session: &Session, running: &mut Running) -> Result<(), Failur
         Ok(()) => wait_until_convinced(session, running).await,
         Err(failure) => Err(failure),
     };
-    if let Some(dns) = session.dns() {
-        for (name, value) in &shown.records {
-            // What is left there does no harm, and the order is what counts.
-            let _ = dns.cleanup(name, value).await;
-        }
+    for record in shown.records {
+        record.take_away().await;
     }
     convinced
 }
@@ -157,7 +155,7 @@ async fn convince(session: &Session, running: &mut Running) -> Result<(), Failur
 #[derive(Default)]
 struct Shown {
     offered: Vec<Offered>,
-    records: Vec<(String, String)>,
+    records: Vec<Record>,
 }
 
 async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Result<(), Failure> {
@@ -207,8 +205,10 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
                     return Err(Failure::request("nothing is set that writes into the DNS"));
                 };
                 let record = format!("_acme-challenge.{identifier}");
-                shown.records.push((record.clone(), answer.dns_value()));
-                let presented = dns.present(&record, &answer.dns_value()).await;
+                let value = answer.dns_value();
+                let turn = session.challenges.turn_at_record(&record, &value).await;
+                shown.records.push(Record::new(&dns, &record, &value, turn));
+                let presented = dns.present(&record, &value).await;
                 presented.map_err(|error| Failure {
                     kind: "dnsUpdate".to_owned(),
                     ..Failure::request(format!("{record}: {error}"))
