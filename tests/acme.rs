@@ -526,6 +526,35 @@ fn a_reload_in_the_middle_of_an_order_takes_its_record_away() {
     wssgate.wait_for_line("log/hook.log", &format!(" cleanup {record}"));
 }
 
+/// The machine stops in the middle of an order.
+#[test]
+fn an_order_goes_on_after_a_restart() {
+    let Some(hooked) = Hooked::start("restart with dns-01") else { return };
+    let world = World::new();
+    let ca = Pebble::setup();
+    let setup = world.site(&ca.directory(), "*.example.test", "");
+    let mut wssgate = hooked.install(setup, UNTIL_GO).start();
+    let ca = ca.start_with_dns(&world.pki, hooked.dns);
+    wssgate.wait_for_line("log/hook.log", " present _acme-challenge.example.test. ");
+    let state = wssgate.dir().join("state");
+    let pending = || {
+        let mut names = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+        names.find(|path| path.extension().is_some_and(|end| end == "order"))
+    };
+    let mode = fs::metadata(pending().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    wssgate.signal("KILL");
+    fs::write(wssgate.dir().join("log/go"), "").unwrap();
+    wssgate.restart();
+    wait_for_certificate(&wssgate, &ca.root(&world.pki), "any.example.test");
+    wssgate.wait_for_line("log/hook.log", " cleanup ");
+    let log = wssgate.read("log/hook.log");
+    let presented: Vec<_> = log.lines().filter(|line| line.contains(" present ")).collect();
+    assert!(presented.len() == 2 && presented[0] == presented[1], "{log}");
+    assert_eq!(ca.log().matches("Added order").count(), 1, "{}", ca.log());
+    wait_until("the order to be forgotten", || pending().is_none());
+}
+
 /// A wildcard beside its domain, so that two records stand at one name.
 #[test]
 fn a_wildcard_is_obtained_by_a_program_that_writes_into_the_dns() {

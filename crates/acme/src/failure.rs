@@ -33,6 +33,11 @@ impl Failure {
         Self { blame: Blame::Way, ..Self::request(text) }
     }
 
+    /// Whether it says nothing about the order that it happened to.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.blame == Blame::Way || self.kind == "rateLimited"
+    }
+
     /// The same, seen while doing something.
     pub(crate) fn while_doing(mut self, what: &str) -> Self {
         self.text = format!("{what}: {}", self.text);

@@ -202,7 +202,9 @@ impl Keeper {
         }
         let is_lost = valid.is_none() && status.issued.is_some() && status.hurried < 3;
         if status.failures > 0 || is_lost {
-            let soonest = if settings_are_new { now } else { status.soonest_retry() };
+            // An order that goes on is none that a CA would count.
+            let is_free = settings_are_new || self.session.directory.pending(&self.id).is_some();
+            let soonest = if is_free { now } else { status.soonest_retry() };
             status.force(now, soonest);
         }
     }
@@ -377,6 +379,7 @@ impl Keeper {
         match self.session.directory.write_certificate(&self.id, chain) {
             Ok(()) => {
                 self.stamp = self.session.directory.stamp(&self.id);
+                self.session.directory.forget_pending(&self.id);
                 if self.save_at.take().is_some() {
                     self.tell(
                         Loudness::Notice,
@@ -504,6 +507,7 @@ mod tests {
     use rustls::{ClientConfig, RootCertStore};
 
     use super::*;
+    use crate::pending::Pending;
     use crate::{Challenges, Identifier, Issuer, KeyKind, Transport};
 
     struct Silent;
@@ -562,6 +566,25 @@ mod tests {
         let second = keeper(state.path(), None);
         assert_eq!((second.status.failures, second.status.refusals), (1, 1));
         assert!(second.status.next >= begun + 50, "{:?}", second.status);
+    }
+
+    /// The CA counts it once, but nobody knows how it ends.
+    #[test]
+    fn an_order_on_its_way_goes_on_at_once_but_not_for_ever() {
+        let state = tempfile::tempdir().unwrap();
+        let mut restarts = 0;
+        loop {
+            let mut keeper = keeper(state.path(), None);
+            if keeper.status.next > now() || restarts > 9 {
+                break;
+            }
+            assert!(keeper.is_prepared(now()));
+            let (uri, order) = ("https://ca.test/".into(), "https://ca.test/order/1".into());
+            let pending = Pending { uri, profile: None, order, placed: now(), key: String::new() };
+            keeper.session.directory.write_pending(&keeper.id, &pending).unwrap();
+            restarts += 1;
+        }
+        assert_eq!(restarts, 5);
     }
 
     #[test]

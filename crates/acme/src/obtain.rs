@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Error,
     Identifier as Wanted, NewOrder, Order as Running, OrderStatus,
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
@@ -15,8 +15,10 @@ use crate::challenges::Offered;
 use crate::failure::{Failure, problem_failure};
 use crate::identifier::Identifier;
 use crate::issuer::{ChallengeKind, Order};
+use crate::keeper::now;
 use crate::record::Record;
-use crate::schedule::Blame;
+use crate::resume::{keep, resume};
+use crate::schedule::{Blame, renewal_window};
 use crate::session::{Meta, Session};
 
 /// How long a CA may take to look at challenges; the DNS takes longer.
@@ -56,22 +58,45 @@ async fn attempt(
     old: Option<&Chain>,
 ) -> Result<Chain, Failure> {
     let meta = session.meta().await?;
-    let mut running = place(session, account, order, old, &meta).await?;
-    // An answer for http-01 and a record are found beside those of others.
-    let taken = match session.issuer.challenge {
-        ChallengeKind::TlsAlpn01 => &*order.identifiers,
-        ChallengeKind::Http01 | ChallengeKind::Dns01 => &[],
-    };
-    let turn = session.challenges.turn(taken).await;
-    convince(session, &mut running).await?;
-    drop(turn);
+    let profile = profile(session, &meta)?;
+    if let Some(left) = resume(session, account, order, profile).await? {
+        let chain = fill(session, account, order, left).await?;
+        let is_new = old.is_none_or(|old| old.pem != chain.pem);
+        if is_new && now() < renewal_window(chain.valid).start {
+            return Ok(chain);
+        }
+        // Nobody has fetched it in time, or kept it.
+        session.directory.forget_pending(&order.id());
+    }
+    let running = place(account, order, old, &meta, profile).await?;
     let kind = order.key;
     let key = tokio::task::spawn_blocking(move || kind.generate());
     let key = key.await.map_err(|error| Failure::request(error.to_string()))?;
     let key = key.map_err(|error| Failure::request(format!("making a key failed: {error}")))?;
+    keep(session, order, profile, &running, &key);
+    fill(session, account, order, (running, key)).await
+}
+
+/// Does what the CA wants for an order, and fetches the certificate.
+async fn fill(
+    session: &Session,
+    account: &Account,
+    order: &Order,
+    (mut running, key): (Running, KeyPair),
+) -> Result<Chain, Failure> {
+    if running.state().status == OrderStatus::Pending {
+        let convinced = convince(session, order, &mut running).await;
+        if running.state().status == OrderStatus::Invalid {
+            session.directory.forget_pending(&order.id());
+        }
+        convinced?;
+    }
     let request = request(order, &key, session.issuer.common_name)
         .map_err(|error| Failure::request(format!("making a request failed: {error}")))?;
     let pem = finish(session, account, &mut running, &request).await;
+    if pem.as_ref().is_err_and(|failure| !failure.is_passing()) {
+        session.directory.forget_pending(&order.id());
+    }
     // Its certificate counts, so that the next order must not come as soon as after a lost connection.
     let pem = pem.map_err(|failure| Failure { blame: Blame::Request, ..failure })?;
     let key = Zeroizing::new(key.serialize_pem());
@@ -80,14 +105,13 @@ async fn attempt(
 
 /// Asks for a certificate.
 async fn place(
-    session: &Session,
     account: &Account,
     order: &Order,
     old: Option<&Chain>,
     meta: &Meta,
+    profile: Option<&str>,
 ) -> Result<Running, Failure> {
     let names: Vec<_> = order.identifiers.iter().map(wanted).collect();
-    let profile = profile(session, meta)?;
     let plain = || {
         let new = NewOrder::new(&names);
         match profile {
@@ -106,7 +130,7 @@ async fn place(
             Err(error) => {
                 let failure = Failure::from(error);
                 // Of the certificate before, a CA may think what it wants.
-                if failure.blame == Blame::Way || failure.kind == "rateLimited" {
+                if failure.is_passing() {
                     return Err(failure);
                 }
             }
@@ -139,7 +163,13 @@ fn profile<'s>(session: &'s Session, meta: &Meta) -> Result<Option<&'s str>, Fai
 }
 
 /// Shows the CA that the names are ours.
-async fn convince(session: &Session, running: &mut Running) -> Result<(), Failure> {
+async fn convince(session: &Session, order: &Order, running: &mut Running) -> Result<(), Failure> {
+    // An answer for http-01 and a record are found beside those of others.
+    let taken = match session.issuer.challenge {
+        ChallengeKind::TlsAlpn01 => &*order.identifiers,
+        ChallengeKind::Http01 | ChallengeKind::Dns01 => &[],
+    };
+    let _turn = session.challenges.turn(taken).await;
     let mut shown = Shown::default();
     let convinced = match show(session, running, &mut shown).await {
         Ok(()) => wait_until_convinced(session, running).await,
@@ -215,8 +245,11 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
                 })?;
             }
         }
-        let ready = challenge.set_ready().await;
-        ready.map_err(|error| Failure::from(error).while_doing(&name))?;
+        // An earlier try may have said so already, which is not for saying twice.
+        if challenge.status == ChallengeStatus::Pending {
+            let ready = challenge.set_ready().await;
+            ready.map_err(|error| Failure::from(error).while_doing(&name))?;
+        }
     }
     Ok(())
 }
@@ -316,9 +349,13 @@ async fn finish(
 ) -> Result<String, Failure> {
     let mut looks = Looks::new(MAKING);
     let mut hiccup = None;
-    let finalized = running.finalize_csr(request).await;
     let finalizing = |error| Failure::from(error).while_doing("finalizing the order");
-    let mut is_lost = noted(finalized.map_err(finalizing), &mut hiccup)?.is_none();
+    let mut is_lost = false;
+    // Otherwise an earlier try has requested it.
+    if running.state().status == OrderStatus::Ready {
+        let finalized = running.finalize_csr(request).await;
+        is_lost = noted(finalized.map_err(finalizing), &mut hiccup)?.is_none();
+    }
     loop {
         match running.state().status {
             OrderStatus::Valid => {
@@ -351,7 +388,7 @@ fn noted<T>(
 ) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(failure) if failure.blame == Blame::Way || failure.kind == "rateLimited" => {
+        Err(failure) if failure.is_passing() => {
             *hiccup = Some(failure);
             Ok(None)
         }

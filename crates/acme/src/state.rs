@@ -2,7 +2,8 @@
 //!
 //! The files are those of nginx's module, and so is what they are called: `account.key`, `account.url`, and for
 //! each order `NAME-HASH.crt` and `NAME-HASH.key`. Beside them lie `NAME-HASH.key.old` (the key before, in case the
-//! machine stops between the new key and the new certificate), `NAME-HASH.json` (a [`Status`]) and `lock`.
+//! machine stops between the new key and the new certificate), `NAME-HASH.json` (a [`Status`]), `NAME-HASH.order` (an
+//! order whose certificate is not there yet) and `lock`.
 //!
 //! Of several processes with one directory the one that holds the lock obtains certificates; the others follow
 //! what it writes.
@@ -17,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::chain::Chain;
 use crate::issuer::Order;
+use crate::pending::Pending;
 use crate::status::Status;
 
 /// A state directory; one without a path keeps nothing.
@@ -56,7 +58,7 @@ impl Directory {
     /// The files that it has of these orders and of the account, whether they are there or not.
     pub fn files(path: &Path, ids: &[String]) -> Vec<PathBuf> {
         let of_order = ids.iter().flat_map(|id| {
-            ["crt", "key", "key.old", "json"].map(|end| path.join(format!("{id}.{end}")))
+            ["crt", "key", "key.old", "json", "order"].map(|end| path.join(format!("{id}.{end}")))
         });
         let of_all = ["account.key", "account.url", "lock"].map(|name| path.join(name));
         of_all.into_iter().chain(of_order).collect()
@@ -205,6 +207,26 @@ impl Directory {
     pub fn write_status(&self, id: &str, status: &Status) -> Result<(), String> {
         let text = serde_json::to_string_pretty(status).map_err(|error| error.to_string())?;
         self.write(&format!("{id}.json"), &text)
+    }
+
+    /// The order that has been placed and whose certificate has not been kept yet.
+    pub(crate) fn pending(&self, id: &str) -> Option<Pending> {
+        let text = read(&self.path.as_ref()?.join(format!("{id}.order"))).ok()??;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Writes an order that has been placed.
+    pub(crate) fn write_pending(&self, id: &str, pending: &Pending) -> Result<(), String> {
+        let text = serde_json::to_string_pretty(pending).map_err(|error| error.to_string())?;
+        self.write(&format!("{id}.order"), &Zeroizing::new(text))
+    }
+
+    /// Forgets the order that has been placed, if there is one.
+    pub fn forget_pending(&self, id: &str) {
+        if let Some(path) = &self.path {
+            // What is left there is taken for what it is when it is read.
+            let _ = fs::remove_file(path.join(format!("{id}.order")));
+        }
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), String> {
