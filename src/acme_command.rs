@@ -1,9 +1,16 @@
-//! `wssgate acme status`: what is known of the certificates that are obtained by ACME.
+//! `wssgate acme`: what is known of the certificates that are obtained by ACME, and others that become such ones.
 
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use wssgate_config::Config;
 use wssgate_proxy::acme::Known;
+use wssgate_proxy::acme::import::{Import, Imported, from_certbot};
+use wssgate_proxy::generation::owner;
+use wssgate_syntax::{Report, SourceMap};
 
 use crate::load;
 use crate::options::Options;
@@ -21,46 +28,102 @@ enum Action {
     /// Tell of each certificate: issuer, expiry, next renewal, last error, what to do
     ///
     /// The exit code is 0 if all are valid, and 1 otherwise.
-    Status(StatusArgs),
+    Status(ConfArgs),
+    /// Take over what certbot has: certificates, keys and accounts
+    ///
+    /// Each `acme_certificate` of the configuration gets certbot's certificate for its names from the same CA,
+    /// unless it has one that is newer. certbot's files stay as they are. The exit code is 0 if all
+    /// have one then, and 1 otherwise.
+    Import(ImportArgs),
 }
 
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-struct StatusArgs {
+struct ImportArgs {
+    #[command(flatten)]
+    conf: ConfArgs,
+    /// certbot's directory
+    #[arg(long, value_name = "DIRECTORY", default_value = "/etc/letsencrypt")]
+    certbot: PathBuf,
+}
+
+/// The configuration.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+struct ConfArgs {
     /// Configuration file
     #[arg(short, value_name = "FILE")]
-    conf: Option<std::path::PathBuf>,
+    conf: Option<PathBuf>,
     /// Directory that relative paths begin at
     #[arg(short, value_name = "DIRECTORY")]
-    prefix: Option<std::path::PathBuf>,
+    prefix: Option<PathBuf>,
     /// Directives to read before the file
     #[arg(short, value_name = "DIRECTIVES")]
     globals: Option<String>,
 }
 
-/// Prints what is known.
+/// Does what is asked.
 pub(crate) fn run(args: &AcmeArgs) -> ExitCode {
-    let Action::Status(args) = &args.action;
-    let options = Options {
-        conf: args.conf.clone(),
-        prefix: args.prefix.clone(),
-        globals: args.globals.clone().map(String::into_bytes),
-        ..Options::default()
-    };
-    let loaded = load::load(&options);
-    let Some(config) = loaded.config else {
-        for line in loaded.report.lines(&loaded.sources) {
-            eprintln!("wssgate acme: {line}");
+    let done = match &args.action {
+        Action::Status(conf) => conf.load().map(|(config, _)| status(&config)),
+        Action::Import(import) => {
+            import.conf.load().and_then(|(config, sources)| import.run(&config, &sources))
         }
-        return ExitCode::FAILURE;
     };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(lines) => {
+            lines.iter().for_each(|line| eprintln!("wssgate acme: {line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl ConfArgs {
+    /// Reads the configuration; it obtains something by ACME.
+    fn load(&self) -> Result<(Config, Arc<SourceMap>), Vec<String>> {
+        let options = Options {
+            conf: self.conf.clone(),
+            prefix: self.prefix.clone(),
+            globals: self.globals.clone().map(String::into_bytes),
+            ..Options::default()
+        };
+        let loaded = load::load(&options);
+        let config = loaded.config.ok_or_else(|| loaded.report.lines(&loaded.sources))?;
+        if config.http.as_ref().is_none_or(|http| http.acme.certificates.is_empty()) {
+            println!("no certificate is obtained by ACME in {}", options.conf_path().display());
+        }
+        Ok((config, loaded.sources))
+    }
+}
+
+/// Prints what is known, and whether all certificates are valid.
+fn status(config: &Config) -> bool {
     let known: Vec<_> = config.http.iter().flat_map(Known::all).collect();
-    if known.is_empty() {
-        println!("no certificate is obtained by ACME in {}", options.conf_path().display());
+    print(&known);
+    known.iter().all(Known::is_valid)
+}
+
+impl ImportArgs {
+    /// Takes over what certbot has, and says whether all certificates are there then.
+    fn run(&self, config: &Config, sources: &SourceMap) -> Result<bool, Vec<String>> {
+        let Some(http) = &config.http else { return Ok(true) };
+        let mut report = Report::default();
+        let owner = owner(&config.core, None, &mut report);
+        if report.has_errors() {
+            return Err(report.lines(sources));
+        }
+        let import = from_certbot(http, owner.as_ref(), &self.certbot);
+        let Import { certificates, unreadable } = import.map_err(|error| vec![error])?;
+        print(&certificates);
+        for why in unreadable {
+            eprintln!("wssgate acme: certbot's {why}");
+        }
+        Ok(certificates.iter().all(Imported::is_there))
     }
-    let texts: Vec<_> = known.iter().map(ToString::to_string).collect();
+}
+
+/// Prints paragraphs.
+fn print(paragraphs: &[impl Display]) {
+    let texts: Vec<_> = paragraphs.iter().map(ToString::to_string).collect();
     print!("{}", texts.join("\n"));
-    match known.iter().all(Known::is_valid) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
 }

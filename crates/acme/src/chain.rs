@@ -1,14 +1,18 @@
 //! A certificate with its chain and key.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, ParsedExtension};
 use zeroize::Zeroizing;
 
+use crate::identifier::Identifier;
 use crate::schedule::Span;
 
 /// A certificate with its chain and key, which fit together.
@@ -19,6 +23,8 @@ pub struct Chain {
     pub key: Zeroizing<String>,
     /// When it is valid.
     pub valid: Span,
+    /// What it is for.
+    pub identifiers: Vec<Identifier>,
     /// What the CA calls it when it is asked when to renew (RFC 9773 §4.1): key identifier and serial.
     pub(crate) renewal_id: Option<(String, String)>,
 }
@@ -41,7 +47,8 @@ impl Chain {
         let valid =
             Span { start: validity.not_before.timestamp(), end: validity.not_after.timestamp() };
         let renewal_id = renewal_id(&leaf);
-        Ok(Self { pem, key, valid, renewal_id })
+        let identifiers = identifiers(&leaf);
+        Ok(Self { pem, key, valid, identifiers, renewal_id })
     }
 
     /// Whether the topmost certificate of a chain was issued by `name`.
@@ -53,6 +60,22 @@ impl Chain {
             })
         })
     }
+}
+
+/// The names and addresses that a certificate is for.
+fn identifiers(leaf: &X509Certificate<'_>) -> Vec<Identifier> {
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let identifier = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(Identifier::Dns(name.to_ascii_lowercase().into())),
+        GeneralName::IPAddress(octets) => {
+            let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*octets).map(IpAddr::from));
+            address.ok().map(Identifier::Ip)
+        }
+        _ => None,
+    };
+    names.filter_map(identifier).collect()
 }
 
 fn renewal_id(leaf: &X509Certificate<'_>) -> Option<(String, String)> {

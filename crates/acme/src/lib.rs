@@ -6,6 +6,7 @@
 //! where servers of HTTP and TLS find it. This crate listens nowhere, and knows nothing of configurations.
 
 mod account_key;
+pub mod certbot;
 mod chain;
 mod challenges;
 pub mod dns;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::{self, Span};
+use crate::issuer::Order;
+use crate::schedule::{self, Span, random};
 
 /// What is known of an order; lies beside its certificate as JSON. Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -52,6 +53,13 @@ const SHORTEST_PAUSE_OF_WAY: i64 = 5;
 const SLACK: i64 = 5;
 
 impl Status {
+    /// What is known of a certificate that another program has obtained.
+    pub fn of_foreign(uri: &str, order: &Order, valid: Span) -> Self {
+        let names = order.identifiers.iter().map(ToString::to_string).collect();
+        let next = schedule::renewal_window(valid).moment(random());
+        Self { uri: uri.to_owned(), names, valid: Some(valid), next, ..Self::default() }
+    }
+
     /// Notes that a certificate was obtained.
     pub(crate) fn on_issued(&mut self, valid: Span, now: i64) {
         let is_hurried = |at: i64| now - at < schedule::hurry(valid.seconds());

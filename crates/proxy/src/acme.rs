@@ -5,6 +5,7 @@
 //! the user that workers run as; the main thread makes the directories for it and reads what is in them at the start.
 
 mod dns;
+pub mod import;
 mod issuer;
 mod report;
 mod thread;

@@ -272,7 +272,7 @@ fn tls(
 }
 
 /// The user and group that a process of root becomes, nobody by default as with nginx.
-fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Option<User> {
+pub fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) -> Option<User> {
     // Root was given up long ago then, and cannot be given up again.
     if let Some(owner) = previous.and_then(|previous| previous.owner.clone()) {
         return Some(owner);
