@@ -19,7 +19,7 @@ use crate::obtain::obtain;
 use crate::renewal_info;
 use crate::schedule::{self, Span, pause, random, renewal_window};
 use crate::session::Session;
-use crate::state::Stamp;
+use crate::state::{Lock, Stamp};
 use crate::status::Status;
 
 /// The longest time until the clock is looked at again: it may be set, and machines sleep.
@@ -84,6 +84,8 @@ pub struct Keeper {
     unanswered: u32,
     /// When to write the certificate again, if that has failed.
     save_at: Option<i64>,
+    /// The right to obtain the certificate.
+    lock: Option<Lock>,
     follows: bool,
     /// Since when it follows without a certificate and nobody has been told.
     followed_since: i64,
@@ -116,6 +118,7 @@ impl Keeper {
             ask_at: 0,
             unanswered: 0,
             save_at: None,
+            lock: None,
             follows: false,
             followed_since: 0,
             is_unkept: false,
@@ -137,7 +140,8 @@ impl Keeper {
     /// Works for ever, in a [`LocalSet`](tokio::task::LocalSet).
     pub async fn run(mut self) {
         loop {
-            if !self.session.directory.is_ours() {
+            self.lock = self.lock.take().or_else(|| self.session.directory.lock(&self.id));
+            if self.lock.is_none() {
                 self.follow();
                 sleep(FOLLOW).await;
                 continue;
@@ -410,7 +414,7 @@ impl Keeper {
     fn follow(&mut self) {
         if !std::mem::replace(&mut self.follows, true) {
             self.followed_since = now();
-            match self.session.directory.lock_problem() {
+            match self.session.directory.lock_problem(&self.id) {
                 None => {
                     let text = "another process with this state directory obtains the certificate";
                     self.tell(Loudness::Notice, text);
@@ -426,8 +430,7 @@ impl Keeper {
         self.take_in();
         if self.chain.is_none() && now() - self.followed_since >= LEADS {
             let text = format!(
-                "no certificate after {}: the process that has the lock of the state directory obtains \
-                 none for these names; give it the same servers, or use another \"state_path\" here",
+                "no certificate after {}: the log of the process that has its lock in the state directory says why",
                 span(LEADS)
             );
             self.tell(Loudness::Warning, &text);

@@ -7,6 +7,7 @@ use instant_acme::{Account, ExternalAccountKey, Key, NewAccount};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::time::sleep;
 
 use crate::account_key::AccountKey;
 use crate::challenges::Challenges;
@@ -14,10 +15,14 @@ use crate::dns::Solver;
 use crate::failure::Failure;
 use crate::http::{Client, Transport};
 use crate::issuer::Issuer;
-use crate::state::Directory;
+use crate::state::{Directory, Lock};
 
 /// Orders that are worked on at once.
 const AT_ONCE: usize = 4;
+
+/// How long another process may take to make the account, and how often it is looked.
+const REGISTERING: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long what a CA says of itself is believed.
 const META_LIFE: Duration = Duration::from_secs(86_400);
@@ -122,6 +127,11 @@ impl Session {
             return Err(Failure { kind, ..Failure::request("external account key required") });
         }
         let given = self.issuer.account_key.clone();
+        // One process makes an account, and the others find its key.
+        let _lock = match &given {
+            Some(_) => None,
+            None => Some(self.lock_account_key().await?),
+        };
         let kept = match &given {
             Some(given) => Some(given.clone()),
             None => self.kept_key()?,
@@ -144,6 +154,22 @@ impl Session {
                  are accepted and no external account is used",
             )),
             _ => self.register().await,
+        }
+    }
+
+    /// The right to make the account, which no process has for long.
+    async fn lock_account_key(&self) -> Result<Lock, Failure> {
+        let deadline = Instant::now() + REGISTERING;
+        loop {
+            if let Some(lock) = self.directory.lock("account") {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                let why = self.directory.lock_problem("account");
+                let why = why.unwrap_or_else(|| "another process makes the account".to_owned());
+                return Err(Failure::way(why));
+            }
+            sleep(PAUSE).await;
         }
     }
 

@@ -3,10 +3,10 @@
 //! The files are those of nginx's module, and so is what they are called: `account.key`, `account.url`, and for
 //! each order `NAME-HASH.crt` and `NAME-HASH.key`. Beside them lie `NAME-HASH.key.old` (the key before, in case the
 //! machine stops between the new key and the new certificate), `NAME-HASH.json` (a [`Status`]), `NAME-HASH.order` (an
-//! order whose certificate is not there yet) and `lock`.
+//! order whose certificate is not there yet) and `NAME-HASH.lock`.
 //!
-//! Of several processes with one directory the one that holds the lock obtains certificates; the others follow
-//! what it writes.
+//! Of several processes with one directory the one that holds the lock of an order obtains its certificate; the others
+//! follow what it writes. `account.lock` is held by the process that makes the account.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -25,10 +25,14 @@ use crate::status::Status;
 #[derive(Debug, Default)]
 pub struct Directory {
     path: Option<PathBuf>,
-    lock: Mutex<Option<Arc<File>>>,
 }
 
-/// The locks that this process has. Several of its issuers may have one directory, and a lock is not given twice.
+/// A right that one process has, until this is dropped; where nothing is kept there is no file.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "it is held")] Option<Arc<File>>);
+
+/// The locks that this process has, by their files. Several of its issuers may have one directory, and a lock is not
+/// given twice.
 static LOCKS: Mutex<Vec<(PathBuf, Weak<File>)>> = Mutex::new(Vec::new());
 
 /// By what a file is recognised as the same.
@@ -41,7 +45,7 @@ pub struct Stamp {
 impl Directory {
     /// The directory at `path`, which is not looked at yet.
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path, lock: Mutex::default() }
+        Self { path }
     }
 
     /// Makes the directory if it is not there, for its owner alone.
@@ -58,48 +62,48 @@ impl Directory {
     /// The files that it has of these orders and of the account, whether they are there or not.
     pub fn files(path: &Path, ids: &[String]) -> Vec<PathBuf> {
         let of_order = ids.iter().flat_map(|id| {
-            ["crt", "key", "key.old", "json", "order"].map(|end| path.join(format!("{id}.{end}")))
+            ["crt", "key", "key.old", "json", "order", "lock"]
+                .map(|end| path.join(format!("{id}.{end}")))
         });
-        let of_all = ["account.key", "account.url", "lock"].map(|name| path.join(name));
+        let of_all = ["account.key", "account.url", "account.lock"].map(|name| path.join(name));
         of_all.into_iter().chain(of_order).collect()
     }
 
-    /// Whether it is ours to obtain certificates: nobody else has the lock, or nobody could have it.
-    pub fn is_ours(&self) -> bool {
-        let Some(path) = &self.path else { return true };
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if lock.is_some() {
-            return true;
-        }
+    /// The right to obtain the certificate of an order, or, by the name `account`, to make an account. `None` when
+    /// another process has it.
+    pub fn lock(&self, name: &str) -> Option<Lock> {
+        let Some(path) = self.lock_of(name) else { return Some(Lock(None)) };
         let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
         locks.retain(|(_, file)| file.strong_count() > 0);
-        let known = locks.iter().find(|(other, _)| other == path);
+        let known = locks.iter().find(|(other, _)| *other == path);
         if let Some(file) = known.and_then(|(_, file)| file.upgrade()) {
-            *lock = Some(file);
-            return true;
+            return Some(Lock(Some(file)));
         }
-        let file = match open_lock(&path.join("lock")) {
+        let file = match open_lock(&path) {
             Ok(file) => file,
             // Somebody else may have one that is there.
-            Err(error) => return !may_be_there(&error),
+            Err(error) => return (!may_be_there(&error)).then_some(Lock(None)),
         };
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::WouldBlock) => None,
             // Some network file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => {
                 let file = Arc::new(file);
-                locks.push((path.clone(), Arc::downgrade(&file)));
-                *lock = Some(file);
-                true
+                locks.push((path, Arc::downgrade(&file)));
+                Some(Lock(Some(file)))
             }
         }
     }
 
-    /// Why nobody can know whether another process has the lock, if that is so.
-    pub fn lock_problem(&self) -> Option<String> {
-        let path = self.path.as_ref()?.join("lock");
+    /// Why nobody can know whether another process has a lock, if that is so.
+    pub fn lock_problem(&self, name: &str) -> Option<String> {
+        let path = self.lock_of(name)?;
         let error = open_lock(&path).err().filter(may_be_there)?;
         Some(failed("open", &path, &error))
+    }
+
+    fn lock_of(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.join(format!("{name}.lock")))
     }
 
     /// Reads the certificate of an order; `None` when there is none.
@@ -383,32 +387,32 @@ mod tests {
     fn a_lock_that_cannot_be_opened_is_not_ours() {
         let place = tempfile::tempdir().unwrap();
         let directory = Directory::new(Some(place.path().to_owned()));
-        let lock = place.path().join("lock");
+        let lock = place.path().join("a.lock");
         std::os::unix::fs::symlink(&lock, &lock).unwrap();
-        assert!(!directory.is_ours());
-        assert!(directory.lock_problem().is_some_and(|problem| problem.contains("lock")));
+        assert!(directory.lock("a").is_none());
+        assert!(directory.lock_problem("a").is_some_and(|problem| problem.contains("lock")));
         fs::remove_file(&lock).unwrap();
-        assert!(directory.is_ours());
-        assert_eq!(directory.lock_problem(), None);
+        assert!(directory.lock("a").is_some());
+        assert_eq!(directory.lock_problem("a"), None);
     }
 
     #[test]
-    fn one_of_two_processes_has_the_lock() {
+    fn one_of_two_processes_has_the_lock_of_an_order() {
         let place = tempfile::tempdir().unwrap();
-        let directory = || Directory::new(Some(place.path().to_owned()));
+        let directory = Directory::new(Some(place.path().to_owned()));
         // Another process would have opened the file itself.
-        let other = open_lock(&place.path().join("lock")).unwrap();
+        let other = open_lock(&place.path().join("a.lock")).unwrap();
         other.lock().unwrap();
-        assert!(!directory().is_ours());
+        assert!(directory.lock("a").is_none());
+        assert!(directory.lock("b").is_some(), "each order has its own");
         drop(other);
-        let (first, second) = (directory(), directory());
-        assert!(first.is_ours() && first.is_ours() && second.is_ours());
-        let other = open_lock(&place.path().join("lock")).unwrap();
+        let (first, second) = (directory.lock("a").unwrap(), directory.lock("a").unwrap());
+        let other = open_lock(&place.path().join("a.lock")).unwrap();
         drop(first);
         assert!(other.try_lock().is_err());
         drop(second);
         assert!(other.try_lock().is_ok());
-        assert!(Directory::new(Some("/nonexistent/state".into())).is_ours());
-        assert!(Directory::default().is_ours());
+        assert!(Directory::new(Some("/nonexistent/state".into())).lock("a").is_some());
+        assert!(Directory::default().lock("a").is_some());
     }
 }

@@ -104,12 +104,12 @@ impl Imported {
             super::make_directory(path, owner).map_err(|error| failed("mkdir", error))?;
         }
         let directory = Directory::new(Some(path.to_owned()));
-        if !directory.is_ours() {
+        let id = order.id();
+        let Some(_lock) = directory.lock(&id) else {
             return Err(format!(
                 "another process has its lock in \"{shown}\": stop wssgate, and start it again afterwards"
             ));
-        }
-        let id = order.id();
+        };
         let kept = directory.certificate(&id).ok().flatten();
         let outcome = match kept.filter(|kept| kept.valid.end >= chain.valid.end) {
             Some(kept) => Outcome::Kept(kept.valid),
