@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::directive::{Arity, Kind, Row};
 use crate::registry::rows;
+use crate::tls::key_file::ACME_VARIABLES;
 use crate::variable::BUILTINS;
 
 const HEAD: &str = "\
@@ -71,6 +72,9 @@ pub fn reference() -> String {
         _ => None,
     });
     out.push_str("\n## Variables\n\n| name | value |\n| --- | --- |\n");
+    for (name, doc) in ACME_VARIABLES {
+        let _ = writeln!(out, "| `${name}` | {doc} |");
+    }
     for (name, _, doc) in BUILTINS {
         let _ = writeln!(out, "| `${name}` | {doc} |");
     }

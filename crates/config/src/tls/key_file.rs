@@ -70,6 +70,12 @@ pub(crate) struct Pairs {
 /// The variables of nginx's ACME module: chain and key.
 const ACME: [&str; 2] = ["acme_certificate", "acme_certificate_key"];
 
+/// What they stand for, for the reference: they are no values of requests.
+pub(crate) const ACME_VARIABLES: [(&str, &str); 2] = [
+    (ACME[0], "the certificate of acme_certificate, as the whole value of ssl_certificate"),
+    (ACME[1], "the key of acme_certificate, as the whole value of ssl_certificate_key"),
+];
+
 impl KeyFile {
     /// As one that is found anew each time, which a path without variables can be as well.
     fn into_variable(self) -> VariableFile {
