@@ -128,6 +128,10 @@ pub(super) fn parts(args: &AcmeArgs, from: &From, print: bool) -> Result<(Parts,
     }
     let state = place.join(issuer).display().to_string();
     let mut http = String::from("\n");
+    if args.http_port() != 80 {
+        // Whoever asks for another one leads the CA there.
+        http.push_str("    ignore_warnings challenge_port;\n");
+    }
     let _ = writeln!(http, "    acme_issuer {issuer} {{");
     let _ = writeln!(http, "        uri {};", quoted(uri));
     if let Some(email) = &args.email {

@@ -6,10 +6,12 @@ pub(crate) mod names;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
-use crate::acme::issuer::{AcmeIssuer, AcmeIssuerId, Issuers};
+use crate::acme::issuer::{AcmeChallenge, AcmeIssuer, AcmeIssuerId, Issuers};
 use crate::acme::names::{AcmeIdentifier, identifiers};
+use crate::advice_kind::Advice;
 use crate::directive::Arity::{AtLeast, Exactly};
 use crate::directive::{AnyDirective, Directive, H, S};
+use crate::ignored::is_silenced;
 use crate::level::Level;
 use crate::read::{Reading, Reads, directive_problem, parameter};
 use crate::server_name::ServerName;
@@ -208,6 +210,29 @@ impl Certificates {
         }
     }
 
+    /// Warns of ports where CAs will look and nobody listens, of those that somebody listens on.
+    pub(crate) fn check_ports(&self, reading: &mut Reading<'_>, http: &Level<'_>, ports: &[u16]) {
+        for (id, issuer) in self.issuers.iter() {
+            let (port, line) = match issuer.challenge {
+                AcmeChallenge::Http01 => (80, "listen 80;"),
+                AcmeChallenge::TlsAlpn01 => (443, "listen 443 ssl;"),
+                AcmeChallenge::Dns01 => continue,
+            };
+            let is_used = self.certificates.iter().any(|certificate| certificate.issuer == id);
+            let Located { value: name, span } = &issuer.name;
+            let is_silenced = || is_silenced(http, Advice::ChallengePort, *span);
+            if is_used && !ports.contains(&port) && !is_silenced() {
+                let message = format!(
+                    "nothing listens on port {port}, where the CA of acme_issuer \"{name}\" looks"
+                );
+                let problem = Diagnostic::warning(message).at(*span, "");
+                let problem = problem
+                    .help(format!("add `{line}`, unless what is in front leads that port here"));
+                reading.report.push(problem.note(Advice::ChallengePort.silencer()));
+            }
+        }
+    }
+
     /// All of them.
     pub(crate) fn into_acme(self) -> Acme {
         Acme { issuers: self.issuers.into_issuers(), certificates: self.certificates }
@@ -265,6 +290,7 @@ mod tests {
     fn problems(severity: Severity, issuer: &str, http: &str, server: &str) -> Vec<String> {
         let text = format!(
             "events {{}} http {{ {http} server {{ listen 127.0.0.1:443 ssl; {server} }} \
+             server {{ listen 127.0.0.1:80; }} \
              acme_issuer ca {{ uri https://ca.test/dir; {issuer} }} }}"
         );
         let report = match load(&LoadOptions::text(text)) {
@@ -305,6 +331,36 @@ mod tests {
                 problems(Severity::Warning, issuer, "", server),
                 expected,
                 "{issuer} {server}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_where_a_ca_would_look_in_vain_are_told() {
+        let good = format!("acme_certificate ca a.test; {USED}");
+        let dns = "challenge dns; dns_hook /x;";
+        for (issuer, http, listen, expected) in [
+            ("", "", "80", None),
+            ("", "", "[::1]:80", None),
+            ("", "", "8080", Some(80)),
+            ("challenge tls-alpn;", "", "443 ssl", None),
+            ("challenge tls-alpn;", "", "80", Some(443)),
+            (dns, "", "8080", None),
+            ("", "ignore_warnings challenge_port;", "8080", None),
+        ] {
+            let text = format!(
+                "events {{}} http {{ {http} server {{ listen 4433 ssl; {good} }} server {{ listen {listen}; {USED} \
+                 ssl_reject_handshake on; }} acme_issuer ca {{ uri https://ca.test/dir; {issuer} }} }}"
+            );
+            let report = load(&LoadOptions::text(text)).expect("it is good").report;
+            let told: Vec<_> = report.iter().map(|problem| problem.message.clone()).collect();
+            let text = |port| {
+                format!("nothing listens on port {port}, where the CA of acme_issuer \"ca\" looks")
+            };
+            assert_eq!(
+                told,
+                expected.map(text).into_iter().collect::<Vec<_>>(),
+                "{issuer} {listen}"
             );
         }
     }

@@ -7,6 +7,8 @@ pub enum Advice {
     CertificateChain,
     /// A server name that the certificate does not cover.
     CertificateNames,
+    /// A port where CAs look for challenges and nobody listens.
+    ChallengePort,
     /// Another `Host` beside the browser's `Origin`.
     HostAndOrigin,
     /// WebSockets that end when nothing is said for a minute.
@@ -28,9 +30,10 @@ pub enum Advice {
 }
 
 /// Each kind with its name.
-pub(crate) const NAMES: [(&str, Advice); 11] = [
+pub(crate) const NAMES: [(&str, Advice); 12] = [
     ("certificate_chain", Advice::CertificateChain),
     ("certificate_names", Advice::CertificateNames),
+    ("challenge_port", Advice::ChallengePort),
     ("host_and_origin", Advice::HostAndOrigin),
     ("idle_timeout", Advice::IdleTimeout),
     ("lost_headers", Advice::LostHeaders),

@@ -86,6 +86,8 @@ pub(crate) fn http(
     let uses_acme = servers.iter().filter(|server| server.tls.acme);
     acme.check_use(reading, &uses_acme.filter_map(|server| server.acme).collect::<Vec<_>>());
     let sockets = sockets(reading, &servers, level);
+    let ports: Vec<_> = sockets.iter().filter_map(|socket| socket.address.port()).collect();
+    acme.check_ports(reading, level, &ports);
     let charset_maps = charset::maps(reading, &outermost.inner(level));
     let misspelt = reading.names.misspelt().into_iter();
     reading.report.extend(misspelt.filter(|problem| {

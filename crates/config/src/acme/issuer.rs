@@ -375,6 +375,11 @@ impl Issuers {
         }
     }
 
+    /// All of them, with their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AcmeIssuerId, &AcmeIssuer)> {
+        self.0.iter().enumerate().map(|(at, issuer)| (AcmeIssuerId(at), issuer))
+    }
+
     /// All of them, by [`AcmeIssuerId`].
     pub(crate) fn into_issuers(self) -> Vec<AcmeIssuer> {
         self.0
