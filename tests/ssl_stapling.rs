@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 use wssgate_testkit::{Instance, wait_until, with_nginx};
@@ -71,6 +72,57 @@ impl Ca {
         Responder { child, port }
     }
 
+    /// A certificate with this purpose, signed by somebody: `NAME.pem`, `NAME.key`.
+    fn issue(&self, name: &str, by: &str, purpose: &str) {
+        fs::write(self.path().join("purpose"), format!("extendedKeyUsage={purpose}\n")).unwrap();
+        self.openssl(&format!(
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key \
+             -out {name}.csr -subj /CN={name}"
+        ));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA {by}.pem -CAkey {by}.key -set_serial 7 -days 9 \
+             -extfile purpose -out {name}.pem"
+        ));
+    }
+
+    /// An answer that says good, in `NAME.der`, by somebody with a key for RSA in `rsa.pem`; with these
+    /// times in seconds from now.
+    fn dated(&self, name: &str, this_update: i64, next_update: Option<i64>) {
+        let next = if next_update.is_some() { "-nmin 60" } else { "" };
+        self.openssl("ocsp -issuer ca.pem -cert leaf.pem -reqout request.der");
+        self.openssl(&format!(
+            "ocsp -index good -CA ca.pem -rsigner rsa.pem -rkey rsa.key -reqin request.der -rmd sha256 \
+             -resp_no_certs {next} -respout {name}.der"
+        ));
+        let path = self.path().join(format!("{name}.der"));
+        let mut der = fs::read(&path).unwrap();
+        // `producedAt`, `thisUpdate`, `nextUpdate`: each a GeneralizedTime of 15 characters.
+        let found = |der: &[u8]| {
+            let at = (0..der.len()).filter(|&at| der[at..].starts_with(&[0x18, 15, b'2', b'0']));
+            at.map(|at| at + 2).collect::<Vec<_>>()
+        };
+        let places = found(&der);
+        let times = [Some(this_update), next_update].into_iter().flatten();
+        assert_eq!(places.len(), 1 + times.clone().count());
+        for (at, time) in places[1..].iter().zip(times) {
+            der[*at..at + 15].copy_from_slice(generalized_time(time).as_bytes());
+        }
+        // The signed part begins the sequence in the octets behind the identifier of the kind of answer.
+        let basic = [0x2b, 6, 1, 5, 5, 7, 0x30, 1, 1];
+        let signed = der.windows(9).position(|part| part == basic).unwrap() + 9 + 4 + 4;
+        let len = match der[signed + 1..signed + 4] {
+            [0x81, len, _] => 3 + usize::from(len),
+            [0x82, high, low] => 4 + usize::from(u16::from_be_bytes([high, low])),
+            _ => unreachable!("it is not that short"),
+        };
+        fs::write(self.path().join("signed"), &der[signed..signed + len]).unwrap();
+        self.openssl("dgst -sha256 -sign rsa.key -out signature signed");
+        let signature = fs::read(self.path().join("signature")).unwrap();
+        let at = der.len() - signature.len();
+        der[at..].copy_from_slice(&signature);
+        fs::write(path, der).unwrap();
+    }
+
     /// A server with the leaf.
     fn server(&self, exe: &str, settings: &str) -> Instance {
         Instance::setup(exe).http(&self.http(settings)).start()
@@ -84,6 +136,14 @@ impl Ca {
              ssl_certificate {dir}/leaf.pem; ssl_certificate_key {dir}/leaf.key; return 204; }}"
         )
     }
+}
+
+/// So many seconds from now, as in DER.
+fn generalized_time(from_now: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let at = format!("@{}", now.checked_add_signed(from_now).unwrap());
+    let output = Command::new("date").args(["-u", "-d", &at, "+%Y%m%d%H%M%SZ"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// OpenSSL's responder.
@@ -174,6 +234,64 @@ fn an_answer_that_cannot_be_shown_is_told_in_nginx_words() {
     }
 }
 
+/// RFC 6960 §4.2.2.2: a CA may have somebody else answer, by a certificate of its own for that purpose.
+#[test]
+fn a_ca_may_have_somebody_else_answer() {
+    let ca = Ca::new();
+    ca.issue("delegate", "ca", "OCSPSigning");
+    ca.issue("host", "ca", "serverAuth");
+    ca.issue("foreign", "stranger", "OCSPSigning");
+    for (signer, is_delegate) in [("delegate", true), ("host", false), ("foreign", false)] {
+        let responder = ca.responder("good", signer);
+        for verify in ["on", "off"] {
+            let settings = format!(
+                "ssl_stapling on; ssl_trusted_certificate DIR/ca.pem; ssl_stapling_verify {verify};
+                 ssl_stapling_responder http://127.0.0.1:{};",
+                responder.port
+            );
+            for exe in with_nginx(WSSGATE) {
+                let server = ca.server(exe, &settings);
+                // nginx takes anybody's word unless it is to be verified.
+                if is_delegate || (exe != WSSGATE && verify == "off") {
+                    let is_shown = || shown(&server, "-tls1_3").as_deref() == Some("good");
+                    wait_until(&format!("the answer of {signer} for {exe}"), is_shown);
+                } else {
+                    assert_eq!(shown(&server, "-tls1_3"), None, "{signer} for {exe}");
+                    server.wait_for_log("OCSP_basic_verify() failed");
+                    assert_eq!(shown(&server, "-tls1_3"), None, "{signer} for {exe}");
+                }
+            }
+        }
+    }
+}
+
+/// What was known of it before must not come back either.
+#[test]
+fn a_certificate_that_is_revoked_is_shown_alone() {
+    let ca = Ca::new();
+    let settings = |responder: &Responder, trusted: &str| {
+        ca.http(&format!(
+            "ssl_stapling on; ssl_trusted_certificate DIR/{trusted}.pem;
+             ssl_client_certificate DIR/ca.pem;
+             ssl_stapling_responder http://127.0.0.1:{};",
+            responder.port
+        ))
+    };
+    let good = ca.responder("good", "stranger");
+    let mut server = Instance::setup(WSSGATE).http(&settings(&good, "stranger")).start();
+    wait_until("the answer", || shown(&server, "-tls1_3").as_deref() == Some("good"));
+    // Whoever does not believe the first one asks again.
+    let revoked = ca.responder("revoked", "ca");
+    server.rewrite_http(&settings(&revoked, "ca"));
+    server.signal("HUP");
+    server.wait_for_log("certificate status \"revoked\" in the OCSP response");
+    assert_eq!(shown(&server, "-tls1_3"), None);
+    server.rewrite_http(&settings(&revoked, "stranger"));
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 3");
+    assert_eq!(shown(&server, "-tls1_3"), None);
+}
+
 #[test]
 fn a_handshake_waits_for_no_responder() {
     let ca = Ca::new();
@@ -231,6 +349,44 @@ fn a_file_is_shown_as_it_is() {
     for exe in with_nginx(WSSGATE) {
         let failed = Instance::setup(exe).http(&ca.http(settings)).try_start().err().unwrap();
         assert!(failed.stderr.contains("d2i_OCSP_RESPONSE_bio("), "{exe}: {}", failed.stderr);
+    }
+}
+
+#[test]
+fn an_answer_in_a_file_ends() {
+    let ca = Ca::new();
+    ca.openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 9 -keyout rsa.key -out rsa.pem -subj /CN=rsa",
+    );
+    let settings = |file: &str| {
+        format!(
+            "ssl_stapling on; ssl_stapling_file DIR/{file}.der; ssl_client_certificate DIR/rsa.pem;
+             ssl_trusted_certificate DIR/ca.pem;"
+        )
+    };
+    const DAY: i64 = 86_400;
+    for (name, this_update, next_update) in [
+        ("with-an-end", -60, Some(4)),
+        // Without one it counts for a day.
+        ("without-end", 4 - DAY, None),
+    ] {
+        ca.dated(name, this_update, next_update);
+        let server = ca.server(WSSGATE, &settings(name));
+        let line = server.wait_for_log("has expired and is not sent any more");
+        assert!(line.contains("[warn]") && line.contains(&format!("{name}.der\"")), "{line}");
+        assert_eq!(shown(&server, "-tls1_3"), None, "{name}");
+    }
+    for (name, this_update, next_update, is_current) in [
+        ("current", -2 * DAY, Some(600), true),
+        ("current-without-end", 600 - DAY, None, true),
+        ("over", -2 * DAY, Some(-600), false),
+        ("over-without-end", -600 - DAY, None, false),
+    ] {
+        ca.dated(name, this_update, next_update);
+        let server = ca.server(WSSGATE, &settings(name));
+        let said = format!("{}{}", server.stderr(), server.error_log());
+        assert_eq!(said.contains("in the file is out of date"), !is_current, "{name}: {said}");
+        assert_eq!(shown(&server, "-tls1_3").is_some(), is_current, "{name}");
     }
 }
 

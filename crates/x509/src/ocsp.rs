@@ -15,6 +15,10 @@ use crate::library::Stack;
 /// By how many seconds the clock of a responder may be wrong, as in nginx.
 const DRIFT: c_long = 300;
 
+/// For how many seconds an answer counts that does not say until when: a newer one is always to be had then
+/// (RFC 6960 §4.2.2.1), and Firefox believes one for so long.
+const DAY: c_long = 86_400;
+
 /// A certificate that a responder is asked about.
 #[derive(Debug)]
 pub struct Subject {
@@ -29,8 +33,8 @@ pub struct Subject {
 /// An answer that says that the certificate is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Good {
-    /// Until when, in seconds since the Unix epoch; for ever when it does not say.
-    pub until: Option<i64>,
+    /// Until when, in seconds since the Unix epoch; for a day after its making when it does not say.
+    pub until: i64,
 }
 
 /// Why an answer is not one to show; the texts are nginx's.
@@ -53,10 +57,10 @@ pub enum Unfit {
     OutOfDate,
     /// The certificate is revoked; until when the answer counts, as in [`Good`].
     #[error("certificate status \"revoked\" in the OCSP response")]
-    Revoked(Option<i64>),
+    Revoked(i64),
     /// The responder does not know it; until when the answer counts.
     #[error("certificate status \"unknown\" in the OCSP response")]
-    Unknown(Option<i64>),
+    Unknown(i64),
 }
 
 fn status_words(status: i32) -> &'static str {
@@ -165,14 +169,22 @@ impl Subject {
                 &raw mut since,
                 &raw mut until,
             );
-            (found == 1, found == 1 && lc::OCSP_check_validity(since, until, DRIFT, -1) == 1)
+            let oldest = if until.is_null() { DAY } else { -1 };
+            let is_current = || lc::OCSP_check_validity(since, until, DRIFT, oldest) == 1;
+            (found == 1, found == 1 && is_current())
         };
+        if !found {
+            return Err(Unfit::OtherCertificate);
+        }
+        let until = match until.is_null() {
+            true => posix(since).map(|since| since + DAY),
+            false => posix(until),
+        };
+        let until = until.filter(|_| is_current).ok_or(Unfit::OutOfDate)?;
         match status {
-            _ if !found => Err(Unfit::OtherCertificate),
-            _ if !is_current => Err(Unfit::OutOfDate),
-            lc::V_OCSP_CERTSTATUS_GOOD => Ok(Good { until: posix(until) }),
-            lc::V_OCSP_CERTSTATUS_REVOKED => Err(Unfit::Revoked(posix(until))),
-            _ => Err(Unfit::Unknown(posix(until))),
+            lc::V_OCSP_CERTSTATUS_GOOD => Ok(Good { until }),
+            lc::V_OCSP_CERTSTATUS_REVOKED => Err(Unfit::Revoked(until)),
+            _ => Err(Unfit::Unknown(until)),
         }
     }
 

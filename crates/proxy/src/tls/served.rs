@@ -61,6 +61,15 @@ impl Served {
         });
     }
 
+    /// Shows nothing with the certificate any more, if that is still `of`.
+    pub(super) fn unstaple(&self, of: &Arc<CertifiedKey>) {
+        self.current.rcu(|current| {
+            let is_same = Arc::ptr_eq(&current.bare, of);
+            let stapled = current.stapled.clone().filter(|_| !is_same);
+            Current { bare: Arc::clone(&current.bare), stapled }
+        });
+    }
+
     /// Shows another certificate from now on.
     pub(super) fn replace(&self, key: Arc<CertifiedKey>) {
         self.current.store(Arc::new(Current { bare: key, stapled: None }));

@@ -2,9 +2,11 @@
 //! RFC 6066 §8).
 //!
 //! A handshake never waits for it: until there is an answer, and when the last one is over, the
-//! certificate is shown alone. Answers outlive a generation, so that a reload does not forget them.
+//! certificate is shown alone; so it is at once when a responder says that it is not good. Answers outlive a
+//! generation, so that a reload does not forget them.
 
 mod fetch;
+mod file;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +29,7 @@ use super::served::Served;
 use crate::clock::unix_seconds as now;
 use crate::resolve::{Job, Resolver, ResolverThread};
 use fetch::Responder;
+use file::Filed;
 
 /// How long before its end an answer is replaced, and how long to wait after a failure, as in nginx.
 const MARGIN: i64 = 300;
@@ -61,11 +64,24 @@ impl Answers {
         known.retain(|_, answer| now < answer.until);
         known.insert(certificate.into(), answer);
     }
+
+    fn forget(&self, certificate: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(certificate);
+    }
+}
+
+/// What has to be done for a certificate while it is served.
+#[derive(Clone, Debug)]
+pub(super) enum Stapler {
+    /// Its CA is asked.
+    Asking(Asking),
+    /// An answer from a file ends.
+    Filed(Filed),
 }
 
 /// A certificate whose CA is asked.
 #[derive(Clone)]
-pub(super) struct Stapler {
+pub(super) struct Asking {
     served: Arc<Served>,
     asks: Arc<Asks>,
 }
@@ -81,9 +97,9 @@ struct Asks {
     answers: Arc<Answers>,
 }
 
-impl fmt::Debug for Stapler {
+impl fmt::Debug for Asking {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Stapler").field("path", &self.asks.path).finish_non_exhaustive()
+        formatter.debug_struct("Asking").field("path", &self.asks.path).finish_non_exhaustive()
     }
 }
 
@@ -99,61 +115,66 @@ impl Stapler {
     ) -> Option<Self> {
         let path = path.display().to_string();
         let trusted = trusted(tls);
-        let key = served.bare();
-        let mut ignore = |why: String| {
+        let subject = subject(&served.bare(), &trusted).ok_or_else(|| no_issuer(&path));
+        let built = match &stapling.file {
+            Some(file) => {
+                let answer = file::read(&file.value);
+                let fail = |why| report.push(Diagnostic::error(why).at(file.span, "needed here"));
+                let answer = answer.map_err(fail).ok()?;
+                let of = (served, path.as_str());
+                let filed =
+                    subject.and_then(|subject| Filed::build(of, &file.value, &answer, &subject));
+                filed.map(Self::Filed)
+            }
+            None => subject.and_then(|subject| {
+                let asks = Arc::new(Asks::build(stapling, path, trusted, &subject, answers)?);
+                let asking = Asking { served: Arc::clone(served), asks };
+                asking.show_known(&served.bare(), now());
+                Ok(Self::Asking(asking))
+            }),
+        };
+        let ignore = |why| {
             let text = format!("\"ssl_stapling\" ignored, {why}");
             report.push(Diagnostic::warning(text).at(stapling.span, ""));
         };
-        let subject = subject(&key, &trusted);
-        if let Some(file) = &stapling.file {
-            match from_file(&file.value) {
-                Err(why) => report.push(Diagnostic::error(why).at(file.span, "needed here")),
-                Ok(answer) => match subject.map(|subject| subject.judge(&answer, false)) {
-                    // As in nginx, also a bad word: whoever put it there knows what it says.
-                    Some(
-                        Ok(Good { until }) | Err(Unfit::Revoked(until) | Unfit::Unknown(until)),
-                    ) => served.staple(&key, &answer, until.unwrap_or(i64::MAX)),
-                    Some(Err(Unfit::OtherCertificate)) => {
-                        ignore(format!("the response in the file is not about \"{path}\""));
-                    }
-                    Some(Err(Unfit::OutOfDate)) => {
-                        ignore(format!("the response about \"{path}\" in the file is out of date"));
-                    }
-                    Some(Err(unfit)) => {
-                        ignore(format!("the response about \"{path}\" in the file: {unfit}"));
-                    }
-                    None => ignore(no_issuer(&path)),
-                },
-            }
-            return None;
+        built.map_err(ignore).ok()
+    }
+
+    /// Does it until it is dropped.
+    async fn run(self, turns: Rc<Semaphore>, ask: Rc<Ask>) {
+        match self {
+            Self::Asking(asking) => asking.run(turns, ask).await,
+            Self::Filed(filed) => filed.run(&ask.thread).await,
         }
-        let Some(subject) = subject else {
-            ignore(no_issuer(&path));
-            return None;
-        };
+    }
+}
+
+impl Asks {
+    fn build(
+        stapling: &Stapling,
+        path: String,
+        trusted: Vec<Certificate>,
+        subject: &Subject,
+        answers: &Arc<Answers>,
+    ) -> Result<Self, String> {
         let written = stapling.responder.as_ref().map(|url| String::from_utf8_lossy(&url.value));
-        let Some(url) = written.clone().map(Into::into).or_else(|| subject.responder()) else {
-            ignore(format!("no OCSP responder URL in the certificate \"{path}\""));
-            return None;
-        };
-        let Some(responder) = Responder::parse(&url) else {
-            ignore(format!(
-                "invalid URL prefix in OCSP responder \"{url}\" in the certificate \"{path}\""
-            ));
-            return None;
-        };
-        let asks = Asks {
+        let named = || subject.responder();
+        let url = written.clone().map(Into::into).or_else(named);
+        let url = url.ok_or_else(|| no_responder(&path))?;
+        let responder = Responder::parse(&url).ok_or_else(|| {
+            format!("invalid URL prefix in OCSP responder \"{url}\" in the certificate \"{path}\"")
+        })?;
+        Ok(Self {
             path: path.into(),
             responder: written.is_some().then_some(responder),
             verify: stapling.verify,
             trusted,
             answers: Arc::clone(answers),
-        };
-        let stapler = Self { served: Arc::clone(served), asks: Arc::new(asks) };
-        stapler.show_known(&key, now());
-        Some(stapler)
+        })
     }
+}
 
+impl Asking {
     /// Asks again and again.
     async fn run(self, turns: Rc<Semaphore>, ask: Rc<Ask>) {
         loop {
@@ -197,8 +218,7 @@ impl Stapler {
         let subject = subject(key, &self.asks.trusted).ok_or_else(|| no_issuer(path))?;
         let named = || subject.responder().as_deref().and_then(Responder::parse);
         let responder = self.asks.responder.clone().or_else(named);
-        let responder = responder
-            .ok_or_else(|| format!("no OCSP responder URL in the certificate \"{path}\""))?;
+        let responder = responder.ok_or_else(|| no_responder(path))?;
         let why = |why: &dyn fmt::Display| {
             format!(
                 "{why} while requesting certificate status, responder: {}, certificate: \"{path}\"",
@@ -209,13 +229,27 @@ impl Stapler {
         let resolver = ask.resolver.as_ref();
         let fetched = fetch::fetch(&responder, &request, resolver).await;
         let der = fetched.map_err(|error| why(&error))?;
-        let good = subject.judge(&der, self.asks.verify).map_err(|unfit| why(&unfit))?;
-        let now = now();
-        let until = good.until.unwrap_or(i64::MAX);
+        let judged = subject.judge(&der, self.asks.verify);
+        self.take_in(key, der, judged, now()).map_err(|unfit| why(&unfit))
+    }
+
+    /// Shows and keeps an answer by what it says; says when to ask again. Of what the responder does not call
+    /// good nothing is shown any more, as it has been said by somebody who may.
+    fn take_in(
+        &self,
+        key: &Arc<CertifiedKey>,
+        der: Vec<u8>,
+        judged: Result<Good, Unfit>,
+        now: i64,
+    ) -> Result<i64, Unfit> {
+        if let Err(Unfit::Revoked(_) | Unfit::Unknown(_)) = judged {
+            self.asks.answers.forget(&key.cert[0]);
+            self.served.unstaple(key);
+        }
+        let until = judged?.until;
         let renew_at = renew_at(until, now);
         self.served.staple(key, &der, until);
-        let answer = Answer { der: der.into(), until, renew_at };
-        self.asks.answers.keep(&key.cert[0], answer, now);
+        self.asks.answers.keep(&key.cert[0], Answer { der: der.into(), until, renew_at }, now);
         Ok(renew_at)
     }
 }
@@ -263,20 +297,16 @@ fn no_issuer(path: &str) -> String {
     format!("issuer certificate not found for certificate \"{path}\"")
 }
 
-/// Reads `ssl_stapling_file`.
-fn from_file(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let failed = |why: &str| format!("cannot load OCSP response \"{shown}\": {why}");
-    let der = super::certificates::read_bytes(path).map_err(|why| failed(&why))?;
-    match wssgate_x509::ocsp::is_response(&der) {
-        true => Ok(der),
-        false => Err(failed("d2i_OCSP_RESPONSE_bio() failed")),
-    }
+fn no_responder(path: &str) -> String {
+    format!("no OCSP responder URL in the certificate \"{path}\"")
 }
 
 #[cfg(test)]
 mod tests {
+    use wssgate_testkit::Pki;
+
     use super::*;
+    use crate::tls::certificates;
 
     #[test]
     fn an_answer_is_replaced_before_it_is_over_and_within_an_hour() {
@@ -289,6 +319,41 @@ mod tests {
             (i64::MAX, 4600),
         ] {
             assert_eq!(renew_at(until, 1000), expected, "{until}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_longer_good_is_shown_no_longer() {
+        let (bad, vague) = (Err(Unfit::Revoked(9000)), Err(Unfit::Unknown(9000)));
+        for (said, stays) in [
+            (bad, false),
+            (vague, false),
+            (Err(Unfit::Unsuccessful(3)), true),
+            (Err(Unfit::Unverified), true),
+            (Err(Unfit::OtherCertificate), true),
+            (Err(Unfit::OutOfDate), true),
+        ] {
+            let pki = Pki::new();
+            let leaf = pki.leaf(&["a.test"]);
+            let text = |path: &Path| std::fs::read_to_string(path).expect("a file");
+            let key = certificates::from_pem(&text(&leaf.fullchain), &text(&leaf.key));
+            let key = key.expect("a certificate");
+            let served = Arc::new(Served::new(Arc::clone(&key)));
+            let asks = Asks {
+                path: "a.pem".into(),
+                responder: None,
+                verify: false,
+                trusted: Vec::new(),
+                answers: Arc::default(),
+            };
+            let asking = Asking { served: Arc::clone(&served), asks: Arc::new(asks) };
+            let good = asking.take_in(&key, b"good".to_vec(), Ok(Good { until: 9000 }), 1000);
+            assert_eq!(good, Ok(4600));
+            assert_eq!(served.at(2000).ocsp.as_deref(), Some(&b"good"[..]));
+            assert_eq!(asking.take_in(&key, b"other".to_vec(), said, 2000).err(), said.err());
+            let expected = stays.then_some(&b"good"[..]);
+            assert_eq!(served.at(2000).ocsp.as_deref(), expected, "{said:?}");
+            assert_eq!(asking.asks.answers.find(&key.cert[0], 2000).is_some(), stays, "{said:?}");
         }
     }
 
