@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::ClientConfig;
@@ -147,6 +149,33 @@ fn key_files_that_cannot_be_used_are_named_in_nginx_words() {
             said.contains("open() \"") && said.contains("none.key\" failed (2:"),
             "{exe}: {said}"
         );
+    }
+}
+
+/// RFC 8446 §4.6.1: more than seven days must not be said.
+#[test]
+fn a_ticket_lives_for_seven_days_at_most() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["localhost"]);
+    for (timeout, seconds) in [("1h", 3600), ("7d", 604_800), ("30d", 604_800)] {
+        let server = Instance::setup(WSSGATE)
+            .http(&telling(0, &format!("ssl_session_timeout {timeout};")))
+            .var("CERT", leaf.fullchain.display())
+            .var("KEY", leaf.key.display())
+            .start();
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-tls1_3", "-ign_eof", "-connect", &server.listen(0).to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        client.stdin.take().unwrap().write_all(request.as_bytes()).unwrap();
+        let output = client.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let expected = format!("ticket lifetime hint: {seconds} (seconds)");
+        assert!(text.contains(&expected), "{timeout}: {text}");
     }
 }
 

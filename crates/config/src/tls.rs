@@ -260,8 +260,8 @@ pub(crate) static SSL_SESSION_TIMEOUT: Directive<Duration> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "5m",
-    doc: "Sets how long a session can be resumed.",
-    ..Directive::once(seconds)
+    doc: "Sets how long a session can be resumed: seven days at most.",
+    ..Directive::once(session_timeout)
 };
 
 /// `ssl_stapling`
@@ -367,7 +367,7 @@ pub struct ServerTls {
     pub dhparam: Option<Located<PathBuf>>,
     /// `ssl_session_cache`.
     pub session_cache: SessionCache,
-    /// `ssl_session_timeout`.
+    /// `ssl_session_timeout`, seven days at most.
     pub session_timeout: Duration,
     /// `ssl_session_tickets`.
     pub session_tickets: bool,
@@ -455,6 +455,18 @@ fn watch(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Opti
         true => Err(invalid_value(&directive.args[0]).help("e.g. `1m`, or `off`")),
         false => Ok(Some(every)),
     }
+}
+
+/// "Servers MUST NOT use any value greater than 604800 seconds (7 days)" (RFC 8446 §4.6.1).
+const LONGEST_SESSION: Duration = Duration::from_secs(604_800);
+
+fn session_timeout(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
+    let timeout = seconds(reading, directive)?;
+    if timeout > LONGEST_SESSION {
+        let message = "TLS sessions are resumed for 7 days at most";
+        reading.report.push(Diagnostic::information(message).at(directive.args[0].span, ""));
+    }
+    Ok(timeout.min(LONGEST_SESSION))
 }
 
 /// Reads the groups of `ssl_ecdh_curve`; none for `auto`.
