@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use wssgate_testkit::pki::Leaf;
-use wssgate_testkit::{Conn, Instance, Pki, wait_until};
+use wssgate_testkit::{Conn, Instance, Pki, skipped, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -90,6 +91,131 @@ fn what_is_no_good_is_not_taken_up_and_the_next_good_one_is() {
     let new = pki.leaf(&["a.test"]);
     link(dir, "fullchain.pem", &new.fullchain);
     link(dir, "privkey.pem", &new.key);
+    wait_until("the new certificate", || shown(&server, &pki) == first(&new));
+}
+
+#[test]
+fn whatever_is_wrong_with_a_file_the_pair_before_stays() {
+    let pki = Pki::new();
+    let (old, new) = (pki.leaf(&["a.test"]), pki.leaf(&["a.test"]));
+    let (chain, key) = (fs::read_to_string(&new.fullchain), fs::read_to_string(&new.key));
+    let (chain, key) = (chain.unwrap(), key.unwrap());
+    let garbage = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    let behind = format!("{chain}{garbage}");
+    let older = fs::read_to_string(&old.key).unwrap();
+    let cases = [
+        ("", key.as_str(), "no certificate in the file"),
+        (&chain[..300], &key, "bad end line"),
+        (garbage, &key, "certificate 1 in the file is invalid"),
+        (&behind, &key, " in the file is invalid"),
+        (&key, &key, "no certificate in the file"),
+        ("\0\0\0\0", &key, "no certificate in the file"),
+        (&chain, "", "no private key in the file (no start line)"),
+        (&chain, &key[..100], "no private key in the file (bad end line)"),
+        (&chain, garbage, "no private key in the file"),
+        (&chain, &older, "does not match the certificate"),
+    ];
+    let setup = Instance::setup(EXE);
+    let servers = cases.iter().enumerate().map(|(at, _)| {
+        link(setup.dir(), &format!("{at}.pem"), &old.fullchain);
+        link(setup.dir(), &format!("{at}.key"), &old.key);
+        format!(
+            "server {{ listen %%LISTEN_{at}%% ssl; ssl_certificate {at}.pem; ssl_certificate_key {at}.key;
+                 ssl_certificate_watch 1s; return 204; }}"
+        )
+    });
+    let servers: String = servers.collect();
+    let server = setup.http(&servers).start();
+    let shown = |at| {
+        let client = pki.client_config();
+        let conn = Conn::try_connect_tls(server.listen(at), client, "a.test").unwrap();
+        conn.tls_client().unwrap().peer_certificates().unwrap()[0].to_vec()
+    };
+    for (at, (chain, key, _)) in cases.iter().enumerate() {
+        for (kind, content) in [("pem", chain), ("key", key)] {
+            let path = server.dir().join(format!("{at}.new-{kind}"));
+            fs::write(&path, content).unwrap();
+            link(server.dir(), &format!("{at}.{kind}"), &path);
+        }
+    }
+    for (at, (_, _, expected)) in cases.iter().enumerate() {
+        let line =
+            server.wait_for_log(&format!("/{at}.pem\" or its key has changed and is not used"));
+        assert!(line.contains("[error]") && line.contains(expected), "{expected}: {line}");
+        assert_eq!(shown(at), first(&old), "{expected}");
+    }
+    for at in 0..cases.len() {
+        link(server.dir(), &format!("{at}.pem"), &new.fullchain);
+        link(server.dir(), &format!("{at}.key"), &new.key);
+    }
+    for at in 0..cases.len() {
+        wait_until("the next good one", || shown(at) == first(&new));
+    }
+}
+
+/// Somebody who holds a file so that whoever opens it has to wait, as for a file system that hangs: fcntl(2),
+/// `F_SETLEASE`.
+struct Held {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+const HOLD: &str = "
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, lambda *_: os.write(1, b'asked\\n'))
+file = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    print('held', flush=True)
+except OSError as error:
+    print(error, flush=True)
+sys.stdin.readline()
+";
+
+impl Held {
+    /// Nothing where that cannot be done.
+    fn new(path: &Path) -> Option<Self> {
+        let mut command = Command::new("python3");
+        command.args(["-c", HOLD]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut this = Self { child, output };
+        (this.line() == "held").then_some(this)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_file_system_that_hangs() {
+    let pki = Pki::new();
+    let (old, new) = (pki.leaf(&["a.test"]), pki.leaf(&["a.test"]));
+    let server = server(&pki, &old, "1s");
+    let Some(mut held) = Held::new(&new.fullchain) else {
+        return skipped("a file system that hangs: no python3, or no leases on files");
+    };
+    link(server.dir(), "fullchain.pem", &new.fullchain);
+    link(server.dir(), "privkey.pem", &new.key);
+    assert_eq!(held.line(), "asked");
+    server.signal("USR1");
+    server.wait_for_log("reopening logs");
+    fs::rename(server.dir().join("error.log"), server.dir().join("error.log.1")).unwrap();
+    server.signal("USR1");
+    wait_until("the new log", || server.dir().join("error.log").exists());
+    assert_eq!(shown(&server, &pki), first(&old));
+    assert!(held.child.try_wait().unwrap().is_none(), "it was held all the time");
+    drop(held);
     wait_until("the new certificate", || shown(&server, &pki) == first(&new));
 }
 

@@ -35,6 +35,7 @@ use crate::resolve::{Resolver, ResolverThread};
 use crate::tls::certificates::Caches;
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::{Acceptor, Lasting};
+use crate::tls::watch::Watcher;
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Environment {
     pub resolver_thread: Arc<ResolverThread>,
     /// Certificates by ACME.
     pub acme: Arc<Acme>,
+    /// Who looks at the files of certificates.
+    pub watcher: Arc<Watcher>,
 }
 
 impl Environment {
@@ -58,8 +61,8 @@ impl Environment {
     pub fn new(error_log: LogTarget) -> io::Result<Self> {
         let files = Arc::new(LogFiles::new()?);
         let (tls, passwords) = (Lasting::default(), Arc::default());
-        let (resolver_thread, acme) = (Arc::default(), Arc::default());
-        Ok(Self { files, error_log, tls, passwords, resolver_thread, acme })
+        let (resolver_thread, acme, watcher) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { files, error_log, tls, passwords, resolver_thread, acme, watcher })
     }
 }
 

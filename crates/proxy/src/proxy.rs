@@ -14,7 +14,6 @@ use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::acme::Known;
-use crate::clock;
 use crate::errno_text;
 use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
@@ -256,6 +255,7 @@ impl Proxy {
     fn end(&mut self, phase: Phase) {
         // Who listens no more convinces no CA; another process may.
         self.environment.acme.rest();
+        self.environment.watcher.rest();
         // Closing the workers' descriptors is not enough while we hold others of the same sockets.
         self.offered.send_replace(Vec::new());
         self.listeners.replace(Vec::new());
@@ -272,8 +272,7 @@ impl Proxy {
         self.environment.files.wakeup()
     }
 
-    /// Does what is due: flushes logs, ends old generations, tells of those that have ended, takes up
-    /// renewed certificates. The answer is when it must be called again, if the wake-up does not come before.
+    /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The answer is when it must be called again, if the wake-up does not come before.
     pub fn maintain(&mut self, now: Instant) -> Option<Instant> {
         self.environment.files.clear_wakeup();
         for (level, text) in self.environment.files.losses() {
@@ -282,22 +281,9 @@ impl Proxy {
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
         self.tell_ended();
-        let files = self.look_at_certificates(now);
         let flush = self.environment.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
-        flush.into_iter().chain(expiry).chain(replacement).chain(files).min()
-    }
-
-    /// Takes up certificates that were renewed; says when to look again.
-    fn look_at_certificates(&self, now: Instant) -> Option<Instant> {
-        if !self.is_serving() {
-            return None;
-        }
-        let (told, due) = self.current.load().tls.maintain(now, clock::unix_seconds());
-        for (level, text) in told {
-            self.log(level, text);
-        }
-        due
+        flush.into_iter().chain(expiry).chain(replacement).min()
     }
 
     /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its
@@ -409,6 +395,7 @@ fn open(
 fn follow(generation: &Generation, environment: &Environment) {
     generation.follow_names(&environment.resolver_thread);
     environment.acme.follow(&generation.acme, generation.logs.main());
+    generation.tls.watch(&environment.watcher, generation.logs.main());
 }
 
 fn again(log: &ErrorLog, error: &ListenError) {

@@ -23,7 +23,7 @@ pub mod server;
 pub mod sessions;
 pub mod slot;
 pub mod stapling;
-mod watch;
+pub mod watch;
 
 /// The cryptography of this program, with all its suites and groups.
 pub fn provider() -> Arc<CryptoProvider> {

@@ -67,7 +67,7 @@ fn system_anchors() -> Option<Vec<Anchor>> {
 }
 
 fn anchors(path: &Path) -> Vec<Anchor> {
-    let chain = certificates::read_chain(path).unwrap_or_default();
+    let chain = certificates::read_certificates(path).unwrap_or_default();
     chain.iter().filter_map(|der| Anchor::parse(der, Peer::Server)).collect()
 }
 

@@ -141,7 +141,19 @@ pub fn load_chain(
     read_chain(path).map_err(|unusable| report.push(unusable.diagnostic(span))).ok()
 }
 
-pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let chain = read_certificates(path)?;
+    match chain.iter().position(|der| !is_certificate(der)) {
+        Some(at) => {
+            let why = format!("certificate {} in the file is invalid", at + 1);
+            Err(Unusable::new("certificate", path, why))
+        }
+        None => Ok(chain),
+    }
+}
+
+/// The same without a look at what the blocks hold.
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let fail = |why: &str| Unusable::new("certificate", path, why);
     let text = read(path).map_err(|why| fail(&why))?;
     let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
@@ -154,6 +166,11 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Un
         false => "the file must contain PEM blocks `-----BEGIN CERTIFICATE-----`",
     };
     Err(fail("no certificate in the file").help(help))
+}
+
+/// Whether anybody can read it.
+fn is_certificate(der: &[u8]) -> bool {
+    Certificate::parse(der).is_some() || check::is_readable(der)
 }
 
 /// A certificate without the trust settings that OpenSSL may have written behind it.
@@ -538,6 +555,7 @@ mod tests {
         let key = key.serialize_pem();
         let encrypted =
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let garbage = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
         for (chain, key, expected) in [
             (leaf.as_str(), other.serialize_pem().as_str(), "does not match the certificate"),
             (&authority.intermediate, &key, "does not match the certificate"),
@@ -545,6 +563,8 @@ mod tests {
             (&leaf, &leaf, "no private key in the file"),
             (&leaf, encrypted, "encrypted with a passphrase"),
             ("", &key, "no certificate in the file"),
+            (garbage, &key, "certificate 1 in the file is invalid"),
+            (&format!("{leaf}{garbage}"), &key, "certificate 2 in the file is invalid"),
             (&leaf, "", "no private key in the file"),
         ] {
             let (usable, messages) = outcome(chain, key);

@@ -13,7 +13,6 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use rustls::server::{Acceptor as HelloReader, ClientHello, ServerConfig};
 use rustls::sign::CertifiedKey;
@@ -24,8 +23,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use wssgate_acme::Challenges;
 use wssgate_config::model::{
-    AddressRoute, CertificateFiles, Http, LogLevel, RewriteOp, Server, ServerId, ServerTls,
-    SessionCache, VariableCertificate, VerifyClient,
+    AddressRoute, CertificateFiles, Http, RewriteOp, Server, ServerId, ServerTls, SessionCache,
+    VariableCertificate, VerifyClient,
 };
 use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Fault;
@@ -37,7 +36,8 @@ use super::served::Served;
 use super::sessions::Sessions;
 use super::slot::Slot;
 use super::stapling::{self, Answers, Ask, Stapler};
-use super::watch::{self, Watched};
+use super::watch::{self, Watched, Watcher};
+use crate::log::ErrorLog;
 use crate::resolve::{Job, Resolver, ResolverThread};
 
 use by_algorithm::ByAlgorithm;
@@ -69,7 +69,7 @@ pub struct Acceptor {
     /// Certificates whose CAs are asked, and for which server.
     staplers: Vec<(Stapler, ServerId)>,
     /// Certificates whose files are looked at.
-    watched: Vec<Watched>,
+    watched: Arc<[Watched]>,
 }
 
 /// What a server has besides its context.
@@ -224,19 +224,13 @@ impl Acceptor {
             watched.extend(aside.watched);
             Some(context)
         });
-        Self { contexts: contexts.collect(), challenges, staplers, watched }
+        let contexts = contexts.collect();
+        Self { contexts, challenges, staplers, watched: watched.into() }
     }
 
-    /// Looks at the files of certificates that are due, on the thread that may read them; gives what is
-    /// to be told, and when it is to be called again. `today` is in seconds since the Unix epoch.
-    pub(crate) fn maintain(
-        &self,
-        now: Instant,
-        today: i64,
-    ) -> (Vec<(LogLevel, String)>, Option<Instant>) {
-        let mut told = Vec::new();
-        let due = self.watched.iter().map(|one| one.maintain(now, today, &mut told)).min();
-        (told, due)
+    /// Has the files of its certificates looked at, instead of those of the acceptor before.
+    pub(crate) fn watch(&self, watcher: &Watcher, log: &Arc<ErrorLog>) {
+        watcher.follow(&self.watched, log);
     }
 
     /// What has to be done so that CAs are asked about certificates; nothing when none is.

@@ -282,7 +282,7 @@ fn renew_at(until: i64, now: i64) -> i64 {
 fn trusted(tls: &ServerTls) -> Vec<Certificate> {
     let files = [&tls.trusted_certificate, &tls.client_certificate];
     // What is wrong with them is said where clients are verified.
-    let read = |file: &std::path::PathBuf| super::certificates::read_chain(file).ok();
+    let read = |file: &std::path::PathBuf| super::certificates::read_certificates(file).ok();
     let chains = files.into_iter().flatten().filter_map(|file| read(&file.value));
     chains.flatten().filter_map(|der| Certificate::parse(&der)).collect()
 }

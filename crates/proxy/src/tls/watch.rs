@@ -5,8 +5,9 @@
 //! when it fits together, is valid now and is not older than the one in use. What is not taken up is
 //! told once for each state of the files, and the pair in use stays.
 //!
-//! Files are looked at by the main thread, which alone may read keys: two calls of the system for each
-//! pair and interval.
+//! A thread of its own looks at them: two calls of the system for each pair and interval.
+
+mod thread;
 
 use std::path::{Display, Path};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificates::{self, Passphrases, Stamp, Wanted};
 use super::served::Served;
+
+pub use thread::Watcher;
 
 /// For how long files must stay as they are before they are read.
 const SETTLING: Duration = Duration::from_secs(1);
@@ -153,14 +156,15 @@ fn stays(path: &Display<'_>, why: &str) -> (LogLevel, String) {
 
 /// Why a certificate does not take the place of another without being asked to.
 fn unfit(new: &CertifiedKey, used: &CertifiedKey, today: i64) -> Option<&'static str> {
-    let (new, used) = (Validity::of(new)?, Validity::of(used)?);
+    let Some(new) = Validity::of(new) else { return Some("its dates cannot be read") };
     if today < new.from {
         return Some("it is not valid yet");
     }
     if today > new.to {
         return Some("it has expired");
     }
-    (new.from < used.from).then_some("it is older; a reload takes it up")
+    let is_older = Validity::of(used).is_some_and(|used| new.from < used.from);
+    is_older.then_some("it is older; a reload takes it up")
 }
 
 /// Seconds since the Unix epoch.

@@ -55,6 +55,11 @@ pub(super) fn chain(
     }
 }
 
+/// Whether what is told here can be told of it.
+pub(super) fn is_readable(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
+}
+
 /// Whether the certificate may sign others.
 pub(super) fn is_ca(der: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
