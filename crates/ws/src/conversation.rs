@@ -326,13 +326,18 @@ impl Conversation {
 
     /// The Close that this side is sent now because the other one is lost, if the policy has one, and it can
     /// be sent.
-    pub fn failure(&mut self, to: Side) -> Option<OwnFrame> {
+    pub fn failure(&mut self, to: Side, now_ms: u64) -> Option<OwnFrame> {
         let code = self.policy.failure?;
         let direction = self.directions.get_mut(to.other());
-        let has_place = direction.tracker.is_at_boundary() && direction.takes_frames();
-        // Nobody who was slowed down is waited for any more.
-        self.changed |= has_place;
-        has_place.then(|| direction.sent(OwnFrame::Close(code, None)))
+        if !(direction.tracker.is_at_boundary() && direction.takes_frames()) {
+            return None;
+        }
+        if direction.paused_until_ms().is_some() {
+            // Nobody who was slowed down is waited for any more; until now it was not idle.
+            self.data_ms = now_ms;
+        }
+        self.changed = true;
+        Some(direction.sent(OwnFrame::Close(code, None)))
     }
 
     /// Why the conversation is over, if it is. By time it is over only once [`Self::on_time`] was told so.

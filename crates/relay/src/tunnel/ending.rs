@@ -114,7 +114,7 @@ impl Tunnel {
         }
         let frame = self.conversation.as_mut().and_then(|conversation| {
             let closed = conversation.close_code(lost.into()).is_some();
-            (!closed).then(|| conversation.failure(wssgate_ws::Side::Client)).flatten()
+            (!closed).then(|| conversation.failure(wssgate_ws::Side::Client, now_ms)).flatten()
         });
         if let Some(frame) = frame {
             self.send_frame(Side::Client, frame, now_ms);

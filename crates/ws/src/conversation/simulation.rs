@@ -204,7 +204,12 @@ impl World<'_> {
     /// The server is lost: the client may be told, and nothing more comes.
     fn fail(&mut self, lost: Side) {
         let told = self.ways.get(lost).ended || self.conversation.close_code(lost).is_some();
-        if !told && let Some(frame) = self.conversation.failure(lost.other()) {
+        let was_paused = self.conversation.pauses(lost);
+        if !told && let Some(frame) = self.conversation.failure(lost.other(), self.now_ms) {
+            if was_paused {
+                // Who must not speak is not idle.
+                self.data_ms = self.now_ms;
+            }
             assert_eq!(frame, OwnFrame::Close(CloseCode::BAD_GATEWAY, None));
             self.put_in(lost.other(), frame);
         }

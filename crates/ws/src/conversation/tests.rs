@@ -313,7 +313,8 @@ fn a_pong_with_a_bit_of_an_extension_is_not_held_back() {
 /// Each seed is a conversation of its own; one that fails is told by its number.
 #[test]
 fn any_conversation_keeps_its_promises() {
-    for seed in 0..12_000 {
+    // The last one by itself was found later: a Close ended a pause, and the time before it counted as idle.
+    for seed in (0..12_000).chain([56_601]) {
         let run = || simulation::run(&mut simulation::Chance::from_seed(seed));
         if let Err(panic) = std::panic::catch_unwind(run) {
             eprintln!("seed {seed}");

@@ -328,16 +328,16 @@ fn the_lifetime_ends_it_whatever_moves_and_though_a_side_has_ended() {
 #[test]
 fn a_failure_has_a_code_where_the_policy_has_one_and_a_frame_has_its_place() {
     let failing = || Policy { failure: Some(CloseCode::BAD_GATEWAY), ..Policy::default() };
-    assert_eq!(Line::new(Policy::default()).conversation.failure(Side::Client), None);
+    assert_eq!(Line::new(Policy::default()).conversation.failure(Side::Client, 100), None);
     let mut line = Line::new(failing());
     let frame_of_ours = OwnFrame::Close(CloseCode::BAD_GATEWAY, None);
-    assert_eq!(line.conversation.failure(Side::Client), Some(frame_of_ours));
+    assert_eq!(line.conversation.failure(Side::Client, 100), Some(frame_of_ours));
     assert_eq!(line.conversation.own_close(Side::Client), Some(CloseCode::BAD_GATEWAY));
-    assert_eq!(line.conversation.failure(Side::Client), None, "it was told");
+    assert_eq!(line.conversation.failure(Side::Client, 100), None, "it was told");
     for said in [&b"\x81\x05hel"[..], b"\xff\xff", &closing(Side::Server)] {
         let mut line = Line::new(failing());
         line.say(Side::Server, said, 100);
-        assert_eq!(line.conversation.failure(Side::Client), None, "behind {said:?}");
+        assert_eq!(line.conversation.failure(Side::Client, 100), None, "behind {said:?}");
     }
 }
 
@@ -473,13 +473,15 @@ fn nobody_waits_whose_bytes_go_nowhere() {
     let (mut line, _) = metered(Toll::Wait { until_ms: 3_000 }, policy);
     line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"much"), 100);
     assert!(line.conversation.take_changed());
-    assert!(line.conversation.failure(Side::Server).is_some());
+    assert!(line.conversation.failure(Side::Server, 1_500).is_some());
     assert!(line.conversation.take_changed(), "the end of the idle time is nearer");
     assert!(!line.conversation.pauses(Side::Client));
-    line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"more"), 100);
+    // Until then it was not idle.
+    assert_eq!(line.conversation.deadline_ms(), Some(2_501));
+    line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"more"), 1_600);
     assert_eq!(
         (line.conversation.pauses(Side::Client), line.conversation.deadline_ms()),
-        (false, Some(1_101))
+        (false, Some(2_601))
     );
 }
 
