@@ -30,6 +30,7 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &SSL_BUFFER_SIZE,
     &SSL_CERTIFICATE,
     &SSL_CERTIFICATE_CACHE,
+    &SSL_CERTIFICATE_COMPRESSION,
     &SSL_CERTIFICATE_KEY,
     &SSL_CERTIFICATE_WATCH,
     &SSL_CIPHERS,
@@ -96,6 +97,17 @@ pub(crate) static SSL_CERTIFICATE_CACHE: Directive<Option<Located<CertificateCac
     doc: "Keeps up to `max=` certificates and keys whose paths have variables; one that has not been \
           used for `inactive=` (10s) is dropped, and after `valid=` (60s) its file is looked at again.",
     ..Directive::once(certificate_cache)
+};
+
+/// `ssl_certificate_compression`
+pub(crate) static SSL_CERTIFICATE_COMPRESSION: Directive<bool> = Directive {
+    name: "ssl_certificate_compression",
+    contexts: HS,
+    arity: Flag,
+    default: "off",
+    doc: "Sends certificates compressed by zlib (RFC 8879) to clients of TLS 1.3 that offer to read that. \
+          Each is compressed once; certificates whose paths have variables are sent as they are.",
+    ..Directive::once(flag)
 };
 
 /// `ssl_certificate_key`
@@ -345,6 +357,8 @@ pub struct ServerTls {
     pub variable_certificates: Vec<VariableCertificate>,
     /// Whether `$acme_certificate` is one of them: the certificate of `acme_certificate`.
     pub acme: bool,
+    /// `ssl_certificate_compression`.
+    pub certificate_compression: bool,
     /// `ssl_certificate_watch`: how often files are looked at; never when it is `off`.
     pub certificate_watch: Option<Duration>,
     /// `ssl_certificate_cache`: for those with variables.
@@ -544,6 +558,7 @@ pub(crate) fn server_tls(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Se
         certificates: pairs.fixed,
         variable_certificates: pairs.variable,
         acme: pairs.acme,
+        certificate_compression: scope.get(&SSL_CERTIFICATE_COMPRESSION),
         certificate_watch: scope.get(&SSL_CERTIFICATE_WATCH),
         certificate_cache: scope.get(&SSL_CERTIFICATE_CACHE),
         password_file: scope.maybe(&SSL_PASSWORD_FILE),

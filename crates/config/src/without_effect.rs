@@ -24,8 +24,8 @@ const NO_USERID: &str = "`userid` is not supported";
 const OLD_BROWSERS: &str = "it is for obsolete browsers";
 const OVERCOMMIT: &str = "it is for systems without memory overcommit";
 const OWN_SOCKETS: &str = "each worker has its own listening socket";
-const PLAIN_CERTIFICATES: &str = "certificates are loaded once and sent uncompressed";
 const PROFILING: &str = "it profiles nginx";
+const READ_AGAIN: &str = "a reload reads all certificates again";
 const REGEXES: &str =
     "regular expressions of requests are compiled to machine code wherever that is possible";
 const SCHEDULER: &str = "the operating system schedules the workers";
@@ -144,9 +144,8 @@ pub(crate) fn rows() -> Vec<Row> {
         idle("server_names_hash_max_size", H, Exactly(1), TABLE_SIZES),
         idle("ssi_ignore_recycled_buffers", HSL, Flag, MEMORY),
         idle("ssi_min_file_chunk", HSL, Exactly(1), FILE_IO),
-        idle("ssl_certificate_compression", HS, Flag, PLAIN_CERTIFICATES),
         idle("ssl_early_data", HS, Flag, NO_EARLY_DATA),
-        idle("ssl_object_cache_inheritable", M, Flag, PLAIN_CERTIFICATES),
+        idle("ssl_object_cache_inheritable", M, Flag, READ_AGAIN),
         idle("tcp_nopush", HSL, Flag, FILE_IO),
         idle("thread_pool", M, Between(2, 3), EVENTS),
         idle("timer_resolution", M, Exactly(1), EVENTS),

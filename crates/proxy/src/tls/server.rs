@@ -5,6 +5,7 @@
 
 mod by_algorithm;
 mod challenge;
+mod compression;
 mod resumption;
 mod variables;
 mod verify;
@@ -344,6 +345,7 @@ where
                     let keys = keys.into_iter().map(|key| Arc::new(Served::new(key)));
                     let obtained = context.obtained.clone();
                     own.cert_resolver = Arc::new(ByAlgorithm { keys: keys.collect(), obtained });
+                    compression::disable(own);
                 }
                 Err(error) => {
                     self.alert(INTERNAL_ERROR).await;
@@ -576,6 +578,9 @@ fn server_config(
     config.key_log = Arc::new(SecretLog);
     config.enable_secret_extraction = true;
     config.max_fragment_size = fragment_size(tls);
+    if tls.certificate_compression {
+        compression::enable(&mut config);
+    }
     resumption.apply(&mut config);
     Some(config)
 }

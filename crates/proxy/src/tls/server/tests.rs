@@ -1,10 +1,14 @@
 //! Handshakes by name, with the settings of a configuration.
 #![allow(clippy::unwrap_used)]
 
-use rustls::ClientConfig;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flate2::read::ZlibDecoder;
+use rustls::compress::{CertDecompressor, DecompressionFailed};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use std::io::Write;
+use rustls::{CertificateCompressionAlgorithm, ClientConfig};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsConnector;
@@ -63,6 +67,60 @@ async fn shake(
         Ok(accepted)
     };
     tokio::join!(accepting, connecting)
+}
+
+/// Reads certificates that were compressed by zlib, and counts them.
+#[derive(Debug, Default)]
+struct Inflate(AtomicUsize);
+
+impl CertDecompressor for Inflate {
+    fn decompress(&self, input: &[u8], output: &mut [u8]) -> Result<(), DecompressionFailed> {
+        let mut inflated = Vec::new();
+        let read = ZlibDecoder::new(input).read_to_end(&mut inflated);
+        read.map_err(|_| DecompressionFailed)?;
+        if inflated.len() != output.len() || input.len() >= output.len() {
+            return Err(DecompressionFailed);
+        }
+        output.copy_from_slice(&inflated);
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn algorithm(&self) -> CertificateCompressionAlgorithm {
+        CertificateCompressionAlgorithm::Zlib
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_compressed_for_clients_who_read_that() {
+    let pki = Pki::with_intermediates(2);
+    let leaf = pki.leaf(&["a.test"]);
+    for (settings, reads, expected) in [
+        ("ssl_certificate_compression on;", true, 2),
+        ("ssl_certificate_compression on;", false, 0),
+        ("", true, 0),
+        ("ssl_certificate_compression on; ssl_protocols TLSv1.2;", true, 0),
+    ] {
+        let both = build(&format!(
+            "server {{ listen 443 ssl; server_name a.test; {} {settings} }}",
+            files(&leaf)
+        ));
+        let inflate: &'static Inflate = Box::leak(Box::default());
+        let mut client = Arc::unwrap_or_clone(pki.client_config());
+        client.resumption = rustls::client::Resumption::disabled();
+        client.cert_decompressors = if reads { vec![inflate] } else { Vec::new() };
+        let client = Arc::new(client);
+        // The second one from what was kept.
+        for _ in 0..2 {
+            let (accepted, shown) = shake((&both.0, &both.1), Arc::clone(&client), "a.test").await;
+            assert!(accepted.is_ok(), "{settings}");
+            assert_eq!(
+                shown.unwrap(),
+                leaf.chain().iter().map(|one| one.to_vec()).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(inflate.0.load(Ordering::Relaxed), expected, "{settings} {reads}");
+    }
 }
 
 #[tokio::test]
