@@ -413,6 +413,62 @@ fn a_client_whose_keys_cannot_be_taken_gets_no_101() {
     let pki = Pki::new();
     let listener = Listener::bind();
     let server = tls_in_front(&pki, listener.addr());
+    let mut client = asking_with_too_many_updates(&pki, &server);
+    let mut upstream = listener.accept();
+    let request = upstream.recv_request();
+    upstream.accept_websocket(&request, "");
+    let mut answer = String::new();
+    // It ends with close_notify.
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("\r\nConnection: close\r\n"));
+    upstream.expect_eof();
+    server.wait_for_access("\"GET /updates HTTP/1.1\" 502 ");
+    server.wait_for_log(
+        "the traffic secrets of the TLS connection are not known while switching protocols",
+    );
+    assert!(server.stop().success());
+}
+
+/// The page must not be what it stands for.
+#[test]
+fn a_client_whose_keys_cannot_be_taken_gets_a_page_whatever_switches() {
+    let pki = Pki::new();
+    let leaf = pki.leaf(&["localhost"]);
+    let (first, other) = (Listener::bind(), Listener::bind());
+    for recursive in ["on", "off"] {
+        let server = Instance::setup(EXE)
+            .http(&format!(
+                "server {{ listen %%LISTEN_0%% ssl; ssl_certificate %%CHAIN%%;
+                 ssl_certificate_key %%KEY%%; error_page 502 = @other;
+                 recursive_error_pages {recursive};
+                 location / {{ proxy_pass http://%%FIRST%%; }}
+                 location @other {{ proxy_pass http://%%OTHER%%; }} }}"
+            ))
+            .var("CHAIN", leaf.fullchain.display())
+            .var("KEY", leaf.key.display())
+            .var("FIRST", first.addr())
+            .var("OTHER", other.addr())
+            .start();
+        let mut client = asking_with_too_many_updates(&pki, &server);
+        for listener in [&first, &other] {
+            let mut upstream = listener.accept();
+            let request = upstream.recv_request();
+            upstream.accept_websocket(&request, "");
+            upstream.expect_eof();
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("502 Bad Gateway"));
+        server.wait_for_access("\"GET /updates HTTP/1.1\" 502 ");
+        server.wait_for_log("the upstream of the error page has switched protocols");
+    }
+}
+
+/// A client that asks for a WebSocket, in a request with more updates of its keys than are followed.
+fn asking_with_too_many_updates(
+    pki: &Pki,
+    server: &Instance,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let tls = ClientConnection::new(pki.client_config(), "localhost".try_into().unwrap()).unwrap();
     let mut client = StreamOwned::new(tls, TcpStream::connect(server.listen(0)).unwrap());
     client
@@ -428,17 +484,5 @@ fn a_client_whose_keys_cannot_be_taken_gets_no_101() {
         client.write_all(b"x").unwrap();
     }
     client.write_all(b"\r\n\r\n").unwrap();
-    let mut upstream = listener.accept();
-    let request = upstream.recv_request();
-    upstream.accept_websocket(&request, "");
-    let mut answer = String::new();
-    // It ends with close_notify.
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("\r\nConnection: close\r\n"));
-    upstream.expect_eof();
-    server.wait_for_access("\"GET /updates HTTP/1.1\" 502 ");
-    server.wait_for_log(
-        "the traffic secrets of the TLS connection are not known while switching protocols",
-    );
-    assert!(server.stop().success());
+    client
 }

@@ -286,7 +286,10 @@ impl Link {
         let end = match end {
             Finish::Upgrade(switch) => match self.client.take_keys() {
                 Ok(()) => return Next::Switch(Box::new((exchange, *switch))),
-                Err(error) => self.refuse_switch(&mut exchange, &error).await,
+                Err(error) => {
+                    drop(switch);
+                    self.refuse_switch(&mut exchange, &error).await
+                }
             },
             end => end,
         };
@@ -354,9 +357,15 @@ impl Link {
         request.fate.keepalive = false;
         match phases::refuse(exchange, 502).await {
             // By an `error_page` that leads to another upstream.
-            Finish::Upgrade(_) => Finish::Close,
-            end => end,
+            Finish::Upgrade(switch) => drop(switch),
+            end => return end,
         }
+        let request = &mut exchange.request;
+        let text = "the upstream of the error page has switched protocols, which the client cannot";
+        request.log(LogLevel::Error, text);
+        // The built-in one is left.
+        request.route.error_page = true;
+        phases::refuse(exchange, 502).await
     }
 
     /// Turns the connection into a tunnel, which says itself how it ended.
