@@ -147,6 +147,7 @@ const READERS: &[(&str, &[&str])] = &[
         "ServerTls",
         &[
             "tls/server.rs: tls",
+            "tls/server/resumption.rs: tls",
             "tls/server/verify.rs: tls",
             "tls/sessions.rs: tls",
             "tls/stapling.rs: tls",
