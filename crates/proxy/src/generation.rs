@@ -248,14 +248,14 @@ fn tls(
     // It has none where an issuer could not be read, which was reported.
     let obtained = acme.slots();
     let built = obtained.len() == http.acme.certificates.len();
+    let mut caches = Caches::default();
     let acceptor = match built {
         true => {
             let challenges = acme.challenges().cloned();
-            Acceptor::build(http, lasting, &obtained, challenges, now, report)
+            Acceptor::build(http, lasting, &obtained, challenges, &mut caches, now, report)
         }
         false => Acceptor::default(),
     };
-    let mut caches = Caches::default();
     let mut upstream = |location: &Location| {
         // Also where nobody needs them: whoever writes to a pipe waits for a reader.
         let _ = caches.passphrases(location.proxy.tls.password_file.as_ref(), report);

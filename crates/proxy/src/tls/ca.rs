@@ -11,7 +11,8 @@ use wssgate_config::model::Located;
 use wssgate_syntax::Report;
 use wssgate_x509::{Anchor, Certificate, Peer, Trust};
 
-use super::{certificates, proof};
+use super::certificates::{self, Contents};
+use super::proof;
 
 /// How many CAs may stand between a server and one that is trusted; as OpenSSL.
 const DEPTH: u32 = 100;
@@ -35,7 +36,8 @@ pub fn client(
     let verifier: Arc<dyn ServerCertVerifier> = match (verify, trusted) {
         (false, _) => Arc::new(Trusted(None)),
         (true, Some(file)) => {
-            let anchors = certificates::load_authorities(file, Peer::Server, report);
+            let anchors =
+                certificates::load_authorities(file, Peer::Server, &Contents::default(), report);
             Arc::new(Trusted(Some(Trust::new(Peer::Server, anchors, &[], DEPTH)?)))
         }
         (true, None) => match system_anchors() {
@@ -67,7 +69,7 @@ fn system_anchors() -> Option<Vec<Anchor>> {
 }
 
 fn anchors(path: &Path) -> Vec<Anchor> {
-    let chain = certificates::read_certificates(path).unwrap_or_default();
+    let chain = certificates::read_certificates(path, &Contents::default()).unwrap_or_default();
     chain.iter().filter_map(|der| Anchor::parse(der, Peer::Server)).collect()
 }
 

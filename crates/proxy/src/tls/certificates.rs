@@ -5,13 +5,13 @@
 //! told from the files is told when they are loaded, while an operator is looking.
 
 mod check;
+mod contents;
 mod encrypted;
 mod on_demand;
 mod pem;
 mod unusual;
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,11 +26,9 @@ use zeroize::Zeroizing;
 
 use super::proof;
 
+pub use contents::Contents;
 pub(super) use on_demand::Stamp;
 pub use on_demand::{Caches, OnDemand};
-
-/// Files larger than this are not certificates or keys.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What a server wants of its certificate.
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +45,13 @@ pub struct Wanted<'a> {
 /// `now` is in seconds since the Unix epoch. `None` when the pair cannot be used; the report then has an error.
 pub fn load(
     files: &CertificateFiles,
-    passphrases: &Passphrases,
+    (contents, passphrases): (&Contents, &Passphrases),
     wanted: Wanted<'_>,
     now: i64,
     report: &mut Report,
 ) -> Option<Arc<CertifiedKey>> {
-    let chain = load_chain(&files.chain.value, files.chain.span, report);
-    let key = load_key(&files.key, passphrases, report);
+    let chain = load_chain(&files.chain, contents, report);
+    let key = load_key(&files.key, contents, passphrases, report);
     let (chain, key) = (chain?, key?);
     let certified = match pair(&chain, key) {
         Ok(certified) => certified,
@@ -133,16 +131,17 @@ impl fmt::Display for Unusable {
 }
 
 /// Reads the certificates of a PEM file, in order.
-pub fn load_chain(
-    path: &Path,
-    span: Span,
+fn load_chain(
+    file: &Located<PathBuf>,
+    contents: &Contents,
     report: &mut Report,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    read_chain(path).map_err(|unusable| report.push(unusable.diagnostic(span))).ok()
+    let chain = read_chain(&file.value, contents);
+    chain.map_err(|unusable| report.push(unusable.diagnostic(file.span))).ok()
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let chain = read_certificates(path)?;
+fn read_chain(path: &Path, contents: &Contents) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let chain = read_certificates(path, contents)?;
     match chain.iter().position(|der| !is_certificate(der)) {
         Some(at) => {
             let why = format!("certificate {} in the file is invalid", at + 1);
@@ -153,9 +152,12 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
 }
 
 /// The same without a look at what the blocks hold.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+pub(super) fn read_certificates(
+    path: &Path,
+    contents: &Contents,
+) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let fail = |why: &str| Unusable::new("certificate", path, why);
-    let text = read(path).map_err(|why| fail(&why))?;
+    let text = contents.of(path).map_err(|why| fail(&why))?;
     let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
     let chain: Vec<_> = blocks.into_iter().map(|block| plain_certificate(block).into()).collect();
     if !chain.is_empty() {
@@ -190,9 +192,9 @@ pub struct Passphrases(Vec<Zeroizing<Vec<u8>>>);
 
 impl Passphrases {
     /// Reads the file. `None` when it cannot be read; the report then has an error.
-    fn load(file: &Located<PathBuf>, report: &mut Report) -> Option<Self> {
-        match read(&file.value) {
-            Ok(text) => Some(Self(encrypted::passphrases(&Zeroizing::new(text)))),
+    fn load(file: &Located<PathBuf>, contents: &Contents, report: &mut Report) -> Option<Self> {
+        match contents.of(&file.value) {
+            Ok(text) => Some(Self(encrypted::passphrases(&text))),
             Err(why) => {
                 report.push(failed("passphrases", &file.value, file.span, &why));
                 None
@@ -204,10 +206,11 @@ impl Passphrases {
 /// Reads the first private key of a PEM file: PKCS#8, PKCS#1 or SEC1.
 fn load_key(
     file: &Located<PathBuf>,
+    contents: &Contents,
     passphrases: &Passphrases,
     report: &mut Report,
 ) -> Option<PrivateKeyDer<'static>> {
-    let key = read_key(&file.value, passphrases);
+    let key = read_key(&file.value, contents, passphrases);
     key.map(|(key, _)| key).map_err(|unusable| report.push(unusable.diagnostic(file.span))).ok()
 }
 
@@ -220,10 +223,11 @@ enum Stored {
 
 fn read_key(
     path: &Path,
+    contents: &Contents,
     passphrases: &Passphrases,
 ) -> Result<(PrivateKeyDer<'static>, Stored), Unusable> {
     let fail = |why: &str| Unusable::new("certificate key", path, why);
-    let text = read(path).map_err(|why| fail(&why))?;
+    let text = contents.of(path).map_err(|why| fail(&why))?;
     if encrypted::is_encrypted(&text) {
         let open = encrypted::open(&text, &passphrases.0);
         let open = open.map_err(|closed| fail(&closed.to_string()).help(closed.help(path)))?;
@@ -259,36 +263,35 @@ fn pem_words(error: &PemError) -> String {
 /// Reads the certificates of a file of CAs.
 ///
 /// Revocation lists in it are not read, as nginx has not read them since 1.27; they are told.
-pub fn load_authorities(file: &Located<PathBuf>, peer: Peer, report: &mut Report) -> Vec<Anchor> {
-    tell_ignored(
-        file,
-        pem::CRL,
-        "revocation lists",
-        "put them into the file of \"ssl_crl\"",
-        report,
-    );
-    let authorities = read_authorities(&file.value, peer);
+pub fn load_authorities(
+    file: &Located<PathBuf>,
+    peer: Peer,
+    contents: &Contents,
+    report: &mut Report,
+) -> Vec<Anchor> {
+    let elsewhere = "put them into the file of \"ssl_crl\"";
+    tell_ignored(file, contents, (pem::CRL, "revocation lists", elsewhere), report);
+    let authorities = read_authorities(&file.value, peer, contents);
     authorities.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
 }
 
 /// Warns of blocks in a file that older versions of nginx read there.
 fn tell_ignored(
     file: &Located<PathBuf>,
-    labels: &[&str],
-    what: &str,
-    help: &'static str,
+    contents: &Contents,
+    (labels, what, help): (&[&str], &str, &'static str),
     report: &mut Report,
 ) {
-    let Ok(text) = read(&file.value) else { return };
+    let Ok(text) = contents.of(&file.value) else { return };
     if pem::has_block(&text, |label| labels.contains(&label)) {
         let text = format!("{what} in \"{}\" are ignored", file.value.display());
         report.push(Diagnostic::warning(text).at(file.span, "").help(help));
     }
 }
 
-fn read_authorities(path: &Path, peer: Peer) -> Result<Vec<Anchor>, Unusable> {
+fn read_authorities(path: &Path, peer: Peer, contents: &Contents) -> Result<Vec<Anchor>, Unusable> {
     let fail = |why: &str| Unusable::new("certificate", path, why);
-    let text = read(path).map_err(|why| fail(&why))?;
+    let text = contents.of(path).map_err(|why| fail(&why))?;
     let blocks = pem::blocks(&text, pem::CERTIFICATE).map_err(|error| fail(&error.to_string()))?;
     if blocks.is_empty() {
         return Err(fail("no certificate in the file"));
@@ -307,16 +310,20 @@ fn read_authorities(path: &Path, peer: Peer) -> Result<Vec<Anchor>, Unusable> {
 /// Reads the revocation lists of a PEM file.
 ///
 /// Certificates in it are not trusted, as nginx has not trusted them since 1.27; they are told.
-pub fn load_crls(file: &Located<PathBuf>, report: &mut Report) -> Vec<RevocationList> {
+pub fn load_crls(
+    file: &Located<PathBuf>,
+    contents: &Contents,
+    report: &mut Report,
+) -> Vec<RevocationList> {
     let elsewhere = "put them into the file of trusted certificates";
-    tell_ignored(file, pem::CERTIFICATE, "certificates", elsewhere, report);
-    let lists = read_crls(&file.value);
+    tell_ignored(file, contents, (pem::CERTIFICATE, "certificates", elsewhere), report);
+    let lists = read_crls(&file.value, contents);
     lists.map_err(|unusable| report.push(unusable.diagnostic(file.span))).unwrap_or_default()
 }
 
-fn read_crls(path: &Path) -> Result<Vec<RevocationList>, Unusable> {
+fn read_crls(path: &Path, contents: &Contents) -> Result<Vec<RevocationList>, Unusable> {
     let fail = |why: &str| Unusable::new("CRL", path, why);
-    let text = read(path).map_err(|why| fail(&why))?;
+    let text = contents.of(path).map_err(|why| fail(&why))?;
     let blocks = pem::blocks(&text, pem::CRL).map_err(|error| fail(&error.to_string()))?;
     if blocks.is_empty() {
         return Err(fail("no revocation list in the file"));
@@ -332,12 +339,12 @@ fn read_crls(path: &Path) -> Result<Vec<RevocationList>, Unusable> {
 pub fn load_client(
     chain: &Located<PathBuf>,
     key: &Located<PathBuf>,
-    passphrases: &Passphrases,
+    (contents, passphrases): (&Contents, &Passphrases),
     report: &mut Report,
 ) -> Option<Arc<CertifiedKey>> {
     let files = CertificateFiles { chain: chain.clone(), key: key.clone() };
-    let chain = load_chain(&chain.value, chain.span, report);
-    let key = load_key(key, passphrases, report);
+    let chain = load_chain(chain, contents, report);
+    let key = load_key(key, contents, passphrases, report);
     let (chain, key) = (chain?, key?);
     match pair(&chain, key) {
         Ok(certified) => Some(Arc::new(certified)),
@@ -349,9 +356,9 @@ pub fn load_client(
 }
 
 /// Whether `text` has a PEM block of Diffie-Hellman parameters (`ssl_dhparam`).
-pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
+pub fn check_dhparam(file: &Located<PathBuf>, contents: &Contents, report: &mut Report) {
     let fail = |why: &str| failed("DH parameters", &file.value, file.span, why);
-    match read(&file.value) {
+    match contents.of(&file.value) {
         Err(why) => report.push(fail(&why)),
         Ok(text) if !has_dhparam(&text) => {
             report.push(fail("no PEM block `DH PARAMETERS` in the file"));
@@ -366,22 +373,6 @@ pub fn check_dhparam(file: &Located<PathBuf>, report: &mut Report) {
 /// OpenSSL writes the second kind for `openssl dhparam -dsaparam`, and reads both.
 fn has_dhparam(text: &[u8]) -> bool {
     pem::has_block(text, |label| ["DH PARAMETERS", "X9.42 DH PARAMETERS"].contains(&label))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let mut text = read_bytes(path)?;
-    let mark = text.len() - pem::without_mark(&text).len();
-    text.drain(..mark);
-    Ok(text)
-}
-
-/// Reads a small file; the errors are the system's words.
-pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let size = fs::metadata(path).map_err(|error| plain(&error))?.len();
-    if size > MAX_FILE {
-        return Err(format!("{size} bytes are too many for such a file"));
-    }
-    fs::read(path).map_err(|error| plain(&error))
 }
 
 /// The system's words with the number in nginx's order: `2: No such file or directory`.
@@ -427,6 +418,8 @@ fn pair_failed(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use wssgate_syntax::{Origin, SourceMap};
 
@@ -503,7 +496,8 @@ mod tests {
         let names = [Located { value: b"www.test.example".as_slice().into(), span }];
         let mut report = Report::default();
         let wanted = Wanted { names: &names, ignored };
-        let usable = load(&files, &Passphrases::default(), wanted, now(), &mut report).is_some();
+        let read = (&Contents::default(), &Passphrases::default());
+        let usable = load(&files, read, wanted, now(), &mut report).is_some();
         (usable, report.iter().map(|diagnostic| diagnostic.message.clone()).collect())
     }
 
@@ -590,7 +584,8 @@ mod tests {
         let mut sources = SourceMap::default();
         let file = sources.add("nginx.conf", Origin::Text, b"x".to_vec());
         let path = Path::new("/nonexistent/cert.pem");
-        assert!(load_chain(path, Span::new(file, 0, 1), &mut report).is_none());
+        let file = Located { value: path.to_owned(), span: Span::new(file, 0, 1) };
+        assert!(load_chain(&file, &Contents::default(), &mut report).is_none());
         let line = report.lines(&sources).join("\n");
         let expected =
             "cannot load certificate \"/nonexistent/cert.pem\": (2: No such file or directory)";

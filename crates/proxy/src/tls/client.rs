@@ -16,7 +16,7 @@ use wssgate_config::model::ProxyTls;
 use wssgate_syntax::{Diagnostic, Report, Span};
 use wssgate_x509::{Certificate, Fault, Peer, Trust};
 
-use super::certificates::{self, Caches, OnDemand};
+use super::certificates::{self, Caches, Contents, OnDemand};
 use super::keys::{self, RecordBoundary, SecretLog};
 use super::proof;
 use crate::errno_text;
@@ -59,14 +59,23 @@ impl UpstreamTls {
             .with_protocol_versions(&super::versions(settings.protocols))
             .map_err(|error| report.push(unusable(&error, span)))
             .ok()?;
-        let trust = if settings.verify { Some(trust(settings, span, report)?) } else { None };
+        let trust = if settings.verify {
+            Some(trust(settings, span, &caches.contents, report)?)
+        } else {
+            None
+        };
         let verifier = Arc::new(ProofOnly);
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match &settings.certificate {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
                 let passphrases = caches.passphrases(settings.password_file.as_ref(), report)?;
-                let shown = certificates::load_client(chain, key, &passphrases, report)?;
+                let shown = certificates::load_client(
+                    chain,
+                    key,
+                    (&caches.contents, &passphrases),
+                    report,
+                )?;
                 builder.with_client_cert_resolver(Arc::new(Shown(shown)))
             }
         };
@@ -206,7 +215,12 @@ fn unusable(error: &dyn std::fmt::Display, span: Span) -> Diagnostic {
 }
 
 /// Whom `proxy_ssl_verify` trusts.
-fn trust(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Trust> {
+fn trust(
+    settings: &ProxyTls,
+    span: Span,
+    contents: &Contents,
+    report: &mut Report,
+) -> Option<Trust> {
     let Some(file) = &settings.trusted_certificate else {
         report.push(
             Diagnostic::error("no proxy_ssl_trusted_certificate for proxy_ssl_verify")
@@ -215,8 +229,8 @@ fn trust(settings: &ProxyTls, span: Span, report: &mut Report) -> Option<Trust> 
         );
         return None;
     };
-    let authorities = certificates::load_authorities(file, Peer::Server, report);
-    let lists = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+    let authorities = certificates::load_authorities(file, Peer::Server, contents, report);
+    let lists = settings.crl.as_ref().map(|crl| certificates::load_crls(crl, contents, report));
     Trust::new(Peer::Server, authorities, &lists.unwrap_or_default(), settings.verify_depth)
 }
 

@@ -206,20 +206,19 @@ impl Acceptor {
         lasting: &Lasting,
         obtained: &[Arc<Slot>],
         challenges: Option<Arc<Challenges>>,
+        caches: &mut Caches,
         now: i64,
         report: &mut Report,
     ) -> Self {
         let used = tls_servers(http);
-        let (mut caches, mut staplers) = (Caches::default(), Vec::new());
-        let mut watched = Vec::new();
+        let (mut staplers, mut watched) = (Vec::new(), Vec::new());
         let contexts = http.servers.iter().enumerate().map(|(index, server)| {
             // Also where nobody needs them: whoever writes to a pipe waits for a reader.
             let _ = caches.passphrases(server.tls.password_file.as_ref(), report);
             // One that is not named has none, now and for ever.
             let slot = || server.acme.map_or_else(Arc::default, |id| Arc::clone(&obtained[id.0]));
             let slot = server.tls.acme.then(slot);
-            let mut build =
-                || Context::build(server, slot.clone(), lasting, &mut caches, now, report);
+            let mut build = || Context::build(server, slot.clone(), lasting, caches, now, report);
             let (context, aside) = used[index].then(&mut build).flatten()?;
             staplers.extend(aside.staplers.into_iter().map(|stapler| (stapler, ServerId(index))));
             watched.extend(aside.watched);
@@ -410,7 +409,7 @@ impl Context {
         report: &mut Report,
     ) -> Option<(Self, Aside)> {
         let tls = &server.tls;
-        let verify = verify::Verify::build(tls, report);
+        let verify = verify::Verify::build(tls, &caches.contents, report);
         let has_session_ids = tls.session_cache != SessionCache::Off;
         if !tls.has_certificates() {
             let only = Self {
@@ -426,18 +425,17 @@ impl Context {
             return tls.reject_handshake.then_some((only, Aside::default()));
         }
         if let Some(file) = &tls.dhparam {
-            certificates::check_dhparam(file, report);
+            certificates::check_dhparam(file, &caches.contents, report);
         }
         let passphrases = caches.passphrases(tls.password_file.as_ref(), report)?;
         // What is turned away may as well see a certificate of another name.
         let names: &[_] = if closes_all(server) { &[] } else { &server.names };
         let wanted = Wanted { names, ignored: &server.ignored };
-        // Before they are read: what changes meanwhile is found out the next time.
-        let stamps: Vec<_> = tls.certificates.iter().map(watch::stamps).collect();
+        let read = (&caches.contents, &*passphrases);
         let keys: Vec<_> = tls
             .certificates
             .iter()
-            .filter_map(|files| certificates::load(files, &passphrases, wanted, now, report))
+            .filter_map(|files| certificates::load(files, read, wanted, now, report))
             .collect();
         if keys.len() < tls.certificates.len() {
             return None;
@@ -448,24 +446,24 @@ impl Context {
             let pairs = keys.iter().zip(&tls.certificates);
             let asking = pairs.filter_map(|(key, files)| {
                 let of = (key, files.chain.value.as_path());
-                Stapler::build(stapling, tls, of, &lasting.answers, report)
+                Stapler::build(stapling, tls, of, &lasting.answers, &caches.contents, report)
             });
             asking.collect::<Vec<_>>()
         });
         let staplers = staplers.collect();
         let watched = tls.certificate_watch.into_iter().flat_map(|every| {
-            let pairs = keys.iter().zip(&tls.certificates).zip(&stamps);
-            let pairs = pairs.filter(|((_, files), _)| watch::can_watch(files));
-            pairs.map(move |((key, files), stamps)| (every, key, files, stamps)).collect::<Vec<_>>()
+            let pairs = keys.iter().zip(&tls.certificates);
+            let pairs = pairs.filter(|(_, files)| watch::can_watch(files));
+            pairs.map(move |(key, files)| (every, key, files)).collect::<Vec<_>>()
         });
-        let watched = watched.map(|(every, key, files, stamps)| Watched {
+        let watched = watched.map(|(every, key, files)| Watched {
             files: files.clone(),
             passphrases: Arc::clone(&passphrases),
             names: names.into(),
             ignored: server.ignored.clone().into(),
             every,
             served: Arc::clone(key),
-            state: Mutex::new(watch::State::new(*stamps)),
+            state: Mutex::new(watch::State::new(watch::stamps(files, &caches.contents))),
         });
         let aside = Aside { staplers, watched: watched.collect() };
         let resumption = Resumption::build(server, &lasting.sessions, report)?;

@@ -25,6 +25,7 @@ use wssgate_syntax::{Diagnostic, Report};
 use wssgate_x509::Certificate;
 use wssgate_x509::ocsp::{Good, Subject, Unfit};
 
+use super::certificates::{self, Contents};
 use super::served::Served;
 use crate::clock::unix_seconds as now;
 use crate::resolve::{Job, Resolver, ResolverThread};
@@ -111,14 +112,15 @@ impl Stapler {
         tls: &ServerTls,
         (served, path): (&Arc<Served>, &Path),
         answers: &Arc<Answers>,
+        contents: &Contents,
         report: &mut Report,
     ) -> Option<Self> {
         let path = path.display().to_string();
-        let trusted = trusted(tls);
+        let trusted = trusted(tls, contents);
         let subject = subject(&served.bare(), &trusted).ok_or_else(|| no_issuer(&path));
         let built = match &stapling.file {
             Some(file) => {
-                let answer = file::read(&file.value);
+                let answer = file::read(&file.value, contents);
                 let fail = |why| report.push(Diagnostic::error(why).at(file.span, "needed here"));
                 let answer = answer.map_err(fail).ok()?;
                 let of = (served, path.as_str());
@@ -279,10 +281,10 @@ fn renew_at(until: i64, now: i64) -> i64 {
 }
 
 /// Whom clients and responders are trusted by: what nginx has in its store.
-fn trusted(tls: &ServerTls) -> Vec<Certificate> {
+fn trusted(tls: &ServerTls, contents: &Contents) -> Vec<Certificate> {
     let files = [&tls.trusted_certificate, &tls.client_certificate];
     // What is wrong with them is said where clients are verified.
-    let read = |file: &std::path::PathBuf| super::certificates::read_certificates(file).ok();
+    let read = |file: &std::path::PathBuf| certificates::read_certificates(file, contents).ok();
     let chains = files.into_iter().flatten().filter_map(|file| read(&file.value));
     chains.flatten().filter_map(|der| Certificate::parse(&der)).collect()
 }
@@ -306,7 +308,6 @@ mod tests {
     use wssgate_testkit::Pki;
 
     use super::*;
-    use crate::tls::certificates;
 
     #[test]
     fn an_answer_is_replaced_before_it_is_over_and_within_an_hour() {

@@ -18,7 +18,7 @@ use wssgate_config::model::{Advice, CertificateFiles, Located, LogLevel};
 use wssgate_syntax::Report;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificates::{self, Passphrases, Stamp, Wanted};
+use super::certificates::{self, Contents, Passphrases, Stamp, Wanted};
 use super::served::Served;
 
 pub use thread::Watcher;
@@ -88,9 +88,9 @@ fn files_of(files: &CertificateFiles) -> impl Iterator<Item = &Path> {
     [&files.chain, &files.key].into_iter().map(|file| file.value.as_path())
 }
 
-/// The files of a pair as they are now.
-pub(super) fn stamps(files: &CertificateFiles) -> Stamps {
-    [&files.chain, &files.key].map(|file| Stamp::of(&file.value))
+/// The files of a pair as they were when they were read.
+pub(super) fn stamps(files: &CertificateFiles, contents: &Contents) -> Stamps {
+    [&files.chain, &files.key].map(|file| contents.stamp(&file.value))
 }
 
 impl Watched {
@@ -107,7 +107,7 @@ impl Watched {
         if now < due {
             return due;
         }
-        let stamps = stamps(&self.files);
+        let stamps = [&self.files.chain, &self.files.key].map(|file| Stamp::of(&file.value));
         if state.look(stamps, now, self.every) {
             self.take_up(today, told);
         }
@@ -124,8 +124,9 @@ impl Watched {
             return;
         }
         let mut report = Report::default();
+        let read = (&Contents::default(), &*self.passphrases);
         let wanted = Wanted { names: &self.names, ignored: &self.ignored };
-        let loaded = certificates::load(&self.files, &self.passphrases, wanted, today, &mut report);
+        let loaded = certificates::load(&self.files, read, wanted, today, &mut report);
         let said = report.iter().map(|diagnostic| diagnostic.message.clone());
         let used = self.served.bare();
         let refused = match &loaded {

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use wssgate_config::model::{CertificateCache, Located};
 use wssgate_syntax::{Report, Span};
 
-use super::{Passphrases, Stored, Unusable, pair_signing, read_chain, read_key};
+use super::{Contents, Passphrases, Stored, Unusable, pair_signing, read_chain, read_key};
 
 /// Reads certificates and keys when they are needed.
 pub struct OnDemand {
@@ -81,7 +81,8 @@ impl OnDemand {
 
     fn chain(&self, path: &Path, look: Look) -> Result<Chain, Unusable> {
         let found = self.content(Kind::Chain, path, look, || {
-            read_chain(path).map(|chain| (Content::Chain(chain.into()), Stored::Plain))
+            read_chain(path, &Contents::default())
+                .map(|chain| (Content::Chain(chain.into()), Stored::Plain))
         })?;
         match found {
             Content::Chain(chain) => Ok(chain),
@@ -91,7 +92,7 @@ impl OnDemand {
 
     fn key(&self, path: &Path, look: Look) -> Result<Arc<dyn SigningKey>, Unusable> {
         let found = self.content(Kind::Key, path, look, || {
-            let (key, stored) = read_key(path, &self.passphrases)?;
+            let (key, stored) = read_key(path, &Contents::default(), &self.passphrases)?;
             let key = crate::tls::provider().key_provider.load_private_key(key);
             let key =
                 key.map_err(|error| Unusable::new("certificate key", path, error.to_string()))?;
@@ -127,10 +128,12 @@ impl OnDemand {
     }
 }
 
-/// What servers and locations of a configuration share that inherit one line: caches, and passphrases,
-/// which a pipe gives only once.
+/// What servers and locations of a configuration share while it is built: caches and passphrases where they
+/// inherit one line, and what was read of files.
 #[derive(Default)]
 pub struct Caches {
+    /// What files hold.
+    pub(in crate::tls) contents: Contents,
     caches: HashMap<Span, Arc<Cache>>,
     passphrases: HashMap<Span, Option<Arc<Passphrases>>>,
 }
@@ -143,7 +146,7 @@ impl Caches {
         report: &mut Report,
     ) -> Option<Arc<Passphrases>> {
         let Some(file) = file else { return Some(Arc::default()) };
-        let read = || Passphrases::load(file, report).map(Arc::new);
+        let read = || Passphrases::load(file, &self.contents, report).map(Arc::new);
         self.passphrases.entry(file.span).or_insert_with(read).clone()
     }
 

@@ -29,8 +29,9 @@ fn build(servers: &str) -> (Acceptor, wssgate_config::Config, Vec<String>) {
     let config = loaded.unwrap_or_else(|failed| panic!("{:?}", failed.report)).config;
     let mut report = Report::default();
     let http = config.http.as_ref().unwrap();
+    let (mut caches, now) = (Caches::default(), 1_700_000_000);
     let acceptor =
-        Acceptor::build(http, &Lasting::default(), &[], None, 1_700_000_000, &mut report);
+        Acceptor::build(http, &Lasting::default(), &[], None, &mut caches, now, &mut report);
     let messages = report.iter().map(|diagnostic| diagnostic.message.clone()).collect();
     (acceptor, config, messages)
 }

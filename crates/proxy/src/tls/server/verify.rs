@@ -13,7 +13,7 @@ use wssgate_config::model::{ServerTls, VerifyClient};
 use wssgate_syntax::Report;
 use wssgate_x509::{Anchor, Fault, Peer, Trust};
 
-use super::certificates;
+use super::certificates::{self, Contents};
 use crate::tls::proof;
 
 /// `$ssl_client_verify`.
@@ -51,8 +51,9 @@ struct Asking {
 }
 
 impl Verify {
-    pub(super) fn build(tls: &ServerTls, report: &mut Report) -> Self {
-        Self((tls.verify_client != VerifyClient::Off).then(|| Asking::build(tls, report)))
+    pub(super) fn build(tls: &ServerTls, contents: &Contents, report: &mut Report) -> Self {
+        let asks = tls.verify_client != VerifyClient::Off;
+        Self(asks.then(|| Asking::build(tls, contents, report)))
     }
 
     /// What the handshake asks for; `None` when clients are not asked.
@@ -74,12 +75,12 @@ impl Verify {
 }
 
 impl Asking {
-    fn build(tls: &ServerTls, report: &mut Report) -> Self {
-        let mut load = |file| certificates::load_authorities(file, Peer::Client, report);
+    fn build(tls: &ServerTls, contents: &Contents, report: &mut Report) -> Self {
+        let mut load = |file| certificates::load_authorities(file, Peer::Client, contents, report);
         let mut authorities = tls.client_certificate.as_ref().map(&mut load).unwrap_or_default();
         let hints = names(&authorities);
         authorities.extend(tls.trusted_certificate.iter().flat_map(load));
-        let lists = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, report));
+        let lists = tls.crl.as_ref().map(|crl| certificates::load_crls(crl, contents, report));
         let lists = lists.unwrap_or_default();
         Self { trust: Trust::new(Peer::Client, authorities, &lists, tls.verify_depth), hints }
     }

@@ -11,7 +11,7 @@ use wssgate_x509::ocsp::{Good, Subject, Unfit, is_response};
 
 use crate::clock::unix_seconds as now;
 use crate::resolve::ResolverThread;
-use crate::tls::certificates;
+use crate::tls::certificates::Contents;
 use crate::tls::served::Served;
 
 /// The clock may be set: it is looked at this often at least, in seconds.
@@ -29,12 +29,12 @@ pub(in crate::tls) struct Filed {
 }
 
 /// Reads the file.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path, contents: &Contents) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let failed = |why: &str| format!("cannot load OCSP response \"{shown}\": {why}");
-    let der = certificates::read_bytes(path).map_err(|why| failed(&why))?;
+    let der = contents.of(path).map_err(|why| failed(&why))?;
     match is_response(&der) {
-        true => Ok(der),
+        true => Ok(der.to_vec()),
         false => Err(failed("d2i_OCSP_RESPONSE_bio() failed")),
     }
 }
