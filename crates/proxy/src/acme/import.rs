@@ -209,3 +209,50 @@ impl Display for Imported {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use wssgate_acme::{Chain, Identifier, KeyKind};
+    use wssgate_testkit::Pki;
+    use wssgate_testkit::pki::Leaf;
+
+    use super::*;
+
+    const CA: &str = "https://ca.test/dir";
+
+    fn lineage(name: &str, server: &str, leaf: &Leaf) -> Lineage {
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let chain = Chain::new(read(&leaf.fullchain), read(&leaf.key).into()).unwrap();
+        Lineage { name: name.to_owned(), server: server.to_owned(), account: None, chain }
+    }
+
+    #[test]
+    fn the_certificate_is_taken_that_fits_best() {
+        let pki = Pki::new();
+        let all = [
+            lineage("gone", CA, &pki.expired_leaf(&["d.test"])),
+            lineage("old", CA, &pki.expired_leaf(&["a.test"])),
+            lineage("other", CA, &pki.leaf(&["b.test"])),
+            lineage("own", CA, &pki.leaf(&["a.test"])),
+            lineage("staging", "https://staging.test/dir", &pki.leaf(&["a.test", "c.test"])),
+            lineage("wide", CA, &pki.leaf(&["b.test", "a.test"])),
+        ];
+        for (names, expected) in [
+            (&["a.test"][..], Ok("own")),
+            (&["b.test"], Ok("other")),
+            (&["a.test", "b.test"], Ok("wide")),
+            (&["a.test", "d.test"], Err("certbot has no certificate for all of these names")),
+            (&["c.test"], Err("certbot's \"staging\" is of another CA (https://staging.test/dir)")),
+            (&["d.test"], Err("certbot's \"gone\" has expired at ")),
+        ] {
+            let identifiers = names.iter().map(|name| Identifier::Dns((*name).into())).collect();
+            let order = Order { identifiers, key: KeyKind::default() };
+            match (choose(&all, CA, &order, now()), expected) {
+                (Ok(lineage), Ok(expected)) => assert_eq!(lineage.name, expected, "{names:?}"),
+                (Err(why), Err(expected)) => assert!(why.starts_with(expected), "{why}"),
+                (chosen, _) => panic!("{names:?}: {:?}", chosen.map(|lineage| &lineage.name)),
+            }
+        }
+    }
+}
