@@ -14,6 +14,7 @@ mod pid_file;
 mod proxy_command;
 mod run;
 mod send_signal;
+mod service_manager;
 mod signal;
 mod supervise;
 mod text;

@@ -9,14 +9,15 @@ use wssgate_config::model::{Core, LogLevel};
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
-use wssgate_sys::privileges;
 use wssgate_sys::process::{self, Daemonised};
 use wssgate_sys::signals::Signals;
+use wssgate_sys::{passed, privileges};
 
 use crate::Failed;
 use crate::console::{Accepted, Console};
 use crate::options::Options;
 use crate::pid_file::PidFile;
+use crate::service_manager::ServiceManager;
 use crate::supervise::{self, Server};
 
 /// Binds, goes to the background, writes the pid file, gives up root, and serves until it is told
@@ -24,11 +25,12 @@ use crate::supervise::{self, Server};
 pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Result<(), Failed> {
     let Accepted { config, sources } = accepted;
     let core = config.core.clone();
+    let passed = passed::descriptors();
     // Too few descriptors are better than no server, as in nginx.
     if let Err(message) = set_descriptor_limit(&core) {
         console.write(LogLevel::Alert, message);
     }
-    let prepared = match Proxy::prepare(config, console.environment.clone()) {
+    let prepared = match Proxy::prepare(config, console.environment.clone(), passed) {
         Ok(prepared) => prepared,
         Err(report) => {
             console.report(&report, &sources);
@@ -68,7 +70,9 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(own) = &options.own {
         println!("{}", own.greeting);
     }
-    supervise::supervise(Server { proxy, signals, epoll, pid_file, options, told })
+    let manager = ServiceManager::from_environment();
+    manager.ready("serving");
+    supervise::supervise(Server { proxy, signals, epoll, pid_file, options, told, manager })
 }
 
 /// Why a server whose sockets are bound does not start after all.

@@ -17,6 +17,7 @@ use crate::load;
 use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::run;
+use crate::service_manager::ServiceManager;
 use crate::signal::Signal;
 
 /// How long a fast stop may take. Workers need a fifth of a second, and another one at most for WebSockets whose sides
@@ -40,6 +41,8 @@ pub(crate) struct Server<'a> {
     pub(crate) options: &'a Options,
     /// The warnings and notices about the configuration that is in effect.
     pub(crate) told: HashSet<String>,
+    /// Who is told how it goes.
+    pub(crate) manager: ServiceManager,
 }
 
 /// Runs until the last worker has ended.
@@ -88,10 +91,27 @@ impl Server<'_> {
         match signal {
             // A server that has been told to end does not begin anew, as in nginx.
             Signal::Reload if !self.proxy.is_serving() => {}
-            Signal::Reload => self.reload(),
+            Signal::Reload => {
+                self.manager.reloading();
+                match self.reload() {
+                    Ok(number) => {
+                        let text = format!("reconfigured, generation {number}");
+                        self.proxy.log(LogLevel::Notice, &text);
+                        self.manager.ready(text);
+                    }
+                    Err(Failed) => {
+                        self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+                        self.manager.ready(RELOAD_FAILED);
+                    }
+                }
+            }
             Signal::Reopen => self.proxy.reopen(),
-            Signal::Quit => self.proxy.drain(),
+            Signal::Quit => {
+                self.manager.stopping("waiting for open connections to end");
+                self.proxy.drain();
+            }
             Signal::Terminate => {
+                self.manager.stopping("closing all connections");
                 self.proxy.stop();
                 stop_by.get_or_insert(Instant::now() + LONGEST_STOP);
             }
@@ -107,13 +127,13 @@ impl Server<'_> {
         }
     }
 
-    /// Reads the configuration again; a bad one changes nothing and is said to be so.
-    fn reload(&mut self) {
+    /// Reads the configuration again and gives the number of its generation; a bad one changes nothing.
+    fn reload(&mut self) -> Result<u64, Failed> {
         let loaded = load::load(self.options);
         let mut told = self.tell(&loaded.report, &loaded.sources);
         let Some(config) = loaded.config else {
             self.told.extend(told);
-            return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+            return Err(Failed);
         };
         let core = config.core.clone();
         // Taken before the swap; afterwards nobody could tell what has changed.
@@ -123,21 +143,19 @@ impl Server<'_> {
         {
             self.told.extend(told);
             self.proxy.log(LogLevel::Emerg, run::unopened(path, &error));
-            return self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+            return Err(Failed);
         }
         match self.proxy.reload(config) {
             Ok(report) => {
                 told.extend(self.tell(&report, &loaded.sources));
                 self.told = told;
                 self.apply(&before.config.core, &core);
-                let number = self.proxy.generation().number;
-                let text = format!("reconfigured, generation {number}");
-                self.proxy.log(LogLevel::Notice, text);
+                Ok(self.proxy.generation().number)
             }
             Err(report) => {
                 told.extend(self.tell(&report, &loaded.sources));
                 self.told.extend(told);
-                self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+                Err(Failed)
             }
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! The main thread binds. A TCP address has one `SO_REUSEPORT` socket for each worker, so that the
 //! kernel spreads connections; everything else is one socket that the workers share. A generation
-//! that still names an address gets the same sockets, so a reload never loses a connection.
+//! that still names an address gets the same sockets, so a reload never loses a connection. Sockets
+//! that a service manager opened are used for the addresses that they are bound to; all workers share
+//! each.
 
 mod client;
 mod stream;
@@ -19,6 +21,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use wssgate_config::model::{KeepaliveOption, ListenAddr, ListenOptions, ListenSocket};
 use wssgate_sys::listen::{self as sys, Binding, Refused, Tuning};
+use wssgate_sys::passed;
 
 pub use client::ClientStream;
 pub use stream::Stream;
@@ -59,6 +62,8 @@ pub(crate) struct Listener {
     pub(crate) address: ListenAddr,
     /// One for each worker, or one for all.
     sockets: Vec<OwnedFd>,
+    /// Whether the service manager opened it, which then also removes the file of a Unix socket.
+    is_passed: bool,
 }
 
 impl Listener {
@@ -73,7 +78,7 @@ impl Listener {
             ListenAddr::Unix(path) => vec![bind_unix(path)?],
             ListenAddr::Ip(ip) => bind_tcp(*ip, &wanted.options, workers, ours)?,
         };
-        let listener = Self { address: address.clone(), sockets };
+        let listener = Self { address: address.clone(), sockets, is_passed: false };
         listener.apply(&wanted.options)?;
         Ok(listener)
     }
@@ -170,13 +175,56 @@ fn tuning(options: &ListenOptions) -> Tuning {
     }
 }
 
+/// A socket that the service manager opened.
+#[derive(Debug)]
+struct Passed {
+    address: ListenAddr,
+    socket: OwnedFd,
+}
+
+impl Passed {
+    /// Nothing if it is no socket that could be listened on.
+    fn new(socket: OwnedFd) -> Option<Self> {
+        passed::adopt(&socket).ok()?;
+        let bound = SockRef::from(&socket).local_addr().ok()?;
+        let unix = || bound.as_pathname().map(|path| ListenAddr::Unix(path.to_owned()));
+        let address = bound.as_socket().map(ListenAddr::Ip).or_else(unix)?;
+        Some(Self { address, socket })
+    }
+
+    fn listener(&self, options: &ListenOptions) -> Result<Listener, Refused> {
+        let socket = self.socket.try_clone();
+        let socket = socket.map_err(|source| Refused { call: "dup()", source })?;
+        let address = self.address.clone();
+        let listener = Listener { address, sockets: vec![socket], is_passed: true };
+        listener.apply(options)?;
+        Ok(listener)
+    }
+}
+
 /// All sockets that are open, owned by the main thread.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     open: Vec<Arc<Listener>>,
+    /// Kept open, used or not: a later configuration may name them, and the service manager holds them anyway.
+    passed: Vec<Passed>,
 }
 
 impl Listeners {
+    /// None open, but those at hand that the service manager passed on.
+    pub(crate) fn with_passed(passed: Vec<OwnedFd>) -> Self {
+        let passed = passed.into_iter().filter_map(Passed::new).collect();
+        Self { open: Vec::new(), passed }
+    }
+
+    /// The addresses of sockets that were passed on and that nothing in `wanted` asks for.
+    pub(crate) fn unwanted(&self, wanted: &[ListenSocket]) -> Vec<ListenAddr> {
+        let addresses = self.passed.iter().map(|passed| &passed.address);
+        let unwanted =
+            |address: &&ListenAddr| wanted.iter().all(|wanted| wanted.address != **address);
+        addresses.filter(unwanted).cloned().collect()
+    }
+
     /// The sockets that `wanted` asks for: those that are open already, and new ones.
     ///
     /// Nothing changes for those in use until [`Listeners::replace`]. `progress` hears of every
@@ -202,6 +250,9 @@ impl Listeners {
         if let Some(listener) = self.open.iter().find(|open| open.address == wanted.address) {
             listener.apply(&wanted.options).map_err(wrap)?;
             return Ok(Arc::clone(listener));
+        }
+        if let Some(passed) = self.passed.iter().find(|passed| passed.address == wanted.address) {
+            return passed.listener(&wanted.options).map(Arc::new).map_err(wrap);
         }
         let mut tries = 1;
         loop {
@@ -242,7 +293,9 @@ impl Listeners {
 
 fn remove_unix<'a>(listeners: impl IntoIterator<Item = &'a Listener>) {
     for listener in listeners {
-        if let ListenAddr::Unix(path) = &listener.address {
+        if let ListenAddr::Unix(path) = &listener.address
+            && !listener.is_passed
+        {
             // It may be gone already, which is what we want.
             let _ = std::fs::remove_file(path);
         }
@@ -333,6 +386,26 @@ mod tests {
         listeners.replace(vec![Arc::new(Listener { address: specific, ..opened })]);
         let any = ListenAddr::Ip(SocketAddr::from(([0, 0, 0, 0], port)));
         assert!(listeners.open(&[wanted(any)], 2, |_| {}).is_ok());
+    }
+
+    #[test]
+    fn a_socket_that_was_passed_on_is_used_and_left_to_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [ListenAddr::Ip(tcp.local_addr().unwrap()), ListenAddr::Unix(path.clone())];
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        let mut listeners = Listeners::with_passed(vec![tcp.into(), nothing.into(), unix.into()]);
+        assert_eq!(listeners.unwanted(&[wanted(addresses[0].clone())]), addresses[1..]);
+        // Bound a second time it would be in use.
+        let all = addresses.clone().map(wanted);
+        let opened = listeners.open(&all, 2, |_| {}).unwrap();
+        assert_eq!(bound_addresses(&opened)[..1], addresses[..1]);
+        listeners.replace(opened);
+        listeners.replace(Vec::new());
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        assert!(listeners.open(&all, 2, |_| {}).is_ok(), "it can come back");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The engine as the main thread sees it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
 pub struct Prepared {
     generation: Generation,
     report: Report,
-    listeners: Vec<Arc<Listener>>,
+    listeners: Listeners,
+    opened: Vec<Arc<Listener>>,
     workers: usize,
     environment: Environment,
 }
@@ -50,9 +51,9 @@ impl Prepared {
     /// Starts the workers. From here on connections are accepted.
     pub fn start(self) -> io::Result<Proxy> {
         let (phase, wanted_phase) = watch::channel(Phase::Serving);
-        let (offered, offers) = watch::channel(self.listeners.clone());
-        let mut listeners = Listeners::default();
-        listeners.replace(self.listeners);
+        let (offered, offers) = watch::channel(self.opened.clone());
+        let mut listeners = self.listeners;
+        listeners.replace(self.opened);
         let io_uring = uses_io_uring(&self.generation, false);
         let context = WorkerContext {
             metrics: Metrics::new(self.workers),
@@ -128,12 +129,24 @@ impl Proxy {
         Ok(report)
     }
 
-    /// Builds the first generation and binds its sockets.
-    pub fn prepare(config: Config, environment: Environment) -> Result<Prepared, Report> {
+    /// Builds the first generation and binds its sockets, but for those that the service manager `passed` on.
+    pub fn prepare(
+        config: Config,
+        environment: Environment,
+        passed: Vec<OwnedFd>,
+    ) -> Result<Prepared, Report> {
         let (generation, mut report) = Generation::build(config, None, &environment)?;
         let workers = generation.workers;
-        match open(&Listeners::default(), &generation, workers) {
-            Ok(listeners) => Ok(Prepared { generation, report, listeners, workers, environment }),
+        let listeners = Listeners::with_passed(passed);
+        for address in listeners.unwanted(sockets(&generation)) {
+            let message = format!("the service manager listens on {address}, which is not used");
+            let help = "write the same address in `listen` and in the socket unit";
+            report.push(Diagnostic::warning(message).help(help));
+        }
+        match open(&listeners, &generation, workers) {
+            Ok(opened) => {
+                Ok(Prepared { generation, report, listeners, opened, workers, environment })
+            }
             Err(error) => {
                 report.push(refusal(&error, sockets(&generation)));
                 Err(report)
@@ -143,7 +156,7 @@ impl Proxy {
 
     /// Prepares and starts in one step, for those who neither daemonise nor change the user.
     pub fn start(config: Config, environment: Environment) -> Result<Self, Report> {
-        Self::prepare(config, environment)?.start().map_err(|error| {
+        Self::prepare(config, environment, Vec::new())?.start().map_err(|error| {
             let mut report = Report::default();
             let text = format!("cannot start workers ({})", errno_text(&error));
             report.push(Diagnostic::error(text));

@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::epoll::check;
 
@@ -22,11 +22,43 @@ pub fn open_log(path: &Path) -> io::Result<File> {
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
     };
-    match open(false) {
+    let opened = match open(false) {
         // A pipe that nobody reads yet; being its reader ourselves keeps it open (fifo(7)).
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => open(true),
         other => other,
+    };
+    match opened {
+        Err(error) if [Some(libc::ENXIO), Some(libc::EACCES)].contains(&error.raw_os_error()) => {
+            standard_output(path).unwrap_or(Err(error))
+        }
+        other => other,
     }
+}
+
+/// What `/dev/stdout` and `/dev/stderr` stand for, or a link to them. Opening them fails where they are a socket, as
+/// under systemd, or belong to another user, as in containers; writing to what is open already does not.
+fn standard_output(path: &Path) -> Option<io::Result<File>> {
+    const MOST_LINKS: usize = 8;
+    let next = |path: &PathBuf| fs::read_link(path).ok();
+    let links = std::iter::successors(Some(path.to_path_buf()), next).take(MOST_LINKS);
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let find = |path: PathBuf| match path.to_str()? {
+        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(stdout.as_fd()),
+        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(stderr.as_fd()),
+        _ => None,
+    };
+    let mut links = links.filter_map(find);
+    links.next().map(without_waiting)
+}
+
+/// The same descriptor once more, so that writing to it never waits.
+fn without_waiting(fd: BorrowedFd<'_>) -> io::Result<File> {
+    let file = File::from(fd.try_clone_to_owned()?);
+    // SAFETY: takes a descriptor that `file` holds, and numbers.
+    let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    Ok(file)
 }
 
 /// Makes `owner` the owner of a file, who may then read and write it.

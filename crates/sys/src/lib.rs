@@ -8,6 +8,7 @@ pub mod eventfd;
 pub mod files;
 pub mod listen;
 pub mod memory;
+pub mod passed;
 pub mod privileges;
 pub mod process;
 pub mod signals;

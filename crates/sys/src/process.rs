@@ -39,6 +39,15 @@ pub fn host_name() -> String {
     String::from_utf8_lossy(&buffer[..len]).to_ascii_lowercase()
 }
 
+/// The time of `CLOCK_MONOTONIC`, in microseconds.
+pub fn monotonic_micros() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` lives through the call, which cannot fail for a clock that every Linux has.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}
+
 /// Where a process is after [`daemonise`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Daemonised {
@@ -159,6 +168,13 @@ mod tests {
         let other = std::thread::spawn(thread_id).join().unwrap();
         assert_ne!(thread_id(), other);
         assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn the_monotonic_clock_runs() {
+        let before = monotonic_micros();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(before > 0 && monotonic_micros() - before >= 2000);
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! What a service manager hears of us: systemd's notifications (sd_notify(3)).
+//!
+//! A unit of `Type=notify` counts as started when connections are accepted, and as reloaded when the new configuration
+//! is in effect. Without `NOTIFY_SOCKET` nobody is told anything.
+
+use std::fmt::Display;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use wssgate_sys::process;
+
+/// Where notifications go.
+pub(crate) struct ServiceManager {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+}
+
+impl ServiceManager {
+    /// The one that started us, if it wants to hear of us.
+    pub(crate) fn from_environment() -> Self {
+        let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+        let address = match name.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None if name.starts_with('/') => SocketAddr::from_pathname(&name),
+            None => return Self { socket: None },
+        };
+        let socket = UnixDatagram::unbound().and_then(|socket| {
+            // A manager that does not read must not hold us up.
+            socket.set_nonblocking(true)?;
+            Ok((socket, address?))
+        });
+        Self { socket: socket.ok() }
+    }
+
+    /// Connections are accepted, with the configuration that was read last or the one before it.
+    pub(crate) fn ready(&self, status: impl Display) {
+        self.tell(format_args!("READY=1\nMAINPID={}\nSTATUS={status}", std::process::id()));
+    }
+
+    /// The configuration is about to be read again; [`ServiceManager::ready`] follows.
+    pub(crate) fn reloading(&self) {
+        self.tell(format_args!("RELOADING=1\nMONOTONIC_USEC={}", process::monotonic_micros()));
+    }
+
+    /// Nothing new is accepted any more.
+    pub(crate) fn stopping(&self, status: impl Display) {
+        self.tell(format_args!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    fn tell(&self, message: impl Display) {
+        if let Some((socket, address)) = &self.socket {
+            // Whoever does not listen any more misses nothing.
+            let _ = socket.send_to_addr(message.to_string().as_bytes(), address);
+        }
+    }
+}
