@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use wssgate_config::Config;
 use wssgate_proxy::acme::Known;
 use wssgate_proxy::acme::import::{Import, Imported, from_certbot};
 use wssgate_proxy::generation::owner;
 use wssgate_syntax::{Report, SourceMap};
 
+use crate::console;
 use crate::load;
 use crate::options::Options;
 
-/// Certificates that are obtained by ACME
-#[derive(Parser, Clone, Debug, PartialEq, Eq)]
-#[command(name = "acme", bin_name = "wssgate acme")]
+/// The command line of `wssgate acme`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AcmeArgs {
     #[command(subcommand)]
     action: Action,
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &AcmeArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(lines) => {
-            lines.iter().for_each(|line| eprintln!("wssgate acme: {line}"));
+            lines.iter().for_each(console::say);
             ExitCode::FAILURE
         }
     }
@@ -81,14 +81,18 @@ pub(crate) fn run(args: &AcmeArgs) -> ExitCode {
 impl ConfArgs {
     /// Reads the configuration; it obtains something by ACME.
     fn load(&self) -> Result<(Config, Arc<SourceMap>), Vec<String>> {
-        let options = Options {
+        let mut options = Options {
             conf: self.conf.clone(),
             prefix: self.prefix.clone(),
             globals: self.globals.clone().map(String::into_bytes),
             ..Options::default()
         };
+        options.find_places();
         let loaded = load::load(&options);
-        let config = loaded.config.ok_or_else(|| loaded.report.lines(&loaded.sources))?;
+        let Some(config) = loaded.config else {
+            console::say_all(&loaded.report, &loaded.sources);
+            return Err(Vec::new());
+        };
         if config.http.as_ref().is_none_or(|http| http.acme.certificates.is_empty()) {
             println!("no certificate is obtained by ACME in {}", options.conf_path().display());
         }
@@ -116,7 +120,7 @@ impl ImportArgs {
         let Import { certificates, unreadable } = import.map_err(|error| vec![error])?;
         print(&certificates);
         for why in unreadable {
-            eprintln!("wssgate acme: certbot's {why}");
+            console::say(format_args!("certbot's {why}"));
         }
         Ok(certificates.iter().all(Imported::is_there))
     }

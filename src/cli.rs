@@ -1,83 +1,232 @@
-//! The command line: nginx's options, exactly, and our subcommands.
+//! The command line: nginx's options, exactly, and our commands.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use clap_complete::Shell;
 use thiserror::Error;
+use wssgate_syntax::closest;
 
+use crate::Failed;
 use crate::acme_command::AcmeArgs;
+use crate::console;
 use crate::demo::DemoArgs;
 use crate::format::Fmt;
+use crate::health::HealthArgs;
 use crate::options::{Action, Options};
 use crate::proxy_command::ProxyArgs;
 use crate::signal::Signal;
 use crate::version::Detail;
 
-/// What to do.
+/// What the program is called for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
-    /// What nginx would.
+pub(crate) enum Invocation {
+    /// What nginx would be.
     Nginx(Options),
-    /// `wssgate fmt`: lay configurations out.
-    Fmt(Fmt),
-    /// `wssgate acme`: certificates by ACME.
-    Acme(AcmeArgs),
-    /// `wssgate proxy`: the main job without a file.
-    Proxy(ProxyArgs),
-    /// `wssgate demo`: the whole picture on one machine.
-    Demo(DemoArgs),
+    /// One of our commands.
+    Own(Command),
 }
 
-/// An argument that makes no sense, in nginx's words.
-#[derive(Debug, Error, PartialEq, Eq)]
+/// A WebSocket reverse proxy configured in nginx's language
+#[derive(Parser, Debug)]
+#[command(name = "wssgate", version, disable_help_flag = true, disable_version_flag = true)]
+#[command(override_usage = USAGE)]
+#[command(
+    after_help = AFTER_HELP
+)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const USAGE: &str = "wssgate [-tTqvV] [-c FILE] [-p PREFIX] [-e FILE] [-g DIRECTIVES] [-s SIGNAL]
+       wssgate COMMAND [OPTIONS]";
+
+const AFTER_HELP: &str = "\
+Without a command it is started as nginx is, with the same options, signals and exit codes.
+The documentation is in docs/, or where it is installed in /usr/share/doc/wssgate/.";
+
+/// Our commands.
+#[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Terminate TLS for a name and proxy to an app server, without a configuration file
+    Proxy(ProxyArgs),
+    /// Run an app server behind two proxy hops on this machine, with a page to try it
+    Demo(DemoArgs),
+    /// Format configuration files
+    Fmt(Fmt),
+    /// Certificates that are obtained by ACME
+    Acme(AcmeArgs),
+    /// Ask a server once whether it answers, for health checks; the exit code is 0 if it does
+    Health(HealthArgs),
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// nginx's options as help, completions and the manual page tell of them. [`parse_nginx`] reads them.
+const NGINX_OPTIONS: [(&str, Option<&str>, &str); 10] = [
+    ("t", None, "Test the configuration and exit"),
+    ("T", None, "Test the configuration, dump it and exit"),
+    ("q", None, "Suppress messages that are no errors during a test"),
+    ("s", Some("SIGNAL"), "Send a signal to the running server: stop, quit, reopen, reload"),
+    ("c", Some("FILE"), "Configuration file [default: /etc/nginx/nginx.conf]"),
+    ("p", Some("PREFIX"), "Directory that relative paths begin at [default: /usr/share/nginx]"),
+    ("e", Some("FILE"), "Error log until the configuration is read; stderr for standard error"),
+    ("g", Some("DIRECTIVES"), "Directives that are read before the configuration file"),
+    ("v", None, "Print the version as nginx does"),
+    ("V", None, "Print the version and what is built in as nginx does"),
+];
+
+/// The whole command line, for help and what is made from it.
+fn program() -> clap::Command {
+    let flag = |name: &'static str, help| Arg::new(name).action(ArgAction::SetTrue).help(help);
+    let option = |&(name, value, help): &(&'static str, Option<&'static str>, &'static str)| {
+        let arg = Arg::new(name).short(name.chars().next()).help(help);
+        match value {
+            Some(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
+            None => arg.action(ArgAction::SetTrue),
+        }
+    };
+    let verbose = "With -t: tell of every setting without effect where it is and why";
+    Program::command()
+        .args(NGINX_OPTIONS.iter().map(option))
+        .arg(flag("verbose", verbose).long("verbose"))
+        // Of the whole program `-h` is nginx's.
+        .arg(
+            flag("help", "Print help")
+                .long("help")
+                .short('h')
+                .action(ArgAction::HelpShort)
+                .global(true),
+        )
+        .arg(flag("version", "Print version").long("version").action(ArgAction::Version))
+}
+
+/// Arguments that make no sense.
+#[derive(Debug, Error)]
 pub(crate) enum UsageError {
-    /// No such option.
+    /// No such option, in nginx's words.
     #[error("invalid option: \"{0}\"")]
     Invalid(String),
-    /// The option needs an argument.
+    /// The option needs an argument, in nginx's words.
     #[error("option \"-{0}\" requires {1}")]
     Requires(char, &'static str),
-    /// `fmt` was given no file.
-    #[error("usage: wssgate fmt [--check | --write] FILE...")]
-    FmtUsage,
+    /// Something that only a test has.
+    #[error("option \"--verbose\" requires \"-t\"")]
+    VerboseAlone,
+    /// Of one of our commands; or help was asked for, which clap counts among them.
+    #[error("{0}")]
+    Own(clap::Error),
+}
+
+impl UsageError {
+    /// Tells the person, and what the program then ends with.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let Self::Own(error) = self else {
+            console::say(self);
+            eprintln!("{}", self.advice());
+            return ExitCode::FAILURE;
+        };
+        // Everything that is asked for goes to standard output, as does what names itself.
+        if !error.use_stderr()
+            || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        {
+            let printed = error.print();
+            return ExitCode::from(if printed.is_ok() { exit_code(error) } else { 1 });
+        }
+        let text = error.render().to_string();
+        console::say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+        ExitCode::from(exit_code(error))
+    }
+
+    /// How to go on.
+    fn advice(&self) -> String {
+        let commands: Vec<_> =
+            program().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let meant = match self {
+            Self::Invalid(word) => closest(word, commands.iter().map(String::as_str)),
+            _ => None,
+        };
+        match meant {
+            Some(command) => format!(
+                "Did you mean \"wssgate {command}\"? \"wssgate --help\" lists all commands."
+            ),
+            None => "See \"wssgate --help\".".to_owned(),
+        }
+    }
+}
+
+fn exit_code(error: &clap::Error) -> u8 {
+    u8::try_from(error.exit_code()).unwrap_or(1)
 }
 
 /// Reads the arguments, without the program's name.
-pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Invocation, UsageError> {
     let mut arguments = arguments.into_iter().peekable();
-    match arguments.peek().and_then(|first| first.to_str()) {
-        Some("fmt") => parse_fmt(arguments.skip(1)).map(Command::Fmt),
-        // These end the program themselves when the arguments are wrong, or ask for help.
-        Some("acme") => Ok(Command::Acme(AcmeArgs::parse_from(arguments))),
-        Some("proxy") => Ok(Command::Proxy(ProxyArgs::parse_from(arguments))),
-        Some("demo") => Ok(Command::Demo(DemoArgs::parse_from(arguments))),
-        _ => parse_nginx(arguments).map(Command::Nginx),
+    let first = arguments.peek().and_then(|first| first.to_str()).unwrap_or_default();
+    let is_own = |command: &clap::Command| command.get_name() == first || first == "help";
+    if !program().get_subcommands().any(is_own) {
+        return parse_nginx(arguments).map(Invocation::Nginx);
     }
+    console::speak_as(first);
+    parse_own(arguments).map(Invocation::Own).map_err(UsageError::Own)
 }
 
-fn parse_fmt(arguments: impl Iterator<Item = OsString>) -> Result<Fmt, UsageError> {
-    let mut fmt = Fmt::default();
-    for argument in arguments {
-        match argument.to_str() {
-            Some("--check") => fmt.check = true,
-            Some("--write" | "-w") => fmt.write = true,
-            Some(option) if option.starts_with("--") => return Err(UsageError::FmtUsage),
-            _ => fmt.files.push(argument.into()),
-        }
-    }
-    if fmt.files.is_empty() || (fmt.check && fmt.write) {
-        return Err(UsageError::FmtUsage);
-    }
-    Ok(fmt)
+fn parse_own(arguments: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let name = OsString::from("wssgate");
+    let matches = program().try_get_matches_from(std::iter::once(name).chain(arguments))?;
+    Ok(Program::from_arg_matches(&matches)?.command)
+}
+
+/// Prints the completion script of a shell.
+pub(crate) fn print_completions(shell: Shell) -> Result<(), Failed> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut program(), "wssgate", &mut script);
+    print(&script)
+}
+
+/// Prints the manual page.
+pub(crate) fn print_man_page() -> Result<(), Failed> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(program()).render(&mut page).map_err(|_| Failed)?;
+    print(&page)
+}
+
+fn print(text: &[u8]) -> Result<(), Failed> {
+    io::Write::write_all(&mut io::stdout(), text).map_err(|error| {
+        console::say(error);
+        Failed
+    })
 }
 
 /// nginx reads letters one after the other; one with a value takes the rest of its word, or the
-/// next word.
+/// next word. Whole words are ours: nginx has none.
 fn parse_nginx(mut arguments: impl Iterator<Item = OsString>) -> Result<Options, UsageError> {
     let mut options = Options::default();
     while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--verbose") => {
+                options.verbose = true;
+                continue;
+            }
+            Some("--help" | "--version") => {
+                let asked = parse_own(std::iter::once(argument.clone()));
+                return Err(asked.map_or_else(UsageError::Own, |_| invalid(&argument)));
+            }
+            _ => {}
+        }
         let Some(mut letters) = argument.as_bytes().strip_prefix(b"-") else {
             return Err(invalid(&argument));
         };
@@ -109,6 +258,10 @@ fn parse_nginx(mut arguments: impl Iterator<Item = OsString>) -> Result<Options,
             }
         }
     }
+    if options.verbose && !options.tests() {
+        return Err(UsageError::VerboseAlone);
+    }
+    options.find_places();
     Ok(options)
 }
 
@@ -148,7 +301,7 @@ mod tests {
 
     fn nginx(arguments: &[&str]) -> Result<Options, String> {
         match parse(arguments.iter().map(OsString::from)) {
-            Ok(Command::Nginx(options)) => Ok(options),
+            Ok(Invocation::Nginx(options)) => Ok(options),
             Ok(other) => panic!("not nginx's options: {other:?}"),
             Err(error) => Err(error.to_string()),
         }
@@ -178,6 +331,8 @@ mod tests {
             (&["-c"], "option \"-c\" requires file name"),
             (&["-e"], "option \"-e\" requires file name"),
             (&["-g"], "option \"-g\" requires parameter"),
+            (&["--bogus"], "invalid option: \"-\""),
+            (&["--verbose"], "option \"--verbose\" requires \"-t\""),
         ];
         for &(arguments, expected) in cases {
             assert_eq!(nginx(arguments).unwrap_err(), expected, "{arguments:?}");
@@ -206,10 +361,49 @@ mod tests {
     }
 
     #[test]
+    fn a_test_may_be_verbose() {
+        assert!(nginx(&["--verbose", "-tq"]).unwrap().verbose);
+        assert!(!nginx(&["-t"]).unwrap().verbose);
+    }
+
+    #[test]
     fn fmt_takes_files() {
-        let command = parse(["fmt", "--check", "a", "-"].map(OsString::from)).unwrap();
+        let own = |line: &str| match parse(line.split(' ').map(OsString::from)) {
+            Ok(Invocation::Own(command)) => Ok(command),
+            Ok(other) => panic!("not a command of ours: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
         let files = vec!["a".into(), "-".into()];
-        assert_eq!(command, Command::Fmt(Fmt { check: true, write: false, files }));
-        assert_eq!(parse([OsString::from("fmt")]), Err(UsageError::FmtUsage));
+        let fmt = Command::Fmt(Fmt { check: true, write: false, files });
+        assert_eq!(own("fmt --check a -"), Ok(fmt));
+        assert!(own("fmt").unwrap_err().contains("<FILE>"));
+        assert!(own("fmt --check --write a").unwrap_err().contains("cannot be used with"));
+    }
+
+    #[test]
+    fn help_tells_every_option_that_is_read() {
+        program().debug_assert();
+        for (letter, value, _) in NGINX_OPTIONS {
+            let option = format!("-{letter}");
+            let words = if value.is_some() { vec![&*option, "reload"] } else { vec![&*option] };
+            assert!(nginx(&words).is_ok(), "{option}");
+        }
+        // What nginx has besides is another word for the same.
+        let known =
+            |letter: u8| NGINX_OPTIONS.iter().any(|(known, ..)| known.as_bytes() == [letter]);
+        for letter in (b'!'..=b'~').filter(|letter| !known(*letter) && !b"?h".contains(letter)) {
+            let option = format!("-{}", char::from(letter));
+            assert!(nginx(&[&option, "reload"]).is_err(), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_nearly_right_is_suggested() {
+        for (word, expected) in [
+            ("prxy", "Did you mean \"wssgate proxy\"? \"wssgate --help\" lists all commands."),
+            ("restart", "See \"wssgate --help\"."),
+        ] {
+            assert_eq!(UsageError::Invalid(word.into()).advice(), expected);
+        }
     }
 }

@@ -4,22 +4,52 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wssgate_config::Config;
 use wssgate_config::model::{self, LogLevel, LogTarget};
 use wssgate_proxy::generation::Environment;
 use wssgate_proxy::log::{self, ErrorLog};
-use wssgate_syntax::{Report, Severity, SourceMap};
+use wssgate_syntax::{Diagnostic, Report, Severity, SourceMap};
 
 use crate::Failed;
 use crate::load::Loaded;
 use crate::options::{Action, Options};
-use crate::version;
 
-/// Writes a line to standard error in nginx's name, which scripts look for.
+/// In whose name problems are told.
+static VOICE: OnceLock<String> = OnceLock::new();
+
+/// Tells problems in the name of one of our commands from now on.
+pub(crate) fn speak_as(command: &str) {
+    let _ = VOICE.set(format!("wssgate {command}"));
+}
+
+/// Writes a line to standard error, in nginx's name, which scripts look for, unless one of our commands runs.
 pub(crate) fn say(message: impl Display) {
-    eprintln!("nginx: {message}");
+    match VOICE.get() {
+        Some(voice) => eprintln!("{voice}: {message}"),
+        None => eprintln!("nginx: {message}"),
+    }
+}
+
+/// Tells the problems of files that a command was given, each with the place in the text and what may help.
+pub(crate) fn say_all(report: &Report, sources: &SourceMap) {
+    let mut diagnostics = report.iter();
+    for (_, text) in report.texts(sources) {
+        say(text);
+        if let Some(diagnostic) = diagnostics.next() {
+            draw(diagnostic, sources);
+        }
+    }
+}
+
+/// Shows below its line what a problem is about.
+fn draw(diagnostic: &Diagnostic, sources: &SourceMap) {
+    let drawing = diagnostic.render_below_line(sources, io::stderr().is_terminal());
+    // What is found only when files are opened may have no place.
+    if !drawing.trim_end().is_empty() {
+        eprintln!("{}", drawing.trim_end());
+    }
 }
 
 /// A configuration without errors.
@@ -37,20 +67,26 @@ pub(crate) struct Console {
     log: ErrorLog,
     /// Whether notices are told, too: in a test that is not to be quiet.
     notices: bool,
+    /// Whether every setting without effect is told, with the reason.
+    verbose: bool,
+    /// Whether the configuration is of our own making: who typed a command knows nothing of its lines.
+    own: bool,
     /// Whether this is a run that only signals another.
     signals: bool,
     /// The warnings and notices so far.
     told: RefCell<HashSet<String>>,
+    /// The settings without effect so far, unless each was told.
+    idle: RefCell<Vec<String>>,
 }
+
+/// How many settings without effect are named.
+const IDLE_NAMES: usize = 6;
 
 impl Console {
     /// Opens the error log of `-e`, so that it exists whatever comes. If that fails, standard error
     /// takes its place.
     pub(crate) fn open(options: &Options) -> io::Result<Self> {
-        let path = match &options.error_log {
-            Some(path) => path.clone(),
-            None => version::ERROR_LOG_PATH.into(),
-        };
+        let path = options.error_log();
         let target = if path.as_os_str().is_empty() {
             LogTarget::Stderr
         } else {
@@ -64,8 +100,16 @@ impl Console {
             ErrorLog::stderr(LogLevel::Notice)
         });
         let notices = options.tests() && !options.quiet;
-        let signals = matches!(options.action, Action::Signal(_));
-        Ok(Self { environment, log, notices, signals, told: RefCell::default() })
+        Ok(Self {
+            environment,
+            log,
+            notices,
+            verbose: options.verbose,
+            own: options.own.is_some(),
+            signals: matches!(options.action, Action::Signal(_)),
+            told: RefCell::default(),
+            idle: RefCell::default(),
+        })
     }
 
     /// Writes a line to the log only.
@@ -73,8 +117,11 @@ impl Console {
         self.log.write(LogLevel::Notice, None, message);
     }
 
-    /// Tells a problem on standard error and in the log.
+    /// Tells a problem on standard error and in the log; that of a command only once.
     pub(crate) fn write(&self, level: LogLevel, message: impl Display) {
+        if self.own {
+            return say(message);
+        }
         if !self.log.writes_to_stderr(level) {
             say(format_args!("[{}] {message}", log::level_name(level)));
         }
@@ -83,34 +130,58 @@ impl Console {
 
     /// Tells all problems: nginx's line of each, and below it the place in the text and what may help.
     ///
-    /// nginx keeps notices from the terminal; a test tells them, for they say what has no effect.
+    /// nginx keeps notices from the terminal; a test tells them, for they say what can be done better. Of settings
+    /// without effect there may be many: they are told together, by [`Console::tell_idle`].
     pub(crate) fn report(&self, report: &Report, sources: &SourceMap) {
-        let terminal = io::stderr().is_terminal();
-        let drawn = terminal || self.notices || report.has_errors();
+        if self.own {
+            return self.report_own(report);
+        }
+        let drawn = io::stderr().is_terminal() || self.notices || report.has_errors();
         let mut diagnostics = report.iter();
         for (severity, message) in report.texts(sources) {
+            let diagnostic = diagnostics.next();
+            let idle = diagnostic.and_then(|diagnostic| diagnostic.idle.as_ref());
             let level = level_of(severity);
             let told = level <= LogLevel::Warn || self.notices;
-            match told {
-                true => self.write(level, &message),
+            match idle.filter(|_| !self.verbose) {
+                Some(setting) => self.idle.borrow_mut().push(setting.to_string()),
+                None if told => self.write(level, &message),
                 // The server that is signalled tells its log what it finds itself.
-                false if self.signals => {}
-                false => self.log.write(level, None, &message),
+                None if self.signals => {}
+                None => self.log.write(level, None, &message),
             }
             // Of a notice the line says all, unless something can be done about it.
-            let drawn = diagnostics.next().filter(|diagnostic| {
+            let drawing = diagnostic.filter(|diagnostic| {
                 told && drawn && (severity != Severity::Note || diagnostic.help.is_some())
             });
-            if let Some(diagnostic) = drawn {
-                let drawing = diagnostic.render_below_line(sources, terminal);
-                // What is found only when files are opened may have no place.
-                if !drawing.trim_end().is_empty() {
-                    eprintln!("{}", drawing.trim_end());
-                }
+            if let Some(diagnostic) = drawing {
+                draw(diagnostic, sources);
             }
             if severity != Severity::Error {
                 self.told.borrow_mut().insert(message);
             }
+        }
+    }
+
+    /// Tells what keeps a command from running, and what may help.
+    fn report_own(&self, report: &Report) {
+        for diagnostic in report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note) {
+            say(&diagnostic.message);
+            for text in diagnostic.notes.iter().chain(&diagnostic.help) {
+                eprintln!("  {text}");
+            }
+        }
+    }
+
+    /// Tells in one line which settings have no effect.
+    pub(crate) fn tell_idle(&self) {
+        let mut settings = self.idle.take();
+        settings.sort();
+        settings.dedup();
+        let Some(line) = idle_line(&settings).filter(|_| !self.signals) else { return };
+        match self.notices {
+            true => self.write(LogLevel::Notice, line),
+            false => self.note(line),
         }
     }
 
@@ -128,6 +199,18 @@ impl Console {
     }
 }
 
+fn idle_line(settings: &[String]) -> Option<String> {
+    let (first, rest) = settings.split_at(settings.len().min(IDLE_NAMES));
+    let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    let have = match settings.len() {
+        0 => return None,
+        1 => "1 setting has",
+        _ => &format!("{} settings have", settings.len()),
+    };
+    let names = first.join(", ");
+    Some(format!("{have} no effect: {names}{more}; \"-t --verbose\" says where and why"))
+}
+
 /// The level that a problem of a configuration is logged at.
 pub(crate) fn level_of(severity: Severity) -> LogLevel {
     match severity {
@@ -140,6 +223,19 @@ pub(crate) fn level_of(severity: Severity) -> LogLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_without_effect_are_counted_and_some_named() {
+        let line = |count: usize| {
+            idle_line(&(0..count).map(|number| format!("s{number}")).collect::<Vec<_>>())
+        };
+        assert_eq!(line(0), None);
+        let text = line(1).unwrap_or_default();
+        assert!(text.starts_with("1 setting has no effect: s0; "), "{text}");
+        let text = line(6).unwrap_or_default();
+        assert!(text.starts_with("6 settings have no effect: s0, s1, s2, s3, s4, s5; "), "{text}");
+        assert!(line(8).is_some_and(|text| text.contains(", s5 and 2 more; ")));
+    }
 
     #[test]
     fn the_log_has_the_word_of_the_terminal() {

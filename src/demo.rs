@@ -10,7 +10,7 @@ mod socket;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::{io, thread};
 
-use clap::Parser;
+use clap::{Args, value_parser};
 use thiserror::Error;
 use wssgate_sys::signals;
 
@@ -19,19 +19,18 @@ use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::text::quoted;
 
-/// Run an app server behind two proxy hops on this machine, with a page to try it
-#[derive(Parser, Clone, Debug, PartialEq, Eq)]
-#[command(name = "demo", bin_name = "wssgate demo")]
+/// The command line of `wssgate demo`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DemoArgs {
     /// Port of the page and of the edge hop, with TLS
-    #[arg(long, default_value_t = 8443)]
+    #[arg(long, default_value_t = 8443, value_parser = value_parser!(u16).range(1..))]
     port: u16,
-    /// Port of the gateway hop
-    #[arg(long, default_value_t = 8280)]
-    gateway_port: u16,
-    /// Port of the app server
-    #[arg(long, default_value_t = 8282)]
-    app_port: u16,
+    /// Port of the gateway hop [default: a free one from 18280 on]
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    gateway_port: Option<u16>,
+    /// Port of the app server [default: a free one from 18282 on]
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
+    app_port: Option<u16>,
     /// Print the configuration of the two hops and exit
     #[arg(long)]
     print_config: bool,
@@ -50,32 +49,62 @@ pub(crate) enum DemoError {
     App(#[source] io::Error),
 }
 
-/// Starts the app server; gives the configuration of the hops and what to tell the person.
-pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
-    let authority = DevCa::open()?;
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let (chain, key) = authority.issue(&names)?;
-    // On a host without IPv6 the configuration would be refused for the address alone.
-    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
-    let certificate = (chain.display().to_string(), key.display().to_string());
-    let text = config(args, has_ipv6, &certificate);
-    if args.print_config {
-        return Ok(Own::Print(text));
-    }
-    for (port, option) in [(args.port, "--port"), (args.gateway_port, "--gateway-port")] {
-        // Only tried: the proxy will bind it, but would not say which option chooses another.
-        drop(bind(port, option)?);
-    }
-    let listener = bind(args.app_port, "--app-port")?;
-    serve_app(listener).map_err(DemoError::App)?;
-    Ok(Own::Serve(OwnConf { name: "demo", text, greeting: banner(args, &authority) }))
+/// Where the ports begin that are looked at when none is given, far from those that app servers of the person's own
+/// may be on.
+const GATEWAY_PORT: u16 = 18280;
+const APP_PORT: u16 = 18282;
+
+/// The ports of the three parts.
+#[derive(Clone, Copy)]
+struct Ports {
+    edge: u16,
+    gateway: u16,
+    app: u16,
 }
 
-fn bind(port: u16, option: &'static str) -> Result<TcpListener, DemoError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| match source.kind() {
+/// Starts the app server; gives the configuration of the hops and what to tell the person.
+pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let (chain, key) = DevCa::leaf_paths(&names[0])?;
+    let certificate = (chain.display().to_string(), key.display().to_string());
+    // On a host without IPv6 the configuration would be refused for the address alone.
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if args.print_config {
+        let gateway = args.gateway_port.unwrap_or(GATEWAY_PORT);
+        let ports = Ports { edge: args.port, gateway, app: args.app_port.unwrap_or(APP_PORT) };
+        return Ok(Own::Print(config(ports, has_ipv6, &certificate)));
+    }
+    // Of the hops only tried: the proxy will bind them, but would not say which option chooses another.
+    bind(Some(args.port), "--port", args.port)?;
+    let (listener, app) = bind(args.app_port, "--app-port", APP_PORT)?;
+    let (_, gateway) = bind(args.gateway_port, "--gateway-port", GATEWAY_PORT)?;
+    let ports = Ports { edge: args.port, gateway, app };
+    let authority = DevCa::open()?;
+    authority.issue(&names)?;
+    serve_app(listener).map_err(DemoError::App)?;
+    let text = config(ports, has_ipv6, &certificate);
+    Ok(Own::Serve(OwnConf { name: "demo", text, greeting: banner(ports, &authority) }))
+}
+
+/// Listens on the port that `option` gives, or on the first free one of ten, or on any.
+fn bind(
+    given: Option<u16>,
+    option: &'static str,
+    first: u16,
+) -> Result<(TcpListener, u16), DemoError> {
+    let (mut tried, port) = match given {
+        Some(port) => (vec![port], port),
+        None => ((first..first + 10).chain([0]).collect(), first),
+    };
+    let last = tried.pop().unwrap_or(port);
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let free = tried.into_iter().find_map(|port| listen(port).ok());
+    let listener = free.map_or_else(|| listen(last), Ok).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => DemoError::PortInUse { port, option },
         _ => DemoError::Port { port, source },
-    })
+    })?;
+    let bound = listener.local_addr().map_err(|source| DemoError::Port { port, source })?;
+    Ok((listener, bound.port()))
 }
 
 /// Runs the app server on a thread of its own: it is not part of the proxy.
@@ -94,14 +123,14 @@ fn serve_app(listener: TcpListener) -> io::Result<()> {
     thread::Builder::new().name("app".to_owned()).spawn(serve).map(drop)
 }
 
-fn banner(args: &DemoArgs, authority: &DevCa) -> String {
-    let DemoArgs { port, gateway_port, app_port, .. } = args;
+fn banner(ports: Ports, authority: &DevCa) -> String {
+    let Ports { edge: port, gateway, app } = ports;
     let ca = authority.certificate();
     format!(
         "wssgate demo
 
   open           https://localhost:{port}/
-  path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway_port} ─ws→ app server :{app_port}
+  path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway} ─ws→ app server :{app}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
   configuration  wssgate demo --print-config
   stop           Ctrl-C
@@ -114,8 +143,8 @@ The browser shows a warning until it trusts the development CA of this machine.
 }
 
 /// The two hops, in nginx's language.
-fn config(args: &DemoArgs, has_ipv6: bool, (chain, key): &(String, String)) -> String {
-    let DemoArgs { port, gateway_port, app_port, .. } = args;
+fn config(ports: Ports, has_ipv6: bool, (chain, key): &(String, String)) -> String {
+    let Ports { edge: port, gateway, app } = ports;
     let ipv6 = match has_ipv6 {
         true => format!("\n        listen [::1]:{port} ssl;"),
         false => String::new(),
@@ -127,8 +156,7 @@ pid off;
 worker_processes 1;
 error_log stderr warn;
 
-events {{
-}}
+events {{}}
 
 http {{
     access_log off;
@@ -140,12 +168,12 @@ http {{
 
     # The app server.
     upstream websocket {{
-        server 127.0.0.1:{app_port};
+        server 127.0.0.1:{app};
     }}
 
     # The gateway host, by the name that the edge uses.
     upstream board.xncoding.com {{
-        server 127.0.0.1:{gateway_port};
+        server 127.0.0.1:{gateway};
     }}
 
     # The edge: terminates TLS.
@@ -168,7 +196,7 @@ http {{
     # The gateway, next to the app server.
     server {{
         server_name board.xncoding.com;
-        listen 127.0.0.1:{gateway_port};
+        listen 127.0.0.1:{gateway};
         location / {{
             proxy_pass http://websocket;
             proxy_read_timeout 300s;
@@ -183,4 +211,19 @@ http {{
 }}
 "#
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_taken_is_left_alone_unless_it_was_asked_for() {
+        let (_taken, port) = bind(None, "--app-port", APP_PORT).expect("one of ten, or any");
+        let (_other, next) = bind(None, "--app-port", APP_PORT).expect("another one");
+        assert_ne!(port, next);
+        let error = bind(Some(port), "--app-port", APP_PORT).expect_err("taken");
+        let expected = format!("port {port} is already in use: set another with --app-port PORT");
+        assert_eq!(error.to_string(), expected);
+    }
 }

@@ -57,11 +57,20 @@ pub(crate) struct DevCa {
 impl DevCa {
     /// Opens the authority in the user's data directory, or makes it.
     pub(crate) fn open() -> Result<Self, DevCaError> {
+        Self::open_in(&Self::place()?)
+    }
+
+    /// Where [`DevCa::issue`] puts the chain and the key of a leaf whose first name this is. Nothing is written.
+    pub(crate) fn leaf_paths(name: &str) -> Result<(PathBuf, PathBuf), DevCaError> {
+        Ok(leaf_paths_in(&Self::place()?, name))
+    }
+
+    fn place() -> Result<PathBuf, DevCaError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let data = variable("XDG_DATA_HOME").map(PathBuf::from);
         let home = || variable("HOME").map(|home| Path::new(&home).join(".local/share"));
         let data = data.or_else(home).ok_or(DevCaError::NoHome)?;
-        Self::open_in(&data.join("wssgate/dev-ca"))
+        Ok(data.join("wssgate/dev-ca"))
     }
 
     /// Opens the authority in `directory`, or makes it.
@@ -101,9 +110,7 @@ impl DevCa {
         let pair = KeyPair::generate().map_err(failed)?;
         let params = leaf(names).map_err(failed)?;
         let made = params.signed_by(&pair, &self.issuer).map_err(failed)?;
-        let name = file_name(&names[0]);
-        let chain = self.directory.join(format!("{name}.pem"));
-        let key = self.directory.join(format!("{name}.key"));
+        let (chain, key) = leaf_paths_in(&self.directory, &names[0]);
         // The authority's own certificate completes the chain.
         let authority = self.certificate();
         let whole = fs::read_to_string(&authority)
@@ -160,6 +167,11 @@ fn leaf(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
     params.not_before = (now - DAY).into();
     params.not_after = (now + LEAF_LIFE).into();
     Ok(params)
+}
+
+fn leaf_paths_in(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let name = file_name(name);
+    (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")))
 }
 
 /// A name as a file name.

@@ -1,20 +1,26 @@
 //! `wssgate fmt`: lays configuration files out.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::{fs, io::IsTerminal};
 
-use crate::console::say;
+use clap::Args;
+use wssgate_proxy::errno_text;
 
-/// Options of `wssgate fmt`.
-#[derive(Debug, Default, PartialEq, Eq)]
+use crate::console::{say, say_all};
+
+/// The command line of `wssgate fmt`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fmt {
-    /// Say which files would change, and fail if one does.
+    /// List the files that would change; the exit code is 1 if there are any
+    #[arg(long, conflicts_with = "write")]
     pub(crate) check: bool,
-    /// Write files in place instead of printing them.
+    /// Write the files in place instead of printing them
+    #[arg(long, short)]
     pub(crate) write: bool,
-    /// The files; `-` is standard input.
+    /// The files; - is standard input
+    #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 }
 
@@ -26,7 +32,7 @@ pub(crate) fn run(arguments: &Fmt) -> ExitCode {
         match one(file, arguments) {
             Ok(as_wanted) => good &= as_wanted,
             Err(error) => {
-                say(format_args!("[emerg] {}: {error}", file.display()));
+                say(format_args!("{}: {}", file.display(), errno_text(&error)));
                 good = false;
             }
         }
@@ -47,12 +53,7 @@ fn one(file: &Path, arguments: &Fmt) -> io::Result<bool> {
     let formatted = match wssgate_syntax::format(&name, &text) {
         Ok(formatted) => formatted,
         Err(parsed) => {
-            for line in parsed.report.lines(&parsed.sources) {
-                say(line);
-            }
-            if io::stderr().is_terminal() {
-                eprint!("\n{}", parsed.report.render(&parsed.sources, true));
-            }
+            say_all(&parsed.report, &parsed.sources);
             return Ok(false);
         }
     };

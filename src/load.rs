@@ -7,7 +7,6 @@ use wssgate_config::{Config, LoadOptions};
 use wssgate_syntax::{Main, Report, SourceMap};
 
 use crate::options::Options;
-use crate::version;
 
 /// What was read, good or bad.
 pub(crate) struct Loaded {
@@ -22,7 +21,6 @@ pub(crate) struct Loaded {
 /// Reads the configuration that the options name.
 pub(crate) fn load(options: &Options) -> Loaded {
     let globals = options.globals.as_deref();
-    let error_log = options.error_log.clone();
     let loaded = wssgate_config::load(&LoadOptions {
         prefix: options.prefix().to_path_buf(),
         main: match &options.own {
@@ -30,7 +28,7 @@ pub(crate) fn load(options: &Options) -> Loaded {
             None => Main::File(options.conf_path()),
         },
         globals: globals.map(|globals| String::from_utf8_lossy(globals).into_owned()),
-        error_log: match error_log.unwrap_or_else(|| version::ERROR_LOG_PATH.into()) {
+        error_log: match options.error_log() {
             path if path.as_os_str().is_empty() => Some(PathBuf::from("stderr")),
             path => Some(path),
         },

@@ -8,6 +8,7 @@ mod console;
 mod demo;
 mod dev_ca;
 mod format;
+mod health;
 mod load;
 mod options;
 mod pid_file;
@@ -24,7 +25,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use cli::Command;
+use cli::{Command, Invocation};
 use console::Console;
 use load::Loaded;
 use options::{Action, Options, OwnConf};
@@ -35,15 +36,20 @@ use wssgate_proxy::Proxy;
 fn main() -> ExitCode {
     be_called_as_invoked();
     let done = match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Command::Nginx(options)) => nginx(&options),
-        Ok(Command::Fmt(arguments)) => return format::run(&arguments),
-        Ok(Command::Acme(arguments)) => return acme_command::run(&arguments),
-        Ok(Command::Proxy(arguments)) => own("proxy", proxy_command::prepare(&arguments)),
-        Ok(Command::Demo(arguments)) => own("demo", demo::prepare(&arguments)),
-        Err(error) => {
-            console::say(error);
-            Err(Failed)
-        }
+        Ok(Invocation::Nginx(options)) => nginx(&options),
+        Ok(Invocation::Own(command)) => match command {
+            Command::Proxy(arguments) => own(proxy_command::prepare(&arguments)),
+            Command::Demo(arguments) => own(demo::prepare(&arguments)),
+            Command::Fmt(arguments) => return format::run(&arguments),
+            Command::Acme(arguments) => return acme_command::run(&arguments),
+            Command::Health(arguments) => health::check(&arguments).map_err(|error| {
+                console::say(error);
+                Failed
+            }),
+            Command::Completions { shell } => cli::print_completions(shell),
+            Command::Man => cli::print_man_page(),
+        },
+        Err(error) => return error.tell(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,7 +73,7 @@ fn be_called_as_invoked() {
 struct Failed;
 
 /// What a command without a file does: it prints its configuration, or serves with it.
-fn own(command: &str, prepared: Result<Own, impl std::fmt::Display>) -> Result<(), Failed> {
+fn own(prepared: Result<Own, impl std::fmt::Display>) -> Result<(), Failed> {
     match prepared {
         Ok(Own::Print(text)) => io::stdout().write_all(text.as_bytes()).map_err(|_| Failed),
         Ok(Own::Serve(own)) => {
@@ -75,7 +81,7 @@ fn own(command: &str, prepared: Result<Own, impl std::fmt::Display>) -> Result<(
             nginx(&Options { own: Some(own), error_log, ..Options::default() })
         }
         Err(error) => {
-            eprintln!("wssgate {command}: {error}");
+            console::say(error);
             Err(Failed)
         }
     }
@@ -144,6 +150,7 @@ fn test(
         }
     }
     check_pid_file(pid.as_deref(), console)?;
+    console.tell_idle();
     if !options.quiet {
         console::say(format_args!("configuration file {path} test is successful"));
     }

@@ -14,6 +14,10 @@ pub(crate) struct Options {
     pub(crate) action: Action,
     /// `-q`: no good news while testing.
     pub(crate) quiet: bool,
+    /// `--verbose`: a test tells every setting without effect, with the reason.
+    pub(crate) verbose: bool,
+    /// What holds without `-p`, `-c` and `-e`.
+    pub(crate) places: Places,
     /// `-p`: where relative paths begin.
     pub(crate) prefix: Option<PathBuf>,
     /// `-e`: the error log until the configuration names one; empty for standard error.
@@ -24,6 +28,33 @@ pub(crate) struct Options {
     pub(crate) globals: Option<Vec<u8>>,
     /// A configuration of our own making, instead of a file.
     pub(crate) own: Option<OwnConf>,
+}
+
+/// Where things are that the options do not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    prefix: &'static str,
+    conf: &'static str,
+    error_log: &'static str,
+}
+
+const NGINX: Places = Places {
+    prefix: version::PREFIX,
+    conf: version::CONF_PATH,
+    error_log: version::ERROR_LOG_PATH,
+};
+
+/// Where the service of our own package has them.
+const PACKAGE: Places = Places {
+    prefix: "/etc/wssgate",
+    conf: "/etc/wssgate/wssgate.conf",
+    error_log: "/var/log/wssgate/error.log",
+};
+
+impl Default for Places {
+    fn default() -> Self {
+        NGINX
+    }
 }
 
 /// What a command runs without a file.
@@ -55,12 +86,25 @@ pub(crate) enum Action {
 impl Options {
     /// Where relative paths begin.
     pub(crate) fn prefix(&self) -> &Path {
-        self.prefix.as_deref().unwrap_or(Path::new(version::PREFIX))
+        self.prefix.as_deref().unwrap_or(Path::new(self.places.prefix))
     }
 
     /// The configuration file.
     pub(crate) fn conf_path(&self) -> PathBuf {
-        self.prefix().join(self.conf.as_deref().unwrap_or(Path::new(version::CONF_PATH)))
+        self.prefix().join(self.conf.as_deref().unwrap_or(Path::new(self.places.conf)))
+    }
+
+    /// The error log until the configuration is read; empty for standard error.
+    pub(crate) fn error_log(&self) -> PathBuf {
+        self.error_log.clone().unwrap_or_else(|| self.places.error_log.into())
+    }
+
+    /// Takes the places of our package when the options name none and there is no configuration of nginx.
+    pub(crate) fn find_places(&mut self) {
+        let there = |places: &Places| Path::new(places.conf).exists();
+        if self.conf.is_none() && self.prefix.is_none() && !there(&NGINX) && there(&PACKAGE) {
+            self.places = PACKAGE;
+        }
     }
 
     /// Whether the configuration is only tested.

@@ -1,27 +1,31 @@
 //! `wssgate proxy --from NAME --to ADDRESS`: the main job without a file.
 
+mod from;
 mod public;
+mod to;
 
 use std::fmt::Write as _;
 
-use clap::Parser;
+use clap::Args;
 use thiserror::Error;
+use wssgate_sys::process;
 
+use self::from::From;
+use self::to::Target;
 use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::text::quoted;
 
-/// Terminate TLS for a name and proxy to an app server, without a configuration file
-#[derive(Parser, Clone, Debug, PartialEq, Eq)]
-#[command(name = "proxy", bin_name = "wssgate proxy")]
+/// The command line of `wssgate proxy`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProxyArgs {
     /// Name and port that clients connect to; the port defaults to 443
     #[arg(long, value_name = "NAME[:PORT]")]
     from: String,
-    /// Address of the app server: HOST:PORT, a URL (http, https, ws, wss) or unix:/PATH
-    #[arg(long, value_name = "ADDRESS")]
-    to: String,
+    /// Address of the app server: PORT, HOST:PORT, URL or unix:/PATH; of several the least busy is next
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    to: Vec<String>,
     /// File with the certificate chain in PEM, server certificate first
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<String>,
@@ -41,10 +45,14 @@ pub(crate) struct ProxyArgs {
 /// Why the command makes no sense, or has no certificate.
 #[derive(Debug, Error)]
 pub(crate) enum CommandError {
-    #[error("--from \"{0}\" is not a host name with an optional port")]
+    #[error("--from \"{0}\" is not a host name or address with an optional port")]
     From(String),
-    #[error("--to \"{0}\" is not HOST:PORT, a URL or unix:/PATH")]
+    #[error("--to \"{0}\" is not PORT, HOST:PORT, a URL or unix:/PATH")]
     To(String),
+    #[error("the port \"{port}\" of {option} is not a number from 1 to 65535")]
+    Port { option: &'static str, port: String },
+    #[error("--to \"{0}\" and \"{1}\" must agree in scheme and path")]
+    Unlike(String, String),
     #[error("{option} has no effect, {why}")]
     NoEffect { option: &'static str, why: String },
     #[error(
@@ -59,15 +67,12 @@ pub(crate) enum CommandError {
 
 /// Gives the configuration that the options stand for, and what to tell the person.
 pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
-    let (from, to) = (From::parse(&args.from)?, target(&args.to)?);
-    let (parts, advice) = match files_instead_of_acme(args, &from.name)? {
-        true => {
-            let (chain, key, advice) = certificate(args, &from.name)?;
-            (Parts::with_files(&chain, &key), advice)
-        }
+    let (from, to) = (From::parse(&args.from)?, Target::parse(&args.to)?);
+    let (parts, advice) = match files_instead_of_acme(args, &from)? {
+        true => certificate(args, &from)?,
         false => public::parts(&args.acme, &from, args.print_config)?,
     };
-    let text = config(&from, &to, &parts);
+    let text = config(&from, &to, &parts, connections());
     if args.print_config {
         return Ok(Own::Print(text));
     }
@@ -76,12 +81,31 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     Ok(Own::Serve(OwnConf { name: "proxy", text, greeting }))
 }
 
+/// A port of one of our options.
+fn port(text: &str, option: &'static str) -> Result<u16, CommandError> {
+    let number = text.parse().ok().filter(|&port| port > 0);
+    number.ok_or_else(|| CommandError::Port { option, port: text.to_owned() })
+}
+
+/// How many connections a worker may have: what the limit of open files leaves, as high as it goes.
+fn connections() -> u64 {
+    let limit = process::raise_descriptor_limit().or_else(|_| Ok(process::descriptor_limit()?.0));
+    let limit = limit.unwrap_or_else(|_: std::io::Error| 1024);
+    wssgate_proxy::fitting_connections(limit).min(MOST_CONNECTIONS)
+}
+
+/// Where descriptors are without limit, memory is not.
+const MOST_CONNECTIONS: u64 = 100_000;
+
 /// Whether there is nothing to obtain from a CA; then no option may be about that.
-fn files_instead_of_acme(args: &ProxyArgs, name: &str) -> Result<bool, CommandError> {
+fn files_instead_of_acme(args: &ProxyArgs, from: &From) -> Result<bool, CommandError> {
+    let name = &*from.name;
     let why = if args.cert.is_some() {
         "the certificate is the one of --cert".to_owned()
     } else if args.dev_ca {
         "the certificate is issued by the development CA (--dev-ca)".to_owned()
+    } else if from.is_any() {
+        format!("\"{name}\" is every address of this machine and no name")
     } else if name.contains('*') {
         let given = args.acme.given();
         return given.map_or(Ok(true), |_| Err(CommandError::Wildcard(name.to_owned())));
@@ -98,7 +122,7 @@ fn files_instead_of_acme(args: &ProxyArgs, name: &str) -> Result<bool, CommandEr
 }
 
 /// The given certificate, or one of the development CA and the advice to trust it.
-fn certificate(args: &ProxyArgs, name: &str) -> Result<(String, String, String), DevCaError> {
+fn certificate(args: &ProxyArgs, from: &From) -> Result<(Parts, String), DevCaError> {
     if let (Some(chain), Some(key)) = (&args.cert, &args.key) {
         // In a configuration a relative path would begin at the prefix, not where the command was
         // typed.
@@ -106,78 +130,24 @@ fn certificate(args: &ProxyArgs, name: &str) -> Result<(String, String, String),
             let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
             path.display().to_string()
         };
-        return Ok((absolute(chain), absolute(key), String::new()));
+        return Ok((Parts::with_files("", &absolute(chain), &absolute(key)), String::new()));
+    }
+    let names = from.certified();
+    let (chain, key) = DevCa::leaf_paths(&names[0])?;
+    let comment =
+        "        # Made by the command \"wssgate proxy\"; a file of your own comes here.\n";
+    let parts =
+        Parts::with_files(comment, &chain.display().to_string(), &key.display().to_string());
+    if args.print_config {
+        return Ok((parts, String::new()));
     }
     let authority = DevCa::open()?;
-    let (chain, key) = authority.issue(&[name.to_owned()])?;
+    authority.issue(&names)?;
     let advice = format!(
         "\nWithout --cert and --key, the certificate is issued by the development CA of this machine.\n{}",
         authority.advice(),
     );
-    Ok((chain.display().to_string(), key.display().to_string(), advice))
-}
-
-/// What clients ask for.
-#[derive(Debug, PartialEq, Eq)]
-struct From {
-    name: String,
-    port: u16,
-}
-
-impl From {
-    fn parse(text: &str) -> Result<Self, CommandError> {
-        let fail = || CommandError::From(text.to_owned());
-        let bare = text.strip_prefix("wss://").or_else(|| text.strip_prefix("https://"));
-        let bare = bare.unwrap_or(text).trim_end_matches('/');
-        let (name, port) = match bare.split_once(':') {
-            Some((name, port)) => (name, port.parse().map_err(|_| fail())?),
-            None => (bare, 443),
-        };
-        // The text goes into a configuration, where anything else could mean more than a name.
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
-        let has_empty_label = name.split('.').any(str::is_empty);
-        if has_empty_label || !name.bytes().all(fits) || port == 0 {
-            return Err(fail());
-        }
-        Ok(Self { name: name.to_ascii_lowercase(), port })
-    }
-
-    /// Where to listen: names of this machine only on this machine.
-    fn addresses(&self) -> [String; 2] {
-        let Self { name, port } = self;
-        match name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") {
-            true => [format!("127.0.0.1:{port}"), format!("[::1]:{port}")],
-            false => [port.to_string(), format!("[::]:{port}")],
-        }
-    }
-
-    fn url(&self) -> String {
-        match self.port {
-            443 => format!("wss://{}", self.name),
-            port => format!("wss://{}:{port}", self.name),
-        }
-    }
-}
-
-/// The URL for `proxy_pass`.
-fn target(text: &str) -> Result<String, CommandError> {
-    let fail = || CommandError::To(text.to_owned());
-    let (scheme, rest) = match text.split_once("://") {
-        Some(("http" | "ws", rest)) => ("http", rest),
-        Some(("https" | "wss", rest)) => ("https", rest),
-        Some(_) => return Err(fail()),
-        None => ("http", text),
-    };
-    let rest = rest.trim_end_matches('/');
-    // In the configuration that this is written into these would end the word or name a variable.
-    let odd = |byte: u8| byte.is_ascii_control() || b" $\"';{}".contains(&byte);
-    if rest.is_empty() || rest.bytes().any(odd) {
-        return Err(fail());
-    }
-    match rest.strip_prefix("unix:") {
-        Some(path) => Ok(format!("{scheme}://unix:{path}")),
-        None => Ok(format!("{scheme}://{rest}")),
-    }
+    Ok((parts, advice))
 }
 
 /// What a configuration says that depends on where its certificate comes from.
@@ -192,9 +162,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn with_files(chain: &str, key: &str) -> Self {
+    fn with_files(comment: &str, chain: &str, key: &str) -> Self {
         let (chain, key) = (quoted(chain), quoted(key));
-        let mut server = String::new();
+        let mut server = comment.to_owned();
         let _ = writeln!(server, "        ssl_certificate {chain};");
         let _ = writeln!(server, "        ssl_certificate_key {key};");
         Self { level: "warn", server, http: String::new() }
@@ -206,19 +176,21 @@ fn has_ipv6() -> bool {
     std::net::TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
-fn config(from: &From, to: &str, parts: &Parts) -> String {
-    let [first, second] = from.addresses();
-    let second = match has_ipv6() {
-        true => format!("\n        listen {second} ssl;"),
-        false => String::new(),
-    };
-    let (name, Parts { level, http, server }) = (&from.name, parts);
+fn config(from: &From, to: &Target, parts: &Parts, connections: u64) -> String {
+    let listen: Vec<_> = from.addresses();
+    let listen: String =
+        listen.iter().map(|address| format!("        listen {address} ssl;\n")).collect();
+    let (name, Parts { level, http, server }) = (from.server_name(), parts);
+    let (group, pass) = (to.upstream(), to.pass());
     format!(
         r#"daemon off;
 pid off;
+worker_processes auto;
 error_log stderr {level};
 
 events {{
+    # As many as the limit of open files allows each worker, two for each WebSocket.
+    worker_connections {connections};
 }}
 
 http {{
@@ -228,12 +200,11 @@ http {{
         default upgrade;
         ''      close;
     }}
-{http}
+{group}{http}
     server {{
         server_name {name};
-        listen {first} ssl;{second}
-{server}        location / {{
-            proxy_pass {to};
+{listen}{server}        location / {{
+            proxy_pass {pass};
             proxy_read_timeout 1h;
             proxy_request_buffering off;
             proxy_http_version 1.1;
@@ -252,38 +223,23 @@ http {{
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    #[test]
-    fn from_is_a_name_and_a_port() {
-        for (text, expected) in [
-            ("example.com", Some(("example.com", 443))),
-            ("Example.com:8443", Some(("example.com", 8443))),
-            ("wss://example.com/", Some(("example.com", 443))),
-            ("localhost:8443", Some(("localhost", 8443))),
-            ("", None),
-            (":443", None),
-            ("a b", None),
-            ("a:x", None),
-            ("a:0", None),
-            ("a;b", None),
-            (".example.com", None),
-            ("chat.example.com.", None),
-            ("chat..example.com", None),
-        ] {
-            let parsed = From::parse(text).ok();
-            let expected = expected.map(|(name, port)| From { name: name.to_owned(), port });
-            assert_eq!(parsed, expected, "{text}");
-        }
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ProxyArgs,
     }
 
     #[test]
     fn nothing_about_a_ca_is_ignored() {
         let judge = |line: &str| {
-            let args = ["proxy", "--to", "a:1"].into_iter().chain(line.split(' '));
-            let args = ProxyArgs::parse_from(args);
+            let words = ["proxy", "--to", "a:1"].into_iter().chain(line.split(' '));
+            let Line { args } = Line::parse_from(words);
             let from = From::parse(&args.from).expect("a name");
-            files_instead_of_acme(&args, &from.name).map_err(|error| error.to_string())
+            files_instead_of_acme(&args, &from).map_err(|error| error.to_string())
         };
         for (line, expected) in [
             ("--from a.example.com", Ok(false)),
@@ -298,6 +254,8 @@ mod tests {
                 "--from a.test --acme-uri https://ca.test/ --cert x --key x",
                 Err("--acme-uri has no effect"),
             ),
+            ("--from 0.0.0.0:8443", Ok(true)),
+            ("--from 0.0.0.0 --agree-tos", Err("--agree-tos has no effect")),
             ("--from *.example.com", Ok(true)),
             ("--from *.example.com --agree-tos", Err("no certificate for the wildcard")),
             ("--from *.a.test --acme-uri https://ca.test/", Err("no certificate for the wildcard")),
@@ -310,26 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn to_is_a_place_to_pass_to() {
-        for (text, expected) in [
-            ("localhost:8282", Some("http://localhost:8282")),
-            ("ws://app:1/", Some("http://app:1")),
-            ("wss://app", Some("https://app")),
-            ("unix:/run/app.sock", Some("http://unix:/run/app.sock")),
-            ("ftp://app", None),
-            ("", None),
-            ("a b", None),
-            ("$host", None),
-            ("a;b", None),
-        ] {
-            assert_eq!(target(text).ok().as_deref(), expected, "{text}");
+    fn limits_are_those_of_a_real_site() {
+        let from = From::parse("localhost:1").expect("a name");
+        let to = Target::parse(&["8282".to_owned()]).expect("a port");
+        let text = config(&from, &to, &Parts::with_files("", "a", "b"), connections());
+        for line in ["worker_processes auto;", &format!("worker_connections {};", connections())] {
+            assert!(text.contains(line), "{text}");
         }
-    }
-
-    #[test]
-    fn names_of_this_machine_stay_on_this_machine() {
-        let addresses = |name: &str| From::parse(name).expect("a name").addresses();
-        assert_eq!(addresses("localhost:1"), ["127.0.0.1:1", "[::1]:1"]);
-        assert_eq!(addresses("example.com"), ["443", "[::]:443"]);
+        assert!((1..=MOST_CONNECTIONS).contains(&connections()));
     }
 }

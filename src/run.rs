@@ -38,6 +38,7 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         }
     };
     console.report(prepared.report(), &sources);
+    console.tell_idle();
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
     let epoll = Epoll::new().map_err(|error| tell(&console, &failed("epoll_create1()", &error)))?;

@@ -69,9 +69,7 @@ fn help(out: &mut String) {
         "\
 Usage: wssgate [-?hvVtTq] [-s signal] [-p prefix]
                [-e filename] [-c filename] [-g directives]
-       wssgate demo
-       wssgate proxy --from NAME[:PORT] --to ADDRESS
-       wssgate fmt [--check | --write] FILE...
+       wssgate COMMAND [OPTIONS]
 
 Options:
   -?,-h         : this help
@@ -86,13 +84,14 @@ Options:
   -c filename   : set configuration file (default: {CONF_PATH})
   -g directives : set global directives out of configuration file
 
-Subcommands:
-  demo          : run an app server behind two hops, with a page to try it;
-                  --port sets the port
+Commands, which \"wssgate --help\" explains:
   proxy         : terminate TLS for a name and proxy to an app server,
                   without a configuration file
-  fmt           : format configuration files, to standard output or in place
-                  with --write; --check only lists those that would change
+  demo          : run an app server behind two hops, with a page to try it
+  fmt           : format configuration files
+  acme          : certificates that are obtained by ACME
+  health        : ask a server whether it answers, for health checks
+  completions   : print the completion script of a shell
 
 "
     );

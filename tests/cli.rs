@@ -302,5 +302,130 @@ fn fmt_refuses_what_it_cannot_read() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("unexpected end of file, expecting \"}\""));
     assert_eq!(fs::read_to_string(&path).unwrap(), "events {\n");
-    assert_eq!(run(&["fmt"]).status.code(), Some(1));
+    assert_eq!(run(&["fmt"]).status.code(), Some(2));
+}
+
+#[test]
+fn help_and_version_answer_like_those_of_any_program() {
+    let version = format!("wssgate {}\n", env!("CARGO_PKG_VERSION"));
+    for (line, part) in [
+        ("--version", &*version),
+        ("--help", "\n  proxy  "),
+        ("help", "\n  proxy  "),
+        ("-t --help", "\n  proxy  "),
+        ("help proxy", "--to <ADDRESS>"),
+        ("proxy --help", "--to <ADDRESS>"),
+        ("proxy -h", "--to <ADDRESS>"),
+        ("fmt --help", "--check"),
+        ("acme status --help", "Configuration file"),
+    ] {
+        let output = run(&line.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(stdout(&output).contains(part), "{line}: {}", stdout(&output));
+        assert_eq!(stderr(&output), "", "{line}");
+    }
+}
+
+/// Command line, exit code, and what standard error begins with. Each is said once.
+#[test]
+fn what_is_wrong_with_a_command_is_told_once_in_its_name() {
+    let directory = directory("events {\n");
+    let bad = directory.path().join("nginx.conf").display().to_string();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let from = format!("localhost:{port}");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["proxy"], 2, "wssgate proxy: the following required arguments were not provided:"),
+        (&["fmt", "--bogus"], 2, "wssgate fmt: unexpected argument '--bogus' found"),
+        (&["help", "bogus"], 2, "wssgate help: unrecognized subcommand 'bogus'"),
+        (&["fmt", "/none"], 1, "wssgate fmt: /none: 2: No such file or directory\n"),
+        (&["fmt", &bad], 1, "wssgate fmt: unexpected end of file, expecting \"}\" in "),
+        (&["demo", "--port", &port], 1, "wssgate demo: port "),
+        (
+            &["proxy", "--from", &from, "--to", "1"],
+            1,
+            &format!(
+                "wssgate proxy: bind() to 127.0.0.1:{port} failed (98: Address already in use)\n"
+            ),
+        ),
+        (
+            &["proxy", "--from", "localhost:1", "--to", "none.invalid"],
+            1,
+            "wssgate proxy: host not found in upstream \"none.invalid\"\n",
+        ),
+        (&["prxy"], 1, "nginx: invalid option: \"prxy\"\nDid you mean \"wssgate proxy\"?"),
+    ];
+    for &(line, code, expected) in cases {
+        let mut command = Command::new(EXE);
+        command.args(line).env("XDG_DATA_HOME", directory.path()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{line:?}: {text}");
+        assert!(text.starts_with(expected), "{line:?}: {text}");
+        let said = expected.lines().next().unwrap();
+        assert_eq!(text.matches(said).count(), 1, "{line:?}: {text}");
+        assert_eq!(stdout(&output), "", "{line:?}");
+    }
+}
+
+#[test]
+fn printing_a_configuration_writes_nothing_and_what_is_printed_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for (line, part) in [
+        ("demo", "listen 127.0.0.1:8443 ssl;"),
+        ("proxy --from localhost:8443 --to :8282 --to 8283", "server localhost:8283;"),
+        ("proxy --from 0.0.0.0:8443 --to 8282", "listen 8443 ssl;"),
+        ("proxy --from chat.example.com --to 8282", "acme_certificate letsencrypt;"),
+    ] {
+        let mut command = Command::new(EXE);
+        command.args(line.split(' ')).arg("--print-config").env("XDG_DATA_HOME", &data);
+        // Root has a place of its own.
+        let output = command.env("STATE_DIRECTORY", &data).stdin(Stdio::null()).output().unwrap();
+        let text = stdout(&output);
+        assert!(output.status.success() && text.contains(part), "{line}: {output:?}");
+        assert!(!data.exists(), "{line}");
+        let formatted = wssgate_syntax::format("t", text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8_lossy(&formatted), text, "{line}: not laid out evenly");
+    }
+}
+
+const IDLE: &str =
+    "pid nginx.pid;\nevents { multi_accept on; }\nhttp { sendfile on; gzip on;\n gzip on; }\n";
+
+#[test]
+fn settings_without_effect_are_one_line_unless_more_is_asked_for() {
+    let directory = directory(IDLE);
+    let run = |options: &[&str]| {
+        let output = run_in(directory.path(), options);
+        assert!(output.status.success());
+        stderr(&output)
+    };
+    let text = run(&["-t"]);
+    let line = "nginx: [notice] 3 settings have no effect: gzip, multi_accept, sendfile; \"-t --verbose\" \
+                says where and why\n";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+    let text = run(&["-t", "--verbose"]);
+    assert_eq!(text.matches("[notice] \"").count(), 3, "{text}");
+    let place = format!("not configurable in {}/nginx.conf:3\n", directory.path().display());
+    assert!(text.contains(&place) && !text.contains("settings have"), "{text}");
+    assert_eq!(run(&["-tq"]), "");
+}
+
+#[test]
+fn completions_and_the_manual_page_know_all_commands_and_options() {
+    for (line, start) in [
+        ("completions bash", "_wssgate() {"),
+        ("completions zsh", "#compdef wssgate"),
+        ("completions fish", "# Print an optspec"),
+        ("man", ".ie"),
+    ] {
+        let output = run(&line.split(' ').collect::<Vec<_>>());
+        let text = stdout(&output);
+        assert!(output.status.success() && text.starts_with(start), "{line}: {text}");
+        for word in ["verbose", "proxy", "demo", "health"] {
+            assert!(text.contains(word), "{line}: {word}");
+        }
+    }
 }

@@ -185,7 +185,7 @@ fn command_lines_are_obeyed_and_refused_alike() {
         refused(&["-e"], "nginx: option \"-e\" requires file name"),
         refused(&["-p"], "nginx: option \"-p\" requires directory name"),
         refused(&["-g"], "nginx: option \"-g\" requires parameter"),
-        refused(&["--help"], "nginx: invalid option: \"-\""),
+        refused(&["--bogus"], "nginx: invalid option: \"-\""),
         refused(&["-hx"], "nginx: invalid option: \"x\""),
         refused(&["-t", "reload"], "nginx: invalid option: \"reload\""),
         refused(&[""], "nginx: invalid option: \"\""),

@@ -12,7 +12,8 @@ use clap::Args;
 use thiserror::Error;
 use wssgate_sys::privileges;
 
-use super::{From, Parts, has_ipv6};
+use super::from::From;
+use super::{Parts, has_ipv6};
 use crate::text::quoted;
 
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";

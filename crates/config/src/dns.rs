@@ -50,7 +50,9 @@ fn resolver(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<R
         }
         if word.value.starts_with(b"status_zone=") {
             let message = format!("\"{word}\" has no effect: what a resolver does is not counted");
-            reading.report.push(Diagnostic::information(message).at(word.span, ""));
+            reading
+                .report
+                .push(Diagnostic::idle("status_zone of resolver", message).at(word.span, ""));
         }
     }
     let problem = |message: &str| Err(Diagnostic::error(message).at(directive.head(), ""));

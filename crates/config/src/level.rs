@@ -247,7 +247,7 @@ fn note_absence(
     }
     if !is_harmless(directive, row) && reading.noted.insert(&row.name) {
         let message = format!("\"{}\" directive has no effect: {reason}", row.name);
-        reading.report.push(Diagnostic::information(message).at(directive.head(), ""));
+        reading.report.push(Diagnostic::idle(&*row.name, message).at(directive.head(), ""));
     }
     Ok(())
 }

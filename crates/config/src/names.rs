@@ -53,7 +53,8 @@ impl Names {
             && let Some(reason) = builtin.always_empty()
         {
             let message = format!("\"{}\" variable is always empty: {reason}", slot.name);
-            self.notes.push(Diagnostic::information(message).at(span, ""));
+            let name = format!("${}", slot.name);
+            self.notes.push(Diagnostic::idle(name, message).at(span, ""));
         }
     }
 

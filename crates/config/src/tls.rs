@@ -520,7 +520,7 @@ pub(crate) fn protocols(
         let names = names.join(", ");
         let message =
             format!("{names} {are} not supported: TLSv1.2 is the oldest supported version");
-        reading.report.push(Diagnostic::information(message).at(first.span, ""));
+        reading.report.push(Diagnostic::idle(names, message).at(first.span, ""));
     }
     if !protocols.tls12 && !protocols.tls13 {
         let message = format!("\"{}\" enables no supported protocol", directive.name);

@@ -83,7 +83,7 @@ fn said(text: &str) -> String {
 
 fn written(report: &Report, sources: &SourceMap) -> String {
     let mut out = String::new();
-    for Diagnostic { severity, message, labels, notes, help } in report.iter() {
+    for Diagnostic { severity, message, labels, notes, help, idle: _ } in report.iter() {
         let word = match severity {
             Severity::Error => "error",
             Severity::Warning => "warning",

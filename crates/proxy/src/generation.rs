@@ -232,8 +232,16 @@ impl Generation {
 
 /// One worker per core unless the configuration says how many.
 fn workers(core: &Core) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     core.worker_processes.unwrap_or_else(cores).max(1)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The `worker_connections` that a limit of open files is enough for, with one worker per core.
+pub fn fitting_connections(descriptors: u64) -> u64 {
+    descriptors::fitting(descriptors, cores() as u64)
 }
 
 /// Certificates and settings of TLS, towards clients and upstreams.

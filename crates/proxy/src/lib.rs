@@ -28,6 +28,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+pub use generation::fitting_connections;
 pub use proxy::{Prepared, Proxy};
 
 /// What a future has to give without being waited for, if anything.

@@ -69,11 +69,14 @@ fn provider_for(wanted: &Crypto<'_>, report: &mut Report) -> Option<Arc<CryptoPr
     if !list.unavailable.is_empty() {
         let missing = list.unavailable.join(", ");
         report.push(
-            Diagnostic::information(format!("cipher suites not available: {missing}"))
-                .at(ciphers.span, "requested here")
-                .note(
-                    "only suites with ECDHE and an AEAD are supported; all current clients have them",
-                ),
+            Diagnostic::idle(
+                "suites of ssl_ciphers",
+                format!("cipher suites not available: {missing}"),
+            )
+            .at(ciphers.span, "requested here")
+            .note(
+                "only suites with ECDHE and an AEAD are supported; all current clients have them",
+            ),
         );
     }
     if !list.unknown.is_empty() {

@@ -56,6 +56,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// The setting, where all there is to say is that it has no effect.
+    pub idle: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -67,6 +69,7 @@ impl Diagnostic {
             labels: Vec::new(),
             notes: Vec::new(),
             help: None,
+            idle: None,
         }
     }
 
@@ -78,6 +81,12 @@ impl Diagnostic {
     /// A reason to doubt it.
     pub fn warning(message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, message)
+    }
+
+    /// The news that `setting` has no effect, and why. There may be many, of which few want to hear more than
+    /// their number.
+    pub fn idle(setting: impl Into<Box<str>>, message: impl Into<String>) -> Self {
+        Self { idle: Some(setting.into()), ..Self::information(message) }
     }
 
     /// A thing worth knowing.

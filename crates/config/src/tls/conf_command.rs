@@ -166,7 +166,10 @@ fn options(
             idle if IDLE.contains(&idle) || (!on && UNSAFE.contains(&idle)) => {
                 let shown = wssgate_syntax::printable(written);
                 let message = format!("option \"{shown}\" has no effect: TLS is not OpenSSL's");
-                reading.report.push(Diagnostic::information(message).at(word.span, ""));
+                reading.report.push(
+                    Diagnostic::idle(format!("{shown} of ssl_conf_command"), message)
+                        .at(word.span, ""),
+                );
             }
             name if UNSAFE.contains(&name) => {
                 return Err(failed(directive, "this would weaken TLS, which is not possible here"));

@@ -26,6 +26,11 @@ pub(super) fn check(core: &Core, workers: usize, resolves: bool, report: &mut Re
     }
 }
 
+/// How many `worker_connections` so many descriptors are enough for.
+pub(super) fn fitting(limit: u64, workers: u64) -> u64 {
+    (limit.saturating_sub(OTHERS) / PER_TUNNEL / workers.max(1)).max(1)
+}
+
 fn shortage(core: &Core, workers: usize, resolves: bool, limit: u64) -> Option<Diagnostic> {
     let connections = core.worker_connections;
     let workers = u64::try_from(workers).unwrap_or(u64::MAX);
@@ -44,8 +49,7 @@ fn shortage(core: &Core, workers: usize, resolves: bool, limit: u64) -> Option<D
         "{connections} worker_connections exceed open file resource limit: {limit}, as \
          {workers_need} up to {needed}, two for each tunnel{names}"
     );
-    let fits = limit.saturating_sub(lookups + OTHERS) / PER_TUNNEL / workers.max(1);
-    let fits = fits.max(1);
+    let fits = fitting(limit.saturating_sub(lookups), workers);
     let needed = needed.saturating_add(OTHERS);
     let raise = match core.worker_rlimit_nofile {
         Some(set) if set <= limit => format!("`worker_rlimit_nofile {needed}`"),
@@ -90,6 +94,19 @@ mod tests {
             assert_eq!(shortage.is_none(), fits, "{workers} × {connections} within {limit}");
         }
         assert!(shortage(&core(usize::MAX, None), usize::MAX, true, 1024).is_some());
+    }
+
+    #[test]
+    fn what_fits_is_no_shortage() {
+        for (limit, workers, fits) in
+            [(1024, 1, 480), (1024, 4, 120), (20_000, 2, 4984), (10, 8, 1)]
+        {
+            assert_eq!(fitting(limit, workers), fits, "{limit} for {workers}");
+            let connections = usize::try_from(fits).expect("a small number");
+            let workers = usize::try_from(workers).expect("a small number");
+            let short = shortage(&core(connections, None), workers, false, limit).is_some();
+            assert_eq!(short, limit < 1024, "{limit} for {workers}");
+        }
     }
 
     #[test]

@@ -364,7 +364,7 @@ pub fn check_dhparam(file: &Located<PathBuf>, contents: &Contents, report: &mut 
             report.push(fail("no PEM block `DH PARAMETERS` in the file"));
         }
         Ok(_) => report.push(
-            Diagnostic::information("\"ssl_dhparam\" is checked but not used")
+            Diagnostic::idle("ssl_dhparam", "\"ssl_dhparam\" is checked but not used")
                 .at(file.span, "DHE suites are not offered: every client of today has ECDHE"),
         ),
     }

@@ -1,0 +1,195 @@
+//! `--to`: where the app servers are.
+
+use std::fmt::{self, Display};
+
+use super::{CommandError, port};
+
+/// The app servers.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// One or more, alike in scheme and path.
+    servers: Vec<Server>,
+}
+
+/// One app server.
+#[derive(Debug, PartialEq, Eq)]
+struct Server {
+    scheme: &'static str,
+    /// `HOST`, `HOST:PORT` or `unix:/PATH`.
+    address: String,
+    /// What a URL has behind its address.
+    path: String,
+}
+
+/// What several servers are called in the configuration.
+const GROUP: &str = "app";
+
+impl Target {
+    pub(super) fn parse(texts: &[String]) -> Result<Self, CommandError> {
+        let servers: Vec<_> =
+            texts.iter().map(|text| Server::parse(text)).collect::<Result<_, _>>()?;
+        for (server, text) in servers.iter().zip(texts) {
+            if (server.scheme, &server.path) != (servers[0].scheme, &servers[0].path) {
+                return Err(CommandError::Unlike(texts[0].clone(), text.clone()));
+            }
+        }
+        Ok(Self { servers })
+    }
+
+    /// The URL for `proxy_pass`.
+    pub(super) fn pass(&self) -> String {
+        match &self.servers[..] {
+            [server] => server.to_string(),
+            [server, ..] => format!("{}://{GROUP}{}", server.scheme, server.path),
+            [] => unreachable!("clap requires one"),
+        }
+    }
+
+    /// The block of several servers.
+    pub(super) fn upstream(&self) -> String {
+        if self.servers.len() == 1 {
+            return String::new();
+        }
+        let line = |server: &Server| format!("        server {};\n", server.with_port());
+        let servers: String = self.servers.iter().map(line).collect();
+        format!("\n    upstream {GROUP} {{\n        least_conn;\n{servers}    }}\n")
+    }
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Self, CommandError> {
+        let fail = || CommandError::To(text.to_owned());
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => ("http", rest),
+            Some(("https" | "wss", rest)) => ("https", rest),
+            Some(_) => return Err(fail()),
+            None => ("http", text),
+        };
+        // In the configuration that this is written into these would end the word or name a variable.
+        let odd = |byte: u8| byte.is_ascii_control() || b" $\"';{}".contains(&byte);
+        if rest.is_empty() || rest.bytes().any(odd) {
+            return Err(fail());
+        }
+        if rest.starts_with("unix:") {
+            return Ok(Self { scheme, address: rest.to_owned(), path: String::new() });
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = if path == "/" { String::new() } else { path.to_owned() };
+        Ok(Self {
+            scheme,
+            address: address(authority).map_err(|error| error.unwrap_or_else(fail))?,
+            path,
+        })
+    }
+
+    /// The address as a group needs it, in which the scheme says no port.
+    fn with_port(&self) -> String {
+        let has_port = self.address.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        match self.scheme {
+            "https" if !has_port => format!("{}:443", self.address),
+            _ => self.address.clone(),
+        }
+    }
+}
+
+/// `HOST:PORT`, `HOST`, `:PORT` or `PORT`; the error has no words of its own unless it is about the port.
+fn address(text: &str) -> Result<String, Option<CommandError>> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(format!("localhost:{}", port(text, "--to")?));
+    }
+    let end = match text.strip_prefix('[') {
+        Some(address) => address.find(']').ok_or(None)? + 2,
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(end);
+    let host = if host.is_empty() { "localhost" } else { host };
+    match rest.strip_prefix(':') {
+        // An address of IPv6 needs brackets.
+        Some(number) if number.contains(':') => Err(None),
+        Some(number) => Ok(format!("{host}:{}", port(number, "--to")?)),
+        None if rest.is_empty() && !text.is_empty() => Ok(host.to_owned()),
+        None => Err(None),
+    }
+}
+
+impl Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.address, self.path)
+    }
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(texts: &[&str]) -> Result<Target, String> {
+        let texts: Vec<_> = texts.iter().map(|&text| text.to_owned()).collect();
+        Target::parse(&texts).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn to_is_a_place_to_pass_to() {
+        let port = |text: &str| Err(format!("the port \"{text}\" of --to is not"));
+        for (text, expected) in [
+            ("localhost:8282", Ok("http://localhost:8282")),
+            ("8282", Ok("http://localhost:8282")),
+            (":8282", Ok("http://localhost:8282")),
+            ("ws://:8282/", Ok("http://localhost:8282")),
+            ("ws://app:1/", Ok("http://app:1")),
+            ("wss://app", Ok("https://app")),
+            ("http://app:1/base/", Ok("http://app:1/base/")),
+            ("[::1]:1", Ok("http://[::1]:1")),
+            ("[::1]", Ok("http://[::1]")),
+            ("unix:/run/app.sock", Ok("http://unix:/run/app.sock")),
+            ("0", port("0")),
+            ("82820", port("82820")),
+            ("localhost:99999", port("99999")),
+            ("localhost:http", port("http")),
+            ("localhost:", port("")),
+            (":", port("")),
+            ("ftp://app", Err("--to".to_owned())),
+            ("", Err("--to".to_owned())),
+            ("http://", Err("--to".to_owned())),
+            ("/run/app.sock", Err("--to".to_owned())),
+            ("::1", Err("--to".to_owned())),
+            ("[::1", Err("--to".to_owned())),
+            ("[::1]x", Err("--to".to_owned())),
+            ("a b", Err("--to".to_owned())),
+            ("$host", Err("--to".to_owned())),
+            ("a;b", Err("--to".to_owned())),
+        ] {
+            match (target(&[text]).map(|target| target.pass()), expected) {
+                (Err(error), Err(expected)) => {
+                    assert!(error.starts_with(&expected), "{text}: {error}")
+                }
+                (parsed, expected) => {
+                    assert_eq!(parsed, expected.map(str::to_owned), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn several_servers_are_a_group() {
+        let several = target(&["wss://a/ws", "https://b:1/ws", "wss://[::1]/ws"]).expect("alike");
+        assert_eq!(several.pass(), "https://app/ws");
+        assert_eq!(several.to_string(), "https://a/ws, https://b:1/ws, https://[::1]/ws");
+        assert_eq!(
+            several.upstream(),
+            "\n    upstream app {\n        least_conn;\n        server a:443;\n        server b:1;\n        \
+             server [::1]:443;\n    }\n"
+        );
+        assert_eq!(target(&["1"]).expect("a port").upstream(), "");
+        for unlike in [["ws://a", "wss://b"], ["http://a/x", "http://b"]] {
+            let error = target(&unlike).expect_err("unlike");
+            assert!(error.ends_with("must agree in scheme and path"), "{error}");
+        }
+    }
+}
