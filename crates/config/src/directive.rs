@@ -166,6 +166,9 @@ pub enum Braces {
     Entries,
 }
 
+/// An argument as it is written, such as `weight=NUMBER`, and what it does.
+pub type Parameter = (&'static str, &'static str);
+
 /// Reads the arguments of a directive (and, of some, the block).
 pub(crate) type Read<T> = fn(&mut Reading<'_>, &syntax::Directive) -> Reads<T>;
 
@@ -184,6 +187,10 @@ pub(crate) struct Directive<T> {
     pub(crate) default: &'static str,
     /// One sentence.
     pub(crate) doc: &'static str,
+    /// What its arguments may be, where that takes more than the sentence.
+    pub(crate) parameters: &'static [Parameter],
+    /// Lines that show how it is used; empty when there are none.
+    pub(crate) example: &'static str,
     /// Whether it may be repeated on one level.
     pub(crate) repeats: bool,
     /// Its braces.
@@ -203,6 +210,8 @@ impl<T: 'static> Directive<T> {
             arity: Arity::Exactly(0),
             default: "",
             doc: "",
+            parameters: &[],
+            example: "",
             repeats: false,
             braces: Braces::None,
             without_effect: "",
@@ -270,6 +279,8 @@ impl<T: 'static> AnyDirective for Directive<T> {
             arity: self.arity,
             default: self.default,
             doc,
+            parameters: self.parameters,
+            example: self.example,
             repeats: self.repeats,
             braces: self.braces,
             kind,
@@ -300,6 +311,10 @@ pub struct Row {
     pub default: &'static str,
     /// One sentence.
     pub doc: &'static str,
+    /// What its arguments may be, where that takes more than the sentence.
+    pub parameters: &'static [Parameter],
+    /// Lines that show how it is used; empty when there are none.
+    pub example: &'static str,
     /// Whether it may be repeated on one level.
     pub repeats: bool,
     /// Its braces.
@@ -354,6 +369,8 @@ pub(crate) fn idle(
         arity,
         default: "",
         doc: reason,
+        parameters: &[],
+        example: "",
         repeats: true,
         braces: Braces::None,
         kind: Kind::WithoutEffect(reason),

@@ -9,10 +9,10 @@ use wssgate_syntax::{self as syntax, Diagnostic, Span, Word, printable};
 
 use crate::acme::ACME_CERTIFICATE;
 use crate::directive::Arity::AtLeast;
-use crate::directive::{AnyDirective, Directive, S};
+use crate::directive::{AnyDirective, Directive, Parameter, S};
 use crate::hosts::{HostPattern, HostTable};
 use crate::level::Level;
-use crate::read::{Reading, Reads, parameter, unknown_parameter};
+use crate::read::{Reading, Reads, parameter, parameter_names, unknown_parameter};
 use crate::server::{self, Server, ServerId, server_names};
 use crate::server_name::ServerName;
 use crate::tls;
@@ -27,9 +27,67 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     contexts: S,
     arity: AtLeast(1),
     doc: "Sets an address and port, or a UNIX-domain socket, on which the server accepts \
-          connections.",
+          connections. Without a line the server listens on `*:80`, or on `*:8000` when it is not started by root.",
+    parameters: PARAMETERS,
+    example: EXAMPLE,
     ..Directive::repeated(listen)
 };
+
+const PARAMETERS: &[Parameter] = &[
+    ("ADDRESS:PORT", "an address of this machine, or a name that is looked up at the start"),
+    ("PORT", "all IPv4 addresses, as `*:PORT`; of an address without a port the port is 80"),
+    ("[::]:PORT", "all IPv6 addresses; IPv4 needs a line of its own, or `ipv6only=off`"),
+    ("FIRST-LAST", "all ports from the first to the last, with or without an address before them"),
+    ("unix:PATH", "a UNIX-domain socket, which everybody on this machine may connect to"),
+    (
+        "default_server",
+        "requests for names that no server has are served by this server; without it, by the first one of the \
+         address. `default` is the same",
+    ),
+    ("ssl", "clients speak TLS here"),
+    (
+        "proxy_protocol",
+        "every connection begins with a header of the PROXY protocol, version 1 or 2, as load balancers send it; see \
+         `set_real_ip_from`",
+    ),
+    ("http2", "has no effect: clients that could speak HTTP/2 use HTTP/1.1"),
+    (
+        "backlog=NUMBER",
+        "how many connections may wait to be accepted; 511 by default, and never more than `net.core.somaxconn`",
+    ),
+    (
+        "reuseport",
+        "gives each worker a socket of its own, so that the kernel spreads connections; done anyway when there are \
+         several workers",
+    ),
+    ("ipv6only=on|off", "whether an IPv6 socket takes IPv6 only; `on` by default"),
+    (
+        "so_keepalive=on|off|IDLE:INTERVAL:COUNT",
+        "probing of silent clients by TCP: after which time, how often, and how many unanswered probes end the \
+         connection; each of the three may be left out. The system's settings apply by default. WebSockets are \
+         probed by `websocket_ping_interval` in any case",
+    ),
+    (
+        "deferred",
+        "accepts a connection only when the client has sent something (`TCP_DEFER_ACCEPT`)",
+    ),
+    ("fastopen=NUMBER", "TCP Fast Open with a queue of this length; off by default"),
+    ("rcvbuf=SIZE", "receive buffer of a socket (`SO_RCVBUF`); chosen by the system by default"),
+    ("sndbuf=SIZE", "send buffer of a socket (`SO_SNDBUF`); chosen by the system by default"),
+    ("bind", "a socket of its own for this address, which every address has here"),
+];
+
+const EXAMPLE: &str = "\
+server {
+    listen 443 ssl default_server;
+    listen [::]:443 ssl default_server;
+    ssl_reject_handshake on;
+}
+
+server {
+    listen 127.0.0.1:8080 proxy_protocol backlog=4096 so_keepalive=10m:30s:5;
+    location / { proxy_pass http://localhost:8282; }
+}";
 
 /// One socket to bind.
 #[derive(Debug)]
@@ -132,7 +190,9 @@ fn listen(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Lis
                 let message =
                     "the \"http2\" parameter has no effect: only HTTP/1.1 is supported so far";
                 if reading.noted.insert(message) {
-                    reading.report.push(Diagnostic::information(message).at(word.span, ""));
+                    reading
+                        .report
+                        .push(Diagnostic::idle("http2 of listen", message).at(word.span, ""));
                 }
             }
             b"proxy_protocol" => listen.proxy_protocol = true,
@@ -170,22 +230,6 @@ fn listen_addresses(reading: &Reading<'_>, word: &Word) -> Result<Vec<ListenAddr
     Ok(addresses)
 }
 
-/// For suggestions.
-const PARAMETERS: &[&str] = &[
-    "backlog",
-    "bind",
-    "default_server",
-    "deferred",
-    "fastopen",
-    "ipv6only",
-    "proxy_protocol",
-    "rcvbuf",
-    "reuseport",
-    "sndbuf",
-    "so_keepalive",
-    "ssl",
-];
-
 fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnostic> {
     let invalid =
         |what: &str| Diagnostic::error(format!("invalid {what} \"{word}\"")).at(word.span, "");
@@ -216,7 +260,7 @@ fn socket_option(options: &mut ListenOptions, word: &Word) -> Result<(), Diagnos
     } else if word.is("deferred") {
         options.deferred = true;
     } else if !word.is("bind") {
-        return Err(unknown_parameter(word, PARAMETERS));
+        return Err(unknown_parameter(word, &parameter_names(LISTEN.parameters)));
     }
     Ok(())
 }

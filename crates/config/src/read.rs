@@ -9,7 +9,7 @@ use std::time::Duration;
 use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, closest};
 
 use crate::buffering::Buffers;
-use crate::directive::Registry;
+use crate::directive::{Parameter, Registry};
 use crate::name_servers::Resolver;
 use crate::names::Names;
 use crate::paths::Paths;
@@ -203,6 +203,12 @@ pub(crate) fn invalid_parameter(word: &Word) -> Diagnostic {
 /// `invalid parameter "x"`, with the known parameter that was probably meant.
 pub(crate) fn unknown_parameter(word: &Word, known: &[&'static str]) -> Diagnostic {
     invalid_parameter(word).maybe_help(meant_parameter(word, known))
+}
+
+/// The names of explained parameters, for suggestions.
+pub(crate) fn parameter_names(parameters: &[Parameter]) -> Vec<&'static str> {
+    let name = |(written, _): &Parameter| written.split('=').next().unwrap_or_default();
+    parameters.iter().map(name).collect()
 }
 
 /// Which of the known parameters was probably meant, by the name before any `=`.

@@ -57,6 +57,7 @@ pub fn reference() -> String {
             let _ = writeln!(out, "- default: `{}`", row.default);
         }
         let _ = writeln!(out, "- context: {}", row.context_names());
+        explain(&mut out, row);
     }
     out.push_str("\n## Accepted without effect\n\n");
     out.push_str("Removing these changes no response; `-t` reports those that are used.\n\n");
@@ -82,6 +83,19 @@ pub fn reference() -> String {
         let _ = writeln!(out, "| `${name}` | {doc} |");
     }
     out
+}
+
+/// The arguments of a directive and an example, where it has them.
+fn explain(out: &mut String, row: &Row) {
+    if !row.parameters.is_empty() {
+        out.push_str("\n| argument | |\n| --- | --- |\n");
+    }
+    for (written, doc) in row.parameters {
+        let _ = writeln!(out, "| `{written}` | {doc} |");
+    }
+    if !row.example.is_empty() {
+        let _ = writeln!(out, "\n```nginx\n{}\n```", row.example);
+    }
 }
 
 fn takes(row: &Row) -> String {

@@ -93,6 +93,8 @@ pub(crate) static SERVER: Directive<UpstreamServer> = Directive {
     contexts: U,
     arity: AtLeast(1),
     doc: "Adds a server to the group; a host name adds all addresses that it resolves to.",
+    parameters: server::PARAMETERS,
+    example: server::EXAMPLE,
     ..Directive::repeated(server)
 };
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Word};
 
-use crate::read::{Reading, Reads, invalid_parameter, parameter, unknown_parameter};
+use crate::directive::Parameter;
+use crate::read::{
+    Reading, Reads, invalid_parameter, parameter, parameter_names, unknown_parameter,
+};
 use crate::value::{self, Endpoint, Form, Host, ListenAddr};
 
 /// A `server` line of an upstream.
@@ -128,20 +131,70 @@ impl Resolving {
     }
 }
 
-/// For suggestions.
-const PARAMETERS: &[&str] = &[
-    "backup",
-    "down",
-    "drain",
-    "fail_timeout",
-    "max_conns",
-    "max_fails",
-    "resolve",
-    "route",
-    "service",
-    "slow_start",
-    "weight",
+/// What the reference explains.
+pub(super) const PARAMETERS: &[Parameter] = &[
+    (
+        "HOST:PORT",
+        "an address or a name; without a port it is 80. A name with several addresses is several servers",
+    ),
+    ("unix:PATH", "a UNIX-domain socket"),
+    (
+        "weight=NUMBER",
+        "its share: a server with 2 gets twice as many requests as one with 1; 1 by default",
+    ),
+    (
+        "max_conns=NUMBER",
+        "how many connections it has at most at a time, all workers together; an open WebSocket is one. 0, the \
+         default, is no limit. What is beyond goes to other servers, waits (`queue`) or is answered with 502",
+    ),
+    (
+        "max_fails=NUMBER",
+        "how many failed attempts within `fail_timeout` make it count as failed; 1 by default, and with 0 it never does",
+    ),
+    (
+        "fail_timeout=TIME",
+        "within which time failures are counted, and for how long at most a failed server rests; 10s by default. One \
+         request tries it again after half a second already, then less and less often (`websocket_recovery`)",
+    ),
+    (
+        "slow_start=TIME",
+        "within which time its share grows from nothing to the full one when it is back; 0 by default, at once. Not \
+         with `hash`, `ip_hash` and `random`",
+    ),
+    (
+        "backup",
+        "is used only when no other server is available; not with `hash`, `ip_hash` and `random`",
+    ),
+    ("down", "is not used; what it has goes on"),
+    ("drain", "is sent only what sticks to it by `sticky`; WebSockets on it go on"),
+    (
+        "route=NAME",
+        "what `sticky` calls it, 32 characters at most; the MD5 of its address by default",
+    ),
+    (
+        "resolve",
+        "the name is looked up while the server runs and the group follows its addresses; needs `resolver`",
+    ),
+    (
+        "service=NAME",
+        "with `resolve`: hosts, ports and weights are those of the SRV records of `_NAME._tcp.HOST`; with a dot in \
+         NAME, of `NAME.HOST`",
+    ),
 ];
+
+/// What the reference shows.
+pub(super) const EXAMPLE: &str = "\
+upstream chat {
+    least_conn;
+    server 10.0.0.1:8282 weight=2 max_conns=20000;
+    server 10.0.0.2:8282 max_fails=3 fail_timeout=30s;
+    server unix:/run/chat.sock backup;
+}
+
+upstream app {
+    resolver 127.0.0.53;
+    server app.internal service=http resolve;
+}";
 
 fn server_parameter(
     server: &mut UpstreamServer,
@@ -181,7 +234,7 @@ fn server_parameter(
         }
         resolving.service = Some(text.into());
     } else {
-        return Err(unknown_parameter(word, PARAMETERS));
+        return Err(unknown_parameter(word, &parameter_names(PARAMETERS)));
     }
     Ok(())
 }
