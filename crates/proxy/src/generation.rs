@@ -289,7 +289,9 @@ pub fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) ->
         return Some(owner);
     }
     if !privileges::is_root() {
-        if let Some(user) = &core.user {
+        let is_done =
+            |name| matches!(privileges::user(name), Ok(Some(user)) if privileges::runs_as(&user));
+        if let Some(user) = core.user.as_ref().filter(|user| !is_done(&user.value.name)) {
             let text = "the \"user\" directive makes sense only if the master process runs with \
                         super-user privileges, ignored";
             report.push(Diagnostic::warning(text).at(user.span, ""));

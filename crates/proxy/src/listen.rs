@@ -89,7 +89,10 @@ impl Listener {
         for socket in &self.sockets {
             sys::tune(socket, &tuning)?;
             // On one that listens already this only sets the backlog anew.
-            sys::listen(socket, options.backlog.unwrap_or(BACKLOG))?;
+            match options.backlog {
+                None if self.is_passed => {}
+                backlog => sys::listen(socket, backlog.unwrap_or(BACKLOG))?,
+            }
         }
         Ok(())
     }

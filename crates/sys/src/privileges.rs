@@ -95,6 +95,12 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Whether this process runs as that user already.
+pub fn runs_as(user: &User) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == user.uid }
+}
+
 const CAP_CHOWN: u32 = 0;
 const CAP_DAC_OVERRIDE: u32 = 1;
 const CAP_NET_BIND_SERVICE: u32 = 10;
@@ -192,6 +198,13 @@ pub fn user_name(uid: u32) -> Option<String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_runs_this_is_known() {
+        let root = user("root").unwrap().unwrap();
+        assert_eq!(runs_as(&root), is_root());
+        assert!(!runs_as(&User { uid: u32::MAX, ..root }));
+    }
 
     #[test]
     fn root_is_known_and_nonsense_is_not() {
