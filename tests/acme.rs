@@ -515,10 +515,9 @@ impl Hooked {
 fn a_reload_in_the_middle_of_an_order_takes_its_record_away() {
     let Some(hooked) = Hooked::start("reload with dns-01") else { return };
     let world = World::new();
-    let ca = Pebble::setup();
+    let ca = Pebble::setup().start_with_dns(&world.pki, hooked.dns);
     let setup = world.site(&ca.directory(), "*.example.test", "");
     let mut wssgate = hooked.install(setup, UNTIL_GO).start();
-    let _ca = ca.start_with_dns(&world.pki, hooked.dns);
     let log = wssgate.wait_for_line("log/hook.log", " present _acme-challenge.example.test. ");
     let (_, record) = log.trim_end().split_once(" present ").unwrap();
     wssgate.rewrite_http("server { listen %%LISTEN_1%%; }");
@@ -531,10 +530,9 @@ fn a_reload_in_the_middle_of_an_order_takes_its_record_away() {
 fn an_order_goes_on_after_a_restart() {
     let Some(hooked) = Hooked::start("restart with dns-01") else { return };
     let world = World::new();
-    let ca = Pebble::setup();
+    let ca = Pebble::setup().start_with_dns(&world.pki, hooked.dns);
     let setup = world.site(&ca.directory(), "*.example.test", "");
     let mut wssgate = hooked.install(setup, UNTIL_GO).start();
-    let ca = ca.start_with_dns(&world.pki, hooked.dns);
     wssgate.wait_for_line("log/hook.log", " present _acme-challenge.example.test. ");
     let state = wssgate.dir().join("state");
     let pending = || {
@@ -560,10 +558,9 @@ fn an_order_goes_on_after_a_restart() {
 fn a_wildcard_is_obtained_by_a_program_that_writes_into_the_dns() {
     let Some(hooked) = Hooked::start("dns-01") else { return };
     let world = World::new();
-    let ca = Pebble::setup();
+    let ca = Pebble::setup().start_with_dns(&world.pki, hooked.dns);
     let setup = world.site(&ca.directory(), "*.example.test example.test", "");
     let wssgate = hooked.install(setup, "").start();
-    let ca = ca.start_with_dns(&world.pki, hooked.dns);
     let root = ca.root(&world.pki);
     let first = wait_for_certificate(&wssgate, &root, "any.example.test");
     assert_eq!(shown(&wssgate, &root, "example.test"), Some(first));
@@ -580,12 +577,11 @@ fn a_wildcard_is_obtained_by_updates_of_a_zone() {
     }
     let Some(named) = Named::start("dns_update", &[("example.test", true)]) else { return };
     let world = World::new();
-    let ca = Pebble::setup();
     let address = named.addr();
+    let ca = Pebble::setup().start_with_dns(&world.pki, address);
     let issuer = format!("challenge dns-01; dns_update server={address} secret_file=tsig.key;");
     let setup = world.site(&ca.directory(), "*.example.test example.test", &issuer);
     let wssgate = setup.file("tsig.key", Named::KEY).start();
-    let ca = ca.start_with_dns(&world.pki, address);
     let root = ca.root(&world.pki);
     let first = wait_for_certificate(&wssgate, &root, "any.example.test");
     assert_eq!(shown(&wssgate, &root, "example.test"), Some(first));
@@ -604,14 +600,13 @@ fn an_update_that_is_refused_is_told_in_the_words_of_the_server() {
     let zones = [("example.test", false)];
     let Some(named) = Named::start("refused dns_update", &zones) else { return };
     let world = World::new();
-    let ca = Pebble::setup();
     let address = named.addr();
+    let ca = Pebble::setup().start_with_dns(&world.pki, address);
     let issuer = format!(
         "challenge dns-01; dns_update server={address} zone=example.test secret_file=tsig.key;"
     );
     let setup = world.site(&ca.directory(), "*.example.test", &issuer);
     let wssgate = setup.file("tsig.key", Named::KEY).start();
-    let _ca = ca.start_with_dns(&world.pki, address);
     let log = wssgate.wait_for_log("did not change the zone example.test: REFUSED");
     assert!(log.contains("[error]") && log.contains("_acme-challenge.example.test: "), "{log}");
 }
