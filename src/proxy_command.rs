@@ -89,8 +89,9 @@ fn port(text: &str, option: &'static str) -> Result<u16, CommandError> {
 
 /// How many connections a worker may have: what the limit of open files leaves, as high as it goes.
 fn connections() -> u64 {
-    let limit = process::raise_descriptor_limit().or_else(|_| Ok(process::descriptor_limit()?.0));
-    let limit = limit.unwrap_or_else(|_: std::io::Error| 1024);
+    let limit = process::raise_descriptor_limit()
+        .or_else(|_| process::descriptor_limit().map(|(now, _)| now));
+    let limit = limit.unwrap_or(1024);
     wssgate_proxy::fitting_connections(limit).min(MOST_CONNECTIONS)
 }
 
