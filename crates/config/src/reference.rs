@@ -91,6 +91,8 @@ fn explain(out: &mut String, row: &Row) {
         out.push_str("\n| argument | |\n| --- | --- |\n");
     }
     for (written, doc) in row.parameters {
+        // A bar would end the cell.
+        let written = written.replace('|', "\\|");
         let _ = writeln!(out, "| `{written}` | {doc} |");
     }
     if !row.example.is_empty() {
