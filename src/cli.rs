@@ -34,10 +34,7 @@ pub(crate) enum Invocation {
 /// A WebSocket reverse proxy configured in nginx's language
 #[derive(Parser, Debug)]
 #[command(name = "wssgate", version, disable_help_flag = true, disable_version_flag = true)]
-#[command(override_usage = USAGE)]
-#[command(
-    after_help = AFTER_HELP
-)]
+#[command(override_usage = USAGE, after_help = AFTER_HELP)]
 struct Program {
     #[command(subcommand)]
     command: Command,

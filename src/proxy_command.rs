@@ -89,9 +89,9 @@ fn port(text: &str, option: &'static str) -> Result<u16, CommandError> {
 
 /// How many connections a worker may have: what the limit of open files leaves, as high as it goes.
 fn connections() -> u64 {
-    let limit = process::raise_descriptor_limit()
-        .or_else(|_| process::descriptor_limit().map(|(now, _)| now));
-    let limit = limit.unwrap_or(1024);
+    let limit = process::raise_descriptor_limit();
+    let limit =
+        limit.or_else(|_| process::descriptor_limit().map(|(soft, _)| soft)).unwrap_or(1024);
     wssgate_proxy::fitting_connections(limit).min(MOST_CONNECTIONS)
 }
 
