@@ -67,15 +67,17 @@ fn accepted(name: &str, text: &str, places: &[&str]) {
     let leaf = pki.leaf(&["a.test"]);
     fs::copy(&leaf.fullchain, setup.dir().join("tls.crt")).unwrap();
     fs::copy(&leaf.key, setup.dir().join("tls.key")).unwrap();
-    let tested =
-        setup.file("chat.conf", read("chat.conf.example").replace("/var/lib/wssgate", &directory));
+    let tested = setup.file(
+        "conf.d/chat.conf",
+        read("chat.conf.example").replace("/var/lib/wssgate", &directory),
+    );
     let tested = tested.conf(&text).run(&["-t"]);
     assert!(tested.status.success(), "{name}: {}", tested.stderr);
 }
 
 #[test]
 fn configurations_are_accepted() {
-    let places = ["/etc/wssgate/conf.d/", "/run/wssgate/", "/var/log/wssgate/"];
+    let places = ["/var/lib/wssgate/", "/etc/wssgate/", "/run/wssgate/", "/var/log/wssgate/"];
     accepted("wssgate.conf", &read("wssgate.conf"), &places);
     accepted("container.conf", &read("container.conf"), &["/tmp/"]);
     let manifest = read("kubernetes/wssgate.yaml");
