@@ -172,7 +172,7 @@ pub(super) fn read_certificates(
 
 /// Whether anybody can read it.
 fn is_certificate(der: &[u8]) -> bool {
-    Certificate::parse(der).is_some() || check::is_readable(der)
+    Certificate::parse(der).is_some() || wssgate_chain::is_readable(der)
 }
 
 /// A certificate without the trust settings that OpenSSL may have written behind it.
@@ -408,7 +408,7 @@ fn pair_failed(
     ))
     .at(files.key.span, "this key belongs to another certificate")
     .at(files.chain.span, "the first certificate of this file must be the server's own");
-    match check::is_ca(&chain[0]) {
+    match wssgate_chain::is_ca(&chain[0]) {
         true => diagnostic
             .help("the file begins with a CA certificate; put the server certificate first"),
         false => diagnostic,

@@ -1,16 +1,12 @@
-//! What can be told of a chain from its own bytes: dates, names, order, completeness.
+//! What `-t` and the error log say of a chain: dates, names, order, completeness.
 
 use rustls::pki_types::CertificateDer;
+use wssgate_chain::{Chain, DateFault, Unreadable, covers};
 use wssgate_config::model::{Advice, CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report};
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::Wanted;
 
-/// A certificate that has less than this to live is worth a warning, or less than a fifth of its
-/// whole life where that is shorter (certificates of six days exist).
-const SOON: i64 = 14 * DAY;
 const DAY: i64 = 86_400;
 
 /// Checks a chain whose key fits and reports warnings only: nginx starts with such chains.
@@ -21,23 +17,18 @@ pub(super) fn chain(
     now: i64,
     report: &mut Report,
 ) {
-    let mut parsed = Vec::new();
-    for der in chain {
-        match X509Certificate::from_der(der) {
-            Ok((_, certificate)) => parsed.push(certificate),
-            Err(error) => {
-                let text =
-                    format!("certificate {} in the file is invalid: {error}", parsed.len() + 1);
-                report.push(Diagnostic::warning(text).at(files.chain.span, "in this file"));
-                // The others cannot be judged when one is missing.
-                return;
-            }
+    let chain = match Chain::parse(chain.iter().map(|der| &der[..])) {
+        Ok(chain) => chain,
+        Err(Unreadable::Empty) => return,
+        Err(error) => {
+            let problem = Diagnostic::warning(error.to_string());
+            return report.push(problem.at(files.chain.span, "in this file"));
         }
-    }
+    };
     let is_told = |advice| !wanted.ignored.contains(&advice);
-    let complete = is_told(Advice::CertificateChain).then(|| complete(&parsed)).flatten();
+    let complete = is_told(Advice::CertificateChain).then(|| complete(&chain)).flatten();
     let silencer = complete.is_some().then(|| Advice::CertificateChain.silencer());
-    let findings = [(dates(&parsed, now), None), (order(&parsed), None), (complete, silencer)];
+    let findings = [(dates(&chain, now), None), (order(&chain), None), (complete, silencer)];
     for (finding, silencer) in findings {
         let Some(finding) = finding else { continue };
         let path = files.chain.value.display();
@@ -51,18 +42,8 @@ pub(super) fn chain(
         report.push(diagnostic.maybe_help(finding.help));
     }
     if is_told(Advice::CertificateNames) {
-        uncovered(&parsed[0], wanted.names, report);
+        uncovered(&chain, wanted.names, report);
     }
-}
-
-/// Whether what is told here can be told of it.
-pub(super) fn is_readable(der: &[u8]) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(rest, _)| rest.is_empty())
-}
-
-/// Whether the certificate may sign others.
-pub(super) fn is_ca(der: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
 struct Finding {
@@ -71,48 +52,34 @@ struct Finding {
     help: Option<String>,
 }
 
-fn dates(chain: &[X509Certificate<'_>], now: i64) -> Option<Finding> {
-    for (index, certificate) in chain.iter().enumerate() {
-        let start = certificate.validity().not_before.timestamp();
-        let end = certificate.validity().not_after.timestamp();
-        let subject = if index == 0 { "it".to_owned() } else { common(certificate.subject()) };
-        if now > end {
-            let days = (now - end) / DAY;
-            return Some(Finding {
-                what: format!("{subject} expired {days} days ago"),
-                label: "clients reject it",
-                help: Some("renew the certificate, then reload".to_owned()),
-            });
-        }
-        if now < start {
-            return Some(Finding {
-                what: format!("{subject} is not valid yet"),
-                label: "clients reject it until then",
-                help: Some("check the clock of this machine".to_owned()),
-            });
-        }
-        if index == 0 && end - now < SOON.min((end - start) / 5) {
-            let days = (end - now) / DAY;
-            return Some(Finding {
-                what: format!("it expires in {days} days"),
-                label: "expires soon",
-                help: Some("check that automatic renewal (certbot.timer) still runs".to_owned()),
-            });
-        }
-    }
-    None
+fn dates(chain: &Chain<'_>, now: i64) -> Option<Finding> {
+    let (whose, fault) = chain.date_fault(now)?;
+    let whose = whose.as_deref().unwrap_or("it");
+    Some(match fault {
+        DateFault::Expired(ago) => Finding {
+            what: format!("{whose} expired {} days ago", ago / DAY),
+            label: "clients reject it",
+            help: Some("renew the certificate, then reload".to_owned()),
+        },
+        DateFault::NotYetValid(_) => Finding {
+            what: format!("{whose} is not valid yet"),
+            label: "clients reject it until then",
+            help: Some("check the clock of this machine".to_owned()),
+        },
+        DateFault::EndsSoon(left) => Finding {
+            what: format!("{whose} expires in {} days", left / DAY),
+            label: "expires soon",
+            help: Some("check that automatic renewal (certbot.timer) still runs".to_owned()),
+        },
+    })
 }
 
-/// Each certificate must be signed by the next one (RFC 5246 §7.4.2).
-fn order(chain: &[X509Certificate<'_>]) -> Option<Finding> {
-    let broken = chain.windows(2).position(|pair| pair[0].issuer() != pair[1].subject())?;
-    let (this, next) = (&chain[broken], &chain[broken + 1]);
+fn order(chain: &Chain<'_>) -> Option<Finding> {
+    let misplaced = chain.misplaced()?;
     Some(Finding {
         what: format!(
             "certificate {} is issued by \"{}\" but followed by \"{}\"",
-            broken + 1,
-            common(this.issuer()),
-            common(next.subject()),
+            misplaced.place, misplaced.issuer, misplaced.next,
         ),
         label: "the chain is out of order",
         help: Some(
@@ -122,29 +89,24 @@ fn order(chain: &[X509Certificate<'_>]) -> Option<Finding> {
     })
 }
 
-/// The last certificate must be a root, or issued by one that clients have.
-fn complete(chain: &[X509Certificate<'_>]) -> Option<Finding> {
-    // What stands behind a break in the order is not part of the chain.
-    let end = chain.windows(2).position(|pair| pair[0].issuer() != pair[1].subject());
-    let last = &chain[end.unwrap_or(chain.len() - 1)];
-    if last.issuer() == last.subject() || is_public_root(last.issuer()) {
-        return None;
-    }
-    let issuer = common(last.issuer());
-    let missing = format!(
+/// The last certificate must be a root, or issued by one that clients have: of Mozilla's root programme.
+fn complete(chain: &Chain<'_>) -> Option<Finding> {
+    let roots = webpki_roots::TLS_SERVER_ROOTS.iter().map(|root| &root.subject[..]);
+    let missing = chain.missing(roots)?;
+    let issuer = missing.issuer;
+    let text = format!(
         "\"{issuer}\", the issuer of the last certificate, is neither in the file nor a public root"
     );
-    // Public authorities say where; without that it may be a root of somebody's own.
-    Some(match ca_issuers(last) {
+    Some(match missing.url {
         Some(url) => Finding {
-            what: format!("the chain is incomplete: {missing}"),
+            what: format!("the chain is incomplete: {text}"),
             label: "Android and WeChat mini programs reject this, even if desktop browsers do not",
             help: Some(format!(
                 "append the certificate of \"{issuer}\" ({url}); certbot's fullchain.pem contains it"
             )),
         },
         None => Finding {
-            what: format!("the chain may be incomplete: {missing}"),
+            what: format!("the chain may be incomplete: {text}"),
             label: "clients that do not know this issuer reject it",
             help: Some(format!(
                 "append the certificate of \"{issuer}\", unless your clients trust it as a root"
@@ -153,36 +115,9 @@ fn complete(chain: &[X509Certificate<'_>]) -> Option<Finding> {
     })
 }
 
-/// Whether Mozilla's root programme has a root of this name.
-fn is_public_root(name: &X509Name<'_>) -> bool {
-    // The list holds names without the outer SEQUENCE.
-    let raw = name.as_raw();
-    webpki_roots::TLS_SERVER_ROOTS.iter().any(|root| {
-        let subject: &[u8] = root.subject.as_ref();
-        raw.ends_with(subject) && raw.len() - subject.len() <= 4
-    })
-}
-
-/// Where the issuer's certificate can be fetched (RFC 5280 §4.2.2.1).
-fn ca_issuers(certificate: &X509Certificate<'_>) -> Option<String> {
-    certificate.extensions().iter().find_map(|extension| {
-        let ParsedExtension::AuthorityInfoAccess(access) = extension.parsed_extension() else {
-            return None;
-        };
-        access.accessdescs.iter().find_map(|description| match &description.access_location {
-            GeneralName::URI(url) if description.access_method.to_id_string() == CA_ISSUERS => {
-                Some((*url).to_owned())
-            }
-            _ => None,
-        })
-    })
-}
-
-const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
-
 /// Warns of server names that the certificate does not name.
-fn uncovered(leaf: &X509Certificate<'_>, names: &[Located<Box<[u8]>>], report: &mut Report) {
-    let covered = subject_names(leaf);
+fn uncovered(chain: &Chain<'_>, names: &[Located<Box<[u8]>>], report: &mut Report) {
+    let covered = chain.names();
     for name in names {
         let Some(wanted) = checkable(&name.value) else { continue };
         if !covered.iter().any(|pattern| covers(pattern, &wanted)) {
@@ -226,16 +161,6 @@ fn is_in_ascii(name: &str, encoded: &str) -> bool {
         && name.split('.').zip(encoded.split('.')).all(is_encoded)
 }
 
-/// DNS names of the certificate, lower case (RFC 9525: the common name does not count).
-fn subject_names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
-    let dns = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    });
-    dns.collect()
-}
-
 /// A server name that can be compared: neither empty, nor a regular expression, nor a placeholder
 /// such as `_`, nor an address.
 fn checkable(name: &[u8]) -> Option<String> {
@@ -248,40 +173,9 @@ fn checkable(name: &[u8]) -> Option<String> {
     is_name.then_some(name)
 }
 
-/// Whether `pattern` of a certificate covers `name` (RFC 6125 §6.4.3: one label for `*`).
-fn covers(pattern: &str, name: &str) -> bool {
-    if pattern == name {
-        return true;
-    }
-    match (pattern.strip_prefix("*."), name.split_once('.')) {
-        (Some(pattern), Some((_, parent))) => pattern == parent,
-        _ => false,
-    }
-}
-
-/// The common name, else the whole name.
-fn common(name: &X509Name<'_>) -> String {
-    let common = name.iter_common_name().next().and_then(|common| common.as_str().ok());
-    common.map_or_else(|| name.to_string(), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_covered_as_clients_see_it() {
-        for (pattern, name, expected) in [
-            ("a.test", "a.test", true),
-            ("*.a.test", "b.a.test", true),
-            ("*.a.test", "a.test", false),
-            ("*.a.test", "c.b.a.test", false),
-            ("*.a.test", "*.a.test", true),
-            ("a.test", "b.test", false),
-        ] {
-            assert_eq!(covers(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn a_name_is_found_in_ascii() {
