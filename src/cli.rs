@@ -15,6 +15,7 @@ use crate::Failed;
 use crate::acme_command::AcmeArgs;
 use crate::console;
 use crate::demo::DemoArgs;
+use crate::doctor_command::{self, DoctorArgs};
 use crate::format::Fmt;
 use crate::health::HealthArgs;
 use crate::options::{Action, Options};
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Fmt(Fmt),
     /// Certificates that are obtained by ACME
     Acme(AcmeArgs),
+    /// Examine a WebSocket from the client's side: DNS, TCP, TLS, the handshake, pings
+    Doctor(DoctorArgs),
     /// Ask a server once whether it answers, for health checks; the exit code is 0 if it does
     Health(HealthArgs),
     /// Print the completion script of a shell
@@ -121,15 +124,15 @@ pub(crate) enum UsageError {
     /// Something that only a test has.
     #[error("option \"--verbose\" requires \"-t\"")]
     VerboseAlone,
-    /// Of one of our commands; or help was asked for, which clap counts among them.
+    /// Of one of our commands, and the exit code for it; or help was asked for, which clap counts among them.
     #[error("{0}")]
-    Own(clap::Error),
+    Own(clap::Error, u8),
 }
 
 impl UsageError {
     /// Tells the person, and what the program then ends with.
     pub(crate) fn tell(&self) -> ExitCode {
-        let Self::Own(error) = self else {
+        let Self::Own(error, misused) = self else {
             console::say(self);
             eprintln!("{}", self.advice());
             return ExitCode::FAILURE;
@@ -139,11 +142,12 @@ impl UsageError {
             || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         {
             let printed = error.print();
-            return ExitCode::from(if printed.is_ok() { exit_code(error) } else { 1 });
+            let code = if error.use_stderr() { *misused } else { 0 };
+            return ExitCode::from(if printed.is_ok() { code } else { 1 });
         }
         let text = error.render().to_string();
         console::say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
-        ExitCode::from(exit_code(error))
+        ExitCode::from(*misused)
     }
 
     /// How to go on.
@@ -163,10 +167,6 @@ impl UsageError {
     }
 }
 
-fn exit_code(error: &clap::Error) -> u8 {
-    u8::try_from(error.exit_code()).unwrap_or(1)
-}
-
 /// Reads the arguments, without the program's name.
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
@@ -178,7 +178,10 @@ pub(crate) fn parse(
         return parse_nginx(arguments).map(Invocation::Nginx);
     }
     console::speak_as(first);
-    parse_own(arguments).map(Invocation::Own).map_err(UsageError::Own)
+    // The verdicts of this one are codes as well.
+    let misused = if first == "doctor" { doctor_command::MISUSED } else { 2 };
+    let own = parse_own(arguments).map(Invocation::Own);
+    own.map_err(|error| UsageError::Own(error, misused))
 }
 
 fn parse_own(arguments: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
@@ -220,7 +223,9 @@ fn parse_nginx(mut arguments: impl Iterator<Item = OsString>) -> Result<Options,
             }
             Some("--help" | "--version") => {
                 let asked = parse_own(std::iter::once(argument.clone()));
-                return Err(asked.map_or_else(UsageError::Own, |_| invalid(&argument)));
+                return Err(
+                    asked.map_or_else(|help| UsageError::Own(help, 2), |_| invalid(&argument))
+                );
             }
             _ => {}
         }

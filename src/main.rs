@@ -7,6 +7,7 @@ mod cli;
 mod console;
 mod demo;
 mod dev_ca;
+mod doctor_command;
 mod format;
 mod health;
 mod load;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             Command::Demo(arguments) => own(demo::prepare(&arguments)),
             Command::Fmt(arguments) => return format::run(&arguments),
             Command::Acme(arguments) => return acme_command::run(&arguments),
+            Command::Doctor(arguments) => return doctor_command::run(&arguments),
             Command::Health(arguments) => health::check(&arguments).map_err(|error| {
                 console::say(error);
                 Failed
