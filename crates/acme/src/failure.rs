@@ -45,11 +45,16 @@ impl Failure {
     }
 }
 
+/// The kind of a failure where the CA, or what stands before it, has nothing at a URL and tells no problem.
+pub(crate) const GONE: &str = "gone";
+
 /// What of the network went wrong; our client's own error, as the library hands it through.
 #[derive(Debug, Error)]
 #[error("{text}")]
 pub(crate) struct Unreachable {
     pub(crate) text: String,
+    /// Whether nothing is there: 404 or 410.
+    pub(crate) gone: bool,
     /// How long the other side wants to be left alone.
     pub(crate) retry_after: Option<Duration>,
 }
@@ -68,7 +73,8 @@ impl From<Error> for Failure {
             Error::Api(problem) => problem_failure(&problem),
             Error::Other(other) => {
                 if let Some(lost) = other.downcast_ref::<Unreachable>() {
-                    Self { retry_after: lost.retry_after, ..Self::way(lost.to_string()) }
+                    let kind = if lost.gone { GONE.to_owned() } else { String::new() };
+                    Self { retry_after: lost.retry_after, kind, ..Self::way(lost.to_string()) }
                 } else if let Some(refused) = other.downcast_ref::<Refused>() {
                     let retry_after = Some(refused.retry_after);
                     Self { retry_after, ..problem_failure(&refused.problem) }

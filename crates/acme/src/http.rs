@@ -201,7 +201,8 @@ fn refusal(url: &str, answer: &Answer) -> Option<Error> {
     let retry_after = retry_after(&answer.headers);
     let Ok(problem) = serde_json::from_slice::<Problem>(&answer.body) else {
         let text = status_text(url, answer.status);
-        return Some(Error::Other(Box::new(Unreachable { text, retry_after })));
+        let gone = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        return Some(Error::Other(Box::new(Unreachable { text, gone, retry_after })));
     };
     // It tries again itself then.
     if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce") {
@@ -215,7 +216,7 @@ fn status_text(url: &str, status: StatusCode) -> String {
 }
 
 fn unreachable_because(text: impl Into<String>) -> Error {
-    Error::Other(Box::new(Unreachable { text: text.into(), retry_after: None }))
+    Error::Other(Box::new(Unreachable { text: text.into(), gone: false, retry_after: None }))
 }
 
 /// Where a redirect leads: to a URL, or to a path at the same place.

@@ -18,7 +18,7 @@ use crate::issuer::{ChallengeKind, Order};
 use crate::keeper::now;
 use crate::record::Record;
 use crate::resume::{keep, resume};
-use crate::schedule::{Blame, renewal_window};
+use crate::schedule::{Blame, Span, renewal_window};
 use crate::session::{Meta, Session};
 
 /// How long a CA may take to look at challenges; the DNS takes longer.
@@ -62,7 +62,10 @@ async fn attempt(
     if let Some(left) = resume(session, account, order, profile).await? {
         let chain = fill(session, account, order, left).await?;
         let is_new = old.is_none_or(|old| old.pem != chain.pem);
-        if is_new && now() < renewal_window(chain.valid).start {
+        // An old one is better than none; it is renewed at once.
+        let nothing_serves = old.is_none_or(|old| old.valid.end <= now());
+        let Span { end, .. } = chain.valid;
+        if is_new && (now() < renewal_window(chain.valid).start || nothing_serves && now() < end) {
             return Ok(chain);
         }
         // Nobody has fetched it in time, or kept it.
@@ -171,7 +174,7 @@ async fn convince(session: &Session, order: &Order, running: &mut Running) -> Re
     };
     let _turn = session.challenges.turn(taken).await;
     let mut shown = Shown::default();
-    let convinced = match show(session, running, &mut shown).await {
+    let convinced = match show(session, order, running, &mut shown).await {
         Ok(()) => wait_until_convinced(session, running).await,
         Err(failure) => Err(failure),
     };
@@ -188,7 +191,12 @@ struct Shown {
     records: Vec<Record>,
 }
 
-async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Result<(), Failure> {
+async fn show(
+    session: &Session,
+    order: &Order,
+    running: &mut Running,
+    shown: &mut Shown,
+) -> Result<(), Failure> {
     let kind = session.issuer.challenge;
     let mut authorizations = running.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -237,7 +245,9 @@ async fn show(session: &Session, running: &mut Running, shown: &mut Shown) -> Re
                 let record = format!("_acme-challenge.{identifier}");
                 let value = answer.dns_value();
                 let turn = session.challenges.turn_at_record(&record, &value).await;
-                shown.records.push(Record::new(&dns, &record, &value, turn));
+                // Another process that goes on with the order would write the same record.
+                let lock = session.directory.lock(&order.id());
+                shown.records.push(Record::new(&dns, &record, &value, (turn, lock)));
                 let presented = dns.present(&record, &value).await;
                 presented.map_err(|error| Failure {
                     kind: "dnsUpdate".to_owned(),

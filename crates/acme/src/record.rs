@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 
-use crate::challenges::Turn;
 use crate::dns::Solver;
 
 /// A record that is taken away when this is dropped, also by somebody who gives up the whole order.
@@ -17,14 +16,20 @@ pub(crate) struct Record {
 
 impl Record {
     /// Sees to it that the record goes, which may be written from now on.
-    pub(crate) fn new(dns: &Arc<dyn Solver>, name: &str, value: &str, turn: Turn) -> Self {
+    /// `held` is let go of when it is gone.
+    pub(crate) fn new(
+        dns: &Arc<dyn Solver>,
+        name: &str,
+        value: &str,
+        held: impl Sized + 'static,
+    ) -> Self {
         let (until, dropped) = oneshot::channel();
         let (dns, name, value) = (Arc::clone(dns), name.to_owned(), value.to_owned());
         let gone = spawn_local(async move {
             let _: Result<Infallible, _> = dropped.await;
             // What is left there does no harm, and the order is what counts.
             let _ = dns.cleanup(&name, &value).await;
-            drop(turn);
+            drop(held);
         });
         Self { until, gone }
     }

@@ -3,7 +3,7 @@
 use instant_acme::{Account, Order as Running};
 use rcgen::KeyPair;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, GONE};
 use crate::issuer::Order;
 use crate::keeper::now;
 use crate::pending::Pending;
@@ -47,7 +47,11 @@ pub(crate) async fn resume(
                     return Ok(Some((running, key)));
                 }
             }
-            Err(failure) if failure.is_passing() => return Err(failure),
+            Err(failure)
+                if failure.is_passing() && failure.kind != GONE && pending.may_be_alive(now()) =>
+            {
+                return Err(failure);
+            }
             // It has expired, or is another account's.
             Err(_) => {}
         }

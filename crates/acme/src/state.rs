@@ -244,7 +244,11 @@ impl Directory {
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options.open(path).or_else(|_| File::open(path))
+    // Who owns the directory must not have root make files elsewhere.
+    options.custom_flags(libc::O_NOFOLLOW);
+    let mut read = OpenOptions::new();
+    read.read(true).custom_flags(libc::O_NOFOLLOW);
+    options.open(path).or_else(|_| read.open(path))
 }
 
 /// Whether a file that could not be opened may be there. Where it is not, and none could be made, nothing can be
