@@ -110,6 +110,29 @@ impl Imported {
                 "another process has its lock in \"{shown}\": stop wssgate, and start it again afterwards"
             ));
         };
+        let taken = self.take(&directory, order, issuer, certbot, lineage);
+        // Those of whoever runs wssgate, even if that is decided elsewhere; also after a failure, or the lock
+        // would be somebody's who keeps it from everybody.
+        let uid = fs::metadata(path).map_err(|error| failed("stat", error))?.uid();
+        let mut handed = Ok(());
+        for file in Directory::files(path, &[id]) {
+            handed = handed.and(files::hand_over(&file, uid));
+        }
+        let outcome = taken?;
+        handed.map_err(|error| failed("chown", error))?;
+        Ok(outcome)
+    }
+
+    /// Writes what there is to take.
+    fn take(
+        &mut self,
+        directory: &Directory,
+        order: &Order,
+        issuer: &AcmeIssuer,
+        certbot: &Path,
+        lineage: &Lineage,
+    ) -> Result<Outcome, String> {
+        let (id, chain) = (order.id(), &lineage.chain);
         let kept = directory.certificate(&id).ok().flatten();
         let outcome = match kept.filter(|kept| kept.valid.end >= chain.valid.end) {
             Some(kept) => Outcome::Kept(kept.valid),
@@ -123,12 +146,10 @@ impl Imported {
             }
         };
         if issuer.account_key.is_none() && directory.account_key()?.is_none() {
-            self.account = import_account(&directory, certbot, lineage)?;
-        }
-        // Those of whoever runs wssgate, even if that is decided elsewhere.
-        let uid = fs::metadata(path).map_err(|error| failed("stat", error))?.uid();
-        for file in Directory::files(path, &[id]) {
-            files::hand_over(&file, uid).map_err(|error| failed("chown", error))?;
+            self.account = match directory.lock("account") {
+                Some(_lock) => import_account(directory, certbot, lineage)?,
+                None => Some("not imported: another process makes one".to_owned()),
+            };
         }
         Ok(outcome)
     }
