@@ -1,5 +1,6 @@
 //! From an accepted configuration to a running server.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, panic};
@@ -69,7 +70,8 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     let version = env!("CARGO_PKG_VERSION");
     proxy.log(LogLevel::Notice, format_args!("wssgate {version} started"));
     if let Some(own) = &options.own {
-        println!("{}", own.greeting);
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stdout(), "{}", own.greeting);
     }
     let manager = ServiceManager::from_environment();
     manager.ready("serving");

@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::epoll::check;
@@ -51,9 +51,13 @@ fn standard_output(path: &Path) -> Option<io::Result<File>> {
     links.next().map(without_waiting)
 }
 
-/// The same descriptor once more, so that writing to it never waits.
+/// The same descriptor once more; writing to a socket never waits. What else it may be is left as it is: others
+/// who have it, such as the shell that started us, share its flags.
 fn without_waiting(fd: BorrowedFd<'_>) -> io::Result<File> {
     let file = File::from(fd.try_clone_to_owned()?);
+    if !file.metadata()?.file_type().is_socket() {
+        return Ok(file);
+    }
     // SAFETY: takes a descriptor that `file` holds, and numbers.
     let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) })?;
     // SAFETY: as above.
