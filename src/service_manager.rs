@@ -6,8 +6,12 @@
 use std::fmt::Display;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use wssgate_sys::process;
+
+/// How long a manager may take to have room for a notification.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where notifications go.
 pub(crate) struct ServiceManager {
@@ -24,8 +28,8 @@ impl ServiceManager {
             None => return Self { socket: None },
         };
         let socket = UnixDatagram::unbound().and_then(|socket| {
-            // A manager that does not read must not hold us up.
-            socket.set_nonblocking(true)?;
+            // A manager that is busy hears of us all the same; one that does not read must not hold us up.
+            socket.set_write_timeout(Some(PATIENCE))?;
             Ok((socket, address?))
         });
         Self { socket: socket.ok() }
