@@ -233,9 +233,9 @@ fn no_answer_at_all() {
     expect_fault(&client.ws(&resetting), "no_response", &["ended by RST"]);
     let other = Upstream::says("220 mail.test ESMTP\r\n");
     expect_fault(&client.ws(&other), "not_http", &["220 mail.test"]);
-    client.settings.timeout = Duration::from_secs(1);
+    client.settings.timeout = Duration::from_secs(3);
     let waiting = Upstream::serve(|conn| drop(conn.recv_to_end()));
-    expect_fault(&client.ws(&waiting), "response_timeout", &["within 1 s"]);
+    expect_fault(&client.ws(&waiting), "response_timeout", &["within 3 s"]);
 }
 
 /// Lingering for no time, the close is an RST.
