@@ -26,8 +26,9 @@ const MAX_SIZE: u64 = 64 << 20;
 #[derive(Parser, Clone, Debug, PartialEq, Eq)]
 #[command(name = "doctor", bin_name = "wssgate doctor")]
 pub(crate) struct DoctorArgs {
-    /// URL of the WebSocket: wss://HOST[:PORT]/PATH or ws://…
-    #[arg(value_name = "URL", value_parser = |url: &str| Target::parse(url))]
+    /// What is examined.
+    #[arg(help = "URL of the WebSocket: wss://HOST[:PORT]/PATH or ws://…", value_name = "URL")]
+    #[arg(value_parser = |url: &str| Target::parse(url))]
     target: Target,
     /// Origin of the page that opens the WebSocket [default: that of the URL]
     #[arg(long, value_name = "ORIGIN", value_parser = text)]

@@ -13,7 +13,8 @@ use wssgate_proxy::errno_text;
 /// The command line of `wssgate health`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HealthArgs {
-    /// What to ask for: http://HOST[:PORT]/[PATH]
+    /// What is asked for.
+    #[arg(help = "What to ask for: http://HOST[:PORT]/[PATH]")]
     url: String,
     /// Seconds that everything together may take
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
