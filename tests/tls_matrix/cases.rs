@@ -578,6 +578,7 @@ impl<'a> Cases<'a> {
         self.chain("a CA misses", &root, &[&cas[1]], &leaves[2]);
         self.trusted_above("trusted");
         self.crossed();
+        self.namesakes();
         self.circles();
         // Somebody else's.
         let stranger = self.root();
@@ -643,6 +644,52 @@ impl<'a> Cases<'a> {
                 case.trusted =
                     (0..3).filter(is_in).map(|index| pem("CERTIFICATE", &all[index].der)).collect();
             }
+        }
+    }
+
+    /// CAs of one name with different keys, of which each has issued.
+    fn namesakes(&mut self) {
+        for (told, named) in [("", "none"), (", by its key", "keyid:always")] {
+            let says = format!("authorityKeyIdentifier={named}");
+            let names = |order: Order<'a>| order.says(&says);
+            let kinds = [("", None), (" expired first", Some(0)), (" expired second", Some(1))];
+            for (kind, expired) in kinds {
+                let name = self.unique("namesake");
+                let make = |number: usize, key: &'static str| {
+                    let order = self.mint.ca(&name).key(key);
+                    let is_over = expired == Some(number);
+                    let times = ("200101000000Z", "210101000000Z");
+                    if is_over { order.times(times.0, times.1).make() } else { order.make() }
+                };
+                let both = [make(0, KEY), make(1, OTHER_KEY)];
+                let trusted = || both.iter().map(|one| pem("CERTIFICATE", &one.der)).collect();
+                for (number, root) in both.iter().enumerate() {
+                    let leaf = names(self.mint.leaf(root)).make();
+                    let name = format!("namesakes{kind} are trusted: by {number}{told}");
+                    self.chain(&name, root, &[], &leaf).trusted = trusted();
+                }
+                let below = self.unique("below");
+                let below = names(self.mint.ca(&below).by(&both[1])).make();
+                let leaf = names(self.mint.leaf(&below)).make();
+                let name = format!("namesakes{kind} are trusted: below 1{told}");
+                self.chain(&name, &both[1], &[&below], &leaf).trusted = trusted();
+            }
+            let root = self.root();
+            let mut make_both = || {
+                let name = self.unique("namesake");
+                [KEY, OTHER_KEY].map(|key| self.mint.ca(&name).key(key).by(&root).make())
+            };
+            let (shown, one_trusted) = (make_both(), make_both());
+            for (number, ca) in shown.iter().enumerate() {
+                let leaf = names(self.mint.leaf(ca)).make();
+                let name = format!("namesakes are shown: by {number}{told}");
+                self.chain(&name, &root, &[&shown[0], &shown[1]], &leaf);
+            }
+            let [trusted, ca] = one_trusted;
+            let leaf = names(self.mint.leaf(&ca)).make();
+            let name = format!("a namesake of its issuer is trusted{told}");
+            let case = self.chain(&name, &root, &[&ca], &leaf);
+            case.trusted.push(pem("CERTIFICATE", &trusted.der));
         }
     }
 

@@ -10,14 +10,15 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig, ServerConnection,
-    SignatureScheme, StreamOwned,
+    ALL_VERSIONS, ClientConfig, ClientConnection, DigitallySignedStruct, Error, ServerConfig,
+    ServerConnection, SignatureScheme, StreamOwned,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     client::{ResolvesClientCert, Resumption},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
+    version::TLS12,
 };
 use wssgate_testkit::{GUARD, Instance, NGINX, Pki};
 
@@ -208,22 +209,29 @@ impl<'a> Worlds<'a> {
             };
             return few.map(ask).collect();
         };
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody))
-            .with_client_cert_resolver(Arc::new(Holder(key)));
-        config.resumption = Resumption::disabled();
-        let config = Arc::new(config);
-        let ask = |setting: (usize, &'static str, u32, bool)| {
-            let verdict = tried(|| {
-                let verdict = ask_as_client(address, Arc::clone(&config), setting.0);
-                verdict.unwrap_or(Verdict { status: 0, told: String::new() })
-            });
-            (told(&setting), verdict)
+        let config = |versions| {
+            let mut config = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anybody))
+                .with_client_cert_resolver(Arc::new(Holder(Arc::clone(&key))));
+            config.resumption = Resumption::disabled();
+            Arc::new(config)
         };
-        settings().map(ask).collect()
+        let (new, old) = (config(ALL_VERSIONS), config(&[&TLS12]));
+        let ask = |config: &Arc<ClientConfig>, number| {
+            tried(|| {
+                let verdict = ask_as_client(address, Arc::clone(config), number);
+                verdict.unwrap_or(Verdict { status: 0, told: String::new() })
+            })
+        };
+        let verdicts = settings().map(|setting| (told(&setting), ask(&new, setting.0)));
+        let of_old =
+            settings().filter(|(_, mode, depth, crl)| *mode == "on" && *depth == 1 && !crl);
+        let of_old =
+            of_old.map(|setting| (format!("{}, TLS 1.2", told(&setting)), ask(&old, setting.0)));
+        verdicts.chain(of_old).collect()
     }
 
     /// By a client that has more kinds of keys.
