@@ -9,10 +9,9 @@ use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use wssgate_config::model::ListenAddr;
 
 use super::connect::Connection;
@@ -88,8 +87,7 @@ impl IdlePool {
     /// Keeps a connection, unless it has served long enough.
     pub(crate) fn keep(&self, key: Key, connection: Connection, rules: Keepalive) {
         let now = Instant::now();
-        let worn = connection.requests >= rules.requests
-            || now.duration_since(connection.made) > rules.time;
+        let worn = connection.requests >= rules.requests || connection.made.elapsed() > rules.time;
         if rules.connections == 0 || worn || !connection.is_clean() {
             return;
         }
@@ -119,7 +117,7 @@ async fn watch(pool: std::rc::Weak<RefCell<Shared>>) {
         else {
             return;
         };
-        let mut timer = std::pin::pin!(sleep_until(next.into()));
+        let mut timer = std::pin::pin!(sleep_until(next));
         poll_fn(|cx| {
             let Some(shared) = pool.upgrade() else { return Poll::Ready(()) };
             let shared = &mut *shared.borrow_mut();
