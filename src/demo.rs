@@ -132,7 +132,7 @@ fn banner(ports: Ports, authority: &DevCa) -> String {
   open           https://localhost:{port}/
   path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway} ─ws→ app server :{app}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
-  configuration  wssgate demo --print-config
+  configuration  wssgate demo --port {port} --print-config
   stop           Ctrl-C
 
 The browser shows a warning until it trusts the development CA of this machine.

@@ -90,6 +90,7 @@ Commands, which \"wssgate --help\" explains:
   demo          : run an app server behind two hops, with a page to try it
   fmt           : format configuration files
   acme          : certificates that are obtained by ACME
+  doctor        : examine a WebSocket from the client's side
   health        : ask a server whether it answers, for health checks
   completions   : print the completion script of a shell
 

@@ -237,7 +237,8 @@ fn size(facts: &SizeFacts) -> Vec<String> {
 fn idle(facts: &IdleFacts) -> Vec<String> {
     let mut line = format!("{:.1} s of silence survived", facts.survived_seconds);
     if facts.pings > 0 {
-        line += &format!("; the server sent {} pings, which end a silence", facts.pings);
+        let (pings, ends) = if facts.pings == 1 { ("ping", "ends") } else { ("pings", "end") };
+        line += &format!("; the server sent {} {pings}, which {ends} a silence", facts.pings);
     }
     vec![line]
 }
