@@ -10,6 +10,8 @@ use thiserror::Error;
 use wssgate_http1::ResponseParser;
 use wssgate_proxy::errno_text;
 
+use crate::text::with_port;
+
 /// The command line of `wssgate health`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HealthArgs {
@@ -79,11 +81,7 @@ fn parse(url: &str) -> Option<(&str, &str)> {
 }
 
 fn connect(authority: &str, deadline: Instant) -> io::Result<TcpStream> {
-    let has_port = authority.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-    let addresses = match has_port {
-        true => authority.to_socket_addrs()?,
-        false => format!("{authority}:80").to_socket_addrs()?,
-    };
+    let addresses = with_port(authority, 80).to_socket_addrs()?;
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
         match TcpStream::connect_timeout(&address, left(deadline)) {

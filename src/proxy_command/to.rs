@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::{CommandError, port};
+use crate::text::with_port;
 
 /// The app servers.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,9 +85,8 @@ impl Server {
 
     /// The address as a group needs it, in which the scheme says no port.
     fn with_port(&self) -> String {
-        let has_port = self.address.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
         match self.scheme {
-            "https" if !has_port => format!("{}:443", self.address),
+            "https" => with_port(&self.address, 443),
             _ => self.address.clone(),
         }
     }
