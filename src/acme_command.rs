@@ -12,6 +12,7 @@ use wssgate_proxy::acme::import::{Import, Imported, from_certbot};
 use wssgate_proxy::generation::owner;
 use wssgate_syntax::{Report, SourceMap};
 
+use crate::Failed;
 use crate::console;
 use crate::load;
 use crate::options::Options;
@@ -70,17 +71,13 @@ pub(crate) fn run(args: &AcmeArgs) -> ExitCode {
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(lines) => {
-            lines.iter().for_each(console::say);
-            ExitCode::FAILURE
-        }
+        Ok(false) | Err(Failed) => ExitCode::FAILURE,
     }
 }
 
 impl ConfArgs {
     /// Reads the configuration; it obtains something by ACME.
-    fn load(&self) -> Result<(Config, Arc<SourceMap>), Vec<String>> {
+    fn load(&self) -> Result<(Config, Arc<SourceMap>), Failed> {
         let mut options = Options {
             conf: self.conf.clone(),
             prefix: self.prefix.clone(),
@@ -91,7 +88,7 @@ impl ConfArgs {
         let loaded = load::load(&options);
         let Some(config) = loaded.config else {
             console::say_all(&loaded.report, &loaded.sources);
-            return Err(Vec::new());
+            return Err(Failed);
         };
         if config.http.as_ref().is_none_or(|http| http.acme.certificates.is_empty()) {
             println!("no certificate is obtained by ACME in {}", options.conf_path().display());
@@ -109,15 +106,16 @@ fn status(config: &Config) -> bool {
 
 impl ImportArgs {
     /// Takes over what certbot has, and says whether all certificates are there then.
-    fn run(&self, config: &Config, sources: &SourceMap) -> Result<bool, Vec<String>> {
+    fn run(&self, config: &Config, sources: &SourceMap) -> Result<bool, Failed> {
         let Some(http) = &config.http else { return Ok(true) };
         let mut report = Report::default();
         let owner = owner(&config.core, None, &mut report);
         if report.has_errors() {
-            return Err(report.lines(sources));
+            report.lines(sources).iter().for_each(console::say);
+            return Err(Failed);
         }
         let import = from_certbot(http, owner.as_ref(), &self.certbot);
-        let Import { certificates, unreadable } = import.map_err(|error| vec![error])?;
+        let Import { certificates, unreadable } = import.map_err(console::fail)?;
         print(&certificates);
         for why in unreadable {
             console::say(format_args!("certbot's {why}"));

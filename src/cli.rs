@@ -205,10 +205,7 @@ pub(crate) fn print_man_page() -> Result<(), Failed> {
 }
 
 fn print(text: &[u8]) -> Result<(), Failed> {
-    io::Write::write_all(&mut io::stdout(), text).map_err(|error| {
-        console::say(error);
-        Failed
-    })
+    io::Write::write_all(&mut io::stdout(), text).map_err(console::fail)
 }
 
 /// nginx reads letters one after the other; one with a value takes the rest of its word, or the

@@ -32,6 +32,12 @@ pub(crate) fn say(message: impl Display) {
     }
 }
 
+/// Tells what has kept the program from its work.
+pub(crate) fn fail(message: impl Display) -> Failed {
+    say(message);
+    Failed
+}
+
 /// Tells the problems of files that a command was given, each with the place in the text and what may help.
 pub(crate) fn say_all(report: &Report, sources: &SourceMap) {
     let mut diagnostics = report.iter();

@@ -44,10 +44,7 @@ fn main() -> ExitCode {
             Command::Fmt(arguments) => return format::run(&arguments),
             Command::Acme(arguments) => return acme_command::run(&arguments),
             Command::Doctor(arguments) => return doctor_command::run(&arguments),
-            Command::Health(arguments) => health::check(&arguments).map_err(|error| {
-                console::say(error);
-                Failed
-            }),
+            Command::Health(arguments) => health::check(&arguments).map_err(console::fail),
             Command::Completions { shell } => cli::print_completions(shell),
             Command::Man => cli::print_man_page(),
         },
@@ -82,10 +79,7 @@ fn own(prepared: Result<Own, impl std::fmt::Display>) -> Result<(), Failed> {
             let error_log = Some(std::path::PathBuf::new());
             nginx(&Options { own: Some(own), error_log, ..Options::default() })
         }
-        Err(error) => {
-            console::say(error);
-            Err(Failed)
-        }
+        Err(error) => Err(console::fail(error)),
     }
 }
 
@@ -105,10 +99,8 @@ fn nginx(options: &Options) -> Result<(), Failed> {
             return Ok(());
         }
     }
-    let mut console = Console::open(options).map_err(|error| {
-        console::say(format_args!("[emerg] {error}"));
-        Failed
-    })?;
+    let mut console =
+        Console::open(options).map_err(|error| console::fail(format_args!("[emerg] {error}")))?;
     let loaded = load::load(options);
     match &options.action {
         Action::Serve => run::run(options, console.expect(loaded)?, console),

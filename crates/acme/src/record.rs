@@ -15,8 +15,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Sees to it that the record goes, which may be written from now on.
-    /// `held` is let go of when it is gone.
+    /// Sees to it that the record goes, which may be written from now on, and holds what is `held` until
+    /// then.
     pub(crate) fn new(
         dns: &Arc<dyn Solver>,
         name: &str,

@@ -285,7 +285,8 @@ impl Proxy {
         self.environment.files.wakeup()
     }
 
-    /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The answer is when it must be called again, if the wake-up does not come before.
+    /// Does what is due: flushes logs, ends old generations, tells of those that have ended. The answer is
+    /// when it must be called again, if the wake-up does not come before.
     pub fn maintain(&mut self, now: Instant) -> Option<Instant> {
         self.environment.files.clear_wakeup();
         for (level, text) in self.environment.files.losses() {
