@@ -28,7 +28,7 @@ pub(crate) static AUTH_DELAY: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0s",
-    doc: "Delays responses with status 401, so that their timing tells nothing and passwords are \
+    doc: "Delays responses with status 401, so that their timing reveals nothing and passwords are \
           harder to guess.",
     ..Directive::once(duration)
 };
@@ -48,8 +48,8 @@ pub(crate) static SATISFY: Directive<Satisfy> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "all",
-    doc: "Lets a request in if `all` or `any` of the rules for access let it in: `allow` and \
-          `deny`, `auth_basic`, `auth_jwt` and `auth_request`.",
+    doc: "Allows access if `all` or `any` of the access checks allow it: `allow` and `deny`, \
+          `auth_basic`, `auth_jwt` and `auth_request`.",
     ..Directive::once(satisfy)
 };
 

@@ -25,8 +25,8 @@ pub(crate) static ACME_CERTIFICATE: Directive<Wanted> = Directive {
     name: "acme_certificate",
     contexts: S,
     arity: AtLeast(1),
-    doc: "Obtains a certificate from an `acme_issuer` and renews it in time: for these names and \
-          addresses, or for those of `server_name`. `key=` is the kind of its key: `ecdsa:256`, \
+    doc: "Obtains a certificate from an `acme_issuer`, for these names and addresses or for those \
+          of `server_name`, and renews it in time. `key=` is its key type: `ecdsa:256`, \
           `ecdsa:384`, `ecdsa:521`, `rsa:2048`, `rsa:3072` or `rsa:4096`. `ssl_certificate \
           $acme_certificate` and `ssl_certificate_key $acme_certificate_key` use it.",
     ..Directive::once(wanted)

@@ -20,9 +20,9 @@ pub(crate) static AUTH_BASIC: Directive<Template> = Directive {
     contexts: HSL | X,
     arity: Exactly(1),
     default: "off",
-    doc: "Asks for a user name and password by HTTP Basic authentication, for this realm. The \
-          attempts of a client that has failed 20 times without a minute's pause are checked one \
-          per second, and refused with status 429 when more than five are waiting.",
+    doc: "Requires a user name and password by HTTP Basic authentication, with this realm. When a \
+          client has failed 20 times without a minute's pause, its attempts are checked one per \
+          second, and refused with status 429 when more than five are waiting.",
     ..Directive::once(template)
 };
 
@@ -32,7 +32,7 @@ pub(crate) static AUTH_BASIC_USER_FILE: Directive<Template> = Directive {
     contexts: HSL | X,
     arity: Exactly(1),
     doc: "Sets the file of user names and passwords: lines of `name:password` or \
-          `name:password:comment`. Passwords are hashed by bcrypt, SHA-512 or SHA-256 crypt, MD5 \
+          `name:password:comment`. Passwords are hashed with bcrypt, SHA-512 or SHA-256 crypt, MD5 \
           crypt (`$apr1$`, `$1$`) or DES crypt, or begin with `{SSHA}`, `{SHA}` or `{PLAIN}`. \
           Relative to the directory of the configuration file.",
     ..Directive::once(template)

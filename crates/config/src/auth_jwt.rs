@@ -35,13 +35,13 @@ pub(crate) static AUTH_JWT: Directive<Option<JwtRealm>> = Directive {
     contexts: HSL | X,
     arity: Between(1, 2),
     default: "off",
-    doc: "Lets in who has a valid JSON Web Token, for this realm. The token is that of \
-          `Authorization: Bearer`, or the value of the variable in `token=`: `$cookie_NAME`, \
-          `$arg_NAME`, or `$websocket_protocol_NAME` for browsers, whose WebSockets can send no \
-          other header. Tokens are signed by HS256, HS384, HS512, RS256 to RS512, PS256 to PS512, \
-          ES256, ES384 or EdDSA (Ed25519); the type of the key decides which of them are accepted. \
-          `exp` and `nbf` are checked where they are present. In log lines of the request `***` \
-          stands for the token.",
+    doc: "Requires a valid JSON Web Token, with this realm. The token is taken from \
+          `Authorization: Bearer`, or from the variable in `token=`: `$cookie_NAME`, `$arg_NAME`, \
+          or `$websocket_protocol_NAME` for browsers, whose WebSockets can send no other header. \
+          Tokens may be signed with HS256, HS384, HS512, RS256 to RS512, PS256 to PS512, ES256, \
+          ES384 or EdDSA (Ed25519); the type of the key determines which of them are accepted. \
+          `exp` and `nbf` are checked if present. In log lines of the request `***` replaces the \
+          token.",
     ..Directive::once(realm)
 };
 
@@ -50,8 +50,8 @@ pub(crate) static AUTH_JWT_CLAIM_SET: Directive<VariableId> = Directive {
     name: "auth_jwt_claim_set",
     contexts: H,
     arity: AtLeast(2),
-    doc: "Creates a variable with the value of a claim, which is found by its name, or by the names \
-          of the objects around it and its own. The elements of an array are joined by commas.",
+    doc: "Creates a variable with the value of a claim, given by its name, preceded by the names \
+          of the enclosing objects if it is nested. The elements of an array are joined by commas.",
     ..Directive::repeated(claim_set)
 };
 
@@ -71,9 +71,9 @@ pub(crate) static AUTH_JWT_KEY_CACHE: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0",
-    doc: "Keeps keys for this time, unless variables name their source. A token with an unknown \
-          key ID has them fetched again, at most once in ten seconds. While a source fails, its \
-          keys are used for as long again.",
+    doc: "Caches keys for this time, unless their source is given with variables. A token with an \
+          unknown key ID causes them to be fetched again, at most once in ten seconds. While a \
+          source fails, its keys are used for as long again.",
     ..Directive::once(duration)
 };
 
@@ -92,8 +92,8 @@ pub(crate) static AUTH_JWT_KEY_REQUEST: Directive<Template> = Directive {
     name: "auth_jwt_key_request",
     contexts: HSL | X,
     arity: Exactly(1),
-    doc: "Fetches keys by a subrequest to this URI, which must be answered with status 200 and a \
-          JSON Web Key Set of at most 256k. No header of the client is passed on with it. Use \
+    doc: "Fetches keys by a subrequest to this URI, whose response must have status 200 and a JSON \
+          Web Key Set of at most 256k. No client headers are passed on with it. Use \
           `auth_jwt_key_cache`, or every request fetches them.",
     ..Directive::repeated(template)
 };
@@ -104,7 +104,7 @@ pub(crate) static AUTH_JWT_LEEWAY: Directive<Duration> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "0s",
-    doc: "Sets by how much the clock of whoever issues tokens may differ, for `exp` and `nbf`.",
+    doc: "Sets by how much the clock of the token issuer may differ, for `exp` and `nbf`.",
     ..Directive::once(duration)
 };
 
@@ -113,8 +113,8 @@ pub(crate) static AUTH_JWT_REQUIRE: Directive<JwtRequire> = Directive {
     name: "auth_jwt_require",
     contexts: HSL | X,
     arity: AtLeast(1),
-    doc: "Lets in only if all of these values, made with variables, are neither empty nor \"0\"; \
-          otherwise the response has status 401, or the one of `error=401|403`.",
+    doc: "Allows access only if all of these values, which contain variables, are neither empty \
+          nor \"0\"; otherwise responds with status 401, or the one in `error=401|403`.",
     ..Directive::repeated(require)
 };
 
@@ -124,7 +124,7 @@ pub(crate) static AUTH_JWT_TYPE: Directive<()> = Directive {
     contexts: HSL | X,
     arity: Exactly(1),
     default: "signed",
-    doc: "Says which tokens are expected: `signed`. Encrypted ones (`encrypted`, `nested`) are not \
+    doc: "Sets which tokens are expected: `signed`. Encrypted ones (`encrypted`, `nested`) are not \
           supported.",
     ..Directive::once(token_type)
 };

@@ -97,7 +97,8 @@ pub(crate) static USE: Directive<EventMethod> = Directive {
     doc: "Selects how tunnels are served: `io_uring` submits the socket calls of several tunnels \
           at once, which takes less CPU; `epoll` makes each call separately. Without this \
           directive, and with any other method of nginx, `io_uring` is used where the kernel \
-          allows it, so a `use epoll` that only names the best method on Linux can be removed.",
+          allows it, so a `use epoll` that was only meant to select nginx's best method on Linux \
+          can be removed.",
     ..Directive::once(event_method)
 };
 
@@ -116,7 +117,7 @@ pub(crate) static WORKER_CONNECTIONS: Directive<u64> = Directive {
     contexts: E,
     arity: Exactly(1),
     default: "512",
-    doc: "Sets the maximum number of connections of one worker.",
+    doc: "Sets the maximum number of connections per worker.",
     ..Directive::once(number)
 };
 
@@ -145,8 +146,8 @@ pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
     contexts: M,
     arity: Exactly(1),
     doc: "Sets how long connections may stay open after a reload or during a graceful shutdown; \
-          then they are closed. A WebSocket is sent a Close with code 1001 between two frames \
-          and has one second to respond.",
+          then they are closed. WebSockets are sent a Close with code 1001 between two frames and \
+          have one second to respond.",
     ..Directive::once(duration)
 };
 

@@ -20,10 +20,10 @@ pub(crate) static RESOLVER: Directive<ResolverId> = Directive {
     name: "resolver",
     contexts: HSL | U,
     arity: AtLeast(1),
-    doc: "Sets the DNS servers for names that are looked up while the server runs: those in \
-          variables of `proxy_pass` and those of `server … resolve`. `valid=` overrides the time to \
-          live of answers, `ipv4=off` and `ipv6=off` leave out addresses, `local=on` adds the servers \
-          of `/etc/resolv.conf`.",
+    doc: "Sets the DNS servers for names that are resolved while the server runs: those in \
+          variables of `proxy_pass` and those of `server … resolve`. `valid=` overrides the TTL of \
+          answers, `ipv4=off` and `ipv6=off` disable queries for such addresses, `local=on` adds \
+          the servers of `/etc/resolv.conf`.",
     ..Directive::once(resolver)
 };
 
@@ -33,7 +33,7 @@ pub(crate) static RESOLVER_TIMEOUT: Directive<Duration> = Directive {
     contexts: HSL | U,
     arity: Exactly(1),
     default: "30s",
-    doc: "Sets how long a request waits for a name to be looked up.",
+    doc: "Sets how long a request waits for a name to be resolved.",
     ..Directive::once(duration)
 };
 

@@ -19,10 +19,11 @@ pub(crate) static IGNORE_WARNINGS: Directive<Vec<Advice>> = Directive {
     name: "ignore_warnings",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Silences warnings about what is written here and in inner blocks, by the names that they \
+    doc: "Silences warnings about this block and inner blocks, by the names that the warnings \
           give: `certificate_chain` (for example, a private root), `certificate_names`, \
-          `challenge_port`, `host_and_origin`, `idle_timeout`, `lost_headers`, `misspelt_variable`, `ports`, \
-          `unchecked_frames`, `unreachable`, `unset_variable`, `upgrade_headers`.",
+          `challenge_port`, `host_and_origin`, `idle_timeout`, `lost_headers`, \
+          `misspelt_variable`, `ports`, `unchecked_frames`, `unreachable`, `unset_variable`, \
+          `upgrade_headers`.",
     ..Directive::repeated(ignore_warnings)
 };
 

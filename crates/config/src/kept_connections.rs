@@ -26,8 +26,8 @@ pub(crate) static KEEPALIVE_DISABLE: Directive<KeepaliveDisable> = Directive {
     contexts: HSL,
     arity: Between(1, 2),
     default: "msie6",
-    doc: "Closes connections of misbehaving browsers after a response: of old versions of MSIE after \
-          a POST with `msie6`, of Safari on macOS with `safari`.",
+    doc: "Closes connections of misbehaving browsers after a response: `msie6` for old versions of \
+          MSIE after a POST, `safari` for Safari on macOS.",
     ..Directive::once(keepalive_disable)
 };
 
@@ -69,7 +69,7 @@ pub(crate) static LINGERING_CLOSE: Directive<LingeringClose> = Directive {
     arity: Exactly(1),
     default: "on",
     doc: "Sets whether data from the client is still read for a while before its connection is \
-          closed: `on` if more may come, `always` or `off`.",
+          closed: `on` if more may arrive, `always` or `off`.",
     ..Directive::once(lingering)
 };
 

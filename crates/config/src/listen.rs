@@ -27,54 +27,52 @@ pub(crate) static LISTEN: Directive<Listen> = Directive {
     contexts: S,
     arity: AtLeast(1),
     doc: "Sets an address and port, or a UNIX-domain socket, on which the server accepts \
-          connections. Without a line the server listens on `*:80`, or on `*:8000` when it is not started by root.",
+          connections. Without this directive the server listens on `*:80`, or on `*:8000` if it \
+          is not started by root.",
     parameters: PARAMETERS,
     example: EXAMPLE,
     ..Directive::repeated(listen)
 };
 
 const PARAMETERS: &[Parameter] = &[
-    ("ADDRESS:PORT", "an address of this machine, or a name that is looked up at the start"),
-    ("PORT", "all IPv4 addresses, as `*:PORT`; of an address without a port the port is 80"),
+    ("ADDRESS:PORT", "an address of this machine, or a name that is resolved at the start"),
+    ("PORT", "all IPv4 addresses, like `*:PORT`; if only an address is given, the port is 80"),
     ("[::]:PORT", "all IPv6 addresses; IPv4 needs a line of its own, or `ipv6only=off`"),
-    ("FIRST-LAST", "all ports from the first to the last, with or without an address before them"),
-    ("unix:PATH", "a UNIX-domain socket, which everybody on this machine may connect to"),
+    ("FIRST-LAST", "all ports from the first to the last, with or without a preceding address"),
+    ("unix:PATH", "a UNIX-domain socket, which any user of this machine can connect to"),
     (
         "default_server",
-        "requests for names that no server has are served by this server; without it, by the first one of the \
-         address. `default` is the same",
+        "requests for names that match no server are handled by this server; without it, by the \
+         first server of the address. `default` is the same",
     ),
-    ("ssl", "clients speak TLS here"),
+    ("ssl", "accepts TLS connections"),
     (
         "proxy_protocol",
-        "every connection begins with a header of the PROXY protocol, version 1 or 2, as load balancers send it; see \
-         `set_real_ip_from`",
+        "every connection must begin with a PROXY protocol header, version 1 or 2, as sent by load \
+         balancers; see `set_real_ip_from`",
     ),
-    ("http2", "has no effect: clients that could speak HTTP/2 use HTTP/1.1"),
+    ("http2", "has no effect: clients that support HTTP/2 use HTTP/1.1"),
     (
         "backlog=NUMBER",
         "how many connections may wait to be accepted; 511 by default, and never more than `net.core.somaxconn`",
     ),
     (
         "reuseport",
-        "gives each worker a socket of its own, so that the kernel spreads connections; done anyway when there are \
-         several workers",
+        "gives each worker its own socket, so that the kernel distributes connections; always done \
+         if there are several workers",
     ),
-    ("ipv6only=on|off", "whether an IPv6 socket takes IPv6 only; `on` by default"),
+    ("ipv6only=on|off", "whether an IPv6 socket accepts IPv6 only; `on` by default"),
     (
         "so_keepalive=on|off|IDLE:INTERVAL:COUNT",
-        "probing of silent clients by TCP: after which time, how often, and how many unanswered probes end the \
-         connection; each of the three may be left out. The system's settings apply by default. WebSockets are \
-         probed by `websocket_ping_interval` in any case",
+        "TCP keepalive probes: the idle time before the first, the interval, and how many \
+         unanswered probes end the connection; each of the three may be omitted. The system's \
+         settings apply by default. WebSockets are pinged in any case (`websocket_ping_interval`)",
     ),
-    (
-        "deferred",
-        "accepts a connection only when the client has sent something (`TCP_DEFER_ACCEPT`)",
-    ),
+    ("deferred", "accepts a connection only when the client has sent data (`TCP_DEFER_ACCEPT`)"),
     ("fastopen=NUMBER", "TCP Fast Open with a queue of this length; off by default"),
-    ("rcvbuf=SIZE", "receive buffer of a socket (`SO_RCVBUF`); chosen by the system by default"),
-    ("sndbuf=SIZE", "send buffer of a socket (`SO_SNDBUF`); chosen by the system by default"),
-    ("bind", "a socket of its own for this address, which every address has here"),
+    ("rcvbuf=SIZE", "receive buffer size (`SO_RCVBUF`); chosen by the system by default"),
+    ("sndbuf=SIZE", "send buffer size (`SO_SNDBUF`); chosen by the system by default"),
+    ("bind", "a separate socket for this address, which every address has anyway"),
 ];
 
 const EXAMPLE: &str = "\

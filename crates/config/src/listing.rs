@@ -17,8 +17,8 @@ pub(crate) static AUTOINDEX: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Lists a directory that has no index file. A listing that needs more than 64 MiB of memory, \
-          about a million files, is answered with status 500.",
+    doc: "Lists a directory that has no index file. If a listing needs more than 64 MiB of memory \
+          (about a million files), the response has status 500.",
     ..Directive::once(flag)
 };
 
@@ -38,8 +38,8 @@ pub(crate) static AUTOINDEX_FORMAT: Directive<ListingFormat> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "html",
-    doc: "Sets the format of listings: `html`, `xml`, `json`, or `jsonp` with the function that the \
-          argument `callback` names.",
+    doc: "Sets the format of listings: `html`, `xml`, `json`, or `jsonp` with the function named \
+          by the argument `callback`.",
     ..Directive::once(format)
 };
 

@@ -39,9 +39,9 @@ pub(crate) static MAIN_ERROR_LOG: Directive<ErrorLog> = Directive {
     contexts: M,
     arity: AtLeast(1),
     default: "stderr error",
-    doc: "Sets where errors are logged and the lowest severity that is logged. In the URIs of error \
-          lines `***` stands for the values of arguments that are known for tokens, such as \
-          `access_token`, `jwt` or `key`.",
+    doc: "Sets where errors are logged and the lowest severity that is logged. In URIs, `***` \
+          replaces the values of arguments that usually contain tokens, such as `access_token`, \
+          `jwt` or `key`.",
     ..Directive::repeated(error_log)
 };
 
@@ -50,9 +50,9 @@ pub(crate) static ERROR_LOG: Directive<ErrorLog> = Directive {
     name: "error_log",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Sets where errors are logged and the lowest severity that is logged. In the URIs of error \
-          lines `***` stands for the values of arguments that are known for tokens, such as \
-          `access_token`, `jwt` or `key`.",
+    doc: "Sets where errors are logged and the lowest severity that is logged. In URIs, `***` \
+          replaces the values of arguments that usually contain tokens, such as `access_token`, \
+          `jwt` or `key`.",
     ..Directive::repeated(error_log)
 };
 
@@ -62,8 +62,8 @@ pub(crate) static LOG_FORMAT: Directive<LogFormatDraft> = Directive {
     contexts: H,
     arity: AtLeast(2),
     doc: "Defines a named format for access logs. `combined` is predefined as in nginx; so is \
-          `websocket`, which says of a tunnel who closed it and why and what passed, in pairs of names \
-          and values.",
+          `websocket`, which logs who closed a tunnel, why, and how much was transferred, as \
+          name-value pairs.",
     ..Directive::repeated(log_format)
 };
 
@@ -83,9 +83,10 @@ pub(crate) static OPEN_LOG_FILE_CACHE: Directive<Option<Arc<LogFileCache>>> = Di
     contexts: HSL,
     arity: Between(1, 4),
     default: "off",
-    doc: "Keeps access logs open whose path has variables: `max=` of them for all workers together, each until it was \
-          not used for `inactive=`; only those are kept that are used `min_uses=` times, and whether one is still \
-          there is checked after `valid=`.",
+    doc: "Keeps access logs whose paths contain variables open: up to `max=` of them for all \
+          workers together, each until it has not been used for `inactive=`; only those used at \
+          least `min_uses=` times are kept, and `valid=` sets how often to check that a file still \
+          exists.",
     ..Directive::once(open_log_file_cache)
 };
 

@@ -77,10 +77,10 @@ pub(crate) static PROXY_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "4k",
-    doc: "Limits the size of the response header of an upstream server. Also limits what is \
-          buffered of a response with `proxy_buffering off`, and is how much is read at once (at most 16k) in \
-          a tunnel for a side that is slow; while all is taken, that grows to 64k, which is the most that \
-          waits for a side which stops.",
+    doc: "Limits the size of the response header of an upstream server. With `proxy_buffering off` \
+          it also limits how much of a response is buffered. In a tunnel it is how much is read at \
+          once (at most 16k) for a side that is slow; while that side keeps up, it grows to 64k, \
+          the most that is ever buffered for a side that stops reading.",
     ..Directive::once(size)
 };
 
@@ -129,8 +129,7 @@ pub(crate) static PROXY_FORCE_RANGES: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Serves byte ranges of upstream responses even if they do not offer them with \
-          `Accept-Ranges`.",
+    doc: "Supports byte ranges for upstream responses even if they have no `Accept-Ranges` header.",
     ..Directive::once(flag)
 };
 
@@ -248,9 +247,9 @@ pub(crate) static PROXY_PROTOCOL: Directive<SendProxyProtocol> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "Begins connections to upstream servers with a header of the PROXY protocol, which tells \
-          them the client address: `on` sends version 1, `v2` version 2 with facts about TLS. Such \
-          a connection is used again only for the same client connection.",
+    doc: "Begins connections to upstream servers with a PROXY protocol header, which tells them \
+          the client address: `on` sends version 1, `v2` version 2 with TLS details. Such a \
+          connection is reused only for the same client connection.",
     ..Directive::once(send_proxy_protocol)
 };
 

@@ -22,7 +22,7 @@ pub(crate) static REAL_IP_HEADER: Directive<RealIpHeader> = Directive {
     arity: Exactly(1),
     default: "X-Real-IP",
     doc: "Sets the request header with the client address, or `proxy_protocol` for the address in \
-          the header of the PROXY protocol.",
+          the PROXY protocol header.",
     ..Directive::once(header)
 };
 

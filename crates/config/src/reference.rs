@@ -20,16 +20,17 @@ const FAMILIES: [(&str, &str); 12] = [
     ("arg_NAME", "an argument of the query string"),
     ("cookie_NAME", "a cookie of the request"),
     ("http_NAME", "a request header; `_` stands for `-`"),
+    ("jwt_claim_NAME", "a claim of the `auth_jwt` token; not verified before the access phase"),
     (
-        "jwt_claim_NAME",
-        "a claim of the token of `auth_jwt`; not yet verified before the access phase",
+        "jwt_header_NAME",
+        "a header parameter of the `auth_jwt` token; not verified before the \
+                         access phase",
     ),
-    ("jwt_header_NAME", "a header parameter of the token of `auth_jwt`; as above"),
     (
         "proxy_protocol_tlv_NAME",
-        "a fact (TLV) in the header of the PROXY protocol: `alpn`, `authority`, `unique_id`, `ssl`, \
-         `netns`, `ssl_verify`, `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`, \
-         or a type such as `0xea` or `ssl_0x21`",
+        "a TLV of the PROXY protocol header: `alpn`, `authority`, `unique_id`, `ssl`, `netns`, \
+         `ssl_verify`, `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`, or a \
+         type such as `0xea` or `ssl_0x21`",
     ),
     ("sent_http_NAME", "a response header"),
     ("sent_trailer_NAME", "a response trailer"),
@@ -38,11 +39,11 @@ const FAMILIES: [(&str, &str); 12] = [
     ("upstream_trailer_NAME", "a trailer of the upstream response"),
     (
         "websocket_protocol_NAME",
-        "what the client offers as the subprotocol behind `NAME`, or as `NAME.…`, for tokens of \
-         WebSockets in browsers: `new WebSocket(url, [\"NAME\", token])`, or `[\"chat\", \"NAME.\" + \
-         token]` if the server accepts `chat`, since Chromium fails a WebSocket none of whose offers is \
-         accepted. Where `auth_jwt` uses it as its token, both are left out of the offer to the \
-         upstream server, and `NAME` is accepted if that accepts nothing",
+        "the subprotocol offered after `NAME`, or the rest of `NAME.…`, for WebSocket tokens in \
+         browsers: `new WebSocket(url, [\"NAME\", token])`, or `[\"chat\", \"NAME.\" + token]` if \
+         the server accepts `chat`, since Chromium fails a WebSocket if none of its offers is \
+         accepted. Where `auth_jwt` uses it as its token, both are removed from the offer to the \
+         upstream server, and `NAME` is accepted if the server accepts nothing",
     ),
 ];
 

@@ -21,9 +21,9 @@ pub(crate) static VALID_REFERERS: Directive<Vec<Referer>> = Directive {
     name: "valid_referers",
     contexts: S | L,
     arity: AtLeast(1),
-    doc: "Sets for which `Referer` headers `$invalid_referer` is empty: `none` (there is no \
-          header), `blocked` (it has no scheme), `server_names`, names with wildcards and the \
-          beginning of a path, regular expressions.",
+    doc: "Sets for which `Referer` headers `$invalid_referer` is empty: `none` (no header), \
+          `blocked` (a header without a scheme), `server_names`, names with optional wildcards and \
+          path prefixes, regular expressions.",
     ..Directive::repeated(referers)
 };
 

@@ -15,9 +15,9 @@ pub(crate) static SECURE_LINK: Directive<Template> = Directive {
     name: "secure_link",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Gives the checksum of a link, and after a comma the second since 1970 until which it is \
-          valid. `$secure_link` is empty if the checksum is wrong, 0 if the link has expired, \
-          otherwise 1.",
+    doc: "Sets the checksum of a link and, after a comma, the time until which it is valid, in \
+          seconds since 1970. `$secure_link` is empty if the checksum is wrong, 0 if the link has \
+          expired, otherwise 1.",
     ..Directive::once(template)
 };
 
@@ -26,8 +26,8 @@ pub(crate) static SECURE_LINK_MD5: Directive<Template> = Directive {
     name: "secure_link_md5",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Gives the text whose MD5 checksum, in base64url, a link must have; a secret should be a \
-          part of it.",
+    doc: "Sets the text whose MD5 checksum, in base64url, a link must have; it should contain a \
+          secret.",
     ..Directive::once(template)
 };
 

@@ -78,7 +78,7 @@ pub(crate) static MAX_HEADERS: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1000",
-    doc: "Limits the number of headers of a request.",
+    doc: "Limits the number of headers in a request.",
     ..Directive::once(number)
 };
 

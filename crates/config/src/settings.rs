@@ -102,7 +102,7 @@ pub(crate) static EARLY_HINTS: Directive<Vec<Template>> = Directive {
     name: "early_hints",
     contexts: HSL,
     arity: AtLeast(1),
-    doc: "Passes 103 responses of upstream servers to clients with HTTP/1.1, if at least one of the \
+    doc: "Passes 103 responses of upstream servers to HTTP/1.1 clients if at least one of the \
           values is neither empty nor `0`.",
     ..Directive::once(early_hints)
 };
@@ -143,9 +143,9 @@ pub(crate) static LIMIT_RATE: Directive<Template> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "0",
-    doc: "Limits how fast a response is sent, in bytes per second; 0 disables the limit. In a WebSocket it limits \
-          what the upstream server sends (with nginx it does not), unless `websocket_check` is `off`; what \
-          one second allows may come at once.",
+    doc: "Limits how fast a response is sent, in bytes per second; 0 disables the limit. In a \
+          WebSocket it limits what the upstream server sends (in nginx it does not), unless \
+          `websocket_check` is `off`; bursts of up to one second's worth are allowed.",
     ..Directive::once(size_template)
 };
 
@@ -235,7 +235,7 @@ pub(crate) static SERVER_TOKENS: Directive<ServerTokens> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "on",
-    doc: "Sets what the `Server` header and error pages name: the nginx version with `on`, no \
+    doc: "Sets what the `Server` header and error pages show: the nginx version with `on`, no \
           version with `off`, the versions of nginx and wssgate with `build`.",
     ..Directive::once(server_tokens)
 };
@@ -246,8 +246,8 @@ pub(crate) static SUBREQUEST_OUTPUT_BUFFER_SIZE: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "4k",
-    doc: "Limits the response of a subrequest that is kept in memory, as by SSI `include` with \
-          `set`.",
+    doc: "Limits the size of subrequest responses kept in memory, for example by SSI `include` \
+          with `set`.",
     ..Directive::once(size)
 };
 

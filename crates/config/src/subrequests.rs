@@ -15,8 +15,8 @@ pub(crate) static MIRROR: Directive<Option<Box<[u8]>>> = Directive {
     name: "mirror",
     contexts: HSL,
     arity: Exactly(1),
-    doc: "Copies requests to this URI, in the background; the responses are ignored. As in nginx the \
-          connection takes its next request when they have ended.",
+    doc: "Copies requests to this URI in the background; the responses are ignored. As in nginx, \
+          the connection handles its next request only when they have completed.",
     ..Directive::repeated(mirrored)
 };
 
@@ -26,7 +26,7 @@ pub(crate) static MIRROR_REQUEST_BODY: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "on",
-    doc: "Reads the request body before it mirrors a request, and copies it too.",
+    doc: "Reads the request body before mirroring a request, and copies it too.",
     ..Directive::once(flag)
 };
 
@@ -36,8 +36,8 @@ pub(crate) static POST_ACTION: Directive<Option<Box<[u8]>>> = Directive {
     contexts: HSLI,
     arity: Exactly(1),
     default: "off",
-    doc: "Goes on to this URI or named location when a request has been answered; the response is \
-          ignored. The end of a WebSocket brings nothing about.",
+    doc: "Requests this URI or named location when a request has been completed; the response is \
+          ignored. The end of a WebSocket triggers nothing.",
     ..Directive::once(uri)
 };
 

@@ -62,8 +62,8 @@ pub(crate) static SSL: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Makes clients speak TLS at every address whose default server says it. It is there for \
-          configurations that were written for nginx before 1.25.1; use `listen 443 ssl`.",
+    doc: "Enables TLS on every address whose default server sets it. Supported for configurations \
+          written for nginx before 1.25.1; use `listen 443 ssl` instead.",
     ..Directive::once(old_ssl)
 };
 
@@ -83,7 +83,7 @@ pub(crate) static SSL_CERTIFICATE: Directive<KeyFile> = Directive {
     contexts: HS,
     arity: Exactly(1),
     doc: "Sets the file with the certificate chain of a server, in PEM, its own certificate first. \
-          A path with variables is read at each handshake, by a user with the rights of a worker. \
+          A path with variables is read at each handshake, with the privileges of a worker. \
           `$acme_certificate` is the certificate of `acme_certificate`.",
     ..Directive::repeated(server_key_file)
 };
@@ -94,8 +94,9 @@ pub(crate) static SSL_CERTIFICATE_CACHE: Directive<Option<Located<CertificateCac
     contexts: HS,
     arity: Between(1, 3),
     default: "off",
-    doc: "Keeps up to `max=` certificates and keys whose paths have variables; one that has not been \
-          used for `inactive=` (10s) is dropped, and after `valid=` (60s) its file is looked at again.",
+    doc: "Keeps up to `max=` certificates and keys whose paths have variables; one that has not \
+          been used for `inactive=` (10s) is dropped, and its file is checked again after `valid=` \
+          (60s).",
     ..Directive::once(certificate_cache)
 };
 
@@ -105,8 +106,8 @@ pub(crate) static SSL_CERTIFICATE_COMPRESSION: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Sends certificates compressed by zlib (RFC 8879) to clients of TLS 1.3 that offer to read that. \
-          Each is compressed once; certificates whose paths have variables are sent as they are.",
+    doc: "Sends certificates compressed with zlib (RFC 8879) to TLS 1.3 clients that support it. \
+          Each is compressed once; certificates whose paths have variables are sent uncompressed.",
     ..Directive::once(flag)
 };
 
@@ -126,10 +127,10 @@ pub(crate) static SSL_CERTIFICATE_WATCH: Directive<Option<Duration>> = Directive
     contexts: HS,
     arity: Exactly(1),
     default: "1m",
-    doc: "Looks this often whether the files of certificates and keys have changed, and uses a pair from \
-          the next handshake on, without a reload, when it fits together, is valid now and is not \
-          older than the one before. `off` leaves that to reloads, as in nginx. Other files, and paths \
-          with variables, are not watched.",
+    doc: "Sets how often to check whether certificate and key files have changed. A new pair is \
+          used from the next handshake on, without a reload, if certificate and key match, the \
+          certificate is currently valid and it is not older than the previous one. `off` leaves \
+          that to reloads, as in nginx. Other files, and paths with variables, are not watched.",
     ..Directive::once(watch)
 };
 
@@ -158,9 +159,9 @@ pub(crate) static SSL_CONF_COMMAND: Directive<TlsCommand> = Directive {
     name: "ssl_conf_command",
     contexts: HS,
     arity: Exactly(2),
-    doc: "Sets what OpenSSL's configuration commands set: `Ciphersuites` (of TLS 1.3), \
-          `CipherString`, `Groups` or `Curves`, `MinProtocol`, `MaxProtocol`, `Certificate` and \
-          `PrivateKey`, `NumTickets`, and of `Options` `SessionTicket`, `ServerPreference` and \
+    doc: "Runs an OpenSSL configuration command: `Ciphersuites` (of TLS 1.3), `CipherString`, \
+          `Groups` or `Curves`, `MinProtocol`, `MaxProtocol`, `Certificate` and `PrivateKey`, \
+          `NumTickets`, and `Options` with `SessionTicket`, `ServerPreference` and \
           `PrioritizeChaCha`.",
     ..Directive::repeated(conf_command)
 };
@@ -249,10 +250,10 @@ pub(crate) static SSL_SESSION_TICKET_KEY: Directive<Located<PathBuf>> = Directiv
     name: "ssl_session_ticket_key",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Sets a file with 48 or 80 random bytes, from which the keys of tickets are made, so that \
-          sessions are resumed after a restart and on other hosts with the same file and server. Of \
-          several the first seals tickets, and all open them. Without it, keys of our own change \
-          whenever one has served for ssl_session_timeout.",
+    doc: "Sets a file with 48 or 80 random bytes from which ticket keys are derived, so that \
+          sessions can be resumed after a restart and on other hosts with the same file and \
+          server. If there are several, the first one encrypts tickets, and all decrypt them. \
+          Without it, random keys are used, each for ssl_session_timeout.",
     ..Directive::repeated(conf_path)
 };
 
@@ -282,8 +283,9 @@ pub(crate) static SSL_STAPLING: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Shows clients with a certificate what its CA's OCSP responder says of it. It is asked ahead, over \
-          plain HTTP, by names that `resolver` looks up, and no handshake waits for it.",
+    doc: "Staples OCSP responses from the CA's responder to certificates. Responses are fetched \
+          ahead of time, over plain HTTP, from hosts that `resolver` resolves; no handshake waits \
+          for them.",
     ..Directive::once(flag)
 };
 
@@ -292,7 +294,8 @@ pub(crate) static SSL_STAPLING_FILE: Directive<Located<PathBuf>> = Directive {
     name: "ssl_stapling_file",
     contexts: HS,
     arity: Exactly(1),
-    doc: "Sets a file with an OCSP response in DER, which is shown instead of asking the responder.",
+    doc: "Sets a file with an OCSP response in DER, which is stapled instead of querying the \
+          responder.",
     ..Directive::once(conf_path)
 };
 
@@ -311,8 +314,8 @@ pub(crate) static SSL_STAPLING_VERIFY: Directive<bool> = Directive {
     contexts: HS,
     arity: Flag,
     default: "off",
-    doc: "Shows only responses that were signed by the issuer of the certificate or with its word, up to a \
-          certificate in `ssl_trusted_certificate`.",
+    doc: "Staples only responses signed by the issuer of the certificate or by a responder it has \
+          authorized, up to a certificate in `ssl_trusted_certificate`.",
     ..Directive::once(flag)
 };
 
@@ -343,7 +346,7 @@ pub(crate) static SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HS,
     arity: Exactly(1),
     default: "1",
-    doc: "Sets how many intermediate certificates may stand between a client certificate and a \
+    doc: "Sets how many intermediate certificates are allowed between a client certificate and a \
           root, six at most.",
     ..Directive::once(number)
 };

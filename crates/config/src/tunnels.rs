@@ -35,15 +35,17 @@ pub(crate) static WEBSOCKET_CHECK: Directive<FrameCheck> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "note",
-    doc: "Selects what becomes of frames that break RFC 6455. `note` passes them on and writes one line to \
-          the error log (level `info`); from then on the proxy sends no frames of its own behind them, and \
-          of the limits only those of bytes in a time hold. `frames` ends the WebSocket with code 1002, or \
-          1007 if the reason in a Close is not UTF-8. \
-          `text` also ends it with 1007 when a text message is not UTF-8; compressed messages are not \
-          looked into. `off` does not look at frames at all: no pings, no Closes of the proxy, no close codes \
-          or counts of messages, and none of the limits hold, nor `limit_rate`, `websocket_failure_code`, \
-          `websocket_idle_timeout`, `websocket_max_lifetime` and `websocket_slow_reader_timeout`; `-t` names lines that \
-          have no effect for that reason. With `frames` and `text` what a side sends behind its Close goes nowhere.",
+    doc: "Selects what happens to frames that violate RFC 6455. `note` passes them on and writes \
+          one line to the error log (level `info`); from then on the proxy sends no frames of its \
+          own after them, and the only limits that still apply are those on bytes per time. \
+          `frames` closes the WebSocket with code 1002, or 1007 if the reason in a Close is not \
+          UTF-8. `text` also closes it with 1007 when a text message is not UTF-8; compressed \
+          messages are not inspected. `off` does not parse frames at all: no pings, no Closes from \
+          the proxy, no close codes or message counts, and none of the limits apply, nor \
+          `limit_rate`, `websocket_failure_code`, `websocket_idle_timeout`, \
+          `websocket_max_lifetime` and `websocket_slow_reader_timeout`; `-t` reports lines that \
+          have no effect for that reason. With `frames` and `text` anything a side sends after its \
+          Close is discarded.",
     ..Directive::once(check)
 };
 
@@ -53,10 +55,10 @@ pub(crate) static WEBSOCKET_FAILURE_CODE: Directive<Option<u16>> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "Sets the code (1011, 1012, 1013 or 1014) of the Close that a client is sent when its upstream \
-          server is lost: when the connection breaks, ends without a Close, or is given up after a \
-          timeout. With `off` the client gets no Close, as with nginx, and sees code 1006; much \
-          reconnecting code relies on that.",
+    doc: "Sets the code (1011, 1012, 1013 or 1014) of the Close that a client is sent when its \
+          upstream server is lost: when the connection breaks, ends without a Close, or times out. \
+          With `off` the client gets no Close, as with nginx, and sees code 1006; much \
+          reconnection code relies on that.",
     ..Directive::once(failure_code)
 };
 
@@ -66,8 +68,8 @@ pub(crate) static WEBSOCKET_IDLE_TIMEOUT: Directive<Option<Duration>> = Directiv
     contexts: HSL,
     arity: Exactly(1),
     default: "off",
-    doc: "Sets after how long without a data frame in either direction a WebSocket is closed with code 1001. \
-          Pings and pongs do not count.",
+    doc: "Sets the time without a data frame in either direction after which a WebSocket is closed \
+          with code 1001. Pings and pongs do not count.",
     ..Directive::once(time_or_off)
 };
 
@@ -77,8 +79,8 @@ pub(crate) static WEBSOCKET_MAX_CONTROL_FRAMES: Directive<Sides<Option<u32>>> = 
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Limits how many pings, pongs and Closes may come from a side within one second. A WebSocket that \
-          exceeds it is closed with code 1008.",
+    doc: "Limits how many pings, pongs and Closes a side may send within one second. A WebSocket \
+          that exceeds it is closed with code 1008.",
     ..Directive::once(counts)
 };
 
@@ -88,8 +90,8 @@ pub(crate) static WEBSOCKET_MAX_FRAGMENTS: Directive<Sides<Option<u32>>> = Direc
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Limits of how many frames a message may consist. A WebSocket that exceeds it is closed with code \
-          1008.",
+    doc: "Limits the number of frames in a message. A WebSocket that exceeds it is closed with \
+          code 1008.",
     ..Directive::once(counts)
 };
 
@@ -99,8 +101,8 @@ pub(crate) static WEBSOCKET_MAX_FRAME_SIZE: Directive<Sides<Option<u64>>> = Dire
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Limits the payload of a data frame, compressed if it is compressed. A WebSocket that exceeds it is \
-          closed with code 1009; nothing of the frame is passed on.",
+    doc: "Limits the payload size of a data frame, as sent if it is compressed. A WebSocket that \
+          exceeds it is closed with code 1009; no part of the frame is passed on.",
     ..Directive::once(sizes)
 };
 
@@ -110,9 +112,9 @@ pub(crate) static WEBSOCKET_MAX_LIFETIME: Directive<Option<Lifetime>> = Directiv
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Sets how long a WebSocket may live; then it is closed with code 1001. Each lives shorter by a \
-          random part of `jitter` (a tenth of the time by default), so that those that began together do \
-          not end together.",
+    doc: "Sets how long a WebSocket may stay open; then it is closed with code 1001. Each lifetime \
+          is shortened by a random part of `jitter` (a tenth of the time by default), so that \
+          WebSockets that began together do not end together.",
     ..Directive::once(lifetime)
 };
 
@@ -122,8 +124,9 @@ pub(crate) static WEBSOCKET_MAX_MESSAGE_SIZE: Directive<Sides<Option<u64>>> = Di
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Limits the payload of a message over all its frames, compressed if it is compressed. A WebSocket \
-          that exceeds it is closed with code 1009; nothing of the frame that does is passed on.",
+    doc: "Limits the payload size of a message across all its frames, as sent if it is compressed. \
+          A WebSocket that exceeds it is closed with code 1009; no part of the frame that exceeds \
+          it is passed on.",
     ..Directive::once(sizes)
 };
 
@@ -133,10 +136,11 @@ pub(crate) static WEBSOCKET_PING_INTERVAL: Directive<Sides<Option<Duration>>> = 
     contexts: HSL,
     arity: Between(1, 2),
     default: "25s",
-    doc: "Sets after how much silence of its own a side of a WebSocket is sent a ping. The pong that answers it \
-          is not passed on; pings and pongs of the two sides are. So neither `proxy_read_timeout` nor a \
-          proxy in between ends a WebSocket whose sides are there. A side that pauses in the middle of a frame \
-          is sent none before 10 seconds. With `off` the proxy sends no pings.",
+    doc: "Sends a ping to a side of a WebSocket that has been silent for this long. The pong that \
+          answers it is not passed on; the pings and pongs of the two sides are. So neither \
+          `proxy_read_timeout` nor a proxy in between ends a WebSocket whose peers are alive. A \
+          side that pauses in the middle of a frame is not pinged for at least 10 seconds. With \
+          `off` the proxy sends no pings.",
     ..Directive::once(times)
 };
 
@@ -146,10 +150,11 @@ pub(crate) static WEBSOCKET_PONG_TIMEOUT: Directive<Sides<Option<Duration>>> = D
     contexts: HSL,
     arity: Between(1, 2),
     default: "60s",
-    doc: "Sets how long a side that was sent a ping may stay silent. After that its connection counts as dead \
-          and the WebSocket is ended; but not while it still takes what was sent to it before, as its \
-          acknowledgements of the last 10 seconds at most show. A side that has never answered a ping is not ended for that; the \
-          error log names it once (level `info`). With `off` pings are sent and nobody waits for answers.",
+    doc: "Sets how long a side may stay silent after a ping. After that its connection counts as \
+          dead and the WebSocket is ended, but not while it is still receiving earlier data, as \
+          shown by acknowledgements within the last 10 seconds. A side that has never answered a \
+          ping is kept; the error log names it once (level `info`). With `off` pings are sent, but \
+          answers are not required.",
     ..Directive::once(times)
 };
 
@@ -159,9 +164,9 @@ pub(crate) static WEBSOCKET_SLOW_READER_TIMEOUT: Directive<Sides<Option<Duration
     contexts: HSL,
     arity: Between(1, 2),
     default: "off",
-    doc: "Sets how long bytes may wait because a side does not take them. After that the WebSocket is closed \
-          with code 1008. `proxy_send_timeout` and `send_timeout` begin anew with every byte that is taken, \
-          this one only when nothing waits any more.",
+    doc: "Sets how long bytes may wait for a side that does not read them. After that the \
+          WebSocket is closed with code 1008. `proxy_send_timeout` and `send_timeout` restart with \
+          every byte that is accepted, this one only when no bytes are waiting any more.",
     ..Directive::once(times)
 };
 

@@ -81,9 +81,9 @@ pub(crate) static QUEUE: Directive<Queue> = Directive {
     name: "queue",
     contexts: U,
     arity: Between(1, 2),
-    doc: "Sets how many requests may wait, in the order in which they arrived, while no server of the \
-          group has room for them, and with `timeout=` for how long (60s); requests that cannot wait \
-          get a 502.",
+    doc: "Sets how many requests may wait, in order of arrival, while no server of the group has \
+          capacity for them, and with `timeout=` for how long (60s); requests that cannot be \
+          queued get a 502.",
     ..Directive::once(queue)
 };
 

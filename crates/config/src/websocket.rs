@@ -35,12 +35,11 @@ pub(crate) static WEBSOCKET_RECOVERY: Directive<Recovery> = Directive {
     contexts: H | U,
     arity: Exactly(1),
     default: "eager",
-    doc: "Selects when a server that has failed is asked again. With `eager` one request asks it \
-          after half a second, and then less and less often, up to `fail_timeout`; when all servers \
-          have failed, each request tries them, the least recently failed first, and once one of \
-          them answers the others are asked at once. With `nginx` a \
-          failed server is left alone for `fail_timeout`, and requests are refused while all of them \
-          are.",
+    doc: "Selects when a failed server is tried again. With `eager` a single request tries it \
+          after half a second, and then less and less often, up to `fail_timeout`; when all \
+          servers have failed, each request tries them, the least recently failed first, and once \
+          one of them responds the others are tried at once. With `nginx` a failed server is not \
+          used for `fail_timeout`, and requests are refused while this applies to all of them.",
     ..Directive::once(recovery)
 };
 
@@ -51,8 +50,8 @@ pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Dire
     arity: Exactly(1),
     default: "off",
     doc: "Sets how long data sent on either TCP connection of a tunnel may stay unacknowledged, or \
-          wait at a closed window, before the kernel drops the connection (`TCP_USER_TIMEOUT`, RFC \
-          5482). With `off` the kernel's own limit applies.",
+          wait for a closed window, before the kernel drops the connection (`TCP_USER_TIMEOUT`, \
+          RFC 5482). With `off` the kernel's own limit applies.",
     ..Directive::once(user_timeout)
 };
 

@@ -21,8 +21,8 @@ pub(crate) static DNS_HOOK: Directive<AcmeDnsHook> = Directive {
     name: "dns_hook",
     contexts: AI,
     arity: AtLeast(1),
-    doc: "Sets the program that writes the records of `challenge dns-01`, with its first arguments; behind \
-          them it is given `present` or `cleanup`, the name of a TXT record and its value.",
+    doc: "Sets the program that writes the records of `challenge dns-01`, with its first \
+          arguments; `present` or `cleanup`, the name of a TXT record and its value are appended.",
     ..Directive::once(dns_hook)
 };
 
@@ -32,8 +32,8 @@ pub(crate) static DNS_PROPAGATION_TIMEOUT: Directive<Duration> = Directive {
     contexts: AI,
     arity: Exactly(1),
     default: "2m",
-    doc: "Sets how long to wait until all servers of a zone show a record that `dns_update` has written; 0 \
-          asks none of them.",
+    doc: "Sets how long to wait until all servers of a zone return a record that `dns_update` has \
+          written; 0 disables the check.",
     ..Directive::once(seconds)
 };
 
@@ -42,10 +42,11 @@ pub(crate) static DNS_UPDATE: Directive<AcmeDnsUpdate> = Directive {
     name: "dns_update",
     contexts: AI,
     arity: AtLeast(1),
-    doc: "Writes the records of `challenge dns-01` by a DNS server that takes updates (RFC 2136): `server=` is its \
-          address; `zone=` the zone, which is asked for otherwise; `secret_file=` the file with the key that signs \
-          (as `tsig-keygen` writes it, or the secret alone in base64, with `key=` and `algorithm=`); `ttl=` \
-          the time to live of the records (60s). Of several lines the one with the longest zone counts.",
+    doc: "Writes the records of `challenge dns-01` through a DNS server that accepts updates (RFC \
+          2136): `server=` is its address; `zone=` the zone, which is looked up otherwise; \
+          `secret_file=` the file with the signing key (as written by `tsig-keygen`, or just the \
+          secret in base64, with `key=` and `algorithm=`); `ttl=` the TTL of the records (60s). If \
+          there are several lines, the one with the longest matching zone is used.",
     ..Directive::repeated(dns_update)
 };
 

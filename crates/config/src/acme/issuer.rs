@@ -51,8 +51,8 @@ pub(crate) static ACCOUNT_KEY: Directive<Option<Located<PathBuf>>> = Directive {
     contexts: AI,
     arity: Exactly(1),
     default: "ecdsa:256",
-    doc: "Sets the key of the account: `ecdsa:256` makes one and keeps it in `state_path`; otherwise a \
-          file with such a key in PEM.",
+    doc: "Sets the account key: `ecdsa:256` generates one and keeps it in `state_path`; otherwise \
+          a file with such a key in PEM.",
     ..Directive::once(account_key)
 };
 
@@ -72,9 +72,9 @@ pub(crate) static CHALLENGE: Directive<AcmeChallenge> = Directive {
     contexts: AI,
     arity: Exactly(1),
     default: "http-01",
-    doc: "Sets how the CA is shown that names are ours: `http-01` (or `http`) by an answer on port 80, \
-          `tls-alpn-01` (or `tls-alpn`) by a certificate on port 443, `dns-01` (or `dns`), which wildcards need, by \
-          a record that `dns_hook` or `dns_update` writes.",
+    doc: "Sets how control of the names is proved to the CA: `http-01` (or `http`) by a response \
+          on port 80, `tls-alpn-01` (or `tls-alpn`) by a certificate on port 443, `dns-01` (or \
+          `dns`), required for wildcards, by a record that `dns_hook` or `dns_update` writes.",
     ..Directive::once(challenge)
 };
 
@@ -84,7 +84,8 @@ pub(crate) static COMMON_NAME_IN_CSR: Directive<bool> = Directive {
     contexts: AI,
     arity: Flag,
     default: "off",
-    doc: "Writes the first name into the subject of requests too, which some CAs want and some refuse.",
+    doc: "Puts the first name into the subject of certificate requests too, which some CAs require \
+          and some refuse.",
     ..Directive::once(flag)
 };
 
@@ -93,7 +94,7 @@ pub(crate) static CONTACT: Directive<Box<str>> = Directive {
     name: "contact",
     contexts: AI,
     arity: Exactly(1),
-    doc: "Sets a URL, or an address for e-mail, by which the CA may reach the owner of the account.",
+    doc: "Sets a URL or an e-mail address at which the CA can contact the owner of the account.",
     ..Directive::repeated(contact)
 };
 
@@ -102,7 +103,7 @@ pub(crate) static EXTERNAL_ACCOUNT_KEY: Directive<AcmeExternalAccount> = Directi
     name: "external_account_key",
     contexts: AI,
     arity: Exactly(2),
-    doc: "Binds the account to one that the CA knows already: its name and the file with its key in \
+    doc: "Binds the account to an existing one at the CA: its key ID and the file with its key in \
           base64url, or `data:` and the key.",
     ..Directive::once(external_account_key)
 };
@@ -112,8 +113,8 @@ pub(crate) static PREFERRED_CHAIN: Directive<Box<str>> = Directive {
     name: "preferred_chain",
     contexts: AI,
     arity: Exactly(1),
-    doc: "Prefers, of several chains for a certificate, the one whose topmost certificate was issued by \
-          this common name.",
+    doc: "If the CA offers several chains for a certificate, prefers the one whose topmost \
+          certificate was issued by this common name.",
     ..Directive::once(utf8)
 };
 
@@ -122,7 +123,8 @@ pub(crate) static PROFILE: Directive<(Box<str>, bool)> = Directive {
     name: "profile",
     contexts: AI,
     arity: Between(1, 2),
-    doc: "Asks for certificates of this profile if the CA offers it; with `require` for none otherwise.",
+    doc: "Requests certificates with this profile if the CA offers it; with `require`, requests \
+          none otherwise.",
     ..Directive::once(profile)
 };
 
@@ -131,8 +133,8 @@ pub(crate) static SSL_TRUSTED_CERTIFICATE: Directive<Located<PathBuf>> = Directi
     name: "ssl_trusted_certificate",
     contexts: AI,
     arity: Exactly(1),
-    doc: "Sets the file with the CA certificates, in PEM, that the server of the CA is verified by; \
-          those of the system by default.",
+    doc: "Sets the file with the CA certificates, in PEM, for verifying the CA's server; those of \
+          the system by default.",
     ..Directive::once(conf_path)
 };
 
@@ -151,8 +153,8 @@ pub(crate) static STATE_PATH: Directive<Option<PathBuf>> = Directive {
     name: "state_path",
     contexts: AI,
     arity: Exactly(1),
-    doc: "Sets the directory where the account's key, certificates and their keys are kept; `off` keeps \
-          them in memory only. The default is `acme_NAME` below the prefix.",
+    doc: "Sets the directory for the account key, certificates and their keys; `off` keeps them in \
+          memory only. The default is `acme_NAME` below the prefix.",
     ..Directive::once(state_path)
 };
 
@@ -161,7 +163,7 @@ pub(crate) static URI: Directive<Located<Box<str>>> = Directive {
     name: "uri",
     contexts: AI,
     arity: Exactly(1),
-    doc: "Sets the URL of the CA's directory; it has to be set.",
+    doc: "Sets the URL of the CA's directory; required.",
     ..Directive::once(uri)
 };
 

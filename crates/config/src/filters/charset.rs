@@ -55,7 +55,7 @@ pub(crate) static OVERRIDE_CHARSET: Directive<bool> = Directive {
     contexts: HSLI,
     arity: Flag,
     default: "off",
-    doc: "Converts also responses of upstream servers that name their charset.",
+    doc: "Also converts responses of upstream servers that specify their charset.",
     ..Directive::once(flag)
 };
 
@@ -64,7 +64,7 @@ pub(crate) static SOURCE_CHARSET: Directive<Template> = Directive {
     name: "source_charset",
     contexts: HSLI,
     arity: Exactly(1),
-    doc: "Sets the charset that responses are in before `charset` converts them.",
+    doc: "Sets the charset of responses before `charset` converts them.",
     ..Directive::once(name)
 };
 

@@ -19,7 +19,7 @@ pub(crate) static SSI: Directive<bool> = Directive {
     arity: Flag,
     default: "off",
     doc: "Executes SSI commands in responses (`<!--#include virtual=\"/path\" -->` and others). \
-          Subrequests of a page run one after another.",
+          The subrequests of a page run one after another.",
     ..Directive::once(switch)
 };
 

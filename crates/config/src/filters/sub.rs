@@ -18,8 +18,8 @@ pub(crate) static SUB_FILTER: Directive<(Template, Template)> = Directive {
     name: "sub_filter",
     contexts: HSL,
     arity: Exactly(2),
-    doc: "Replaces a text in responses, in any case of its letters, with another one. Compressed \
-          responses are left as they are.",
+    doc: "Replaces a text in responses, ignoring case, with another one. Compressed responses are \
+          not changed.",
     ..Directive::repeated(replacement)
 };
 

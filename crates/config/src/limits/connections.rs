@@ -23,7 +23,7 @@ pub(crate) static LIMIT_CONN: Directive<ConnectionLimit> = Directive {
     name: "limit_conn",
     contexts: HSL,
     arity: Exactly(2),
-    doc: "Limits by a zone how many requests of one key are in progress at the same time. A \
+    doc: "Limits how many requests with the same key of a zone are in progress at the same time. A \
           WebSocket counts from its handshake until it ends.",
     ..Directive::repeated(limit)
 };
@@ -34,7 +34,7 @@ pub(crate) static LIMIT_CONN_DRY_RUN: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Counts and logs what `limit_conn` would refuse, and lets it pass.",
+    doc: "Counts and logs what `limit_conn` would refuse, but lets it pass.",
     ..Directive::once(flag)
 };
 
@@ -63,9 +63,9 @@ pub(crate) static LIMIT_CONN_ZONE: Directive<()> = Directive {
     name: "limit_conn_zone",
     contexts: H,
     arity: Exactly(2),
-    doc: "Declares a zone of `limit_conn`: what is counted by, and the name and memory of the \
-          table. All workers share the table, and a reload keeps it. When it is full, requests \
-          with further keys are refused.",
+    doc: "Declares a zone for `limit_conn`: the key, and the name and memory size of the table. \
+          All workers share the table, and a reload keeps it. When it is full, requests with new \
+          keys are refused.",
     ..Directive::repeated(zone)
 };
 

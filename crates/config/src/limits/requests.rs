@@ -18,9 +18,9 @@ pub(crate) static LIMIT_REQ: Directive<RequestLimit> = Directive {
     name: "limit_req",
     contexts: HSL,
     arity: Between(1, 3),
-    doc: "Limits the rate of requests by a zone. Up to `burst` requests too many are delayed, all \
-          but the first `delay` of them (none with `nodelay`); further ones are refused. Of a \
-          WebSocket the handshake counts.",
+    doc: "Limits the rate of requests with the same key of a zone. Up to `burst` excess requests \
+          are delayed, except the first `delay` of them (none with `nodelay`); further ones are \
+          refused. For a WebSocket the handshake counts.",
     ..Directive::repeated(limit)
 };
 
@@ -30,7 +30,7 @@ pub(crate) static LIMIT_REQ_DRY_RUN: Directive<bool> = Directive {
     contexts: HSL,
     arity: Flag,
     default: "off",
-    doc: "Counts and logs what `limit_req` would delay or refuse, and lets it pass.",
+    doc: "Counts and logs what `limit_req` would delay or refuse, but lets it pass.",
     ..Directive::once(flag)
 };
 
@@ -61,10 +61,9 @@ pub(crate) static LIMIT_REQ_ZONE: Directive<()> = Directive {
     contexts: H,
     // One more than there is, for an answer to `sync`.
     arity: Between(3, 4),
-    doc: "Declares a zone of `limit_req`: what requests are counted by, the name and memory of the \
-          table, and the rate that is allowed, in requests per second (`r/s`) or minute (`r/m`). \
-          All workers share the table, and a reload keeps it. When it is full, the key that was \
-          not seen for longest is forgotten.",
+    doc: "Declares a zone for `limit_req`: the key, the name and memory size of the table, and the \
+          allowed rate in requests per second (`r/s`) or minute (`r/m`). All workers share the \
+          table, and a reload keeps it. When it is full, the least recently seen key is removed.",
     ..Directive::repeated(zone)
 };
 

@@ -17,12 +17,12 @@ pub(crate) static WEBSOCKET_LIMIT: Directive<TunnelLimit> = Directive {
     name: "websocket_limit",
     contexts: HSL,
     arity: Between(1, 4),
-    doc: "Limits by a zone what the clients (`from=client`, the default) or the upstream servers \
-          (`from=upstream`) of WebSockets send, all of one key together. Up to `burst` messages or bytes \
-          too many may come at once; by default as many as the rate allows in one second. With `delay` \
-          (the default) a side that has sent more is not read until the rate has made up for it; with \
-          `close` its WebSocket is closed with code 1008. What is read at once is counted together, and \
-          passed on.",
+    doc: "Limits the rate at which the clients (`from=client`, the default) or the upstream \
+          servers (`from=upstream`) of all WebSockets with the same key of a zone send. Up to \
+          `burst` excess messages or bytes are allowed at once, by default as many as the rate \
+          allows in one second. With `delay` (the default) a side that has sent more is not read \
+          until it is within the rate again; with `close` its WebSocket is closed with code 1008. \
+          What is read at once is counted together, and passed on.",
     ..Directive::repeated(limit)
 };
 
@@ -31,11 +31,11 @@ pub(crate) static WEBSOCKET_LIMIT_ZONE: Directive<()> = Directive {
     name: "websocket_limit_zone",
     contexts: H,
     arity: Exactly(3),
-    doc: "Declares a zone of `websocket_limit`: what WebSockets are counted by, as of their handshake, the \
-          name and memory of the table, and the rate that is allowed: in messages per second (`10r/s`) or \
-          minute (`10r/m`), or in bytes per second (`1m`), headers of frames included. All workers share \
-          the table, and a reload keeps it; WebSockets keep the rate that they began with. When it is \
-          full, the key that was not seen for longest is forgotten.",
+    doc: "Declares a zone for `websocket_limit`: the key, evaluated at the handshake, the name and \
+          memory size of the table, and the allowed rate in messages per second (`10r/s`) or \
+          minute (`10r/m`), or in bytes per second (`1m`), frame headers included. All workers \
+          share the table, and a reload keeps it; WebSockets keep the rate they began with. When \
+          it is full, the least recently seen key is removed.",
     ..Directive::repeated(zone)
 };
 

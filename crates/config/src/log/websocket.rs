@@ -20,12 +20,12 @@ pub(crate) static WEBSOCKET_LOG: Directive<WebSocketLogDraft> = Directive {
     contexts: HSL,
     arity: AtLeast(1),
     default: "off",
-    doc: "Sets where records of WebSockets are logged and in which format (`websocket` if none is given): one \
-          when a WebSocket ends, with `open` also one when it begins, and with `interval=` one in each such time \
-          while it lives. The first of those comes after a part of the interval, so that WebSockets that began \
-          together are not logged together. `$websocket_event` says which it is. Beside it, `access_log` writes \
-          its own line at the end. Records are written at once, but for a file that an `access_log` line gives a \
-          buffer.",
+    doc: "Sets where WebSockets are logged and in which format (`websocket` by default): one \
+          record when a WebSocket ends, with `open` also one when it begins, and with `interval=` \
+          one per interval while it is open. The first interval is shortened at random, so that \
+          WebSockets that began together are not logged together. `$websocket_event` tells the \
+          records apart. `access_log` still writes its own line at the end. Records are written at \
+          once, except to a file for which an `access_log` line sets a buffer.",
     ..Directive::repeated(websocket_log)
 };
 

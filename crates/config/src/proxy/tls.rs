@@ -80,7 +80,7 @@ pub(crate) static PROXY_SSL_CONF_COMMAND: Directive<TlsCommand> = Directive {
     name: "proxy_ssl_conf_command",
     contexts: HSL,
     arity: Exactly(2),
-    doc: "Sets what OpenSSL's configuration commands set, for connections to upstream servers; see \
+    doc: "Runs an OpenSSL configuration command for connections to upstream servers; see \
           `ssl_conf_command`.",
     ..Directive::repeated(conf_command)
 };
@@ -169,8 +169,8 @@ pub(crate) static PROXY_SSL_VERIFY_DEPTH: Directive<u64> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "1",
-    doc: "Sets how many intermediate certificates may stand between the certificate of an upstream \
-          server and a root, six at most.",
+    doc: "Sets how many intermediate certificates are allowed between the certificate of an \
+          upstream server and a root, six at most.",
     ..Directive::once(number)
 };
 

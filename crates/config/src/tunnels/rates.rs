@@ -17,11 +17,11 @@ pub(crate) static WEBSOCKET_BYTE_RATE: Directive<Sides<Option<TunnelRate>>> = Di
     contexts: HSL,
     arity: Between(1, 4),
     default: "off",
-    doc: "Limits how many bytes per second come from a side of a WebSocket, headers of frames included. Up to \
-          `burst` bytes too many may come at once, by default as many as the rate allows in one second. \
-          With `delay` (the default) a side that has sent more is not read until the rate has made up for \
-          it; with `close` the WebSocket is closed with code 1008. What is read at once is counted \
-          together, and passed on.",
+    doc: "Limits how many bytes per second a side of a WebSocket may send, frame headers included. \
+          Up to `burst` excess bytes are allowed at once, by default as many as the rate allows in \
+          one second. With `delay` (the default) a side that has sent more is not read until it is \
+          within the rate again; with `close` the WebSocket is closed with code 1008. What is read \
+          at once is counted together, and passed on.",
     ..Directive::once(byte_rates)
 };
 
@@ -31,11 +31,11 @@ pub(crate) static WEBSOCKET_MESSAGE_RATE: Directive<Sides<Option<TunnelRate>>> =
     contexts: HSL,
     arity: Between(1, 4),
     default: "off",
-    doc: "Limits how many messages per second (`10r/s`) or minute (`10r/m`) come from a side of a WebSocket. \
-          Up to `burst` messages too many may come at once, by default as many as the rate allows in one \
-          second. With `delay` (the default) a side that has sent more is not read until the rate has made \
-          up for it; with `close` the WebSocket is closed with code 1008. What is read at once is counted \
-          together, and passed on.",
+    doc: "Limits how many messages per second (`10r/s`) or minute (`10r/m`) a side of a WebSocket \
+          may send. Up to `burst` excess messages are allowed at once, by default as many as the \
+          rate allows in one second. With `delay` (the default) a side that has sent more is not \
+          read until it is within the rate again; with `close` the WebSocket is closed with code \
+          1008. What is read at once is counted together, and passed on.",
     ..Directive::once(message_rates)
 };
 

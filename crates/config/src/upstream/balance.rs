@@ -46,9 +46,10 @@ pub(crate) static LEAST_TIME: Directive<Balance> = Directive {
     name: "least_time",
     contexts: U,
     arity: Between(1, 2),
-    doc: "Selects the server that is expected to respond first, by its average response time until \
-          the header or the last byte and its active connections; `inflight` also counts the time of \
-          requests that have no response yet. Of a WebSocket the time until the 101 counts.",
+    doc: "Selects the server that is expected to respond first, based on its average response time \
+          (to the header or to the last byte) and its active connections; `inflight` also counts \
+          the time of requests that have no response yet. For a WebSocket the time until the 101 \
+          counts.",
     ..Directive::once(least_time)
 };
 
@@ -57,9 +58,9 @@ pub(crate) static RANDOM: Directive<Balance> = Directive {
     name: "random",
     contexts: U,
     arity: Between(0, 2),
-    doc: "Selects a server at random; with `two`, two are drawn and the one with fewer connections \
-          is used, or with `least_time=header` or `least_time=last_byte` the one that responds \
-          sooner.",
+    doc: "Selects a server at random; with `two`, two are picked and the one with fewer \
+          connections is used, or with `least_time=header` or `least_time=last_byte` the one that \
+          responds faster.",
     ..Directive::once(random)
 };
 

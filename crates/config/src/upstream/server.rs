@@ -135,50 +135,55 @@ impl Resolving {
 pub(super) const PARAMETERS: &[Parameter] = &[
     (
         "HOST:PORT",
-        "an address or a name; without a port it is 80. A name with several addresses is several servers",
+        "an address or a name; the default port is 80. A name with several addresses stands for \
+         several servers",
     ),
     ("unix:PATH", "a UNIX-domain socket"),
     (
         "weight=NUMBER",
-        "its share: a server with 2 gets twice as many requests as one with 1; 1 by default",
+        "the weight: a server with 2 gets twice as many requests as one with 1; 1 by default",
     ),
     (
         "max_conns=NUMBER",
-        "how many connections it has at most at a time, all workers together; an open WebSocket is one. 0, the \
-         default, is no limit. What is beyond goes to other servers, waits (`queue`) or is answered with 502",
+        "the maximum number of simultaneous connections to it, all workers together; an open \
+         WebSocket is one. 0, the default, means no limit. Requests beyond it go to other servers, \
+         wait (`queue`) or get a 502",
     ),
     (
         "max_fails=NUMBER",
-        "how many failed attempts within `fail_timeout` make it count as failed; 1 by default, and with 0 it never does",
+        "after how many failed attempts within `fail_timeout` it counts as failed; 1 by default, \
+         and with 0 it never does",
     ),
     (
         "fail_timeout=TIME",
-        "within which time failures are counted, and for how long at most a failed server rests; 10s by default. One \
-         request tries it again after half a second already, then less and less often (`websocket_recovery`)",
+        "the time in which failures are counted, and the longest time for which a failed server is \
+         not used; 10s by default. A single request tries it again after half a second, then less \
+         and less often (`websocket_recovery`)",
     ),
     (
         "slow_start=TIME",
-        "within which time its share grows from nothing to the full one when it is back; 0 by default, at once. Not \
-         with `hash`, `ip_hash` and `random`",
+        "the time in which its weight grows from zero to its full value when it is back; 0, the \
+         default, means at once. Not with `hash`, `ip_hash` and `random`",
     ),
     (
         "backup",
-        "is used only when no other server is available; not with `hash`, `ip_hash` and `random`",
+        "used only when no other server is available; not with `hash`, `ip_hash` and `random`",
     ),
-    ("down", "is not used; what it has goes on"),
-    ("drain", "is sent only what sticks to it by `sticky`; WebSockets on it go on"),
+    ("down", "gets no new requests; open connections continue"),
+    ("drain", "gets only requests bound to it by `sticky`; open WebSockets continue"),
     (
         "route=NAME",
-        "what `sticky` calls it, 32 characters at most; the MD5 of its address by default",
+        "its name for `sticky`, 32 characters at most; the MD5 of its address by default",
     ),
     (
         "resolve",
-        "the name is looked up while the server runs and the group follows its addresses; needs `resolver`",
+        "the name is resolved while the server runs and the group follows its addresses; needs \
+         `resolver`",
     ),
     (
         "service=NAME",
-        "with `resolve`: hosts, ports and weights are those of the SRV records of `_NAME._tcp.HOST`; with a dot in \
-         NAME, of `NAME.HOST`",
+        "with `resolve`: hosts, ports and weights come from the SRV records of `_NAME._tcp.HOST`; \
+         if NAME contains a dot, of `NAME.HOST`",
     ),
 ];
 

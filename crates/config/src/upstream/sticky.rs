@@ -15,10 +15,10 @@ pub(crate) static STICKY: Directive<Sticky> = Directive {
     name: "sticky",
     contexts: U,
     arity: AtLeast(2),
-    doc: "Keeps a client at one server of the group: `cookie` marks it by a cookie of the proxy, \
-          `route` finds the server that a variable names by its `route=`, `learn` remembers where \
-          sessions were created. It may stand before or after the balancing method, which decides \
-          for clients that are not known and when their server cannot be used.",
+    doc: "Binds a client to one server of the group: `cookie` with a cookie set by the proxy, \
+          `route` with a variable that contains the `route=` of the server, `learn` by remembering \
+          where sessions were created. May be placed before or after the balancing method, which \
+          is used for unknown clients and when their server is not available.",
     ..Directive::once(sticky)
 };
 

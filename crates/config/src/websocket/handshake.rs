@@ -19,9 +19,9 @@ pub(crate) static WEBSOCKET_EXTENSIONS: Directive<Option<Names>> = Directive {
     contexts: HSL,
     arity: AtLeast(1),
     default: "pass",
-    doc: "Selects which extensions a WebSocket may be offered to the upstream server with: all that \
-          the client offers with `pass`, none with `strip`, or those listed, such as \
-          `permessage-deflate`. Others are left out of the offer; the WebSocket does without them.",
+    doc: "Selects which extensions are offered to the upstream server: with `pass` all that the \
+          client offers, with `strip` none, or those listed, such as `permessage-deflate`. Others \
+          are removed from the offer; the WebSocket does without them.",
     ..Directive::once(extensions)
 };
 
@@ -31,11 +31,11 @@ pub(crate) static WEBSOCKET_HANDSHAKE: Directive<HandshakeCheck> = Directive {
     contexts: HSL,
     arity: Exactly(1),
     default: "pass",
-    doc: "Selects who judges a request for a WebSocket: with `strict` one of another version than 13 \
-          (RFC 6455) is answered with 426 and `Sec-WebSocket-Version: 13`, and one with a missing or \
-          malformed `Sec-WebSocket-Key`, another method than GET or without `Connection: upgrade` \
-          with 400. With `pass` that is left to the upstream server, as nginx does: it knows which \
-          versions it speaks, and there are clients of older ones.",
+    doc: "Selects who validates WebSocket handshakes. `strict` responds with 426 and \
+          `Sec-WebSocket-Version: 13` to versions other than 13 (RFC 6455), and with 400 to \
+          requests with a missing or malformed `Sec-WebSocket-Key`, with a method other than GET \
+          or without `Connection: upgrade`. `pass` leaves that to the upstream server, as nginx \
+          does: it knows which versions it supports, and there are clients with older ones.",
     ..Directive::once(check)
 };
 
@@ -45,10 +45,10 @@ pub(crate) static WEBSOCKET_PROTOCOL: Directive<Option<Names>> = Directive {
     contexts: HSL,
     arity: AtLeast(1),
     default: "off",
-    doc: "Lets WebSockets speak only these subprotocols, whose names are compared with their case. \
-          Others are left out of the offer to the upstream server. A client all of whose offers are \
-          left out is answered with 400; one that offers none is let through. A response that \
-          selects a subprotocol which is not listed is answered with 502. `off` allows all.",
+    doc: "Allows only these subprotocols, compared case-sensitively. Others are removed from the \
+          offer to the upstream server. A client all of whose offers are removed gets a 400; one \
+          that offers none is allowed. A response that selects a subprotocol that is not listed \
+          becomes a 502. `off` allows all.",
     ..Directive::once(subprotocols)
 };
 

@@ -24,16 +24,15 @@ pub(crate) static WEBSOCKET_ORIGIN: Directive<Option<Arc<AllowedOrigins>>> = Dir
     contexts: HSL,
     arity: AtLeast(1),
     default: "off",
-    doc: "Lets WebSockets be opened only from these origins; any other request that asks for one is \
-          answered with 403 and an error line. An origin is written as browsers send it, \
-          `https://chat.example.com` or `https://localhost:8443`; `https://*.example.com` is every \
-          name below that domain. `same` is the origin that the request itself is for: its host, \
-          its port, and the scheme of the connection, or the one that a proxy in `set_real_ip_from` \
-          tells in `X-Forwarded-Proto`. What begins with `~` is a regular expression, without \
-          regard to case, that must match the whole origin. `none` stands for requests without an \
-          `Origin` header, as programs other than browsers send them, and `null` for pages without \
-          an origin, as in sandboxed frames. A request with several or malformed ones is always \
-          refused.",
+    doc: "Allows WebSockets only from these origins; other handshakes get a 403 and a line in the \
+          error log. An origin is written as browsers send it, `https://chat.example.com` or \
+          `https://localhost:8443`; `https://*.example.com` matches every name below that domain. \
+          `same` is the origin of the requested URL: its host, its port, and the scheme of the \
+          connection, or the one that a proxy in `set_real_ip_from` sends in `X-Forwarded-Proto`. \
+          A value that begins with `~` is a case-insensitive regular expression that must match \
+          the whole origin. `none` stands for requests without an `Origin` header, as sent by \
+          programs other than browsers, and `null` for pages without an origin, as in sandboxed \
+          frames. A request with several or malformed origins is always refused.",
     ..Directive::once(origins)
 };
 

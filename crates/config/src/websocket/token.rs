@@ -21,14 +21,15 @@ pub(crate) static WEBSOCKET_TOKEN: Directive<Option<Arc<WebSocketToken>>> = Dire
     contexts: HSL,
     arity: AtLeast(1),
     default: "off",
-    doc: "Moves the token of a request for a WebSocket into a header for the upstream server. It is \
-          looked for where the parameters say, in their order: in an argument of the query with \
-          `arg=NAME`, in a cookie with `cookie=NAME`, among the offered subprotocols with `subprotocol=NAME`, as `NAME.TOKEN` or \
-          `NAME, TOKEN`. The first one is sent in the header `to=HEADER` (`Authorization`), behind \
-          `scheme=NAME` and a space (`Bearer` in `Authorization`, otherwise nothing). All of these \
-          places are taken out of what the upstream server is sent, and `***` stands for them in \
-          log lines. A header of this name that the client sends itself is taken out too; with \
-          `header` among the places it is one, and passed on as it is.",
+    doc: "Moves the token of a WebSocket handshake into a header for the upstream server. The \
+          parameters say where to look for it, in this order: in a query argument with `arg=NAME`, \
+          in a cookie with `cookie=NAME`, among the offered subprotocols with `subprotocol=NAME`, \
+          as `NAME.TOKEN` or `NAME, TOKEN`. The first one found is sent in the header `to=HEADER` \
+          (`Authorization`), after `scheme=NAME` and a space (`Bearer` in `Authorization`, \
+          otherwise nothing). The token is removed from all these places before the request is \
+          passed on, and `***` replaces it in log lines. A header of this name sent by the client \
+          is removed too, unless `header` is one of the places: then it counts as one, and is \
+          passed on unchanged.",
     ..Directive::once(token)
 };
 

@@ -20,11 +20,12 @@ pub(crate) static WEBSOCKET_TRACE: Directive<Option<Arc<WebSocketTrace>>> = Dire
     contexts: HSL,
     arity: AtLeast(1),
     default: "off",
-    doc: "With `on` each WebSocket has an identifier that all hops can log (`$websocket_trace`). The upstream \
-          server is sent it in the header `X-WebSocket-Trace`; one that a client sends is taken over only from \
-          the addresses and networks of `trusted=`, and otherwise taken out. Hops tell of themselves in the \
-          header `X-WebSocket-Hops` of the 101, with the name of `hop=` (the host name by default): \
-          `$websocket_hops` are those behind this one, the nearest first. Only trusted clients are sent it.",
+    doc: "With `on` each WebSocket gets an identifier that all hops can log (`$websocket_trace`). \
+          It is sent to the upstream server in the header `X-WebSocket-Trace`; one that a client \
+          sends is accepted only from the addresses and networks of `trusted=`, and removed \
+          otherwise. Hops add their name, `hop=` (the host name by default), to the header \
+          `X-WebSocket-Hops` of the 101: `$websocket_hops` lists those behind this one, the \
+          nearest first. It is sent only to trusted clients.",
     ..Directive::once(trace)
 };
 
