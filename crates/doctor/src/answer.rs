@@ -53,12 +53,13 @@ fn not_switched(error: &SwitchError) -> Finding {
     let (code, fix) = match error {
         SwitchError::WrongAccept(_) => (
             "accept_wrong",
-            "the response was made for another key: a cache on the way, a hop that makes handshakes of its \
-             own, or a library that computes it wrongly",
+            "the response was made for another key: a cache on the path, a hop that performs its \
+             own handshakes, or a library that computes it incorrectly",
         ),
         SwitchError::NoAccept | SwitchError::SeveralAccepts => (
             "accept_missing",
-            "a hop drops or adds the header, or the app server answers 101 without speaking WebSocket",
+            "a hop drops or adds the header, or the app server sends a 101 without supporting \
+             WebSocket",
         ),
         _ => (
             "switch_invalid",
@@ -73,7 +74,7 @@ fn odd(oddity: &Oddity) -> Finding {
     let (code, fix) = match oddity {
         Oddity::Connection => (
             "connection_missing_in_101",
-            "let the last hop respond with `Connection: Upgrade`; browsers want it",
+            "let the last hop respond with `Connection: Upgrade`; browsers require it",
         ),
         Oddity::Subprotocol(_) | Oddity::SeveralSubprotocols => (
             "subprotocol_not_offered",
@@ -113,21 +114,21 @@ pub(crate) fn refused(
         400 | 426 => bad_request(head, body, &said, compared),
         401 => Finding::fault(
             "login_required",
-            format!("the server wants a login: {said}{}", challenge(head)),
-            "give the credentials as clients do: --header \"Authorization: …\" or --header \"Cookie: …\"; \
-             pages cannot set headers of WebSockets but cookies and subprotocols",
+            format!("the server requires authentication: {said}{}", challenge(head)),
+            "pass the credentials as clients do: --header \"Authorization: …\" or --header \
+             \"Cookie: …\"; pages cannot set headers for WebSockets, only cookies and subprotocols",
         ),
         403 => Finding::fault(
             "forbidden",
             format!("access is refused, whatever the Origin: {said}"),
-            "look for rules of addresses, missing cookies or tokens, and firewalls for web applications \
-             on the way",
+            "look for address rules, missing cookies or tokens, and web application firewalls on \
+             the path",
         ),
         404 | 410 => Finding::fault(
             "path_not_found",
             format!("there is nothing at {path}: {said}"),
-            "check the path of the URL (also its last slash), the `location` that should match it, and \
-             whether a `proxy_pass` with a path rewrites it",
+            "check the path of the URL (and its trailing slash), the `location` that should match \
+             it, and whether a `proxy_pass` with a path rewrites it",
         ),
         421 => Finding::fault(
             "misdirected",
@@ -170,15 +171,17 @@ fn not_upgraded(head: &ResponseHead, body: &[u8], said: &str, compared: Compared
     }
     let (what, fix) = match compared.as_plain {
         true => (
-            format!("the response is that to an ordinary request: {said}"),
+            format!("the server responded as to an ordinary request: {said}"),
             format!(
                 "a hop dropped `Upgrade` and `Connection`, or nothing at this path speaks WebSocket. Every \
                  hop must set them again (nginx: {NGINX_LINES}); check the path as well"
             ),
         ),
         false => (
-            format!("the server saw the upgrade and did not do it: {said}"),
-            "check that the path is that of the WebSocket, and what the app server logs".to_owned(),
+            format!("the server saw the upgrade request but did not switch protocols: {said}"),
+            "check that the path is that of the WebSocket, and check the app server's \
+             log"
+            .to_owned(),
         ),
     };
     Finding::fault("upgrade_ignored", what, fix)
@@ -226,7 +229,7 @@ fn bad_request(head: &ResponseHead, body: &[u8], said: &str, compared: Compared)
     if version.is_some_and(|version| !version.split(',').any(|one| one.trim() == "13")) {
         return Finding::fault(
             "websocket_version",
-            format!("the server does not speak version 13 of WebSocket (RFC 6455): {said}"),
+            format!("the server does not support WebSocket version 13 (RFC 6455): {said}"),
             "update the app server",
         );
     }
@@ -253,7 +256,7 @@ fn bad_request(head: &ResponseHead, body: &[u8], said: &str, compared: Compared)
     Finding::fault(
         "bad_request",
         format!("the server does not accept the handshake: {said}"),
-        "look into the log of the app server; it may miss an argument, a token or a subprotocol",
+        "check the app server's log; an argument, a token or a subprotocol may be missing",
     )
 }
 
@@ -268,15 +271,15 @@ pub(crate) fn tls_port(said: &str) -> Finding {
 
 fn server_error(status: u16, head: &ResponseHead, said: &str) -> Finding {
     let who = match field(head.fields(), "Server") {
-        Some(server) => format!("the proxy on the way ({server})"),
-        None => "the proxy on the way".to_owned(),
+        Some(server) => format!("the proxy on the path ({server})"),
+        None => "the proxy on the path".to_owned(),
     };
     match status {
         502 | 521 | 523 => Finding::fault(
             "backend_down",
             format!("{who} cannot reach the app server: {said}"),
-            "start the app server; check that the proxy connects to the right address and port, and by \
-             http or https as the app server expects",
+            "start the app server; check that the proxy connects to the right address and port, \
+             and over http or https as the app server expects",
         ),
         503 => Finding::fault(
             "backend_unavailable",
@@ -285,23 +288,23 @@ fn server_error(status: u16, head: &ResponseHead, said: &str) -> Finding {
         ),
         504 | 522 | 524 => Finding::fault(
             "backend_timeout",
-            format!("the app server did not answer {who} in time: {said}"),
+            format!("the app server did not respond to {who} in time: {said}"),
             "look for an app server that hangs, and firewalls between the proxy and the app server",
         ),
         525 | 526 => Finding::fault(
             "backend_tls",
-            format!("{who} does not get through TLS to the app server: {said}"),
+            format!("{who} cannot establish TLS with the app server: {said}"),
             "give the app server a valid certificate that the proxy trusts",
         ),
         500..=599 => Finding::fault(
             "server_error",
-            format!("the server fails: {said}"),
-            "look into the log of the app server",
+            format!("the server reports an error: {said}"),
+            "check the app server's log",
         ),
         _ => Finding::fault(
             "unexpected_status",
             format!("the server responds to the handshake with {said}"),
-            "look into the log of the server that responds",
+            "check the log of the server that responds",
         ),
     }
 }
@@ -314,12 +317,12 @@ pub(crate) fn not_http(bytes: &[u8]) -> Finding {
         [0, _, _, 4, _, 0, 0, 0, 0, ..] => Finding::fault(
             "http2_only",
             "the server speaks only HTTP/2, without having been asked to",
-            "let the server speak HTTP/1.1 on this port: clients open WebSockets with it",
+            "enable HTTP/1.1 on this port: clients use it to open WebSockets",
         ),
         [0x15, 3, ..] => tls_port("a TLS alert"),
         _ => Finding::fault(
             "not_http",
-            format!("what listens there speaks no HTTP; it sent \"{}\"", first.escape_ascii()),
+            format!("the service there does not speak HTTP; it sent \"{}\"", first.escape_ascii()),
             "check the port of the URL and where the proxy connects to",
         ),
     }

@@ -41,7 +41,7 @@ pub(crate) fn examine(target: &Target, settings: &Settings) -> (Vec<Finding>, Dn
     if findings.is_empty() && begun.elapsed() > settings.slow {
         findings.push(Finding::warning(
             "dns_slow",
-            format!("the lookup of {name} took {:.1} s", begun.elapsed().as_secs_f64()),
+            format!("resolving {name} took {:.1} s", begun.elapsed().as_secs_f64()),
             "check the DNS servers of this machine, and those of the domain",
         ));
     }
@@ -65,9 +65,9 @@ fn unknown(name: &str, why: &Unknown) -> Finding {
         ),
         Unknown::Failed(text) => Finding::fault(
             "dns_failed",
-            format!("{name} could not be looked up ({text})"),
-            "check the network and the DNS servers of this machine; SERVFAIL also comes from a zone \
-             with broken DNSSEC or unreachable name servers",
+            format!("{name} could not be resolved ({text})"),
+            "check the network and the DNS servers of this machine; SERVFAIL can also be caused by \
+             a zone with broken DNSSEC or unreachable name servers",
         ),
     }
 }
@@ -127,7 +127,7 @@ fn ask(server: SocketAddr, name: &str, timeout: Duration) -> Result<Vec<IpAddr>,
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(Unknown::Failed(format!("no answer from {server} in time")))
+    Err(Unknown::Failed(format!("no response from {server} in time")))
 }
 
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {

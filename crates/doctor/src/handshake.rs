@@ -73,7 +73,7 @@ fn slow(took: Duration, route: &Route<'_>) -> Vec<Finding> {
     vec![Finding::warning(
         "slow_response",
         format!("the response to the handshake took {:.1} s", took.as_secs_f64()),
-        "look at what the app server does before it accepts a WebSocket (sessions, databases, other \
+        "check what the app server does before it accepts a WebSocket (sessions, databases, other \
          services), and for app servers that are down and tried first by the proxy",
     )]
 }
@@ -100,18 +100,18 @@ fn unanswered(why: &Unanswered, route: &Route<'_>) -> Finding {
         Unanswered::NotHttp(bytes) => answer::not_http(bytes),
         Unanswered::Late => Finding::fault(
             "response_timeout",
-            format!("there is no response to the handshake within {timeout} s"),
+            format!("no response to the handshake within {timeout} s"),
             "look for an app server that hangs or does not see the request, and a proxy that waits for it",
         ),
         Unanswered::Closed(how) => Finding::fault(
             "no_response",
             format!("the connection was ended by {how} instead of a response"),
-            "look into the error logs of the proxy and the app server: a crash, `return 444;`, or an app \
-             server that expects TLS or another protocol from its proxy",
+            "check the error logs of the proxy and the app server: a crash, `return 444;`, or an \
+             app server that expects TLS or another protocol from its proxy",
         ),
         Unanswered::NoClientCertificate => Finding::fault(
             "client_certificate_required",
-            "the server wants a certificate of the client",
+            "the server requires a client certificate",
             "pages and mini programs rarely have one: make it optional (`ssl_verify_client optional;`) or \
              let such clients use another name",
         ),
@@ -163,11 +163,13 @@ fn other_origins(
             return Some(Finding::fault(
                 "origin_refused",
                 format!(
-                    "the server refuses pages of the origin {sent} ({status}); {what} it accepts"
+                    "the server rejects pages from the origin {sent} ({status}), but accepts the \
+                     handshake {what}"
                 ),
                 format!(
-                    "add {sent} to the origins that the app server (or `websocket_origin`) allows; if it \
-                     compares Origin with Host, let every hop pass Host on (`proxy_set_header Host $host;`)"
+                    "add {sent} to the origins that the app server (or `websocket_origin`) allows; \
+                     if it compares Origin with Host, have every hop pass Host on \
+                     (`proxy_set_header Host $host;`)"
                 ),
             ));
         }
@@ -222,7 +224,7 @@ fn redirected(route: &Route<'_>, first: &ResponseHead, facts: &mut HandshakeFact
             return Finding::fault(
                 "redirect",
                 format!("the server responds with {status} without a Location"),
-                "look into the configuration of the server that responds",
+                "check the configuration of the server that responds",
             );
         };
         let next = match Redirect::read(&location, route.target, &path) {
@@ -252,7 +254,7 @@ fn to_tls(status: u16, url: &str) -> Finding {
     Finding::fault(
         "redirect_to_tls",
         format!(
-            "the server redirects to TLS ({status}); clients of WebSockets follow no redirects"
+            "the server redirects to TLS ({status}); WebSocket clients do not follow redirects"
         ),
         format!("use {url}"),
     )
@@ -262,9 +264,9 @@ fn loops(status: u16, path: &str) -> Finding {
     Finding::fault(
         "redirect_loop",
         format!("the server redirects {path} to itself ({status})"),
-        "behind a proxy that terminates TLS, the app server sees http and wants https: let the proxy say \
-         so (`proxy_set_header X-Forwarded-Proto $scheme;`) and the app server trust it, or turn its \
-         redirect off",
+        "behind a proxy that terminates TLS, the app server sees http but requires https: have the \
+         proxy say so (`proxy_set_header X-Forwarded-Proto $scheme;`) and the app server trust it, \
+         or disable its redirect",
     )
 }
 
@@ -272,16 +274,17 @@ fn elsewhere(status: u16, location: &str) -> Finding {
     if is_login(location) {
         return Finding::fault(
             "login_required",
-            format!("the server wants a login: it redirects to {location} ({status})"),
-            "give the cookies of a session: --header \"Cookie: …\"",
+            format!("the server requires authentication: it redirects to {location} ({status})"),
+            "pass the cookies of a session: --header \"Cookie: …\"",
         );
     }
     Finding::fault(
         "redirect",
         format!(
-            "the server redirects to {location} ({status}); clients of WebSockets follow no redirects"
+            "the server redirects to {location} ({status}); WebSocket clients do not follow \
+             redirects"
         ),
-        "use that URL, or take the redirect away for this path",
+        "use that URL, or remove the redirect for this path",
     )
 }
 

@@ -94,8 +94,8 @@ fn forgotten(silence: Duration, facts: &mut IdleFacts) -> Finding {
     Finding::warning(
         "idle_forgotten",
         format!(
-            "after {:.1} s of silence a ping was not answered and nothing was said: a firewall or NAT \
-             on the way has forgotten the connection",
+            "after {:.1} s of silence a ping was not answered and no data arrived: a firewall or \
+             NAT on the path has silently dropped the connection",
             silence.as_secs_f64()
         ),
         every(silence.as_secs_f64()),
@@ -105,7 +105,8 @@ fn forgotten(silence: Duration, facts: &mut IdleFacts) -> Finding {
 fn every(after: f64) -> String {
     format!(
         "send pings more often than every {:.0} s, from the app server or a proxy (wssgate: \
-         `websocket_ping_interval`, 25 s by default), or raise the timeout of the hop that cuts",
+         `websocket_ping_interval`, 25 s by default), or raise the timeout of the hop that closes \
+         the connection",
         (after / 2.0).max(1.0)
     )
 }

@@ -27,7 +27,7 @@ pub(crate) fn examine(
         findings.push(Finding::warning(
             "ping_slow",
             format!("a ping took {:.1} s", slowest / 1e3),
-            "look at the load of the app server: pongs wait behind whatever its loop does",
+            "check the load of the app server: pongs wait for whatever its event loop is doing",
         ));
     }
     (findings, facts, Some(socket))
@@ -37,25 +37,26 @@ fn unanswered(ended: &Ended) -> Finding {
     match ended {
         Ended::Late => Finding::fault(
             "no_pong",
-            "a ping was not answered, as RFC 6455 §5.5.3 demands",
-            "look for an app server that is blocked, or a hop that answers 101 and passes no frames on",
+            "a ping was not answered, as RFC 6455 §5.5.3 requires",
+            "look for an app server that is blocked, or a hop that sends the 101 but passes no \
+             frames on",
         ),
         Ended::Close(..) => Finding::fault(
             "closed_at_once",
-            format!("the server ended the WebSocket at once by {ended}"),
-            "look into the log of the app server; it may want a token, a subprotocol or a first message",
+            format!("the server ended the WebSocket at once with {ended}"),
+            "check the app server's log; it may require a token, a subprotocol or a first message",
         ),
         Ended::Cut(_) => Finding::fault(
             "cut_at_once",
             format!("the WebSocket was ended at once by {ended}"),
-            "look for a crash in the log of the app server, and for a hop that passes the 101 on but \
+            "check the app server's log for a crash, and look for a hop that passes the 101 on but \
              treats the connection as ordinary HTTP",
         ),
         Ended::Broken(_) => Finding::fault(
             "not_websocket",
-            format!("what follows the 101 is no WebSocket: {ended}"),
-            "look for a hop that changes bytes behind the 101, such as compression, or an app server \
-             that writes to the wrong connection",
+            format!("what follows the 101 is not WebSocket data: {ended}"),
+            "look for a hop that changes bytes after the 101, such as compression, or an app \
+             server that writes to the wrong connection",
         ),
     }
 }

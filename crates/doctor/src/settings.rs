@@ -60,7 +60,7 @@ pub enum Unreadable {
     #[error("there is no certificate in it")]
     Empty,
     /// One cannot be trusted, whatever it says.
-    #[error("certificate {0} in it is no CA's: {1}")]
+    #[error("certificate {0} in it is not a CA certificate: {1}")]
     NoAnchor(usize, webpki::Error),
 }
 

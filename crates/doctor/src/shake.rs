@@ -77,10 +77,10 @@ impl Unshaken {
     /// What happened, as a sentence.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Alert(alert) => format!("the server refused by the alert {alert:?}"),
+            Self::Alert(alert) => format!("the server refused with the alert {alert:?}"),
             Self::Closed => "the server closed the connection".into(),
             Self::Reset => "the server reset the connection".into(),
-            Self::Late => "the server did not answer".into(),
+            Self::Late => "the server did not respond".into(),
             Self::NotTls(first) => format!("the server sent \"{}\"", first.escape_ascii()),
             Self::Other(text) => text.clone(),
         }
@@ -95,7 +95,8 @@ pub(crate) fn shake(
     timeout: Duration,
 ) -> Result<Shaken, Unshaken> {
     let other = |error: &dyn std::fmt::Display| Unshaken::Other(error.to_string());
-    let name = server_name(host).ok_or_else(|| other(&"the host is no name for TLS"))?;
+    let name =
+        server_name(host).ok_or_else(|| other(&"the host is not a valid TLS server name"))?;
     let config = config(offer).map_err(|error| other(&error))?;
     let mut conn = ClientConnection::new(config, name).map_err(|error| other(&error))?;
     let mut timed = Timed::connect(address, timeout).map_err(|error| match error.kind() {

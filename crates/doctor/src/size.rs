@@ -43,8 +43,8 @@ pub(crate) fn examine(route: &Route<'_>, max: u64) -> (Vec<Finding>, SizeFacts) 
 pub(crate) fn second_handshake() -> Finding {
     Finding::fault(
         "second_handshake_failed",
-        "a second handshake, like the first but without compression, was not answered by 101",
-        "look for limits of connections for each client, and for one of several app servers that fails",
+        "a second handshake, like the first but without compression, did not get a 101",
+        "look for per-client connection limits, and for a failing app server among several",
     )
 }
 
@@ -65,8 +65,9 @@ fn send(socket: &mut Socket, len: u64, route: &Route<'_>) -> Result<bool, Ended>
 fn refused(len: u64, ended: &Ended) -> Finding {
     Finding::fault(
         "message_refused",
-        format!("a message of {len} bytes was answered by {ended}"),
-        "raise the limit of messages in the app server, or on a hop (wssgate: \
-         `websocket_max_message_size`); an app server may also refuse text that it does not understand",
+        format!("a message of {len} bytes was answered with {ended}"),
+        "raise the message size limit in the app server, or on a hop (wssgate: \
+         `websocket_max_message_size`); an app server may also refuse text that it does not \
+         understand",
     )
 }

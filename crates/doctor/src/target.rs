@@ -34,7 +34,7 @@ pub enum InvalidTarget {
     #[error("the URL must begin with wss:// or ws://")]
     Scheme,
     /// It is one of the web.
-    #[error("WebSockets have URLs of their own: write {0}")]
+    #[error("WebSocket URLs have their own schemes: write {0}")]
     Http(String),
     /// There is no host.
     #[error("there is no host in the URL")]
@@ -43,13 +43,13 @@ pub enum InvalidTarget {
     #[error("\"{0}\" is neither a host name in ASCII nor an address")]
     Host(String),
     /// The port is no number from 1 to 65535.
-    #[error("\"{0}\" is no port")]
+    #[error("\"{0}\" is not a valid port")]
     Port(String),
     /// Passwords in URLs reach nobody.
-    #[error("a URL of a WebSocket has no user or password: use --header \"Authorization: …\"")]
+    #[error("a WebSocket URL has no user or password: use --header \"Authorization: …\"")]
     User,
     /// RFC 6455 §3: they must not be there.
-    #[error("a URL of a WebSocket has no fragment (\"#…\"); write \"%23\" for a \"#\" in the path")]
+    #[error("a WebSocket URL has no fragment (\"#…\"); write \"%23\" for a \"#\" in the path")]
     Fragment,
     /// Spaces and letters outside of ASCII.
     #[error("the path has characters that must be percent-encoded")]

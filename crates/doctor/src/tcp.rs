@@ -46,7 +46,8 @@ pub(crate) fn examine(
             Ok(()) if *took > settings.slow => findings.push(Finding::warning(
                 "tcp_slow",
                 format!("connecting to {address} took {:.1} s", took.as_secs_f64()),
-                "check the network on the way; the first packet of a connection may have been lost",
+                "check the network on the path; the first packet of a connection may have been \
+                 lost",
             )),
             Ok(()) => {}
         }
@@ -76,16 +77,16 @@ fn failed(address: SocketAddr, error: &io::Error, others_work: bool) -> Option<F
             "connection_refused",
             format!("{address} refuses connections: nothing listens on port {port} there"),
             format!(
-                "start the server, or check the port of the URL, and that the server listens on this \
-                 address and not on 127.0.0.1 alone (`ss -ltn 'sport = :{port}'`)"
+                "start the server, or check the port of the URL, and that the server listens on \
+                 this address, not only on 127.0.0.1 (`ss -ltn 'sport = :{port}'`)"
             ),
         ),
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Finding::fault(
             "connect_timeout",
-            format!("{address} does not answer"),
+            format!("{address} does not respond"),
             format!(
-                "open port {port} in the firewall or security group of the host; if that is done, check \
-                 that the DNS record is that of the host"
+                "open port {port} in the firewall or security group of the host; if it is open, \
+                 check that the DNS record points to the host"
             ),
         ),
         // It says more of the machine that asks.

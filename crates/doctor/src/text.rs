@@ -164,7 +164,7 @@ fn tls(facts: &TlsFacts) -> Vec<String> {
     }
     lines.extend(facts.chain.iter().enumerate().map(|(index, one)| certificate(index + 1, one)));
     lines.extend(facts.trusted_by.iter().map(|by| match by.as_str() {
-        "--ca" => "trusted by --ca alone: other clients have to trust that CA as well".into(),
+        "--ca" => "trusted only through --ca: other clients must trust that CA as well".into(),
         by => format!("trusted by a {by}, without fetching anything"),
     }));
     lines
@@ -202,7 +202,7 @@ fn hops(facts: &HopsFacts) -> Vec<String> {
     parts.extend(facts.hops.iter().map(|hops| format!("hops {hops}")));
     parts.extend(facts.services.iter().cloned());
     if parts.is_empty() {
-        parts.push("nobody tells of itself".into());
+        parts.push("no server or proxy identifies itself".into());
     }
     let mut line = parts.join(", ");
     if let Some(behind) = facts.behind_ms {
@@ -237,8 +237,10 @@ fn size(facts: &SizeFacts) -> Vec<String> {
 fn idle(facts: &IdleFacts) -> Vec<String> {
     let mut line = format!("{:.1} s of silence survived", facts.survived_seconds);
     if facts.pings > 0 {
-        let (pings, ends) = if facts.pings == 1 { ("ping", "ends") } else { ("pings", "end") };
-        line += &format!("; the server sent {} {pings}, which {ends} a silence", facts.pings);
+        let (pings, interrupt) =
+            if facts.pings == 1 { ("ping", "interrupts") } else { ("pings", "interrupt") };
+        line +=
+            &format!("; the server sent {} {pings}, which {interrupt} the silence", facts.pings);
     }
     vec![line]
 }

@@ -46,7 +46,8 @@ pub(crate) fn examine(
         findings.push(Finding::warning(
             "tls_slow",
             format!("the TLS handshake took {:.1} s", shaken.took.as_secs_f64()),
-            "look at the load of the server that terminates TLS, and at the network if TCP was slow too",
+            "check the load of the server that terminates TLS, and at the network if TCP was slow \
+             too",
         ));
     }
     probe.versions(&shaken, &mut facts);
@@ -71,7 +72,8 @@ pub(crate) fn elsewhere(
         Err(unshaken) => vec![Finding::fault(
             "tls_at_other_address",
             unshaken.words(),
-            "give this server the same TLS configuration as the others, or take its address out of the DNS",
+            "give this server the same TLS configuration as the others, or remove its address from \
+             the DNS",
         )],
     };
     let is_new = |finding: &Finding| known.iter().all(|known| known.code != finding.code);
@@ -182,9 +184,9 @@ impl Probe<'_> {
             ),
             Unshaken::Alert(alert) => Finding::fault(
                 "tls_alert",
-                format!("the server refused the TLS handshake by the alert {alert:?}"),
-                "look into the error log of the server that terminates TLS; it may have no certificate for \
-                 this name",
+                format!("the server refused the TLS handshake with the alert {alert:?}"),
+                "check the error log of the server that terminates TLS; it may have no certificate \
+                 for this name",
             ),
             Unshaken::Late => Finding::fault(
                 "tls_timeout",
@@ -192,13 +194,13 @@ impl Probe<'_> {
                     "the TLS handshake was not answered within {} s",
                     self.timeout.as_secs_f64()
                 ),
-                "check that the port terminates TLS (`listen … ssl;`) and does not wait for a header of \
-                 the PROXY protocol",
+                "check that the port terminates TLS (`listen … ssl;`) and does not expect a PROXY \
+                 protocol header",
             ),
             Unshaken::Other(text) => Finding::fault(
                 "tls_failed",
                 format!("the TLS handshake failed: {text}"),
-                "look into the error log of the server that terminates TLS",
+                "check the error log of the server that terminates TLS",
             ),
             Unshaken::Closed | Unshaken::Reset | Unshaken::NotTls(_) => Finding::fault(
                 "tls_closed",
@@ -235,7 +237,10 @@ fn not_tls(first: &[u8], port: u16) -> Finding {
     }
     Finding::fault(
         "not_tls",
-        format!("what listens on port {port} speaks no TLS; it sent \"{}\"", first.escape_ascii()),
+        format!(
+            "the service on port {port} does not speak TLS; it sent \"{}\"",
+            first.escape_ascii()
+        ),
         "check the port of the URL",
     )
 }
@@ -250,7 +255,7 @@ fn h2_only() -> Finding {
 
 fn unknown_sni(name: &str, unshaken: &Unshaken, shown: Option<&str>) -> Finding {
     let without = match shown {
-        Some(shown) => format!("; without SNI it shows the {shown}"),
+        Some(shown) => format!("; without SNI it presents the {shown}"),
         None => String::new(),
     };
     Finding::fault(
@@ -260,8 +265,8 @@ fn unknown_sni(name: &str, unshaken: &Unshaken, shown: Option<&str>) -> Finding 
             unshaken.words()
         ),
         format!(
-            "add {name} to the server that terminates TLS (`server_name {name};` with its certificate); \
-             if that is done, check that the DNS record leads to that server"
+            "add {name} to the server that terminates TLS (`server_name {name};` with its \
+             certificate); if that is done, check that the DNS record points to that server"
         ),
     )
 }

@@ -73,7 +73,7 @@ impl Trust {
                 let finding = Finding::fault(
                     "certificate_unreadable",
                     format!("the server's chain cannot be read: {error}"),
-                    "issue the certificate anew",
+                    "have the certificate reissued",
                 );
                 return Judged { findings: vec![finding], ..Judged::default() };
             }
@@ -177,7 +177,8 @@ impl Trust {
                 None => Finding::fault(
                     "certificate_unknown_ca",
                     format!(
-                        "\"{issuer}\", who issued the last certificate sent, is no public root"
+                        "\"{issuer}\", the issuer of the last certificate sent, is not a public \
+                         root"
                     ),
                     format!(
                         "use a certificate of a public CA; if it is your own CA, trust its root with \
@@ -191,7 +192,7 @@ impl Trust {
         if last.is_self_issued && *error == webpki::Error::UnknownIssuer && misplaced.is_none() {
             return Some(Finding::fault(
                 "certificate_unknown_ca",
-                format!("the chain ends at \"{}\", which is no public root", last.subject),
+                format!("the chain ends at \"{}\", which is not a public root", last.subject),
                 "use a certificate of a public CA; if it is your own CA, trust its root with --ca here \
                  and on every device",
             ));
@@ -217,7 +218,10 @@ fn dates(chain: &Chain<'_>, now: i64) -> Option<Finding> {
         ),
         DateFault::NotYetValid(wait) => Finding::fault(
             "certificate_not_yet_valid",
-            format!("{whose} is not valid yet: it begins in {:.1} days", wait as f64 / DAY as f64),
+            format!(
+                "{whose} is not valid yet: it becomes valid in {:.1} days",
+                wait as f64 / DAY as f64
+            ),
             "check the clocks of this machine and of the one that issued it, or wait",
         ),
         DateFault::EndsSoon(left) => Finding::warning(
@@ -269,14 +273,14 @@ fn strength(facts: &[Facts]) -> Vec<Finding> {
             Key::Rsa(bits) if bits < MIN_RSA => findings.push(Finding::fault(
                 "certificate_weak_key",
                 format!(
-                    "the RSA key of \"{subject}\" has only {bits} bits; clients want {MIN_RSA}"
+                    "the RSA key of \"{subject}\" has only {bits} bits; clients require {MIN_RSA}"
                 ),
                 "issue the certificate for a new key: ECDSA P-256, or RSA 2048",
             )),
             Key::Ed25519 if index == 0 => findings.push(Finding::warning(
                 "certificate_ed25519",
                 format!("the key of \"{subject}\" is Ed25519, which browsers do not accept"),
-                "issue the certificate for a key of ECDSA P-256",
+                "issue the certificate for an ECDSA P-256 key",
             )),
             _ => {}
         }
@@ -286,7 +290,7 @@ fn strength(facts: &[Facts]) -> Vec<Finding> {
             findings.push(Finding::fault(
                 "certificate_weak_signature",
                 format!("\"{subject}\" is signed by {}, which clients reject", one.signature),
-                "have the certificate issued anew with SHA-256",
+                "have the certificate reissued with SHA-256",
             ));
         }
     }

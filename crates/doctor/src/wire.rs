@@ -126,7 +126,7 @@ pub(crate) fn ended_by(read: &io::Result<usize>, is_tls: bool) -> String {
         Ok(_) => "FIN".into(),
         Err(error) => match (error.kind(), tls_error(error)) {
             (_, Some(rustls::Error::AlertReceived(alert))) => format!("TLS alert {alert:?}"),
-            (_, Some(error)) => format!("a fault of TLS ({error})"),
+            (_, Some(error)) => format!("a TLS error ({error})"),
             (ErrorKind::ConnectionReset | ErrorKind::BrokenPipe, _) => "RST".into(),
             (ErrorKind::UnexpectedEof, _) => "FIN without close_notify".into(),
             _ => error.to_string(),

@@ -84,7 +84,7 @@ fn statuses_have_their_meanings() {
         ("404 Not Found", "", "", "path_not_found", "/chat"),
         ("405 Method Not Allowed", "", "", "upgrade_ignored", "405"),
         ("429 Too Many Requests", "", "", "too_many_requests", "limit"),
-        ("500 Internal Server Error", "", "", "server_error", "log of the app server"),
+        ("500 Internal Server Error", "", "", "server_error", "the app server's log"),
         (
             "502 Bad Gateway",
             "Server: nginx/1.22.1\r\n",
@@ -93,7 +93,7 @@ fn statuses_have_their_meanings() {
             "(nginx/1.22.1) cannot reach",
         ),
         ("503 Service Unavailable", "", "", "backend_unavailable", "503"),
-        ("504 Gateway Time-out", "", "", "backend_timeout", "did not answer"),
+        ("504 Gateway Time-out", "", "", "backend_timeout", "did not respond"),
         ("526 Invalid SSL", "", "", "backend_tls", "TLS"),
         ("700 What", "", "", "unexpected_status", "700 What"),
         ("302 Found", "Location: /login?next=x\r\n", "", "login_required", "/login?next=x"),
@@ -114,7 +114,7 @@ fn a_handshake_that_is_understood_and_refused() {
     expect_fault(
         &Client::new().ws(&server),
         "bad_request",
-        &["no such room", "log of the app server"],
+        &["no such room", "the app server's log"],
     );
 }
 
@@ -128,7 +128,8 @@ fn an_origin_that_is_refused() {
     };
     // The app server is told of another host than the client has asked for.
     let server = only("http://gateway");
-    let words = ["origin http://a.test", "(403)", "without Origin it accepts", "Host $host"];
+    let words =
+        ["origin http://a.test", "(403)", "accepts the handshake without Origin", "Host $host"];
     expect_fault(&Client::new().ws(&server), "origin_refused", &words);
     // Given by hand, the own one is tried too.
     let mut client = Client::new();
@@ -175,7 +176,7 @@ fn redirects_that_lead_nowhere() {
         "/chat/" => None,
         _ => Some(response("308 Permanent Redirect", "Location: /chat/\r\n", "")),
     });
-    expect_fault(&client.ws(&server), "redirect", &["/chat/", "follow no redirects"]);
+    expect_fault(&client.ws(&server), "redirect", &["/chat/", "do not follow redirects"]);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn certificates_whose_time_is_over_or_has_not_come() {
     let client = Client::trusting(&authority);
     for (from, to, verdict, code, words) in [
         (90, -3, Verdict::Fault, "certificate_expired", "expired 3 days ago"),
-        (-2, 90, Verdict::Fault, "certificate_not_yet_valid", "begins in 2.0 days"),
+        (-2, 90, Verdict::Fault, "certificate_not_yet_valid", "becomes valid in 2.0 days"),
         (80, 5, Verdict::Warning, "certificate_expires_soon", "expires in"),
     ] {
         let server = echo(authority.server(&authority.leaf("a.test", from, to)));
@@ -105,7 +105,7 @@ fn certificates_that_nobody_knows() {
     );
     let leaf = authority.leaf("a.test", 30, 60);
     let server = echo(authority.server(&leaf));
-    let words = ["\"doctor test root\"", "no public root"];
+    let words = ["\"doctor test root\"", "not a public root"];
     expect_fault(&client.wss(&server), "certificate_unknown_ca", &words);
     let with_root = leaf.server(&[authority.intermediate(), authority.root()]);
     let server = echo(Arc::new(with_root));
@@ -165,7 +165,8 @@ fn a_server_that_ends_handshakes_for_unknown_names() {
         .with_cert_resolver(Arc::new(OneName(Arc::new(key))));
     let server = echo(Arc::new(config));
     let report = Client::trusting(&authority).wss(&server);
-    let words = ["does not know the name a.test", "without SNI it shows the certificate of b.test"];
+    let words =
+        ["does not know the name a.test", "without SNI it presents the certificate of b.test"];
     expect_fault(&report, "sni_unknown", &words);
 }
 
