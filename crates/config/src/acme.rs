@@ -182,7 +182,8 @@ impl Certificates {
             && !self.issuers.proves_wildcards(issuer)
         {
             let message = format!("no certificate for the wildcard \"{wildcard}\"");
-            let help = "CAs issue those by `challenge dns-01` only; name each host in \"acme_certificate\"";
+            let help = "CAs issue those with `challenge dns-01` only; name each host in \
+                        \"acme_certificate\"";
             reading.report.push(Diagnostic::error(message).at(span, "").help(help));
             return None;
         }
@@ -223,11 +224,13 @@ impl Certificates {
             let is_silenced = || is_silenced(http, Advice::ChallengePort, *span);
             if is_used && !ports.contains(&port) && !is_silenced() {
                 let message = format!(
-                    "nothing listens on port {port}, where the CA of acme_issuer \"{name}\" looks"
+                    "nothing listens on port {port}, which the CA of acme_issuer \"{name}\" \
+                     connects to"
                 );
                 let problem = Diagnostic::warning(message).at(*span, "");
-                let problem = problem
-                    .help(format!("add `{line}`, unless what is in front leads that port here"));
+                let problem = problem.help(format!(
+                    "add `{line}`, unless something in front forwards that port to this server"
+                ));
                 reading.report.push(problem.note(Advice::ChallengePort.silencer()));
             }
         }
@@ -355,7 +358,9 @@ mod tests {
             let report = load(&LoadOptions::text(text)).expect("it is good").report;
             let told: Vec<_> = report.iter().map(|problem| problem.message.clone()).collect();
             let text = |port| {
-                format!("nothing listens on port {port}, where the CA of acme_issuer \"ca\" looks")
+                format!(
+                    "nothing listens on port {port}, which the CA of acme_issuer \"ca\" connects to"
+                )
             };
             assert_eq!(
                 told,

@@ -68,6 +68,6 @@ pub(crate) fn auth_basic(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) -> Op
 fn warn_of_no_file(reading: &mut Reading<'_>, scope: &Scope<'_, '_>) {
     if let Some(span) = scope.written_in_location(&AUTH_BASIC, reading.nowhere) {
         let message = "\"auth_basic\" directive protects nothing without \"auth_basic_user_file\"";
-        reading.report.push(Diagnostic::warning(message).at(span, "everybody is let in"));
+        reading.report.push(Diagnostic::warning(message).at(span, "access is not restricted"));
     }
 }

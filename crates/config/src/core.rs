@@ -265,8 +265,8 @@ pub(crate) fn core(
     if let Some(line) = main.lines(&WORKER_SHUTDOWN_TIMEOUT).next() {
         let message =
             "\"worker_shutdown_timeout\" ends WebSockets after a reload, which is not needed here";
-        let help = "leave it out: a reload starts no process, and what is open goes on with the configuration that it \
-                    began with";
+        let help = "remove it: a reload starts no process, and open connections keep the \
+                    configuration they began with";
         let problem = Diagnostic::information(message).at(line.directive.head(), "");
         reading.report.push(problem.help(help));
     }

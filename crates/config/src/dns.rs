@@ -49,7 +49,7 @@ fn resolver(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<R
             resolver.servers.extend(servers(reading, word)?);
         }
         if word.value.starts_with(b"status_zone=") {
-            let message = format!("\"{word}\" has no effect: what a resolver does is not counted");
+            let message = format!("\"{word}\" has no effect: resolvers have no statistics");
             reading
                 .report
                 .push(Diagnostic::idle("status_zone of resolver", message).at(word.span, ""));

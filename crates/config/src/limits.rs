@@ -119,8 +119,10 @@ pub(crate) fn check_level(reading: &mut Reading<'_>, level: &Level<'_>) {
 /// A parameter that is none.
 fn unknown(word: &Word, known: &[&'static str]) -> Diagnostic {
     match word.is("sync") {
-        true => invalid_parameter(word)
-            .help("`sync` is of nginx's commercial version; a zone is exact across all workers of this machine"),
+        true => invalid_parameter(word).help(
+            "`sync` is a feature of nginx's commercial version; a zone is exact across all workers \
+             of this machine",
+        ),
         false => unknown_parameter(word, known),
     }
 }

@@ -23,8 +23,7 @@ const FAMILIES: [(&str, &str); 12] = [
     ("jwt_claim_NAME", "a claim of the `auth_jwt` token; not verified before the access phase"),
     (
         "jwt_header_NAME",
-        "a header parameter of the `auth_jwt` token; not verified before the \
-                         access phase",
+        "a header parameter of the `auth_jwt` token; not verified before the access phase",
     ),
     (
         "proxy_protocol_tlv_NAME",

@@ -111,8 +111,7 @@ impl Missing<'_> {
                 Some(map) => of_maps.entry(map).or_default().push(name),
                 None if !told.insert(name.clone()) => {}
                 None => {
-                    let problem =
-                        problem(&name).at(location.span, "requests here will be answered with 502");
+                    let problem = problem(&name).at(location.span, "requests here will get a 502");
                     reading.report.push(problem);
                 }
             }
@@ -134,10 +133,10 @@ impl Missing<'_> {
     fn problem_of_map(&self, map: MapId, names: &[String], location: &Location) -> Diagnostic {
         let problem = problem(&listed(names));
         let Some(block) = self.block(map) else {
-            return problem.at(location.span, "requests here will be answered with 502");
+            return problem.at(location.span, "requests here will get a 502");
         };
         let variable = block.args.last().map_or_else(String::new, ToString::to_string);
-        let label = format!("requests that `{variable}` leads there will be answered with 502");
+        let label = format!("requests that `{variable}` sends there will get a 502");
         let says = |word: &&Word| is_named_in(&names[0], &word.to_string());
         let value = map::entries(block).iter().filter_map(|entry| entry.args.last()).find(says);
         let place = value.map_or(block.head(), |word| word.span);

@@ -22,7 +22,7 @@ impl Adviser<'_, '_> {
             return;
         }
         let Some(check) = self.origin_check(place.scope) else { return };
-        let message = "the app server is sent another \"Host\" beside the browser's \"Origin\"";
+        let message = "the app server gets a \"Host\" that differs from the browser's \"Origin\"";
         let problem = Diagnostic::warning(message)
             .at(line.directive.head(), "not the host that the page came from")
             .at(check, "the origin is checked here, and by many app servers against the host");

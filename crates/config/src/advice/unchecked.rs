@@ -63,13 +63,13 @@ impl Adviser<'_, '_> {
                 continue;
             }
             let message = format!("\"{name}\" has no effect where \"websocket_check\" is off");
-            let problem = Diagnostic::warning(message).at(span, "holds in no WebSocket");
+            let problem = Diagnostic::warning(message).at(span, "applies to no WebSocket");
             let problem = match off {
-                Some(off) => problem.at(off, "nobody looks at frames here"),
+                Some(off) => problem.at(off, "frames are not parsed here"),
                 None => problem,
             };
             let problem = problem
-                .help("leave out `websocket_check off`: what breaks rules passes by default, too");
+                .help("remove `websocket_check off`: frames that break rules pass by default, too");
             self.reading.report.push(problem.note(Advice::UncheckedFrames.silencer()));
         }
     }

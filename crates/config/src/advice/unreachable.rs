@@ -156,8 +156,8 @@ impl Adviser<'_, '_> {
         let message =
             format!("location \"{name}\" is never used, the server redirects all requests");
         let problem = Diagnostic::warning(message)
-            .at(first.span(), "requests do not come here")
-            .at(redirect, "this is done before a location is looked for")
+            .at(first.span(), "requests do not get here")
+            .at(redirect, "this is done before a location is selected")
             .help("put the redirect into `location / { }`");
         self.tell(server, Advice::Unreachable, problem);
     }
@@ -220,7 +220,7 @@ type Odd = (&'static str, &'static str);
 
 const NO_SLASH: Odd =
     ("a path begins with `/`", "begin with `/`, or write `~` before a regular expression");
-const NO_SLASH_IN_EXPRESSION: Odd = ("a path begins with `/`", "write it behind the `^`");
+const NO_SLASH_IN_EXPRESSION: Odd = ("a path begins with `/`", "write it after the `^`");
 const ARGUMENTS: Odd = (
     "a path ends before its `?`",
     "match the arguments with `$arg_NAME` or `$args`, for example in a `map`",

@@ -114,7 +114,7 @@ impl Adviser<'_, '_> {
             let name = &self.reading.names.slot_of(variable).name;
             let message = format!("\"${name}\" has no value here yet");
             let problem = Diagnostic::warning(message)
-                .at(span, "runs before a location is looked for")
+                .at(span, "runs before a location is selected")
                 .help("set it on the level of the server, before this line");
             self.tell(server, Advice::UnsetVariable, problem);
         }
@@ -160,13 +160,12 @@ impl Adviser<'_, '_> {
                 format!("\"${}\" has no value here yet", self.reading.names.slot_of(variable).name);
             let problem = Diagnostic::warning(message);
             let problem = match set_by_answer(level, variable) {
-                Some(set) => problem
-                    .at(span, "runs before `auth_request`")
-                    .at(set, "it is set here")
-                    .help(
-                        "it can be used in `proxy_set_header` and `add_header`; to refuse a request, let \
-                         the location that `auth_request` asks answer 403",
-                    ),
+                Some(set) => {
+                    problem.at(span, "runs before `auth_request`").at(set, "it is set here").help(
+                        "it can be used in `proxy_set_header` and `add_header`; to refuse a \
+                         request, let the location that `auth_request` names return 403",
+                    )
+                }
                 None => problem
                     .at(span, "runs before the line that sets it")
                     .help("set it before this line"),
@@ -197,7 +196,8 @@ impl Adviser<'_, '_> {
             let message = format!("\"${}\" has no value before there is a response", slot.name);
             let help = match &slot.meaning {
                 Variable::UpstreamHeader(_) => {
-                    "a field of the response to `auth_request` is kept by `auth_request_set`"
+                    "a header of the response to `auth_request` is available through \
+                     `auth_request_set`"
                 }
                 _ => "it can be used in `add_header` and `log_format`",
             };

@@ -49,13 +49,13 @@ impl Adviser<'_, '_> {
         let problem = misnamed.or_else(|| match (wanted, &connection) {
             (Some(upgrade), None) => Some(
                 Diagnostic::warning("\"Upgrade\" is sent without \"Connection\", upgrades fail")
-                    .at(upgrade.directive.head(), "means nothing without the other line")
+                    .at(upgrade.directive.head(), "has no effect without the other line")
                     .help(LINES),
             ),
             (Some(upgrade), Some(connection)) => self.no_upgrade(connection).map(|why| {
                 Diagnostic::warning("\"Connection\" does not ask for the upgrade, upgrades fail")
                     .at(connection.directive.head(), why)
-                    .at(upgrade.directive.head(), "means nothing without it")
+                    .at(upgrade.directive.head(), "has no effect without it")
                     .help(LINES)
             }),
             (None, Some(connection)) => self.lone_connection(place, connection),
@@ -86,10 +86,10 @@ impl Adviser<'_, '_> {
         let (message, label) = match names_upgrade(text) {
             true => (
                 "\"Connection\" asks for an upgrade without \"Upgrade\", upgrades fail",
-                "means nothing without the other line",
+                "has no effect without the other line",
             ),
             false if place.is_named_for_websockets() => (
-                "\"Connection\" takes upgrades away from a location for WebSockets",
+                "\"Connection\" disables upgrades in a location for WebSockets",
                 "replaces what would be sent for an upgrade",
             ),
             false => return None,
@@ -106,13 +106,13 @@ impl Adviser<'_, '_> {
             Known::Text(text) => {
                 let mistaken = [b"http_upgrade".as_slice(), b"upgrade", b"connection_upgrade"];
                 let is = |other: &&[u8]| text.eq_ignore_ascii_case(other);
-                mistaken.iter().any(is).then(|| "this text is sent as it stands".to_owned())?
+                mistaken.iter().any(is).then(|| "this text is sent as is".to_owned())?
             }
             // A misspelt name is told of where it stands.
             Known::Variable(name, Variable::RequestHeader(field))
                 if **field != *b"upgrade" && !is_misspelt(name) =>
             {
-                format!("`${name}` is the client's field \"{}\"", printable(field))
+                format!("`${name}` is the client's header \"{}\"", printable(field))
             }
             _ => return None,
         };
@@ -134,7 +134,7 @@ impl Adviser<'_, '_> {
                 Some(format!("`${name}` is the protocol; that is for the other line"))
             }
             Known::Variable(name, Variable::Builtin(Builtin::Connection)) => Some(format!(
-                "`${name}` is a serial number; `$connection_upgrade` is what a `map` is mostly called"
+                "`${name}` is a serial number; `$connection_upgrade` is the usual name for a `map`"
             )),
             Known::Variable(name, Variable::Map(id)) => {
                 no_upgrade_in_map(self.reading, name, &self.reading.maps.get(id.0)?.kind)
@@ -173,14 +173,14 @@ impl Adviser<'_, '_> {
         }
         let seconds = timeout.as_secs();
         let written = place.scope.written_at(&PROXY_READ_TIMEOUT, self.reading.nowhere);
-        let message = format!("WebSockets end after {seconds} seconds in which nothing is said");
+        let message = format!("WebSockets end after {seconds} seconds of silence");
         let problem = Diagnostic::information(message).at(written.unwrap_or(line), "");
         let problem = match written {
             Some(_) => problem,
             None => problem.note(format!("`proxy_read_timeout` is {seconds}s by default")),
         };
         let help =
-            "leave out what turns our pings off, or write for example `proxy_read_timeout 1h;`";
+            "remove the line that disables pings, or write for example `proxy_read_timeout 1h;`";
         self.idle.first = Some(problem.help(help));
     }
 
@@ -232,8 +232,8 @@ impl Adviser<'_, '_> {
 fn and_more(problem: Diagnostic, more: usize, what: &str) -> Diagnostic {
     match more {
         0 => problem,
-        1 => problem.note(format!("the same holds for one more {}", what.trim_end_matches('s'))),
-        more => problem.note(format!("the same holds for {more} more {what}")),
+        1 => problem.note(format!("the same applies to one more {}", what.trim_end_matches('s'))),
+        more => problem.note(format!("the same applies to {more} more {what}")),
     }
 }
 

@@ -88,12 +88,14 @@ fn websocket_log(
                 return Err(invalid_parameter(word));
             }
         } else if parameter(word, "if=").is_some() {
-            let help = "there is no condition: say `websocket_log` in the locations that are to be recorded";
+            let help = "conditions are not supported: use `websocket_log` in the locations to be \
+                        logged";
             return Err(invalid_parameter(word).help(help));
         } else if word.is("gzip")
             || ["buffer=", "flush=", "gzip="].iter().any(|name| parameter(word, name).is_some())
         {
-            let help = "records are written at once, so that they are seen while a WebSocket lives";
+            let help = "records are written at once, so that they can be seen while a WebSocket is \
+                        open";
             return Err(invalid_parameter(word).help(help));
         } else if word.is("open") && !open {
             open = true;

@@ -72,7 +72,10 @@ fn proxy_pass(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads
         UrlError::Scheme => Diagnostic::error("invalid URL prefix")
             .at(word.span, "must begin with a scheme")
             .help(match word.value.starts_with(b"ws") && word.value.contains(&b'/') {
-                true => "write `http` for `ws` and `https` for `wss`: a WebSocket begins as a request of HTTP",
+                true => {
+                    "write `http` for `ws` and `https` for `wss`: a WebSocket begins as an HTTP \
+                     request"
+                }
                 false => "write `http://` or `https://` before the host",
             }),
         UrlError::Endpoint { text, reason } => {

@@ -165,7 +165,8 @@ fn options(
             "prioritizechacha" => options.push((TlsOption::PrioritizeChaCha, on)),
             idle if IDLE.contains(&idle) || (!on && UNSAFE.contains(&idle)) => {
                 let shown = wssgate_syntax::printable(written);
-                let message = format!("option \"{shown}\" has no effect: TLS is not OpenSSL's");
+                let message =
+                    format!("option \"{shown}\" has no effect: OpenSSL is not used for TLS");
                 reading.report.push(
                     Diagnostic::idle(format!("{shown} of ssl_conf_command"), message)
                         .at(word.span, ""),

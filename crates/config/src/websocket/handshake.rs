@@ -89,8 +89,8 @@ fn names(words: &[Word], alone: &[&str], what: &str) -> Reads<Names> {
     let mut names: Vec<Box<[u8]>> = Vec::with_capacity(words.len());
     for word in words {
         if alone.iter().any(|alone| word.is(alone)) {
-            let problem = Diagnostic::error(format!("\"{word}\" stands beside names"));
-            return Err(problem.at(word.span, "says all by itself"));
+            let problem = Diagnostic::error(format!("\"{word}\" cannot be combined with names"));
+            return Err(problem.at(word.span, "must be used alone"));
         }
         if !is_token(&word.value) {
             let problem = Diagnostic::error(format!("invalid name of a {what} \"{word}\""));

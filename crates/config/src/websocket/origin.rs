@@ -85,7 +85,7 @@ impl fmt::Display for Mistake {
             Self::Everybody => "`websocket_origin off` accepts every origin",
             Self::NoScheme => "an origin begins with its scheme, as `https://` does",
             Self::Path => "an origin ends with its host or port, without `/`",
-            Self::Wildcard => "`*.` may stand only in place of the first names of a host",
+            Self::Wildcard => "`*.` is only allowed at the beginning of a host",
             Self::NotAscii => "browsers send such names in their ASCII form, `xn--…`",
             Self::Other => "an origin is written like `https://chat.example.com`",
         })
@@ -112,7 +112,7 @@ fn origins(
     for word in &directive.args {
         match &*word.value {
             b"off" => {
-                let problem = Diagnostic::error("\"off\" stands beside origins");
+                let problem = Diagnostic::error("\"off\" cannot be combined with origins");
                 return Err(problem.at(word.span, "accepts every origin"));
             }
             b"none" => allowed.none = true,

@@ -92,10 +92,10 @@ fn token(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Arc
         sources.push(source);
     }
     if sources.iter().all(|source| *source == TokenSource::Field) {
-        let message = "\"websocket_token\" directive requires a place where tokens come from";
+        let message = "\"websocket_token\" directive requires a source of tokens";
         return Err(Diagnostic::error(message)
             .at(directive.head(), "e.g. `arg=access_token`")
-            .help("places are `arg=NAME`, `cookie=NAME` and `subprotocol=NAME`"));
+            .help("sources are `arg=NAME`, `cookie=NAME` and `subprotocol=NAME`"));
     }
     let field: Box<[u8]> = field.unwrap_or_else(|| AUTHORIZATION.into());
     let scheme = scheme.unwrap_or_else(|| match field.eq_ignore_ascii_case(AUTHORIZATION) {
