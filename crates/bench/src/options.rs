@@ -16,6 +16,7 @@ cargo bench --bench peers -- [OPTION]...
   --directives TEXT   what else stands in the http block of wssgate
   --before-directives TEXT  and of the earlier one
   --out DIR           write peers.md and peers.svg here, even after a partial run
+  --draw PEERS.MD     draw peers.svg anew from a report that is there, and measure nothing
   --list              names of the rows";
 
 /// What was said.
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) directives: String,
     pub(crate) before_directives: String,
     pub(crate) out: Option<PathBuf>,
+    /// A report whose picture is wanted, and no measurement.
+    pub(crate) draw: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -49,6 +52,7 @@ impl Default for Options {
             directives: String::new(),
             before_directives: String::new(),
             out: None,
+            draw: None,
         }
     }
 }
@@ -74,6 +78,7 @@ impl Options {
                 "--before" => options.before = Some(value()?.into()),
                 "--directives" => options.directives = value()?,
                 "--before-directives" => options.before_directives = value()?,
+                "--draw" => options.draw = Some(value()?.into()),
                 "--out" => options.out = Some(value()?.into()),
                 _ => return Err(format!("unknown option {arg}")),
             }

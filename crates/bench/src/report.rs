@@ -219,19 +219,47 @@ impl Report {
         }
         out
     }
+}
 
-    /// The ratios as a picture.
-    pub(crate) fn picture(&self) -> String {
-        let group = |results: &Results| {
-            let lines = results.figures().into_iter().filter_map(|figure| {
-                let against = [Peer::Nginx, Peer::Haproxy].map(|peer| results.ratio(figure, peer));
-                let some = against.iter().any(Option::is_some);
-                some.then(|| svg::Line { name: figure.name.clone(), against })
+/// The ratios of a report, as [`Report::markdown`] writes it, as a picture.
+pub(crate) fn picture(markdown: &str) -> String {
+    svg::draw(&groups(markdown))
+}
+
+/// The rows of a report with their ratios against nginx and HAProxy.
+fn groups(markdown: &str) -> Vec<svg::Group> {
+    let mut groups = Vec::new();
+    let mut columns = [None; 2];
+    for line in markdown.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            groups.push(svg::Group { title: title.into(), lines: Vec::new() });
+        }
+        let Some(group) = groups.last_mut().filter(|_| line.starts_with('|')) else { continue };
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        // The names of the columns stand above the figures, and none above those of the figures.
+        if cells[1].is_empty() {
+            columns = [Peer::Nginx, Peer::Haproxy].map(|peer| {
+                let title = Column::Ratio(peer).title();
+                cells.iter().position(|cell| *cell == title)
             });
-            svg::Group { title: results.row.title.to_string(), lines: lines.collect() }
-        };
-        svg::draw(&self.results.iter().map(group).collect::<Vec<_>>())
+            continue;
+        }
+        let ratio = |column: Option<usize>| read_ratio(cells.get(column?)?);
+        let against = columns.map(ratio);
+        if against.iter().any(Option::is_some) {
+            let name = cells[1].rsplit_once(", ").map_or(cells[1], |(name, _unit)| name);
+            group.lines.push(svg::Line { name: name.into(), against });
+        }
     }
+    groups
+}
+
+/// Reads what [`spread`] wrote: `1.17× (1.10..1.24)`.
+fn read_ratio(cell: &str) -> Option<Spread> {
+    let (median, range) = cell.split_once("× (")?;
+    let (min, max) = range.strip_suffix(')')?.split_once("..")?;
+    let number = |text: &str| text.parse().ok();
+    Some(Spread { median: number(median)?, min: number(min)?, max: number(max)? })
 }
 
 #[cfg(test)]
@@ -308,6 +336,27 @@ mod tests {
         let report = Report { machine: "m".into(), peers: vec![], runs: 3, results: vec![results] };
         let head = "| | wssgate | before | nginx | HAProxy | no proxy | bare relay | vs. before |";
         assert!(report.markdown().contains(head));
+    }
+
+    #[test]
+    fn the_picture_is_drawn_from_the_table() {
+        let less = figure(Better::Less, false);
+        let mut results =
+            results(&less, &[(Peer::Wssgate, [1.0, 2.0, 4.0]), (Peer::Haproxy, [3.0, 4.0, 6.0])]);
+        for with_before in [false, true] {
+            if with_before {
+                results.add(0, Peer::Before, vec![(less.clone(), 1.25)]);
+            }
+            let results = Results { readings: results.readings.clone(), ..Results::new(&ROWS[0]) };
+            let report =
+                Report { machine: "m".into(), peers: vec![], runs: 3, results: vec![results] };
+            let groups = groups(&report.markdown());
+            assert_eq!(groups.len(), 1);
+            assert_eq!(groups[0].title, ROWS[0].title);
+            assert_eq!(groups[0].lines[0].name, "cost");
+            let spread = Spread { median: 2.0, min: 1.5, max: 3.0 };
+            assert_eq!(groups[0].lines[0].against, [None, Some(spread)]);
+        }
     }
 
     #[test]

@@ -14,18 +14,24 @@ use crate::load::Load;
 use crate::options::Options;
 use crate::peers::{Installed, Peer, Running, Site, installed};
 use crate::process;
-use crate::report::{Report, Results};
+use crate::report::{Report, Results, picture};
 use crate::rows::{ROWS, Reading, Row, Scale, Trial};
 
 /// A load average above this one disturbs.
 const QUIET: f64 = 0.5;
 
-/// Measures, prints, and writes the report if it is a full one or asked for.
+/// Measures, prints, and writes the report if it is a full one or asked for; or draws the picture of an
+/// earlier one.
 pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<()> {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| options.wants(row.name)).collect();
     if options.list {
         rows.iter().for_each(|row| println!("{:20} {}", row.name, row.title));
         return Ok(());
+    }
+    if let Some(report) = &options.draw {
+        let markdown = fs::read_to_string(report)
+            .map_err(|error| io::Error::other(format!("{}: {error}", report.display())))?;
+        return fs::write(report.with_extension("svg"), picture(&markdown));
     }
     let mut site = Site::new()?;
     site.directives.clone_from(&options.directives);
@@ -57,8 +63,9 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     let out = options.out.as_deref().or(options.is_full().then_some(out));
     if let Some(out) = out {
         fs::create_dir_all(out)?;
-        fs::write(out.join("peers.md"), report.markdown())?;
-        fs::write(out.join("peers.svg"), report.picture())?;
+        let markdown = report.markdown();
+        fs::write(out.join("peers.svg"), picture(&markdown))?;
+        fs::write(out.join("peers.md"), markdown)?;
         println!("\nwritten to {}", out.display());
     }
     Ok(())
