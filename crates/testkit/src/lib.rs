@@ -17,6 +17,7 @@ pub mod beside;
 pub mod client;
 pub mod conn;
 pub mod dns;
+pub mod documents;
 pub mod frame;
 pub mod haproxy;
 pub mod http;
