@@ -295,6 +295,9 @@ fn error_log(value: OsString) -> PathBuf {
 mod tests {
     use std::path::Path;
 
+    use clap::error::ErrorKind;
+    use wssgate_testkit::documents::{self, Document};
+
     use super::*;
     use crate::version;
 
@@ -393,6 +396,76 @@ mod tests {
         for letter in (b'!'..=b'~').filter(|letter| !known(*letter) && !b"?h".contains(letter)) {
             let option = format!("-{}", char::from(letter));
             assert!(nginx(&[&option, "reload"]).is_err(), "{option}");
+        }
+    }
+
+    /// What the program would say of a call in a document.
+    fn complaint(call: &documents::Command) -> Option<String> {
+        let error = match parse(call.arguments.iter().map(OsString::from)) {
+            Ok(_) => return None,
+            Err(UsageError::Own(error, _)) => error,
+            Err(error) => return Some(error.to_string()),
+        };
+        // `URL` and `wss://…` stand for what is to be written there.
+        let is_open = |word: &String| {
+            word.contains('…') || word.bytes().all(|letter| letter.is_ascii_uppercase())
+        };
+        let accepted = match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::MissingRequiredArgument => !call.complete,
+            ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+                !call.complete && call.arguments.iter().any(is_open)
+            }
+            _ => false,
+        };
+        (!accepted).then(|| error.to_string())
+    }
+
+    fn complaints(documents: &[Document]) -> (usize, String) {
+        let (mut count, mut told) = (0, String::new());
+        for document in documents {
+            for call in document.commands() {
+                count += 1;
+                if let Some(said) = complaint(&call) {
+                    let arguments = call.arguments.join(" ");
+                    told += &format!("{}: {arguments}: {said}\n", document.place(call.line));
+                }
+            }
+        }
+        (count, told)
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let (count, told) = complaints(&documents::all(root));
+        assert!(count > 60, "{count} commands");
+        assert!(told.is_empty(), "{told}");
+    }
+
+    #[test]
+    fn a_command_in_a_document_that_is_none_is_found() {
+        let cases = [
+            (
+                "`wssgate proxy`, `wssgate health --timeout 3`, `wssgate acme`, `wssgate doctor URL`",
+                "",
+            ),
+            ("\n    wssgate --help\n    wssgate help proxy\n    wssgate -tq -c a\n", ""),
+            ("\n    wssgate proxy --to 1\n", "--from"),
+            ("`wssgate proxy --form x`", "--form"),
+            ("\n    wssgate doctor wss://…\n", "wss://…"),
+            ("`wssgate health --timeout soon http://a/`", "soon"),
+            ("`wssgate -s restart`", "-s restart"),
+            ("`wssgate statsu`", "statsu"),
+            ("\n    wssgate fmt --check --write a.conf\n", "cannot be used with"),
+            ("\n    wssgate -t --quiet\n", "invalid option"),
+        ];
+        for (text, expected) in cases {
+            let (count, told) = complaints(&[Document::parse("a.md", text)]);
+            assert!(count > 0, "{text}");
+            assert_eq!(told.is_empty(), expected.is_empty(), "{text}: {told}");
+            assert!(told.contains(expected), "{text}: {told}");
         }
     }
 
