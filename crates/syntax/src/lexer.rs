@@ -59,6 +59,11 @@ impl<'a> Lexer<'a> {
         Self { input, file, origin, at: 0, problems: Vec::new() }
     }
 
+    /// Leaves out the bytes before this one.
+    pub(crate) fn beginning_at(self, at: usize) -> Self {
+        Self { at, ..self }
+    }
+
     /// The problems met since this was last asked.
     pub fn take_problems(&mut self) -> Vec<Diagnostic> {
         std::mem::take(&mut self.problems)

@@ -17,6 +17,9 @@ pub const MAX_INCLUDE_DEPTH: usize = 16;
 /// How many files may be read in one run, counting each inclusion.
 pub const MAX_INCLUDES: usize = 16_384;
 
+/// The byte order mark in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The main text of a configuration.
 #[derive(Clone, Debug)]
 pub enum Main {
@@ -109,7 +112,7 @@ pub fn parse(options: Options<'_>) -> Parsed {
 pub fn parse_text(name: impl Into<PathBuf>, text: &[u8]) -> Parsed {
     let mut sources = SourceMap::default();
     let file = sources.add(name, Origin::Text, text.to_vec());
-    let tree = parse_file(file, sources.file(file));
+    let tree = parse_file(file, sources.file(file), 0);
     Parsed {
         sources,
         directives: tree.directives,
@@ -155,7 +158,9 @@ impl<'a> Loader<'a> {
         match self.files.read(path) {
             Ok(bytes) => {
                 let file = self.out.sources.add(path, Origin::File, bytes);
-                self.warn_of_byte_order_mark(file);
+                if self.begins_with_mark(file) {
+                    self.tell_of_mark(file, from.is_none());
+                }
                 Some(file)
             }
             Err(error) => {
@@ -169,20 +174,32 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// nginx takes the mark as the beginning of the first word, and so do we, but nobody wants that.
-    fn warn_of_byte_order_mark(&mut self, file: FileId) {
-        if self.out.sources.file(file).bytes().starts_with(b"\xef\xbb\xbf") {
-            self.out.report.push(
-                Diagnostic::warning("the file begins with a byte order mark")
-                    .at(Span::new(file, 0, 3), "becomes a part of the first word")
-                    .help("save the file as UTF-8 without a byte order mark"),
-            );
-        }
+    fn begins_with_mark(&self, file: FileId) -> bool {
+        let source = self.out.sources.file(file);
+        source.origin() == Origin::File && source.bytes().starts_with(MARK)
+    }
+
+    /// nginx takes a byte order mark as the beginning of the first word. In an included file, say one of `types`, it
+    /// may pass there, and so it does with us, but nobody wants that. In the main file it never passes; all the rest
+    /// is then read without it, for that is the one mistake.
+    fn tell_of_mark(&mut self, file: FileId, is_main: bool) {
+        let message = "the file begins with a byte order mark";
+        let (problem, label) = match is_main {
+            true => (Diagnostic::error(message), ""),
+            false => (Diagnostic::warning(message), "becomes a part of the first word"),
+        };
+        self.out.report.push(
+            problem
+                .at(Span::new(file, 0, MARK.len()), label)
+                .help("save the file as UTF-8 without a byte order mark"),
+        );
     }
 
     /// The directives of `file` and of everything it includes.
     fn load(&mut self, file: FileId) -> Vec<Directive> {
-        let tree = parse_file(file, self.out.sources.file(file));
+        let skipped = self.chain.is_empty() && self.begins_with_mark(file);
+        let skipped = if skipped { MARK.len() } else { 0 };
+        let tree = parse_file(file, self.out.sources.file(file), skipped);
         self.out.report.append(tree.report);
         self.out.balanced &= tree.balanced;
         self.chain.push(file);

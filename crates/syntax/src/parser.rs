@@ -26,9 +26,9 @@ pub(crate) fn too_deep() -> String {
     format!("blocks nest more than {MAX_BLOCK_DEPTH} deep")
 }
 
-/// Parses one text; `include` is a directive like any other.
-pub(crate) fn parse_file(id: FileId, source: &SourceFile) -> Tree {
-    Parser::new(source, id).run()
+/// Parses one text from this byte on; `include` is a directive like any other.
+pub(crate) fn parse_file(id: FileId, source: &SourceFile, from: usize) -> Tree {
+    Parser::new(source, id, from).run()
 }
 
 /// A block whose `}` has not come yet.
@@ -83,10 +83,10 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
-    fn new(source: &'t SourceFile, file: FileId) -> Self {
+    fn new(source: &'t SourceFile, file: FileId, from: usize) -> Self {
         let (bytes, origin) = (source.bytes(), source.origin());
         Self {
-            lexer: Lexer::new(bytes, file, origin),
+            lexer: Lexer::new(bytes, file, origin).beginning_at(from),
             source,
             bytes,
             file,

@@ -166,11 +166,12 @@ fn a_text_without_a_file_includes_from_the_prefix() {
 }
 
 #[test]
-fn a_byte_order_mark_joins_the_first_word_as_in_nginx_and_is_warned_of() {
+fn a_byte_order_mark_is_an_error_of_the_main_file_and_joins_the_first_word_of_others_as_in_nginx() {
     let parsed = read(&[("/etc/main.conf", "\u{feff}user x;")]);
+    assert_eq!(names(&parsed.directives), ["user"]);
+    let line = "the file begins with a byte order mark in /etc";
+    assert_eq!(parsed.report.lines(&parsed.sources), [format!("[emerg] {line}/main.conf:1")]);
+    let parsed = read(&[("/etc/main.conf", "include a.conf;"), ("/etc/a.conf", "\u{feff}user x;")]);
     assert_eq!(parsed.directives[0].name.as_str(), Some("\u{feff}user"));
-    assert_eq!(
-        parsed.report.lines(&parsed.sources),
-        ["[warn] the file begins with a byte order mark in /etc/main.conf:1"]
-    );
+    assert_eq!(parsed.report.lines(&parsed.sources), [format!("[warn] {line}/a.conf:1")]);
 }
