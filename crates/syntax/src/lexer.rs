@@ -95,8 +95,39 @@ impl<'a> Lexer<'a> {
         from + rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len())
     }
 
+    /// Goes on with a word whose `{` was none of a block: `[0-9]{3}` and the like, which nginx wants to be quoted. The
+    /// `{` stands just before here, and its word began at `start`.
+    pub(crate) fn rest_of_word(&mut self, start: u32) -> Token {
+        let start = start as usize;
+        loop {
+            let rest = &self.input[self.at..];
+            self.at += rest.iter().position(|&byte| byte == b'}').map_or(0, |end| end + 1);
+            self.bare_word_from(start);
+            if !self.is_quantified(start, self.at) {
+                return self.token(TokenKind::Word { quote: None }, start);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Whether a `{` at `open`, where the word from `start` ends, belongs to a regular expression: what follows is a
+    /// quantifier as in `[0-9]{2,3}`, or what belongs to `\p`, `\x` and the like.
+    pub(crate) fn is_quantified(&self, start: usize, open: usize) -> bool {
+        let word = &self.input[start..open];
+        let Some(inside) = self.input[open..].strip_prefix(b"{") else { return false };
+        let Some(len) = inside.iter().position(|&byte| byte == b'}') else { return false };
+        let inside = &inside[..len];
+        let counts = inside.iter().all(|byte| byte.is_ascii_digit() || *byte == b',');
+        let names = inside.iter().all(|byte| byte.is_ascii_alphanumeric() || b"^&_".contains(byte));
+        let is_escape = matches!(word, [.., b'\\', letter] if letter.is_ascii_alphabetic());
+        inside.iter().any(u8::is_ascii_alphanumeric) && (counts || (names && is_escape))
+    }
+
     fn bare_word(&mut self) -> Token {
-        let start = self.at;
+        self.bare_word_from(self.at)
+    }
+
+    fn bare_word_from(&mut self, start: usize) -> Token {
         // `variable`: the byte before was `$`, or `$` and only `{` since.
         let mut variable = false;
         while let Some(&byte) = self.input.get(self.at) {

@@ -107,6 +107,7 @@ impl<'t> Parser<'t> {
                 TokenKind::Comment => {}
                 TokenKind::Word { quote } => self.word(token, quote),
                 TokenKind::Semicolon => self.semicolon(token.span),
+                TokenKind::Open if self.is_in_expression(token.span) => self.go_on(token.span),
                 TokenKind::Open if self.stack.len() == MAX_BLOCK_DEPTH => {
                     self.error(too_deep(), token.span);
                     // Blocks are ended where their braces are not, so nobody may judge what stands
@@ -163,6 +164,33 @@ impl<'t> Parser<'t> {
         let after_block = self.siblings().last().is_some_and(|last| last.block.is_some());
         let help = after_block.then(|| "a block ends with its `}` alone".to_string());
         self.report(Diagnostic::error("unexpected \";\"").at(span, "").maybe_help(help));
+    }
+
+    /// Whether this `{` was meant as a part of the regular expression before it, which is not quoted. In nginx it begins
+    /// a block.
+    fn is_in_expression(&self, open: Span) -> bool {
+        let Some(word) = self.words.last() else { return false };
+        let touches = word.span.end == open.start && !word.quoted;
+        // The name of a directive is no expression, but in a `map`, whose variable is none either.
+        let may_be = match self.words.len() {
+            1 => word.value.starts_with(b"~"),
+            _ => !word.value.starts_with(b"$"),
+        };
+        touches && may_be && self.lexer.is_quantified(word.span.start as usize, open.start as usize)
+    }
+
+    /// Takes the word before this `{` to go on behind it.
+    fn go_on(&mut self, open: Span) {
+        let Some(word) = self.words.pop() else { return };
+        let token = self.lexer.rest_of_word(word.span.start);
+        let help = quoted(&self.bytes[token.span.start as usize..token.span.end as usize]);
+        self.report(
+            Diagnostic::error("unexpected \"{\"")
+                .at(open, "begins a block, as always outside of quotes")
+                .help(format!("quote a regular expression that has braces: `{help}`")),
+        );
+        self.doubtful = true;
+        self.word(token, None);
     }
 
     fn open(&mut self, open: Span) {
@@ -304,6 +332,15 @@ impl<'t> Parser<'t> {
         let indent = line.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
         (!first || indent == line.len()).then_some(indent)
     }
+}
+
+/// An expression in quotes, without the `)` of the `if` that it may stand in.
+fn quoted(expression: &[u8]) -> String {
+    let count = |wanted: u8| expression.iter().filter(|&&byte| byte == wanted).count();
+    let bare = expression.strip_suffix(b")").filter(|_| count(b')') > count(b'('));
+    let (expression, end) = bare.map_or((expression, ""), |bare| (bare, ")"));
+    let quote = if expression.contains(&b'"') { '\'' } else { '"' };
+    format!("{quote}{}{quote}{end}", printable(expression))
 }
 
 /// `80}` is one word: a `}` is only special where a word begins.

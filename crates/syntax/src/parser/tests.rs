@@ -68,6 +68,37 @@ fn one_mistake_gives_one_error_in_nginx_s_words() {
 }
 
 /// The configuration that every tutorial shows, with what people add to it.
+/// The expression is taken as if it were quoted, so that the rest of the file is not turned inside out.
+#[test]
+fn a_brace_of_an_expression_without_quotes_is_one_error() {
+    for (text, tree, quoted) in [
+        ("a ~ ^/[0-9]{3}/y$ { b; } c;", "a ~ ^/[0-9]{3}/y$ { b; } c;", "\"^/[0-9]{3}/y$\""),
+        (
+            "a ~ ^/\\d{4}-\\d{1,2}$ { b; }",
+            "a ~ ^/\\d{4}-\\d{1,2}$ { b; }",
+            "\"^/\\d{4}-\\d{1,2}$\"",
+        ),
+        ("if ($u ~ ^/x{2,}$) { b; }", "if ($u ~ ^/x{2,}$) { b; }", "\"^/x{2,}$\")"),
+        ("rewrite ^/(\\p{Lu}+)$ /x;", "rewrite ^/(\\p{Lu}+)$ /x;", "\"^/(\\p{Lu}+)$\""),
+        ("map $a $b { ~^x{2}\" y; }", "map $a $b { ~^x{2}\" y; }", "'~^x{2}\"'"),
+    ] {
+        let parsed = parse_text("t", text.as_bytes());
+        let lines = parsed.report.lines(&parsed.sources);
+        assert_eq!(lines, ["[emerg] unexpected \"{\" in t:1"], "{text}");
+        assert_eq!(show(&parsed.directives), tree, "{text}");
+        let help = parsed.report.iter().next().and_then(|problem| problem.help.clone());
+        let expected = format!("quote a regular expression that has braces: `{quoted}`");
+        assert_eq!(help, Some(expected), "{text}");
+        assert!(parsed.balanced);
+    }
+    // These begin blocks.
+    for text in ["a b{ c; }", "a b{3 }", "a{3};}", "map $a $b{1} c; }", "a \"b\"{1} c; }"] {
+        let parsed = parse_text("t", text.as_bytes());
+        let lines = parsed.report.lines(&parsed.sources);
+        assert!(!lines.iter().any(|line| line.contains("unexpected \"{\"")), "{text}: {lines:?}");
+    }
+}
+
 const EVERYDAY: &str = r#"
 map $http_upgrade $connection_upgrade {
     default upgrade;
