@@ -1,6 +1,6 @@
 //! What the user at the terminal is told, and the error log before there is a configuration.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
@@ -83,6 +83,31 @@ pub(crate) struct Console {
     told: RefCell<HashSet<String>>,
     /// The settings without effect so far, unless each was told.
     idle: RefCell<Vec<String>>,
+    /// How many errors and warnings there were.
+    count: Cell<Count>,
+}
+
+/// How many problems were told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    errors: usize,
+    warnings: usize,
+}
+
+impl Count {
+    /// In words; nothing of a single problem, which everybody sees is one.
+    fn words(self) -> Option<String> {
+        let of = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            _ => Some(format!("{count} {what}s")),
+        };
+        let parts: Vec<_> = [of(self.errors, "error"), of(self.warnings, "warning")]
+            .into_iter()
+            .flatten()
+            .collect();
+        (self.errors + self.warnings > 1).then(|| parts.join(", "))
+    }
 }
 
 /// How many settings without effect are named.
@@ -115,6 +140,7 @@ impl Console {
             signals: matches!(options.action, Action::Signal(_)),
             told: RefCell::default(),
             idle: RefCell::default(),
+            count: Cell::default(),
         })
     }
 
@@ -125,6 +151,16 @@ impl Console {
 
     /// Tells a problem on standard error and in the log; that of a command only once.
     pub(crate) fn write(&self, level: LogLevel, message: impl Display) {
+        let Count { errors, warnings } = self.count.get();
+        self.count.set(match level {
+            LogLevel::Warn => Count { errors, warnings: warnings + 1 },
+            level if level < LogLevel::Warn => Count { errors: errors + 1, warnings },
+            _ => Count { errors, warnings },
+        });
+        self.tell(level, message);
+    }
+
+    fn tell(&self, level: LogLevel, message: impl Display) {
         if self.own {
             return say(message);
         }
@@ -142,6 +178,11 @@ impl Console {
         if self.own {
             return self.report_own(report);
         }
+        let warnings =
+            report.iter().filter(|problem| problem.severity == Severity::Warning).count();
+        let Count { errors, warnings: before } = self.count.get();
+        let (errors, warnings) = (errors + report.error_count(), before + warnings);
+        self.count.set(Count { errors, warnings });
         let drawn = io::stderr().is_terminal() || self.notices || report.has_errors();
         let mut diagnostics = report.iter();
         for (severity, message) in report.texts(sources) {
@@ -151,7 +192,7 @@ impl Console {
             let told = level <= LogLevel::Warn || self.notices;
             match idle.filter(|_| !self.verbose) {
                 Some(setting) => self.idle.borrow_mut().push(setting.to_string()),
-                None if told => self.write(level, &message),
+                None if told => self.tell(level, &message),
                 // The server that is signalled tells its log what it finds itself.
                 None if self.signals => {}
                 None => self.log.write(level, None, &message),
@@ -188,6 +229,13 @@ impl Console {
         match self.notices {
             true => self.write(LogLevel::Notice, line),
             false => self.note(line),
+        }
+    }
+
+    /// Tells how many errors and warnings there were, if there were several. Who looks for nginx's lines finds none.
+    pub(crate) fn tell_count(&self) {
+        if let Some(words) = self.count.get().words() {
+            eprintln!("{words}");
         }
     }
 
@@ -241,6 +289,21 @@ mod tests {
         let text = line(6).unwrap_or_default();
         assert!(text.starts_with("6 settings have no effect: s0, s1, s2, s3, s4, s5; "), "{text}");
         assert!(line(8).is_some_and(|text| text.contains(", s5 and 2 more; ")));
+    }
+
+    #[test]
+    fn several_problems_are_counted() {
+        for (errors, warnings, expected) in [
+            (0, 0, None),
+            (1, 0, None),
+            (0, 1, None),
+            (1, 1, Some("1 error, 1 warning")),
+            (3, 2, Some("3 errors, 2 warnings")),
+            (0, 2, Some("2 warnings")),
+            (256, 0, Some("256 errors")),
+        ] {
+            assert_eq!(Count { errors, warnings }.words().as_deref(), expected);
+        }
     }
 
     #[test]

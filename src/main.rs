@@ -108,6 +108,7 @@ fn nginx(options: &Options) -> Result<(), Failed> {
         Action::Test { dump } => {
             let tested = test(options, loaded, *dump, &mut console);
             if tested.is_err() {
+                console.tell_count();
                 let path = options.conf_path();
                 console::say(format_args!("configuration file {} test failed", path.display()));
             }
@@ -136,16 +137,18 @@ fn test(
     if let Err(message) = run::set_descriptor_limit(&config.core) {
         console.write(LogLevel::Warn, message);
     }
-    match Proxy::check(config, &console.environment) {
-        Ok(report) => console.report(&report, &sources),
-        Err(report) => {
-            console.report(&report, &sources);
-            return Err(Failed);
-        }
+    let checked = Proxy::check(config, &console.environment);
+    let is_good = checked.is_ok();
+    let (Ok(mut report) | Err(mut report)) = checked;
+    report.sort();
+    console.report(&report, &sources);
+    if !is_good {
+        return Err(Failed);
     }
     check_pid_file(pid.as_deref(), console)?;
     console.tell_idle();
     if !options.quiet {
+        console.tell_count();
         console::say(format_args!("configuration file {path} test is successful"));
     }
     if dump {

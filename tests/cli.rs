@@ -203,6 +203,39 @@ fn every_problem_is_told_in_one_run() {
 }
 
 #[test]
+fn problems_are_told_in_the_order_of_the_text_and_counted() {
+    // The syntax is read before the meaning, and what is missing in the whole is found last.
+    let directory = directory(
+        "foo 1;\nhttp {\n    error_page 404;\n    server { listen 81; }\n    include a.inc;\n}\nbar",
+    );
+    fs::write(directory.path().join("a.inc"), "server_name_in_redirect maybe;\n").unwrap();
+    let output = run_in(directory.path(), &["-t"]);
+    let text = stderr(&output);
+    let told = text.lines().filter(|line| line.contains("[emerg] "));
+    let places: Vec<_> = told.map(|line| line.rsplit('/').next().unwrap()).collect();
+    let expected = [
+        "nginx.conf:1",
+        "nginx.conf:3",
+        // It is unknown, and its `;` is missing.
+        "nginx.conf:7",
+        "nginx.conf:7",
+        "a.inc:1",
+        "\"events\" section in configuration",
+    ];
+    for (place, expected) in places.iter().zip(expected) {
+        assert!(place.ends_with(expected), "{text}");
+    }
+    assert_eq!(places.len(), expected.len(), "{text}");
+    let path = directory.path().join("nginx.conf").display().to_string();
+    let end = format!("\n6 errors\nnginx: configuration file {path} test failed\n");
+    assert!(text.ends_with(&end), "{text}");
+    // One needs no counting.
+    fs::write(directory.path().join("nginx.conf"), "events {}\nfoo 1;\n").unwrap();
+    let text = stderr(&run_in(directory.path(), &["-t"]));
+    assert!(!text.contains("1 error"), "{text}");
+}
+
+#[test]
 fn a_dump_shows_each_file_once_and_exactly() {
     let directory = directory("pid nginx.pid;\nevents {}\ninclude a.inc;\ninclude a.inc;\n");
     fs::write(directory.path().join("a.inc"), "#  kept as it is\n").unwrap();

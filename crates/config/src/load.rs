@@ -101,6 +101,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Box<Failed>> {
     let main = walk(&mut reading, &parsed.directives, Context::Main, parsed.balanced);
     let config = resolve(&mut reading, &main, error_log);
     report.extend(reading.report);
+    report.sort();
     drop(main);
     if report.has_errors() {
         return Err(Box::new(Failed { sources, report }));

@@ -90,8 +90,8 @@ fn shape_and_place_of_directives_are_checked() {
             (
                 "http { server { ssl on; } }",
                 &[
-                    "warn: the \"ssl\" directive is deprecated, use the \"listen ... ssl\" directive instead",
                     "no \"ssl_certificate\" is defined for the \"ssl\" directive",
+                    "warn: the \"ssl\" directive is deprecated, use the \"listen ... ssl\" directive instead",
                 ],
             ),
             ("http { server { ssl off; } }", &[]),
@@ -446,8 +446,8 @@ fn addresses_and_names_are_checked() {
             (
                 "server { listen 80 default_server; } server { listen 80 default_server; }",
                 &[
-                    "a duplicate default server for 0.0.0.0:80",
                     "warn: conflicting server name \"\" on 0.0.0.0:80, ignored",
+                    "a duplicate default server for 0.0.0.0:80",
                 ],
             ),
             ("server { listen 80; listen *:80; }", &["a duplicate listen 0.0.0.0:80"]),
@@ -558,15 +558,15 @@ fn addresses_and_names_are_checked() {
 }
 
 #[test]
-fn one_run_reports_every_problem() {
+fn one_run_reports_every_problem_in_the_order_of_the_text() {
     let text = "server { listen 80 fast; location / { proxy_pas x; return 200 $nosuch; send_timeout 1x; } }";
     assert_eq!(
         messages(&in_http(text)),
         [
             "invalid parameter \"fast\"",
             "unknown directive \"proxy_pas\"",
-            "\"send_timeout\" directive invalid value",
             "unknown \"nosuch\" variable",
+            "\"send_timeout\" directive invalid value",
         ]
     );
 }

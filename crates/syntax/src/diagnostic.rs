@@ -190,10 +190,12 @@ impl Report {
     }
 
     /// Puts the problems in the order of their places, file by file as the files were read; those without a place come
-    /// first. Reading, then checking, finds them in another order than people read.
+    /// last, for they are about the whole. Reading, then checking, finds them in another order than people read.
     pub fn sort(&mut self) {
-        let place =
-            |diagnostic: &Diagnostic| diagnostic.primary().map(|span| (span.file, span.start));
+        let place = |diagnostic: &Diagnostic| {
+            let span = diagnostic.primary();
+            (span.is_none(), span.map(|span| (span.file, span.start)))
+        };
         self.diagnostics.sort_by_key(place);
     }
 
@@ -345,12 +347,12 @@ mod tests {
         let mut report = Report::default();
         report
             .push(Diagnostic::error("3").at(Span::new(two, 0, 1), "").at(Span::new(one, 0, 1), ""));
+        report.push(Diagnostic::error("4"));
         report.push(Diagnostic::error("2").at(Span::new(one, 3, 4), ""));
         report.push(Diagnostic::error("1").at(Span::new(one, 0, 1), ""));
-        report.push(Diagnostic::error("0"));
         report.sort();
         let order: String = report.iter().map(|problem| problem.message.as_str()).collect();
-        assert_eq!(order, "0123");
+        assert_eq!(order, "1234");
     }
 
     #[test]
