@@ -303,6 +303,19 @@ fn an_unknown_user_is_refused_by_root_and_useless_to_others() {
 }
 
 #[test]
+fn an_empty_file_is_probably_the_wrong_one() {
+    for text in ["", "\n \r\n"] {
+        let directory = directory(text);
+        let path = directory.path().join("nginx.conf").display().to_string();
+        let text = stderr(&run_in(directory.path(), &["-t", "-g", "pid a;"]));
+        let help = format!(
+            "no \"events\" section in configuration\n |\n = help: {path} is empty: is it the right file?\n"
+        );
+        assert!(text.contains(&help), "{text}");
+    }
+}
+
+#[test]
 fn globals_come_before_the_file() {
     let directory = directory("events {}\n");
     let output = run_in(directory.path(), &["-t", "-g", "pid g.pid; wrong;"]);

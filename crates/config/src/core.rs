@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wssgate_syntax::{self as syntax, Diagnostic, Span};
+use wssgate_syntax::{self as syntax, Diagnostic, Origin, Span};
 
 use crate::directive::Arity::{Between, Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M, S, SI, U, X};
@@ -242,6 +242,13 @@ fn workers(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<u
     Ok(Some(count as usize))
 }
 
+/// The main file, if nothing stands in it.
+fn empty_file(reading: &Reading<'_>) -> Option<String> {
+    let mut files = reading.sources.files().map(|(_, file)| file);
+    let main = files.find(|file| file.origin() == Origin::File)?;
+    main.bytes().trim_ascii().is_empty().then(|| main.path().display().to_string())
+}
+
 pub(crate) fn core(
     reading: &mut Reading<'_>,
     main: &Level<'_>,
@@ -259,8 +266,11 @@ pub(crate) fn core(
     let written_events = events.as_ref().and_then(|line| line.level);
     let events_scope = written_events.map_or(outer_events, |level| outer_events.inner(level));
     if events.is_none() {
-        let help = "add `events { }`";
-        reading.report.push(Diagnostic::error("no \"events\" section in configuration").help(help));
+        let problem = Diagnostic::error("no \"events\" section in configuration");
+        reading.report.push(match empty_file(reading) {
+            Some(path) => problem.help(format!("{path} is empty: is it the right file?")),
+            None => problem.help("add `events { }`"),
+        });
     }
     if let Some(line) = main.lines(&WORKER_SHUTDOWN_TIMEOUT).next() {
         let message =

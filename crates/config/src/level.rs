@@ -359,7 +359,14 @@ fn unknown(
 
 fn misplaced(directive: &syntax::Directive, context: Context, named: &[Row]) -> Diagnostic {
     let places: Vec<_> = named.iter().map(|row| row.context_names()).collect();
+    let forgotten =
+        context == Context::Main && named.iter().any(|row| row.allowed_in(Context::Http));
+    let help = match forgotten {
+        // As of a file in conf.d, which is no whole configuration.
+        true => "put it into `http { }`; test a file that is included there with the one that includes it".into(),
+        false => format!("allowed in: {}", places.join(", ")),
+    };
     Diagnostic::error(format!("\"{}\" directive is not allowed here", directive.name))
         .at(directive.name.span, format!("inside `{}`", context.name()))
-        .help(format!("allowed in: {}", places.join(", ")))
+        .help(help)
 }
