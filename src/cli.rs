@@ -93,8 +93,12 @@ fn program() -> clap::Command {
     let option = |&(name, value, help): &(&'static str, Option<&'static str>, &'static str)| {
         let arg = Arg::new(name).short(name.chars().next()).help(help);
         match value {
-            Some(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
             None => arg.action(ArgAction::SetTrue),
+            // The help text names them already.
+            Some("SIGNAL") => {
+                arg.value_name("SIGNAL").value_parser(Signal::NAMES).hide_possible_values(true)
+            }
+            Some(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
         }
     };
     let verbose = "With -t: tell of every setting without effect where it is and why";
@@ -193,8 +197,20 @@ fn parse_own(arguments: impl Iterator<Item = OsString>) -> Result<Command, clap:
 /// Prints the completion script of a shell.
 pub(crate) fn print_completions(shell: Shell) -> Result<(), Failed> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut program(), "wssgate", &mut script);
+    clap_complete::generate(shell, &mut completed(), "wssgate", &mut script);
     print(&script)
+}
+
+/// What is completed: all but hidden commands, which the generators would show.
+fn completed() -> clap::Command {
+    let program = program();
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
+    clap::Command::new("wssgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(program.get_arguments().cloned())
+        .subcommands(commands.cloned())
 }
 
 /// Prints the manual page.

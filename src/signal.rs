@@ -32,6 +32,9 @@ const SIGNALS: [(Signal, i32, &str, &str); 7] = [
 ];
 
 impl Signal {
+    /// What `-s` takes.
+    pub(crate) const NAMES: [&str; 4] = ["stop", "quit", "reload", "reopen"];
+
     /// The signal of `-s NAME`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
@@ -73,8 +76,8 @@ mod tests {
 
     #[test]
     fn every_signal_is_received_under_the_number_it_is_sent_with() {
-        let all =
-            ["stop", "quit", "reopen", "reload"].iter().filter_map(|name| Signal::named(name));
+        let all = Signal::NAMES.iter().filter_map(|name| Signal::named(name));
+        assert_eq!(all.clone().count(), Signal::NAMES.len());
         for signal in all.chain([Signal::Upgrade, Signal::Winch]) {
             let received = signals::Received { number: signal.number(), sender: 0 };
             assert_eq!(Signal::received(received).map(|(word, _)| word), Some(signal));

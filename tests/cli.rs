@@ -473,5 +473,18 @@ fn completions_and_the_manual_page_know_all_commands_and_options() {
         for word in ["verbose", "proxy", "demo", "health"] {
             assert!(text.contains(word), "{line}: {word}");
         }
+        let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
+        assert!(line == "man" || !words.any(|word| word == "man"), "{line}: {text}");
+    }
+    // What a shell offers behind `-s`.
+    let script = stdout(&run(&["completions", "bash"]));
+    let ask = format!(
+        "{script}\nCOMP_WORDS=(wssgate -s re); COMP_CWORD=2; _wssgate wssgate re -s; echo ${{COMPREPLY[@]}}"
+    );
+    let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+    assert_eq!(stdout(&output), "reload reopen\n", "{output:?}");
+    for shell in ["zsh", "fish"] {
+        let script = stdout(&run(&["completions", shell]));
+        assert!(script.contains("stop") && script.contains("reopen"), "{script}");
     }
 }
