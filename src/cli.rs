@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
@@ -122,6 +122,14 @@ pub(crate) enum UsageError {
     /// No such option, in nginx's words.
     #[error("invalid option: \"{0}\"")]
     Invalid(String),
+    /// A word where nothing but options is expected, in nginx's words.
+    #[error("invalid option: \"{word}\"")]
+    Stray {
+        /// What was written.
+        word: String,
+        /// Whether a test was asked for before it.
+        tests: bool,
+    },
     /// The option needs an argument, in nginx's words.
     #[error("option \"-{0}\" requires {1}")]
     Requires(char, &'static str),
@@ -137,7 +145,11 @@ impl UsageError {
     /// Tells the person, and what the program then ends with.
     pub(crate) fn tell(&self) -> ExitCode {
         let Self::Own(error, misused) = self else {
-            console::say(self);
+            match self {
+                // No option of nginx.
+                Self::VerboseAlone => eprintln!("wssgate: {self}"),
+                _ => console::say(self),
+            }
             eprintln!("{}", self.advice());
             return ExitCode::FAILURE;
         };
@@ -156,19 +168,56 @@ impl UsageError {
 
     /// How to go on.
     fn advice(&self) -> String {
-        let commands: Vec<_> =
-            program().get_subcommands().map(|command| command.get_name().to_owned()).collect();
         let meant = match self {
-            Self::Invalid(word) => closest(word, commands.iter().map(String::as_str)),
+            Self::Invalid(word) => meant(word),
+            Self::Stray { word, tests } => meant(word).or_else(|| meant_file(word, *tests)),
             _ => None,
         };
         match meant {
-            Some(command) => format!(
-                "Did you mean \"wssgate {command}\"? \"wssgate --help\" lists all commands."
-            ),
+            Some(line) => {
+                format!("Did you mean \"wssgate {line}\"? \"wssgate --help\" lists all commands.")
+            }
             None => "See \"wssgate --help\".".to_owned(),
         }
     }
+}
+
+/// What other programs call what nginx has options for.
+const KNOWN_ELSEWHERE: [(&str, &str); 8] = [
+    ("check", "-t"),
+    ("configtest", "-t"),
+    ("quit", "-s quit"),
+    ("reload", "-s reload"),
+    ("reopen", "-s reopen"),
+    ("stop", "-s stop"),
+    ("test", "-t"),
+    ("version", "--version"),
+];
+
+/// The command line that was probably meant by a word that is none of our commands, or by an unknown signal.
+fn meant(word: &str) -> Option<String> {
+    if let Some(signal) = word.strip_prefix("-s ") {
+        let signal = signal.to_ascii_lowercase();
+        return closest(&signal, Signal::NAMES).map(|signal| format!("-s {signal}"));
+    }
+    if let Some((_, line)) = KNOWN_ELSEWHERE.iter().find(|(known, _)| *known == word) {
+        return Some((*line).to_owned());
+    }
+    let program = program();
+    let commands = program.get_subcommands().filter(|command| !command.is_hide_set());
+    let found = closest(word, commands.map(clap::Command::get_name));
+    found.map(str::to_owned)
+}
+
+/// The command line that was probably meant by a word that looks like a configuration file.
+fn meant_file(word: &str, tests: bool) -> Option<String> {
+    let path = Path::new(word);
+    let (is_there, is_conf) = (path.is_file(), word.ends_with(".conf"));
+    // Of `-c` a relative path begins at the prefix, and not where the command was typed.
+    let path = std::path::absolute(path).ok().filter(|_| is_there);
+    let path = path.map_or_else(|| word.to_owned(), |path| path.display().to_string());
+    let test = if tests { "-t " } else { "" };
+    (is_there || is_conf).then(|| format!("{test}-c {path}"))
 }
 
 /// Reads the arguments, without the program's name.
@@ -236,14 +285,16 @@ fn parse_nginx(mut arguments: impl Iterator<Item = OsString>) -> Result<Options,
             }
             Some("--help" | "--version") => {
                 let asked = parse_own(std::iter::once(argument.clone()));
-                return Err(
-                    asked.map_or_else(|help| UsageError::Own(help, 2), |_| invalid(&argument))
-                );
+                return Err(asked.map_or_else(
+                    |help| UsageError::Own(help, 2),
+                    |_| UsageError::Invalid(argument.to_string_lossy().into_owned()),
+                ));
             }
             _ => {}
         }
         let Some(mut letters) = argument.as_bytes().strip_prefix(b"-") else {
-            return Err(invalid(&argument));
+            let word = argument.to_string_lossy().into_owned();
+            return Err(UsageError::Stray { word, tests: options.tests() });
         };
         while let Some((&letter, rest)) = letters.split_first() {
             letters = rest;
@@ -298,10 +349,6 @@ impl Options {
     }
 }
 
-fn invalid(argument: &OsStr) -> UsageError {
-    UsageError::Invalid(argument.to_string_lossy().into_owned())
-}
-
 fn error_log(value: OsString) -> PathBuf {
     if value == "stderr" { PathBuf::new() } else { value.into() }
 }
@@ -309,11 +356,6 @@ fn error_log(value: OsString) -> PathBuf {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::path::Path;
-
-    use clap::error::ErrorKind;
-    use wssgate_testkit::documents::{self, Document};
-
     use super::*;
     use crate::version;
 
@@ -487,11 +529,34 @@ mod tests {
 
     #[test]
     fn a_command_that_is_nearly_right_is_suggested() {
-        for (word, expected) in [
-            ("prxy", "Did you mean \"wssgate proxy\"? \"wssgate --help\" lists all commands."),
-            ("restart", "See \"wssgate --help\"."),
+        let advice = |line: &str| match parse(line.split(' ').map(OsString::from)) {
+            Err(error) => error.advice(),
+            Ok(other) => panic!("{line} is understood: {other:?}"),
+        };
+        for (line, meant) in [
+            ("prxy", "proxy"),
+            ("helth", "health"),
+            ("reload", "-s reload"),
+            ("test", "-t"),
+            ("-t reload", "-s reload"),
+            ("-s relaod", "-s reload"),
+            ("-s Stop", "-s stop"),
+            ("-s quiet", "-s quit"),
+            ("-t /etc/x/site.conf", "-t -c /etc/x/site.conf"),
+            ("site.conf", "-c site.conf"),
         ] {
-            assert_eq!(UsageError::Invalid(word.into()).advice(), expected);
+            let expected =
+                format!("Did you mean \"wssgate {meant}\"? \"wssgate --help\" lists all commands.");
+            assert_eq!(advice(line), expected, "{line}");
         }
+        for line in ["restart", "-s hup", "-s", "-t nowhere", "-x", "ma"] {
+            assert_eq!(advice(line), "See \"wssgate --help\".", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_suggested_by_its_whole_path() {
+        let there = std::path::absolute("Cargo.toml").unwrap().display().to_string();
+        assert_eq!(meant_file("Cargo.toml", true), Some(format!("-t -c {there}")));
     }
 }
