@@ -16,6 +16,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Option<Config>,
     /// What there is to say about them.
     pub(crate) report: Report,
+    /// Of what cannot be used, what could be made out all the same, to look for further problems.
+    pub(crate) remains: Option<Config>,
 }
 
 /// Reads the configuration that the options name.
@@ -39,9 +41,11 @@ pub(crate) fn load(options: &Options) -> Loaded {
             sources: Arc::new(loaded.sources),
             config: Some(loaded.config),
             report: loaded.report,
+            remains: None,
         },
         Err(failed) => {
-            Loaded { sources: Arc::new(failed.sources), config: None, report: failed.report }
+            let (sources, remains) = (Arc::new(failed.sources), failed.remains);
+            Loaded { sources, config: None, report: failed.report, remains }
         }
     }
 }

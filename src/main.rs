@@ -127,6 +127,9 @@ fn test(
     let path = options.conf_path();
     let path = path.display();
     let sources = loaded.sources.clone();
+    if loaded.config.is_none() {
+        return Err(refuse(loaded, console));
+    }
     let config = console.expect(loaded)?.config;
     let pid = config.core.pid.clone();
     if !options.quiet {
@@ -155,6 +158,25 @@ fn test(
         io::stdout().write_all(&sources.dump()).map_err(|_| Failed)?;
     }
     Ok(())
+}
+
+/// Tells what is wrong with a configuration, and with its certificates if they can be made out: who has mended the
+/// rest would else learn of them in the next run only.
+fn refuse(loaded: Loaded, console: &Console) -> Failed {
+    let mut report = loaded.report;
+    if let Some(remains) = &loaded.remains {
+        report.append(Proxy::check_certificates(remains));
+        report.sort();
+    }
+    console.report(&report, &loaded.sources);
+    // Of a file that was not read nothing is left.
+    if loaded.sources.files().next().is_some() {
+        let certificates = if loaded.remains.is_some() { "" } else { "certificates, " };
+        eprintln!(
+            "{certificates}log files, passwords and addresses are checked when these errors are gone"
+        );
+    }
+    Failed
 }
 
 /// A server that cannot write its pid file does not start. Who only tests may lack the right to.

@@ -97,6 +97,28 @@ fn what_cannot_be_written_or_read_is_told_in_one_run() {
     }
 }
 
+/// Who has mended the one would else meet the other in the next run.
+#[test]
+fn certificates_are_looked_at_beside_other_errors() {
+    let server =
+        "server { listen 443 ssl; ssl_certificate none.pem;\n ssl_certificate_key none.key; }";
+    let rest = "log files, passwords and addresses are checked when these errors are gone\n";
+    let text = |conf: &str| stderr(&run_in(directory(conf).path(), &["-t"]));
+    let told = text(&format!("events {{}}\nhttp {{ wrong;\n{server} }}\n"));
+    let lines: Vec<_> = told.lines().filter(|line| line.contains("[emerg]")).collect();
+    for (line, part) in lines.iter().zip(["\"wrong\"", "/none.pem\"", "/none.key\""]) {
+        assert!(line.contains(part), "{told}");
+    }
+    assert_eq!(lines.len(), 3, "{told}");
+    assert!(told.contains(&format!("\n{rest}3 errors\n")), "{told}");
+    // Nobody knows in which block they stand then.
+    let told = text(&format!("events {{}}\nhttp {{\n{server}\n"));
+    assert!(
+        told.contains(&format!("\ncertificates, {rest}")) && !told.contains("cannot load"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_pid_file_without_directory_fails_before_the_background() {
     let directory = directory("daemon on;\npid none/nginx.pid;\nevents {}\n");

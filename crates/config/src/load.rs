@@ -76,6 +76,9 @@ pub struct Failed {
     pub sources: SourceMap,
     /// Every problem found.
     pub report: Report,
+    /// What could be made out all the same, to look for further problems and for nothing else. Nothing when braces are
+    /// missing, for then settings may stand in blocks that are not theirs.
+    pub remains: Option<Config>,
 }
 
 /// Loads a configuration.
@@ -91,7 +94,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Box<Failed>> {
     });
     let (sources, mut report) = (parsed.sources, parsed.report);
     let Some((first, _)) = sources.files().next() else {
-        return Err(Box::new(Failed { sources, report }));
+        return Err(Box::new(Failed { sources, report, remains: None }));
     };
     let paths = Paths { prefix: options.prefix.clone(), conf_dir: conf_dir(options) };
     let error_log = options.error_log.as_deref().filter(|path| *path != Path::new("stderr"));
@@ -104,7 +107,8 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded, Box<Failed>> {
     report.sort();
     drop(main);
     if report.has_errors() {
-        return Err(Box::new(Failed { sources, report }));
+        let remains = parsed.balanced.then_some(config);
+        return Err(Box::new(Failed { sources, report, remains }));
     }
     Ok(Loaded { config, sources, report })
 }

@@ -14,12 +14,14 @@ use wssgate_relay::{self as relay, EndCause, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::acme::Known;
+use crate::clock;
 use crate::errno_text;
 use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
 use crate::site::Phase;
+use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
@@ -127,6 +129,16 @@ impl Proxy {
             return Err(report);
         }
         Ok(report)
+    }
+
+    /// What is wrong or doubtful with the certificates and keys of servers, also of a configuration that has errors
+    /// elsewhere.
+    pub fn check_certificates(config: &Config) -> Report {
+        let mut report = Report::default();
+        if let Some(http) = &config.http {
+            Acceptor::check_certificates(http, clock::unix_seconds(), &mut report);
+        }
+        report
     }
 
     /// Builds the first generation and binds its sockets, but for those that the service manager `passed` on.

@@ -228,6 +228,20 @@ impl Acceptor {
         Self { contexts, challenges, staplers, watched: watched.into() }
     }
 
+    /// Reads all certificates and keys, and keeps none. `now` is in seconds since the Unix epoch.
+    pub(crate) fn check_certificates(http: &Http, now: i64, report: &mut Report) {
+        let mut caches = Caches::default();
+        let used = tls_servers(http);
+        for (server, _) in http.servers.iter().zip(used).filter(|(_, used)| *used) {
+            let passphrases = caches.passphrases(server.tls.password_file.as_ref(), report);
+            let Some(passphrases) = passphrases else { continue };
+            let read = (&caches.contents, &*passphrases);
+            for files in &server.tls.certificates {
+                certificates::load(files, read, wanted(server), now, report);
+            }
+        }
+    }
+
     /// Has the files of its certificates looked at, instead of those of the acceptor before.
     pub(crate) fn watch(&self, watcher: &Watcher, log: &Arc<ErrorLog>) {
         watcher.follow(&self.watched, log);
@@ -428,9 +442,7 @@ impl Context {
             certificates::check_dhparam(file, &caches.contents, report);
         }
         let passphrases = caches.passphrases(tls.password_file.as_ref(), report)?;
-        // What is turned away may as well see a certificate of another name.
-        let names: &[_] = if closes_all(server) { &[] } else { &server.names };
-        let wanted = Wanted { names, ignored: &server.ignored };
+        let wanted = wanted(server);
         let read = (&caches.contents, &*passphrases);
         let keys: Vec<_> = tls
             .certificates
@@ -459,7 +471,7 @@ impl Context {
         let watched = watched.map(|(every, key, files)| Watched {
             files: files.clone(),
             passphrases: Arc::clone(&passphrases),
-            names: names.into(),
+            names: wanted.names.into(),
             ignored: server.ignored.clone().into(),
             every,
             served: Arc::clone(key),
@@ -535,6 +547,12 @@ fn is_chacha(suite: rustls::CipherSuite) -> bool {
 }
 
 /// Whether a server closes the connection without an answer, whatever comes.
+fn wanted(server: &Server) -> Wanted<'_> {
+    // What is turned away may as well see a certificate of another name.
+    let names: &[_] = if closes_all(server) { &[] } else { &server.names };
+    Wanted { names, ignored: &server.ignored }
+}
+
 fn closes_all(server: &Server) -> bool {
     matches!(server.rewrite.first(), Some(RewriteOp::Return(answer)) if answer.status == 444)
 }
