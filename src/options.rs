@@ -89,9 +89,14 @@ impl Options {
         self.prefix.as_deref().unwrap_or(Path::new(self.places.prefix))
     }
 
-    /// The configuration file.
+    /// The configuration file as it was named, relative to the prefix.
+    pub(crate) fn conf(&self) -> &Path {
+        self.conf.as_deref().unwrap_or(Path::new(self.places.conf))
+    }
+
+    /// Where the configuration file is.
     pub(crate) fn conf_path(&self) -> PathBuf {
-        self.prefix().join(self.conf.as_deref().unwrap_or(Path::new(self.places.conf)))
+        self.prefix().join(self.conf())
     }
 
     /// The error log until the configuration is read; empty for standard error.

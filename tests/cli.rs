@@ -284,6 +284,39 @@ fn a_missing_file_is_named_with_its_error() {
     assert!(text.contains("test failed"), "{text}");
 }
 
+/// What may help stands below the line, and the log has the line alone.
+#[test]
+fn a_file_that_is_not_read_is_told_with_what_may_help() {
+    let directory = directory("events {}\n");
+    let place = directory.path().display();
+    fs::create_dir(directory.path().join("prefix")).unwrap();
+    fs::write(directory.path().join("prefix/good.conf"), GOOD).unwrap();
+    let test = |prefix: &str, conf: Option<&str>| {
+        let mut command = Command::new(EXE);
+        command.current_dir(directory.path()).args(["-t", "-p", prefix, "-e", "stderr"]);
+        let output = command.args(conf.map(|conf| format!("-c{conf}"))).output().unwrap();
+        assert_eq!(output.status.success(), conf == Some("good.conf"));
+        stderr(&output)
+    };
+    assert!(
+        test("prefix", Some("good.conf")).contains("configuration file prefix/good.conf test is")
+    );
+    let text = test("prefix", Some("nginx.conf"));
+    assert!(text.contains("open() \"prefix/nginx.conf\" failed (2"), "{text}");
+    let help = format!(
+        "help: a relative -c begins at the prefix prefix, as in nginx; for the file in the \
+                        working directory write -c {place}/nginx.conf\n"
+    );
+    assert!(text.contains(&help), "{text}");
+    let text = test("prefix", Some("none.conf"));
+    assert!(text.contains("none.conf\" failed (2") && !text.contains("help:"), "{text}");
+    let text = test("prefix", Some(&place.to_string()));
+    let help = format!(
+        "help: name the configuration file by -c, such as {place}/nginx.conf, not a directory\n"
+    );
+    assert!(text.contains("failed (21: Is a directory)") && text.contains(&help), "{text}");
+}
+
 #[test]
 fn a_missing_include_is_named_with_its_place() {
     let directory = directory("events {}\ninclude not-there.conf;\n");
