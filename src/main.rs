@@ -104,7 +104,9 @@ fn nginx(options: &Options) -> Result<(), Failed> {
     let loaded = load::load(options);
     match &options.action {
         Action::Serve => run::run(options, console.expect(loaded)?, console),
-        Action::Signal(signal) => send_signal::send(*signal, &console.expect(loaded)?, &console),
+        Action::Signal(signal) => {
+            send_signal::send(*signal, options, &console.expect(loaded)?, &console)
+        }
         Action::Test { dump } => {
             let tested = test(options, loaded, *dump, &mut console);
             if tested.is_err() {

@@ -93,6 +93,33 @@ fn a_signal_that_reaches_nobody_is_told_alike() {
     }
 }
 
+/// What only wssgate says below nginx's line, and not in its log.
+#[test]
+fn a_signal_that_reaches_nobody_is_told_with_what_may_help() {
+    let same = "the pid file is the one that DIR/nginx.conf names: give the same -c, -p and -g as when the server was \
+                started\n";
+    for (conf, pid, expected) in [
+        (GOOD, None, format!("\nno server runs with it, or {same}")),
+        (GOOD, Some("x"), format!("\n{same}")),
+        (
+            GOOD,
+            Some(NOBODY),
+            "\nthe server that wrote DIR/nginx.pid has ended without removing it".to_owned(),
+        ),
+        ("pid off; events {}", None, "\nDIR/nginx.conf says `pid off`: ".to_owned()),
+    ] {
+        let files: Vec<_> =
+            [("nginx.conf", conf)].into_iter().chain(pid.map(|pid| ("nginx.pid", pid))).collect();
+        let line = ["-p", "DIR", "-c", "nginx.conf", "-e", "error.log", "-s", "reload"];
+        let (dir, output) = run(WSSGATE, &line, &files);
+        let place = dir.path().display().to_string();
+        let text = String::from_utf8_lossy(&output.stderr).replace(&place, "DIR");
+        assert!(text.contains(&expected), "{text}");
+        let log = fs::read_to_string(dir.path().join("error.log")).unwrap();
+        assert_eq!(log.lines().count(), 2, "{log}");
+    }
+}
+
 /// Command line, `nginx.conf`, exit code, lines of stderr.
 #[test]
 fn command_lines_are_obeyed_and_refused_alike() {
