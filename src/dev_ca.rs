@@ -65,6 +65,11 @@ impl DevCa {
         Ok(leaf_paths_in(&Self::place()?, name))
     }
 
+    /// The certificate of the authority in the user's data directory, if it has been made.
+    pub(crate) fn existing() -> Option<PathBuf> {
+        Self::place().ok().map(|place| place.join("ca.pem")).filter(|path| path.is_file())
+    }
+
     fn place() -> Result<PathBuf, DevCaError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let data = variable("XDG_DATA_HOME").map(PathBuf::from);
