@@ -23,7 +23,8 @@ pub(crate) struct ProxyArgs {
     /// Name and port that clients connect to; the port defaults to 443
     #[arg(long, value_name = "NAME[:PORT]")]
     from: String,
-    /// Address of the app server: PORT, HOST:PORT, URL or unix:/PATH; of several the least busy is next
+    /// Address of the app server: PORT, HOST:PORT, URL or unix:/PATH; of several the least busy is next. The path of
+    /// a URL is put before the paths of requests
     #[arg(long, value_name = "ADDRESS", required = true)]
     to: Vec<String>,
     /// File with the certificate chain in PEM, server certificate first
@@ -51,6 +52,13 @@ pub(crate) enum CommandError {
     To(String),
     #[error("the port \"{port}\" of {option} is not a number from 1 to 65535")]
     Port { option: &'static str, port: String },
+    #[error("--to \"{0}\" has a query or fragment; requests bring their own")]
+    Query(String),
+    #[error(
+        "--to \"{0}\" is what --from listens on, so every request would come back: name the app server, which listens \
+         on another port"
+    )]
+    Loop(Target),
     #[error("--to \"{0}\" and \"{1}\" must agree in scheme and path")]
     Unlike(String, String),
     #[error("{option} has no effect, {why}")]
@@ -68,6 +76,9 @@ pub(crate) enum CommandError {
 /// Gives the configuration that the options stand for, and what to tell the person.
 pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     let (from, to) = (From::parse(&args.from)?, Target::parse(&args.to)?);
+    if to.is(&from) {
+        return Err(CommandError::Loop(to));
+    }
     let (parts, advice) = match files_instead_of_acme(args, &from)? {
         true => certificate(args, &from)?,
         false => public::parts(&args.acme, &from, args.print_config)?,
@@ -77,7 +88,12 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
         return Ok(Own::Print(text));
     }
     let url = from.url();
-    let greeting = format!("wssgate proxy\n\n  {url}  →  {to}\n  stop with Ctrl-C\n{advice}");
+    let example = match (to.path(), to.passes().last()) {
+        ("", _) | (_, None) => String::new(),
+        (_, Some((_, base))) => format!("  {url}/x  →  {base}x\n"),
+    };
+    let greeting =
+        format!("wssgate proxy\n\n  {url}  →  {to}\n{example}  stop with Ctrl-C\n{advice}");
     Ok(Own::Serve(OwnConf { name: "proxy", text, greeting }))
 }
 
@@ -182,7 +198,8 @@ fn config(from: &From, to: &Target, parts: &Parts, connections: u64) -> String {
     let listen: String =
         listen.iter().map(|address| format!("        listen {address} ssl;\n")).collect();
     let (name, Parts { level, http, server }) = (from.server_name(), parts);
-    let (group, pass) = (to.upstream(), to.pass());
+    let group = to.upstream();
+    let locations: String = to.passes().iter().map(|(name, url)| location(name, url)).collect();
     format!(
         r#"daemon off;
 pid off;
@@ -204,8 +221,16 @@ http {{
 {group}{http}
     server {{
         server_name {name};
-{listen}{server}        location / {{
-            proxy_pass {pass};
+{listen}{server}{locations}    }}
+}}
+"#
+    )
+}
+
+fn location(name: &str, url: &str) -> String {
+    format!(
+        "        location {name} {{
+            proxy_pass {url};
             proxy_read_timeout 1h;
             proxy_request_buffering off;
             proxy_http_version 1.1;
@@ -216,9 +241,7 @@ http {{
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
         }}
-    }}
-}}
-"#
+"
     )
 }
 

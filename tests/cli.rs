@@ -454,6 +454,11 @@ fn what_is_wrong_with_a_command_is_told_once_in_its_name() {
             1,
             "wssgate proxy: host not found in upstream \"none.invalid\"\n",
         ),
+        (
+            &["proxy", "--from", "localhost:8443", "--to", "8443"],
+            1,
+            "wssgate proxy: --to \"http://localhost:8443\" is what --from listens on, so every request",
+        ),
         (&["prxy"], 1, "nginx: invalid option: \"prxy\"\nDid you mean \"wssgate proxy\"?"),
     ];
     for &(line, code, expected) in cases {
@@ -477,6 +482,7 @@ fn printing_a_configuration_writes_nothing_and_what_is_printed_is_accepted() {
         ("demo", "listen 127.0.0.1:8443 ssl;"),
         ("proxy --from localhost:8443 --to :8282 --to 8283", "server localhost:8283;"),
         ("proxy --from 0.0.0.0:8443 --to 8282", "listen 8443 ssl;"),
+        ("proxy --from localhost:8443 --to ws://:8282/app", "location = / {"),
         ("proxy --from chat.example.com --to 8282", "acme_certificate letsencrypt;"),
     ] {
         let mut command = Command::new(EXE);

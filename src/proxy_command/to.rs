@@ -1,7 +1,9 @@
 //! `--to`: where the app servers are.
 
 use std::fmt::{self, Display};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::from::From;
 use super::{CommandError, port};
 use crate::text::with_port;
 
@@ -22,6 +24,9 @@ struct Server {
     path: String,
 }
 
+/// Where those listen that this machine alone can reach.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// What several servers are called in the configuration.
 const GROUP: &str = "app";
 
@@ -37,13 +42,30 @@ impl Target {
         Ok(Self { servers })
     }
 
-    /// The URL for `proxy_pass`.
-    pub(super) fn pass(&self) -> String {
-        match &self.servers[..] {
+    /// Each location with its URL for `proxy_pass`.
+    ///
+    /// nginx puts the path of a URL in place of the `/` that the location has, so `/chat` would become `/appchat` by
+    /// `/app`. Here it becomes `/app/chat`, and `/` alone `/app`.
+    pub(super) fn passes(&self) -> Vec<(&'static str, String)> {
+        let url = match &self.servers[..] {
             [server] => server.to_string(),
             [server, ..] => format!("{}://{GROUP}{}", server.scheme, server.path),
             [] => unreachable!("clap requires one"),
+        };
+        match self.path() {
+            path if path.is_empty() || path.ends_with('/') => vec![("/", url)],
+            _ => vec![("= /", url.clone()), ("/", format!("{url}/"))],
         }
+    }
+
+    /// What stands before the paths of requests.
+    pub(super) fn path(&self) -> &str {
+        self.servers.first().map_or("", |server| &server.path)
+    }
+
+    /// Whether one of them is what `--from` listens on.
+    pub(super) fn is(&self, from: &From) -> bool {
+        self.servers.iter().any(|server| server.is(from))
     }
 
     /// The block of several servers.
@@ -74,6 +96,9 @@ impl Server {
         if rest.starts_with("unix:") {
             return Ok(Self { scheme, address: rest.to_owned(), path: String::new() });
         }
+        if rest.contains(['?', '#']) {
+            return Err(CommandError::Query(text.to_owned()));
+        }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let path = if path == "/" { String::new() } else { path.to_owned() };
         Ok(Self {
@@ -81,6 +106,20 @@ impl Server {
             address: address(authority).map_err(|error| error.unwrap_or_else(fail))?,
             path,
         })
+    }
+
+    /// Whether requests would come back. `--from` listens on all addresses of this machine, or on its loopback
+    /// addresses.
+    fn is(&self, from: &From) -> bool {
+        let port = if self.scheme == "https" { 443 } else { 80 };
+        let address = with_port(&self.address, port);
+        let Some((host, port)) = address.rsplit_once(':') else { return false };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_local = match host.parse::<IpAddr>() {
+            Ok(address) => address.is_unspecified() || LOOPBACK.contains(&address),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        };
+        port.parse() == Ok(from.port) && (is_local || host.eq_ignore_ascii_case(&from.name))
     }
 
     /// The address as a group needs it, in which the scheme says no port.
@@ -164,8 +203,10 @@ mod tests {
             ("a b", Err("--to".to_owned())),
             ("$host", Err("--to".to_owned())),
             ("a;b", Err("--to".to_owned())),
+            ("http://a/x?y=1", Err("--to \"http://a/x?y=1\" has a query".to_owned())),
+            ("http://a?y=1", Err("--to \"http://a?y=1\" has a query".to_owned())),
         ] {
-            match (target(&[text]).map(|target| target.pass()), expected) {
+            match (target(&[text]).map(|target| target.passes()[0].1.clone()), expected) {
                 (Err(error), Err(expected)) => {
                     assert!(error.starts_with(&expected), "{text}: {error}")
                 }
@@ -177,9 +218,34 @@ mod tests {
     }
 
     #[test]
+    fn its_own_address_is_found() {
+        for (from, to, expected) in [
+            ("localhost:8443", "8443", true),
+            ("localhost:8443", "https://127.0.0.1:8443/x", true),
+            ("localhost:8443", "[::1]:8443", true),
+            ("localhost:8443", "8282", false),
+            ("localhost:8443", "127.0.0.2:8443", false),
+            ("chat.example.com", "https://localhost", true),
+            ("chat.example.com", "wss://Chat.example.com", true),
+            ("chat.example.com", "chat.example.com", false),
+            ("chat.example.com:80", "chat.example.com", true),
+            ("chat.example.com", "https://10.0.0.1", false),
+            ("0.0.0.0:8443", "0.0.0.0:8443", true),
+            ("[::1]:8443", "localhost:8443", true),
+            ("localhost:8443", "unix:/run/a:8443", false),
+        ] {
+            let from = From::parse(from).expect("a name");
+            assert_eq!(target(&[to]).expect("an address").is(&from), expected, "{to}");
+            let several = target(&["10.0.0.9:1", "10.0.0.9:2"]).expect("alike");
+            assert!(!several.is(&from));
+        }
+    }
+
+    #[test]
     fn several_servers_are_a_group() {
         let several = target(&["wss://a/ws", "https://b:1/ws", "wss://[::1]/ws"]).expect("alike");
-        assert_eq!(several.pass(), "https://app/ws");
+        let passes = [("= /", "https://app/ws".to_owned()), ("/", "https://app/ws/".to_owned())];
+        assert_eq!(several.passes(), passes);
         assert_eq!(several.to_string(), "https://a/ws, https://b:1/ws, https://[::1]/ws");
         assert_eq!(
             several.upstream(),
