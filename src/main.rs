@@ -9,6 +9,7 @@ mod demo;
 mod dev_ca;
 mod doctor_command;
 mod format;
+mod greeting;
 mod health;
 mod load;
 mod options;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::{io, panic};
 
 use thiserror::Error;
-use wssgate_config::model::{Core, LogLevel};
+use wssgate_config::model::{Core, ListenSocket, LogLevel};
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
@@ -16,6 +16,7 @@ use wssgate_sys::{passed, privileges};
 
 use crate::Failed;
 use crate::console::{Accepted, Console};
+use crate::greeting::Greeting;
 use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::service_manager::ServiceManager;
@@ -47,7 +48,9 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(path) = &core.pid {
         PidFile::check(path).map_err(|error| tell(&console, &unopened(path, &error)))?;
     }
+    let greeting = Greeting::new(options, &core, sockets(&prepared));
     if core.daemon && daemonise(&console)? == Daemonised::Parent {
+        greeting.tell();
         return Ok(());
     }
     let pid_file = match &core.pid {
@@ -72,10 +75,16 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(own) = &options.own {
         // Nobody may be there to read it.
         let _ = writeln!(io::stdout(), "{}", own.greeting);
+    } else if !core.daemon {
+        greeting.tell();
     }
     let manager = ServiceManager::from_environment();
     manager.ready("serving");
     supervise::supervise(Server { proxy, signals, epoll, pid_file, options, told, manager })
+}
+
+fn sockets(prepared: &Prepared) -> &[ListenSocket] {
+    prepared.generation().config.http.as_ref().map_or(&[], |http| &http.sockets)
 }
 
 /// Why a server whose sockets are bound does not start after all.
