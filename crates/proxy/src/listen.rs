@@ -7,6 +7,7 @@
 //! each.
 
 mod client;
+mod holder;
 mod stream;
 
 use std::io;
@@ -53,6 +54,35 @@ impl ListenError {
     /// Whether somebody else listens there.
     pub fn in_use(&self) -> bool {
         self.refused.source.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// What may help.
+    pub(crate) fn help(&self) -> Option<String> {
+        match (&self.address, self.refused.source.kind()) {
+            (ListenAddr::Ip(address), io::ErrorKind::AddrInUse) => {
+                let port = address.port();
+                let who = match holder::of(*address) {
+                    Some(holder) => format!("{holder} listens there: stop it"),
+                    None => format!(
+                        "find out who listens there by `sudo ss -ltnp 'sport = :{port}'` and stop it"
+                    ),
+                };
+                Some(format!("{who}, or choose another port"))
+            }
+            (ListenAddr::Ip(address), io::ErrorKind::PermissionDenied) => Some(format!(
+                "port {} is for root: start the server as root or with the capability CAP_NET_BIND_SERVICE, or choose a \
+                 port from 1024 on",
+                address.port()
+            )),
+            (ListenAddr::Ip(address), io::ErrorKind::AddrNotAvailable) => Some(format!(
+                "{} is no address of this machine (`ip address` lists them)",
+                address.ip()
+            )),
+            (ListenAddr::Unix(_), io::ErrorKind::AddrInUse) => {
+                Some("another program listens there: stop it, or choose another path".to_owned())
+            }
+            _ => None,
+        }
     }
 }
 

@@ -429,7 +429,7 @@ fn again(log: &ErrorLog, error: &ListenError) {
 }
 
 fn refusal(error: &ListenError, wanted: &[ListenSocket]) -> Diagnostic {
-    let diagnostic = Diagnostic::error(error.to_string());
+    let diagnostic = Diagnostic::error(error.to_string()).maybe_help(error.help());
     match wanted.iter().find(|wanted| wanted.address == error.address) {
         Some(wanted) => diagnostic.at(wanted.span, ""),
         None => diagnostic,

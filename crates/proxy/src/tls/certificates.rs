@@ -119,7 +119,12 @@ impl Unusable {
     }
 
     fn diagnostic(self, span: Span) -> Diagnostic {
-        Diagnostic::error(self.to_string()).at(span, "needed here").maybe_help(self.help)
+        // EACCES: keys are rightly not for everybody.
+        let may_not = self.why.starts_with("(13:");
+        let rights = "the user who starts the server must be able to read it: start it as root, or give the group of \
+                      that user the right";
+        let help = self.help.clone().or_else(|| may_not.then(|| rights.to_owned()));
+        Diagnostic::error(self.to_string()).at(span, "needed here").maybe_help(help)
     }
 }
 
