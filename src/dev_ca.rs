@@ -15,6 +15,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use thiserror::Error;
+use wssgate_doctor::DEVELOPMENT_CA;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -146,7 +147,7 @@ impl DevCa {
 
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "wssgate development CA");
+    params.distinguished_name.push(DnType::CommonName, DEVELOPMENT_CA);
     // Whoever trusts it trusts no authority below it.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

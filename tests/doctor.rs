@@ -78,7 +78,7 @@ fn warnings_are_1_and_faults_2() {
     assert_eq!(found(&[&url]), (2, expected.to_vec()));
     let text = stdout(&doctor(&[&url]));
     assert!(text.contains("\nFAULT    tls       TLS 1.3, "), "{text}");
-    assert!(text.contains("fault [backend_down]: the proxy on the path (nginx"), "{text}");
+    assert!(text.contains("fault [backend_down]: the proxy on the way (it calls itself"), "{text}");
     assert!(text.contains("\n                     to do: start the app server"), "{text}");
     assert!(text.ends_with("\n2 faults\n"), "{text}");
 }

@@ -174,7 +174,7 @@ fn not_upgraded(head: &ResponseHead, body: &[u8], said: &str, compared: Compared
             format!("the server responded as to an ordinary request: {said}"),
             format!(
                 "a hop dropped `Upgrade` and `Connection`, or nothing at this path speaks WebSocket. Every \
-                 hop must set them again (nginx: {NGINX_LINES}); check the path as well"
+                 hop must set them again (nginx and wssgate: {NGINX_LINES}); check the path as well"
             ),
         ),
         false => (
@@ -213,7 +213,7 @@ fn lost_header(code: &'static str, name: &str, said: &str) -> Finding {
     Finding::fault(
         code,
         format!("the header `{name}` is lost on the way: {said}"),
-        format!("every hop must set both headers again (nginx: {NGINX_LINES})"),
+        format!("every hop must set both headers again (nginx and wssgate: {NGINX_LINES})"),
     )
 }
 
@@ -271,8 +271,8 @@ pub(crate) fn tls_port(said: &str) -> Finding {
 
 fn server_error(status: u16, head: &ResponseHead, said: &str) -> Finding {
     let who = match field(head.fields(), "Server") {
-        Some(server) => format!("the proxy on the path ({server})"),
-        None => "the proxy on the path".to_owned(),
+        Some(server) => format!("the proxy on the way (it calls itself {server})"),
+        None => "the proxy on the way".to_owned(),
     };
     match status {
         502 | 521 | 523 => Finding::fault(

@@ -38,4 +38,5 @@ pub use report::{Finding, Report, Step, StepReport, Verdict};
 pub use settings::{Settings, Unreadable, certificates_in};
 pub use target::{Host, InvalidTarget, Target};
 pub use text::Style;
+pub use trust::DEVELOPMENT_CA;
 pub use walk::examine;

@@ -28,7 +28,9 @@ pub(crate) fn examine(
     let mut facts = TlsFacts { address: address.to_string(), sni, ..TlsFacts::default() };
     let trust = Trust::new(&settings.ca);
     let timeout = settings.timeout;
-    let probe = Probe { address, host: &target.host, timeout, trust: &trust, now };
+    let plain_url = Target { tls: false, ..target.clone() }.to_string();
+    let host = &target.host;
+    let probe = Probe { address, host, plain_url, timeout, trust: &trust, now };
     let shaken = match probe.shake(Offer::USUAL) {
         Ok(shaken) => shaken,
         Err(unshaken) => return (vec![probe.failed(&unshaken, &mut facts)], facts, false),
@@ -94,6 +96,8 @@ fn version_name(version: ProtocolVersion) -> String {
 struct Probe<'a> {
     address: SocketAddr,
     host: &'a Host,
+    /// The URL without TLS.
+    plain_url: String,
     timeout: Duration,
     trust: &'a Trust,
     now: i64,
@@ -134,7 +138,9 @@ impl Probe<'_> {
     /// Why the handshake of a browser fails.
     fn failed(&self, unshaken: &Unshaken, facts: &mut TlsFacts) -> Finding {
         if let Unshaken::NotTls(first) = unshaken {
-            return not_tls(first, self.address.port());
+            // Some answer what they do not understand by a page alone.
+            let is_http = first.starts_with(b"HTTP/") || self.speaks_http();
+            return if is_http { self.plain_http() } else { not_tls(first, self.address.port()) };
         }
         let is_alpn = matches!(unshaken, Unshaken::Alert(AlertDescription::NoApplicationProtocol));
         if is_alpn && let Ok(shaken) = self.shake(Offer::H2) {
@@ -163,7 +169,7 @@ impl Probe<'_> {
     fn silent(&self, unshaken: &Unshaken) -> Finding {
         let is_mute = matches!(unshaken, Unshaken::Closed | Unshaken::Reset | Unshaken::Late);
         if is_mute && self.speaks_http() {
-            return not_tls(b"HTTP/", self.address.port());
+            return self.plain_http();
         }
         match unshaken {
             Unshaken::Alert(AlertDescription::ProtocolVersion) => Finding::fault(
@@ -211,6 +217,18 @@ impl Probe<'_> {
         }
     }
 
+    fn plain_http(&self) -> Finding {
+        let (port, url) = (self.address.port(), &self.plain_url);
+        Finding::fault(
+            "http_on_tls_port",
+            format!("port {port} speaks plain HTTP where TLS was expected"),
+            format!(
+                "use {url} for this port, or the port that terminates TLS, or terminate TLS here \
+                 (`listen {port} ssl;` with a certificate)"
+            ),
+        )
+    }
+
     /// Whether the port answers plain HTTP.
     fn speaks_http(&self) -> bool {
         use std::io::{Read as _, Write as _};
@@ -225,16 +243,6 @@ impl Probe<'_> {
 }
 
 fn not_tls(first: &[u8], port: u16) -> Finding {
-    if first.starts_with(b"HTTP/") {
-        return Finding::fault(
-            "http_on_tls_port",
-            format!("port {port} speaks plain HTTP where TLS was expected"),
-            format!(
-                "terminate TLS there (`listen {port} ssl;` with a certificate), or use ws:// or the port \
-                 that terminates TLS"
-            ),
-        );
-    }
     Finding::fault(
         "not_tls",
         format!(

@@ -28,6 +28,9 @@ const MAX_LIFE: [(Trusted, i64, i64); 2] =
 /// The smallest RSA key that browsers take, in bits.
 const MIN_RSA: usize = 2048;
 
+/// The name of the CA that `wssgate proxy` and `wssgate demo` make for themselves.
+pub const DEVELOPMENT_CA: &str = "wssgate development CA";
+
 /// Who is trusted.
 #[derive(Debug)]
 pub(crate) struct Trust {
@@ -156,6 +159,16 @@ impl Trust {
                     leaf.subject
                 ),
                 "use a certificate of a public CA (Let's Encrypt is free), or trust it here with --ca",
+            ));
+        }
+        if facts.iter().any(|one| one.issuer == DEVELOPMENT_CA) {
+            return Some(Finding::fault(
+                "certificate_development_ca",
+                "the certificate is signed by wssgate's development CA; browsers, phones and mini programs \
+                 do not trust it, but where it was installed",
+                "while developing, install it (`wssgate proxy` says how) and name it here by --ca, usually \
+                 ~/.local/share/wssgate/dev-ca/ca.pem; for everybody else use a certificate of a public CA, \
+                 which `wssgate proxy --from NAME --agree-tos` obtains",
             ));
         }
         if let Some(missing) = chain.missing(self.names()) {

@@ -36,11 +36,15 @@ pub(crate) struct Leaf {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("doctor test root", "doctor test intermediate")
+    }
+
+    pub(crate) fn named(root: &str, intermediate: &str) -> Self {
         let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let root_params = ca("doctor test root");
+        let root_params = ca(root);
         let root = root_params.self_signed(&root_key).unwrap();
         let root_issuer = Issuer::new(root_params, root_key);
-        let params = ca("doctor test intermediate");
+        let params = ca(intermediate);
         let intermediate = params.signed_by(&key, &root_issuer).unwrap();
         Self { root, intermediate, issuer: Issuer::new(params, key) }
     }

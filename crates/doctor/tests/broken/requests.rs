@@ -90,7 +90,7 @@ fn statuses_have_their_meanings() {
             "Server: nginx/1.22.1\r\n",
             "",
             "backend_down",
-            "(nginx/1.22.1) cannot reach",
+            "(it calls itself nginx/1.22.1) cannot reach",
         ),
         ("503 Service Unavailable", "", "", "backend_unavailable", "503"),
         ("504 Gateway Time-out", "", "", "backend_timeout", "did not respond"),

@@ -113,6 +113,18 @@ fn certificates_that_nobody_knows() {
 }
 
 #[test]
+fn a_certificate_of_the_development_ca() {
+    let authority = Authority::named("unseen", wssgate_doctor::DEVELOPMENT_CA);
+    let leaf = authority.leaf("a.test", 30, 60);
+    let words = ["wssgate's development CA", "--ca", "--agree-tos"];
+    // With the certificate of the CA behind it, and without.
+    for server in [leaf.server(&[authority.intermediate()]), leaf.server(&[])] {
+        let report = Client::new().wss(&echo(Arc::new(server)));
+        expect_fault(&report, "certificate_development_ca", &words);
+    }
+}
+
+#[test]
 fn a_chain_of_somebody_else() {
     // Names that fit, keys that do not.
     let (authority, other) = (Authority::new(), Authority::new());
@@ -188,9 +200,19 @@ fn plain_http_on_the_port_of_https() {
         drop(conn.try_recv_raw(5));
         drop(conn.try_send_raw(response("400 Bad Request", "", "")));
     });
+    // One that answers by a page alone, as if it were of HTTP/0.9.
+    let ancient = Upstream::serve(|conn| {
+        let first = conn.try_recv_raw(5);
+        let is_http = first.is_ok_and(|first| first.starts_with(b"HEAD"));
+        let answer = if is_http { response("200 OK", "", "") } else { "<html>".to_owned() };
+        drop(conn.try_send_raw(answer));
+        drop(conn.recv_to_end());
+    });
     let silent = answering(|_| Some(response("200 OK", "", "")));
-    for server in [telling, silent] {
-        let words = ["plain HTTP", &format!("listen {} ssl;", server.port())];
+    for server in [telling, ancient, silent] {
+        let port = server.port();
+        let url = format!("use ws://a.test:{port}/chat for this port");
+        let words = ["plain HTTP", &url, &format!("listen {port} ssl;")];
         expect_fault(&Client::new().wss(&server), "http_on_tls_port", &words);
     }
 }
