@@ -58,7 +58,10 @@ fn a_good_websocket_is_0_and_each_step_has_its_line() {
     {
         assert!(text.contains(words), "{words:?} is not in\n{text}");
     }
-    assert!(text.ends_with("0.4 s of silence survived\neverything is fine\n"), "{text}");
+    let idle = "silent for 0.05, 0.1, 0.2, 0.4 s, each time until a ping\n";
+    assert!(text.contains(idle), "{text}");
+    assert!(text.contains("the connection stayed open: nothing cut it within 0.4"), "{text}");
+    assert!(text.ends_with(" s of silence; longer was not tried\neverything is fine\n"), "{text}");
     assert!(!text.contains('\x1b'), "colours are for terminals: {text:?}");
     assert_eq!(found(&arguments), (0, vec![]));
 }
@@ -70,7 +73,9 @@ fn warnings_are_1_and_faults_2() {
     assert_eq!(found(&[&url]), (1, vec!["not_tls_url".to_owned()]));
     let output = doctor(&[&url]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).ends_with("\n1 warning\n"), "{}", stdout(&output));
+    let end = "\nleft out           tls (ws:// is without TLS); size (asked for by --size BYTES); idle (asked for by\n\
+               \x20                  --idle SECONDS)\n1 warning\n";
+    assert!(stdout(&output).ends_with(end), "{}", stdout(&output));
     // Behind the hop nobody listens, and nobody here trusts the CA.
     let hop = hop(&pki, &format!("proxy_pass http://{};", free_addr()));
     let url = format!("wss://{}/", hop.listen(0));
@@ -80,6 +85,10 @@ fn warnings_are_1_and_faults_2() {
     assert!(text.contains("\nFAULT    tls       TLS 1.3, "), "{text}");
     assert!(text.contains("fault [backend_down]: the proxy on the way (it calls itself"), "{text}");
     assert!(text.contains("\n                     to do: start the app server"), "{text}");
+    assert!(
+        text.contains("\nleft out           ping (handshake left nothing to go on with); size"),
+        "{text}"
+    );
     assert!(text.ends_with("\n2 faults\n"), "{text}");
 }
 

@@ -157,6 +157,8 @@ pub struct SizeFacts {
 /// Silence.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct IdleFacts {
+    /// The silences that were begun.
+    pub tried_seconds: Vec<f64>,
     /// The longest silence that was survived, in seconds.
     pub survived_seconds: f64,
     /// The silence after which the connection was cut, in seconds.

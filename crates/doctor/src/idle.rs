@@ -23,6 +23,7 @@ pub(crate) fn examine(
     let mut facts = IdleFacts::default();
     let mut silence = FIRST.min(max / 8);
     loop {
+        facts.tried_seconds.push(seconds(silence));
         if let Err((after, ended)) = be_silent(&mut socket, silence, &mut facts) {
             return (vec![cut(after, &ended, &mut facts)], facts);
         }

@@ -34,7 +34,7 @@ mod walk;
 mod wire;
 
 pub use facts::Facts;
-pub use report::{Finding, Report, Step, StepReport, Verdict};
+pub use report::{Finding, LeftOut, Report, Step, StepReport, Verdict};
 pub use settings::{Settings, Unreadable, certificates_in};
 pub use target::{Host, InvalidTarget, Target};
 pub use text::Style;

@@ -39,6 +39,18 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them, in their order.
+    pub const ALL: [Self; 8] = [
+        Self::Dns,
+        Self::Tcp,
+        Self::Tls,
+        Self::Handshake,
+        Self::Hops,
+        Self::Ping,
+        Self::Size,
+        Self::Idle,
+    ];
+
     /// Its name, as in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -111,6 +123,17 @@ pub struct Report {
     pub verdict: Verdict,
     /// The steps that were taken, in their order.
     pub steps: Vec<StepReport>,
+    /// The others.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A step that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Which.
+    pub step: Step,
+    /// Why not.
+    pub why: String,
 }
 
 impl Report {

@@ -4,7 +4,7 @@ use crate::facts::{
     CertificateFacts, DnsFacts, Facts, HandshakeFacts, HopsFacts, IdleFacts, PingFacts, SizeFacts,
     TcpFacts, TlsFacts,
 };
-use crate::report::{Finding, Report, StepReport, Verdict};
+use crate::report::{Finding, LeftOut, Report, StepReport, Verdict};
 
 /// The column at which lines below the first one of a step begin.
 const INDENT: &str = "                   ";
@@ -35,7 +35,7 @@ impl Style {
         text
     }
 
-    /// The end: how many faults and warnings there are.
+    /// The end: which steps were left out and why, then how many faults and warnings there are.
     pub fn summary(self, report: &Report) -> String {
         let count =
             |verdict| report.findings().filter(|finding| finding.verdict == verdict).count();
@@ -44,12 +44,13 @@ impl Style {
             _ => format!("{count} {what}s"),
         };
         let (faults, warnings) = (count(Verdict::Fault), count(Verdict::Warning));
-        match (faults, warnings) {
-            (0, 0) => "everything is fine\n".into(),
-            (0, _) => format!("{}\n", number(warnings, "warning")),
-            (_, 0) => format!("{}\n", number(faults, "fault")),
-            _ => format!("{}, {}\n", number(faults, "fault"), number(warnings, "warning")),
-        }
+        let words = match (faults, warnings) {
+            (0, 0) => "everything is fine".into(),
+            (0, _) => number(warnings, "warning"),
+            (_, 0) => number(faults, "fault"),
+            _ => format!("{}, {}", number(faults, "fault"), number(warnings, "warning")),
+        };
+        format!("{}{words}\n", left_out(&report.left_out))
     }
 
     fn finding(self, finding: &Finding) -> Vec<String> {
@@ -82,6 +83,26 @@ impl Style {
             Verdict::Fault => 31,
         };
         if self.color { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The steps that were left out, those for the same reason together.
+fn left_out(steps: &[LeftOut]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for LeftOut { step, why } in steps {
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, steps)) => steps.push(step.name()),
+            None => reasons.push((why, vec![step.name()])),
+        }
+    }
+    let parts = reasons.iter().map(|(why, steps)| format!("{} ({why})", steps.join(", ")));
+    let parts: Vec<_> = parts.collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => {
+            let lines = wrapped(&parts.join("; "), "");
+            format!("{:<19}{}\n", "left out", lines.join(&format!("\n{INDENT}")))
+        }
     }
 }
 
@@ -235,20 +256,60 @@ fn size(facts: &SizeFacts) -> Vec<String> {
 }
 
 fn idle(facts: &IdleFacts) -> Vec<String> {
-    let mut line = format!("{:.1} s of silence survived", facts.survived_seconds);
+    let tried: Vec<_> = facts.tried_seconds.iter().map(|&silence| short(silence)).collect();
+    let survived = short(facts.survived_seconds);
+    let mut lines = vec![format!("silent for {} s, each time until a ping", tried.join(", "))];
     if facts.pings > 0 {
-        let (pings, interrupt) =
-            if facts.pings == 1 { ("ping", "interrupts") } else { ("pings", "interrupt") };
-        line +=
-            &format!("; the server sent {} {pings}, which {interrupt} the silence", facts.pings);
+        let (pings, ends) = if facts.pings == 1 { ("ping", "ends") } else { ("pings", "end") };
+        lines.push(format!("the server sent {} {pings}, which {ends} a silence", facts.pings));
     }
-    vec![line]
+    lines.push(match facts.cut_by {
+        None => format!(
+            "the connection stayed open: nothing cut it within {survived} s of silence; longer was not tried"
+        ),
+        Some(_) => format!("the longest silence that it survived was {survived} s"),
+    });
+    lines
+}
+
+/// A number of seconds without what nobody wants to know.
+fn short(seconds: f64) -> String {
+    let scale = if seconds < 1.0 { 100.0 } else { 10.0 };
+    ((seconds * scale).round() / scale).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::Step;
+
+    #[test]
+    fn steps_left_out_for_one_reason_stand_together() {
+        let one = |step, why: &str| LeftOut { step, why: why.to_owned() };
+        assert_eq!(left_out(&[]), "");
+        let steps = [one(Step::Tls, "a"), one(Step::Hops, "b"), one(Step::Ping, "b")];
+        assert_eq!(left_out(&steps), "left out           tls (a); hops, ping (b)\n");
+        let steps = [one(Step::Tls, "a"), one(Step::Size, &"word ".repeat(20))];
+        let text = left_out(&steps);
+        assert!(text.lines().count() == 2 && text.contains(&format!("\n{INDENT}word")), "{text}");
+    }
+
+    #[test]
+    fn an_idle_connection_is_told_with_what_was_tried() {
+        let mut facts = IdleFacts {
+            survived_seconds: 10.04,
+            tried_seconds: vec![5.0, 10.0],
+            ..IdleFacts::default()
+        };
+        let lines = |facts: &IdleFacts| idle(facts).join("\n");
+        let expected = "silent for 5, 10 s, each time until a ping\nthe connection stayed open: nothing cut it within \
+                        10 s of silence; longer was not tried";
+        assert_eq!(lines(&facts), expected);
+        (facts.pings, facts.cut_by) = (1, Some("RST".to_owned()));
+        let text = lines(&facts);
+        assert!(text.contains("sent 1 ping, which ends a silence"), "{text}");
+        assert!(text.ends_with("the longest silence that it survived was 10 s"), "{text}");
+    }
 
     #[test]
     fn long_findings_are_wrapped_and_bytes_of_others_are_harmless() {

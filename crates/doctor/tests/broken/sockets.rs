@@ -87,6 +87,7 @@ fn a_connection_that_stays() {
     assert_eq!(codes(&report), [""; 0]);
     let facts = idle_facts(&report);
     assert!(facts["survived_seconds"].as_f64().unwrap() >= 1.6, "{facts}");
+    assert_eq!(facts["tried_seconds"], serde_json::json!([0.2, 0.4, 0.8, 1.6]));
     assert_eq!(facts["cut_after_seconds"], serde_json::Value::Null);
 }
 

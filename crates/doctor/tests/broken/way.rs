@@ -47,3 +47,22 @@ fn a_long_answer_of_dns_comes_by_tcp() {
     client.dns.set("a.test", Says::addresses(&["127.0.0.1"]).truncated());
     assert_eq!(codes(&client.ws(&server)), [""; 0]);
 }
+
+#[test]
+fn steps_that_are_not_taken_are_told_with_the_reason() {
+    let client = Client::new();
+    let left_out = |url: String| {
+        let report = client.examine(&url);
+        let steps = report.left_out.into_iter();
+        steps.map(|left| format!("{}: {}", left.step.name(), left.why)).collect::<Vec<_>>()
+    };
+    let asked = ["size: asked for by --size BYTES", "idle: asked for by --idle SECONDS"];
+    let server = wssgate_testkit::Upstream::echo();
+    let plain = left_out(format!("ws://a.test:{}/", server.port()));
+    assert_eq!(plain, [&["tls: ws:// is without TLS"][..], &asked].concat());
+    let nowhere = left_out(format!("wss://a.test:{}/", closed_port()));
+    let after = ["tls", "handshake", "hops", "ping"];
+    let after = after.map(|step| format!("{step}: tcp left nothing to go on with"));
+    assert_eq!(nowhere[..4], after);
+    assert_eq!(nowhere[4..], asked);
+}
