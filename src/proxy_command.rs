@@ -58,7 +58,7 @@ pub(crate) enum CommandError {
         "--to \"{0}\" is what --from listens on, so every request would come back: name the app server, which listens \
          on another port"
     )]
-    Loop(Target),
+    Loop(String),
     #[error("--to \"{0}\" and \"{1}\" must agree in scheme and path")]
     Unlike(String, String),
     #[error("{option} has no effect, {why}")]
@@ -77,7 +77,7 @@ pub(crate) enum CommandError {
 pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     let (from, to) = (From::parse(&args.from)?, Target::parse(&args.to)?);
     if to.is(&from) {
-        return Err(CommandError::Loop(to));
+        return Err(CommandError::Loop(to.to_string()));
     }
     let (parts, advice) = match files_instead_of_acme(args, &from)? {
         true => certificate(args, &from)?,
