@@ -356,6 +356,9 @@ fn error_log(value: OsString) -> PathBuf {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use clap::error::ErrorKind;
+    use wssgate_testkit::documents::{self, Document};
+
     use super::*;
     use crate::version;
 
