@@ -253,10 +253,13 @@ class Kit:
     # Dialogues.
 
     def dialogue(self, port, name, *argv, expect):
-        """Runs a client by all ways, with the address behind its command line; each must print `expect`."""
+        """Runs a client by all ways, with the address behind its command line; each must print `expect`.
+
+        `{way}` in the command line is the name of the way, for what must not exist twice.
+        """
         expect = [line.strip() for line in expect.strip().splitlines()]
         for way, url in self.ways(port):
-            seen = self.command(*argv, url).splitlines()
+            seen = [line.strip() for line in self.command(*[str(word).replace("{way}", way) for word in argv], url).splitlines()]
             if seen != expect:
                 difference = "\n".join(difflib.unified_diff(expect, seen, "expected", way, lineterm=""))
                 raise Failed(f"{name}, {way}:\n{difference}\n{read(self.work / 'error.log')[-2000:]}")

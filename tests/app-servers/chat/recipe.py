@@ -3,12 +3,12 @@
 from kit import free_port, recipe
 
 FAYE_SAYS = """
-websocket: subscribed
-websocket: received {"text":"hello"}
-websocket: received 50000 characters
-long-polling: subscribed
-long-polling: received {"text":"hello"}
-long-polling: received 50000 characters
+any: subscribed by websocket
+any: received {"text":"hello"}
+any: received 50000 characters
+no websocket: subscribed by long-polling
+no websocket: received {"text":"hello"}
+no websocket: received 50000 characters
 """
 PRIMUS_SAYS = """
 open

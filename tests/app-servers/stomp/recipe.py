@@ -13,7 +13,7 @@ receipt: subscribed
 message: hello, x-kind greeting
 message: 200000 bytes, intact
 error: Unknown destination
-closed: 1000
+closed: 1000 STOMP died
 """
 
 

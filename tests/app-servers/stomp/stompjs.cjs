@@ -6,7 +6,7 @@ const [path, url] = process.argv.slice(2);
 const queue = `/queue/wssgate-${process.pid}`;
 const blob = "0123456789".repeat(20000);
 const client = new Client({
-  webSocketFactory: () => new WebSocket(url + path, Client.prototype.stompVersions?.protocolVersions() ?? ["v12.stomp", "v11.stomp"]),
+  webSocketFactory: () => new WebSocket(url + path, ["v12.stomp", "v11.stomp", "v10.stomp"]),
   reconnectDelay: 0,
 });
 
@@ -26,14 +26,17 @@ function onMessage(message) {
     client.publish({ destination: queue, body: blob });
   } else {
     console.log(`message: ${message.body.length} bytes, ${message.body === blob ? "intact" : "broken"}`);
-    // The server ends the session after its ERROR.
+    // STOMP lets a server end the session after an ERROR; RabbitMQ leaves it open on a WebSocket.
     client.publish({ destination: "/nowhere/x", body: "" });
   }
 }
 
-client.onStompError = (frame) => console.log(`error: ${frame.headers.message}`);
+client.onStompError = (frame) => {
+  console.log(`error: ${frame.headers.message}`);
+  client.deactivate();
+};
 client.onWebSocketClose = (event) => {
-  console.log(`closed: ${event.code}`);
+  console.log(`closed: ${event.code} ${event.reason}`);
   process.exit(0);
 };
 client.onWebSocketError = (error) => {
