@@ -87,7 +87,7 @@ class Kit:
         self.servers, self.clients, self.surprises = [], [], []
         self.processes = contextlib.ExitStack()
         self.environment = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", NODE_NO_WARNINGS="1")
-        self.plain = self.tls = None
+        self.plain = self.tls = self.errors = None
 
     def __enter__(self):
         return self
@@ -179,6 +179,7 @@ class Kit:
             ended.callback(end, child)
             try:
                 out, errors = child.communicate(text, timeout=patience)
+                self.errors = errors
             except subprocess.TimeoutExpired as late:
                 said = b"".join(part or b"" for part in (late.stdout, late.stderr)).decode(errors="replace")
                 raise Failed(f"{argv[0]} … {argv[-1]} does not end; it said:\n{said}") from None
@@ -262,10 +263,10 @@ class Kit:
             seen = [line.strip() for line in self.command(*[str(word).replace("{way}", way) for word in argv], url).splitlines()]
             if seen != expect:
                 difference = "\n".join(difflib.unified_diff(expect, seen, "expected", way, lineterm=""))
-                raise Failed(f"{name}, {way}:\n{difference}\n{read(self.work / 'error.log')[-2000:]}")
+                raise Failed(f"{name}, {way}:\n{difference}\n{self.errors}{read(self.work / 'error.log')[-2000:]}")
         print(f"  {name}: {len(expect)} lines, the same direct, with ws and with wss", flush=True)
 
-    def answer(self, port, path, offers, expect, odd=False):
+    def answer(self, port, path, offers, expect, odd=False, headers=()):
         """Asks for a WebSocket by all ways and compares status and subprotocol with `expect`.
 
         `expect` is for wssgate and `odd` says that its error log must name the subprotocol; without
@@ -273,7 +274,7 @@ class Kit:
         """
         for way, url in self.ways(port):
             wanted = None if way == "direct" and expect == (502, None) else expect
-            seen = handshake(url, path, offers, self.work / "ca.pem")
+            seen = handshake(url, path, offers, self.work / "ca.pem", headers)
             if seen != wanted:
                 raise Failed(f"{offers!r} offered, {way}: answered {seen}, expected {wanted}")
         if odd:
@@ -283,7 +284,7 @@ class Kit:
         print(f"  offered {offers!r}: {said}" + (", told as odd in the error log" if odd else ""), flush=True)
 
 
-def handshake(url, path, offers, ca):
+def handshake(url, path, offers, ca, headers):
     """Status and subprotocol of an answer; None if the server closes without one."""
     scheme, host, port = re.fullmatch(r"(wss?)://(.*):(\d+)", url).groups()
     with contextlib.ExitStack() as opened:
@@ -293,7 +294,7 @@ def handshake(url, path, offers, ca):
             wire = opened.enter_context(context.wrap_socket(wire, server_hostname=host))
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [f"GET {path} HTTP/1.1", f"Host: localhost:{port}", "Upgrade: websocket", "Connection: Upgrade",
-                 f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13"]  # fmt: skip
+                 f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", *headers]  # fmt: skip
         if offers is not None:
             lines.append(f"Sec-WebSocket-Protocol: {offers}")
         wire.sendall("\r\n".join([*lines, "", ""]).encode())

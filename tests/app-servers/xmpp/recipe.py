@@ -24,7 +24,8 @@ pidfile = "{home}/pid"
 data_path = "{home}"
 log = "*console"
 modules_enabled = {{ "roster", "saslauth", "disco", "ping", "register", "register_ibr", "websocket" }}
-modules_disabled = {{ "s2s", "c2s" }}
+modules_disabled = {{ "s2s" }}
+c2s_ports = {{ }}
 allow_registration = true
 c2s_require_encryption = false
 consider_websocket_secure = true
@@ -60,7 +61,7 @@ access_rules:
 
 def clients(kit, port, path):
     python = kit.pip("websocket-client==1.9.0", clients=["websocket-client"])
-    kit.npm("@xmpp/client@0.14.0", clients=["@xmpp/client"])
+    kit.npm("@xmpp/client@0.14.0", "ws@8.23.0", clients=["@xmpp/client"])
     kit.dialogue(port, "registration", python, kit.here / "register.py", path, "anna-{way}", expect=RAW_SAYS)
     kit.dialogue(port, "xmpp.js", "node", kit.here / "xmppjs.cjs", path, "anna-{way}", expect=XMPPJS_SAYS.replace("{user}", "anna"))
 

@@ -1,4 +1,5 @@
 // Writes to itself: xmppjs.cjs PATH USER URL
+global.WebSocket = require("ws").WebSocket;
 const { client, xml } = require("@xmpp/client");
 
 const [path, user, url] = process.argv.slice(2);
@@ -30,4 +31,7 @@ xmpp.on("offline", () => {
   console.log("offline");
   process.exit(0);
 });
-xmpp.start().catch(() => {});
+xmpp.start().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
