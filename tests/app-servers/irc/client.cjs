@@ -3,10 +3,11 @@ const { WebSocket } = require("ws");
 const IRC = require("irc-framework");
 const transport = require("irc-framework/src/transports/websocket");
 
-// InspIRCd wants an Origin, which browsers send and programs do not.
+// InspIRCd wants an Origin, which browsers send and programs do not, and from an address in
+// `proxyranges` the client's; wssgate puts its own in the place of this one.
 global.WebSocket = class extends WebSocket {
   constructor(url, protocols) {
-    super(url, protocols, { origin: "http://chat.example.test" });
+    super(url, protocols, { origin: "http://chat.example.test", headers: { "X-Real-IP": "127.0.0.1" } });
   }
 };
 

@@ -27,8 +27,8 @@ def inspircd(kit):
     kit.start("inspircd", *start, port=port)
     kit.gate(p8067=port)
     kit.dialogue(port, "irc-framework", "node", kit.here / "client.cjs", expect=SAYS)
-    page = ["Origin: http://chat.example.test"]
-    kit.answer(port, "/", "text.ircv3.net", (101, "text.ircv3.net"), headers=page)
-    kit.answer(port, "/", "TEXT.ircv3.net", (101, None), headers=page)
+    page = ["Origin: http://chat.example.test", "X-Real-IP: 127.0.0.1"]
+    # 3.15 knows no subprotocols: it answers none of them.
+    kit.answer(port, "/", "text.ircv3.net", (101, None), headers=page)
     kit.answer(port, "/", None, (101, None), headers=page)
     kit.answer(port, "/", None, (400, None))
