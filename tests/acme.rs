@@ -321,7 +321,7 @@ fn two_processes_with_one_directory_obtain_one_certificate() {
     let start = || world.site(&ca.directory(), NAME, &issuer).http(&site).start();
     let (first, second) = (start(), start());
     world.lead(&[NAME], &first);
-    second.wait_for_log("another process with this state directory obtains the certificate");
+    second.wait_for_log("another process with this state directory is obtaining the certificate");
     let ca = ca.http_port(first.listen(1).port()).validity(10).start(&world.pki, &world.dns);
     let root = ca.root(&world.pki);
     let obtained = wait_for_certificate(&first, &root, NAME);

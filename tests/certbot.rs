@@ -119,7 +119,7 @@ fn what_certbot_has_obtained_becomes_ours() {
         "  renewal      20",
         // certbot's keys of accounts are RSA.
         "  account      not imported (",
-        "only ECDSA keys on P-256 are supported); the next order makes a new one",
+        "only ECDSA keys on P-256 are supported); the next order registers a new one",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }

@@ -190,11 +190,7 @@ mod tests {
         let other = KeyPair::generate().unwrap().serialize_pem();
         let account = "accounts/ca.test:14000/dir/0a1b";
         for (name, text, expected) in [
-            (
-                "live/a.test/privkey.pem",
-                &*other,
-                "a.test: certificate and key do not belong together",
-            ),
+            ("live/a.test/privkey.pem", &*other, "a.test: certificate and key do not match"),
             ("live/a.test/fullchain.pem", "", "a.test: no certificate"),
             (
                 &format!("{account}/private_key.json"),

@@ -41,7 +41,7 @@ impl Chain {
             .map_err(|error| format!("the certificate cannot be read: {error}"))?;
         let pair = KeyPair::from_pem(&key).map_err(|error| format!("no private key: {error}"))?;
         if pair.subject_public_key_info() != leaf.public_key().raw {
-            return Err("certificate and key do not belong together".to_owned());
+            return Err("certificate and key do not match".to_owned());
         }
         let validity = leaf.validity();
         let valid =

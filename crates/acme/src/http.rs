@@ -138,7 +138,7 @@ impl Client {
         for _ in 0..=MAX_REDIRECTS {
             let head = head(&parts.method, &uri, &parts.headers, body.len(), &transport)?;
             let exchange = exchange(&transport, &uri, &parts.method, head, &body);
-            let late = || unreachable_because(format!("{uri}: no answer within {REQUEST:?}"));
+            let late = || unreachable_because(format!("{uri}: no response within {REQUEST:?}"));
             let answer = timeout(REQUEST, exchange).await.map_err(|_| late())??;
             // What is signed says where it goes, so it cannot go elsewhere.
             if !answer.status.is_redirection() || parts.method == Method::POST {
@@ -146,7 +146,7 @@ impl Client {
                 return Ok(answer);
             }
             let target = answer.headers.get(LOCATION).and_then(|target| target.to_str().ok());
-            let lost = || unreachable_because(format!("{uri} leads to no other URL"));
+            let lost = || unreachable_because(format!("{uri} redirects to no URL"));
             uri = target.and_then(|target| resolved(&uri, target)).ok_or_else(lost)?;
         }
         Err(unreachable_because(format!("{uri}: too many redirects")))
@@ -212,7 +212,7 @@ fn refusal(url: &str, answer: &Answer) -> Option<Error> {
 }
 
 fn status_text(url: &str, status: StatusCode) -> String {
-    format!("{url} answers {status}")
+    format!("{url} responded with {status}")
 }
 
 fn unreachable_because(text: impl Into<String>) -> Error {
@@ -238,7 +238,7 @@ fn head(
     transport: &Transport,
 ) -> Result<Vec<u8>, Error> {
     let authority =
-        uri.authority().ok_or_else(|| unreachable_because(format!("{uri} is no URL")))?;
+        uri.authority().ok_or_else(|| unreachable_because(format!("{uri} is not a URL")))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let agent = &transport.user_agent;
     let mut head = format!(
@@ -269,7 +269,7 @@ async fn exchange(
     let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443));
     let fail = |why: String| unreachable_because(format!("{host}:{port}: {why}"));
     if uri.scheme_str() != Some("https") {
-        return Err(fail("only https is spoken".to_owned()));
+        return Err(fail("only https is supported".to_owned()));
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_owned()).map_err(|error| fail(error.to_string()))?;
@@ -295,7 +295,9 @@ fn unconnected(why: Unconnected) -> String {
     match why {
         Unconnected::NoAddress => "the name has no address".to_owned(),
         Unconnected::Failed(address, error) => format!("connect to {address}: {error}"),
-        Unconnected::Late(address) => format!("connect to {address}: no answer within {CONNECT:?}"),
+        Unconnected::Late(address) => {
+            format!("connect to {address}: no response within {CONNECT:?}")
+        }
     }
 }
 

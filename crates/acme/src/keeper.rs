@@ -194,7 +194,7 @@ impl Keeper {
             status.failures = status.failures.saturating_add(1);
             status.refusals = status.refusals.saturating_add(1);
             status.kind = "other".to_owned();
-            status.error = Some("wssgate has ended while it tried".to_owned());
+            status.error = Some("wssgate exited during the attempt".to_owned());
             let pause = pause(schedule::Blame::Request, status.refusals, valid, now, random());
             status.next = status.tried.unwrap_or(now) + seconds(pause).max(1);
         } else if !is_known && status.failures == 0 {
@@ -251,7 +251,7 @@ impl Keeper {
             return true;
         };
         if self.status.valid.is_some_and(|valid| now < valid.end) {
-            let text = format!("{error}: nothing is ordered while nothing can be kept");
+            let text = format!("{error}: nothing is ordered while nothing can be stored");
             self.on_failure(Failure::request(text), now);
             return false;
         }
@@ -347,7 +347,7 @@ impl Keeper {
             Ok(Some((window, life))) => {
                 (self.ask_at, self.unanswered) = (wait(life), 0);
                 if window.end > chain.valid.end {
-                    let text = "the CA suggests to renew when the certificate has expired, ignored";
+                    let text = "the CA suggests renewal after the certificate has expired, ignored";
                     self.tell(Loudness::Warning, text);
                 } else if self.status.suggested != Some(window) {
                     self.status.suggested = Some(window);
@@ -387,7 +387,7 @@ impl Keeper {
                 if self.save_at.take().is_some() {
                     self.tell(
                         Loudness::Notice,
-                        "the certificate is written to the state directory now",
+                        "the certificate has now been written to the state directory",
                     );
                 }
                 self.save_status();
@@ -416,7 +416,8 @@ impl Keeper {
             self.followed_since = now();
             match self.session.directory.lock_problem(&self.id) {
                 None => {
-                    let text = "another process with this state directory obtains the certificate";
+                    let text = "another process with this state directory is obtaining the \
+                                certificate";
                     self.tell(Loudness::Notice, text);
                 }
                 Some(problem) => {

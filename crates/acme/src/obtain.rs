@@ -75,7 +75,7 @@ async fn attempt(
     let kind = order.key;
     let key = tokio::task::spawn_blocking(move || kind.generate());
     let key = key.await.map_err(|error| Failure::request(error.to_string()))?;
-    let key = key.map_err(|error| Failure::request(format!("making a key failed: {error}")))?;
+    let key = key.map_err(|error| Failure::request(format!("generating a key failed: {error}")))?;
     keep(session, order, profile, &running, &key);
     fill(session, account, order, (running, key)).await
 }
@@ -94,8 +94,9 @@ async fn fill(
         }
         convinced?;
     }
-    let request = request(order, &key, session.issuer.common_name)
-        .map_err(|error| Failure::request(format!("making a request failed: {error}")))?;
+    let request = request(order, &key, session.issuer.common_name).map_err(|error| {
+        Failure::request(format!("creating a certificate request failed: {error}"))
+    })?;
     let pem = finish(session, account, &mut running, &request).await;
     if pem.as_ref().is_err_and(|failure| !failure.is_passing()) {
         session.directory.forget_pending(&order.id());
@@ -103,7 +104,8 @@ async fn fill(
     // Its certificate counts, so that the next order must not come as soon as after a lost connection.
     let pem = pem.map_err(|failure| Failure { blame: Blame::Request, ..failure })?;
     let key = Zeroizing::new(key.serialize_pem());
-    Chain::new(pem, key).map_err(|error| Failure::request(format!("the CA has sent {error}")))
+    Chain::new(pem, key)
+        .map_err(|error| Failure::request(format!("invalid certificate from the CA: {error}")))
 }
 
 /// Asks for a certificate.
@@ -240,7 +242,7 @@ async fn show(
             }
             ChallengeKind::Dns01 => {
                 let Some(dns) = session.dns() else {
-                    return Err(Failure::request("nothing is set that writes into the DNS"));
+                    return Err(Failure::request("neither \"dns_hook\" nor \"dns_update\" is set"));
                 };
                 let record = format!("_acme-challenge.{identifier}");
                 let value = answer.dns_value();
@@ -378,7 +380,8 @@ async fn finish(
         }
         let wait = session.client.take_retry_after(running.url());
         if !looks.pause(wait).await {
-            let late = || Failure::way(format!("the CA has made no certificate within {MAKING:?}"));
+            let late =
+                || Failure::way(format!("the CA has issued no certificate within {MAKING:?}"));
             return Err(hiccup.unwrap_or_else(late));
         }
         let looked = running.refresh().await.map(|state| state.status);

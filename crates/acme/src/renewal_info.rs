@@ -27,7 +27,7 @@ pub(crate) async fn ask(
     let url = format!("{}/{authority}.{serial}", url.trim_end_matches('/'));
     let (answer, wait) = session.client.get(&url).await?;
     let window = window(&answer)
-        .ok_or_else(|| Failure::way(format!("{url}: the suggested window makes no sense")))?;
+        .ok_or_else(|| Failure::way(format!("{url}: the suggested window is invalid")))?;
     Ok(Some((window, wait.unwrap_or(LIFE).clamp(SHORTEST_LIFE, LONGEST_LIFE))))
 }
 

@@ -150,8 +150,8 @@ impl Session {
             Some(key) if can_be_registered => self.register_given(&key).await,
             // The library registers such a key only like this.
             Some(_) if given.is_some() => Err(Failure::request(
-                "the account of this key does not exist, and it can only be made where the terms of service \
-                 are accepted and no external account is used",
+                "there is no account for this key, and one can only be registered if the terms of \
+                 service are accepted and no external account is used",
             )),
             _ => self.register().await,
         }
@@ -166,7 +166,8 @@ impl Session {
             }
             if Instant::now() >= deadline {
                 let why = self.directory.lock_problem("account");
-                let why = why.unwrap_or_else(|| "another process makes the account".to_owned());
+                let why =
+                    why.unwrap_or_else(|| "another process is registering the account".to_owned());
                 return Err(Failure::way(why));
             }
             sleep(PAUSE).await;
@@ -255,5 +256,5 @@ impl Meta {
 
 /// The key as the library takes it.
 fn pair(key: &AccountKey) -> Result<(Key, PrivateKeyDer<'static>), Failure> {
-    key.pair().ok_or_else(|| Failure::request("the key of the account cannot be used"))
+    key.pair().ok_or_else(|| Failure::request("the account key cannot be used"))
 }

@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(directory.certificate("a").unwrap().unwrap().pem, first.pem);
         fs::write(place.path().join("a.crt"), &chain().pem).unwrap();
         let error = directory.certificate("a").err().unwrap();
-        assert!(error.ends_with("do not belong together"), "{error}");
+        assert!(error.ends_with("do not match"), "{error}");
     }
 
     /// The key beside the certificate is of one that has never been written.

@@ -118,7 +118,7 @@ impl Status {
     pub fn advice(&self) -> Option<&'static str> {
         self.error.as_ref()?;
         Some(match &*self.kind {
-            "" => "see whether the CA can be reached from here; it is tried again soon",
+            "" => "check whether the CA can be reached from here; it is tried again soon",
             "agreementRequired" | "userActionRequired" => {
                 "read the terms of service of the CA and add `accept_terms_of_service;`"
             }
@@ -126,23 +126,23 @@ impl Status {
                 "the CAA record of the domain does not allow this CA: change it, or use another CA"
             }
             "connection" | "tls" => {
-                "see whether the port of the challenge (80 for http-01, 443 for tls-alpn-01) can be reached \
-                 from the internet, also over IPv6 if the name has an AAAA record"
+                "check whether the port of the challenge (80 for http-01, 443 for tls-alpn-01) can \
+                 be reached from the internet, also over IPv6 if the name has an AAAA record"
             }
-            "dns" => "see whether the name exists in the DNS and leads to this host",
-            "dnsUpdate" => "see whether the DNS server allows to write this record",
+            "dns" => "check whether the name exists in the DNS and resolves to this host",
+            "dnsUpdate" => "check whether the DNS server allows this record to be written",
             "externalAccountRequired" => {
-                "get an account at the site of the CA and add `external_account_key`"
+                "create an account on the CA's site and add `external_account_key`"
             }
-            "invalidProfile" => "ask for another `profile`, or leave out `require`",
+            "invalidProfile" => "request another `profile`, or remove `require`",
             "noChallenge" => "set another `challenge`",
-            "rateLimited" => "wait; use the staging server of the CA while you try",
+            "rateLimited" => "wait; use the CA's staging server for experiments",
             "rejectedIdentifier" | "unsupportedIdentifier" => {
                 "the CA does not issue certificates for this name: use another one"
             }
             "unauthorized" | "incorrectResponse" => {
-                "another server has answered for this name: see whether the DNS leads here, and whether a \
-                 CDN or another server is in front"
+                "another server has responded for this name: check whether it resolves to this \
+                 host, and whether a CDN or another server is in front"
             }
             _ => return None,
         })

@@ -143,9 +143,9 @@ impl Key {
         {
             return Err(format!("the key's algorithm is {said}, not {algorithm}"));
         }
-        let name = written.or(name).ok_or("the name of the key is not known")?;
+        let name = written.or(name).ok_or("the name of the key is missing")?;
         let algorithm = said.or(algorithm).unwrap_or(Algorithm::Sha256);
-        let secret = BASE64_STANDARD.decode(secret).map_err(|_| "the secret is no base64")?;
+        let secret = BASE64_STANDARD.decode(secret).map_err(|_| "the secret is not base64")?;
         Self::new(name, algorithm, secret)
     }
 
@@ -488,14 +488,14 @@ mod tests {
                 Err("the key's algorithm is hmac-sha512, not hmac-sha1"),
             ),
             ("c2VjcmV0\n", Some("a"), None, Ok(("a", Algorithm::Sha256))),
-            ("c2VjcmV0", None, None, Err("the name of the key is not known")),
+            ("c2VjcmV0", None, None, Err("the name of the key is missing")),
             (
                 "c2Vj cmV0",
                 Some("a"),
                 None,
                 Err("it has neither a `key` statement nor a secret in base64"),
             ),
-            ("?", Some("a"), None, Err("the secret is no base64")),
+            ("?", Some("a"), None, Err("the secret is not base64")),
             (
                 "key a { algorithm hmac-md5; secret x; };",
                 None,

@@ -211,7 +211,10 @@ impl fmt::Display for Rcode {
             6 => ("YXDOMAIN", "the name exists and should not"),
             7 => ("YXRRSET", "the record exists and should not"),
             8 => ("NXRRSET", "the record does not exist and should"),
-            9 => ("NOTAUTH", "the server is not the zone's, or does not take the key"),
+            9 => (
+                "NOTAUTH",
+                "the server is not authoritative for the zone, or does not accept the key",
+            ),
             10 => ("NOTZONE", "the name is not in the zone"),
             number => return write!(formatter, "RCODE {number}"),
         };
@@ -275,6 +278,9 @@ mod tests {
         assert!(cut.truncated && cut.records.len() == 1);
         bytes[3] = 9;
         let text = Reply::decode(&bytes, 7).unwrap().code.to_string();
-        assert_eq!(text, "NOTAUTH: the server is not the zone's, or does not take the key");
+        assert_eq!(
+            text,
+            "NOTAUTH: the server is not authoritative for the zone, or does not accept the key"
+        );
     }
 }

@@ -62,8 +62,8 @@ impl Update {
                 wait(servers, deadline, &name, value).await.map_err(|server| {
                     let seconds = self.propagation.as_secs();
                     format!(
-                        "the DNS server {server} of the zone {zone} does not show the record after \
-                         {seconds} seconds"
+                        "the DNS server {server} of the zone {zone} does not return the record \
+                         after {seconds} seconds"
                     )
                 })
             }

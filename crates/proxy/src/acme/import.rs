@@ -92,7 +92,7 @@ impl Imported {
         lineages: &[Lineage],
     ) -> Result<Outcome, String> {
         let path = issuer.state_path.as_deref();
-        let path = path.ok_or("nothing can be kept with `state_path off`")?;
+        let path = path.ok_or("nothing can be stored with `state_path off`")?;
         let lineage = choose(lineages, &self.uri, order, self.now)?;
         let chain = &lineage.chain;
         certificates::from_pem(&chain.pem, &chain.key)?;
@@ -107,7 +107,8 @@ impl Imported {
         let id = order.id();
         let Some(_lock) = directory.lock(&id) else {
             return Err(format!(
-                "another process has its lock in \"{shown}\": stop wssgate, and start it again afterwards"
+                "another process holds its lock in \"{shown}\": stop wssgate, and start it again \
+                 afterwards"
             ));
         };
         let taken = self.take(&directory, order, issuer, certbot, lineage);
@@ -148,7 +149,7 @@ impl Imported {
         if issuer.account_key.is_none() && directory.account_key()?.is_none() {
             self.account = match directory.lock("account") {
                 Some(_lock) => import_account(directory, certbot, lineage)?,
-                None => Some("not imported: another process makes one".to_owned()),
+                None => Some("not imported: another process is registering one".to_owned()),
             };
         }
         Ok(outcome)
@@ -177,7 +178,7 @@ fn choose<'l>(
     };
     let Some(best) = of_issuer.max_by_key(rank) else {
         let Lineage { name, server, .. } = first;
-        return Err(format!("certbot's \"{name}\" is of another CA ({server})"));
+        return Err(format!("certbot's \"{name}\" is from another CA ({server})"));
     };
     let Span { end, .. } = best.chain.valid;
     match end > now {
@@ -199,7 +200,7 @@ fn import_account(
             directory.write_account_key(&account.key.pem())?;
             Some(format!("imported: {}", account.url))
         }
-        Err(why) => Some(format!("not imported ({why}); the next order makes a new one")),
+        Err(why) => Some(format!("not imported ({why}); the next order registers a new one")),
     })
 }
 
@@ -264,7 +265,10 @@ mod tests {
             (&["b.test"], Ok("other")),
             (&["a.test", "b.test"], Ok("wide")),
             (&["a.test", "d.test"], Err("certbot has no certificate for all of these names")),
-            (&["c.test"], Err("certbot's \"staging\" is of another CA (https://staging.test/dir)")),
+            (
+                &["c.test"],
+                Err("certbot's \"staging\" is from another CA (https://staging.test/dir)"),
+            ),
             (&["d.test"], Err("certbot's \"gone\" has expired at ")),
         ] {
             let identifiers = names.iter().map(|name| Identifier::Dns((*name).into())).collect();
