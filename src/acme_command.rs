@@ -26,15 +26,15 @@ pub(crate) struct AcmeArgs {
 
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
 enum Action {
-    /// Tell of each certificate: issuer, expiry, next renewal, last error, what to do
+    /// Show each certificate: issuer, expiry, next renewal, last error, what to do
     ///
     /// The exit code is 0 if all are valid, and 1 otherwise.
     Status(ConfArgs),
-    /// Take over what certbot has: certificates, keys and accounts
+    /// Import certificates, keys and accounts from certbot
     ///
     /// Each `acme_certificate` of the configuration gets certbot's certificate for its names from the same CA,
-    /// unless it has one that is newer. certbot's files stay as they are. The exit code is 0 if all
-    /// have one then, and 1 otherwise.
+    /// unless it has a newer one. certbot's files stay as they are. The exit code is 0 if all
+    /// have one afterwards, and 1 otherwise.
     Import(ImportArgs),
 }
 
@@ -53,7 +53,7 @@ struct ConfArgs {
     /// Configuration file
     #[arg(short, value_name = "FILE")]
     conf: Option<PathBuf>,
-    /// Directory that relative paths begin at
+    /// Directory that relative paths are resolved against
     #[arg(short, value_name = "DIRECTORY")]
     prefix: Option<PathBuf>,
     /// Directives to read before the file

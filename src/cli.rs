@@ -44,9 +44,9 @@ struct Program {
 const USAGE: &str = "wssgate [-tTqvV] [-c FILE] [-p PREFIX] [-e FILE] [-g DIRECTIVES] [-s SIGNAL]
        wssgate COMMAND [OPTIONS]";
 
-const AFTER_HELP: &str = "\
-Without a command it is started as nginx is, with the same options, signals and exit codes.
-The documentation is in docs/, or where it is installed in /usr/share/doc/wssgate/.";
+const AFTER_HELP: &str =
+    "Without a command, wssgate starts like nginx, with the same options, signals and exit codes.
+The documentation is in docs/ or, if installed, in /usr/share/doc/wssgate/.";
 
 /// Our commands.
 #[derive(Subcommand, Clone, Debug, PartialEq, Eq)]
@@ -57,13 +57,13 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Format configuration files
     Fmt(Fmt),
-    /// Certificates that are obtained by ACME
+    /// Show and import certificates obtained by ACME
     Acme(AcmeArgs),
     /// Examine a WebSocket from the client's side: DNS, TCP, TLS, the handshake, pings
     Doctor(DoctorArgs),
     /// Ask a server once whether it answers, for health checks; the exit code is 0 if it does
     Health(HealthArgs),
-    /// Print the completion script of a shell
+    /// Print a shell completion script
     Completions {
         /// Which shell
         shell: Shell,
@@ -77,14 +77,18 @@ pub(crate) enum Command {
 const NGINX_OPTIONS: [(&str, Option<&str>, &str); 10] = [
     ("t", None, "Test the configuration and exit"),
     ("T", None, "Test the configuration, dump it and exit"),
-    ("q", None, "Suppress messages that are no errors during a test"),
+    ("q", None, "Suppress non-error messages during a test"),
     ("s", Some("SIGNAL"), "Send a signal to the running server: stop, quit, reopen, reload"),
     ("c", Some("FILE"), "Configuration file [default: /etc/nginx/nginx.conf]"),
-    ("p", Some("PREFIX"), "Directory that relative paths begin at [default: /usr/share/nginx]"),
+    (
+        "p",
+        Some("PREFIX"),
+        "Directory that relative paths are resolved against [default: /usr/share/nginx]",
+    ),
     ("e", Some("FILE"), "Error log until the configuration is read; stderr for standard error"),
-    ("g", Some("DIRECTIVES"), "Directives that are read before the configuration file"),
+    ("g", Some("DIRECTIVES"), "Directives to read before the configuration file"),
     ("v", None, "Print the version as nginx does"),
-    ("V", None, "Print the version and what is built in as nginx does"),
+    ("V", None, "Print the version and build options as nginx does"),
 ];
 
 /// The whole command line, for help and what is made from it.
@@ -101,7 +105,7 @@ fn program() -> clap::Command {
             Some(value) => arg.value_name(value).value_parser(value_parser!(OsString)),
         }
     };
-    let verbose = "With -t: tell of every setting without effect where it is and why";
+    let verbose = "With -t: list every setting without effect, where it is and why";
     Program::command()
         .args(NGINX_OPTIONS.iter().map(option))
         .arg(flag("verbose", verbose).long("verbose"))

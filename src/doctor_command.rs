@@ -22,7 +22,7 @@ const MAX_SIZE: u64 = 64 << 20;
 /// Examine a WebSocket from the client's side: DNS, TCP, TLS, the handshake, pings
 ///
 /// Each step is reported as ok, warning or fault, with what is wrong and what to do. Exit code: 0 if all is
-/// well, 1 with warnings, 2 with a fault, 3 if the command itself is wrong.
+/// well, 1 with warnings, 2 with a fault, 3 if the command line is wrong.
 #[derive(Parser, Clone, Debug, PartialEq, Eq)]
 #[command(name = "doctor", bin_name = "wssgate doctor")]
 pub(crate) struct DoctorArgs {
@@ -39,19 +39,19 @@ pub(crate) struct DoctorArgs {
     /// Subprotocol to offer; may be repeated
     #[arg(long, value_name = "NAME", value_parser = token)]
     protocol: Vec<String>,
-    /// File with CA certificates in PEM to trust besides the public ones
+    /// File with CA certificates in PEM to trust in addition to the public ones
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// DNS server to ask instead of the system
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = dns_server)]
     dns: Option<SocketAddr>,
-    /// How long to wait for each answer, in seconds
+    /// How long to wait for each response, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
-    /// Send messages of up to this many bytes (suffix k or m); the app server receives them
+    /// Send messages of up to this many bytes (suffix k or m); they reach the app server
     #[arg(long, value_name = "BYTES", value_parser = size)]
     size: Option<u64>,
-    /// Be silent for up to this many seconds, to see what cuts an idle connection; takes twice as long
+    /// Stay silent for up to this many seconds, to see what cuts idle connections; takes twice as long
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle: Option<Duration>,
     /// Print JSON (docs/doctor.md) at the end instead of text
@@ -131,7 +131,7 @@ fn token(value: &str) -> Result<String, String> {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     match !value.is_empty() && value.bytes().all(is_good) {
         true => Ok(value.to_owned()),
-        false => Err("it is no token of HTTP".into()),
+        false => Err("it is not an HTTP token".into()),
     }
 }
 
@@ -144,14 +144,14 @@ fn dns_server(value: &str) -> Result<SocketAddr, String> {
     let address = value.parse::<SocketAddr>();
     address
         .or_else(|_| value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
-        .map_err(|_| "it is no address".into())
+        .map_err(|_| "it is not an address".into())
 }
 
 /// More than nothing, and less than a day.
 fn seconds(value: &str) -> Result<Duration, String> {
     match value.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("it is no number of seconds from 0.1 to 86400".into()),
+        _ => Err("it is not a number of seconds from 0.1 to 86400".into()),
     }
 }
 
@@ -165,7 +165,7 @@ fn size(value: &str) -> Result<u64, String> {
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
     bytes
         .filter(|bytes| (1..=MAX_SIZE).contains(bytes))
-        .ok_or_else(|| "it is no number of bytes from 1 to 64m".into())
+        .ok_or_else(|| "it is not a number of bytes from 1 to 64m".into())
 }
 
 #[cfg(test)]
@@ -214,11 +214,11 @@ mod tests {
             (&["wss://a.test/", "--idle", "0"], "number of seconds"),
             (&["wss://a.test/", "--timeout", "x"], "number of seconds"),
             (&["wss://a.test/", "--header", "Cookie"], "no colon"),
-            (&["wss://a.test/", "--header", "a b: c"], "no token"),
+            (&["wss://a.test/", "--header", "a b: c"], "not an HTTP token"),
             (&["wss://a.test/", "--header", "a: b\r\nc: d"], "control characters"),
             (&["wss://a.test/", "--origin", "x\n"], "control characters"),
-            (&["wss://a.test/", "--protocol", "a, b"], "no token"),
-            (&["wss://a.test/", "--dns", "a.test"], "no address"),
+            (&["wss://a.test/", "--protocol", "a, b"], "not an HTTP token"),
+            (&["wss://a.test/", "--dns", "a.test"], "not an address"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(words), "{line:?}: {error}");

@@ -33,7 +33,7 @@ pub(crate) struct ProxyArgs {
     /// File with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<String>,
-    /// Issue the certificate by the development CA of this machine, whatever the name
+    /// Use a certificate from this machine's development CA, whatever the name
     #[arg(long, conflicts_with = "cert")]
     dev_ca: bool,
     #[command(flatten)]

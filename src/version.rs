@@ -66,8 +66,7 @@ fn help(out: &mut String) {
     // Writing to a string does not fail.
     let _ = write!(
         out,
-        "\
-Usage: wssgate [-?hvVtTq] [-s signal] [-p prefix]
+        "Usage: wssgate [-?hvVtTq] [-s signal] [-p prefix]
                [-e filename] [-c filename] [-g directives]
        wssgate COMMAND [OPTIONS]
 
@@ -84,15 +83,15 @@ Options:
   -c filename   : set configuration file (default: {CONF_PATH})
   -g directives : set global directives out of configuration file
 
-Commands, which \"wssgate --help\" explains:
+Commands (see \"wssgate --help\"):
   proxy         : terminate TLS for a name and proxy to an app server,
                   without a configuration file
   demo          : run an app server behind two hops, with a page to try it
   fmt           : format configuration files
-  acme          : certificates that are obtained by ACME
+  acme          : show and import certificates obtained by ACME
   doctor        : examine a WebSocket from the client's side
   health        : ask a server whether it answers, for health checks
-  completions   : print the completion script of a shell
+  completions   : print a shell completion script
 
 "
     );

@@ -36,10 +36,10 @@ const PRIVATE: [&str; 10] = [
 /// How the certificate of a public name is obtained.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AcmeArgs {
-    /// Obtain the certificate of a public name by ACME, and agree to the CA's terms of service
+    /// Obtain a certificate for a public name by ACME, and agree to the CA's terms of service
     #[arg(long)]
     agree_tos: bool,
-    /// Address by which the CA may reach you
+    /// E-mail address at which the CA can contact you
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
     /// Use Let's Encrypt's staging server, whose certificates no browser trusts
@@ -48,7 +48,7 @@ pub(super) struct AcmeArgs {
     /// Directory URL of the CA; Let's Encrypt by default
     #[arg(long, value_name = "URL")]
     acme_uri: Option<String>,
-    /// Port for plain HTTP, where the CA looks and browsers are redirected [default: 80]
+    /// Port for plain HTTP, for the CA's challenges and redirects to HTTPS [default: 80]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
 }
@@ -88,7 +88,7 @@ pub(crate) enum NoAcme {
     NoPlace,
     #[error("{}: {source}", path.display())]
     Place { path: PathBuf, source: io::Error },
-    #[error("--{0} \"{1}\" cannot stand in a configuration")]
+    #[error("--{0} \"{1}\" cannot be written into a configuration")]
     Odd(&'static str, String),
 }
 
@@ -150,8 +150,8 @@ pub(super) fn parts(args: &AcmeArgs, from: &From, print: bool) -> Result<(Parts,
     );
     let (name, port) = (&from.name, args.http_port());
     let advice = format!(
-        "\nThe certificate is obtained from {uri}, which must reach http://{name}:{port}/,\n\
-         and is kept in {state}. The log tells when it is there.\n"
+        "\nThe certificate is obtained from {uri}, which must be able to reach \
+         http://{name}:{port}/,\nand is kept in {state}. The log says when it is ready.\n"
     );
     Ok((Parts { level: "notice", http, server }, advice))
 }
