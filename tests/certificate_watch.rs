@@ -54,13 +54,13 @@ fn a_renewed_pair_is_taken_up_whole() {
     let mut before =
         Conn::try_connect_tls(server.listen(0), pki.client_config(), "a.test").unwrap();
     link(server.dir(), "fullchain.pem", &new.fullchain);
-    let line = server.wait_for_log("is not used, the one before stays");
+    let line = server.wait_for_log("is not used, the previous one stays in use");
     assert!(line.contains("does not match the certificate"), "{line}");
     assert_eq!(shown(&server, &pki), first(&old), "the key is still that of the old one");
     link(server.dir(), "privkey.pem", &new.key);
     wait_until("the new certificate", || shown(&server, &pki) == first(&new));
     server.wait_for_log("fullchain.pem\" has changed and is used from now on");
-    assert_eq!(server.error_log().matches("the one before stays").count(), 1, "told once");
+    assert_eq!(server.error_log().matches("the previous one stays in use").count(), 1, "told once");
     // Nobody has lost a connection.
     before.send_raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!(before.recv_response().status, 204);
@@ -75,18 +75,18 @@ fn what_is_no_good_is_not_taken_up_and_the_next_good_one_is() {
     let expired = pki.expired_leaf(&["a.test"]);
     link(dir, "fullchain.pem", &expired.fullchain);
     link(dir, "privkey.pem", &expired.key);
-    server.wait_for_log("the one before stays: it has expired");
+    server.wait_for_log("the previous one stays in use: it has expired");
     fs::remove_file(dir.join("privkey.pem")).unwrap();
-    server.wait_for_log("the one before stays: cannot load certificate key");
+    server.wait_for_log("the previous one stays in use: cannot load certificate key");
     fs::write(dir.join("cut.pem"), &fs::read(&old.fullchain).unwrap()[..300]).unwrap();
     link(dir, "fullchain.pem", Path::new("cut.pem"));
-    server.wait_for_log("the one before stays: cannot load certificate \"");
+    server.wait_for_log("the previous one stays in use: cannot load certificate \"");
     // Who opens a pipe waits for somebody to write to it.
     let pipe = Command::new("mkfifo").arg(dir.join("pipe")).status().unwrap();
     assert!(pipe.success());
     link(dir, "fullchain.pem", Path::new("pipe"));
     link(dir, "privkey.pem", Path::new("pipe"));
-    server.wait_for_log("fullchain.pem\" is no regular file");
+    server.wait_for_log("fullchain.pem\" is not a regular file");
     assert_eq!(shown(&server, &pki), first(&old));
     let new = pki.leaf(&["a.test"]);
     link(dir, "fullchain.pem", &new.fullchain);
@@ -140,7 +140,7 @@ fn whatever_is_wrong_with_a_file_the_pair_before_stays() {
     }
     for (at, (_, _, expected)) in cases.iter().enumerate() {
         let line =
-            server.wait_for_log(&format!("/{at}.pem\" or its key has changed and is not used"));
+            server.wait_for_log(&format!("/{at}.pem\" or its key has changed but is not used"));
         assert!(line.contains("[error]") && line.contains(expected), "{expected}: {line}");
         assert_eq!(shown(at), first(&old), "{expected}");
     }

@@ -55,7 +55,7 @@ fn servers_that_are_back_are_used_at_once() {
         clients.push(handshake.open());
         others.iter().all(|upstream| upstream.connections() > 0)
     });
-    server.wait_for_log("has answered and is in use again");
+    server.wait_for_log("has responded and is in use again");
     assert!(!server.error_log().contains("no live upstreams"));
     clients.iter_mut().for_each(|client| echo(client, "still there"));
     drop(clients);

@@ -372,7 +372,7 @@ fn an_answer_in_a_file_ends() {
     ] {
         ca.dated(name, this_update, next_update);
         let server = ca.server(WSSGATE, &settings(name));
-        let line = server.wait_for_log("has expired and is not sent any more");
+        let line = server.wait_for_log("has expired and is no longer sent");
         assert!(line.contains("[warn]") && line.contains(&format!("{name}.der\"")), "{line}");
         assert_eq!(shown(&server, "-tls1_3"), None, "{name}");
     }

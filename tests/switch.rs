@@ -184,9 +184,9 @@ fn what_the_client_has_to_judge_is_passed_on_with_a_line() {
         client.expect([text("hello")]);
         client.send([text("world")]);
         upstream.expect([text("world")]);
-        let line = server.wait_for_log("upstream sent an odd 101 response: ");
+        let line = server.wait_for_log("upstream sent an unusual 101 response: ");
         assert!(line.contains("[info]") && line.contains(reason), "{line}");
-        assert_eq!(server.error_log().matches("odd 101").count(), 1);
+        assert_eq!(server.error_log().matches("unusual 101").count(), 1);
     }
 }
 
@@ -460,7 +460,7 @@ fn a_client_whose_keys_cannot_be_taken_gets_a_page_whatever_switches() {
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("502 Bad Gateway"));
         server.wait_for_access("\"GET /updates HTTP/1.1\" 502 ");
-        server.wait_for_log("the upstream of the error page has switched protocols");
+        server.wait_for_log("the upstream of the error page switched protocols");
     }
 }
 

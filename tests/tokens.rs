@@ -92,7 +92,11 @@ fn who_has_a_valid_token_is_let_in() {
         ("Authorization: Basic YTpi\r\n".into(), Some("Bearer realm=\"closed site\""), "no JWT"),
         (bearer("x"), invalid, "JWT is malformed: it does not have three parts"),
         (bearer("a.b.c.d.e"), invalid, "JWT is malformed: it is encrypted"),
-        (bearer(&signed("other", None, &json!({}))), invalid, "not valid: the signature is wrong"),
+        (
+            bearer(&signed("other", None, &json!({}))),
+            invalid,
+            "not valid: the signature is invalid",
+        ),
         (bearer(&token(&json!({"exp": now() - 9}))), invalid, "JWT is not valid: it has expired"),
         (bearer(&token(&json!({"nbf": now() + 99}))), invalid, "not valid: it is not valid yet"),
         (bearer("eyJhbGciOiJub25lIn0.e30."), invalid, "no key is for the algorithm \"none\""),
@@ -118,7 +122,7 @@ fn a_token_may_come_in_a_cookie_or_the_query_and_is_not_logged() {
     assert_eq!(get(&server, &format!("/query?t={bad}&a=b"), "").status, 401);
     server.wait_for_access("\"GET /query?a=b&t=*** HTTP/1.1\" 200 ");
     server.wait_for_access("\"GET /query?t=***&a=b HTTP/1.1\" 401 ");
-    let line = server.wait_for_log("the signature is wrong");
+    let line = server.wait_for_log("the signature is invalid");
     assert!(line.contains("request: \"GET /query?t=***&a=b HTTP/1.1\""), "{line}");
     for log in [server.error_log(), server.access_log()] {
         assert!(!log.contains(&good) && !log.contains(&bad), "{log}");
@@ -257,7 +261,7 @@ fn a_websocket_brings_its_token_as_a_subprotocol_that_goes_no_further() {
         upstream.expect([text("hello")]);
         drop((client, upstream));
         server.wait_for_access("101");
-        assert!(!server.error_log().contains("odd 101"), "{offered}");
+        assert!(!server.error_log().contains("unusual 101"), "{offered}");
         assert!(!server.error_log().contains(&good) && !server.access_log().contains(&good));
     }
 }

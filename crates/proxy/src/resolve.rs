@@ -84,7 +84,7 @@ pub enum Unresolved {
     #[error(transparent)]
     Failed(Failure),
     /// Nobody was asked.
-    #[error("too many names are being looked up")]
+    #[error("too many names are being resolved")]
     Busy,
 }
 
@@ -218,7 +218,8 @@ impl Resolver {
         self.thread.log_seldom(
             LogLevel::Warn,
             format_args!(
-                "DNS servers are silent or fail, {name} is served by addresses that expired {age}s ago"
+                "DNS servers fail or do not respond, using addresses of {name} that expired {age}s \
+                 ago"
             ),
         );
     }

@@ -75,7 +75,8 @@ fn provider_for(wanted: &Crypto<'_>, report: &mut Report) -> Option<Arc<CryptoPr
             )
             .at(ciphers.span, "requested here")
             .note(
-                "only suites with ECDHE and an AEAD are supported; all current clients have them",
+                "only suites with ECDHE and an AEAD are supported; all current clients support \
+                 these",
             ),
         );
     }

@@ -35,7 +35,7 @@ impl fmt::Debug for Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum HashError {
     /// Of a known kind, but not well-formed.
-    #[error("the password hash is broken")]
+    #[error("the password hash is malformed")]
     Broken,
     /// Of a kind that is not known here.
     #[error("password hashes of this kind ({0}) are not supported")]

@@ -194,9 +194,8 @@ impl Key {
         // `alg` may be of a kind that the library does not know; it counts in any case.
         let named = value.get("alg").and_then(Value::as_str).map(str::to_owned);
         let jwk: Jwk =
-            serde_json::from_value(value).map_err(|error| format!("is not understood: {error}"))?;
-        let mut algorithms =
-            algorithms(&jwk.algorithm).ok_or("is of a kind that is not supported")?;
+            serde_json::from_value(value).map_err(|error| format!("cannot be parsed: {error}"))?;
+        let mut algorithms = algorithms(&jwk.algorithm).ok_or("is of an unsupported type")?;
         if let Some(named) = named {
             algorithms
                 .retain(|algorithm| Algorithm::from_str(&named).is_ok_and(|one| one == *algorithm));
@@ -212,9 +211,9 @@ impl Key {
             .as_ref()
             .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
         if !signs || !verifies {
-            return Err("is for something else than signatures".into());
+            return Err("is not for signatures".into());
         }
-        let key = DecodingKey::from_jwk(&jwk).map_err(|error| format!("is broken: {error}"))?;
+        let key = DecodingKey::from_jwk(&jwk).map_err(|error| format!("is invalid: {error}"))?;
         Ok(Self { id: jwk.common.key_id, algorithms, key })
     }
 
@@ -253,7 +252,7 @@ pub enum Invalid {
     #[error("no key has the ID \"{}\"", .0.escape_default())]
     UnknownKey(String),
     /// No key has signed it.
-    #[error("the signature is wrong")]
+    #[error("the signature is invalid")]
     Signature,
     /// `exp` is over.
     #[error("it has expired")]

@@ -293,7 +293,7 @@ impl Proxying<'_> {
     fn count_answer(&self, lease: &mut Lease) {
         if self.group.answered(lease, Instant::now()) {
             let name = &lease.peer().name;
-            let message = format_args!("upstream server {name} has answered and is in use again");
+            let message = format_args!("upstream server {name} has responded and is in use again");
             self.request.log(LogLevel::Notice, message);
         }
     }

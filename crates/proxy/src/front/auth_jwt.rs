@@ -105,7 +105,7 @@ async fn of_source(
     match (load_to_keep(exchange, source, time).await, stale) {
         (Ok(keys), _) => Ok(keys),
         (Err(error), Some(stale)) => {
-            request.log(LogLevel::Error, format_args!("{error}, using those from before"));
+            request.log(LogLevel::Error, format_args!("{error}, using the previous ones"));
             Ok(stale)
         }
         (Err(error), None) => Err(error),

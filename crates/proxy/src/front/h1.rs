@@ -361,7 +361,7 @@ impl Link {
             end => return end,
         }
         let request = &mut exchange.request;
-        let text = "the upstream of the error page has switched protocols, which the client cannot";
+        let text = "the upstream of the error page switched protocols, which the client cannot";
         request.log(LogLevel::Error, text);
         // The built-in one is left.
         request.route.error_page = true;

@@ -20,7 +20,7 @@ pub(super) fn check(config: &Config, keys: &KeySets, report: &mut Report) {
     let mut seen = BTreeSet::new();
     let mut warn = |path: &Path, reason: String, span: Span| {
         let message = format!("\"{}\" cannot be used: {reason}", path.display());
-        report.push(Diagnostic::warning(message).at(span, "nobody is let in"));
+        report.push(Diagnostic::warning(message).at(span, "all access is denied"));
     };
     for location in config.http.iter().flat_map(|http| &http.locations) {
         let settings = &location.settings;

@@ -44,7 +44,7 @@ fn shortage(core: &Core, workers: usize, resolves: bool, limit: u64) -> Option<D
         1 => "one worker needs".to_owned(),
         _ => format!("{workers} workers need"),
     };
-    let names = if resolves { format!(" and {lookups} to look names up") } else { String::new() };
+    let names = if resolves { format!(" and {lookups} to resolve names") } else { String::new() };
     let text = format!(
         "{connections} worker_connections exceed open file resource limit: {limit}, as \
          {workers_need} up to {needed}, two for each tunnel{names}"
@@ -127,7 +127,7 @@ mod tests {
         let told = text(core(16_384, Some(65_536)), false);
         assert!(told.contains("`worker_rlimit_nofile 131136`"), "{told}");
         let told = text(core(8192, None), true);
-        for part in ["and 512 to look names up", "up to 66048", "`worker_connections 8120`"] {
+        for part in ["and 512 to resolve names", "up to 66048", "`worker_connections 8120`"] {
             assert!(told.contains(part), "{part} in {told}");
         }
     }

@@ -104,7 +104,7 @@ impl AccessSink {
             buffer.notifier.notify();
         } else {
             lines.bytes.clear();
-            self.output.lose("cannot be compressed as fast as lines come");
+            self.output.lose("cannot be compressed as fast as lines arrive");
         }
     }
 
@@ -287,7 +287,8 @@ mod tests {
         let sink = files.access_sink(&LogTarget::File(path.clone()), buffering).unwrap();
         (0..MAX_FULL + 3).for_each(|_| sink.write_line(b"line"));
         let told: Vec<_> = files.losses().into_iter().map(|(_, text)| text).collect();
-        let text = format!("log \"{}\" cannot be compressed as fast as lines come", path.display());
+        let text =
+            format!("log \"{}\" cannot be compressed as fast as lines arrive", path.display());
         assert_eq!(told, [text]);
         sink.flush();
         assert_eq!(gunzip(&path), "line\n".repeat(MAX_FULL));

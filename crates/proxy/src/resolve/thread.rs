@@ -221,7 +221,8 @@ impl Flights {
         match flights.entry(id.clone()) {
             Entry::Occupied(mut flight) => flight.get_mut().board(told),
             Entry::Vacant(_) if full => {
-                let text = format_args!("{MAX_FLIGHTS} names are being looked up, no more can be");
+                let text =
+                    format_args!("{MAX_FLIGHTS} names are being resolved, which is the limit");
                 resolver.thread.log_seldom(LogLevel::Error, text);
             }
             Entry::Vacant(free) => {

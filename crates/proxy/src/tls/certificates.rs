@@ -370,7 +370,7 @@ pub fn check_dhparam(file: &Located<PathBuf>, contents: &Contents, report: &mut 
         }
         Ok(_) => report.push(
             Diagnostic::idle("ssl_dhparam", "\"ssl_dhparam\" is checked but not used")
-                .at(file.span, "DHE suites are not offered: every client of today has ECDHE"),
+                .at(file.span, "DHE suites are not offered: all current clients support ECDHE"),
         ),
     }
 }

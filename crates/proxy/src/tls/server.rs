@@ -523,10 +523,11 @@ fn last_of_kinds(
                 let (this, other) = (&files[at].chain, &files[at + 1 + later].chain);
                 let (path, by) = (this.value.display(), other.value.display());
                 let text = format!(
-                    "certificate \"{path}\" is never shown: \"{by}\" has a key of the same kind"
+                    "certificate \"{path}\" is never used: \"{by}\" has a key of the same type"
                 );
-                report
-                    .push(Diagnostic::warning(text).at(this.span, "the last one of a kind counts"));
+                report.push(
+                    Diagnostic::warning(text).at(this.span, "the last one of each type is used"),
+                );
             }
         }
     }

@@ -119,7 +119,7 @@ impl Watched {
         // What is not there at all is told by who reads it.
         let mut pipes = files_of(&self.files).filter(|path| path.exists() && !path.is_file());
         if let Some(pipe) = pipes.next() {
-            let why = format!("\"{}\" is no regular file", pipe.display());
+            let why = format!("\"{}\" is not a regular file", pipe.display());
             told.push(stays(&path, &why));
             return;
         }
@@ -150,7 +150,8 @@ impl Watched {
 /// What is told of files that are not taken up.
 fn stays(path: &Display<'_>, why: &str) -> (LogLevel, String) {
     let text = format!(
-        "certificate \"{path}\" or its key has changed and is not used, the one before stays: {why}"
+        "certificate \"{path}\" or its key has changed but is not used, the previous one stays in \
+         use: {why}"
     );
     (LogLevel::Error, text)
 }
@@ -165,7 +166,7 @@ fn unfit(new: &CertifiedKey, used: &CertifiedKey, today: i64) -> Option<&'static
         return Some("it has expired");
     }
     let is_older = Validity::of(used).is_some_and(|used| new.from < used.from);
-    is_older.then_some("it is older; a reload takes it up")
+    is_older.then_some("it is older; a reload applies it")
 }
 
 /// Seconds since the Unix epoch.

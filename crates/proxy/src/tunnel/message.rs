@@ -24,7 +24,7 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
         EndCause::ReadTimeout | EndCause::SendTimeout(Side::Upstream) => timed_out("upstream"),
         EndCause::SendTimeout(Side::Client) => timed_out("client"),
         EndCause::HalfCloseTimeout => timed_out("half-closed connection"),
-        EndCause::Lost(side) => format!("{} does not answer pings any more", name(*side)),
+        EndCause::Lost(side) => format!("{} no longer answers pings", name(*side)),
         EndCause::Closed(cause) => closed(cause, record),
         EndCause::Drained => "tunnel closed after worker_shutdown_timeout".to_owned(),
         EndCause::Killed => "tunnel closed by an operator".to_owned(),
@@ -44,9 +44,9 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
 fn closed(cause: &Cause, record: &Record) -> String {
     let why = match cause {
         // Said in other words above.
-        Cause::Drain | Cause::Kill => "an operator wants it".to_owned(),
+        Cause::Drain | Cause::Kill => "requested by an operator".to_owned(),
         Cause::IdleTimeout => "no data frame for websocket_idle_timeout".to_owned(),
-        Cause::MaxLifetime => "websocket_max_lifetime is over".to_owned(),
+        Cause::MaxLifetime => "websocket_max_lifetime expired".to_owned(),
         Cause::Credentials => "the credentials of the client have expired".to_owned(),
         Cause::Violation(side, error) => format!("{} broke the protocol: {error}", of_peer(*side)),
         Cause::InvalidClose(side, error) => {
@@ -64,7 +64,7 @@ fn closed(cause: &Cause, record: &Record) -> String {
         }
         Cause::Rate(side, Excess::Bytes) => format!("{} sent too many bytes", of_peer(*side)),
         Cause::SlowReader(side) => {
-            format!("{} did not take what was sent to it", of_peer(*side))
+            format!("{} did not read what was sent to it", of_peer(*side))
         }
     };
     match record.own_close() {

@@ -83,7 +83,7 @@ impl Proxying<'_> {
                 LogLevel::Warn,
                 format_args!(
                     "sticky session zone \"{zone}\" is full, least recently used sessions are \
-                     forgotten; make it larger"
+                     removed; make it larger"
                 ),
             );
         }

@@ -87,8 +87,8 @@ impl Proxying<'_> {
         if !oddities.is_empty() {
             let oddities: Vec<_> = oddities.iter().map(Oddity::to_string).collect();
             let message = format!(
-                "upstream sent an odd 101 response: {}, which the client has to judge, while \
-                 reading response header from upstream",
+                "upstream sent an unusual 101 response: {}, passed to the client, while reading \
+                 response header from upstream",
                 oddities.join("; ")
             );
             self.request.log(LogLevel::Info, message);

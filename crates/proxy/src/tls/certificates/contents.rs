@@ -55,7 +55,7 @@ impl Contents {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(path).map_err(|error| plain(&error))?.len();
     if size > MAX_FILE {
-        return Err(format!("{size} bytes are too many for such a file"));
+        return Err(format!("{size} bytes is too large for such a file"));
     }
     let mut text = fs::read(path).map_err(|error| plain(&error))?;
     let mark = text.len() - pem::without_mark(&text).len();
@@ -84,6 +84,6 @@ mod tests {
         assert_eq!(contents.stamp(&path), stamp);
         fs::write(&path, vec![0; 2 << 20]).unwrap();
         let words = Contents::default().of(&path).err().unwrap();
-        assert_eq!(words, "2097152 bytes are too many for such a file");
+        assert_eq!(words, "2097152 bytes is too large for such a file");
     }
 }

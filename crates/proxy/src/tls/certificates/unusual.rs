@@ -21,17 +21,17 @@ pub(super) struct Unusual {
 /// Its curve is described by numbers (RFC 3279 §2.3.5) and not by its name.
 pub(super) const EXPLICIT_CURVE: Unusual = Unusual {
     why: "the curve of the key is given by explicit parameters, which are not supported",
-    help: "name the curve, openssl pkey -in old.key -ec_param_enc named_curve -out new.key, and have the \
-           certificate made anew with this key",
+    help: "name the curve, openssl pkey -in old.key -ec_param_enc named_curve -out new.key, and \
+           have the certificate reissued for this key",
 };
 
 const ONLY_PSS: Unusual = Unusual {
-    why: "keys that are for RSA-PSS alone are not supported",
-    help: "use a key of plain RSA, whose signatures in TLS 1.3 are RSA-PSS anyway",
+    why: "RSA-PSS-only keys are not supported",
+    help: "use a plain RSA key, whose signatures in TLS 1.3 are RSA-PSS anyway",
 };
 
 const NO_ED448: Unusual =
-    Unusual { why: "keys of Ed448 are not supported", help: "use a key of ECDSA on P-256" };
+    Unusual { why: "Ed448 keys are not supported", help: "use an ECDSA key on P-256" };
 
 /// What is unusual about a key, if anything is.
 pub(super) fn find(key: &PrivateKeyDer<'_>) -> Option<Unusual> {

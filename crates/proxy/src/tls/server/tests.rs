@@ -276,7 +276,7 @@ async fn of_two_certificates_of_one_kind_the_last_is_shown() {
     let (acceptor, config, messages) = build(&format!("server {{ listen 443 ssl; {all} }}"));
     let (_, shown) = shake((&acceptor, &config), pki.client_config(), "a.test").await;
     assert_eq!(shown.unwrap()[0], last.chain()[0].as_ref());
-    let told = messages.iter().filter(|text| text.contains("is never shown"));
+    let told = messages.iter().filter(|text| text.contains("is never used"));
     let path = first.fullchain.display().to_string();
     assert!(
         told.clone().count() == 1 && told.clone().all(|text| text.contains(&path)),

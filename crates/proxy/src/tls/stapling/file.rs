@@ -74,16 +74,16 @@ impl Filed {
         loop {
             if !Arc::ptr_eq(&self.of, &self.served.bare()) {
                 let text = format_args!(
-                    "certificate \"{path}\" has changed: the OCSP response in \"{file}\" is about the one \
-                     before and is not sent any more"
+                    "certificate \"{path}\" has changed: the OCSP response in \"{file}\" is about \
+                     the previous one and is no longer sent"
                 );
                 return thread.log(LogLevel::Warn, text);
             }
             let left = self.until - now();
             if left <= 0 {
                 let text = format_args!(
-                    "the OCSP response in \"{file}\" for the certificate \"{path}\" has expired and is not \
-                     sent any more"
+                    "the OCSP response in \"{file}\" for the certificate \"{path}\" has expired \
+                     and is no longer sent"
                 );
                 return thread.log(LogLevel::Warn, text);
             }
