@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::epoll::check;
 
@@ -148,6 +149,19 @@ fn set_soft_descriptor_limit(soft: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The processor time that all threads have used until now.
+pub fn cpu_time() -> Duration {
+    // SAFETY: the structure consists of integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` lives through the call, which cannot fail for the own process.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let time = |time: libc::timeval| {
+        let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 pub(crate) fn c_string(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
@@ -175,6 +189,14 @@ mod tests {
         let before = monotonic_micros();
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(before > 0 && monotonic_micros() - before >= 2000);
+    }
+
+    #[test]
+    fn processor_time_is_used() {
+        let before = cpu_time();
+        while cpu_time() == before {
+            std::hint::black_box(c_string(Path::new("/")).unwrap());
+        }
     }
 
     #[test]

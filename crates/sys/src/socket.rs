@@ -186,8 +186,41 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// The connections of a listening socket that nobody has accepted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// How many there are.
+    pub len: u32,
+    /// How many there can be; the kernel drops what comes beyond.
+    pub limit: u32,
+}
+
+/// Asks the kernel for the queue of a listening TCP socket; an error for all others.
+pub fn accept_queue(socket: BorrowedFd<'_>) -> io::Result<AcceptQueue> {
+    let info = info(socket)?;
+    if u32::from(info.tcpi_state) != TCP_LISTEN {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // For a socket that listens, the kernel tells its queue in these fields (`tcp_get_info`, since Linux 2.6.24).
+    Ok(AcceptQueue { len: info.tcpi_unacked, limit: info.tcpi_sacked })
+}
+
+/// The state of a socket that listens, in the kernel's numbers (`include/net/tcp_states.h`).
+const TCP_LISTEN: u32 = 10;
+
 /// Asks the kernel what it measures (`TCP_INFO`); an error for all but TCP.
 pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    let info = info(socket)?;
+    Ok(TcpInfo {
+        rtt_us: info.tcpi_rtt,
+        rttvar_us: info.tcpi_rttvar,
+        snd_cwnd: info.tcpi_snd_cwnd,
+        rcv_space: info.tcpi_rcv_space,
+        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+    })
+}
+
+fn info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     // SAFETY: the structure consists of integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = libc::socklen_t::try_from(size_of_val(&info)).expect("its size is small");
@@ -205,13 +238,7 @@ pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(TcpInfo {
-        rtt_us: info.tcpi_rtt,
-        rttvar_us: info.tcpi_rttvar,
-        snd_cwnd: info.tcpi_snd_cwnd,
-        rcv_space: info.tcpi_rcv_space,
-        last_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
-    })
+    Ok(info)
 }
 
 #[cfg(test)]
@@ -310,6 +337,20 @@ mod tests {
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
         set_nodelay(stream.as_fd(), false).unwrap();
         assert!(!socket.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn who_was_not_accepted_waits_in_the_queue() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).listen(7).unwrap();
+        let queue = || accept_queue(listener.as_fd()).unwrap();
+        assert_eq!(queue(), AcceptQueue { len: 0, limit: 7 });
+        let address = listener.local_addr().unwrap();
+        let waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        assert_eq!(queue().len, 3);
+        listener.accept().unwrap();
+        assert_eq!(queue().len, 2);
+        assert!(accept_queue(waiting[0].as_fd()).is_err(), "it does not listen");
     }
 
     #[test]
