@@ -93,7 +93,9 @@ impl Server<'_> {
             Signal::Reload if !self.proxy.is_serving() => {}
             Signal::Reload => {
                 self.manager.reloading();
-                match self.reload() {
+                let reloaded = self.reload();
+                self.proxy.count_reload(reloaded.is_ok());
+                match reloaded {
                     Ok(number) => {
                         let text = format!("reconfigured, generation {number}");
                         self.proxy.log(LogLevel::Notice, &text);

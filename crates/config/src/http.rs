@@ -13,12 +13,12 @@ use crate::ignored::is_silenced;
 use crate::level::{Level, walk};
 use crate::limits;
 use crate::listen::{ListenSocket, sockets};
-use crate::location::{Location, Resolver};
+use crate::location::{Location, LocationId, Resolver};
 use crate::log::{ErrorLog, LogFormat, Logs};
 use crate::name_servers;
 use crate::read::{Reading, present};
 use crate::scope::{Scope, default_directives};
-use crate::server::{Server, servers};
+use crate::server::{Server, ServerId, servers};
 use crate::upstream::{Groups, Upstream};
 use crate::variable::{Map, Variables};
 use crate::websocket::Recovery;
@@ -66,6 +66,14 @@ pub struct Http {
     pub sockets: Vec<ListenSocket>,
     /// `log_format` lines; number 0 is `combined`.
     pub log_formats: Vec<LogFormat>,
+}
+
+impl Http {
+    /// The server that a location belongs to.
+    pub fn server_of(&self, location: LocationId) -> ServerId {
+        // Servers are built one after the other, each with its own level as its last location.
+        ServerId(self.servers.partition_point(|server| server.location < location))
+    }
 }
 
 /// Builds the `http` block; `error_logs` are those of the main level.

@@ -30,6 +30,7 @@ use crate::clock;
 use crate::errno_text;
 use crate::limit;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
+use crate::metrics::{Registry, ServerCounters, ServerSeries, Tally};
 use crate::peers::{Group, Hosts, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
 use crate::tls::certificates::Caches;
@@ -54,6 +55,8 @@ pub struct Environment {
     pub acme: Arc<Acme>,
     /// Who looks at the files of certificates.
     pub watcher: Arc<Watcher>,
+    /// What is counted by what configurations name.
+    pub metrics: Arc<Registry>,
 }
 
 impl Environment {
@@ -62,7 +65,8 @@ impl Environment {
         let files = Arc::new(LogFiles::new()?);
         let (tls, passwords) = (Lasting::default(), Arc::default());
         let (resolver_thread, acme, watcher) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { files, error_log, tls, passwords, resolver_thread, acme, watcher })
+        let metrics = Arc::default();
+        Ok(Self { files, error_log, tls, passwords, resolver_thread, acme, watcher, metrics })
     }
 }
 
@@ -101,6 +105,11 @@ pub struct Generation {
     pub(crate) limit_zones: limit::Zones,
     /// How many workers there are; a reload leaves them alone.
     pub(crate) workers: usize,
+    /// What is counted of its servers, by `ServerId`; those of one name share it with each other and with other
+    /// generations.
+    pub(crate) server_series: Vec<Arc<ServerSeries>>,
+    /// Its open tunnels.
+    pub(crate) tunnels: Arc<Tally>,
     sockets: HashMap<ListenAddr, usize>,
     life: Life,
     /// Tells the main thread that the last one who held this generation is gone.
@@ -172,6 +181,10 @@ impl Generation {
         };
         let life = Life::default();
         let policies = policies::build(&config);
+        let servers = config.http.iter().flat_map(|http| &http.servers);
+        let server_series =
+            environment.metrics.servers(servers.map(|server| &*server.name), workers);
+        let tunnels = environment.metrics.generation(number);
         let generation = Self {
             number,
             config,
@@ -188,6 +201,8 @@ impl Generation {
             keys,
             limit_zones,
             workers,
+            server_series,
+            tunnels,
             sockets,
             life,
             _ended: ended,
@@ -204,6 +219,12 @@ impl Generation {
     /// What holds in the WebSockets of a location, if anybody looks at their frames.
     pub(crate) fn policy(&self, location: LocationId) -> Option<&Arc<Policy>> {
         self.policies.get(location.0)?.as_ref()
+    }
+
+    /// What a worker counts of the server of a location.
+    pub(crate) fn server_counters(&self, location: LocationId, worker: usize) -> &ServerCounters {
+        let server = self.http().server_of(location);
+        self.server_series[server.0].worker(worker)
     }
 
     /// Begins to look up the names of its upstreams and to ask about its certificates, instead of those

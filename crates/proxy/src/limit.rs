@@ -19,6 +19,8 @@ use bytes::Bytes;
 use wssgate_config::model::{Config, LimitKind, LimitZone, LimitZoneId};
 use wssgate_syntax::{Diagnostic, Report, printable};
 
+use crate::metrics::Tally;
+
 pub(crate) use connections::{Held, Occupied};
 pub(crate) use requests::{Bounds, Excess, Pin};
 pub(crate) use traffic::{Allowance, Measure, Rule};
@@ -32,8 +34,25 @@ use traffic::Share;
 #[derive(Debug, Default)]
 pub struct Zones(Vec<Zone>);
 
+/// What a zone has done to those beyond its limit.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Requests that were refused, or WebSockets that were closed.
+    pub(crate) refused: Tally,
+    /// Requests that were delayed, or the times that a WebSocket was not read for a while.
+    pub(crate) delayed: Tally,
+    /// What would have been refused or delayed.
+    pub(crate) tried: Tally,
+}
+
 #[derive(Clone, Debug)]
-enum Zone {
+struct Zone {
+    tables: Tables,
+    effects: Arc<Effects>,
+}
+
+#[derive(Clone, Debug)]
+enum Tables {
     /// Or messages or bytes of WebSockets.
     Requests(Arc<RequestZone>),
     Connections(Arc<ConnectionZone>),
@@ -72,39 +91,46 @@ impl Zones {
 
     /// A zone of `limit_req_zone`.
     pub(crate) fn requests(&self, id: LimitZoneId) -> &RequestZone {
-        match &self.0[id.0] {
-            Zone::Requests(zone) => zone,
-            Zone::Connections(_) => unreachable!("`limit_req` names zones of requests"),
+        match &self.0[id.0].tables {
+            Tables::Requests(zone) => zone,
+            Tables::Connections(_) => unreachable!("`limit_req` names zones of requests"),
         }
     }
 
     /// What counts a WebSocket of `key` in a zone of `websocket_limit_zone`.
     pub(crate) fn share(&self, id: LimitZoneId, key: Bytes, rule: Rule) -> Share {
-        match &self.0[id.0] {
-            Zone::Requests(zone) => Share::new(Arc::clone(zone), key, rule),
-            Zone::Connections(_) => unreachable!("`websocket_limit` names zones of its own"),
+        let Zone { tables, effects } = &self.0[id.0];
+        match tables {
+            Tables::Requests(zone) => Share::new(Arc::clone(zone), Arc::clone(effects), key, rule),
+            Tables::Connections(_) => unreachable!("`websocket_limit` names zones of its own"),
         }
     }
 
     /// A zone of `limit_conn_zone`.
     pub(crate) fn connections(&self, id: LimitZoneId) -> &Arc<ConnectionZone> {
-        match &self.0[id.0] {
-            Zone::Connections(zone) => zone,
-            Zone::Requests(_) => unreachable!("`limit_conn` names zones of connections"),
+        match &self.0[id.0].tables {
+            Tables::Connections(zone) => zone,
+            Tables::Requests(_) => unreachable!("`limit_conn` names zones of connections"),
         }
+    }
+
+    /// What a zone has done.
+    pub(crate) fn effects(&self, id: LimitZoneId) -> &Effects {
+        &self.0[id.0].effects
     }
 }
 
 impl Zone {
     fn new(wanted: &LimitZone) -> Result<Self, TooLarge> {
-        Ok(match wanted.kind {
+        let tables = match wanted.kind {
             LimitKind::Requests { .. } | LimitKind::Messages { .. } | LimitKind::Bytes { .. } => {
-                Self::Requests(Arc::new(RequestZone::new(wanted.size)?))
+                Tables::Requests(Arc::new(RequestZone::new(wanted.size)?))
             }
             LimitKind::Connections => {
-                Self::Connections(Arc::new(ConnectionZone::new(wanted.size)?))
+                Tables::Connections(Arc::new(ConnectionZone::new(wanted.size)?))
             }
-        })
+        };
+        Ok(Self { tables, effects: Arc::default() })
     }
 }
 
@@ -194,9 +220,9 @@ mod tests {
     }
 
     fn same(one: &Zone, other: &Zone) -> bool {
-        match (one, other) {
-            (Zone::Requests(one), Zone::Requests(other)) => Arc::ptr_eq(one, other),
-            (Zone::Connections(one), Zone::Connections(other)) => Arc::ptr_eq(one, other),
+        match (&one.tables, &other.tables) {
+            (Tables::Requests(one), Tables::Requests(other)) => Arc::ptr_eq(one, other),
+            (Tables::Connections(one), Tables::Connections(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }

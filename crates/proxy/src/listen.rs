@@ -12,7 +12,7 @@ mod stream;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -23,6 +23,7 @@ use thiserror::Error;
 use wssgate_config::model::{KeepaliveOption, ListenAddr, ListenOptions, ListenSocket};
 use wssgate_sys::listen::{self as sys, Binding, Refused, Tuning};
 use wssgate_sys::passed;
+use wssgate_sys::socket::{AcceptQueue, accept_queue};
 
 pub use client::ClientStream;
 pub use stream::Stream;
@@ -100,6 +101,15 @@ impl Listener {
     /// A descriptor for one worker to accept on.
     pub(crate) fn for_worker(&self, worker: usize) -> io::Result<OwnedFd> {
         self.sockets[worker % self.sockets.len()].try_clone()
+    }
+
+    /// Those who wait to be accepted; `None` where the kernel does not tell (Unix sockets).
+    pub(crate) fn queue(&self) -> Option<AcceptQueue> {
+        let queues = self.sockets.iter().filter_map(|one| accept_queue(one.as_fd()).ok());
+        queues.reduce(|one, other| AcceptQueue {
+            len: one.len.saturating_add(other.len),
+            limit: one.limit.saturating_add(other.limit),
+        })
     }
 
     fn open(wanted: &ListenSocket, workers: usize, ours: &[Arc<Self>]) -> Result<Self, Refused> {

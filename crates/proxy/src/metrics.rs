@@ -1,56 +1,29 @@
-//! Counters, one set per worker, summed when read.
+//! What is counted: one set of counters per worker, summed when read.
 //!
 //! A worker only touches its own set, so no cache line is fought over; whoever wants a total adds
-//! them up.
+//! them up. What is counted by server outlives a reload, found again by the server's name.
+
+mod failures;
+mod registry;
+mod series;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+use wssgate_metrics::{Counter, Gauge};
+use wssgate_relay as relay;
 
-impl Counter {
-    /// Adds one.
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    /// Adds `count`.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
-    }
-
-    /// The number.
-    pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// How many of something there are now.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicU64);
-
-impl Gauge {
-    /// One more.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    /// One less; every call answers one of [`Gauge::increment`].
-    pub fn decrement(&self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-
-    /// The number.
-    pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+pub use failures::{ConnectionFailure, Failure, HandshakeFailure, PerKind, Refused};
+pub use registry::{MAX_GENERATIONS, MAX_SERVERS, Registry, Reload, Tally};
+pub use series::{CLASSES, Ends, ServerCounters, ServerSeries, end_codes, status_class};
 
 /// What one worker counts.
 #[derive(Debug, Default)]
+// Two cache lines, since processors fetch them in pairs.
+#[repr(align(128))]
 pub struct WorkerCounters {
+    /// Which worker; counted from 0.
+    pub id: usize,
     /// Client connections accepted.
     pub accepted: Counter,
     /// Accepted connections that were served and not dropped for a limit.
@@ -67,6 +40,18 @@ pub struct WorkerCounters {
     pub waiting: Gauge,
     /// Tunnels open now.
     pub tunnels: Gauge,
+    /// TLS handshakes with clients that succeeded.
+    pub tls_handshakes: Counter,
+    /// Connections that came to no request.
+    pub failed_connections: PerKind<ConnectionFailure>,
+    /// Connections that were accepted and dropped for want of something.
+    pub refused: PerKind<Refused>,
+    /// Requests for a WebSocket that came to none.
+    pub failed_handshakes: PerKind<HandshakeFailure>,
+    /// How tunnels ended.
+    pub ends: Ends,
+    /// What its relay counts; another relay goes on with it.
+    pub relay: Arc<relay::Counters>,
 }
 
 /// One more of a gauge for as long as this value lives.
@@ -98,25 +83,37 @@ impl Drop for Held {
     }
 }
 
-/// The counters of all workers.
+/// All that is counted.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<[Arc<WorkerCounters>]>);
+pub struct Metrics {
+    workers: Arc<[Arc<WorkerCounters>]>,
+    /// What is counted by what the configuration names.
+    pub registry: Arc<Registry>,
+    /// When counting began, by the wall clock.
+    pub started: SystemTime,
+}
 
 impl Metrics {
     /// A set for each of `workers`.
-    pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Arc::default()).collect())
+    pub fn new(workers: usize, registry: Arc<Registry>) -> Self {
+        let one = |id| Arc::new(WorkerCounters { id, ..WorkerCounters::default() });
+        Self { workers: (0..workers).map(one).collect(), registry, started: SystemTime::now() }
     }
 
     /// The set of one worker.
     pub fn worker(&self, id: usize) -> &Arc<WorkerCounters> {
-        &self.0[id]
+        &self.workers[id]
+    }
+
+    /// The sets of all workers.
+    pub fn workers(&self) -> impl Iterator<Item = &WorkerCounters> + Clone {
+        self.workers.iter().map(|counters| &**counters)
     }
 
     /// The sum of one counter over all workers: `metrics.total(|c| c.requests.value())`.
     pub fn total(&self, value: impl Fn(&WorkerCounters) -> u64) -> u64 {
         // Each value is read at another moment, so a sum of gauges may be off by those in motion.
-        self.0.iter().map(|counters| value(counters)).sum()
+        self.workers().map(value).sum()
     }
 }
 
@@ -126,7 +123,7 @@ mod tests {
 
     #[test]
     fn totals_add_up_all_workers() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, Arc::default());
         metrics.worker(0).requests.add(2);
         metrics.worker(1).requests.increment();
         assert_eq!(metrics.total(|c| c.requests.value()), 3);
@@ -134,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_counted_once_wherever_it_moves() {
-        let metrics = Metrics::new(1);
+        let metrics = Metrics::new(1, Arc::default());
         let counters = metrics.worker(0);
         let mut held = Held::new(counters, |c| &c.reading);
         assert_eq!((counters.reading.value(), counters.writing.value()), (1, 0));

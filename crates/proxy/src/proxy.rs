@@ -58,13 +58,14 @@ impl Prepared {
         listeners.replace(self.opened);
         let io_uring = uses_io_uring(&self.generation, false);
         let context = WorkerContext {
-            metrics: Metrics::new(self.workers),
+            metrics: Metrics::new(self.workers, Arc::clone(&self.environment.metrics)),
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
             wanted_phase,
             listeners: offers,
             io_uring: Arc::new(AtomicBool::new(io_uring)),
             notifier: self.environment.files.notifier().clone(),
         };
+        self.environment.metrics.reload.started(now());
         let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, environment) = (Arc::clone(&context.current), self.environment);
@@ -221,6 +222,11 @@ impl Proxy {
         self.offered.send_replace(listeners.clone());
         self.listeners.replace(listeners);
         Ok(report)
+    }
+
+    /// Counts a reload, whoever it was that refused it.
+    pub fn count_reload(&self, success: bool) {
+        self.environment.metrics.reload.ended(success, now());
     }
 
     /// Tells relays what the new generation wants. Those that use io_uring already are not disturbed; those
@@ -401,6 +407,11 @@ impl Drop for Proxy {
         }
         self.environment.files.flush();
     }
+}
+
+/// Seconds since the Unix epoch.
+fn now() -> u64 {
+    u64::try_from(clock::unix_seconds()).unwrap_or(0)
 }
 
 fn sockets(generation: &Generation) -> &[ListenSocket] {

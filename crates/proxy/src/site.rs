@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
+use wssgate_metrics::Gauge;
 
 use crate::generation::Generation;
-use crate::metrics::{Gauge, Metrics, WorkerCounters};
+use crate::listen::Listener;
+use crate::metrics::{Metrics, WorkerCounters};
 use crate::peers::{IdlePool, Shortages};
 
 /// How far the end of a worker has come.
@@ -33,8 +35,10 @@ pub struct Site {
     pub id: usize,
     /// What this worker counts.
     pub metrics: Arc<WorkerCounters>,
-    /// What all workers count, for `stub_status`.
+    /// What all workers count, for `stub_status` and `prometheus`.
     pub all_metrics: Metrics,
+    /// The sockets that are open, for `prometheus`.
+    pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
     /// The newest generation.
     pub current: Arc<ArcSwap<Generation>>,
     /// How far the main thread wants workers to end.
@@ -83,6 +87,11 @@ impl Open {
         let open = Self { _entered: entered, counters: Arc::clone(counters) };
         open.gauges().for_each(Gauge::increment);
         open
+    }
+
+    /// The counters of its worker.
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        &self.counters
     }
 
     fn gauges(&self) -> impl Iterator<Item = &Gauge> {

@@ -26,9 +26,11 @@ use crate::clock::millis;
 use crate::exchange::access_log;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
+use crate::exchange::websocket::Record;
 use crate::generation::Generation;
 use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
+use crate::metrics::{HandshakeFailure, WorkerCounters};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, MOMENT, PeerStream};
 use crate::site::Open;
@@ -69,7 +71,8 @@ pub(crate) async fn begin(
     switch: Switch,
     tunnels: &Tunnels,
 ) {
-    request.tunnel.handshake = Some(request.arrival.at.elapsed());
+    let handshake = request.arrival.at.elapsed();
+    request.tunnel.handshake = Some(handshake);
     request.tunnel.is_websocket = switch.extensions.is_some();
     let Switch { upstream, lease, session, extensions, began, .. } = switch;
     match legs(client, input, upstream, &request) {
@@ -77,6 +80,10 @@ pub(crate) async fn begin(
             let handover = handover(&request, legs, extensions);
             let site = Rc::clone(&request.site);
             let open = site.open();
+            let counters = request.generation.server_counters(request.route.location, site.id);
+            counters.opened.increment();
+            counters.handshake.observe(handshake);
+            request.generation.tunnels.increment();
             let limits = request.limits.held.take().into();
             let mut conclusion = Conclusion::new(request, began);
             conclusion.open();
@@ -85,6 +92,7 @@ pub(crate) async fn begin(
         }
         Err(error) => {
             request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
+            request.site.metrics.failed_handshakes.count(HandshakeFailure::Switch);
             access_log::write(&request).await;
         }
     }
@@ -136,6 +144,8 @@ impl Tunnel {
     /// Says how it ended.
     pub(crate) fn end(self, end: &TunnelEnd) {
         let Self { conclusion, lease, session, open, .. } = self;
+        let record = Record::from(end);
+        count_end(&conclusion, open.counters(), end, &record);
         // Its line does not count the tunnel any more.
         drop(open);
         if let Some(session) = session {
@@ -144,8 +154,18 @@ impl Tunnel {
         if is_failure_of_peer(end) {
             conclusion.count_failure(lease);
         }
-        conclusion.conclude(end);
+        conclusion.conclude(end, record);
     }
+}
+
+fn count_end(conclusion: &Conclusion, worker: &WorkerCounters, end: &TunnelEnd, record: &Record) {
+    let generation = conclusion.generation();
+    let server = generation.server_counters(conclusion.location(), worker.id);
+    let code = record.first_close().map(|(code, _)| code.0);
+    worker.ends.count(record.word().unwrap_or_default(), code);
+    server.lifetime.observe(end.duration);
+    generation.tunnels.decrement();
+    server.ended.increment();
 }
 
 /// Whether a tunnel that ended so is a failure of its peer. How others end says nothing of its

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::Cause;
+use wssgate_ws::conversation::{Cause, Notes};
 
 use crate::buffers::Buffers;
+use crate::counters::Tally;
 use crate::deadlines::{self, Deadlines, millis};
 use crate::lingering::Lingering;
 use crate::reclaim;
@@ -55,8 +56,8 @@ pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
 /// A turn that has started.
 struct Turn {
     key: usize,
-    /// What its tunnel had received before, from both sides.
-    received: [u64; 2],
+    /// What had happened in its tunnel before.
+    before: Tally,
     transfer: Transfer,
 }
 
@@ -92,8 +93,9 @@ pub(crate) struct Engine {
     group: Vec<Turn>,
     /// Which of them send.
     sending: Vec<usize>,
-    /// Those whose turn comes behind the group: their keys, and what they had received. Empty like it.
-    alone: Vec<(usize, [u64; 2])>,
+    /// Those whose turn comes behind the group: their keys, and what had happened in them before. Empty
+    /// like it.
+    alone: Vec<(usize, Tally)>,
     stopping: bool,
     /// Which tunnels had their turns, and whether in a group.
     #[cfg(test)]
@@ -263,13 +265,11 @@ impl Engine {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
         }
-        let [client, upstream] = tunnel.received();
-        count(&self.shared.counters.client_bytes, client);
-        count(&self.shared.counters.upstream_bytes, upstream);
+        self.shared.counters.tunnels.increment();
+        self.shared.counters.add(&Tally::default(), &tunnel.tally());
         tunnel.queued = true;
         entry.insert(tunnel);
         self.ready.push_back(key);
-        count(&self.shared.counters.tunnels, 1);
     }
 
     /// Gives each tunnel that is ready now its turn, in groups that go through its steps together. Those
@@ -287,14 +287,14 @@ impl Engine {
             self.convert_group(now_ms);
             self.send_group();
             let mut group = std::mem::take(&mut self.group);
-            for Turn { key, received, transfer } in group.drain(..) {
-                self.finish_turn(key, received, Some(transfer), now_ms);
+            for Turn { key, before, transfer } in group.drain(..) {
+                self.finish_turn(key, &before, Some(transfer), now_ms);
             }
             self.group = group;
             self.buffers.release(mark);
             let mut alone = std::mem::take(&mut self.alone);
-            for (key, received) in alone.drain(..) {
-                self.finish_turn(key, received, None, now_ms);
+            for (key, before) in alone.drain(..) {
+                self.finish_turn(key, &before, None, now_ms);
             }
             self.alone = alone;
         }
@@ -307,10 +307,10 @@ impl Engine {
     fn begin_turn(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.queued = false;
-        let received = tunnel.received();
+        let before = tunnel.tally();
         match tunnel.begin_turn(&mut self.buffers) {
-            Some(transfer) => self.group.push(Turn { key, received, transfer }),
-            None => self.alone.push((key, received)),
+            Some(transfer) => self.group.push(Turn { key, before, transfer }),
+            None => self.alone.push((key, before)),
         }
     }
 
@@ -344,20 +344,12 @@ impl Engine {
         }
     }
 
-    fn finish_turn(
-        &mut self,
-        key: usize,
-        before: [u64; 2],
-        started: Option<Transfer>,
-        now_ms: u64,
-    ) {
+    fn finish_turn(&mut self, key: usize, before: &Tally, started: Option<Transfer>, now_ms: u64) {
         #[cfg(test)]
         self.turns.push((key, started.is_some()));
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.turn(started, &mut self.buffers, self.settings.turn_bytes, now_ms);
-        let (counters, [client, upstream]) = (&self.shared.counters, tunnel.received());
-        count(&counters.client_bytes, client - before[0]);
-        count(&counters.upstream_bytes, upstream - before[1]);
+        self.shared.counters.add(before, &tunnel.tally());
         self.settle(key, now_ms);
     }
 
@@ -367,8 +359,18 @@ impl Engine {
         if tunnel.is_over() {
             return self.remove(key, now_ms);
         }
-        if let Some(notes) = tunnel.take_notes() {
-            self.reports.push((tunnel.ticket, Report::Note(notes)));
+        if let Some(mut notes) = tunnel.take_notes() {
+            let answered = std::mem::take(&mut notes.answered);
+            for side in [Side::Client, Side::Upstream] {
+                if *answered.get(side.into())
+                    && let Some(rtt) = tunnel.rtt(side)
+                {
+                    self.shared.counters.side(side).rtt.observe(rtt);
+                }
+            }
+            if notes != Notes::default() {
+                self.reports.push((tunnel.ticket, Report::Note(notes)));
+            }
         }
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg_mut(side);
@@ -469,6 +471,11 @@ impl Engine {
         }
         self.deadlines.disarm(key, tunnel.armed_ms);
         let end = tunnel.end(now_ms);
+        for (side, totals) in [(Side::Client, &end.client), (Side::Upstream, &end.upstream)] {
+            // A wait that goes on ends here.
+            let waits = millis(totals.blocked) - tunnel.leg(side).past_blocked_ms();
+            self.shared.counters.side(side).blocked_ms.add(waits);
+        }
         let ticket = tunnel.ticket;
         // Closing takes its sockets out of epoll: nobody else holds their descriptors.
         for socket in tunnel.into_lingering() {
@@ -559,9 +566,4 @@ impl Engine {
     pub(crate) fn kept_bytes(&self) -> usize {
         self.tunnels.iter().map(|(_, tunnel)| tunnel.kept_bytes()).sum()
     }
-}
-
-/// Adds to a counter that only this thread writes, so no bus lock is needed.
-fn count(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }

@@ -181,6 +181,11 @@ impl Leg {
         self.blocked_ms + now
     }
 
+    /// The same without a wait that goes on.
+    pub(crate) fn past_blocked_ms(&self) -> u64 {
+        self.blocked_ms
+    }
+
     #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> usize {
         self.unopened.capacity() + self.unsent.bytes.capacity()

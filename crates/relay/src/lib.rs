@@ -17,6 +17,7 @@
 //! tunnel, ever; bytes of a peer end at most its own tunnel.
 
 mod buffers;
+mod counters;
 mod deadlines;
 mod engine;
 mod flow;
@@ -32,9 +33,10 @@ mod tests;
 mod thread;
 mod tunnel;
 
+pub use counters::{Counters, SideCounters};
 pub use model::{
     EndCause, Handover, Leg, LegTls, Progress, Protocol, READ_SIZE, Report, Selection, Settings,
     Side, Timers, Totals, TunnelEnd,
 };
-pub use thread::{Counters, Relay, RelayHandle, Stopped, start, try_io_uring};
+pub use thread::{Relay, RelayHandle, Stopped, start, try_io_uring};
 pub use wssgate_records::TlsFault;

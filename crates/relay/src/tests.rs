@@ -4,6 +4,7 @@
 
 mod bounds;
 mod closing;
+mod counted;
 mod crowd;
 mod held;
 mod keep_alive;
@@ -13,7 +14,6 @@ mod resets;
 mod secure;
 mod time;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ impl Rig {
         let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
         let (told, reports) = mpsc::channel();
-        let shared = Arc::new(Shared::new().unwrap());
+        let shared = Arc::new(Shared::new(Arc::default()).unwrap());
         let on_report = Box::new(move |ticket, report| match report {
             Report::End(end) => ended.send((ticket, *end)).unwrap(),
             other => told.send((ticket, other)).unwrap(),

@@ -1,6 +1,6 @@
 //! The relay's thread, and the way to it from others.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -10,18 +10,7 @@ use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 
 use crate::engine::{self, Engine};
-use crate::{EndCause, Handover, Report, Selection, Settings};
-
-/// What one relay thread has done so far; each only grows.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Tunnels taken over.
-    pub tunnels: AtomicU64,
-    /// Bytes received from clients.
-    pub client_bytes: AtomicU64,
-    /// Bytes received from upstreams.
-    pub upstream_bytes: AtomicU64,
-}
+use crate::{Counters, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
 #[derive(Debug, Error)]
@@ -33,7 +22,7 @@ pub fn try_io_uring() -> io::Result<()> {
     engine::joint_calls().map(drop)
 }
 
-/// Starts a relay thread. `on_report` is called on it with what is told of a tunnel and the ticket, once for
+/// Starts a relay thread, which goes on with these `counters`. `on_report` is called on it with what is told of a tunnel and the ticket, once for
 /// every tunnel handed over with its end;
 /// `on_refusal`, at once or on it, when io_uring is not used, or no longer, although it was asked for.
 ///
@@ -41,11 +30,12 @@ pub fn try_io_uring() -> io::Result<()> {
 pub fn start(
     name: &str,
     settings: Settings,
+    counters: Arc<Counters>,
     on_report: impl FnMut(u64, Report) + Send + 'static,
     on_refusal: impl FnMut(&io::Error) + Send + 'static,
 ) -> io::Result<Relay> {
     let (sender, commands) = mpsc::channel();
-    let shared = Arc::new(Shared::new()?);
+    let shared = Arc::new(Shared::new(counters)?);
     let (on_report, on_refusal) = (Box::new(on_report), Box::new(on_refusal));
     let engine = Engine::new(settings, commands, Arc::clone(&shared), on_report, on_refusal)?;
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
@@ -184,7 +174,7 @@ pub(crate) struct Shared {
     pub(crate) live: AtomicUsize,
     /// Tunnels handed over since the thread was last woken for some; only callers touch it.
     unwoken: AtomicUsize,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// How many tunnels are not made to wait for a [`RelayHandle::wake`]: a handshake takes the front a
@@ -192,12 +182,12 @@ pub(crate) struct Shared {
 pub(crate) const MAX_UNWOKEN: usize = 8;
 
 impl Shared {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(counters: Arc<Counters>) -> io::Result<Self> {
         Ok(Self {
             wakeup: EventFd::new()?,
             live: AtomicUsize::new(0),
             unwoken: AtomicUsize::new(0),
-            counters: Counters::default(),
+            counters,
         })
     }
 }

@@ -16,6 +16,7 @@ use wssgate_ws::conversation::{Insert, Notes, end_of};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
+use crate::counters::{SideTally, Tally};
 use crate::deadlines::millis;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
@@ -621,9 +622,23 @@ impl Tunnel {
         Some(self.progress(now_ms))
     }
 
-    /// How many bytes the client and the upstream have sent us.
-    pub(crate) fn received(&self) -> [u64; 2] {
-        [&self.up, &self.down].map(|flow| flow.received)
+    /// What has happened by now.
+    #[inline]
+    pub(crate) fn tally(&self) -> Tally {
+        let of = |flow: &Flow, leg: &Leg, side| {
+            let counts = self.conversation.as_ref().map(|conversation| conversation.counts(side));
+            SideTally::new(flow.received, counts.as_ref(), leg.past_blocked_ms())
+        };
+        Tally {
+            client: of(&self.up, &self.client, wssgate_ws::Side::Client),
+            upstream: of(&self.down, &self.upstream, wssgate_ws::Side::Server),
+        }
+    }
+
+    /// How long a side took to answer our last ping.
+    pub(crate) fn rtt(&self, side: Side) -> Option<Duration> {
+        let rtt_ms = self.conversation.as_ref()?.rtt_ms(side.into())?;
+        Some(Duration::from_millis(rtt_ms.into()))
     }
 
     #[cfg(test)]
@@ -653,9 +668,7 @@ impl Tunnel {
                 close: conversation.close_code(side.into()),
                 close_reason: conversation.close_reason(side.into()).into(),
                 own_close: conversation.own_close(side.into()),
-                rtt: conversation
-                    .rtt_ms(side.into())
-                    .map(|rtt_ms| Duration::from_millis(rtt_ms.into())),
+                rtt: self.rtt(side),
                 broken: conversation.broken(side.into()),
                 ..totals
             },

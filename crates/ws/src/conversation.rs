@@ -143,13 +143,15 @@ pub enum End {
     Lost(Side),
 }
 
-/// What an operator should know of a conversation while it goes on, each told once.
+/// What should be known of a conversation while it goes on, but for answers each told once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     /// This side has broken a rule of frames, and nothing of ours is said any more.
     pub broken: PerSide<bool>,
     /// This side has not answered the first pings that it was sent.
     pub silent: PerSide<bool>,
+    /// This side has answered a ping in the time that is known now; told each time.
+    pub answered: PerSide<bool>,
 }
 
 /// Both directions of one WebSocket.
@@ -418,6 +420,7 @@ impl Conversation {
     }
 
     /// What this side has sent.
+    #[inline]
     pub fn counts(&self, from: Side) -> Counts {
         self.directions.get(from).counts
     }

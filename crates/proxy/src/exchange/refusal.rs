@@ -18,6 +18,7 @@ use crate::auth::{FileError, HashError};
 use crate::errno_text;
 use crate::exchange::body::BodyError;
 use crate::exchange::request::Request;
+use crate::metrics::HandshakeFailure;
 use crate::resolve::Unresolved;
 use crate::tls::server::CertificateRefusal;
 
@@ -182,6 +183,34 @@ impl Refusal {
             | Self::NoNamedLocation(_)
             | Self::Unwritable(_)
             | Self::Url(_) => 500,
+        }
+    }
+
+    /// How it is counted when it is a WebSocket that was asked for.
+    fn counted(&self) -> HandshakeFailure {
+        use HandshakeFailure as Failure;
+        match self {
+            Self::Handshake(refusal) => refusal.counted(),
+            Self::Target(_)
+            | Self::Method(_)
+            | Self::PlainHttp
+            | Self::TooLarge(_)
+            | Self::Body(_) => Failure::Malformed,
+            Self::OtherServerName | Self::Certificate(_) | Self::Forbidden | Self::Internal => {
+                Failure::Forbidden
+            }
+            Self::Limited(_) => Failure::Limited,
+            Self::ClientGone => Failure::ClientGone,
+            Self::Basic(_) | Self::Jwt(_) | Self::Denied(_) | Self::AuthRequest(_) => {
+                Failure::Credentials
+            }
+            Self::NoResolver(_) | Self::Unresolved { .. } => Failure::UpstreamUnreachable,
+            Self::Cycle { .. }
+            | Self::EmptyPath
+            | Self::NothingForNamed(_)
+            | Self::NoNamedLocation(_)
+            | Self::Unwritable(_)
+            | Self::Url(_) => Failure::NotPassedOn,
         }
     }
 
@@ -386,10 +415,33 @@ impl JwtRefusal {
 impl Request {
     /// Tells the log of a refusal; gives the status of the answer.
     pub fn refuse(&self, refusal: &Refusal) -> u16 {
+        if self.tunnel.refused.get().is_none() {
+            self.tunnel.refused.set(Some(refusal.counted()));
+        }
         if let Some(level) = refusal.level() {
             self.log(level, refusal);
         }
         refusal.status()
+    }
+}
+
+impl Request {
+    /// Why it has not become a WebSocket, of those that ask for one.
+    pub(crate) fn handshake_failure(&self) -> HandshakeFailure {
+        use HandshakeFailure as Failure;
+        if let Some(refused) = self.tunnel.refused.get() {
+            return refused;
+        }
+        let switched = self.upstream.head.as_ref().is_some_and(|head| head.status() == 101);
+        match self.upstream.attempts.last() {
+            _ if self.response.status == 499 => Failure::ClientGone,
+            None if self.response.status == 400 => Failure::Malformed,
+            None => Failure::NotPassedOn,
+            Some(_) if switched => Failure::UpstreamInvalid,
+            Some(attempt) if attempt.header_time.is_some() => Failure::UpstreamRefused,
+            Some(attempt) if attempt.status == 504 => Failure::UpstreamTimeout,
+            Some(_) => Failure::UpstreamUnreachable,
+        }
     }
 }
 

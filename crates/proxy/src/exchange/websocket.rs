@@ -1,5 +1,6 @@
 //! What is known of a tunnel, at its end or by now: who closed it, with which code and why, and what passed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use wssgate_ws::{CloseCode, Counts};
 
 use crate::exchange::trace::Trace;
 use crate::exchange::variables::seconds;
+use crate::metrics::HandshakeFailure;
 
 /// What a request knows of the tunnel that it has become.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub struct TunnelTrace {
     pub(crate) trace: Trace,
     /// Whether it is a WebSocket.
     pub(crate) is_websocket: bool,
+    /// Why it has not become one, as far as it was refused here.
+    pub(crate) refused: Cell<Option<HandshakeFailure>>,
     /// The last that was told of it, and how long ago its upstream was asked then.
     pub(crate) told: Option<(Box<Record>, Duration)>,
 }

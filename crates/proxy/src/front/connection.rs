@@ -28,7 +28,7 @@ use crate::front::proxy_protocol::{self, NoHeader};
 use crate::front::route;
 use crate::generation::Generation;
 use crate::listen::{ClientStream, Stream};
-use crate::metrics::Held;
+use crate::metrics::{ConnectionFailure, Held};
 use crate::site::{Entered, Site};
 use crate::tls::keys::RecordBoundary;
 use crate::tls::server::{HandshakeError, TlsInfo, begins_tls};
@@ -62,10 +62,11 @@ pub(crate) async fn serve(
         match timeout_at(deadline.into(), header).await {
             Ok(Ok((header, behind))) => (told, read) = (header, behind),
             Ok(Err(error)) => {
-                return log_failure(&generation, serial, &peer, &local, &error.into());
+                return log_failure(&site, &generation, serial, &peer, &local, &error.into());
             }
             Err(_) => {
-                return log_failure(&generation, serial, &peer, &local, &OpenError::NoHeaderInTime);
+                let late = OpenError::NoHeaderInTime;
+                return log_failure(&site, &generation, serial, &peer, &local, &late);
             }
         }
     }
@@ -89,7 +90,7 @@ pub(crate) async fn serve(
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(error) => return log_failure(&generation, serial, &peer, &local, &error),
+        Err(error) => return log_failure(&site, &generation, serial, &peer, &local, &error),
     };
     let life = generation.life().clone();
     drop(generation);
@@ -154,6 +155,33 @@ impl OpenError {
     }
 }
 
+impl OpenError {
+    /// How it is counted, if it is a failure.
+    fn failure(&self) -> Option<ConnectionFailure> {
+        use ConnectionFailure as Failure;
+        Some(match self {
+            Self::NoHeaderInTime | Self::NoHeader(_) => Failure::ProxyProtocol,
+            Self::Timeout => Failure::TlsTimeout,
+            Self::Io(_) => Failure::TlsClosed,
+            Self::Handshake(HandshakeError::Io(error)) => match tls_error(error) {
+                None => Failure::TlsClosed,
+                Some(rustls::Error::AlertReceived(_)) => Failure::TlsAlert,
+                Some(rustls::Error::PeerIncompatible(_)) => Failure::TlsIncompatible,
+                Some(_) => Failure::TlsProtocol,
+            },
+            Self::Handshake(HandshakeError::Rejected) => Failure::TlsRejected,
+            Self::Handshake(
+                HandshakeError::Certificate(_) | HandshakeError::NotObtained { .. },
+            ) => Failure::TlsCertificate,
+            Self::Handshake(HandshakeError::Convinced) => return None,
+        })
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// What a handshake needs to know of its connection.
 struct Hand<'a> {
     site: &'a Rc<Site>,
@@ -184,6 +212,7 @@ impl Hand<'_> {
             files => self.paths(files, greeting.server(), greeting.known()),
         };
         let accepted = greeting.shake_hands(paths).await.map_err(OpenError::Handshake)?;
+        self.site.metrics.tls_handshakes.increment();
         Ok(Opened::Tls(Box::new(accepted.stream), Rc::new(accepted.info)))
     }
 
@@ -251,12 +280,16 @@ fn next_serial() -> u64 {
 }
 
 fn log_failure(
+    site: &Site,
     generation: &Generation,
     serial: u64,
     peer: &ListenAddr,
     local: &ListenAddr,
     why: &OpenError,
 ) {
+    if let Some(failure) = why.failure() {
+        site.metrics.failed_connections.count(failure);
+    }
     let client = address_text(ip(peer).map(|address| address.ip()));
     let line = format_args!("{why}, client: {client}, server: {local}");
     generation.logs.main().write(why.level(), Some(serial), line);

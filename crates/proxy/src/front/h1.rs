@@ -28,7 +28,7 @@ use crate::exchange::{
 use crate::front::phases::{self, Finish};
 use crate::front::{after, arrival, route, subrequest};
 use crate::generation::{Generation, Life};
-use crate::metrics::Held;
+use crate::metrics::{HandshakeFailure, Held, status_class};
 use crate::site::{Phase, Site};
 use crate::tls::keys::{DetachError, FEW_RECORDS, LAST_RECORDS};
 use crate::tunnel::table::Tunnels;
@@ -305,6 +305,7 @@ impl Link {
                 .request
                 .log(LogLevel::Error, "TLS 1.2 key usage limit reached while sending to client");
         }
+        self.count(&exchange.request);
         access_log::write(&exchange.request).await;
         // Of a client that has ended its direction there is no further request to come.
         if clean && exchange.request.fate.keepalive && !self.client.at_eof() {
@@ -353,6 +354,7 @@ impl Link {
     async fn refuse_switch(&self, exchange: &mut Exchange, error: &DetachError) -> Finish {
         let request = &mut exchange.request;
         request.log(LogLevel::Error, format_args!("{error} while switching protocols"));
+        request.tunnel.refused.set(Some(HandshakeFailure::Switch));
         // Nothing is read any more.
         request.fate.keepalive = false;
         match phases::refuse(exchange, 502).await {
@@ -385,7 +387,18 @@ impl Link {
         {
             tunnel::begin(request, stream, input, switch, &self.tunnels).await;
         } else {
+            request.site.metrics.failed_handshakes.count(HandshakeFailure::ClientGone);
             access_log::write(&request).await;
+        }
+    }
+
+    /// Counts a request that has come to no tunnel.
+    fn count(&self, request: &Request) {
+        let Site { id, metrics, .. } = &*self.site;
+        let counters = request.generation.server_counters(request.route.location, *id);
+        counters.requests[status_class(request.response.status)].observe(request.elapsed());
+        if request.asks_for_websocket() {
+            metrics.failed_handshakes.count(request.handshake_failure());
         }
     }
 }

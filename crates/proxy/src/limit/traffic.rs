@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use wssgate_ws::conversation::meter::{Charge, Excess, Meter, Toll};
 
-use super::Place;
 use super::requests::{RequestZone, leaked};
+use super::{Effects, Place};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ struct Bucket {
 #[derive(Debug)]
 pub(crate) struct Share {
     zone: Arc<RequestZone>,
+    effects: Arc<Effects>,
     place: Place,
     key: Bytes,
     rule: Rule,
@@ -107,8 +108,13 @@ impl Meter for Allowance {
 }
 
 impl Share {
-    pub(super) fn new(zone: Arc<RequestZone>, key: Bytes, rule: Rule) -> Self {
-        Self { place: zone.place(&key), zone, key, rule }
+    pub(super) fn new(
+        zone: Arc<RequestZone>,
+        effects: Arc<Effects>,
+        key: Bytes,
+        rule: Rule,
+    ) -> Self {
+        Self { place: zone.place(&key), zone, effects, key, rule }
     }
 }
 
@@ -120,7 +126,13 @@ impl Meter for Share {
         }
         // There is always room: keys are short, and no WebSocket holds its bucket.
         let excess = self.zone.charge(self.place, &self.key, amount, self.rule.rate);
-        excess.map_or(Toll::Free, |excess| self.rule.toll(excess, now_ms))
+        let toll = excess.map_or(Toll::Free, |excess| self.rule.toll(excess, now_ms));
+        match toll {
+            Toll::Free => {}
+            Toll::Wait { .. } => self.effects.delayed.increment(),
+            Toll::TooMuch(_) => self.effects.refused.increment(),
+        }
+        toll
     }
 }
 
@@ -195,14 +207,16 @@ mod tests {
     #[test]
     fn those_with_one_key_share_a_bucket() {
         let zone = Arc::new(RequestZone::new(32 << 10).unwrap());
+        let effects = Arc::<Effects>::default();
         let share = |key: &'static [u8]| {
             let rule = rule(Measure::Messages, 1, 10, true);
-            Share::new(Arc::clone(&zone), Bytes::from_static(key), rule)
+            Share::new(Arc::clone(&zone), Arc::clone(&effects), Bytes::from_static(key), rule)
         };
         let (one, two, other) = (share(b"a"), share(b"a"), share(b"b"));
         assert_eq!(one.charge(messages(6), 0), Toll::Free);
         assert_eq!(two.charge(messages(5), 0), Toll::Free);
         assert_eq!(other.charge(messages(11), 0), Toll::Free);
         assert_eq!(one.charge(messages(3), 0), Toll::TooMuch(Excess::Messages));
+        assert_eq!((effects.refused.value(), effects.delayed.value()), (1, 0));
     }
 }

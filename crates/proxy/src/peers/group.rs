@@ -7,7 +7,7 @@
 //! the next configuration has, goes on with it. So a reload forgets neither a failing peer nor the
 //! connections of tunnels that live on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -79,6 +79,32 @@ pub struct Keepalive {
     pub timeout: Duration,
     /// Whether each location has connections of its own.
     pub local: bool,
+}
+
+/// How a peer does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PeerStatus {
+    /// Whether it is one of the group's now.
+    pub(crate) is_known: bool,
+    /// Whether requests are sent to it.
+    pub(crate) in_use: bool,
+    /// Connections in use, tunnels among them.
+    pub(crate) connections: u64,
+    /// Tunnels.
+    pub(crate) tunnels: u64,
+    /// Connections and requests that failed, since the peer is known.
+    pub(crate) failures: u64,
+}
+
+impl PeerStatus {
+    /// Adds what is known of the same peer elsewhere.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.is_known |= other.is_known;
+        self.in_use |= other.in_use;
+        self.connections += other.connections;
+        self.tunnels += other.tunnels;
+        self.failures += other.failures;
+    }
 }
 
 /// The states of all peers that a set or a lease still has, of all generations of a group. It is
@@ -157,6 +183,26 @@ impl Group {
         if let Some((_, queue)) = &self.queue {
             queue.wake();
         }
+    }
+
+    /// How each peer does, by its address: those of all lines of the group that have it, and those that are gone and
+    /// still have connections.
+    pub(crate) fn peers(&self) -> BTreeMap<ListenAddr, PeerStatus> {
+        let mut peers = BTreeMap::<_, PeerStatus>::new();
+        let set = self.peers.load();
+        for peer in set.primary.peers.iter().chain(&set.backup.peers) {
+            let status = peers.entry(peer.address.clone()).or_default();
+            status.in_use |= set.single() && !peer.down || peer.is_in_use();
+            status.is_known = true;
+        }
+        for (address, state) in &lock(&self.known).states {
+            let Some(state) = state.upgrade() else { continue };
+            let status = peers.entry(address.clone()).or_default();
+            status.connections += u64::from(state.conns.load(Relaxed));
+            status.tunnels += state.tunnels.value();
+            status.failures += state.failures.value();
+        }
+        peers
     }
 
     /// The text of the `hash` directive, which whoever asks for a [`Selection`] has to fill in.

@@ -112,13 +112,14 @@ enum Way {
 }
 
 impl Health {
-    fn failing(&self, rules: &Rules) -> bool {
+    /// Whether it is out of use, or was and is only probed.
+    pub(super) fn is_failing(&self, rules: &Rules) -> bool {
         rules.max_fails > 0 && self.fails.load(Acquire) >= rules.max_fails
     }
 
     /// Whether a request may be sent to it. Only a look: [`Health::take`] decides.
     pub(super) fn usable(&self, rules: &Rules, now: Instant) -> bool {
-        !self.failing(rules) || Stamp::of(now) > self.due.load()
+        !self.is_failing(rules) || Stamp::of(now) > self.due.load()
     }
 
     /// When it last failed; only to be compared with that of others.
@@ -139,7 +140,7 @@ impl Health {
     /// Sends a request to it. `None`: it is out of use, and somebody else asks whether it is back.
     pub(super) fn take(&self, rules: &Rules, now: Instant) -> Option<Taken> {
         let at = Stamp::of(now);
-        if self.failing(rules) {
+        if self.is_failing(rules) {
             let before = self.due.load();
             let held = held(at, rules.fail_timeout);
             let probes = at > before && self.due.replace(before, held);
@@ -270,7 +271,7 @@ impl Health {
 
     /// Whether it is in use, and has been for more than a [`MOMENT`].
     pub(super) fn in_steady_use(&self, rules: &Rules, now: Instant) -> bool {
-        !self.failing(rules) && self.back_for(now).is_none_or(|back| back >= MOMENT)
+        !self.is_failing(rules) && self.back_for(now).is_none_or(|back| back >= MOMENT)
     }
 
     /// Others are back that had failed as it has: ends its rest. A probe that is under way remains
@@ -278,7 +279,7 @@ impl Health {
     pub(super) fn hasten(&self, rules: &Rules, now: Instant) {
         let due = self.due.load();
         let undone = self.failed.load().saturating_sub(self.back.load()) < nanos(MOMENT);
-        if undone || is_held(due) || !self.failing(rules) {
+        if undone || is_held(due) || !self.is_failing(rules) {
             return;
         }
         if self.due.replace(due, due.min(rested(Stamp::of(now), Duration::ZERO))) {

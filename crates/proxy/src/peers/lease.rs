@@ -89,12 +89,14 @@ impl Lease {
     pub fn switched(&mut self, now: Instant) {
         self.time(TimeOf::LastByte, true, now);
         self.stage = Stage::Switched;
+        self.peer.state.tunnels.increment();
     }
 
     /// The connection failed, before an answer or right after it. Says whether the peer is now out
     /// of use for a while.
     pub fn fail(mut self, now: Instant) -> bool {
         let answered = self.stage != Stage::Chosen;
+        self.peer.state.failures.increment();
         self.end(now);
         !self.single && self.peer.failed(self.taken, answered, now)
     }
@@ -130,6 +132,9 @@ impl Lease {
     }
 
     fn give_back(&mut self) {
+        if self.stage == Stage::Switched {
+            self.peer.state.tunnels.decrement();
+        }
         self.stage = Stage::Ended;
         self.peer.give_back();
         self.wake_queue();

@@ -17,6 +17,7 @@ use super::balance::Load;
 use super::health::{Health, Rules, Taken, Verdict};
 use super::pace::Pace;
 use super::sticky::PeerId;
+use crate::metrics::Tally;
 
 /// Weights are reckoned in so many parts, so that one that grows slowly has steps.
 pub(super) const UNIT: i64 = 256;
@@ -52,6 +53,10 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) conns: AtomicU32,
+    /// Those of them that have switched protocols.
+    pub(super) tunnels: Tally,
+    /// Connections and requests that failed, since it is known.
+    pub(super) failures: Tally,
     pub(super) health: Health,
     pub(super) pace: Pace,
     /// The weight that the effective one belongs to.
@@ -115,6 +120,11 @@ impl Peer {
     /// Whether there is room for one more connection.
     pub(super) fn has_room(&self) -> bool {
         self.max_conns == 0 || self.state.conns.load(Relaxed) < self.max_conns
+    }
+
+    /// Whether it is used: it is neither `down` nor out of use for its failures.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.down && !self.state.health.is_failing(&self.rules)
     }
 
     /// Compares what two peers have to do for their weight.

@@ -9,11 +9,16 @@ use wssgate_syntax::{Diagnostic, Report};
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
+/// How many ports of ours there are for each address of the other side, if the system says so. Those that are reserved
+/// (`ip_local_reserved_ports`) are counted, too.
+pub(crate) fn local() -> Option<usize> {
+    ports_in(&fs::read_to_string(RANGE).ok()?)
+}
+
 /// Says of groups to which WebSockets are passed when `connections` of clients, which the
 /// configuration allows, could not all be passed on.
 pub(crate) fn check(http: &Http, connections: usize, report: &mut Report) {
-    let range = fs::read_to_string(RANGE).ok();
-    if let Some(ports) = range.as_deref().and_then(ports_in) {
+    if let Some(ports) = local() {
         check_for(http, connections, ports, report);
     }
 }

@@ -19,6 +19,7 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
+use wssgate_chain::Chain;
 use wssgate_config::model::{Advice, CertificateFiles, Located};
 use wssgate_syntax::{Diagnostic, Report, Span};
 use wssgate_x509::{Anchor, Certificate, Peer, RevocationList};
@@ -62,6 +63,13 @@ pub fn load(
     };
     check::chain(&chain, files, wanted, now, report);
     Some(Arc::new(certified))
+}
+
+/// When the certificate of a server ends, in seconds since the Unix epoch; `None` if it cannot be read.
+pub(super) fn end(key: &CertifiedKey) -> Option<i64> {
+    let own = key.cert.first()?;
+    let chain = Chain::parse([&own[..]]).ok()?;
+    chain.facts().first().map(|facts| facts.to)
 }
 
 /// Puts a chain and its key together, both in PEM.

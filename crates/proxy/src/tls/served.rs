@@ -7,6 +7,8 @@ use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
+use super::certificates;
+
 /// A certificate with its key that handshakes take the newest of.
 pub(super) struct Served {
     current: ArcSwap<Current>,
@@ -15,6 +17,8 @@ pub(super) struct Served {
 
 struct Current {
     bare: Arc<CertifiedKey>,
+    /// When it ends, in seconds since the Unix epoch.
+    end: Option<i64>,
     stapled: Option<Stapled>,
 }
 
@@ -31,9 +35,15 @@ impl fmt::Debug for Served {
     }
 }
 
+impl Current {
+    fn new(key: Arc<CertifiedKey>) -> Self {
+        Self { end: certificates::end(&key), bare: key, stapled: None }
+    }
+}
+
 impl Served {
     pub(super) fn new(key: Arc<CertifiedKey>) -> Self {
-        let current = ArcSwap::from_pointee(Current { bare: key, stapled: None });
+        let current = ArcSwap::from_pointee(Current::new(key));
         Self { current, replaced: Notify::new() }
     }
 
@@ -49,6 +59,11 @@ impl Served {
         Arc::clone(&self.current.load().bare)
     }
 
+    /// When it ends, in seconds since the Unix epoch; `None` if that cannot be read.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.current.load().end
+    }
+
     /// Shows `answer` with the certificate until it is over, if that is still `of`.
     pub(super) fn staple(&self, of: &Arc<CertifiedKey>, answer: &[u8], until: i64) {
         let mut key = (**of).clone();
@@ -57,7 +72,7 @@ impl Served {
         self.current.rcu(|current| {
             let is_same = Arc::ptr_eq(&current.bare, of);
             let stapled = if is_same { Some(stapled.clone()) } else { current.stapled.clone() };
-            Current { bare: Arc::clone(&current.bare), stapled }
+            Current { bare: Arc::clone(&current.bare), end: current.end, stapled }
         });
     }
 
@@ -66,13 +81,13 @@ impl Served {
         self.current.rcu(|current| {
             let is_same = Arc::ptr_eq(&current.bare, of);
             let stapled = current.stapled.clone().filter(|_| !is_same);
-            Current { bare: Arc::clone(&current.bare), stapled }
+            Current { bare: Arc::clone(&current.bare), end: current.end, stapled }
         });
     }
 
     /// Shows another certificate from now on.
     pub(super) fn replace(&self, key: Arc<CertifiedKey>) {
-        self.current.store(Arc::new(Current { bare: key, stapled: None }));
+        self.current.store(Arc::new(Current::new(key)));
         self.replaced.notify_one();
     }
 

@@ -10,6 +10,7 @@ mod resumption;
 mod variables;
 mod verify;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -102,6 +103,8 @@ struct Context {
     variable: Option<Variable>,
     /// The certificate that others obtain.
     obtained: Option<Arc<Slot>>,
+    /// Certificates of files that are shown, with their paths.
+    shown: Vec<(PathBuf, Arc<Served>)>,
     /// Whether there is no certificate besides.
     has_no_other: bool,
     verify: verify::Verify,
@@ -245,6 +248,20 @@ impl Acceptor {
     /// Has the files of its certificates looked at, instead of those of the acceptor before.
     pub(crate) fn watch(&self, watcher: &Watcher, log: &Arc<ErrorLog>) {
         watcher.follow(&self.watched, log);
+    }
+
+    /// When the certificates that servers show end, in seconds since the Unix epoch: by the path of each, or `acme`.
+    /// Those whose paths have variables are not told.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (ServerId, Cow<'_, str>, i64)> {
+        let contexts = self.contexts.iter().enumerate();
+        let contexts = contexts.filter_map(|(id, context)| Some((ServerId(id), context.as_ref()?)));
+        contexts.flat_map(|(id, context)| {
+            let files = context.shown.iter();
+            let files = files.map(|(path, key)| (path.to_string_lossy(), key.end()));
+            let obtained = context.obtained.iter().map(|slot| (Cow::from("acme"), slot.end()));
+            let all = files.chain(obtained);
+            all.filter_map(move |(name, end)| Some((id, name, end?)))
+        })
     }
 
     /// What has to be done so that CAs are asked about certificates; nothing when none is.
@@ -432,6 +449,7 @@ impl Context {
                 chacha: None,
                 variable: None,
                 obtained: None,
+                shown: Vec::new(),
                 has_no_other: false,
                 verify,
                 has_session_ids,
@@ -494,12 +512,19 @@ impl Context {
         });
         let reject = tls.reject_handshake;
         let has_no_other = shown.is_empty() && variable.is_none();
+        let path = |key: &Arc<Served>| {
+            let mut pairs = keys.iter().zip(&tls.certificates);
+            let found = pairs.find(|(one, _)| Arc::ptr_eq(one, key));
+            found.map(|(_, files)| (files.chain.value.clone(), Arc::clone(key)))
+        };
+        let shown = shown.iter().filter_map(path).collect();
         let this = Self {
             config: Some(own),
             reject,
             chacha,
             variable,
             obtained,
+            shown,
             has_no_other,
             verify,
             has_session_ids,

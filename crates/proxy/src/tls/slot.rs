@@ -8,14 +8,21 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 
+use super::certificates;
+
 /// How often it is told that handshakes fail for want of a certificate.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A certificate that is replaced while servers use it; it may not be there yet. Each handshake takes the newest.
 #[derive(Default)]
 pub struct Slot {
-    certificate: ArcSwapOption<CertifiedKey>,
+    certificate: ArcSwapOption<Obtained>,
     told_at: Mutex<Option<Instant>>,
+}
+
+struct Obtained {
+    key: Arc<CertifiedKey>,
+    end: Option<i64>,
 }
 
 impl fmt::Debug for Slot {
@@ -27,12 +34,19 @@ impl fmt::Debug for Slot {
 impl Slot {
     /// The newest certificate, if there is any.
     pub fn certificate(&self) -> Option<Arc<CertifiedKey>> {
-        self.certificate.load_full()
+        self.certificate.load().as_ref().map(|obtained| Arc::clone(&obtained.key))
+    }
+
+    /// When the newest certificate ends, in seconds since the Unix epoch; `None` if there is none, or that cannot be
+    /// read.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.certificate.load().as_ref()?.end
     }
 
     /// Uses another certificate from the next handshake on.
     pub fn set(&self, certificate: Arc<CertifiedKey>) {
-        self.certificate.store(Some(certificate));
+        let obtained = Obtained { end: certificates::end(&certificate), key: certificate };
+        self.certificate.store(Some(Arc::new(obtained)));
     }
 
     /// Whether it is to be told that there is none; that was not done just now.

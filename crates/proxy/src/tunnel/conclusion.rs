@@ -63,6 +63,11 @@ impl Conclusion {
         &self.generation
     }
 
+    /// The location that it began in.
+    pub(super) fn location(&self) -> LocationId {
+        self.location
+    }
+
     /// Counts the end of the tunnel as a failure of its peer.
     pub(super) fn count_failure(&self, lease: Lease) {
         let name = lease.peer().name.clone();
@@ -115,8 +120,7 @@ impl Conclusion {
     }
 
     /// Says how the tunnel ended.
-    pub(super) fn conclude(mut self, end: &TunnelEnd) {
-        let record = Record::from(end);
+    pub(super) fn conclude(mut self, end: &TunnelEnd, record: Record) {
         if let Some(message) = message::of(end, &record) {
             self.note(format_args!("{message}"));
         }

@@ -14,7 +14,7 @@ use super::reserve::{self, PACE, Reserve};
 
 use crate::front::connection;
 use crate::listen::{Stream, unix_path};
-use crate::metrics::Held;
+use crate::metrics::{Held, Refused};
 use crate::peers::{Call, Resource};
 use crate::site::Site;
 use crate::tunnel::table::Tunnels;
@@ -117,6 +117,7 @@ impl Accepting {
 
     async fn refuse(&self, stream: Stream) {
         self.site.metrics.accepted.increment();
+        self.site.metrics.refused.count(Refused::Descriptors);
         self.reserve.dearth.on_refusal();
         let generation = self.site.generation();
         let socket = generation.socket_at(&self.address);
@@ -134,6 +135,7 @@ impl Accepting {
         let generation = site.generation();
         let limit = generation.config.core.worker_connections;
         if site.live.count() >= limit {
+            site.metrics.refused.count(Refused::WorkerConnections);
             let text = format!("{limit} worker_connections are not enough");
             return self.log(LogLevel::Error, &text);
         }

@@ -36,11 +36,13 @@ impl LoneWorker {
         let on_report = move |ticket, report| {
             let _ = told.send((ticket, report));
         };
-        let relay = relay::start("relay", relay::Settings::default(), on_report, |_| {})?;
+        let metrics = Metrics::new(1, Arc::default());
+        let counters = Arc::clone(&metrics.worker(0).relay);
+        let relay = relay::start("relay", relay::Settings::default(), counters, on_report, |_| {})?;
         let tunnels = Rc::new(Tunnels::new(relay.handle()));
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(generation)),
-            metrics: Metrics::new(1),
+            metrics,
             wanted_phase: watch::Sender::new(Phase::Serving),
             relay,
             reports,
@@ -55,6 +57,7 @@ impl LoneWorker {
             id: 0,
             metrics: Arc::clone(self.metrics.worker(0)),
             all_metrics: self.metrics.clone(),
+            listeners: watch::channel(Vec::new()).1,
             current: Arc::clone(&self.current),
             wanted_phase: self.wanted_phase.subscribe(),
             idle_upstreams: IdlePool::new(),

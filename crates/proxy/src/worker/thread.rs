@@ -89,7 +89,8 @@ impl WorkerThread {
     /// A worker that has panicked.
     #[cfg(test)]
     pub(crate) fn panicked() -> Self {
-        let relay = relay::start("test", relay::Settings::default(), |_, _| {}, |_| {});
+        let relay =
+            relay::start("test", relay::Settings::default(), Arc::default(), |_, _| {}, |_| {});
         let relay = relay.expect("a relay starts").handle();
         let thread = thread::spawn(|| panic!("as the test wants it"));
         Self { relay, thread, finished: Arc::new(AtomicBool::new(true)) }
@@ -118,12 +119,14 @@ fn run(
     let on_refusal = move |error: &io::Error| {
         current.load().on_no_io_uring(&format!("relay {id} does not use io_uring"), error);
     };
-    let relay = relay::start(&format!("relay {id}"), settings, on_report, on_refusal)?;
+    let counters = Arc::clone(&context.metrics.worker(id).relay);
+    let relay = relay::start(&format!("relay {id}"), settings, counters, on_report, on_refusal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let site = Rc::new(Site {
         id,
         metrics: Arc::clone(context.metrics.worker(id)),
         all_metrics: context.metrics,
+        listeners: context.listeners.clone(),
         current: context.current,
         wanted_phase: context.wanted_phase,
         idle_upstreams: IdlePool::new(),
@@ -283,7 +286,8 @@ mod tests {
     /// A runtime that always has something to do never parks, and asks for events only in passing.
     #[test]
     fn a_front_that_is_never_idle_wakes_its_relay_all_the_same() {
-        let relay = relay::start("test", Settings::default(), |_, _| {}, |_| {}).unwrap();
+        let relay =
+            relay::start("test", Settings::default(), Arc::default(), |_, _| {}, |_| {}).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (_client, near_client) = pair();
         let (upstream, near_upstream) = pair();

@@ -343,7 +343,7 @@ fn a_thousand_tunnels_leave_nothing_behind() {
         assert!(rig.engine.slots() <= 128);
     }
     assert_eq!(rig.ends.try_iter().count(), 1_000);
-    assert_eq!(rig.handle.counters().tunnels.load(Ordering::Relaxed), 1_000);
+    assert_eq!(rig.handle.counters().tunnels.value(), 1_000);
 }
 
 #[test]

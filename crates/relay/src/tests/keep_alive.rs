@@ -1,5 +1,6 @@
 //! Pings of our own in tunnels.
 
+use wssgate_metrics::Seconds;
 use wssgate_ws::conversation::{KeepAlive, PerSide, Policy};
 
 use super::*;
@@ -101,6 +102,10 @@ fn pings_are_answered_and_their_pongs_go_nowhere() {
     assert_eq!((client.messages, client.pongs), (3, 0));
     assert_eq!((upstream.messages, upstream.pongs), (3, 3));
     assert!(rig.reports.try_recv().is_err());
+    let counters = rig.handle.counters();
+    let answers =
+        [&counters.client.rtt, &counters.upstream.rtt].map(|rtt| Seconds::of([rtt]).count());
+    assert_eq!(answers, [3, 3], "each answer counts, and none is told to the front");
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn ends_only(ended: mpsc::Sender<(u64, TunnelEnd)>) -> impl FnMut(u64, Report) +
 #[test]
 fn a_relay_thread_carries_ends_and_stops() {
     let (ended, ends) = mpsc::channel();
-    let relay = start("relay", Settings::default(), ends_only(ended), |_| {}).unwrap();
+    let relay =
+        start("relay", Settings::default(), Arc::default(), ends_only(ended), |_| {}).unwrap();
     let handle = relay.handle();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
@@ -103,7 +104,8 @@ fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
     use std::io::{Read, Write};
 
     let (ended, ends) = mpsc::channel();
-    let relay = start("relay", Settings::default(), ends_only(ended), |_| {}).unwrap();
+    let relay =
+        start("relay", Settings::default(), Arc::default(), ends_only(ended), |_| {}).unwrap();
     let mut peers = Vec::new();
     for ticket in 1..=2 {
         let (client, mut upstream, mut handover) = said_hello(ticket);
@@ -136,7 +138,7 @@ fn a_drained_websocket_is_heard_out_before_the_thread_stops() {
 /// A front that is never idle must not keep its tunnels waiting.
 #[test]
 fn so_many_tunnels_are_heard_of_without_a_wake() {
-    let relay = start("relay", Settings::default(), |_, _| {}, |_| {}).unwrap();
+    let relay = start("relay", Settings::default(), Arc::default(), |_, _| {}, |_| {}).unwrap();
     let mut peers = Vec::new();
     for ticket in 0..MAX_UNWOKEN as u64 {
         let (client, upstream, handover) = said_hello(ticket);

@@ -194,6 +194,7 @@ impl Conversation {
             if let State::Asked { sent_ms } = pinging.state {
                 let rtt_ms = now_ms.saturating_sub(sent_ms);
                 pinging.rtt_ms = Some(u32::try_from(rtt_ms).unwrap_or(LATE));
+                *self.notes.answered.get_mut(side) = true;
             }
             pinging.state = State::Quiet;
             direction.relax();

@@ -8,6 +8,7 @@ use wssgate_config::model::{LocationKind, LogLevel};
 use wssgate_ws::handshake::RequestError;
 
 use crate::exchange::request::Request;
+use crate::metrics::HandshakeFailure;
 
 /// Why a WebSocket may not be opened.
 #[derive(Debug, Error)]
@@ -36,6 +37,15 @@ impl HandshakeRefusal {
             // RFC 6455 §4.4.
             Self::Form(RequestError::WebSocketVersion) => 426,
             Self::Form(_) | Self::Subprotocols(_) => 400,
+        }
+    }
+
+    /// How it is counted.
+    pub(super) fn counted(&self) -> HandshakeFailure {
+        match self {
+            Self::Origin { .. } => HandshakeFailure::Origin,
+            Self::Form(_) => HandshakeFailure::Malformed,
+            Self::Subprotocols(_) => HandshakeFailure::Subprotocol,
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) fn limit(request: &Request, limits: &LimitConnections) -> Result<(), 
                     let text = format_args!("limiting connections{dry} by zone \"{name}\"");
                     request.log(limits.log_level, text);
                 }
+                let effects = zones.effects(limit.zone);
+                if limits.dry_run { &effects.tried } else { &effects.refused }.increment();
                 // With `held` the other zones let go of it.
                 return refuse(status, limits.dry_run, limits.status);
             }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use wssgate_config::model::{LimitKind, LimitRequests, LimitZone, LogLevel, RequestLimit};
+use wssgate_config::model::{
+    LimitKind, LimitRequests, LimitZone, LimitZoneId, LogLevel, RequestLimit,
+};
 use wssgate_syntax::printable;
 
 use super::refuse;
@@ -39,6 +41,8 @@ pub(super) fn limit(
         Ok(Some(verdict)) => {
             let level = quieter(limits.log_level);
             tell(request, level, "delaying request", limits.dry_run, ",", verdict);
+            let effects = request.generation.limit_zones.effects(verdict.limit.zone);
+            if limits.dry_run { &effects.tried } else { &effects.delayed }.increment();
             if limits.dry_run {
                 status.set(Some("DELAYED_DRY_RUN"));
                 return Ok(None);
@@ -47,7 +51,7 @@ pub(super) fn limit(
             Ok(Some(Duration::from_millis(verdict.delay)))
         }
         Err(refused) => {
-            match refused {
+            let zone = match refused {
                 Refused::TooMany(verdict) => {
                     tell(
                         request,
@@ -57,13 +61,17 @@ pub(super) fn limit(
                         "",
                         verdict,
                     );
+                    verdict.limit.zone
                 }
-                Refused::NoRoom(zone) => {
-                    let name = printable(&zone.name);
+                Refused::NoRoom(id) => {
+                    let name = printable(&request.http().limit_zones[id.0].name);
                     let text = format_args!("could not allocate node in limit_req zone \"{name}\"");
                     request.log(LogLevel::Alert, text);
+                    id
                 }
-            }
+            };
+            let effects = request.generation.limit_zones.effects(zone);
+            if limits.dry_run { &effects.tried } else { &effects.refused }.increment();
             refuse(status, limits.dry_run, limits.status).map(|()| None)
         }
     }
@@ -72,7 +80,7 @@ pub(super) fn limit(
 /// Why a request is refused.
 enum Refused<'l> {
     TooMany(Verdict<'l>),
-    NoRoom(&'l LimitZone),
+    NoRoom(LimitZoneId),
 }
 
 /// Looks at a request in zone after zone, and counts it when none refuses it. The answer is the limit that delays it
@@ -90,7 +98,7 @@ fn judge<'l>(
         let bounds = bounds(request, limit);
         let refused = |excess| match excess {
             Excess::Of(excess) => Refused::TooMany(Verdict { limit, excess, delay: 0 }),
-            Excess::NoRoom => Refused::NoRoom(zone),
+            Excess::NoRoom => Refused::NoRoom(limit.zone),
         };
         let table = zones.requests(limit.zone);
         // Nothing can refuse it any more behind the last.

@@ -179,7 +179,9 @@ async fn records_are_counted_so_that_rustls_swallows_nothing() {
 /// goes on in the middle of a record.
 #[tokio::test]
 async fn a_detached_stream_becomes_a_leg_of_the_relay() {
-    let relay = wssgate_relay::start("test", Settings::default(), |_, _| {}, |_| {}).unwrap();
+    let relay =
+        wssgate_relay::start("test", Settings::default(), Arc::default(), |_, _| {}, |_| {})
+            .unwrap();
     for suite in SUITES {
         let (server_config, client_config) = configs(suite, Arc::new(SecretLog));
         let (near, far) = UnixStream::pair().unwrap();

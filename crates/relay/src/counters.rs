@@ -1,0 +1,158 @@
+//! What a relay thread counts of all its tunnels, while they live.
+//!
+//! A tunnel counts for itself, in its conversation. What a turn has added is added here too: a few plain
+//! additions to a cache line that no other thread writes.
+
+use std::time::Duration;
+
+use wssgate_metrics::{Counter, Histogram};
+use wssgate_ws::Counts;
+
+use crate::Side;
+
+/// The bounds of round-trip times: a WebSocket's pings take as long as its path, and what waits before them.
+static RTT_BOUNDS: [Duration; 13] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// What one relay thread has done so far; each only grows, and only that thread writes.
+#[derive(Debug, Default)]
+// Two cache lines, since processors fetch them in pairs.
+#[repr(align(128))]
+pub struct Counters {
+    /// Tunnels taken over.
+    pub tunnels: Counter,
+    /// What came from clients.
+    pub client: SideCounters,
+    /// What came from upstreams.
+    pub upstream: SideCounters,
+}
+
+/// What came from one side of all tunnels.
+#[derive(Debug)]
+pub struct SideCounters {
+    /// Bytes of the tunnelled protocol.
+    pub bytes: Counter,
+    /// Complete text messages.
+    pub texts: Counter,
+    /// Complete binary messages.
+    pub binaries: Counter,
+    /// Payload of text messages, in bytes as on the wire.
+    pub text_bytes: Counter,
+    /// Payload of binary messages, in bytes as on the wire.
+    pub binary_bytes: Counter,
+    /// Pings.
+    pub pings: Counter,
+    /// Pongs, but for those that answer pings of ours.
+    pub pongs: Counter,
+    /// How long bytes had to wait because this side did not take them, in milliseconds. A wait is added when it is
+    /// over.
+    pub blocked_ms: Counter,
+    /// How long this side took to answer our pings.
+    pub rtt: Histogram<13>,
+}
+
+impl Default for SideCounters {
+    fn default() -> Self {
+        Self {
+            bytes: Counter::default(),
+            texts: Counter::default(),
+            binaries: Counter::default(),
+            text_bytes: Counter::default(),
+            binary_bytes: Counter::default(),
+            pings: Counter::default(),
+            pongs: Counter::default(),
+            blocked_ms: Counter::default(),
+            rtt: Histogram::new(&RTT_BOUNDS),
+        }
+    }
+}
+
+impl Counters {
+    /// What came from this side.
+    pub fn side(&self, side: Side) -> &SideCounters {
+        match side {
+            Side::Client => &self.client,
+            Side::Upstream => &self.upstream,
+        }
+    }
+
+    /// Adds what a tunnel has done between two moments.
+    #[inline]
+    pub(crate) fn add(&self, before: &Tally, now: &Tally) {
+        self.client.add(&before.client, &now.client);
+        self.upstream.add(&before.upstream, &now.upstream);
+    }
+}
+
+impl SideCounters {
+    #[inline]
+    fn add(&self, before: &SideTally, now: &SideTally) {
+        if now.blocked_ms != before.blocked_ms {
+            self.blocked_ms.add(now.blocked_ms - before.blocked_ms);
+        }
+        if now.received == before.received {
+            return;
+        }
+        self.bytes.add(now.received - before.received);
+        let texts = now.texts - before.texts;
+        let text_payload = now.text_payload - before.text_payload;
+        self.texts.add(texts);
+        self.binaries.add(now.messages - before.messages - texts);
+        self.text_bytes.add(text_payload);
+        self.binary_bytes.add(now.payload - before.payload - text_payload);
+        self.pings.add(now.pings - before.pings);
+        self.pongs.add(now.pongs - before.pongs);
+    }
+}
+
+/// What has happened in a tunnel by one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) client: SideTally,
+    pub(crate) upstream: SideTally,
+}
+
+/// What one side of a tunnel has sent by one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SideTally {
+    received: u64,
+    messages: u64,
+    texts: u64,
+    payload: u64,
+    text_payload: u64,
+    pings: u64,
+    pongs: u64,
+    blocked_ms: u64,
+}
+
+impl SideTally {
+    /// Of what was counted; the waits are those that are over.
+    #[inline]
+    pub(crate) fn new(received: u64, counts: Option<&Counts>, blocked_ms: u64) -> Self {
+        let nothing = Counts::default();
+        let counts = counts.unwrap_or(&nothing);
+        Self {
+            received,
+            messages: counts.messages,
+            texts: counts.texts,
+            payload: counts.payload,
+            text_payload: counts.text_payload,
+            pings: counts.pings,
+            pongs: counts.pongs,
+            blocked_ms,
+        }
+    }
+}
