@@ -6,6 +6,7 @@
 //! better.
 
 mod origin;
+mod public;
 mod unchecked;
 mod unreachable;
 mod unset;
@@ -177,6 +178,7 @@ impl<'r, 'a> Adviser<'r, 'a> {
             let place = Place { scope: &inner, name, directive: line.directive };
             self.unset_in_location(&place, pages);
             self.set_too_late(&place, pages);
+            self.public_metrics(&place);
             if place.is_proxied() {
                 self.upgrade(&place);
                 self.unchecked(&place);

@@ -19,6 +19,8 @@ pub enum Advice {
     MisspeltVariable,
     /// More connections than there are ports.
     Ports,
+    /// Metrics that everybody can read.
+    PublicMetrics,
     /// What wants to be held in WebSockets of which nobody looks at the frames.
     UncheckedFrames,
     /// A location that no request reaches.
@@ -30,7 +32,7 @@ pub enum Advice {
 }
 
 /// Each kind with its name.
-pub(crate) const NAMES: [(&str, Advice); 12] = [
+pub(crate) const NAMES: [(&str, Advice); 13] = [
     ("certificate_chain", Advice::CertificateChain),
     ("certificate_names", Advice::CertificateNames),
     ("challenge_port", Advice::ChallengePort),
@@ -39,6 +41,7 @@ pub(crate) const NAMES: [(&str, Advice); 12] = [
     ("lost_headers", Advice::LostHeaders),
     ("misspelt_variable", Advice::MisspeltVariable),
     ("ports", Advice::Ports),
+    ("public_metrics", Advice::PublicMetrics),
     ("unchecked_frames", Advice::UncheckedFrames),
     ("unreachable", Advice::Unreachable),
     ("unset_variable", Advice::UnsetVariable),

@@ -25,7 +25,7 @@ use crate::upstream::Groups;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &STUB_STATUS];
+    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &PROMETHEUS, &STUB_STATUS];
 
 /// `empty_gif`
 pub(crate) static EMPTY_GIF: Directive<()> = Directive {
@@ -54,6 +54,16 @@ pub(crate) static LOCATION: Directive<LocationName> = Directive {
     doc: "Holds the settings for requests whose path matches a prefix or a regular expression.",
     braces: Braces::Level(Context::Location),
     ..Directive::repeated(location)
+};
+
+/// `prometheus`
+pub(crate) static PROMETHEUS: Directive<()> = Directive {
+    name: "prometheus",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Responds with metrics for Prometheus, in its text format or OpenMetrics, as the request's \
+          `Accept` asks. What there is, is in [metrics.md](metrics.md).",
+    ..Directive::once(present)
 };
 
 /// `stub_status`
@@ -116,6 +126,8 @@ pub enum Content {
     Files,
     /// `proxy_pass`.
     Proxy(ProxyPass),
+    /// `prometheus`.
+    Prometheus,
     /// `stub_status`.
     StubStatus,
     /// `empty_gif`.
@@ -276,6 +288,9 @@ impl Resolver<'_, '_> {
                 let prefix = position.prefix();
                 let pass = own_pass(self.reading, &mut self.groups, scope, prefix);
                 return pass.map_or(Content::Files, Content::Proxy);
+            }
+            if entry.of(&PROMETHEUS).is_some() {
+                return Content::Prometheus;
             }
             if entry.of(&STUB_STATUS).is_some() {
                 return Content::StubStatus;

@@ -20,8 +20,7 @@ struct Module {
 const SCRIPTS: &str =
     "decide with `map` and `if`, ask a server with `auth_request`, or let the app server do it";
 const WAF: &str = "put the firewall in front of wssgate, or into the app server";
-const METRICS: &str =
-    "`stub_status` has the basic counters, `log_format` everything about requests";
+const METRICS: &str = "`prometheus` has metrics, `log_format` everything about requests";
 const LDAP: &str = "ask an authentication server with `auth_request`";
 const HEALTH: &str = "a failing server is taken out by `max_fails` and `fail_timeout`; requests \
                       show when it is back";

@@ -5,6 +5,7 @@ pub(crate) mod files;
 mod index;
 mod listing;
 pub(crate) mod pages;
+pub mod prometheus;
 pub mod proxy;
 pub(crate) mod status;
 
