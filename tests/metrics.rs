@@ -133,12 +133,12 @@ fn a_tunnel_is_counted_while_it_lives_and_told_by_cause_and_code_when_it_ends() 
         ]
     );
     for (series, expected) in [
-        ("wssgate_server_tunnels{server=\"chat.test\"}".into(), 0.0),
-        ("wssgate_tunnel_lifetime_seconds_count{server=\"chat.test\"}".into(), 2.0),
-        ("wssgate_websocket_messages_total{from=\"client\",kind=\"text\"}".into(), 1.0),
-        ("wssgate_tunnels_opened_total{server=\"chat.test\"}".into(), 2.0),
+        ("wssgate_server_tunnels{server=\"chat.test\"}", 0.0),
+        ("wssgate_tunnel_lifetime_seconds_count{server=\"chat.test\"}", 2.0),
+        ("wssgate_websocket_messages_total{from=\"client\",kind=\"text\"}", 1.0),
+        ("wssgate_tunnels_opened_total{server=\"chat.test\"}", 2.0),
     ] {
-        assert_eq!(ended.get(&series), expected, "{series}");
+        assert_eq!(ended.get(series), expected, "{series}");
     }
 }
 
