@@ -165,7 +165,7 @@ impl Trust {
             return Some(Finding::fault(
                 "certificate_development_ca",
                 "the certificate is signed by wssgate's development CA; browsers, phones and mini programs \
-                 do not trust it, but where it was installed",
+                 do not trust it unless it was installed there",
                 "while developing, install it (`wssgate proxy` says how) and name it here by --ca, usually \
                  ~/.local/share/wssgate/dev-ca/ca.pem; for everybody else use a certificate of a public CA, \
                  which `wssgate proxy --from NAME --agree-tos` obtains",

@@ -13,7 +13,8 @@ pub(super) fn of(address: SocketAddr) -> Option<String> {
     let socket = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut processes = processes.filter(|entry| has_descriptor(&entry.path(), &socket));
-    let pid = processes.next()?.file_name().into_string().ok()?;
+    // Not `self`, which is there as well.
+    let pid = processes.find_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(format!("{} (process {pid})", name.trim_end()))
 }
