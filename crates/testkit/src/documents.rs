@@ -59,7 +59,8 @@ pub fn all(root: &Path) -> Vec<Document> {
             .chain(&["packaging/README.md", "benches/README.md", "fuzz/README.md"])
             .map(PathBuf::from)
             .collect();
-    let mut directories: Vec<PathBuf> = ["docs", "examples", "packaging"].map(PathBuf::from).into();
+    let mut directories: Vec<PathBuf> =
+        ["contrib", "docs", "examples", "packaging"].map(PathBuf::from).into();
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(root.join(&directory)).expect("a directory of documents") {
             let entry = entry.expect("an entry of a directory");
