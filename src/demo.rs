@@ -172,7 +172,7 @@ http {{
     }}
 
     # The gateway host, by the name that the edge uses.
-    upstream board.xncoding.com {{
+    upstream chat.example.com {{
         server 127.0.0.1:{gateway};
     }}
 
@@ -183,7 +183,7 @@ http {{
         ssl_certificate {chain};
         ssl_certificate_key {key};
         location / {{
-            proxy_pass http://board.xncoding.com;
+            proxy_pass http://chat.example.com;
             proxy_read_timeout 300s;
             proxy_set_header X-Real-IP $remote_addr;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -195,7 +195,7 @@ http {{
 
     # The gateway, next to the app server.
     server {{
-        server_name board.xncoding.com;
+        server_name chat.example.com;
         listen 127.0.0.1:{gateway};
         location / {{
             proxy_pass http://websocket;

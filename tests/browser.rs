@@ -42,7 +42,7 @@ fn a_person_uses_the_demo() {
         let found = request.lines().find_map(|line| line.split_once(": ").filter(|f| f.0 == name));
         found.map(|(_, value)| value)
     };
-    assert_eq!(field("Host"), Some("board.xncoding.com"));
+    assert_eq!(field("Host"), Some("chat.example.com"));
     assert_eq!(field("X-Real-IP"), Some("127.0.0.1"));
     let forwarded = field("X-Forwarded-For").unwrap();
     assert!(["127.0.0.1, 127.0.0.1", "::1, 127.0.0.1"].contains(&forwarded), "{forwarded}");
