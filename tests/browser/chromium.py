@@ -24,8 +24,12 @@ FLAGS = """
 class Page:
     """One tab, by commands of the DevTools protocol."""
 
-    def __init__(self, socket):
-        self.socket, self.numbers, self.session = socket, itertools.count(1), None
+    def __init__(self, socket, numbers=None):
+        self.socket, self.numbers, self.session = socket, numbers or itertools.count(1), None
+
+    def another(self):
+        """One more tab; only one of them can wait for an answer at a time."""
+        return Page(self.socket, self.numbers)
 
     async def command(self, method, **parameters):
         number = next(self.numbers)
@@ -40,11 +44,13 @@ class Page:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
-    async def open(self, url):
+    async def open(self, url, first=""):
+        """Opens a URL; runs JavaScript before the page's own."""
         target = (await self.command("Target.createTarget", url="about:blank"))["targetId"]
         attached = await self.command("Target.attachToTarget", targetId=target, flatten=True)
         self.session = attached["sessionId"]
         await self.command("Page.enable")
+        await self.command("Page.addScriptToEvaluateOnNewDocument", source=first)
         await self.command("Page.navigate", url=url)
 
     async def value(self, expression):
@@ -67,9 +73,11 @@ class Page:
             raise SystemExit(f"waited in vain for {what}; the page shows:\n{shown}") from None
 
     async def click(self, selector):
+        element = f"document.querySelector('{selector}')"
+        # What is scrolled out of sight cannot be hit.
+        await self.value(f"{element}.scrollIntoView({{ block: 'center' }})")
         box = await self.value(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
-            f"(document.querySelector('{selector}').getBoundingClientRect())"
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.command(
