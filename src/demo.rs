@@ -17,7 +17,7 @@ use wssgate_sys::signals;
 use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
-use crate::text::quoted;
+use crate::text::{quoted, shell_word};
 
 /// The command line of `wssgate demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,8 @@ pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
     authority.issue(&names)?;
     serve_app(listener).map_err(DemoError::App)?;
     let text = config(ports, has_ipv6, &certificate);
-    Ok(Own::Serve(OwnConf { name: "demo", text, greeting: banner(ports, &authority) }))
+    let greeting = banner(ports, &program(), &authority);
+    Ok(Own::Serve(OwnConf { name: "demo", text, greeting }))
 }
 
 /// Listens on the port that `option` gives, or on the first free one of ten, or on any.
@@ -123,7 +124,16 @@ fn serve_app(listener: TcpListener) -> io::Result<()> {
     thread::Builder::new().name("app".to_owned()).spawn(serve).map(drop)
 }
 
-fn banner(ports: Ports, authority: &DevCa) -> String {
+/// How this program was called, so that a person who has it elsewhere than in `PATH` can type what they
+/// are told.
+fn program() -> String {
+    let called = std::env::args_os().next().and_then(|called| called.into_string().ok());
+    called
+        .filter(|called| !called.is_empty())
+        .map_or_else(|| "wssgate".to_owned(), |called| shell_word(&called))
+}
+
+fn banner(ports: Ports, program: &str, authority: &DevCa) -> String {
     let Ports { edge: port, gateway, app } = ports;
     let ca = authority.certificate();
     format!(
@@ -132,8 +142,11 @@ fn banner(ports: Ports, authority: &DevCa) -> String {
   open           https://localhost:{port}/
   path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway} ─ws→ app server :{app}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
-  configuration  wssgate demo --port {port} --print-config
+  configuration  {program} demo --port {port} --print-config
   stop           Ctrl-C
+
+Next, your own app instead, say on port 3000: stop the demo and run
+  {program} proxy --from localhost:{port} --to 3000
 
 The browser shows a warning until it trusts the development CA of this machine.
 {}",

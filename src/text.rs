@@ -5,6 +5,15 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// `text` as one word of a POSIX shell, quoted only if it has to be.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// `HOST:PORT` as it is, and `HOST` with this port; colons in brackets are those of an address.
 pub(crate) fn with_port(authority: &str, port: u16) -> String {
     match authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) {
@@ -27,6 +36,18 @@ mod tests {
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(with_port(authority, 80), expected);
+        }
+    }
+
+    #[test]
+    fn a_word_of_a_shell_is_quoted_if_it_has_to_be() {
+        for (text, expected) in [
+            ("wssgate", "wssgate"),
+            ("./target/release/wssgate", "./target/release/wssgate"),
+            ("/my programs/it's", r"'/my programs/it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), expected);
         }
     }
 
