@@ -1,7 +1,8 @@
 //! The demo's app server: plain HTTP and `ws://`, as an app behind a proxy would be.
 //!
-//! It answers with the page, opens WebSockets at `/ws`, and pushes to everybody what is posted to
-//! `/push`. It knows nothing of TLS or of the hops before it.
+//! It answers with the page, opens WebSockets at `/ws` (the chat room) and `/echo` (each message comes
+//! back), and pushes to everybody what is posted to `/push`. It knows nothing of TLS or of the hops
+//! before it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ const MAX_BODY: usize = 4096;
 const PUSH_EVERY: Duration = Duration::from_secs(15);
 
 /// Serves until dropped. Must run inside a `LocalSet`.
-pub(crate) async fn serve(listener: TcpListener) {
+pub(super) async fn serve(listener: TcpListener) {
     let room = Rc::new(Room::default());
     tokio::task::spawn_local(push_regularly(Rc::clone(&room)));
     loop {
@@ -54,7 +55,7 @@ async fn push_regularly(room: Rc<Room>) {
         tokio::time::sleep(PUSH_EVERY).await;
         count += 1;
         let text = format!("push number {count} from the app server, unprompted");
-        room.tell(&json!({"type": "push", "text": text}));
+        room.tell(&json!({"type": "push", "to": "all", "text": text}));
     }
 }
 
@@ -65,8 +66,12 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, room: Rc<Room>) -> 
     while let Some(head) = timeout(PATIENCE, request(&mut stream, &mut input)).await?? {
         let body = timeout(PATIENCE, body(&mut stream, &mut input, head.framing())).await??;
         let path = head.target().split(|byte| *byte == b'?').next().unwrap_or_default();
-        if path == b"/ws" {
-            return open(stream, input, &head, peer, room).await;
+        if path == b"/ws" || path == b"/echo" {
+            if let Some(stream) = switch(stream, &head).await? {
+                let hello = (path == b"/ws").then(|| hello(&head, peer));
+                return socket::run(stream, input, hello, &room).await;
+            }
+            return Ok(());
         }
         let answer = answer(&head, path, &body, &room);
         stream.write_all(&answer).await?;
@@ -86,7 +91,7 @@ async fn request(stream: &mut TcpStream, input: &mut BytesMut) -> io::Result<Opt
             Ok(None) if stream.read_buf(input).await? == 0 => return Ok(None),
             Ok(None) => {}
             Err(error) => {
-                stream.write_all(&page("400 Bad Request", "text/plain", b"bad request")).await?;
+                stream.write_all(&text("400 Bad Request", "bad request\n")).await?;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
             }
         }
@@ -119,32 +124,35 @@ async fn body(
 fn answer(head: &RequestHead, path: &[u8], body: &[u8], room: &Room) -> Vec<u8> {
     match (head.method(), path) {
         (Method::Get | Method::Head, b"/") => {
-            page("200 OK", "text/html; charset=utf-8", PAGE.as_bytes())
+            // Isolated from other origins, a page's clock is exact enough for round trips on one machine.
+            let fields = "Cross-Origin-Opener-Policy: same-origin\r\n\
+                          Cross-Origin-Embedder-Policy: require-corp\r\n";
+            response("200 OK", "text/html; charset=utf-8", fields, PAGE)
         }
         (Method::Get, b"/request") => {
-            page("200 OK", "application/json", describe(head).to_string().as_bytes())
+            response("200 OK", "application/json", "", &describe(head).to_string())
         }
         (Method::Post, b"/push") => {
-            let text = String::from_utf8_lossy(body);
-            room.tell(&json!({"type": "push", "text": text}));
-            let told = format!("pushed to {} WebSockets\n", room.count());
-            page("200 OK", "text/plain", told.as_bytes())
+            let said = String::from_utf8_lossy(body);
+            room.tell(&json!({"type": "push", "to": "all", "text": said}));
+            text("200 OK", &format!("pushed to {} WebSockets\n", room.count()))
         }
-        _ => page("404 Not Found", "text/plain", b"not found\n"),
+        _ => text("404 Not Found", "not found\n"),
     }
 }
 
-fn page(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    // Isolated from other origins, a page's clock is exact enough for round trips on one machine.
-    let mut answer = format!(
+fn text(status: &str, body: &str) -> Vec<u8> {
+    response(status, "text/plain", "", body)
+}
+
+/// `fields` are whole lines.
+fn response(status: &str, content_type: &str, fields: &str, body: &str) -> Vec<u8> {
+    format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nCross-Origin-Opener-Policy: same-origin\r\n\
-         Cross-Origin-Embedder-Policy: require-corp\r\n\r\n",
+         Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n{fields}\r\n{body}",
         body.len(),
     )
-    .into_bytes();
-    answer.extend_from_slice(body);
-    answer
+    .into_bytes()
 }
 
 /// What the request looks like from here.
@@ -155,20 +163,20 @@ fn describe(head: &RequestHead) -> Value {
     json!({"line": lossy(head.request_line()), "fields": fields})
 }
 
-/// Answers the opening handshake and serves the WebSocket.
-async fn open(
-    mut stream: TcpStream,
-    input: BytesMut,
-    head: &RequestHead,
-    peer: SocketAddr,
-    room: Rc<Room>,
-) -> io::Result<()> {
+/// What a page is told first.
+fn hello(head: &RequestHead, peer: SocketAddr) -> Value {
+    json!({"type": "hello", "peer": peer.to_string(), "request": describe(head)})
+}
+
+/// Answers the opening handshake; gives the stream back if it was one.
+async fn switch(mut stream: TcpStream, head: &RequestHead) -> io::Result<Option<TcpStream>> {
     let is_http11 = head.protocol() == b"HTTP/1.1";
     if let Err(error) =
         handshake::check_request(head.method_name(), is_http11, head.fields().iter())
     {
-        let text = format!("this is a WebSocket endpoint: {error}\n");
-        return stream.write_all(&page("400 Bad Request", "text/plain", text.as_bytes())).await;
+        let why = format!("this is a WebSocket endpoint: {error}\n");
+        stream.write_all(&text("400 Bad Request", &why)).await?;
+        return Ok(None);
     }
     let key = head.fields().first("Sec-WebSocket-Key").unwrap_or_default();
     let accept = accept_key(key);
@@ -178,6 +186,5 @@ async fn open(
         String::from_utf8_lossy(&accept),
     );
     stream.write_all(switch.as_bytes()).await?;
-    let hello = json!({"type": "hello", "peer": peer.to_string(), "request": describe(head)});
-    socket::run(stream, input, hello, room).await
+    Ok(Some(stream))
 }

@@ -17,7 +17,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Takes a new member in; gives its number and its messages.
+    /// Takes a new member in; gives its number and its messages, of which the first may be that it came.
     pub(crate) fn join(&self) -> (u64, Receiver<String>) {
         let (sender, receiver) = channel(QUEUE);
         let number = self.last.get() + 1;

@@ -1,12 +1,12 @@
 //! One WebSocket of the demo's app server.
 
 use std::io;
-use std::rc::Rc;
 
 use bytes::{Buf, BytesMut};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{Receiver, channel};
 use wssgate_ws::{CloseCode, ControlFrame, FrameHeader, Opcode, close, mask};
 
 use super::room::Room;
@@ -14,44 +14,66 @@ use super::room::Room;
 /// The longest message that is taken, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024;
 
-/// Talks until either side closes. `input` holds bytes read behind the handshake.
+/// Talks until either side closes. `input` holds bytes read behind the handshake; whom `hello` greets joins
+/// the room, anybody else hears only echoes.
 pub(super) async fn run(
     mut stream: TcpStream,
-    mut input: BytesMut,
-    hello: Value,
-    room: Rc<Room>,
+    input: BytesMut,
+    hello: Option<Value>,
+    room: &Room,
 ) -> io::Result<()> {
-    stream.write_all(&text(&hello.to_string())).await?;
-    let (number, mut told) = room.join();
-    let outcome = loop {
-        match take_frame(&mut input) {
-            Ok(Some(frame)) => match on_frame(frame, number, &room) {
-                Reply::Nothing => continue,
-                Reply::Send(bytes) => match stream.write_all(&bytes).await {
-                    Ok(()) => continue,
-                    Err(error) => break Err(error),
-                },
-                Reply::Close(bytes) => break stream.write_all(&bytes).await,
-            },
-            Ok(None) => {}
-            Err(code) => break stream.write_all(&close::encode(code, "", None)).await,
+    let outcome = match hello {
+        Some(mut hello) => {
+            let (number, told) = room.join();
+            hello["you"] = json!(number);
+            let outcome = greet_and_talk(&mut stream, input, &hello, (number, room), told).await;
+            room.leave(number);
+            outcome
         }
-        tokio::select! {
-            read = stream.read_buf(&mut input) => match read {
-                Ok(0) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            },
-            Some(message) = told.recv() => {
-                if let Err(error) = stream.write_all(&text(&message)).await {
-                    break Err(error);
-                }
-            }
-        }
+        // Without a sender, nothing is told.
+        None => talk(&mut stream, input, None, channel(1).1).await,
     };
-    room.leave(number);
     outcome?;
     stream.shutdown().await
+}
+
+async fn greet_and_talk(
+    stream: &mut TcpStream,
+    input: BytesMut,
+    hello: &Value,
+    seat: (u64, &Room),
+    told: Receiver<String>,
+) -> io::Result<()> {
+    stream.write_all(&text(&hello.to_string())).await?;
+    talk(stream, input, Some(seat), told).await
+}
+
+async fn talk(
+    stream: &mut TcpStream,
+    mut input: BytesMut,
+    seat: Option<(u64, &Room)>,
+    mut told: Receiver<String>,
+) -> io::Result<()> {
+    loop {
+        let reply = match take_frame(&mut input) {
+            Ok(Some(frame)) => on_frame(frame, seat),
+            Ok(None) => {
+                tokio::select! {
+                    read = stream.read_buf(&mut input) => match read? {
+                        0 => return Ok(()),
+                        _ => Reply::Nothing,
+                    },
+                    Some(message) = told.recv() => Reply::Send(text(&message)),
+                }
+            }
+            Err(code) => Reply::Close(close::encode(code, "", None).to_vec()),
+        };
+        match reply {
+            Reply::Nothing => {}
+            Reply::Send(bytes) => stream.write_all(&bytes).await?,
+            Reply::Close(bytes) => return stream.write_all(&bytes).await,
+        }
+    }
 }
 
 enum Reply {
@@ -60,7 +82,7 @@ enum Reply {
     Close(Vec<u8>),
 }
 
-fn on_frame((opcode, payload): (Opcode, Vec<u8>), number: u64, room: &Room) -> Reply {
+fn on_frame((opcode, payload): (Opcode, Vec<u8>), seat: Option<(u64, &Room)>) -> Reply {
     match opcode {
         Opcode::Close => {
             let code = close::decode(&payload).ok().flatten();
@@ -70,7 +92,10 @@ fn on_frame((opcode, payload): (Opcode, Vec<u8>), number: u64, room: &Room) -> R
             Reply::Close(close::encode(code, "", None).to_vec())
         }
         Opcode::Ping => Reply::Send(ControlFrame::new(Opcode::Pong, &payload, None).to_vec()),
-        Opcode::Text => on_message(&payload, number, room),
+        Opcode::Text | Opcode::Binary => match seat {
+            Some((number, room)) => on_message(&payload, number, room),
+            None => Reply::Send(message(opcode, &payload)),
+        },
         _ => Reply::Nothing,
     }
 }
@@ -85,8 +110,8 @@ fn on_message(payload: &[u8], number: u64, room: &Room) -> Reply {
             Reply::Nothing
         }
         Some("push") => {
-            room.tell(&json!({"type": "push", "text": "the push that you requested"}));
-            Reply::Nothing
+            let said = "the push that you requested";
+            Reply::Send(text(&json!({"type": "push", "to": "you", "text": said}).to_string()))
         }
         _ => Reply::Nothing,
     }
@@ -113,9 +138,13 @@ fn take_frame(input: &mut BytesMut) -> Result<Option<(Opcode, Vec<u8>)>, CloseCo
     Ok(Some((header.opcode, payload)))
 }
 
-fn text(message: &str) -> Vec<u8> {
-    let header = FrameHeader::whole(Opcode::Text, message.len() as u64).encode();
-    [&header, message.as_bytes()].concat()
+fn text(said: &str) -> Vec<u8> {
+    message(Opcode::Text, said.as_bytes())
+}
+
+fn message(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let header = FrameHeader::whole(opcode, payload.len() as u64).encode();
+    [&header, payload].concat()
 }
 
 #[cfg(test)]
@@ -150,19 +179,42 @@ mod tests {
         assert_eq!(take_frame(&mut BytesMut::from(&huge.encode()[..])), Err(CloseCode(1009)));
     }
 
+    fn said(reply: Reply) -> Value {
+        let Reply::Send(bytes) = reply else { panic!("no answer") };
+        let (_, payload) = FrameHeader::decode(&bytes).expect("valid").expect("whole");
+        serde_json::from_slice(payload).expect("JSON")
+    }
+
     #[test]
-    fn an_echo_comes_back_and_a_chat_goes_to_everybody() {
+    fn an_echo_and_a_push_go_to_who_asked_and_a_chat_to_everybody() {
         let room = Room::default();
         let (number, mut heard) = room.join();
-        let echo = br#"{"id":7,"type":"echo"}"#;
-        let Reply::Send(bytes) = on_frame((Opcode::Text, echo.to_vec()), number, &room) else {
-            panic!("no answer");
+        let (_, mut other) = room.join();
+        let people = [heard.try_recv(), heard.try_recv(), other.try_recv()];
+        assert!(people.iter().all(Result::is_ok));
+        let send = |message: &Value| {
+            on_frame((Opcode::Text, message.to_string().into_bytes()), Some((number, &room)))
         };
-        assert!(bytes.ends_with(echo));
-        let chat = br#"{"type":"chat","text":"hi"}"#;
-        assert!(matches!(on_frame((Opcode::Text, chat.to_vec()), number, &room), Reply::Nothing));
-        let _people = heard.try_recv();
-        let said: Value = serde_json::from_str(&heard.try_recv().expect("told")).expect("JSON");
-        assert_eq!(said, json!({"type": "chat", "from": 1, "text": "hi"}));
+        let echo = json!({"type": "echo", "id": 7});
+        assert_eq!(said(send(&echo)), echo);
+        let push = said(send(&json!({"type": "push"})));
+        assert_eq!((&push["type"], &push["to"]), (&json!("push"), &json!("you")));
+        assert!(heard.try_recv().is_err() && other.try_recv().is_err());
+        assert!(matches!(send(&json!({"type": "chat", "text": "hi"})), Reply::Nothing));
+        for member in [&mut heard, &mut other] {
+            let told: Value =
+                serde_json::from_str(&member.try_recv().expect("told")).expect("JSON");
+            assert_eq!(told, json!({"type": "chat", "from": 1, "text": "hi"}));
+        }
+    }
+
+    #[test]
+    fn outside_the_room_each_message_comes_back_as_it_is() {
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            let reply = on_frame((opcode, b"{\"type\":\"chat\"}".to_vec()), None);
+            let Reply::Send(bytes) = reply else { panic!("no answer") };
+            let (header, payload) = FrameHeader::decode(&bytes).expect("valid").expect("whole");
+            assert_eq!((header.opcode, payload), (opcode, &b"{\"type\":\"chat\"}"[..]));
+        }
     }
 }
