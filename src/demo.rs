@@ -4,6 +4,7 @@
 //! what passes. The two hops are configured in nginx's language like any other.
 
 mod app;
+mod control;
 mod room;
 mod socket;
 
@@ -14,9 +15,12 @@ use clap::{Args, value_parser};
 use thiserror::Error;
 use wssgate_sys::signals;
 
+use self::app::App;
+use self::control::Control;
 use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
+use crate::reloads::Reloads;
 use crate::text::{quoted, shell_word};
 
 /// The command line of `wssgate demo`.
@@ -81,10 +85,12 @@ pub(crate) fn prepare(args: &DemoArgs) -> Result<Own, DemoError> {
     let ports = Ports { edge: args.port, gateway, app };
     let authority = DevCa::open()?;
     authority.issue(&names)?;
-    serve_app(listener).map_err(DemoError::App)?;
+    let (reloads, program) = (Reloads::default(), program());
+    let greeting = banner(ports, &program, &authority);
+    let app = App::new(Control::new(ports.edge, reloads.clone()), program);
+    serve_app(listener, app).map_err(DemoError::App)?;
     let text = config(ports, has_ipv6, &certificate);
-    let greeting = banner(ports, &program(), &authority);
-    Ok(Own::Serve(OwnConf { name: "demo", text, greeting }))
+    Ok(Own::Serve(OwnConf { name: "demo", text, greeting, reloads }))
 }
 
 /// Listens on the port that `option` gives, or on the first free one of ten, or on any.
@@ -109,7 +115,7 @@ fn bind(
 }
 
 /// Runs the app server on a thread of its own: it is not part of the proxy.
-fn serve_app(listener: TcpListener) -> io::Result<()> {
+fn serve_app(listener: TcpListener, app: App) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Ctrl-C is for the main thread.
@@ -117,7 +123,7 @@ fn serve_app(listener: TcpListener) -> io::Result<()> {
     let serve = move || {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                app::serve(listener).await;
+                app::serve(listener, app).await;
             }
         });
     };
@@ -135,13 +141,14 @@ fn program() -> String {
 
 fn banner(ports: Ports, program: &str, authority: &DevCa) -> String {
     let Ports { edge: port, gateway, app } = ports;
-    let ca = authority.certificate();
+    let (ca, pid) = (authority.certificate(), std::process::id());
     format!(
         "wssgate demo
 
   open           https://localhost:{port}/
   path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway} ─ws→ app server :{app}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
+  reload         kill -HUP {pid}
   configuration  {program} demo --port {port} --print-config
   stop           Ctrl-C
 
@@ -167,7 +174,7 @@ fn config(ports: Ports, has_ipv6: bool, (chain, key): &(String, String)) -> Stri
         r#"daemon off;
 pid off;
 worker_processes 1;
-error_log stderr warn;
+error_log stderr notice;
 
 events {{}}
 

@@ -15,6 +15,7 @@ mod load;
 mod options;
 mod pid_file;
 mod proxy_command;
+mod reloads;
 mod run;
 mod send_signal;
 mod service_manager;

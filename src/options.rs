@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::reloads::Reloads;
 use crate::signal::Signal;
 use crate::version::{self, Detail};
 
@@ -66,6 +67,8 @@ pub(crate) struct OwnConf {
     pub(crate) text: String,
     /// What a person is told once it runs.
     pub(crate) greeting: String,
+    /// Who wants to know how reloads end.
+    pub(crate) reloads: Reloads,
 }
 
 /// What the options ask for.

@@ -15,6 +15,7 @@ use self::to::Target;
 use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
+use crate::reloads::Reloads;
 use crate::text::quoted;
 
 /// The command line of `wssgate proxy`.
@@ -94,7 +95,7 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
     };
     let greeting =
         format!("wssgate proxy\n\n  {url}  →  {to}\n{example}  stop with Ctrl-C\n{advice}");
-    Ok(Own::Serve(OwnConf { name: "proxy", text, greeting }))
+    Ok(Own::Serve(OwnConf { name: "proxy", text, greeting, reloads: Reloads::default() }))
 }
 
 /// A port of one of our options.

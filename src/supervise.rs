@@ -16,6 +16,7 @@ use crate::console;
 use crate::load;
 use crate::options::Options;
 use crate::pid_file::PidFile;
+use crate::reloads::Outcome;
 use crate::run;
 use crate::service_manager::ServiceManager;
 use crate::signal::Signal;
@@ -95,6 +96,7 @@ impl Server<'_> {
                 self.manager.reloading();
                 let reloaded = self.reload();
                 self.proxy.count_reload(reloaded.is_ok());
+                self.tell_listeners(reloaded.is_err());
                 match reloaded {
                     Ok(number) => {
                         let text = format!("reconfigured, generation {number}");
@@ -159,6 +161,14 @@ impl Server<'_> {
                 self.told.extend(told);
                 Err(Failed)
             }
+        }
+    }
+
+    /// Tells those of our own commands who wait for the end of a reload.
+    fn tell_listeners(&self, is_failure: bool) {
+        if let Some(own) = &self.options.own {
+            let generation = self.proxy.generation().number;
+            own.reloads.tell(Outcome { generation, is_failure });
         }
     }
 

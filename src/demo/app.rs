@@ -2,7 +2,7 @@
 //!
 //! It answers with the page, opens WebSockets at `/ws` (the chat room) and `/echo` (each message comes
 //! back), and pushes to everybody what is posted to `/push`. It knows nothing of TLS or of the hops
-//! before it.
+//! before it; that the page can reload them is the affair of `control`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use wssgate_http1::{BodyDecoder, Decoded, Framing, Limits, Method, RequestHead, RequestParser};
 use wssgate_ws::{accept_key, handshake};
 
+use super::control::{Control, Refusal};
 use super::room::Room;
 use super::socket;
 
@@ -32,16 +33,33 @@ const MAX_BODY: usize = 4096;
 /// How often everybody is told that the server still has something to say.
 const PUSH_EVERY: Duration = Duration::from_secs(15);
 
+/// What the app server consists of.
+pub(super) struct App {
+    /// Those who have the page open.
+    room: Room,
+    control: Control,
+    /// How the program was called.
+    program: String,
+}
+
+impl App {
+    /// `control` is about the hops before it; `program` is how a person runs this program.
+    pub(super) fn new(control: Control, program: String) -> Self {
+        Self { room: Room::default(), control, program }
+    }
+}
+
 /// Serves until dropped. Must run inside a `LocalSet`.
-pub(super) async fn serve(listener: TcpListener) {
-    let room = Rc::new(Room::default());
-    tokio::task::spawn_local(push_regularly(Rc::clone(&room)));
+pub(super) async fn serve(listener: TcpListener, app: App) {
+    let app = Rc::new(app);
+    tokio::task::spawn_local(push_regularly(Rc::clone(&app)));
+    tokio::task::spawn_local(tell_generations(Rc::clone(&app)));
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let room = Rc::clone(&room);
+                let app = Rc::clone(&app);
                 // A connection that breaks is the client's affair.
-                tokio::task::spawn_local(async move { drop(connection(stream, peer, room).await) });
+                tokio::task::spawn_local(async move { drop(connection(stream, peer, app).await) });
             }
             // No descriptors left, most likely: others will close theirs.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -49,18 +67,27 @@ pub(super) async fn serve(listener: TcpListener) {
     }
 }
 
-async fn push_regularly(room: Rc<Room>) {
+async fn push_regularly(app: Rc<App>) {
     let mut count = 0_u64;
     loop {
         tokio::time::sleep(PUSH_EVERY).await;
         count += 1;
         let text = format!("push number {count} from the app server, unprompted");
-        room.tell(&json!({"type": "push", "to": "all", "text": text}));
+        app.room.tell(&json!({"type": "push", "to": "all", "text": text}));
+    }
+}
+
+/// Tells everybody of each reload, wherever it was asked for.
+async fn tell_generations(app: Rc<App>) {
+    let mut outcomes = app.control.listen();
+    while outcomes.changed().await.is_ok() {
+        let generation = outcomes.borrow_and_update().generation;
+        app.room.tell(&json!({"type": "generation", "number": generation}));
     }
 }
 
 /// One connection: requests one after the other, or a WebSocket.
-async fn connection(mut stream: TcpStream, peer: SocketAddr, room: Rc<Room>) -> io::Result<()> {
+async fn connection(mut stream: TcpStream, peer: SocketAddr, app: Rc<App>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = BytesMut::with_capacity(4096);
     while let Some(head) = timeout(PATIENCE, request(&mut stream, &mut input)).await?? {
@@ -68,12 +95,15 @@ async fn connection(mut stream: TcpStream, peer: SocketAddr, room: Rc<Room>) -> 
         let path = head.target().split(|byte| *byte == b'?').next().unwrap_or_default();
         if path == b"/ws" || path == b"/echo" {
             if let Some(stream) = switch(stream, &head).await? {
-                let hello = (path == b"/ws").then(|| hello(&head, peer));
-                return socket::run(stream, input, hello, &room).await;
+                let hello = (path == b"/ws").then(|| hello(&head, peer, &app));
+                return socket::run(stream, input, hello, &app.room).await;
             }
             return Ok(());
         }
-        let answer = answer(&head, path, &body, &room);
+        let answer = match path.strip_prefix(b"/control/") {
+            Some(name) => control(&head, name, &app.control).await,
+            None => answer(&head, path, &body, &app),
+        };
         stream.write_all(&answer).await?;
         if !head.keeps_alive() {
             break;
@@ -121,7 +151,23 @@ async fn body(
     }
 }
 
-fn answer(head: &RequestHead, path: &[u8], body: &[u8], room: &Room) -> Vec<u8> {
+/// Does what `/control/NAME` stands for.
+async fn control(head: &RequestHead, name: &[u8], control: &Control) -> Vec<u8> {
+    let done = match control.check(head, name) {
+        Ok(()) => control.reload().await,
+        Err(refusal) => Err(refusal),
+    };
+    match done {
+        Ok(outcome) => response("200 OK", "application/json", "", &outcome.to_string()),
+        Err(refusal) => {
+            let (status, why) = refusal.answer();
+            let allow = if refusal == Refusal::Method { "Allow: POST\r\n" } else { "" };
+            response(status, "text/plain", allow, why)
+        }
+    }
+}
+
+fn answer(head: &RequestHead, path: &[u8], body: &[u8], app: &App) -> Vec<u8> {
     match (head.method(), path) {
         (Method::Get | Method::Head, b"/") => {
             // Isolated from other origins, a page's clock is exact enough for round trips on one machine.
@@ -134,8 +180,8 @@ fn answer(head: &RequestHead, path: &[u8], body: &[u8], room: &Room) -> Vec<u8> 
         }
         (Method::Post, b"/push") => {
             let said = String::from_utf8_lossy(body);
-            room.tell(&json!({"type": "push", "to": "all", "text": said}));
-            text("200 OK", &format!("pushed to {} WebSockets\n", room.count()))
+            app.room.tell(&json!({"type": "push", "to": "all", "text": said}));
+            text("200 OK", &format!("pushed to {} WebSockets\n", app.room.count()))
         }
         _ => text("404 Not Found", "not found\n"),
     }
@@ -164,8 +210,16 @@ fn describe(head: &RequestHead) -> Value {
 }
 
 /// What a page is told first.
-fn hello(head: &RequestHead, peer: SocketAddr) -> Value {
-    json!({"type": "hello", "peer": peer.to_string(), "request": describe(head)})
+fn hello(head: &RequestHead, peer: SocketAddr, app: &App) -> Value {
+    json!({
+        "type": "hello",
+        "peer": peer.to_string(),
+        "request": describe(head),
+        "generation": app.control.listen().borrow().generation,
+        "controls": app.control.granted(head.fields()),
+        "process": std::process::id(),
+        "program": app.program,
+    })
 }
 
 /// Answers the opening handshake; gives the stream back if it was one.
