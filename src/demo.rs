@@ -5,6 +5,7 @@
 
 mod app;
 mod control;
+mod page;
 mod room;
 mod socket;
 
@@ -148,7 +149,7 @@ fn banner(ports: Ports, program: &str, authority: &DevCa) -> String {
   open           https://localhost:{port}/
   path           browser ─wss→ edge :{port} ─ws→ gateway :{gateway} ─ws→ app server :{app}
   push to all    curl --cacert {} -d hello https://localhost:{port}/push
-  reload         kill -HUP {pid}
+  reload         kill -HUP {pid}, or the button on the page
   configuration  {program} demo --port {port} --print-config
   stop           Ctrl-C
 
@@ -176,7 +177,10 @@ pid off;
 worker_processes 1;
 error_log stderr notice;
 
-events {{}}
+events {{
+    # Each WebSocket through both hops takes four, and the page opens eight.
+    worker_connections 1024;
+}}
 
 http {{
     access_log off;

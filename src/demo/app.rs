@@ -18,11 +18,9 @@ use wssgate_http1::{BodyDecoder, Decoded, Framing, Limits, Method, RequestHead, 
 use wssgate_ws::{accept_key, handshake};
 
 use super::control::{Control, Refusal};
+use super::page;
 use super::room::Room;
 use super::socket;
-
-/// The page that shows it all.
-const PAGE: &str = include_str!("page.html");
 
 /// How long a client may take for a request.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +36,7 @@ pub(super) struct App {
     /// Those who have the page open.
     room: Room,
     control: Control,
+    policy: String,
     /// How the program was called.
     program: String,
 }
@@ -45,7 +44,7 @@ pub(super) struct App {
 impl App {
     /// `control` is about the hops before it; `program` is how a person runs this program.
     pub(super) fn new(control: Control, program: String) -> Self {
-        Self { room: Room::default(), control, program }
+        Self { room: Room::default(), control, policy: page::policy(), program }
     }
 }
 
@@ -72,8 +71,7 @@ async fn push_regularly(app: Rc<App>) {
     loop {
         tokio::time::sleep(PUSH_EVERY).await;
         count += 1;
-        let text = format!("push number {count} from the app server, unprompted");
-        app.room.tell(&json!({"type": "push", "to": "all", "text": text}));
+        app.room.tell(&json!({"type": "tick", "count": count}));
     }
 }
 
@@ -171,9 +169,12 @@ fn answer(head: &RequestHead, path: &[u8], body: &[u8], app: &App) -> Vec<u8> {
     match (head.method(), path) {
         (Method::Get | Method::Head, b"/") => {
             // Isolated from other origins, a page's clock is exact enough for round trips on one machine.
-            let fields = "Cross-Origin-Opener-Policy: same-origin\r\n\
-                          Cross-Origin-Embedder-Policy: require-corp\r\n";
-            response("200 OK", "text/html; charset=utf-8", fields, PAGE)
+            let fields = format!(
+                "Content-Security-Policy: {}\r\nCross-Origin-Opener-Policy: same-origin\r\n\
+                 Cross-Origin-Embedder-Policy: require-corp\r\nReferrer-Policy: same-origin\r\n",
+                app.policy,
+            );
+            response("200 OK", "text/html; charset=utf-8", &fields, page::PAGE)
         }
         (Method::Get, b"/request") => {
             response("200 OK", "application/json", "", &describe(head).to_string())
