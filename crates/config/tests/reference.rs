@@ -19,14 +19,27 @@ fn the_committed_reference_is_current() {
 #[test]
 fn the_examples_are_accepted() {
     let text = wssgate_config::reference();
-    let mut examples =
-        text.split("\n```nginx\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    accepted(blocks(&text).map(|example| format!("events {{}} http {{ {example} }}")));
+}
+
+/// `tests/app-servers/run` runs them, but is no part of the gate.
+#[test]
+fn the_recipes_for_app_servers_are_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/app-servers.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    accepted(blocks(&text).map(|block| format!("events {{}} http {{ server {{ {block} }} }}")));
+}
+
+/// The configurations in a document.
+fn blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\n```nginx\n").skip(1).map(|rest| rest.split("\n```").next().unwrap())
+}
+
+fn accepted(configurations: impl Iterator<Item = String>) {
     let mut count = 0;
-    for example in &mut examples {
-        let options =
-            wssgate_config::LoadOptions::text(format!("events {{}} http {{ {example} }}"));
-        if let Err(failed) = wssgate_config::load(&options) {
-            panic!("{example}\n{}", failed.report.render(&failed.sources, false));
+    for text in configurations {
+        if let Err(failed) = wssgate_config::load(&wssgate_config::LoadOptions::text(text.clone())) {
+            panic!("{text}\n{}", failed.report.render(&failed.sources, false));
         }
         count += 1;
     }

@@ -63,10 +63,12 @@ def mosquitto(kit):
 @recipe("rabbitmq")
 def rabbitmq_web_mqtt(kit):
     port = rabbitmq(kit, "web_mqtt")
-    kit.gate(p15675=port)
+    kit.gate(p15675=port, p15676=port)
     clients(kit, port, "/ws", 300_000, versions="4")
     kit.answer(port, "/ws", "mqtt", (101, "mqtt"))
     kit.answer(port, "/ws", "mqtt, mqttv3.1", (101, "mqtt, mqttv3.1"), odd=True)
+    # What `websocket_protocol mqtt` leaves of an offer gets an answer that everybody takes.
+    kit.answer(port, "/mqtt", "mqtt, mqttv3.1", (101, "mqtt"), ways=["ws", "wss"])
 
 
 @recipe("aedes")
