@@ -204,8 +204,9 @@ class Kit:
         """Waits for an event that only asking can tell."""
         limit = time.monotonic() + PATIENCE
         while not happened():
-            if (process and process.poll() is not None) or time.monotonic() > limit:
-                raise Failed(f"{name} does not come up:\n{read(self.work / f'{name}.log')[-3000:]}")
+            ended = process and process.poll()
+            if ended is not None or time.monotonic() > limit:
+                raise Failed(f"{name} does not come up (status {ended}):\n{read(self.work / f'{name}.log')[-3000:]}")
             time.sleep(0.05)
 
     # wssgate.
