@@ -76,6 +76,8 @@ pub(crate) enum Extra {
     None,
     /// A location with `limit_req`.
     Limits,
+    /// A location with `prometheus`.
+    Metrics,
     /// Certificates of clients are asked for and verified.
     Clients,
 }

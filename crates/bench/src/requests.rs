@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// The location that both proxies have for it.
 pub(crate) const PATH: &str = "/limited";
 
+/// The location of metrics.
+pub(crate) const METRICS: &str = "/metrics";
+
 /// Connections over which requests go in turn.
 const CONNECTIONS: usize = 20;
 
@@ -106,6 +109,24 @@ impl Requests {
         let length = length.ok_or_else(|| io::Error::other(format!("no length: {text}")))?;
         connection.read_exact(&mut vec![0; length])?;
         Ok(head.len() + length)
+    }
+}
+
+/// Reads the metrics once, as Prometheus does.
+pub(crate) fn metrics(address: SocketAddr) -> io::Result<()> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let request = format!(
+        "GET {METRICS} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    connection.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    check(&answer)?;
+    match answer.ends_with(b"# EOF\n") {
+        true => Ok(()),
+        false => Err(io::Error::other("the metrics have no end")),
     }
 }
 

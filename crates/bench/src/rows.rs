@@ -11,7 +11,7 @@ use crate::certificate::{self, Certificate, Tickets};
 use crate::load::{Load, Security, Target};
 use crate::peers::{Extra, Peer};
 use crate::process::{self, Tree};
-use crate::requests::Requests;
+use crate::requests::{self, Requests};
 
 /// One line of work for every proxy.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ enum Work {
     Idle { tls: bool },
     /// The same for as long as it takes until all were asked whether they are there.
     Pings { tls: bool },
+    /// Many tunnels that say nothing, while metrics are read each second.
+    Scraped,
     /// TLS handshakes, each to the first echo.
     Handshakes { tickets: Tickets, verified: bool },
     /// A given number of messages a second.
@@ -85,6 +87,7 @@ pub(crate) const ROWS: &[Row] = &[
         .and_direct(),
     row("flood-plain", "1,000 messages/s beside a flood", Work::Flood { tls: false }).and_direct(),
     row("pings-plain", "Idle tunnels whose ends are asked every 25 s", Work::Pings { tls: false }),
+    row("scraped", "Idle tunnels, metrics read each second", Work::Scraped),
     row("limit-req", "20,000 requests/s that `limit_req` counts by 1,000,000 keys", Work::Limits),
 ];
 
@@ -115,6 +118,7 @@ impl Row {
     pub(crate) fn extra(&self) -> Extra {
         match self.work {
             Work::Limits => Extra::Limits,
+            Work::Scraped => Extra::Metrics,
             Work::Handshakes { verified: true, .. } => Extra::Clients,
             _ => Extra::None,
         }
@@ -124,6 +128,8 @@ impl Row {
     pub(crate) fn admits(&self, peer: Peer) -> bool {
         match self.work {
             Work::Limits => peer != Peer::Haproxy,
+            // An earlier one may have no metrics.
+            Work::Scraped => peer == Peer::Wssgate,
             // Nobody else asks.
             Work::Pings { .. } => matches!(peer, Peer::Wssgate | Peer::Before),
             _ => true,
@@ -218,6 +224,7 @@ impl Row {
         match self.work {
             Work::Idle { tls } => trial.idle(tls),
             Work::Pings { tls } => trial.pings(tls),
+            Work::Scraped => trial.scraped(),
             Work::Paced { tls } => trial.paced(tls),
             Work::Flood { tls } => trial.flood(tls),
             Work::Reconnect { tls } => trial.reconnect(tls),
@@ -407,6 +414,21 @@ impl Trial<'_> {
         let kept = (self.pss()? - empty) / full * 100.0;
         readings.push(less("memory kept after all have gone", "%", kept));
         Ok(readings)
+    }
+
+    fn scraped(&mut self) -> io::Result<Vec<Reading>> {
+        let count = self.scale.tunnels[2];
+        self.load.open(&self.target(false)?, count, 100)?;
+        self.load.run_for(self.scale.settle)?;
+        let second = Duration::from_secs(1).min(self.scale.idle);
+        let (address, begin) = (self.plain[0], self.begin()?);
+        for _ in 0..(self.scale.idle.as_millis() / second.as_millis()) {
+            requests::metrics(address)?;
+            self.load.run_for(second)?;
+        }
+        let span = self.end(&begin)?;
+        let name = format!("CPU per second with {}", thousands(count));
+        Ok(vec![less(name, "ms", millis(span.proxy_cpu) / span.seconds())])
     }
 
     fn pings(&mut self, tls: bool) -> io::Result<Vec<Reading>> {

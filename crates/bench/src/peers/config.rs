@@ -59,6 +59,7 @@ impl Setup<'_> {
                     requests::PATH
                 ),
             ),
+            Extra::Metrics => ("", format!("location = {} {{ prometheus; }}", requests::METRICS)),
             _ => ("", String::new()),
         };
         let verified = match self.extra {
