@@ -80,12 +80,9 @@ pub(crate) async fn begin(
             let handover = handover(&request, legs, extensions);
             let site = Rc::clone(&request.site);
             let open = site.open();
-            let counters = request.generation.server_counters(request.route.location, site.id);
-            counters.opened.increment();
-            counters.handshake.observe(handshake);
-            request.generation.tunnels.increment();
             let limits = request.limits.held.take().into();
             let mut conclusion = Conclusion::new(request, began);
+            conclusion.server_counters().handshake.observe(handshake);
             conclusion.open();
             let tunnel = Tunnel { conclusion, session, lease, open, _limits: limits };
             tunnels.carry(handover, tunnel, &site);
@@ -159,13 +156,9 @@ impl Tunnel {
 }
 
 fn count_end(conclusion: &Conclusion, worker: &WorkerCounters, end: &TunnelEnd, record: &Record) {
-    let generation = conclusion.generation();
-    let server = generation.server_counters(conclusion.location(), worker.id);
     let code = record.first_close().map(|(code, _)| code.0);
     worker.ends.count(record.word().unwrap_or_default(), code);
-    server.lifetime.observe(end.duration);
-    generation.tunnels.decrement();
-    server.ended.increment();
+    conclusion.server_counters().lifetime.observe(end.duration);
 }
 
 /// Whether a tunnel that ended so is a failure of its peer. How others end says nothing of its

@@ -108,7 +108,7 @@ impl PeerStatus {
 }
 
 /// The states of all peers that a set or a lease still has, of all generations of a group. It is
-/// looked at only when a set is made.
+/// looked at only when a set is made, and by scrapes.
 #[derive(Debug, Default)]
 struct Known {
     states: Vec<(ListenAddr, Weak<State>)>,

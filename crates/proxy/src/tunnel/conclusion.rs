@@ -15,19 +15,50 @@ use crate::exchange::request::Request;
 use crate::exchange::variables;
 use crate::exchange::websocket::Record;
 use crate::generation::Generation;
+use crate::metrics::ServerCounters;
 use crate::peers::Lease;
 use crate::tunnel::message;
 
 /// What is kept of a request until its tunnel ends.
 pub(super) struct Conclusion {
-    generation: Arc<Generation>,
-    location: LocationId,
+    counted: Counted,
     serial: u64,
     /// When the upstream was asked.
     began: Instant,
     /// The context of error lines; `None` when none of the tunnel would be written.
     context: Option<Box<str>>,
     access: Access,
+}
+
+/// A tunnel as its server and its generation count it, however it comes to its end: also with the worker, if that
+/// panics.
+struct Counted {
+    /// The one that it began with.
+    generation: Arc<Generation>,
+    location: LocationId,
+    worker: usize,
+}
+
+impl Counted {
+    fn new(request: &Request) -> Self {
+        let generation = Arc::clone(&request.generation);
+        let counted =
+            Self { generation, location: request.route.location, worker: request.site.id };
+        counted.server().opened.increment();
+        counted.generation.tunnels.increment();
+        counted
+    }
+
+    fn server(&self) -> &ServerCounters {
+        self.generation.server_counters(self.location, self.worker)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.generation.tunnels.decrement();
+        self.server().ended.increment();
+    }
 }
 
 /// The access lines.
@@ -42,8 +73,7 @@ impl Conclusion {
     pub(super) fn new(request: Request, began: Instant) -> Self {
         let context = request.logs(LogLevel::Info).then(|| request.context().into());
         Self {
-            generation: Arc::clone(&request.generation),
-            location: request.route.location,
+            counted: Counted::new(&request),
             serial: request.connection.serial,
             began,
             context,
@@ -60,12 +90,12 @@ impl Conclusion {
 
     /// The generation that the tunnel began with.
     pub(super) fn generation(&self) -> &Arc<Generation> {
-        &self.generation
+        &self.counted.generation
     }
 
-    /// The location that it began in.
-    pub(super) fn location(&self) -> LocationId {
-        self.location
+    /// What its worker counts of its server.
+    pub(super) fn server_counters(&self) -> &ServerCounters {
+        self.counted.server()
     }
 
     /// Counts the end of the tunnel as a failure of its peer.
@@ -77,7 +107,7 @@ impl Conclusion {
                 "upstream server {name} temporarily disabled, it reset an upgraded connection at \
                  once{context}"
             );
-            let log = self.generation.logs.error_log(self.location);
+            let log = self.counted.generation.logs.error_log(self.counted.location);
             log.write(LogLevel::Warn, Some(self.serial), line);
         }
     }
@@ -86,14 +116,15 @@ impl Conclusion {
     pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
         if let Some(context) = &self.context {
             let line = format_args!("{what} while proxying upgraded connection{context}");
-            let log = self.generation.logs.error_log(self.location);
+            let log = self.counted.generation.logs.error_log(self.counted.location);
             log.write(LogLevel::Info, Some(self.serial), line);
         }
     }
 
     /// Says that a WebSocket begins, where that is wanted.
     pub(super) fn open(&mut self) {
-        let location = &self.generation.http().locations[self.location.0];
+        let Counted { generation, location, .. } = &self.counted;
+        let location = &generation.http().locations[location.0];
         if !location.settings.websocket_logs.is_empty() {
             self.tell(Record::open());
         }
@@ -107,7 +138,7 @@ impl Conclusion {
             Access::Lines(kept) => {
                 let (lines, ending) = &**kept;
                 let ending = ending.clone().with_tunnel(&record, took);
-                lines.write(&self.generation, self.location, &ending);
+                lines.write(&self.counted.generation, self.counted.location, &ending);
             }
             Access::Request(request) => {
                 if request.tunnel.told.replace((Box::new(record), took)).is_some() {
