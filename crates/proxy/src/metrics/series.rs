@@ -273,6 +273,7 @@ mod tests {
         let mut known: Vec<_> = CAUSES.iter().copied().filter(|cause| *cause != "other").collect();
         known.sort_unstable();
         assert_eq!(told, known);
+        assert_eq!((CAUSES.len(), end_codes().count()), (46, 19), "what is told of their bound");
     }
 
     #[test]
