@@ -8,7 +8,7 @@
 set -euo pipefail
 work=$(mktemp -d)
 servers=()
-trap '[ ${#servers[@]} = 0 ] || { kill "${servers[@]}"; wait "${servers[@]}" || true; } 2>/dev/null; rm -rf "$work"' EXIT
+trap 'for each in "${servers[@]}"; do kill "$each"; wait "$each" || true; done 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work"
 python3 -m venv venv
 venv/bin/pip install --quiet --disable-pip-version-check daphne==4.2.3 uvicorn==0.54.0 websockets==16.0

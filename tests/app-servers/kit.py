@@ -237,7 +237,8 @@ class Kit:
         """A development CA, and its certificate for localhost."""
         at = {name: self.work / name for name in ["ca.pem", "ca.key", "server.pem", "server.key", "request", "names"]}
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        self.command(*new, "-x509", "-days", "2", "-subj", "/CN=development CA", "-keyout", at["ca.key"], "-out", at["ca.pem"])
+        ca = ["-subj", "/CN=development CA", "-keyout", at["ca.key"], "-out", at["ca.pem"]]
+        self.command(*new, "-x509", "-days", "2", *ca)
         self.command(*new, "-subj", "/CN=localhost", "-keyout", at["server.key"], "-out", at["request"])
         at["names"].write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
         self.command(
@@ -261,7 +262,8 @@ class Kit:
         """
         expect = [line.strip() for line in expect.strip().splitlines()]
         for way, url in self.ways(port):
-            seen = [line.strip() for line in self.command(*[str(word).replace("{way}", way) for word in argv], url).splitlines()]
+            words = [str(word).replace("{way}", way) for word in argv]
+            seen = [line.strip() for line in self.command(*words, url).splitlines()]
             if seen != expect:
                 difference = "\n".join(difflib.unified_diff(expect, seen, "expected", way, lineterm=""))
                 raise Failed(f"{name}, {way}:\n{difference}\n{self.errors}{read(self.work / 'error.log')[-2000:]}")

@@ -93,7 +93,8 @@ def app(kit):
     python = kit.pip("uvicorn==0.54.0", "websockets==16.0", servers=["uvicorn"], clients=["websockets"])
     port = free_port()
     environment = {**kit.environment, "PYTHONPATH": str(ECHO)}
-    kit.start("uvicorn", python, "-m", "uvicorn", "app_asgi:app", "--lifespan", "off", "--port", port, port=port, env=environment)
+    uvicorn = [python, "-m", "uvicorn", "app_asgi:app", "--lifespan", "off", "--port", port]
+    kit.start("uvicorn", *uvicorn, port=port, env=environment)
     return python, port
 
 

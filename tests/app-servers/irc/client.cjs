@@ -33,7 +33,8 @@ function person(nick) {
       await new Promise((resolve) => (awake = resolve));
     }
   };
-  client.connect({ host: hostname, port: Number(port), tls: protocol === "wss:", nick, auto_reconnect: false, transport });
+  const tls = protocol === "wss:";
+  client.connect({ host: hostname, port: Number(port), tls, nick, auto_reconnect: false, transport });
   return { client, heard };
 }
 

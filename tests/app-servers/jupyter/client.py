@@ -55,7 +55,7 @@ def execute(code, on=lambda kind, content: None):
     asked, message = pack("shell", "execute_request", {"code": code, "silent": False, "store_history": False})
     wire.send_binary(message)
     public, reply = [], None
-    while reply is None or ("status", "idle") not in [(kind, content.get("execution_state")) for kind, content in public]:
+    while reply is None or "idle" not in [content.get("execution_state") for _, content in public]:
         channel, header, parent, _metadata, content = unpack(wire.recv())
         if parent.get("msg_id") != asked:
             continue

@@ -9,7 +9,9 @@ async function speak(protocolVersion) {
   const tell = (line) => console.log(`version ${protocolVersion}: ${line}`);
   const client = await mqtt.connectAsync(url + path, { protocolVersion, reconnectPeriod: 0 });
   tell("connected");
-  const received = new Promise((resolve) => client.once("message", (topic, body, packet) => resolve({ topic, body, packet })));
+  const received = new Promise((resolve) => {
+    client.once("message", (topic, body, packet) => resolve({ topic, body, packet }));
+  });
   const [granted] = await client.subscribeAsync("app/#", { qos: 1 });
   tell(`subscribed ${granted.topic} qos ${granted.qos}`);
   await client.publishAsync("app/1", "from node", { qos: 1 });

@@ -14,7 +14,8 @@ trust = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]) if url.st
 
 
 def opened(path="/echo"):
-    return connect(url + path, ssl=trust, subprotocols=["other", "chat"], additional_headers={"Cookie": "a=1"}, max_size=None)
+    headers = {"Cookie": "a=1"}
+    return connect(url + path, ssl=trust, subprotocols=["other", "chat"], additional_headers=headers, max_size=None)
 
 
 async def main():

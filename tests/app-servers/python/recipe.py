@@ -27,27 +27,35 @@ def echo(kit, servers, start):
     kit.dialogue(port, "websockets", python, kit.here / "client.py", expect=SAYS)
 
 
+def with_uvicorn(implementation):
+    arguments = ["--no-proxy-headers", "--lifespan", "off", "--ws", implementation]
+    return lambda python, port: [python, "-m", "uvicorn", "app_asgi:app", "--port", port, *arguments]
+
+
 @recipe("uvicorn")
 def uvicorn(kit):
-    arguments = ["--no-proxy-headers", "--lifespan", "off", "--ws", "websockets-sansio"]
-    echo(kit, ["uvicorn==0.54.0"], lambda python, port: [python, "-m", "uvicorn", "app_asgi:app", "--port", port, *arguments])
+    echo(kit, ["uvicorn==0.54.0"], with_uvicorn("websockets-sansio"))
 
 
 @recipe("uvicorn-wsproto")
 def uvicorn_wsproto(kit):
-    arguments = ["--no-proxy-headers", "--lifespan", "off", "--ws", "wsproto"]
-    servers = ["uvicorn==0.54.0", "wsproto==1.3.2"]
-    echo(kit, servers, lambda python, port: [python, "-m", "uvicorn", "app_asgi:app", "--port", port, *arguments])
+    echo(kit, ["uvicorn==0.54.0", "wsproto==1.3.2"], with_uvicorn("wsproto"))
 
 
 @recipe("hypercorn")
 def hypercorn(kit):
-    echo(kit, ["hypercorn==0.18.0"], lambda python, port: [python, "-m", "hypercorn", "app_asgi:app", "-b", f"127.0.0.1:{port}"])
+    def start(python, port):
+        return [python, "-m", "hypercorn", "app_asgi:app", "-b", f"127.0.0.1:{port}"]
+
+    echo(kit, ["hypercorn==0.18.0"], start)
 
 
 @recipe("daphne")
 def daphne(kit):
-    echo(kit, ["daphne==4.2.3"], lambda python, port: [python, "-m", "daphne", "-b", "127.0.0.1", "-p", port, "app_asgi:app"])
+    def start(python, port):
+        return [python, "-m", "daphne", "-b", "127.0.0.1", "-p", port, "app_asgi:app"]
+
+    echo(kit, ["daphne==4.2.3"], start)
 
 
 @recipe("granian")

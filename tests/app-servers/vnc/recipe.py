@@ -18,7 +18,8 @@ text frame: closed 1003 Unsupported: Text frames are not supported
 @recipe("websockify")
 def websockify(kit):
     system = kit.debian({"tigervnc-standalone-server": "1.12.0+dfsg-8"})
-    python = kit.pip("websockify==0.13.0", "websocket-client==1.9.0", servers=["websockify"], clients=["websocket-client"])
+    pins = ["websockify==0.13.0", "websocket-client==1.9.0"]
+    python = kit.pip(*pins, servers=["websockify"], clients=["websocket-client"])
     port, rfb, display = free_port(), free_port(), free_port()
     # The display's number names its socket below /tmp, so it is taken from the kernel as well.
     vnc = ["Xtigervnc", f":{display}", "-rfbport", rfb, "-interface", "127.0.0.1", "-SecurityTypes", "None",

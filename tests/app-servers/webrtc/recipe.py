@@ -19,7 +19,9 @@ closed: 1000
 """
 
 CONF = 'general: {{ configs_folder = "{home}" interface = "127.0.0.1" }}\nnat: {{ }}\nmedia: {{ }}\n'
-TRANSPORTS = 'transports: { disable = "libjanus_http.so,libjanus_mqtt.so,libjanus_nanomsg.so,libjanus_pfunix.so,libjanus_rabbitmq.so" }\n'
+# Other transports would take ports of their own.
+OTHERS = ["http", "mqtt", "nanomsg", "pfunix", "rabbitmq"]
+TRANSPORTS = f'transports: {{ disable = "{",".join(f"libjanus_{name}.so" for name in OTHERS)}" }}\n'
 WEBSOCKETS = 'general: {{ json = "indented" ws = true ws_port = {port} ws_interface = "lo" wss = false }}\n'
 TEXTROOM = 'room-1234: { description = "Demo Room" secret = "adminpwd" }\n'
 

@@ -18,7 +18,8 @@ def weechat(kit):
     python = kit.pip("websocket-client==1.9.0", clients=["websocket-client"])
     port, home = free_port(), kit.work / "weechat"
     commands = [
-        "/set relay.network.bind_address 127.0.0.1", "/set relay.network.password sesame", "/set relay.network.ipv6 off",
+        "/set relay.network.bind_address 127.0.0.1", "/set relay.network.password sesame",
+        "/set relay.network.ipv6 off",
         f"/relay add weechat {port}",
     ]  # fmt: skip
     start = [*system, "weechat-headless", "--dir", home, *(part for command in commands for part in ("-r", command))]

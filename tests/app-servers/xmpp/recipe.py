@@ -10,7 +10,7 @@ registered
 close
 """
 XMPPJS_SAYS = """
-online: {user}@localhost/app
+online: anna@localhost/app
 ping: result
 message from self: hello
 message from self: 50000 characters
@@ -63,7 +63,7 @@ def clients(kit, port, path):
     python = kit.pip("websocket-client==1.9.0", clients=["websocket-client"])
     kit.npm("@xmpp/client@0.14.0", "ws@8.23.0", clients=["@xmpp/client"])
     kit.dialogue(port, "registration", python, kit.here / "register.py", path, "anna-{way}", expect=RAW_SAYS)
-    kit.dialogue(port, "xmpp.js", "node", kit.here / "xmppjs.cjs", path, "anna-{way}", expect=XMPPJS_SAYS.replace("{user}", "anna"))
+    kit.dialogue(port, "xmpp.js", "node", kit.here / "xmppjs.cjs", path, "anna-{way}", expect=XMPPJS_SAYS)
 
 
 @recipe("prosody")
@@ -89,8 +89,9 @@ def ejabberd(kit):
     home.mkdir()
     conf = home / "ejabberd.yml"
     conf.write_text(EJABBERD.format(port=port))
-    environment = {**kit.environment, "HOME": str(home), "EJABBERD_CONFIG_PATH": str(conf), "EJABBERD_LOG_PATH": str(home / "log"),
-                   "ERL_LIBS": "/usr/lib/x86_64-linux-gnu", "SPOOL_DIR": str(home)}  # fmt: skip
+    places = {"HOME": home, "SPOOL_DIR": home, "EJABBERD_CONFIG_PATH": conf, "EJABBERD_LOG_PATH": home / "log"}
+    environment = {**kit.environment, **{name: str(place) for name, place in places.items()}}
+    environment["ERL_LIBS"] = "/usr/lib/x86_64-linux-gnu"
     # Without a node name nothing else of Erlang has to run.
     erl = ["erl", "-noinput", "-mnesia", "dir", f'"{home}/data"', "-s", "ejabberd"]
     kit.start("ejabberd", *system, *erl, port=port, env=environment, cwd=home)

@@ -3,7 +3,8 @@ global.WebSocket = require("ws").WebSocket;
 const { client, xml } = require("@xmpp/client");
 
 const [path, user, url] = process.argv.slice(2);
-const xmpp = client({ service: url + path, domain: "localhost", resource: "app", username: user, password: `secret-${user}` });
+const account = { username: user, password: `secret-${user}` };
+const xmpp = client({ service: url + path, domain: "localhost", resource: "app", ...account });
 const long = "x".repeat(50000);
 const self = `${user}@localhost/app`;
 const write = (text) => xmpp.send(xml("message", { to: self, type: "chat" }, xml("body", {}, text)));
