@@ -38,7 +38,8 @@ fn blocks(text: &str) -> impl Iterator<Item = &str> {
 fn accepted(configurations: impl Iterator<Item = String>) {
     let mut count = 0;
     for text in configurations {
-        if let Err(failed) = wssgate_config::load(&wssgate_config::LoadOptions::text(text.clone())) {
+        if let Err(failed) = wssgate_config::load(&wssgate_config::LoadOptions::text(text.clone()))
+        {
             panic!("{text}\n{}", failed.report.render(&failed.sources, false));
         }
         count += 1;
