@@ -28,6 +28,7 @@ use wssgate_http1::{BodyDecoder, Decoded, Fields, Framing, ResponseHead};
 
 use answer::{BodyEnd, Carrier};
 use attempt::{Cause, Ended, Kept, Sender, Trouble};
+use connect::Connecting;
 use destination::Destination;
 use plan::Plan;
 
@@ -345,7 +346,7 @@ impl Proxying<'_> {
         body: &mut RequestBody,
         began: Instant,
     ) -> Tried {
-        let key = self.key(&lease);
+        let key = self.connecting().key(self.group, &lease.peer().address);
         let cached = match self.group.keepalive.connections {
             0 => None,
             _ if fresh => None,
@@ -367,6 +368,19 @@ impl Proxying<'_> {
         self.state().connect_time = Some(began.elapsed());
         let link = PeerLink { connection, lease, key, reused, began };
         self.converse(link, body).await
+    }
+
+    fn connecting(&self) -> Connecting<'_> {
+        Connecting { request: self.request, settings: self.settings, destination: self.destination }
+    }
+
+    /// A new connection, as `key` describes it.
+    async fn connect(&self, key: &Key) -> Result<Connection, Ended> {
+        let connecting = self.connecting();
+        tokio::select! {
+            connected = connecting.connect(key) => connected,
+            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
+        }
     }
 
     fn watches_client(&self) -> bool {

@@ -7,22 +7,33 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout_at;
-use wssgate_config::model::LogLevel;
+use wssgate_config::model::{ListenAddr, LogLevel, ProxySettings};
 
 use super::attempt::{Cause, Ended, Trouble};
-use super::{CONNECTING, Proxying, proxy_header};
+use super::destination::Destination;
+use super::{CONNECTING, proxy_header};
 use crate::exchange::path::variable as path;
-use crate::peers::{ConnectOptions, Connection, Failure, Key, Lease, PeerStream, connect};
+use crate::exchange::request::Request;
+use crate::peers::{ConnectOptions, Connection, Failure, Group, Key, PeerStream, connect};
 
-impl Proxying<'_> {
-    pub(super) fn key(&self, lease: &Lease) -> Key {
+pub(super) const SHAKING: &str = "SSL handshaking to upstream";
+
+/// What decides about the connection for a request.
+pub(super) struct Connecting<'a> {
+    pub(super) request: &'a Request,
+    pub(super) settings: &'a ProxySettings,
+    pub(super) destination: &'a Destination<'a>,
+}
+
+impl Connecting<'_> {
+    /// Which connection to a peer of a group may be used.
+    pub(super) fn key(&self, group: &Group, address: &ListenAddr) -> Key {
         // What a location's settings have made of a connection is only for that location.
-        let own =
-            self.destination.tls || self.settings.bind.is_some() || self.group.keepalive.local;
+        let own = self.destination.tls || self.settings.bind.is_some() || group.keepalive.local;
         let location = self.request.route.location.0 as u64;
         Key {
-            group: self.group.name.clone(),
-            address: lease.peer().address.clone(),
+            group: group.name.clone(),
+            address: address.clone(),
             tag: own.then_some([self.request.generation.number, location]),
             header: proxy_header::of(self.request, self.settings.proxy_protocol),
             name: self.destination.tls.then(|| self.tls_name()),
@@ -50,13 +61,6 @@ impl Proxying<'_> {
 
     /// A new connection, as `key` describes it.
     pub(super) async fn connect(&self, key: &Key) -> Result<Connection, Ended> {
-        tokio::select! {
-            connected = self.connect_unwatched(key) => connected,
-            () = self.response.closed(), if self.watches_client() => Err(Ended::ClientGone),
-        }
-    }
-
-    async fn connect_unwatched(&self, key: &Key) -> Result<Connection, Ended> {
         let options = ConnectOptions {
             timeout: self.settings.connect_timeout,
             bind: self.bind_address(),
@@ -86,7 +90,6 @@ impl Proxying<'_> {
         key: &Key,
         limit: Duration,
     ) -> Result<PeerStream, Ended> {
-        const SHAKING: &str = "SSL handshaking to upstream";
         let generation = &self.request.generation;
         let client =
             generation.upstream_tls.get(self.request.route.location.0).and_then(Option::as_ref);
