@@ -87,6 +87,7 @@ impl Neighbour {
         relay.hand_over(Handover {
             ticket: TICKET + 1,
             generation: 0,
+            peer: 0,
             client: Leg::plain(near_client, Vec::new()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,
@@ -156,6 +157,7 @@ impl Dialogue {
         self.relay.hand_over(Handover {
             ticket: TICKET,
             generation: 0,
+            peer: 0,
             client,
             upstream,
             protocol: match extensions {

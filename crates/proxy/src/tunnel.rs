@@ -32,7 +32,7 @@ use crate::limit::Held;
 use crate::listen::{ClientStream, Stream};
 use crate::metrics::{HandshakeFailure, WorkerCounters};
 use crate::peers::sticky::{PeerId, SessionKey, Sessions};
-use crate::peers::{Connection, Lease, MOMENT, PeerStream};
+use crate::peers::{Connection, Lease, MOMENT, Peer, PeerStream};
 use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached};
 use conclusion::Conclusion;
@@ -77,7 +77,7 @@ pub(crate) async fn begin(
     let Switch { upstream, lease, session, extensions, began, .. } = switch;
     match legs(client, input, upstream, &request) {
         Ok(legs) => {
-            let handover = handover(&request, legs, extensions);
+            let handover = handover(&request, lease.peer(), legs, extensions);
             let site = Rc::clone(&request.site);
             let open = site.open();
             let limits = request.limits.held.take().into();
@@ -230,6 +230,7 @@ fn tls_leg(detached: Detached<Stream>, read: BytesMut) -> Result<Leg, HandoverEr
 
 fn handover(
     request: &Request,
+    peer: &Peer,
     (client, upstream): (Leg, Leg),
     extensions: Option<Extensions>,
 ) -> Handover {
@@ -238,6 +239,7 @@ fn handover(
     Handover {
         ticket: 0,
         generation: request.generation.number,
+        peer: peer.number(),
         client,
         upstream,
         protocol: match (extensions, request.generation.policy(request.route.location)) {

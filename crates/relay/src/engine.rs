@@ -445,6 +445,7 @@ impl Engine {
         self.end_selected(now_ms, cause, |tunnel| match selection {
             Selection::All => true,
             Selection::Generation(generation) => tunnel.generation == generation,
+            Selection::Peer(peer) => tunnel.peer == peer,
             Selection::Ticket(ticket) => tunnel.ticket == ticket,
         });
     }
@@ -457,6 +458,7 @@ impl Engine {
             match cause {
                 EndCause::Drained => tunnel.end_in_order(Cause::Drain, now_ms),
                 EndCause::Killed => tunnel.end_in_order(Cause::Kill, now_ms),
+                EndCause::Closed(cause) => tunnel.end_in_order(cause, now_ms),
                 _ => tunnel.close(cause, now_ms),
             }
             self.settle(key, now_ms);

@@ -14,6 +14,8 @@ pub struct Handover {
     pub ticket: u64,
     /// The generation it belongs to, so that a drain can select it.
     pub generation: u64,
+    /// The front's number of the peer on the upstream's side, so that the end of all its tunnels can be wanted.
+    pub peer: u64,
     /// The side that asked for the upgrade.
     pub client: Leg,
     /// The side that granted it.
@@ -238,6 +240,10 @@ pub enum EndCause {
     Drained,
     /// Closed by an operator, a WebSocket in the same way.
     Killed,
+    /// Closed at once, for its upstream server has failed its health checks. Nobody is waited for: WebSockets are
+    /// sent 1001 where no frame is under way. Those that are ended in good order for the same reason end with
+    /// [`Cause::Unhealthy`].
+    Unhealthy,
     /// The relay stopped. It waits for nobody: WebSockets are sent 1001 where no frame is under way.
     Stopped,
     /// The kernel refused to watch its sockets, with this `errno`.
@@ -282,6 +288,8 @@ pub enum Selection {
     All,
     /// Those of this generation.
     Generation(u64),
+    /// Those of this peer.
+    Peer(u64),
     /// The one with this ticket.
     Ticket(u64),
 }

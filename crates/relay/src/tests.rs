@@ -71,6 +71,7 @@ impl Rig {
         let mut handover = Handover {
             ticket: self.next_ticket,
             generation: 0,
+            peer: 0,
             client: Leg::plain(near_client, Vec::new()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,

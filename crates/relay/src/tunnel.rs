@@ -27,6 +27,7 @@ use crate::{EndCause, Handover, Progress, Protocol, Side, Timers, Totals, Tunnel
 pub(crate) struct Tunnel {
     pub(crate) ticket: u64,
     pub(crate) generation: u64,
+    pub(crate) peer: u64,
     client: Leg,
     upstream: Leg,
     /// From the client to the upstream.
@@ -152,6 +153,7 @@ impl Tunnel {
         let mut tunnel = Self {
             ticket: handover.ticket,
             generation: handover.generation,
+            peer: handover.peer,
             client: leg(client.socket, client.unix, client.tls, Side::Client),
             upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
             up: Flow::new(buffer_size),

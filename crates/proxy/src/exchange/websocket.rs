@@ -144,6 +144,7 @@ impl Record {
     pub(crate) fn own_close(&self) -> Option<(CloseCode, &[u8])> {
         let (offender, reason) = match self.cause {
             Some(EndCause::Closed(cause)) => (cause.offender().map(Side::from), cause.reason()),
+            Some(EndCause::Unhealthy) => (None, Cause::Unhealthy.reason()),
             _ => (None, ""),
         };
         let to = offender.unwrap_or(Side::Client);
@@ -174,6 +175,7 @@ impl Record {
             EndCause::Closed(cause) => word_of(cause),
             EndCause::Drained => "drain",
             EndCause::Killed => "kill",
+            EndCause::Unhealthy => "upstream_unhealthy",
             EndCause::Stopped => "shutdown",
             EndCause::Refused(_) => "setup_failed",
         })
@@ -267,6 +269,7 @@ fn word_of(cause: Cause) -> &'static str {
     match cause {
         Cause::Drain => "drain",
         Cause::Kill => "kill",
+        Cause::Unhealthy => "upstream_unhealthy",
         Cause::IdleTimeout => "idle_timeout",
         Cause::MaxLifetime => "max_lifetime",
         Cause::Violation(side, _) => of(side, "client_protocol_error", "upstream_protocol_error"),

@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicU32};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,7 @@ pub struct Peer {
 /// What is known of a peer, whatever set it is in.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    number: Number,
     pub(super) conns: AtomicU32,
     /// Those of them that have switched protocols.
     pub(super) tunnels: Tally,
@@ -63,6 +64,17 @@ pub(super) struct State {
     weight: AtomicI64,
     /// The weight in use: failures take from it, and it grows back from choice to choice.
     effective_weight: AtomicI64,
+}
+
+/// What no other peer is called.
+#[derive(Debug)]
+struct Number(u64);
+
+impl Default for Number {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
 }
 
 impl Peer {
@@ -100,6 +112,11 @@ impl Peer {
     /// What `sticky` calls it: its `route=`, or the MD5 of its address.
     pub fn id(&self) -> &PeerId {
         self.id.get_or_init(|| PeerId::of_address(&self.name))
+    }
+
+    /// What its tunnels are known by: the same in all generations.
+    pub(crate) fn number(&self) -> u64 {
+        self.state.number.0
     }
 
     /// Whether it may be chosen.

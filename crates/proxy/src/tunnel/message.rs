@@ -28,6 +28,7 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
         EndCause::Closed(cause) => closed(cause, record),
         EndCause::Drained => "tunnel closed after worker_shutdown_timeout".to_owned(),
         EndCause::Killed => "tunnel closed by an operator".to_owned(),
+        EndCause::Unhealthy => "tunnel closed, its upstream server is unhealthy".to_owned(),
         EndCause::Stopped => "tunnel closed by shutdown".to_owned(),
         EndCause::Refused(number) => format!("tunnel setup failed ({})", errno(*number)),
     };
@@ -45,6 +46,7 @@ fn closed(cause: &Cause, record: &Record) -> String {
     let why = match cause {
         // Said in other words above.
         Cause::Drain | Cause::Kill => "requested by an operator".to_owned(),
+        Cause::Unhealthy => "its upstream server is unhealthy".to_owned(),
         Cause::IdleTimeout => "no data frame for websocket_idle_timeout".to_owned(),
         Cause::MaxLifetime => "websocket_max_lifetime expired".to_owned(),
         Cause::Credentials => "the credentials of the client have expired".to_owned(),

@@ -295,6 +295,7 @@ mod tests {
         let handover = Handover {
             ticket: 0,
             generation: 0,
+            peer: 0,
             client: Leg::plain(near_client, b"hello".to_vec()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,

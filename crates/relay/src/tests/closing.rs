@@ -2,7 +2,7 @@
 
 use wssgate_records::Role;
 use wssgate_records::testing::{SUITES, Session, session};
-use wssgate_ws::conversation::CLOSING_MS;
+use wssgate_ws::conversation::{CLOSING_MS, Cause};
 
 use super::bounds::narrow;
 use super::peer::TlsPeer;
@@ -66,6 +66,48 @@ fn a_drained_websocket_ends_when_both_sides_have_answered() {
     assert_eq!((end.client.received, end.upstream.received), (6, 8));
     assert_eq!(end.client.close, Some(CloseCode::NO_STATUS));
     assert_eq!(end.upstream.close, Some(CloseCode::GOING_AWAY));
+}
+
+/// One server is ill, and those of others have nothing to do with it.
+#[test]
+fn only_the_tunnels_of_one_peer_end() {
+    const UNAVAILABLE: &[u8] = b"\x88\x14\x03\xe9server unavailable";
+    let mut rig = Rig::new();
+    let websocket = |rig: &mut Rig, peer: u64| {
+        rig.hand_over(|handover| {
+            handover.peer = peer;
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+        })
+    };
+    let (mut client, mut upstream) = websocket(&mut rig, 1);
+    let (mut other, mut other_upstream) = websocket(&mut rig, 2);
+    let unhealthy = EndCause::Closed(Cause::Unhealthy);
+    rig.handle.close(Selection::Peer(1), unhealthy).unwrap();
+    rig.expect(&mut client, UNAVAILABLE);
+    rig.until("a Close", || {
+        upstream.poll();
+        upstream.received.len() == 6 + 2 + b"server unavailable".len()
+    });
+    upstream.received.clear();
+    assert!(rig.is_open(), "it waits for answers");
+    client.send(MASKED_CLOSE);
+    upstream.send(AWAY);
+    assert_eq!(rig.end().cause, unhealthy);
+    rig.expect_end(&mut client);
+    rig.expect_end(&mut upstream);
+
+    other_upstream.send(b"\x81\x02hi");
+    rig.expect(&mut other, b"\x81\x02hi");
+    let began = rig.now;
+    rig.handle.close(Selection::Peer(2), EndCause::Unhealthy).unwrap();
+    let end = rig.end();
+    assert!(rig.now - began < CLOSING, "nobody is waited for");
+    assert_eq!(
+        (end.cause, end.client.own_close),
+        (EndCause::Unhealthy, Some(CloseCode::GOING_AWAY))
+    );
+    rig.expect(&mut other, UNAVAILABLE);
+    rig.expect_end(&mut other);
 }
 
 #[test]

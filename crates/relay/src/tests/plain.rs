@@ -160,6 +160,7 @@ fn said_hello(ticket: u64) -> (std::net::TcpStream, std::net::TcpStream, Handove
     let handover = Handover {
         ticket,
         generation: ticket,
+        peer: 0,
         client: Leg::plain(near_client, b"hello".to_vec()),
         upstream: Leg::plain(near_upstream, Vec::new()),
         protocol: Protocol::Other,

@@ -326,6 +326,7 @@ impl Tunnel {
         self.set_cause(cause);
         match cause {
             EndCause::Stopped => self.close_conversation(Cause::Drain, now_ms),
+            EndCause::Unhealthy => self.close_conversation(Cause::Unhealthy, now_ms),
             EndCause::ReadTimeout | EndCause::SendTimeout(_) | EndCause::Lost(_) => {
                 self.tell_failure(Side::Upstream, now_ms);
             }

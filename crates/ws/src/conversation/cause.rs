@@ -12,6 +12,8 @@ pub enum Cause {
     Drain,
     /// An operator wants this one gone.
     Kill,
+    /// Its server has failed its health checks.
+    Unhealthy,
     /// No data frame for so long.
     IdleTimeout,
     /// It is as old as it may become.
@@ -42,7 +44,9 @@ impl Cause {
     /// Whose fault it is, if one side's.
     pub fn offender(self) -> Option<Side> {
         match self {
-            Self::Drain | Self::Kill | Self::IdleTimeout | Self::MaxLifetime => None,
+            Self::Drain | Self::Kill | Self::Unhealthy | Self::IdleTimeout | Self::MaxLifetime => {
+                None
+            }
             Self::Credentials => Some(Side::Client),
             Self::Violation(side, _)
             | Self::InvalidClose(side, _)
@@ -73,7 +77,7 @@ impl Cause {
             return CloseCode::GOING_AWAY;
         }
         match self {
-            Self::Drain | Self::Kill | Self::IdleTimeout | Self::MaxLifetime => {
+            Self::Drain | Self::Kill | Self::Unhealthy | Self::IdleTimeout | Self::MaxLifetime => {
                 CloseCode::GOING_AWAY
             }
             Self::Violation(..) => CloseCode::PROTOCOL_ERROR,
@@ -100,6 +104,7 @@ impl Cause {
         match self {
             // What clients have seen since drains exist.
             Self::Drain | Self::Kill => "",
+            Self::Unhealthy => "server unavailable",
             Self::IdleTimeout => "idle timeout",
             Self::MaxLifetime => "maximum lifetime reached",
             Self::Violation(..) => "protocol error",

@@ -102,7 +102,12 @@ impl World<'_> {
             25..=32 => self.wait(),
             33 if self.chance.one_in(5) || self.ends.get(side).has_closed => self.end(side),
             34 if self.chance.one_in(4) => {
-                let cause = self.chance.pick(&[Cause::Drain, Cause::Kill, Cause::Credentials]);
+                let cause = self.chance.pick(&[
+                    Cause::Drain,
+                    Cause::Kill,
+                    Cause::Unhealthy,
+                    Cause::Credentials,
+                ]);
                 self.order(cause);
             }
             35 => self.conversation.on_sent(self.now_ms),

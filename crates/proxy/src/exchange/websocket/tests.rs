@@ -194,6 +194,7 @@ fn causes() -> Vec<EndCause> {
     let ours = ours.chain([
         Cause::Drain,
         Cause::Kill,
+        Cause::Unhealthy,
         Cause::IdleTimeout,
         Cause::MaxLifetime,
         Cause::Credentials,

@@ -204,6 +204,7 @@ async fn a_detached_stream_becomes_a_leg_of_the_relay() {
         let handover = Handover {
             ticket: 0,
             generation: 0,
+            peer: 0,
             client: Leg {
                 socket: detached.socket.into_std().unwrap().into(),
                 unix: true,

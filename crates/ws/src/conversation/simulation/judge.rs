@@ -249,7 +249,9 @@ impl World<'_> {
 
     fn judge_cause(&self, cause: Cause) {
         match cause {
-            Cause::Drain | Cause::Kill | Cause::Credentials => assert!(self.ordered),
+            Cause::Drain | Cause::Kill | Cause::Unhealthy | Cause::Credentials => {
+                assert!(self.ordered);
+            }
             Cause::IdleTimeout => {
                 let idle_ms = self.rules.policy().idle_ms.expect("a limit");
                 let closing_ms = self.closing_ms.unwrap_or(self.now_ms);
