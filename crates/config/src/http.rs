@@ -9,6 +9,7 @@ use crate::advice_kind::Advice;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::filters::charset::{self, CharsetMap};
+use crate::health_check::matching::Matches;
 use crate::ignored::is_silenced;
 use crate::level::{Level, walk};
 use crate::limits;
@@ -88,9 +89,18 @@ pub(crate) fn http(
     let logs = Logs::new(reading, level, error_logs);
     let groups = Groups::new(reading, level);
     let acme = Certificates::new(Issuers::new(reading, level, &outermost.inner(level)));
-    let mut resolver = Resolver { reading, groups, logs, acme, locations: Vec::new() };
+    let matches = Matches::new(reading, level);
+    let mut resolver = Resolver {
+        reading,
+        groups,
+        logs,
+        acme,
+        matches,
+        locations: Vec::new(),
+        health_checks: Vec::new(),
+    };
     let servers = servers(&mut resolver, level, &outermost.inner(level));
-    let Resolver { reading, groups, logs, acme, locations } = resolver;
+    let Resolver { reading, groups, logs, acme, locations, .. } = resolver;
     let uses_acme = servers.iter().filter(|server| server.tls.acme);
     acme.check_use(reading, &uses_acme.filter_map(|server| server.acme).collect::<Vec<_>>());
     let sockets = sockets(reading, &servers, level);

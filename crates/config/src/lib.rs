@@ -22,6 +22,7 @@ mod filters;
 mod foreign;
 mod geo;
 mod headers;
+mod health_check;
 pub mod hosts;
 mod http;
 mod ignored;

@@ -10,6 +10,8 @@ use crate::advice_kind::Advice;
 use crate::common::Common;
 use crate::directive::Arity::{AtLeast, Between, Exactly};
 use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
+use crate::health_check::matching::Matches;
+use crate::health_check::{HealthCheck, check_of};
 use crate::ignored::ignored;
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
@@ -240,7 +242,10 @@ pub(crate) struct Resolver<'r, 'a> {
     pub(crate) groups: Groups,
     pub(crate) logs: Logs,
     pub(crate) acme: Certificates,
+    pub(crate) matches: Matches,
     pub(crate) locations: Vec<Location>,
+    /// Those of the server whose locations are built.
+    pub(crate) health_checks: Vec<(LocationId, HealthCheck)>,
 }
 
 impl Resolver<'_, '_> {
@@ -414,6 +419,9 @@ impl Resolver<'_, '_> {
         };
         let proxy =
             inherited.own_proxy.get(|| proxy_settings(self.reading, scope, &inherited.proxy, pass));
+        if let Some(check) = check_of(self.reading, &mut self.groups, &self.matches, scope, pass) {
+            self.health_checks.push((LocationId(self.locations.len()), check));
+        }
         let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
             kind: position.kind,

@@ -22,8 +22,7 @@ const SCRIPTS: &str =
 const WAF: &str = "put the firewall in front of wssgate, or into the app server";
 const METRICS: &str = "`prometheus` has metrics, `log_format` everything about requests";
 const LDAP: &str = "ask an authentication server with `auth_request`";
-const HEALTH: &str = "a failing server is taken out by `max_fails` and `fail_timeout`; requests \
-                      show when it is back";
+const HEALTH: &str = "use `health_check` in the location that passes requests to the group";
 
 const MODULES: &[Module] = &[
     Module {
@@ -249,11 +248,6 @@ const MODULES: &[Module] = &[
     Module {
         name: "the upstream check module",
         directives: &["check", "check_*"],
-        instead: HEALTH,
-    },
-    Module {
-        name: "NGINX Plus",
-        directives: &["health_check", "health_check_*", "match"],
         instead: HEALTH,
     },
     Module {

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use crate::directive::{AnyDirective, Registry, Row};
 use crate::{
     access, acme, auth_basic, auth_jwt, auth_request, client_body, core, dns, error_page, files,
-    filters, foreign, geo, headers, http, kept_connections, limits, listen, listing, location, log,
-    map, proxy, real_ip, referer, refused, rewrite, secure_link, server, server_name, settings,
-    subrequests, tls, tunnels, upstream, websocket, without_effect,
+    filters, foreign, geo, headers, health_check, http, kept_connections, limits, listen, listing,
+    location, log, map, proxy, real_ip, referer, refused, rewrite, secure_link, server,
+    server_name, settings, subrequests, tls, tunnels, upstream, websocket, without_effect,
 };
 
 /// The implemented rows by subject.
@@ -30,6 +30,8 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     filters::sub::ROWS,
     geo::ROWS,
     headers::ROWS,
+    health_check::ROWS,
+    health_check::matching::ROWS,
     http::ROWS,
     crate::ignored::ROWS,
     kept_connections::ROWS,

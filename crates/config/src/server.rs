@@ -9,6 +9,7 @@ use crate::acme::AcmeCertificateId;
 use crate::advice_kind::Advice;
 use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{AnyDirective, Braces, Context, Directive, H, HS};
+use crate::health_check::HealthCheck;
 use crate::ignored::ignored;
 use crate::level::Level;
 use crate::location::{Inherited, LocationId, Locations, Resolver};
@@ -139,6 +140,8 @@ pub struct Server {
     pub tls: ServerTls,
     /// `acme_certificate`.
     pub acme: Option<AcmeCertificateId>,
+    /// `health_check` lines, with their locations.
+    pub health_checks: Vec<(LocationId, HealthCheck)>,
     /// `ignore_warnings`.
     pub ignored: Vec<Advice>,
 }
@@ -205,6 +208,7 @@ fn server(
         connection: connection_settings(scope),
         tls: server_tls(resolver.reading, scope),
         acme: resolver.acme.of_server(resolver.reading, level, &names),
+        health_checks: std::mem::take(&mut resolver.health_checks),
         ignored: ignored(scope),
     }
 }

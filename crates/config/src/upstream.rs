@@ -1,6 +1,7 @@
 //! Groups of peers: `upstream` blocks, and one group for each other host of a `proxy_pass`.
 
 pub(crate) mod balance;
+pub(crate) mod checks;
 pub(crate) mod server;
 pub(crate) mod sticky;
 
@@ -17,6 +18,7 @@ use crate::name_servers::ResolverId;
 use crate::read::{Reading, Reads, duration, invalid_parameter, number, parameter, text};
 use crate::scope::{Scope, default_directives};
 use crate::upstream::balance::{Balance, balance};
+use crate::upstream::checks::CheckRules;
 use crate::upstream::server::{UpstreamServer, server};
 use crate::upstream::sticky::{STICKY, Sticky, StickyLearn};
 use crate::value::{self, ListenAddr, Located, MIN_ZONE_SIZE, UpstreamUrl};
@@ -140,6 +142,8 @@ pub struct Upstream {
     pub resolver: Option<ResolverId>,
     /// `resolver_timeout`.
     pub resolver_timeout: Duration,
+    /// The rules of its `health_check` lines, in the order of [`Server::health_checks`](crate::model::Server::health_checks).
+    pub checks: Vec<CheckRules>,
     /// `queue`: requests that may wait for a server.
     pub queue: Option<Queue>,
     /// `keepalive`: idle connections kept per worker; 0 turns it off. 32 for explicit groups.
@@ -164,6 +168,7 @@ impl Upstream {
             balance: Balance::RoundRobin,
             sticky: None,
             recovery: Recovery::Eager,
+            checks: Vec::new(),
             queue: None,
             resolver: None,
             resolver_timeout: Duration::ZERO,
@@ -328,6 +333,11 @@ impl Groups {
         self.groups
     }
 
+    /// Takes in the rules of a check of a group.
+    pub(crate) fn add_check(&mut self, of: UpstreamId, rules: CheckRules) {
+        self.groups[of.0].checks.push(rules);
+    }
+
     /// The group for the host of a URL.
     pub(crate) fn group_for(
         &mut self,
@@ -424,6 +434,7 @@ fn upstream(
         recovery: scope.get(&WEBSOCKET_RECOVERY),
         resolver: scope.maybe(&RESOLVER),
         resolver_timeout: scope.get(&RESOLVER_TIMEOUT),
+        checks: Vec::new(),
         queue: level.last(&QUEUE).copied(),
         keepalive: keepalive.count,
         keepalive_local: keepalive.local,
