@@ -44,6 +44,8 @@ const READERS: &[(&str, &[&str])] = &[
     ("CertificateFiles", &["tls/certificates.rs: files"]),
     ("Charset", &["exchange/filter/charset.rs: charset"]),
     ("CharsetMap", &["exchange/filter/charset.rs: map"]),
+    ("CheckKind", &["content/proxy/check.rs"]),
+    ("CheckRules", &["peers/checked.rs: rules"]),
     ("Condition", &["front/rewrite.rs"]),
     ("Config", &["generation.rs: config"]),
     ("ConnectionLimit", &["front/limits/connections.rs: limit"]),
@@ -69,6 +71,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["exchange/filter.rs: filters of_location", "exchange/filter/charset.rs: filters"],
     ),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
+    ("HealthCheck", &["content/proxy/check.rs: model", "content/proxy/check/websocket.rs: model"]),
     (
         "Http",
         &[
@@ -142,7 +145,15 @@ const READERS: &[(&str, &[&str])] = &[
     ("Rewrite", &["front/rewrite.rs: rewrite"]),
     ("RewriteOp", &["front/rewrite.rs"]),
     ("Root", &["exchange/path.rs: root", "front/try_files.rs: root"]),
-    ("Server", &["exchange/request.rs: server", "front: server servers", "tls/server.rs: server"]),
+    (
+        "Server",
+        &[
+            "content/proxy/check.rs: server",
+            "exchange/request.rs: server",
+            "front: server servers",
+            "tls/server.rs: server",
+        ],
+    ),
     (
         "ServerTls",
         &[

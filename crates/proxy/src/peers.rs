@@ -3,6 +3,7 @@
 //! Nothing here knows HTTP.
 
 mod balance;
+mod checked;
 mod connect;
 mod crc32;
 pub mod group;
@@ -20,6 +21,7 @@ mod stamp;
 pub mod sticky;
 mod weights;
 
+pub(crate) use checked::Turn;
 pub(crate) use connect::{ConnectOptions, Connection, Failure, PeerStream, READ_SIZE, connect};
 pub use group::{Group, Keepalive, Selection, groups};
 pub(crate) use health::MOMENT;

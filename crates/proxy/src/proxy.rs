@@ -54,6 +54,7 @@ impl Prepared {
     pub fn start(self) -> io::Result<Proxy> {
         let (phase, wanted_phase) = watch::channel(Phase::Serving);
         let (offered, offers) = watch::channel(self.opened.clone());
+        let (newest, of_newest) = watch::channel(self.generation.number);
         let mut listeners = self.listeners;
         listeners.replace(self.opened);
         let io_uring = uses_io_uring(&self.generation, false);
@@ -63,6 +64,8 @@ impl Prepared {
             wanted_phase,
             listeners: offers,
             io_uring: Arc::new(AtomicBool::new(io_uring)),
+            newest: of_newest,
+            unhealthy: watch::Sender::new(()),
             notifier: self.environment.files.notifier().clone(),
         };
         self.environment.metrics.reload.started(now());
@@ -76,6 +79,7 @@ impl Prepared {
             environment,
             listeners,
             offered,
+            newest,
             phase,
             workers,
             retired: Vec::new(),
@@ -92,6 +96,7 @@ pub struct Proxy {
     environment: Environment,
     listeners: Listeners,
     offered: watch::Sender<Vec<Arc<Listener>>>,
+    newest: watch::Sender<u64>,
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
@@ -215,8 +220,10 @@ impl Proxy {
         // It ends when nobody holds it, and this would be somebody.
         drop(previous);
         let generation = Arc::new(generation);
+        let number = generation.number;
         follow(&generation, &self.environment);
         self.current.store(generation);
+        self.newest.send_replace(number);
         self.choose_io_uring();
         // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());
@@ -430,6 +437,7 @@ fn open(
 
 /// Does from now on what a generation wants done beside its requests.
 fn follow(generation: &Generation, environment: &Environment) {
+    generation.upstreams.iter().for_each(|group| group.begin_checks());
     generation.follow_names(&environment.resolver_thread);
     environment.acme.follow(&generation.acme, generation.logs.main());
     generation.tls.watch(&environment.watcher, generation.logs.main());

@@ -47,6 +47,8 @@ pub struct Site {
     pub idle_upstreams: IdlePool,
     /// What was short when connections to upstreams were to be made.
     pub shortages: Shortages,
+    /// Tells all workers that a peer has become unhealthy whose tunnels are to end.
+    pub unhealthy: watch::Sender<()>,
     /// The connections and tunnels that are open.
     pub(crate) live: Rc<Live>,
 }

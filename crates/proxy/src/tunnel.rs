@@ -116,6 +116,11 @@ pub(crate) struct TunnelSession {
 }
 
 impl Tunnel {
+    /// The peer on its other side.
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        self.lease.shared_peer()
+    }
+
     /// The generation that it began with.
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         self.conclusion.generation()

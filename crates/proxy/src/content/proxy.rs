@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+pub(crate) mod check;
 mod connect;
 mod cookie;
 mod destination;

@@ -162,7 +162,9 @@ impl Progress {
             let (backup, index, peer) = of_tier(false, primary)
                 .chain(of_tier(true, backup))
                 .filter(|(backup, index, _)| !self.tried_in(*backup).contains(*index))
-                .filter(|(.., peer)| peer.has_room() && (!peer.down || is_wanted(peer)))
+                .filter(|(.., peer)| {
+                    peer.has_room() && peer.is_up() && (!peer.down || is_wanted(peer))
+                })
                 .min_by_key(|(.., peer)| (!is_wanted(peer), peer.state.health.last_failure()))?;
             self.tried_in(backup).insert(index);
             if let Some(taken) = peer.take_anyway(now) {

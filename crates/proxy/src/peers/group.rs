@@ -16,13 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use wssgate_config::model::{
-    Balance, BetterOfTwo, ListenAddr, Queue as Limits, Recovery, Sticky, Upstream, UpstreamServer,
+    Balance, BetterOfTwo, ListenAddr, OnDown, Queue as Limits, Recovery, Sticky, Upstream,
+    UpstreamServer,
 };
 use wssgate_config::template::Template;
 
 use super::balance::{Load, Method, Progress, Ring, Tier, View};
+use super::checked::{Rules as Checks, Standing, Turn};
 use super::lease::Lease;
 use super::names::known_servers;
 use super::peer::{Peer, State, UNIT};
@@ -46,7 +49,10 @@ pub struct Group {
     /// How many requests may wait for a peer, and those that do.
     queue: Option<(Limits, Arc<Queue>)>,
     workers: usize,
+    checks: Checks,
     peers: ArcSwap<PeerSet>,
+    /// The number of the newest set.
+    newest: watch::Sender<u64>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -107,6 +113,15 @@ impl PeerStatus {
     }
 }
 
+/// What the result of a check has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckResult {
+    /// What the check says of the peer now, if it has said something else before.
+    pub(crate) turn: Option<Turn>,
+    /// Whether the tunnels of the peer are to end.
+    pub(crate) ends_tunnels: bool,
+}
+
 /// The states of all peers that a set or a lease still has, of all generations of a group. It is
 /// looked at only when a set is made, and by scrapes.
 #[derive(Debug, Default)]
@@ -120,9 +135,10 @@ impl Group {
     pub fn new(model: &Upstream, previous: Option<&Self>, workers: usize) -> Self {
         let known = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.known));
         let before = previous.map(|previous| previous.peers.load_full());
+        let checks: Checks = model.checks.as_slice().into();
         let peers = PeerSet::new(
             &known_servers(model, previous),
-            (&model.balance, model.recovery),
+            (&model.balance, model.recovery, &checks),
             before.as_deref(),
             workers,
             &mut lock(&known),
@@ -154,6 +170,8 @@ impl Group {
                 (limits, before.map_or_else(Arc::default, |(_, queue)| Arc::clone(queue)))
             }),
             workers,
+            checks,
+            newest: watch::Sender::new(peers.number),
             peers: ArcSwap::from_pointee(peers),
             known,
         }
@@ -177,9 +195,12 @@ impl Group {
         // Held until the new set is there, so that of two callers each builds on the other's.
         let mut known = lock(&self.known);
         let before = self.peers.load_full();
-        let ways = (&self.balance, self.recovery);
+        let ways = (&self.balance, self.recovery, &self.checks);
         let peers = PeerSet::new(servers, ways, Some(&before), self.workers, &mut known);
+        let number = peers.number;
+        peers.go_on_with_checks(&self.checks);
         self.peers.store(Arc::new(peers));
+        self.newest.send_replace(number);
         if let Some((_, queue)) = &self.queue {
             queue.wake();
         }
@@ -203,6 +224,49 @@ impl Group {
             status.failures += state.failures.value();
         }
         peers
+    }
+
+    /// Goes on with what the checks of the generation before have found: this one is in force now.
+    pub(crate) fn begin_checks(&self) {
+        // Held, so that no set is made meanwhile.
+        let _known = lock(&self.known);
+        self.peers.load().go_on_with_checks(&self.checks);
+    }
+
+    /// The peers that health checks are to ask.
+    pub(crate) fn checked_peers(&self) -> Vec<Arc<Peer>> {
+        let peers = self.peers.load();
+        let all = peers.primary.peers.iter().chain(&peers.backup.peers);
+        all.filter(|peer| peer.is_checked()).cloned().collect()
+    }
+
+    /// Tells when there are other peers.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Takes in the result of a check, which is one of those that the group was made with.
+    pub(crate) fn check_result(
+        &self,
+        peer: &Peer,
+        check: usize,
+        passed: bool,
+        now: Instant,
+    ) -> CheckResult {
+        let Some(noted) = peer.state.checked.note(&self.checks, check, passed) else {
+            return CheckResult { turn: None, ends_tunnels: false };
+        };
+        if noted.now == Standing::Up && noted.before != Standing::Up {
+            peer.state.health.come_back(now);
+            if self.recovery == Recovery::Eager {
+                self.peers.load().hasten_others(peer, now);
+            }
+            if let Some((_, queue)) = &self.queue {
+                queue.wake();
+            }
+        }
+        let ends_tunnels = noted.now != noted.before && peer.on_down() != OnDown::Keep;
+        CheckResult { turn: noted.turn, ends_tunnels }
     }
 
     /// The text of the `hash` directive, which whoever asks for a [`Selection`] has to fill in.
@@ -325,7 +389,7 @@ impl PeerSet {
     /// the set `before`.
     fn new(
         servers: &[UpstreamServer],
-        (balance, recovery): (&Balance, Recovery),
+        (balance, recovery, checks): (&Balance, Recovery, &Checks),
         before: Option<&Self>,
         workers: usize,
         known: &mut Known,
@@ -335,7 +399,7 @@ impl PeerSet {
         for (line, server) in servers.iter().enumerate() {
             for address in &server.addresses {
                 let state = states.get_mut(address).and_then(VecDeque::pop_front);
-                let state = state.unwrap_or_default();
+                let state = state.unwrap_or_else(|| Arc::new(State::new(checks)));
                 known.states.push((address.clone(), Arc::downgrade(&state)));
                 let peer = Arc::new(Peer::new(server, recovery, line, address, state));
                 if server.backup { backup.push(peer) } else { primary.push(peer) }
@@ -351,6 +415,12 @@ impl PeerSet {
             primary: tier(primary, before.map(|before| &before.primary), workers),
             backup: tier(backup, before.map(|before| &before.backup), workers),
             seed: AtomicU64::new(RandomState::new().hash_one(0)),
+        }
+    }
+
+    fn go_on_with_checks(&self, checks: &Checks) {
+        for peer in self.primary.peers.iter().chain(&self.backup.peers) {
+            peer.state.checked.go_on(checks);
         }
     }
 
@@ -385,7 +455,9 @@ impl PeerSet {
         let in_use = (primary.iter())
             .chain(backup.iter().filter(|_| returned_backup))
             .filter(is_other)
-            .any(|peer| !peer.down && peer.state.health.in_steady_use(&peer.rules, now));
+            .any(|peer| {
+                !peer.down && peer.is_up() && peer.state.health.in_steady_use(&peer.rules, now)
+            });
         if !in_use {
             let others = primary.iter().chain(backup).filter(is_other);
             others.for_each(|peer| peer.state.health.hasten(&peer.rules, now));

@@ -24,7 +24,7 @@
 //! find a peer rested, one is the probe.
 
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::Recovery;
@@ -285,6 +285,12 @@ impl Health {
         if self.due.replace(due, due.min(rested(Stamp::of(now), Duration::ZERO))) {
             self.doublings.store(0, Relaxed);
         }
+    }
+
+    /// Checks have found that it is healthy again: it comes back into use with nothing against it.
+    pub(super) fn come_back(&self, now: Instant) {
+        self.fails.store(0, Release);
+        self.back.store(Stamp::of(now));
     }
 
     /// The only peer of its group has answered: there is nothing to wait for.

@@ -64,6 +64,11 @@ impl Lease {
         &self.peer
     }
 
+    /// The same, for who keeps it.
+    pub(crate) fn shared_peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
     /// Whether it is the only peer of its group, so that trying another one is of no use.
     pub fn single(&self) -> bool {
         self.single

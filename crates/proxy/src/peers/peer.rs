@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use wssgate_config::model::{ListenAddr, Recovery, TimeOf, UpstreamServer};
+use wssgate_config::model::{ListenAddr, OnDown, Recovery, TimeOf, UpstreamServer};
 
 use super::balance::Load;
+use super::checked::{Checked, Rules as CheckRules, Standing};
 use super::health::{Health, Rules, Taken, Verdict};
 use super::pace::Pace;
 use super::sticky::PeerId;
@@ -59,11 +60,19 @@ pub(super) struct State {
     /// Connections and requests that failed, since it is known.
     pub(super) failures: Tally,
     pub(super) health: Health,
+    pub(super) checked: Checked,
     pub(super) pace: Pace,
     /// The weight that the effective one belongs to.
     weight: AtomicI64,
     /// The weight in use: failures take from it, and it grows back from choice to choice.
     effective_weight: AtomicI64,
+}
+
+impl State {
+    /// Of a peer that nobody has known before.
+    pub(super) fn new(checks: &CheckRules) -> Self {
+        Self { checked: Checked::new(checks), ..Self::default() }
+    }
 }
 
 /// What no other peer is called.
@@ -119,6 +128,24 @@ impl Peer {
         self.state.number.0
     }
 
+    /// Whether health checks are to ask it: those that are `down` get no requests in any case.
+    pub(super) fn is_checked(&self) -> bool {
+        !self.down || self.drain
+    }
+
+    /// Whether health checks let it have requests.
+    pub(super) fn is_up(&self) -> bool {
+        self.state.checked.standing() == Standing::Up
+    }
+
+    /// What is to become of its tunnels, because health checks have failed.
+    pub(crate) fn on_down(&self) -> OnDown {
+        match self.state.checked.standing() {
+            Standing::Down(on_down) => on_down,
+            Standing::Up | Standing::Checking => OnDown::Keep,
+        }
+    }
+
     /// Whether it may be chosen.
     pub(super) fn usable(&self, now: Instant) -> bool {
         !self.down && self.has_room_and_health(now)
@@ -131,7 +158,7 @@ impl Peer {
 
     pub(super) fn has_room_and_health(&self, now: Instant) -> bool {
         // Only a look: by the time of `take` another worker may have been there, and that decides.
-        self.has_room() && self.state.health.usable(&self.rules, now)
+        self.has_room() && self.is_up() && self.state.health.usable(&self.rules, now)
     }
 
     /// Whether there is room for one more connection.
@@ -204,8 +231,11 @@ impl Peer {
     }
 
     /// Counts a connection to the chosen peer. `None`: another worker has taken the last one, or
-    /// has begun to probe a peer that had rested.
+    /// has begun to probe a peer that had rested; or a health check has failed.
     pub(super) fn take(&self, now: Instant) -> Option<Taken> {
+        if !self.is_up() {
+            return None;
+        }
         self.count()?;
         let taken = self.state.health.take(&self.rules, now);
         if taken.is_none() {
@@ -214,8 +244,12 @@ impl Peer {
         taken
     }
 
-    /// Counts a connection whatever its failures; `None` if there is no room for it.
+    /// Counts a connection whatever the failures of requests; `None` if there is no room for it, or a health check
+    /// has failed.
     pub(super) fn take_anyway(&self, now: Instant) -> Option<Taken> {
+        if !self.is_up() {
+            return None;
+        }
         self.count()?;
         Some(self.state.health.take_anyway(&self.rules, now))
     }

@@ -1,14 +1,18 @@
 //! The tunnels that the relay of a worker carries.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
+use wssgate_config::model::OnDown;
 use wssgate_relay::reclaim;
 use wssgate_relay::{
     EndCause, Handover, RelayHandle, Report, Selection, Stopped, Totals, TunnelEnd,
 };
+use wssgate_ws::conversation::Cause;
 
 use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
@@ -45,7 +49,7 @@ impl Tunnels {
     ///
     /// When its generation expires, the main thread has the relay close it.
     pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel, site: &Site) {
-        let life = tunnel.generation().life().clone();
+        let (life, peer) = (tunnel.generation().life().clone(), Arc::clone(tunnel.peer()));
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
         if self.hand_over(handover).is_err() {
@@ -58,6 +62,22 @@ impl Tunnels {
                 Phase::Serving | Phase::Draining => EndCause::Drained,
             };
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
+        }
+        if let Some(cause) = end_of_unhealthy(peer.on_down()) {
+            // The same of the end of all tunnels of this peer.
+            let _ = self.relay.close(Selection::Ticket(ticket), cause);
+        }
+    }
+
+    /// Ends the tunnels of peers that health checks have found unhealthy, where that is wanted.
+    pub(crate) fn end_those_of_unhealthy_peers(&self) {
+        let carried = self.carried.borrow();
+        let unhealthy = carried.iter().filter_map(|(_, tunnel)| {
+            let peer = tunnel.peer();
+            end_of_unhealthy(peer.on_down()).map(|cause| (peer.number(), cause))
+        });
+        for (peer, cause) in unhealthy.collect::<HashMap<_, _>>() {
+            let _ = self.relay.close(Selection::Peer(peer), cause);
         }
     }
 
@@ -126,6 +146,15 @@ impl Tunnels {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.carried.borrow().len()
+    }
+}
+
+/// How a tunnel ends whose peer is unhealthy, if it does.
+fn end_of_unhealthy(on_down: OnDown) -> Option<EndCause> {
+    match on_down {
+        OnDown::Keep => None,
+        OnDown::Drain => Some(EndCause::Closed(Cause::Unhealthy)),
+        OnDown::Close => Some(EndCause::Unhealthy),
     }
 }
 

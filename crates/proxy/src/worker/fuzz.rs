@@ -62,6 +62,7 @@ impl LoneWorker {
             wanted_phase: self.wanted_phase.subscribe(),
             idle_upstreams: IdlePool::new(),
             shortages: Shortages::default(),
+            unhealthy: watch::Sender::new(()),
             live: Rc::default(),
         });
         let (live, relay) = (Rc::clone(&site.live), self.relay.handle());

@@ -18,6 +18,7 @@ use wssgate_sys::privileges;
 use super::accept::Accepting;
 use super::reserve::Reserve;
 
+use crate::content::proxy::check;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::log::Notifier;
@@ -38,6 +39,10 @@ pub(crate) struct WorkerContext {
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
     /// Whether relays use io_uring: it is wanted, and the kernel lets us.
     pub(crate) io_uring: Arc<AtomicBool>,
+    /// The number of the newest generation.
+    pub(crate) newest: watch::Receiver<u64>,
+    /// See [`Site::unhealthy`].
+    pub(crate) unhealthy: watch::Sender<()>,
     /// Rung when the thread ends.
     pub(crate) notifier: Notifier,
 }
@@ -131,12 +136,14 @@ fn run(
         wanted_phase: context.wanted_phase,
         idle_upstreams: IdlePool::new(),
         shortages: Shortages::default(),
+        unhealthy: context.unhealthy,
         live: Rc::default(),
     });
     let mut front = Front {
         accepting: HashMap::new(),
         wanted_phase: site.wanted_phase.clone(),
         listeners: context.listeners,
+        newest: context.newest,
         tunnels: Rc::new(Tunnels::new(relay.handle())),
         reserve: Rc::new(Reserve::new()),
         site,
@@ -158,6 +165,7 @@ struct Front {
     accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
     wanted_phase: watch::Receiver<Phase>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
+    newest: watch::Receiver<u64>,
 }
 
 impl Front {
@@ -165,6 +173,11 @@ impl Front {
         let mut telling = tokio::task::spawn_local(tell(reports, Rc::clone(&self.tunnels)));
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
+        tokio::task::spawn_local(end_tunnels(Rc::clone(&self.site), Rc::clone(&self.tunnels)));
+        if self.site.id == 0 {
+            // Of all workers one is enough.
+            tokio::task::spawn_local(check_peers(Rc::clone(&self.site), self.newest.clone()));
+        }
         while *self.wanted_phase.borrow_and_update() == Phase::Serving {
             tokio::select! {
                 () = self.next_order() => {}
@@ -253,6 +266,32 @@ async fn tell(mut reports: mpsc::UnboundedReceiver<(u64, Report)>, tunnels: Rc<T
             }
             () = at(trimming.due()) => trimming.trim(),
         }
+    }
+}
+
+/// Ends the tunnels of peers that have become unhealthy, where that is wanted.
+async fn end_tunnels(site: Rc<Site>, tunnels: Rc<Tunnels>) {
+    let mut unhealthy = site.unhealthy.subscribe();
+    while unhealthy.changed().await.is_ok() {
+        tunnels.end_those_of_unhealthy_peers();
+    }
+}
+
+/// Asks the peers of the newest generation whether they are well, until nothing is accepted any more.
+async fn check_peers(site: Rc<Site>, mut newest: watch::Receiver<u64>) {
+    let checking = async {
+        loop {
+            newest.borrow_and_update();
+            let checks = check::begin(&site);
+            if newest.changed().await.is_err() {
+                return;
+            }
+            drop(checks);
+        }
+    };
+    tokio::select! {
+        () = checking => {}
+        () = site.reached(Phase::Draining) => {}
     }
 }
 

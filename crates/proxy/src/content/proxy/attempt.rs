@@ -19,7 +19,7 @@ use crate::exchange::response::Responder;
 use crate::peers::{Connection, Failure, READ_SIZE, Resource};
 
 /// Interim answers (1xx) that an upstream may send before the real one.
-const MAX_INTERIM: usize = 16;
+pub(super) const MAX_INTERIM: usize = 16;
 
 /// What went wrong, as `proxy_next_upstream` sorts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ impl Trouble {
     }
 }
 
-const SENDING: &str = "sending request to upstream";
-const READING: &str = "reading response header from upstream";
+pub(super) const SENDING: &str = "sending request to upstream";
+pub(super) const READING: &str = "reading response header from upstream";
 
 /// Why a try ends without an answer.
 #[derive(Debug)]

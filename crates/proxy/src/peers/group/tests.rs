@@ -1,3 +1,5 @@
+use wssgate_config::model::CheckRules;
+
 use super::*;
 
 fn server(address: &str, backup: bool) -> UpstreamServer {
@@ -27,6 +29,7 @@ fn model(servers: Vec<UpstreamServer>) -> Upstream {
         recovery: Recovery::Nginx,
         resolver: None,
         resolver_timeout: Duration::ZERO,
+        checks: Vec::new(),
         keepalive: 32,
         keepalive_local: false,
         queue: None,
@@ -660,5 +663,143 @@ async fn now<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
         biased;
         value = future => Some(value),
         () = std::future::ready(()) => None,
+    }
+}
+
+/// What a check finds without other parameters.
+const CHECK: CheckRules =
+    CheckRules { fails: 1, passes: 1, mandatory: false, persistent: false, on_down: OnDown::Keep };
+
+/// A group with these checks and peers at ports from 1 on.
+fn checked(recovery: Recovery, checks: &[CheckRules], peers: usize) -> Upstream {
+    let servers = (1..=peers).map(|port| server(&format!("127.0.0.1:{port}"), false));
+    Upstream { recovery, checks: checks.to_vec(), ..model(servers.collect()) }
+}
+
+fn result(group: &Group, peer: usize, passed: bool, now: Instant) -> CheckResult {
+    group.check_result(&group.checked_peers()[peer], 0, passed, now)
+}
+
+#[test]
+fn an_unhealthy_peer_is_not_asked_though_all_are() {
+    for recovery in [Recovery::Nginx, Recovery::Eager] {
+        for peers in [1, 2] {
+            let group = Arc::new(Group::new(&checked(recovery, &[CHECK], peers), None, 1));
+            let now = Instant::now();
+            let down = CheckResult { turn: Some(Turn::Down), ends_tunnels: false };
+            assert_eq!(result(&group, 0, false, now), down);
+            let left = ["127.0.0.1:2"; 2];
+            assert_eq!(names(&group, 2), left[..peers - 1], "{recovery:?}");
+            if peers == 2 {
+                result(&group, 1, false, now);
+            }
+            assert_eq!(names(&group, 2), [""; 0], "{recovery:?}");
+            let up = CheckResult { turn: Some(Turn::Up), ends_tunnels: false };
+            assert_eq!(result(&group, 0, true, now), up);
+            assert_eq!(names(&group, 1), ["127.0.0.1:1"], "{recovery:?}");
+        }
+    }
+}
+
+/// Requests may have failed meanwhile, which a pass after that outweighs.
+#[test]
+fn a_peer_that_is_healthy_again_grows_slowly_and_has_no_failures() {
+    let mut model = checked(Recovery::Nginx, &[CHECK], 2);
+    for server in &mut model.servers {
+        (server.slow_start, server.weight) = (Duration::from_secs(100), 1);
+    }
+    let group = Arc::new(Group::new(&model, None, 1));
+    let now = Instant::now();
+    let first = group.choose(&mut group.selection(b"", None, 0), now).unwrap();
+    assert_eq!(&*first.peer().name, "127.0.0.1:1");
+    assert!(first.fail(now), "out of use");
+    result(&group, 0, false, now);
+    result(&group, 0, true, now);
+    let taken = |now| {
+        let choose = |_| group.choose(&mut group.selection(b"", None, 0), now).unwrap();
+        let leases: Vec<_> = (0..100).map(choose).collect();
+        leases.iter().filter(|lease| &*lease.peer().name == "127.0.0.1:1").count()
+    };
+    assert!(taken(now + Duration::from_secs(1)) <= 2);
+    assert!((49..=51).contains(&taken(now + Duration::from_secs(100))));
+}
+
+#[test]
+fn who_sticks_to_an_unhealthy_peer_gets_another() {
+    let group = Arc::new(Group::new(&checked(Recovery::Eager, &[CHECK], 2), None, 1));
+    let now = Instant::now();
+    let id = group.checked_peers()[0].id().as_bytes().to_vec();
+    let wanted = || {
+        let mut selection = group.selection(b"", None, 0);
+        group.want(&mut selection, &id);
+        group.choose(&mut selection, now).unwrap().peer().name.to_string()
+    };
+    assert_eq!([wanted(), wanted()], ["127.0.0.1:1"; 2]);
+    result(&group, 0, false, now);
+    assert_eq!([wanted(), wanted()], ["127.0.0.1:2"; 2]);
+}
+
+#[test]
+fn a_mandatory_check_comes_before_requests_also_to_new_peers() {
+    let mandatory = CheckRules { mandatory: true, ..CHECK };
+    let model = checked(Recovery::Eager, &[mandatory], 1);
+    let group = Arc::new(Group::new(&model, None, 1));
+    let now = Instant::now();
+    assert_eq!(names(&group, 1), [""; 0]);
+    result(&group, 0, true, now);
+    assert_eq!(names(&group, 1), ["127.0.0.1:1"]);
+    let mut changes = group.changes();
+    let both: Vec<_> = ["127.0.0.1:1", "127.0.0.1:2"].map(|name| server(name, false)).into();
+    group.replace(&both);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    assert_eq!(names(&group, 2), ["127.0.0.1:1"]);
+    result(&group, 1, true, now);
+    assert_eq!(names(&group, 2).len(), 2);
+}
+
+/// Nobody is refused before the new configuration is in force, and no result is lost then.
+#[test]
+fn a_reload_takes_effect_on_checks_when_they_begin() {
+    let persistent = CheckRules { mandatory: true, persistent: true, ..CHECK };
+    let old = Arc::new(Group::new(&checked(Recovery::Eager, &[CHECK], 2), None, 1));
+    let now = Instant::now();
+    result(&old, 1, false, now);
+    for (checks, expected) in [
+        (&[CHECK][..], &["127.0.0.1:1"][..]),
+        (&[persistent, CHECK], &["127.0.0.1:1"]),
+        (&[CheckRules { persistent: false, ..persistent }], &[]),
+        (&[], &["127.0.0.1:1", "127.0.0.1:2"]),
+    ] {
+        let new = Arc::new(Group::new(&checked(Recovery::Eager, checks, 2), Some(&old), 1));
+        let mut before = names(&old, 2);
+        before.sort();
+        assert_eq!(before, ["127.0.0.1:1"], "{checks:?}");
+        new.begin_checks();
+        let mut after = names(&new, 2);
+        after.sort();
+        assert_eq!(after, expected, "{checks:?}");
+        // Back to what it was.
+        old.begin_checks();
+        result(&old, 0, true, now);
+        result(&old, 1, false, now);
+    }
+}
+
+#[test]
+fn tunnels_end_once_and_only_where_that_is_wanted() {
+    for (on_down, ends_tunnels) in
+        [(OnDown::Keep, false), (OnDown::Drain, true), (OnDown::Close, true)]
+    {
+        let rules = CheckRules { on_down, ..CHECK };
+        let group = Group::new(&checked(Recovery::Eager, &[rules], 1), None, 1);
+        let now = Instant::now();
+        assert_eq!(result(&group, 0, false, now).ends_tunnels, ends_tunnels);
+        let peer = &group.checked_peers()[0];
+        assert_eq!(peer.on_down(), on_down);
+        let still = CheckResult { turn: None, ends_tunnels: false };
+        assert_eq!(result(&group, 0, false, now), still);
+        assert!(!result(&group, 0, true, now).ends_tunnels);
+        assert_eq!(peer.on_down(), OnDown::Keep);
     }
 }
