@@ -16,12 +16,13 @@ const ABSENT: [(&str, &str); 2] = [
     ("credentials", "nothing lets credentials expire in a tunnel yet"),
 ];
 
-const TESTS: [&str; 5] = [
+const TESTS: [&str; 6] = [
     include_str!("main.rs"),
     include_str!("blackhole.rs"),
     include_str!("causes.rs"),
     include_str!("hops.rs"),
     include_str!("chain.rs"),
+    include_str!("../health_checks.rs"),
 ];
 
 /// The causes in all strings of the tests that read like what is told of an end: `client 1000 client_close`.
