@@ -50,7 +50,7 @@ pub(super) static ACCEPTED: Family =
 pub(super) static REFUSED: Family = Family::new(
     "wssgate_connections_refused_total",
     Counter,
-    "Client connections that were accepted and dropped at once: for `worker_connections`, or for want of `descriptors`.",
+    "Client connections that were accepted and dropped at once: because of `worker_connections`, or because no `descriptors` were left.",
 )
 .by(&["reason"], "2");
 
@@ -85,8 +85,8 @@ pub(super) static REQUESTS: Family = Family::new(
 pub(super) static REQUEST_DURATION: Family = Family::new(
     "wssgate_http_request_duration_seconds",
     Histogram,
-    "From the first byte of a request to the end of its answer, by class of `status`: `2xx` to `5xx`, or `none` for \
-     those without an answer. A request that became a tunnel (101) is not among them.",
+    "From the first byte of a request to the end of its response, by class of `status`: `2xx` to `5xx`, or `none` for \
+     those without a response. A request that became a tunnel (101) is not among them.",
 )
 .by(&["server", "status"], "5 for each server, of which there are at most 200 and `other`");
 
@@ -239,7 +239,7 @@ pub(super) static PORTS_LEFT: Family = Family::new(
 pub(super) static ACCEPT_QUEUE: Family = Family::new(
     "wssgate_accept_queue_connections",
     Gauge,
-    "Connections that wait to be accepted, over all sockets of an address. The kernel does not tell of Unix sockets.",
+    "Connections that wait to be accepted, over all sockets of an address. The kernel does not report this for Unix sockets.",
 )
 .by(&["listen"], "addresses of `listen`, at most 1,000; then `other`");
 
@@ -254,7 +254,7 @@ pub(super) static CERTIFICATE_EXPIRY: Family = Family::new(
     "wssgate_certificate_expiry_timestamp_seconds",
     Gauge,
     "When a certificate that a server shows ends; `certificate` is its path, or `acme`. Those whose paths have variables \
-     are not told.",
+     are not shown.",
 )
 .by(&["server", "certificate"], "certificates of the configuration, at most 1,000; then `other`")
 .least();
