@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion,
-    SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    AlertDescription, ClientConfig, ClientConnection, ProtocolVersion, StreamOwned,
+    SupportedProtocolVersion,
 };
 
+use crate::take_all::TakeAll;
 use crate::target::Host;
 use crate::trust::server_name;
 use crate::wire::{Timed, Wire, tls_error};
@@ -136,7 +135,7 @@ fn why(error: &io::Error, first: &[u8]) -> Unshaken {
 
 fn config(offer: Offer) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(TakeAll(Arc::clone(&provider)));
+    let verifier = Arc::new(TakeAll::new(Arc::clone(&provider)));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(offer.versions)?
         .dangerous()
@@ -147,43 +146,4 @@ fn config(offer: Offer) -> Result<Arc<ClientConfig>, rustls::Error> {
     // Each handshake is to show the chain.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Arc::new(config))
-}
-
-/// Completes handshakes with every certificate: what is wrong with it is found out behind them.
-#[derive(Debug)]
-struct TakeAll(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TakeAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
