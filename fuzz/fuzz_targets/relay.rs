@@ -15,7 +15,9 @@ use socket2::SockRef;
 use wssgate_records::Role;
 use wssgate_records::testing::{SUITES, Session, session};
 use wssgate_relay::fuzz::Stepper;
-use wssgate_relay::{EndCause, Handover, Leg, LegTls, Protocol, Settings, Side, Timers, Totals};
+use wssgate_relay::{
+    EndCause, Handover, Leg, LegTls, Origin, Protocol, Settings, Side, Timers, Totals,
+};
 use wssgate_ws::{CloseCode, Counts, Extensions, conversation};
 
 /// How long the last bytes may take before something counts as stuck.
@@ -86,8 +88,7 @@ impl Neighbour {
             [(); 2].map(|()| UnixStream::pair().expect("a socket pair"));
         relay.hand_over(Handover {
             ticket: TICKET + 1,
-            generation: 0,
-            peer: 0,
+            origin: Origin::default(),
             client: Leg::plain(near_client, Vec::new()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,
@@ -156,8 +157,7 @@ impl Dialogue {
         let upstream = self.upstream.read_ahead(upstream, buffer_size);
         self.relay.hand_over(Handover {
             ticket: TICKET,
-            generation: 0,
-            peer: 0,
+            origin: Origin::default(),
             client,
             upstream,
             protocol: match extensions {

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
-use wssgate_relay::{EndCause, Handover, Leg, LegTls, Progress, Protocol, Side, Timers, TunnelEnd};
+use wssgate_relay::{
+    EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, Side, Timers, TunnelEnd,
+};
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
 use wssgate_ws::conversation::{Notes, Policy};
@@ -243,8 +245,12 @@ fn handover(
     let proxy = &location.proxy;
     Handover {
         ticket: 0,
-        generation: request.generation.number,
-        peer: peer.number(),
+        origin: Origin {
+            generation: request.generation.number,
+            // Nobody writes as many.
+            location: request.route.location.0 as u32,
+            server: peer.number(),
+        },
         client,
         upstream,
         protocol: match (extensions, request.generation.policy(request.route.location)) {

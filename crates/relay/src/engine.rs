@@ -13,6 +13,7 @@ use std::time::Duration;
 use slab::Slab;
 use wssgate_sys::batch::Batch;
 use wssgate_sys::epoll::{Epoll, Events};
+use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
 use wssgate_ws::conversation::{Cause, Notes};
@@ -20,6 +21,7 @@ use wssgate_ws::conversation::{Cause, Notes};
 use crate::buffers::Buffers;
 use crate::counters::Tally;
 use crate::deadlines::{self, Deadlines, millis};
+use crate::drain::{Drain, Drains};
 use crate::lingering::Lingering;
 use crate::reclaim;
 use crate::thread::{Command, Shared};
@@ -80,6 +82,7 @@ pub(crate) struct Engine {
     /// Keys of tunnels that want a turn, each at most once, in the order in which it begins.
     ready: VecDeque<usize>,
     deadlines: Deadlines,
+    drains: Drains,
     /// Keys of tunnels that hold expanded TLS keys. Bounded by the tunnels of [`KEYS_IDLE_MS`].
     expanded: Vec<usize>,
     /// When to look at them again.
@@ -126,6 +129,7 @@ impl Engine {
             removed: 0,
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
+            drains: Drains::default(),
             expanded: Vec::new(),
             compact_at_ms: None,
             lingering: Lingering::default(),
@@ -186,6 +190,7 @@ impl Engine {
             self.end_selected(now_ms, EndCause::Stopped, |tunnel| !tunnel.is_closing());
         }
         self.give_turns(now_ms);
+        self.drain_due(now_ms);
         self.fire_deadlines(now_ms);
         self.lingering.on_time(now_ms);
         self.compact(now_ms);
@@ -201,7 +206,8 @@ impl Engine {
         }
         let report = (!self.reports.is_empty()).then_some(self.report_at_ms);
         let lingering = self.lingering.next_ms();
-        let waits = [self.deadlines.next(), report, self.compact_at_ms, lingering];
+        let drains = self.drains.next_ms();
+        let waits = [self.deadlines.next(), drains, report, self.compact_at_ms, lingering];
         let next = waits.into_iter().flatten().min();
         let next = next.map(|at_ms| Duration::from_millis(at_ms).saturating_sub(now));
         match (next, limit) {
@@ -241,6 +247,7 @@ impl Engine {
             match self.commands.try_recv() {
                 Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
+                Ok(Command::Drain(drain)) => self.drain(&drain, now_ms),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -442,12 +449,34 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        self.end_selected(now_ms, cause, |tunnel| match selection {
-            Selection::All => true,
-            Selection::Generation(generation) => tunnel.generation == generation,
-            Selection::Peer(peer) => tunnel.peer == peer,
-            Selection::Ticket(ticket) => tunnel.ticket == ticket,
+        self.end_selected(now_ms, cause, |tunnel| selection.means(tunnel.ticket, tunnel.origin));
+    }
+
+    /// Begins a drain: says who is told to close when.
+    fn drain(&mut self, drain: &Drain, now_ms: u64) {
+        let selected = self.tunnels.iter().filter_map(|(key, tunnel)| {
+            let selected = drain.selection.means(tunnel.ticket, tunnel.origin);
+            let pace = drain.paces.of(tunnel.origin.location).filter(|_| selected)?;
+            // Who has its time already keeps it.
+            let since_ms = tunnel.drainable_since_ms(pace.order).filter(|_| tunnel.drain.is_none());
+            Some((pace, since_ms?, key))
         });
+        for (key, part) in self.drains.begin(drain, selected, now_ms) {
+            self.tunnels[key].drain = Some(part);
+        }
+    }
+
+    /// Tells those to close whose time in a drain has come.
+    fn drain_due(&mut self, now_ms: u64) {
+        while let Some((key, part)) = self.drains.pop(now_ms) {
+            // Another one may have taken the place of one that has ended.
+            let Some(tunnel) = self.tunnels.get_mut(key).filter(|it| it.drain == Some(part)) else {
+                continue;
+            };
+            let code = self.drains.tell(part);
+            tunnel.end_in_order(Cause::Drain(code), now_ms);
+            self.settle(key, now_ms);
+        }
     }
 
     /// Ends some tunnels now, but those that are drained in their time.
@@ -456,7 +485,11 @@ impl Engine {
         for key in tunnels.map(|(key, _)| key).collect::<Vec<_>>() {
             let tunnel = &mut self.tunnels[key];
             match cause {
-                EndCause::Drained => tunnel.end_in_order(Cause::Drain, now_ms),
+                EndCause::Drained => {
+                    let code = tunnel.drain.map(|part| self.drains.code(part));
+                    let code = code.unwrap_or(CloseCode::GOING_AWAY);
+                    tunnel.end_in_order(Cause::Drain(code), now_ms);
+                }
                 EndCause::Killed => tunnel.end_in_order(Cause::Kill, now_ms),
                 EndCause::Closed(cause) => tunnel.end_in_order(cause, now_ms),
                 _ => tunnel.close(cause, now_ms),
@@ -472,6 +505,9 @@ impl Engine {
             self.ready.retain(|&ready| ready != key);
         }
         self.deadlines.disarm(key, tunnel.armed_ms);
+        if let Some(part) = tunnel.drain {
+            self.drains.end(part);
+        }
         let end = tunnel.end(now_ms);
         for (side, totals) in [(Side::Client, &end.client), (Side::Upstream, &end.upstream)] {
             // A wait that goes on ends here.

@@ -19,6 +19,7 @@
 mod buffers;
 mod counters;
 mod deadlines;
+mod drain;
 mod engine;
 mod flow;
 #[cfg(feature = "fuzz")]
@@ -34,9 +35,10 @@ mod thread;
 mod tunnel;
 
 pub use counters::{Counters, SideCounters};
+pub use drain::{Drain, DrainCounts, DrainProgress, Order, Pace, Paces};
 pub use model::{
-    EndCause, Handover, Leg, LegTls, Progress, Protocol, READ_SIZE, Report, Selection, Settings,
-    Side, Timers, Totals, TunnelEnd,
+    EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, READ_SIZE, Report, Selection,
+    Settings, Side, Timers, Totals, TunnelEnd,
 };
 pub use thread::{Relay, RelayHandle, Stopped, start, try_io_uring};
 pub use wssgate_records::TlsFault;

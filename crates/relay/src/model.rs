@@ -12,10 +12,8 @@ use wssgate_ws::{CloseCode, Counts, FrameError, conversation};
 pub struct Handover {
     /// The front's own number for this tunnel; comes back with its [`TunnelEnd`].
     pub ticket: u64,
-    /// The generation it belongs to, so that a drain can select it.
-    pub generation: u64,
-    /// The front's number of the peer on the upstream's side, so that the end of all its tunnels can be wanted.
-    pub peer: u64,
+    /// Where it belongs, so that it can be selected with others.
+    pub origin: Origin,
     /// The side that asked for the upgrade.
     pub client: Leg,
     /// The side that granted it.
@@ -28,6 +26,17 @@ pub struct Handover {
     /// stalled direction keeps (`proxy_buffer_size`, at most 16 KiB here). A peer that keeps up is given
     /// up to [`READ_SIZE`] at a time.
     pub buffer_size: usize,
+}
+
+/// Where a tunnel belongs, in numbers of the front's own: what [`Selection`] goes by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The generation whose configuration holds for it.
+    pub generation: u64,
+    /// The location in that configuration.
+    pub location: u32,
+    /// The upstream server; it has the same number in all generations.
+    pub server: u32,
 }
 
 /// One side of a tunnel: a connected stream socket and what was already read from it.
@@ -235,7 +244,7 @@ pub enum EndCause {
     /// We closed the WebSocket, and told both sides as far as they could be told; never [`Cause::Drain`] or
     /// [`Cause::Kill`], which are the two below.
     Closed(Cause),
-    /// Closed by a drain. The sides of a WebSocket are sent 1001 as soon as no frame is under way to them, and
+    /// Closed by a drain. The sides of a WebSocket are sent a Close as soon as no frame is under way to them, and
     /// have [`wssgate_ws::conversation::CLOSING_MS`] in all to answer; what was under way longer is cut.
     Drained,
     /// Closed by an operator, a WebSocket in the same way.
@@ -253,7 +262,7 @@ pub enum EndCause {
 impl From<Cause> for EndCause {
     fn from(cause: Cause) -> Self {
         match cause {
-            Cause::Drain => Self::Drained,
+            Cause::Drain(_) => Self::Drained,
             Cause::Kill => Self::Killed,
             other => Self::Closed(other),
         }
@@ -288,8 +297,25 @@ pub enum Selection {
     All,
     /// Those of this generation.
     Generation(u64),
-    /// Those of this peer.
-    Peer(u64),
+    /// Those of one location of this generation.
+    Location(u64, u32),
+    /// Those to this upstream server.
+    Server(u32),
     /// The one with this ticket.
     Ticket(u64),
+}
+
+impl Selection {
+    /// Whether it means the tunnel with this ticket, which belongs there.
+    pub(crate) fn means(self, ticket: u64, origin: Origin) -> bool {
+        match self {
+            Self::All => true,
+            Self::Generation(generation) => origin.generation == generation,
+            Self::Location(generation, location) => {
+                (origin.generation, origin.location) == (generation, location)
+            }
+            Self::Server(server) => origin.server == server,
+            Self::Ticket(wanted) => ticket == wanted,
+        }
+    }
 }

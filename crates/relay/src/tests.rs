@@ -6,6 +6,7 @@ mod bounds;
 mod closing;
 mod counted;
 mod crowd;
+mod drain;
 mod held;
 mod keep_alive;
 mod peer;
@@ -70,8 +71,7 @@ impl Rig {
         let (upstream, near_upstream) = peer::tcp_pair();
         let mut handover = Handover {
             ticket: self.next_ticket,
-            generation: 0,
-            peer: 0,
+            origin: Origin::default(),
             client: Leg::plain(near_client, Vec::new()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,

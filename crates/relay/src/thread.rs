@@ -10,7 +10,7 @@ use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 
 use crate::engine::{self, Engine};
-use crate::{Counters, EndCause, Handover, Report, Selection, Settings};
+use crate::{Counters, Drain, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
 #[derive(Debug, Error)]
@@ -130,6 +130,14 @@ impl RelayHandle {
         self.send(Command::Close(selection, cause))
     }
 
+    /// Ends the selected WebSockets at the pace of the drain, those that a drain has begun with already at
+    /// theirs.
+    pub fn drain(&self, drain: Drain) -> Result<(), Stopped> {
+        let progress = Arc::clone(&drain.progress);
+        progress.expect_plan();
+        self.send(Command::Drain(Box::new(drain))).inspect_err(|_| progress.add_plan(0))
+    }
+
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -163,6 +171,7 @@ impl fmt::Debug for RelayHandle {
 pub(crate) enum Command {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
+    Drain(Box<Drain>),
     IoUring(bool),
     Stop,
 }

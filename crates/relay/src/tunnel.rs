@@ -18,16 +18,16 @@ use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
 use crate::counters::{SideTally, Tally};
 use crate::deadlines::millis;
+use crate::drain::PartId;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
-use crate::{EndCause, Handover, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
+use crate::{EndCause, Handover, Origin, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) ticket: u64,
-    pub(crate) generation: u64,
-    pub(crate) peer: u64,
+    pub(crate) origin: Origin,
     client: Leg,
     upstream: Leg,
     /// From the client to the upstream.
@@ -49,6 +49,8 @@ pub(crate) struct Tunnel {
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
     pub(crate) expanded: bool,
+    /// The part of a drain that it belongs to.
+    pub(crate) drain: Option<PartId>,
     /// When its entry among the deadlines fires.
     pub(crate) armed_ms: u64,
     /// That entry was made or looked at while the tunnel was quiescent.
@@ -152,8 +154,7 @@ impl Tunnel {
         let leg = |socket, unix, tls, side| Leg::new(socket, unix, tls, side, record_limit);
         let mut tunnel = Self {
             ticket: handover.ticket,
-            generation: handover.generation,
-            peer: handover.peer,
+            origin: handover.origin,
             client: leg(client.socket, client.unix, client.tls, Side::Client),
             upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
             up: Flow::new(buffer_size),
@@ -170,6 +171,7 @@ impl Tunnel {
             rearm: false,
             queued: false,
             expanded: false,
+            drain: None,
             armed_ms: u64::MAX,
             armed_quiescent: false,
         };

@@ -448,6 +448,11 @@ impl Conversation {
         }
     }
 
+    /// When a data frame has moved last, or it began; `None` if its policy has nobody note it.
+    pub fn data_ms(&self) -> Option<u64> {
+        (self.policy.idle_ms.is_some() || self.policy.notes_data).then_some(self.data_ms)
+    }
+
     /// What holds for it.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -518,7 +523,7 @@ impl Conversation {
     /// Notes that a data frame has moved, if that is of interest.
     #[inline]
     fn note_data(&mut self, from: Side, now_ms: u64) {
-        if self.policy.idle_ms.is_none() {
+        if self.policy.idle_ms.is_none() && !self.policy.notes_data {
             return;
         }
         let PerSide { client, server } = &self.directions;

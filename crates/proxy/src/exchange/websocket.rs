@@ -267,7 +267,7 @@ fn of(side: Side, client: &'static str, upstream: &'static str) -> &'static str 
 fn word_of(cause: Cause) -> &'static str {
     let of = |side: wssgate_ws::Side, client, upstream| of(side.into(), client, upstream);
     match cause {
-        Cause::Drain => "drain",
+        Cause::Drain(_) => "drain",
         Cause::Kill => "kill",
         Cause::Unhealthy => "upstream_unhealthy",
         Cause::IdleTimeout => "idle_timeout",

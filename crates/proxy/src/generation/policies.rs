@@ -52,6 +52,7 @@ fn policy(settings: &TunnelSettings) -> Option<Policy> {
             server: keep_alive(interval.upstream, timeout.upstream),
         },
         idle_ms: settings.idle_timeout.map(millis),
+        notes_data: false,
         slow_reader_ms: per_side(settings.slow_reader_timeout, |timeout| timeout.map(millis)),
         check,
         limits: PerSide {

@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -75,13 +75,13 @@ impl State {
     }
 }
 
-/// What no other peer is called.
+/// What tells a peer from all others of the process, in numbers.
 #[derive(Debug)]
-struct Number(u64);
+struct Number(u32);
 
 impl Default for Number {
     fn default() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Self(NEXT.fetch_add(1, Relaxed))
     }
 }
@@ -124,7 +124,7 @@ impl Peer {
     }
 
     /// What its tunnels are known by: the same in all generations.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u32 {
         self.state.number.0
     }
 

@@ -26,7 +26,7 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
         EndCause::HalfCloseTimeout => timed_out("half-closed connection"),
         EndCause::Lost(side) => format!("{} no longer answers pings", name(*side)),
         EndCause::Closed(cause) => closed(cause, record),
-        EndCause::Drained => "tunnel closed after worker_shutdown_timeout".to_owned(),
+        EndCause::Drained => "tunnel closed by drain".to_owned(),
         EndCause::Killed => "tunnel closed by an operator".to_owned(),
         EndCause::Unhealthy => "tunnel closed, its upstream server is unhealthy".to_owned(),
         EndCause::Stopped => "tunnel closed by shutdown".to_owned(),
@@ -45,7 +45,7 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
 fn closed(cause: &Cause, record: &Record) -> String {
     let why = match cause {
         // Said in other words above.
-        Cause::Drain | Cause::Kill => "requested by an operator".to_owned(),
+        Cause::Drain(_) | Cause::Kill => "requested by an operator".to_owned(),
         Cause::Unhealthy => "its upstream server is unhealthy".to_owned(),
         Cause::IdleTimeout => "no data frame for websocket_idle_timeout".to_owned(),
         Cause::MaxLifetime => "websocket_max_lifetime expired".to_owned(),

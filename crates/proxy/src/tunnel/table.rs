@@ -76,8 +76,8 @@ impl Tunnels {
             let peer = tunnel.peer();
             end_of_unhealthy(peer.on_down()).map(|cause| (peer.number(), cause))
         });
-        for (peer, cause) in unhealthy.collect::<HashMap<_, _>>() {
-            let _ = self.relay.close(Selection::Peer(peer), cause);
+        for (server, cause) in unhealthy.collect::<HashMap<_, _>>() {
+            let _ = self.relay.close(Selection::Server(server), cause);
         }
     }
 

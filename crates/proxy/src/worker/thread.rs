@@ -313,7 +313,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use wssgate_relay::{Handover, Leg, Protocol, Settings, Timers};
+    use wssgate_relay::{Handover, Leg, Origin, Protocol, Settings, Timers};
 
     /// A connected pair on loopback.
     fn pair() -> (TcpStream, TcpStream) {
@@ -333,8 +333,7 @@ mod tests {
         upstream.set_nonblocking(true).unwrap();
         let handover = Handover {
             ticket: 0,
-            generation: 0,
-            peer: 0,
+            origin: Origin::default(),
             client: Leg::plain(near_client, b"hello".to_vec()),
             upstream: Leg::plain(near_upstream, Vec::new()),
             protocol: Protocol::Other,

@@ -9,24 +9,24 @@ use super::peer::TlsPeer;
 use super::*;
 
 const CLOSING: Duration = Duration::from_millis(CLOSING_MS);
-const AWAY: &[u8] = b"\x88\x02\x03\xe9";
+pub(super) const AWAY: &[u8] = b"\x88\x02\x03\xe9";
 /// A Close without a code, as a client says it.
-const MASKED_CLOSE: &[u8] = b"\x88\x80\x01\x02\x03\x04";
+pub(super) const MASKED_CLOSE: &[u8] = b"\x88\x80\x01\x02\x03\x04";
 
 impl Rig {
-    fn websocket(&mut self) -> (Peer, Peer) {
+    pub(super) fn websocket(&mut self) -> (Peer, Peer) {
         self.hand_over(|handover| {
             handover.protocol = Protocol::WebSocket(conversation::Settings::default())
         })
     }
 
-    fn order(&mut self, cause: EndCause) {
+    pub(super) fn order(&mut self, cause: EndCause) {
         self.handle.close(Selection::All, cause).unwrap();
         self.step();
     }
 
     /// Steps until the upstream has heard that we go away.
-    fn expect_masked_away(&mut self, upstream: &mut Peer) {
+    pub(super) fn expect_masked_away(&mut self, upstream: &mut Peer) {
         self.until("a Close", || {
             upstream.poll();
             upstream.received.len() >= 8
@@ -73,16 +73,16 @@ fn a_drained_websocket_ends_when_both_sides_have_answered() {
 fn only_the_tunnels_of_one_peer_end() {
     const UNAVAILABLE: &[u8] = b"\x88\x14\x03\xe9server unavailable";
     let mut rig = Rig::new();
-    let websocket = |rig: &mut Rig, peer: u64| {
+    let websocket = |rig: &mut Rig, server: u32| {
         rig.hand_over(|handover| {
-            handover.peer = peer;
+            handover.origin.server = server;
             handover.protocol = Protocol::WebSocket(conversation::Settings::default());
         })
     };
     let (mut client, mut upstream) = websocket(&mut rig, 1);
     let (mut other, mut other_upstream) = websocket(&mut rig, 2);
     let unhealthy = EndCause::Closed(Cause::Unhealthy);
-    rig.handle.close(Selection::Peer(1), unhealthy).unwrap();
+    rig.handle.close(Selection::Server(1), unhealthy).unwrap();
     rig.expect(&mut client, UNAVAILABLE);
     rig.until("a Close", || {
         upstream.poll();
@@ -99,7 +99,7 @@ fn only_the_tunnels_of_one_peer_end() {
     other_upstream.send(b"\x81\x02hi");
     rig.expect(&mut other, b"\x81\x02hi");
     let began = rig.now;
-    rig.handle.close(Selection::Peer(2), EndCause::Unhealthy).unwrap();
+    rig.handle.close(Selection::Server(2), EndCause::Unhealthy).unwrap();
     let end = rig.end();
     assert!(rig.now - began < CLOSING, "nobody is waited for");
     assert_eq!(

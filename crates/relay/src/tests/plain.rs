@@ -159,8 +159,7 @@ fn said_hello(ticket: u64) -> (std::net::TcpStream, std::net::TcpStream, Handove
     let (upstream, near_upstream) = peer::tcp_pair();
     let handover = Handover {
         ticket,
-        generation: ticket,
-        peer: 0,
+        origin: Origin { generation: ticket, ..Origin::default() },
         client: Leg::plain(near_client, b"hello".to_vec()),
         upstream: Leg::plain(near_upstream, Vec::new()),
         protocol: Protocol::Other,

@@ -330,7 +330,8 @@ fn a_reset_during_a_drain_changes_nothing() {
             }
             for by in SIDES {
                 let mut rig = Rig::new();
-                let (mut neighbour, mut behind) = rig.hand_over(|handover| handover.generation = 1);
+                let (mut neighbour, mut behind) =
+                    rig.hand_over(|handover| handover.origin.generation = 1);
                 let (client, upstream) = tunnel_in(&mut rig, state, wire);
                 let (resetting, _other) = that_side_first(by, client, upstream);
                 rig.handle.close(Selection::Generation(0), EndCause::Drained).unwrap();

@@ -199,7 +199,7 @@ fn a_deadline_of_a_conversation_is_kept_whatever_the_tunnel_is_armed_for() {
         handover.protocol = Protocol::WebSocket(conversation::Settings::default());
     });
     for conversation in rig.engine.conversations() {
-        conversation.close(conversation::Cause::Drain, 1);
+        conversation.close(conversation::Cause::Drain(CloseCode::GOING_AWAY), 1);
     }
     assert!(rig.sleep() > Duration::from_secs(55), "nobody has looked");
     // A frame that is not finished leaves the tunnel as quiescent as it was.

@@ -4,10 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use wssgate_records::TlsFault;
-use wssgate_ws::Conversation;
 use wssgate_ws::conversation::{Cause, End, end_of};
+use wssgate_ws::{CloseCode, Conversation};
 
 use super::Tunnel;
+use crate::drain::Order;
 use crate::flow::FlowState;
 use crate::leg::SourceEnd;
 use crate::{EndCause, Side};
@@ -171,6 +172,15 @@ impl Tunnel {
         self.conversation.as_ref().is_some_and(Conversation::is_closing)
     }
 
+    /// Since when it waits for its turn in a drain of this order; `None` if it is no WebSocket, or is closing.
+    pub(crate) fn drainable_since_ms(&self, order: Order) -> Option<u64> {
+        let conversation = self.conversation.as_ref().filter(|it| !it.is_closing())?;
+        Some(match order {
+            Order::Oldest => self.began_ms,
+            Order::Idlest => conversation.data_ms().unwrap_or(self.active_ms),
+        })
+    }
+
     fn conversation_deadline_ms(&self) -> Option<u64> {
         self.conversation.as_ref().and_then(Conversation::deadline_ms)
     }
@@ -325,7 +335,9 @@ impl Tunnel {
     pub(crate) fn close(&mut self, cause: EndCause, now_ms: u64) {
         self.set_cause(cause);
         match cause {
-            EndCause::Stopped => self.close_conversation(Cause::Drain, now_ms),
+            EndCause::Stopped => {
+                self.close_conversation(Cause::Drain(CloseCode::GOING_AWAY), now_ms);
+            }
             EndCause::Unhealthy => self.close_conversation(Cause::Unhealthy, now_ms),
             EndCause::ReadTimeout | EndCause::SendTimeout(_) | EndCause::Lost(_) => {
                 self.tell_failure(Side::Upstream, now_ms);

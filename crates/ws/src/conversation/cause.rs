@@ -8,8 +8,8 @@ use crate::{CloseCode, FrameError, Side};
 /// Why we end a conversation in good order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// An operator wants it gone, and others of its kind.
-    Drain,
+    /// An operator wants it gone, and others of its kind; the client is told this code, 1001 or 1012.
+    Drain(CloseCode),
     /// An operator wants this one gone.
     Kill,
     /// Its server has failed its health checks.
@@ -44,9 +44,11 @@ impl Cause {
     /// Whose fault it is, if one side's.
     pub fn offender(self) -> Option<Side> {
         match self {
-            Self::Drain | Self::Kill | Self::Unhealthy | Self::IdleTimeout | Self::MaxLifetime => {
-                None
-            }
+            Self::Drain(_)
+            | Self::Kill
+            | Self::Unhealthy
+            | Self::IdleTimeout
+            | Self::MaxLifetime => None,
             Self::Credentials => Some(Side::Client),
             Self::Violation(side, _)
             | Self::InvalidClose(side, _)
@@ -77,9 +79,13 @@ impl Cause {
             return CloseCode::GOING_AWAY;
         }
         match self {
-            Self::Drain | Self::Kill | Self::Unhealthy | Self::IdleTimeout | Self::MaxLifetime => {
-                CloseCode::GOING_AWAY
-            }
+            // To the server we speak for the client, which restarts nothing.
+            Self::Drain(code) if to == Side::Client => code,
+            Self::Drain(_)
+            | Self::Kill
+            | Self::Unhealthy
+            | Self::IdleTimeout
+            | Self::MaxLifetime => CloseCode::GOING_AWAY,
             Self::Violation(..) => CloseCode::PROTOCOL_ERROR,
             Self::InvalidClose(_, CloseError::Reason) | Self::InvalidText(_) => {
                 CloseCode::INVALID_PAYLOAD
@@ -103,7 +109,7 @@ impl Cause {
     pub fn reason(self) -> &'static str {
         match self {
             // What clients have seen since drains exist.
-            Self::Drain | Self::Kill => "",
+            Self::Drain(_) | Self::Kill => "",
             Self::Unhealthy => "server unavailable",
             Self::IdleTimeout => "idle timeout",
             Self::MaxLifetime => "maximum lifetime reached",

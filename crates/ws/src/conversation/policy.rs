@@ -49,6 +49,8 @@ pub struct Policy {
     pub keep_alive: PerSide<Option<KeepAlive>>,
     /// How long no data frame may pass either way, in milliseconds.
     pub idle_ms: Option<u64>,
+    /// Whether somebody will ask when the last data frame passed, whatever `idle_ms` is.
+    pub notes_data: bool,
     /// How long bytes may wait, without a moment between, because a side does not take them, in
     /// milliseconds.
     pub slow_reader_ms: PerSide<Option<u64>>,

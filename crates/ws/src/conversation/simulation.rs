@@ -103,7 +103,8 @@ impl World<'_> {
             33 if self.chance.one_in(5) || self.ends.get(side).has_closed => self.end(side),
             34 if self.chance.one_in(4) => {
                 let cause = self.chance.pick(&[
-                    Cause::Drain,
+                    Cause::Drain(CloseCode::GOING_AWAY),
+                    Cause::Drain(CloseCode::SERVICE_RESTART),
                     Cause::Kill,
                     Cause::Unhealthy,
                     Cause::Credentials,

@@ -9,7 +9,8 @@ use super::*;
 use crate::frame::must_mask;
 use crate::{Extensions, FrameHeader};
 
-const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY, Some(Cause::Drain));
+const DRAIN: Cause = Cause::Drain(CloseCode::GOING_AWAY);
+const AWAY: OwnFrame = OwnFrame::Close(CloseCode::GOING_AWAY, Some(DRAIN));
 
 fn frame(from: Side, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut header = FrameHeader::whole(opcode, payload.len() as u64);
@@ -28,7 +29,7 @@ fn open() -> Conversation {
 /// A conversation that we have begun to close at 100, between two frames of both sides.
 fn closed_by_us() -> Conversation {
     let mut conversation = open();
-    conversation.close(Cause::Drain, 100);
+    conversation.close(DRAIN, 100);
     for side in [Side::Client, Side::Server] {
         assert_eq!(conversation.poll_frame(side, 100), Some(AWAY));
         assert_eq!(conversation.poll_frame(side, 100), None);
@@ -83,7 +84,7 @@ fn a_close_waits_for_the_end_of_the_frame_under_way() {
     for (then, verdict) in cases {
         let mut conversation = open();
         assert_eq!(conversation.on_bytes(Side::Server, &whole[..3], 100), Verdict::Pass);
-        conversation.close(Cause::Drain, 0);
+        conversation.close(DRAIN, 0);
         assert_eq!(conversation.poll_frame(Side::Client, 100), None, "a frame is under way");
         assert_eq!(conversation.on_bytes(Side::Server, then, 100), *verdict, "{then:?}");
     }
@@ -109,7 +110,7 @@ fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
     unanswered.on_time(deadline_ms);
     assert_eq!(
         (unanswered.deadline_ms(), unanswered.poll_end()),
-        (None, Some(End::Unanswered(Cause::Drain)))
+        (None, Some(End::Unanswered(DRAIN)))
     );
     assert!(conversation.is_closing() && unanswered.is_closing());
     let _ = conversation.on_bytes(Side::Client, &closing(Side::Client), 100);
@@ -117,7 +118,7 @@ fn our_closing_handshake_ends_when_both_have_answered_or_in_time() {
     let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[..3], 100);
     assert_eq!(conversation.poll_end(), None, "its code is not known");
     let _ = conversation.on_bytes(Side::Server, &closing(Side::Server)[3..], 100);
-    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
+    assert_eq!(conversation.poll_end(), Some(End::Answered(DRAIN)));
 }
 
 /// A client that has ended may still wait for what it has asked.
@@ -158,8 +159,8 @@ fn behind_both_closes_and_one_end_there_is_a_deadline_too() {
     assert_eq!(conversation.poll_end(), None);
     assert_eq!(conversation.deadline_ms(), Some(end_of(20_000, LINGER_MS)));
     // We need not wait for them to end what is said.
-    conversation.close(Cause::Drain, 20_001);
-    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
+    conversation.close(DRAIN, 20_001);
+    assert_eq!(conversation.poll_end(), Some(End::Answered(DRAIN)));
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn a_handshake_that_a_side_has_begun_is_finished() {
     let close = [closing(Side::Client), closing(Side::Server)];
     let mut conversation = open();
     let _ = conversation.on_bytes(Side::Client, &close[0][..7], 100);
-    conversation.close(Cause::Drain, 0);
+    conversation.close(DRAIN, 0);
     assert_eq!(
         conversation.poll_frame(Side::Server, 100),
         None,
@@ -187,7 +188,7 @@ fn a_handshake_that_a_side_has_begun_is_finished() {
     assert_eq!(conversation.poll_frame(Side::Server, 100), None, "it has heard the client's");
     assert_eq!(conversation.poll_end(), None);
     assert_eq!(conversation.on_bytes(Side::Server, &close[1], 100), Verdict::Withhold);
-    assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
+    assert_eq!(conversation.poll_end(), Some(End::Answered(DRAIN)));
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
     gone.on_end(Side::Client, 100);
     assert_eq!(gone.poll_end(), None);
     let _ = gone.on_bytes(Side::Server, &closing(Side::Server), 100);
-    assert_eq!(gone.poll_end(), Some(End::Answered(Cause::Drain)));
+    assert_eq!(gone.poll_end(), Some(End::Answered(DRAIN)));
 
     for broken in [false, true] {
         let mut conversation = open();
@@ -207,7 +208,7 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
             false => conversation.on_end(Side::Client, 100),
         }
         let _ = conversation.on_bytes(Side::Server, b"\x81\x01", 100);
-        conversation.close(Cause::Drain, 100);
+        conversation.close(DRAIN, 100);
         assert_eq!(conversation.poll_frame(Side::Server, 100), None);
         assert_eq!(conversation.poll_end(), None, "a frame is under way");
         let verdict = conversation.on_bytes(Side::Server, b"x", 100);
@@ -218,7 +219,7 @@ fn nobody_waits_for_a_side_that_is_gone_or_cannot_be_told() {
             assert_eq!(conversation.poll_end(), None, "nobody sees it answer");
             conversation.on_end(Side::Client, 300);
         }
-        assert_eq!(conversation.poll_end(), Some(End::Answered(Cause::Drain)));
+        assert_eq!(conversation.poll_end(), Some(End::Answered(DRAIN)));
     }
 }
 
@@ -236,7 +237,7 @@ fn a_ping_goes_between_two_frames_and_the_rest_behind_it() {
     // A Close takes the place of a ping that waits, and is the last.
     let _ = conversation.on_bytes(Side::Client, &whole[..2], 100);
     conversation.inject(Side::Server, ping);
-    conversation.close(Cause::Drain, 0);
+    conversation.close(DRAIN, 0);
     conversation.inject(Side::Server, ping);
     let verdict = conversation.on_bytes(Side::Client, &whole[2..], 100);
     assert_eq!(verdict, Verdict::Inject { at: whole.len() - 2, frame: AWAY });
@@ -320,5 +321,33 @@ fn any_conversation_keeps_its_promises() {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn a_drain_tells_the_client_its_code_and_the_server_that_the_client_goes() {
+    for code in [CloseCode::GOING_AWAY, CloseCode::SERVICE_RESTART] {
+        let mut conversation = open();
+        let drain = Cause::Drain(code);
+        conversation.close(drain, 100);
+        for (side, code) in [(Side::Client, code), (Side::Server, CloseCode::GOING_AWAY)] {
+            let frame = conversation.poll_frame(side, 100);
+            assert_eq!(frame, Some(OwnFrame::Close(code, Some(drain))));
+            assert_eq!(conversation.own_close(side), Some(code));
+        }
+    }
+}
+
+#[test]
+fn the_last_data_frame_is_noted_for_who_asks() {
+    for (notes_data, noted) in [(false, None), (true, Some(700))] {
+        let policy = Arc::new(Policy { notes_data, ..Policy::default() });
+        let mut conversation = Conversation::new(&Settings { policy, ..Settings::default() }, 100);
+        assert_eq!(conversation.data_ms(), noted.map(|_| 100));
+        let said = frame(Side::Server, Opcode::Text, b"hi");
+        assert_eq!(conversation.on_bytes(Side::Server, &said, 700), Verdict::Pass);
+        let said = frame(Side::Server, Opcode::Ping, b"hi");
+        assert_eq!(conversation.on_bytes(Side::Server, &said, 900), Verdict::Pass);
+        assert_eq!(conversation.data_ms(), noted);
     }
 }

@@ -270,7 +270,7 @@ pub fn walk(from_client: Vec<u8>, from_server: Vec<u8>, extensions: Extensions, 
                         let cause = Cause::Rate(side, meter::Excess::Bytes);
                         (cause, CloseCode::POLICY_VIOLATION, Some(side))
                     }
-                    _ => (Cause::Drain, CloseCode::GOING_AWAY, None),
+                    _ => (Cause::Drain(CloseCode::GOING_AWAY), CloseCode::GOING_AWAY, None),
                 };
                 conversation.close(cause, now_ms);
                 for way in &mut expected {

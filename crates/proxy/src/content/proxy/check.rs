@@ -88,7 +88,7 @@ impl Check {
     async fn follow(self: Rc<Self>) {
         let mut changes = self.group.changes();
         let mut tasks = JoinSet::new();
-        let mut asked = HashMap::<u64, AbortHandle>::new();
+        let mut asked = HashMap::<u32, AbortHandle>::new();
         loop {
             changes.borrow_and_update();
             let mut before = std::mem::take(&mut asked);

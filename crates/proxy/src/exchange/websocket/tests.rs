@@ -192,7 +192,7 @@ fn causes() -> Vec<EndCause> {
         ]
     });
     let ours = ours.chain([
-        Cause::Drain,
+        Cause::Drain(CloseCode::GOING_AWAY),
         Cause::Kill,
         Cause::Unhealthy,
         Cause::IdleTimeout,

@@ -203,8 +203,7 @@ async fn a_detached_stream_becomes_a_leg_of_the_relay() {
         let (near, mut upstream) = UnixStream::pair().unwrap();
         let handover = Handover {
             ticket: 0,
-            generation: 0,
-            peer: 0,
+            origin: wssgate_relay::Origin::default(),
             client: Leg {
                 socket: detached.socket.into_std().unwrap().into(),
                 unix: true,

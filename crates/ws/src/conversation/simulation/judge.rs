@@ -249,7 +249,7 @@ impl World<'_> {
 
     fn judge_cause(&self, cause: Cause) {
         match cause {
-            Cause::Drain | Cause::Kill | Cause::Unhealthy | Cause::Credentials => {
+            Cause::Drain(_) | Cause::Kill | Cause::Unhealthy | Cause::Credentials => {
                 assert!(self.ordered);
             }
             Cause::IdleTimeout => {

@@ -46,6 +46,7 @@ impl Rules {
         let policy = Policy {
             keep_alive: PerSide { client: keep_alive(chance), server: keep_alive(chance) },
             idle_ms: chance.perhaps(1, 3_000),
+            notes_data: chance.one_in(2),
             slow_reader_ms: PerSide::default(),
             check: chance.pick(&[Check::Note, Check::Note, Check::Frames, Check::Text]),
             limits: PerSide { client: limits(chance), server: limits(chance) },

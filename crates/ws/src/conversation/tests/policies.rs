@@ -458,7 +458,7 @@ fn who_has_sent_too_much_for_now_is_not_idle_and_nobody_waits_for_it_at_the_end(
     assert_eq!((line.conversation.deadline_ms(), line.conversation.cause()), (Some(4_001), None));
     line.say(Side::Client, &said[3..8], 2_000);
     assert!(line.conversation.pauses(Side::Client));
-    line.conversation.close(Cause::Drain, 2_100);
+    line.conversation.close(DRAIN, 2_100);
     assert!(!line.conversation.pauses(Side::Client), "the frame has its time");
     line.say(Side::Client, &said[8..], 2_200);
     let expected = [&said[..], &close_frame(1001, "")].concat();

@@ -1,0 +1,259 @@
+//! Ends that are spread over a time, in the engine's time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wssgate_ws::conversation::{CLOSING_MS, Policy};
+
+use super::closing::{AWAY, MASKED_CLOSE};
+use super::*;
+
+const RESTART: &[u8] = b"\x88\x02\x03\xf4";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pace(over: Duration) -> Pace {
+    let (code, order) = (CloseCode::SERVICE_RESTART, Order::Oldest);
+    Pace { over, code, order, jitter: Duration::ZERO }
+}
+
+/// A drain under way, and how often it was told that something has changed.
+struct Told {
+    progress: Arc<DrainProgress>,
+    changes: Arc<AtomicUsize>,
+}
+
+impl Told {
+    fn counts(&self) -> [u64; 3] {
+        let DrainCounts { tunnels, told, ended } = self.progress.counts().unwrap();
+        [tunnels, told, ended]
+    }
+}
+
+impl Rig {
+    fn drain(&mut self, selection: Selection, paces: Paces) -> Told {
+        let changes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&changes);
+        let progress = DrainProgress::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let drain = Drain { selection, paces, seed: 1, progress: Arc::clone(&progress) };
+        self.handle.drain(drain).unwrap();
+        assert_eq!(progress.counts(), None);
+        progress.all_have_it();
+        self.step();
+        assert_eq!(changes.load(Ordering::Relaxed), 1);
+        Told { progress, changes }
+    }
+
+    fn websocket_of(&mut self, origin: Origin) -> (Peer, Peer) {
+        self.hand_over(|handover| {
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+            handover.origin = origin;
+        })
+    }
+}
+
+/// The order in which clients hear their Close, when all are told within a time and nobody answers.
+fn heard(rig: &mut Rig, clients: &mut [Peer], within: Duration) -> Vec<usize> {
+    let (mut heard, end) = (Vec::new(), rig.now + within);
+    while rig.now < end {
+        rig.pass(Duration::from_millis(1));
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.poll();
+            if client.received.starts_with(b"\x88\x02") && !heard.contains(&number) {
+                heard.push(number);
+            }
+        }
+    }
+    heard
+}
+
+#[test]
+fn closes_are_spread_evenly_and_stand_between_frames() {
+    let mut rig = Rig::new();
+    let mut peers: Vec<_> = (0..200).map(|_| rig.websocket()).collect();
+    // Some are in the middle of a frame, which ends before their time does, or their end has not come yet.
+    for (_, upstream) in peers.iter_mut().step_by(4) {
+        upstream.send(b"\x02\x05hel");
+    }
+    rig.until("the frames", || {
+        peers.iter_mut().step_by(4).all(|(client, _)| {
+            client.poll();
+            client.received == b"\x02\x05hel"
+        })
+    });
+    let told = rig.drain(Selection::All, Paces::One(pace(20 * SECOND)));
+    assert_eq!(told.counts(), [200, 0, 0]);
+    let began = rig.now;
+    let mut before = 0;
+    for second in 1..=20 {
+        while rig.now < began + second * SECOND {
+            rig.pass(Duration::from_millis(1));
+            for (number, (client, upstream)) in peers.iter_mut().enumerate() {
+                upstream.poll();
+                client.poll();
+                if number % 4 == 0 && upstream.received.len() == 8 {
+                    assert_eq!(client.received, b"\x02\x05hel", "nothing is put into a frame");
+                    upstream.received.clear();
+                    upstream.send(b"lo");
+                }
+            }
+        }
+        let now = told.counts()[1];
+        assert!((8..=12).contains(&(now - before)), "{} in second {second}", now - before);
+        before = now;
+    }
+    assert_eq!(before, 200);
+    rig.pass(2 * SECOND);
+    rig.pass(SECOND);
+    assert_eq!(told.counts(), [200, 200, 200]);
+    assert_eq!(told.changes.load(Ordering::Relaxed), 2, "its beginning and its end");
+    for (number, (mut client, _)) in peers.into_iter().enumerate() {
+        client.poll();
+        let frame: &[u8] = if number % 4 == 0 { b"\x02\x05hello" } else { b"" };
+        assert_eq!(client.received, [frame, RESTART].concat());
+        assert!(client.ended);
+    }
+    assert!(rig.ends.try_iter().all(|(_, end)| {
+        end.cause == EndCause::Drained
+            && end.client.own_close == Some(CloseCode::SERVICE_RESTART)
+            && end.upstream.own_close == Some(CloseCode::GOING_AWAY)
+    }));
+    assert!(rig.engine.is_empty());
+}
+
+#[test]
+fn the_oldest_or_the_idlest_is_told_first() {
+    for (order, notes_data, expected) in [
+        (Order::Oldest, false, [0, 1, 2]),
+        // The first has said something last; a ping is nothing to who notes data.
+        (Order::Idlest, true, [1, 2, 0]),
+        (Order::Idlest, false, [2, 0, 1]),
+    ] {
+        let mut rig = Rig::new();
+        let policy = Arc::new(Policy { notes_data, ..Policy::default() });
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            peers.push(rig.hand_over(|handover| {
+                let policy = Arc::clone(&policy);
+                let settings = conversation::Settings { policy, ..Default::default() };
+                handover.protocol = Protocol::WebSocket(settings);
+            }));
+            rig.pass(SECOND);
+        }
+        for (number, frame) in [(0, b"\x81\x02hi"), (1, b"\x89\x02hi")] {
+            let (client, upstream) = &mut peers[number];
+            upstream.send(frame);
+            rig.expect(client, frame);
+            rig.pass(SECOND);
+        }
+        rig.drain(Selection::All, Paces::One(Pace { order, ..pace(3 * SECOND) }));
+        let (mut clients, _upstreams): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+        assert_eq!(heard(&mut rig, &mut clients, 4 * SECOND), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn only_those_who_are_meant_are_told() {
+    let origin = |generation, location, server| Origin { generation, location, server };
+    for (selection, expected) in [
+        (Selection::Generation(1), &[0, 1, 2][..]),
+        (Selection::Location(1, 1), &[1, 2]),
+        (Selection::Server(7), &[2, 3]),
+        (Selection::Ticket(3), &[3]),
+    ] {
+        let mut rig = Rig::new();
+        let origins = [origin(1, 0, 6), origin(1, 1, 6), origin(1, 1, 7), origin(2, 1, 7)];
+        let peers = origins.map(|origin| rig.websocket_of(origin));
+        let other = rig.tunnel();
+        let told = rig.drain(selection, Paces::One(pace(Duration::ZERO)));
+        assert_eq!(told.counts(), [expected.len() as u64, expected.len() as u64, 0]);
+        let (mut clients, _upstreams): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+        let mut heard = heard(&mut rig, &mut clients, SECOND / 2);
+        heard.sort_unstable();
+        assert_eq!(heard, expected, "{selection:?}");
+        drop(other);
+    }
+}
+
+#[test]
+fn each_location_has_its_pace_and_one_without_stays() {
+    let mut rig = Rig::new();
+    let of = |location| Origin { location, ..Origin::default() };
+    let peers = [0, 1, 2, 9].map(|location| rig.websocket_of(of(location)));
+    let (mut clients, _upstreams): (Vec<_>, Vec<_>) = peers.into_iter().unzip();
+    let away = Pace { code: CloseCode::GOING_AWAY, ..pace(2 * SECOND) };
+    let paces = Paces::ByLocation([Some(pace(SECOND)), None, Some(away)].into());
+    let told = rig.drain(Selection::Generation(0), paces);
+    assert_eq!(told.counts()[0], 2);
+    assert_eq!(heard(&mut rig, &mut clients, 2 * SECOND).len(), 2);
+    assert_eq!([0, 2].map(|number: usize| &clients[number].received[..]), [RESTART, AWAY]);
+    assert!(clients[1].received.is_empty() && clients[3].received.is_empty());
+}
+
+#[test]
+fn who_is_being_drained_keeps_its_time_and_others_get_theirs() {
+    let mut rig = Rig::new();
+    let (mut first, _upstream) = rig.websocket();
+    let slow = rig.drain(Selection::All, Paces::One(pace(100 * SECOND)));
+    let (mut second, _upstream) = rig.websocket();
+    let quick = rig.drain(Selection::All, Paces::One(pace(SECOND)));
+    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [1, 0, 0]));
+    rig.pass(SECOND);
+    rig.pass(CLOSING_MS as u32 * Duration::from_millis(2));
+    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [1, 1, 1]));
+    second.poll();
+    assert_eq!(second.received, RESTART);
+    // The end of all patience has the code of the drain.
+    rig.handle.close(Selection::All, EndCause::Drained).unwrap();
+    rig.step();
+    rig.expect(&mut first, RESTART);
+    rig.pass(2 * SECOND);
+    assert_eq!(slow.counts(), [1, 0, 1]);
+    assert_eq!(slow.changes.load(Ordering::Relaxed), 2);
+}
+
+/// Nobody is told in the place of one that has left, and a new tunnel in its place is nobody's business.
+#[test]
+fn who_leaves_by_itself_is_not_told() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.websocket();
+    let told = rig.drain(Selection::All, Paces::One(pace(10 * SECOND)));
+    client.send(MASKED_CLOSE);
+    rig.expect(&mut upstream, MASKED_CLOSE);
+    upstream.send(b"\x88\x00");
+    rig.expect(&mut client, b"\x88\x00");
+    drop((client, upstream));
+    assert_eq!(rig.end().cause, EndCause::Ended(Side::Client));
+    assert_eq!(told.counts(), [1, 0, 1]);
+    let (mut client, _upstream) = rig.websocket();
+    rig.pass(10 * SECOND);
+    client.poll();
+    assert!(client.received.is_empty() && rig.ends.try_recv().is_err());
+    assert!(rig.sleep() > 20 * SECOND, "nothing is due");
+}
+
+#[test]
+fn a_stop_ends_those_whose_time_has_not_come() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.websocket();
+    let told = rig.drain(Selection::All, Paces::One(pace(10 * SECOND)));
+    rig.order(EndCause::Stopped);
+    assert_eq!(rig.end().cause, EndCause::Stopped);
+    rig.expect(&mut client, AWAY);
+    rig.expect_masked_away(&mut upstream);
+    assert_eq!(told.counts(), [1, 0, 1]);
+}
+
+#[test]
+fn a_relay_that_has_stopped_keeps_no_drain_waiting() {
+    let relay = start("test", Settings::default(), Arc::default(), |_, _| {}, |_| {}).unwrap();
+    let handle = relay.handle();
+    relay.stop().unwrap();
+    let progress = DrainProgress::new(|| {});
+    let paces = Paces::One(pace(SECOND));
+    let drain =
+        Drain { selection: Selection::All, paces, seed: 0, progress: Arc::clone(&progress) };
+    assert!(handle.drain(drain).is_err());
+    progress.all_have_it();
+    assert_eq!(progress.counts(), Some(DrainCounts { tunnels: 0, told: 0, ended: 0 }));
+}
