@@ -79,8 +79,10 @@ impl Server<'_> {
                 }
             }
             let now = Instant::now();
+            // First, so that what the last worker has left to tell is told.
+            let is_finished = self.proxy.is_finished();
             let due = self.proxy.maintain(now);
-            if self.proxy.is_finished() || stop_by.is_some_and(|by| by <= now) {
+            if is_finished || stop_by.is_some_and(|by| by <= now) {
                 return Ok(());
             }
             let next = due.into_iter().chain(stop_by).min();

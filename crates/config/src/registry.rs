@@ -62,6 +62,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     upstream::ROWS,
     upstream::balance::ROWS,
     tunnels::ROWS,
+    tunnels::drain::ROWS,
     tunnels::rates::ROWS,
     websocket::ROWS,
     websocket::handshake::ROWS,

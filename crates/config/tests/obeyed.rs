@@ -63,6 +63,7 @@ const READERS: &[(&str, &[&str])] = &[
             "worker/accept.rs: core",
         ],
     ),
+    ("DrainPace", &["generation/draining.rs: pace"]),
     ("ErrorLog", &["log/error.rs: line"]),
     ("ErrorPage", &["content/pages.rs: page"]),
     ("Expires", &["exchange/headers.rs"]),
@@ -183,7 +184,12 @@ const READERS: &[(&str, &[&str])] = &[
     ("TunnelRate", &["tunnel/meters.rs: rate"]),
     (
         "TunnelSettings",
-        &["generation/policies.rs: settings", "tunnel.rs: tunnels", "tunnel/meters.rs: tunnels"],
+        &[
+            "generation/draining.rs: tunnels",
+            "generation/policies.rs: settings",
+            "tunnel.rs: tunnels",
+            "tunnel/meters.rs: tunnels",
+        ],
     ),
     (
         "Upstream",

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod descriptors;
+pub(crate) mod draining;
 mod policies;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,6 +14,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{
@@ -28,6 +30,7 @@ use crate::auth::Passwords;
 use crate::auth::keys::KeySets;
 use crate::clock;
 use crate::errno_text;
+use crate::generation::draining::Draining;
 use crate::limit;
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
 use crate::metrics::{Registry, ServerCounters, ServerSeries, Tally};
@@ -376,23 +379,40 @@ const NOBODY: &str = "nobody";
 /// Tells when a generation must end: `worker_shutdown_timeout` after it was replaced or the drain
 /// began, or at once in a fast stop. Cheap to clone and to wait for.
 #[derive(Clone, Debug, Default)]
-pub struct Life(Arc<watch::Sender<bool>>);
+pub struct Life(Arc<LifeState>);
+
+#[derive(Debug, Default)]
+struct LifeState {
+    expired: watch::Sender<bool>,
+    /// How its WebSockets are closed before that, once they are.
+    draining: ArcSwapOption<Draining>,
+}
 
 impl Life {
     /// Ends what still lives of the generation.
     pub(crate) fn expire(&self) {
-        self.0.send_replace(true);
+        self.0.expired.send_replace(true);
     }
 
     /// Resolves once everything of this generation must close.
     pub async fn expired(&self) {
         // The sender is in `self`, so it outlives the wait.
-        let _ = self.0.subscribe().wait_for(|expired| *expired).await;
+        let _ = self.0.expired.subscribe().wait_for(|expired| *expired).await;
     }
 
     /// The same, for who keeps the answer longer than this.
     pub(crate) async fn end(self) {
         self.expired().await;
+    }
+
+    /// The drain of its WebSockets that has begun, the last one.
+    pub(crate) fn draining(&self) -> Option<Arc<Draining>> {
+        self.0.draining.load_full()
+    }
+
+    /// A drain of its WebSockets begins.
+    pub(crate) fn drain(&self, draining: Arc<Draining>) {
+        self.0.draining.store(Some(draining));
     }
 
     /// Whether both are the life of one generation.
@@ -402,6 +422,6 @@ impl Life {
 
     /// Whether everything of this generation must close.
     pub fn has_expired(&self) -> bool {
-        *self.0.borrow()
+        *self.0.expired.borrow()
     }
 }

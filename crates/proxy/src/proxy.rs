@@ -1,5 +1,7 @@
 //! The engine as the main thread sees it.
 
+mod drains;
+
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +12,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
-use wssgate_relay::{self as relay, EndCause, Selection};
+use wssgate_relay::{self as relay, DrainProgress, EndCause, Pace, Paces, Selection};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::acme::Known;
 use crate::clock;
 use crate::errno_text;
+use crate::generation::draining::{self, Beginning, Draining};
 use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, ListenError, Listener, Listeners};
 use crate::log::ErrorLog;
@@ -23,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::site::Phase;
 use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
+use drains::Drains;
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
@@ -83,6 +87,7 @@ impl Prepared {
             phase,
             workers,
             retired: Vec::new(),
+            drains: Drains::default(),
             replaced_at: None,
         })
     }
@@ -100,6 +105,7 @@ pub struct Proxy {
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
+    drains: Drains,
     replaced_at: Option<Instant>,
 }
 
@@ -217,6 +223,8 @@ impl Proxy {
         };
         // From here on nothing can fail, so the old configuration may go.
         self.retire(&previous);
+        let paces = draining::paces(&previous, Beginning::Reload);
+        let (replaced, life) = (previous.number, previous.life().clone());
         // It ends when nobody holds it, and this would be somebody.
         drop(previous);
         let generation = Arc::new(generation);
@@ -228,6 +236,10 @@ impl Proxy {
         // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());
         self.listeners.replace(listeners);
+        // Whoever comes back is to find the new one.
+        if let Some(paces) = paces {
+            self.drain_generation(replaced, &life, paces);
+        }
         Ok(report)
     }
 
@@ -268,12 +280,52 @@ impl Proxy {
     }
 
     /// Accepts nothing more and ends when the last connection does, or when
-    /// `worker_shutdown_timeout` is over.
+    /// `worker_shutdown_timeout` is over. WebSockets with `websocket_drain` are closed at its pace, also those
+    /// of earlier generations.
     pub fn drain(&mut self) {
-        if self.is_serving() {
-            self.retire(&self.generation());
-            self.end(Phase::Draining);
+        if !self.is_serving() {
+            return;
         }
+        self.retire(&self.generation());
+        self.end(Phase::Draining);
+        let paces = |retired: &Retired| {
+            let paces = draining::paces(&*retired.generation.upgrade()?, Beginning::Quit)?;
+            Some((retired.number, retired.life.clone(), paces))
+        };
+        for (number, life, paces) in self.retired.iter().filter_map(paces).collect::<Vec<_>>() {
+            self.drain_generation(number, &life, paces);
+        }
+    }
+
+    /// Closes some WebSockets at this pace. The log calls them by `name`; who comes later is not closed.
+    pub fn drain_selected(&mut self, name: String, selection: Selection, pace: Pace) {
+        let what = (selection, Paces::One(pace), pace.over);
+        self.begin_drain(name, what, self.new_progress());
+    }
+
+    fn drain_generation(&mut self, number: u64, life: &Life, paces: Arc<[Option<Pace>]>) {
+        let (began, progress) = (Instant::now(), self.new_progress());
+        let draining =
+            Draining { paces: Arc::clone(&paces), began, progress: Arc::clone(&progress) };
+        let what = (Selection::Generation(number), Paces::ByLocation(paces), draining.over());
+        // First, so that a tunnel that is not among the relay's yet finds it.
+        life.drain(Arc::new(draining));
+        self.begin_drain(format!("generation {number}"), what, progress);
+    }
+
+    fn begin_drain(
+        &mut self,
+        name: String,
+        what: (Selection, Paces, Duration),
+        progress: Arc<DrainProgress>,
+    ) {
+        let relays = self.workers.iter().map(|worker| &worker.relay);
+        self.drains.begin(name, what, progress, relays);
+    }
+
+    fn new_progress(&self) -> Arc<DrainProgress> {
+        let notifier = self.environment.files.notifier().clone();
+        DrainProgress::new(move || notifier.notify())
     }
 
     /// Closes everything at once.
@@ -319,10 +371,15 @@ impl Proxy {
         }
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
+        let current = self.current.load_full();
+        let drains = self.drains.tell(now, |text| {
+            current.logs.main().write(LogLevel::Notice, None, text);
+        });
+        drop(current);
         self.tell_ended();
         let flush = self.environment.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
-        flush.into_iter().chain(expiry).chain(replacement).min()
+        flush.into_iter().chain(expiry).chain(replacement).chain(drains).min()
     }
 
     /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wssgate_config::Config;
-use wssgate_config::model::{FrameCheck, Sides, TunnelSettings};
+use wssgate_config::model::{DrainOrder, FrameCheck, Sides, TunnelSettings};
 use wssgate_ws::CloseCode;
 use wssgate_ws::conversation::{Check, KeepAlive, Limits, PerSide, Policy};
 
@@ -52,7 +52,7 @@ fn policy(settings: &TunnelSettings) -> Option<Policy> {
             server: keep_alive(interval.upstream, timeout.upstream),
         },
         idle_ms: settings.idle_timeout.map(millis),
-        notes_data: false,
+        notes_data: settings.drain.is_some_and(|drain| drain.order == DrainOrder::Idlest),
         slow_reader_ms: per_side(settings.slow_reader_timeout, |timeout| timeout.map(millis)),
         check,
         limits: PerSide {

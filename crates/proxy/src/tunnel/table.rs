@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::sync::Notify;
@@ -52,6 +52,7 @@ impl Tunnels {
         let (life, peer) = (tunnel.generation().life().clone(), Arc::clone(tunnel.peer()));
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
+        let location = handover.origin.location;
         if self.hand_over(handover).is_err() {
             return self.end(ticket, &stopped());
         }
@@ -62,6 +63,11 @@ impl Tunnels {
                 Phase::Serving | Phase::Draining => EndCause::Drained,
             };
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
+        } else if let Some(draining) = life.draining()
+            && let Some(drain) = draining.late(ticket, location, Instant::now())
+        {
+            // And so may the one to drain it; who has its time already keeps it.
+            let _ = self.relay.drain(drain);
         }
         if let Some(cause) = end_of_unhealthy(peer.on_down()) {
             // The same of the end of all tunnels of this peer.

@@ -1,0 +1,179 @@
+//! How open WebSockets are closed one after the other before the process, or what a reload has replaced, ends.
+
+#![allow(clippy::unwrap_used)]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wssgate_testkit::{Conn, Gate, Handshake, Instance, Upstream, close, text, wait_until};
+
+const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
+
+/// A server with these lines of the main level and of its location.
+fn start(upstream: &Upstream, main: &str, lines: &str) -> Instance {
+    let http = format!(
+        "log_format cause '$websocket_close_cause $websocket_client_close_code $websocket_close_code';
+         access_log ends.log cause;
+         server {{ listen %%LISTEN_0%%; location / {{ proxy_pass http://%%UP%%; {lines} }} }}"
+    );
+    Instance::setup(EXE).main_and_http(main, &http).var("UP", upstream.addr()).start()
+}
+
+fn echo(client: &mut Conn, message: &str) {
+    client.send([text(message)]);
+    client.expect([text(message)]);
+}
+
+fn open(server: &Instance) -> Conn {
+    let mut client = Handshake::to(server.listen(0)).open();
+    echo(&mut client, "first");
+    client
+}
+
+/// Answers the Close that comes, and says when it did.
+fn answer_close(mut client: Conn, code: u16) -> Instant {
+    client.expect([close(code, "")]);
+    let at = Instant::now();
+    client.send([close(code, "")]);
+    client.recv_to_end();
+    at
+}
+
+#[test]
+fn quit_closes_websockets_over_the_time_and_says_how_far_it_is() {
+    let upstream = Upstream::echo();
+    let lines = "websocket_drain 4s code=1012;";
+    let server = start(&upstream, "worker_processes 2;", lines);
+    let clients: Vec<_> = (0..300).map(|_| open(&server)).collect();
+    let began = Instant::now();
+    server.signal("QUIT");
+    let clients: Vec<_> =
+        clients.into_iter().map(|it| thread::spawn(move || answer_close(it, 1012))).collect();
+    let closed: Vec<_> = clients.into_iter().map(|it| it.join().unwrap() - began).collect();
+    // How even the pace is show the tests of the engine; this machine may be busy.
+    let half = Duration::from_secs(2);
+    let early = closed.iter().filter(|&&at| at < half).count();
+    assert!((75..=225).contains(&early), "{early} of 300 in the first half");
+    server.wait_for_line("error.log", ": exit");
+    let log = server.error_log();
+    assert!(
+        log.contains("[notice]")
+            && log.contains("drain of generation 1: closing 300 WebSockets over 4s"),
+        "{log}"
+    );
+    assert!(log.contains(" of 300 WebSockets, "), "{log}");
+    assert!(log.contains("drain of generation 1: 300 WebSockets ended in "), "{log}");
+    let ends = server.read("ends.log");
+    assert_eq!(ends.lines().filter(|line| *line == "drain 1012 1012").count(), 300, "{ends}");
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn a_reload_drains_the_old_generation_only_where_that_is_wanted() {
+    let upstream = Upstream::echo();
+    let mut server = start(&upstream, "", "websocket_drain 300ms reload;");
+    let first = open(&server);
+    server.signal("HUP");
+    server.wait_for_log("drain of generation 1: closing 1 WebSocket over 300ms");
+    let mut second = open(&server);
+    answer_close(first, 1001);
+    server.wait_for_log("drain of generation 1: 1 WebSocket ended in ");
+    server.wait_for_log("generation 1 ended: worker process");
+    echo(&mut second, "not drained");
+    // What holds for it is the configuration that it began with.
+    server.rewrite_http(
+        "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; websocket_drain 100ms; } }",
+    );
+    server.signal("HUP");
+    answer_close(second, 1001);
+    let mut third = open(&server);
+    server.signal("HUP");
+    server.wait_for_log("reconfigured, generation 4");
+    echo(&mut third, "no reload drains it");
+    server.signal("QUIT");
+    answer_close(third, 1001);
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_drain() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream, "", "websocket_drain 1h;");
+    let mut client = open(&server);
+    server.signal("QUIT");
+    server.wait_for_log("drain of generation 1: closing 1 WebSocket over 3600s");
+    echo(&mut client, "still here");
+    server.signal("TERM");
+    client.expect([close(1001, "")]);
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn worker_shutdown_timeout_ends_a_drain_with_its_code() {
+    let upstream = Upstream::echo();
+    let main = "worker_shutdown_timeout 200ms;";
+    let server = start(&upstream, main, "websocket_drain 1h code=1012;");
+    let client = open(&server);
+    server.signal("QUIT");
+    answer_close(client, 1012);
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+/// It speaks something that nobody can end in good order.
+#[test]
+fn a_tunnel_that_is_no_websocket_stays_until_worker_shutdown_timeout() {
+    let upstream = Upstream::serve(|conn| {
+        conn.recv_request();
+        conn.send_raw(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        );
+        while let Ok(byte) = conn.try_recv_raw(1) {
+            conn.send_raw(byte);
+        }
+    });
+    let lines = "websocket_drain 50ms; proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;";
+    let server = start(&upstream, "worker_shutdown_timeout 1500ms;", lines);
+    let began = Instant::now();
+    let mut client = Conn::connect(server.listen(0));
+    client.send_raw("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n");
+    assert!(client.try_recv_head().unwrap().start.contains(" 101 "));
+    server.signal("QUIT");
+    server.wait_for_log("shutting down");
+    client.send_raw("x");
+    assert_eq!(client.recv_raw(1), b"x");
+    client.recv_to_end();
+    assert!(began.elapsed() > Duration::from_millis(1400));
+    assert!(!server.error_log().contains("drain of"), "there is nothing to say");
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+/// Its request was there before QUIT, and the upstream takes its time.
+#[test]
+fn a_websocket_that_opens_during_a_drain_is_drained_in_the_rest_of_the_time() {
+    let gate = Gate::new();
+    let wait = gate.clone();
+    let upstream = Upstream::serve(move |conn| {
+        let request = conn.recv_request();
+        wait.wait();
+        conn.accept_websocket(&request, "");
+        conn.echo();
+    });
+    let server = start(&upstream, "", "websocket_drain 200ms;");
+    let client = thread::spawn({
+        let handshake = Handshake::to(server.listen(0));
+        move || answer_close(handshake.open(), 1001)
+    });
+    wait_until("the request", || upstream.connections() == 1);
+    server.signal("QUIT");
+    server.wait_for_log("shutting down");
+    gate.open();
+    client.join().unwrap();
+    assert!(server.wait().success());
+    upstream.finish();
+}
