@@ -177,3 +177,53 @@ fn a_websocket_that_opens_during_a_drain_is_drained_in_the_rest_of_the_time() {
     assert!(server.wait().success());
     upstream.finish();
 }
+
+/// The storm after a reload that drains: the old generation lets go faster than the new one takes in.
+#[test]
+fn those_who_come_back_as_they_are_told_never_exceed_the_rate() {
+    const RATE: usize = 40;
+    let upstream = Upstream::echo();
+    let http = format!(
+        "server {{ listen %%LISTEN_0%%; websocket_drain 1s reload code=1012;
+         location / {{ proxy_pass http://%%UP%%; }}
+         location /limited {{ proxy_pass http://%%UP%%;
+             websocket_handshake_rate {RATE}r/s queue=20 retry_after=1s-4s; }} }}"
+    );
+    let server = Instance::setup(EXE)
+        .main_and_http("worker_processes 2;", &http)
+        .var("UP", upstream.addr())
+        .start();
+    let clients: Vec<_> = (0..120).map(|_| open(&server)).collect();
+    server.signal("HUP");
+    let clients = clients.into_iter().map(|client| {
+        let handshake = Handshake::to(server.listen(0)).path("/limited");
+        thread::spawn(move || {
+            answer_close(client, 1012);
+            let mut refused = 0;
+            loop {
+                let (conn, response) = handshake.answer();
+                let Some(seconds) = response.field("Retry-After") else {
+                    assert_eq!(response.status, 101);
+                    return (Instant::now(), refused, conn);
+                };
+                refused += 1;
+                thread::sleep(Duration::from_secs(seconds.parse().unwrap()));
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let back: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert!(back.iter().any(|(_, refused, _)| *refused > 0), "it was a storm");
+    let most_refused = back.iter().map(|(_, refused, _)| *refused).max().unwrap();
+    assert!(most_refused <= 3, "{most_refused} times: who comes when it was told to finds room");
+    for &(from, ..) in &back {
+        let within =
+            |(at, ..): &&(Instant, i32, Conn)| (from..from + Duration::from_secs(1)).contains(at);
+        let count = back.iter().filter(within).count();
+        // How exact the rate is show the tests of the limit; this machine may be busy.
+        assert!(count <= RATE * 3 / 2, "{count} in a second");
+    }
+    drop(back);
+    assert!(server.terminate().success());
+    upstream.finish();
+}

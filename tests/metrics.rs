@@ -241,6 +241,7 @@ fn what_limits_do_is_told_by_zone() {
          server { listen %%LISTEN_0%%; server_name chat.test;
              location / { limit_conn few 1; proxy_pass http://%%UP%%; }
              location = /once { limit_req zone=slow; empty_gif; }
+             location = /paced { websocket_handshake_rate 1r/m queue=0; proxy_pass http://%%UP%%; }
              location = /talk { websocket_limit zone=chat from=client close; proxy_pass http://%%UP%%; } }",
         &upstream,
     );
@@ -248,6 +249,8 @@ fn what_limits_do_is_told_by_zone() {
     assert_eq!(Handshake::to(server.listen(0)).answer().1.status, 503);
     assert_eq!(http::get(server.listen(0), "chat.test", "/once").status, 200);
     assert_eq!(http::get(server.listen(0), "chat.test", "/once").status, 503);
+    let _paced = Handshake::to(server.listen(0)).path("/paced").open();
+    assert_eq!(Handshake::to(server.listen(0)).path("/paced").answer().1.status, 503);
     let mut talker = Handshake::to(server.listen(0)).path("/talk").open();
     talker.send([text("a"), text("b"), text("c"), text("d")]);
     let scrape =
@@ -263,7 +266,7 @@ fn what_limits_do_is_told_by_zone() {
     );
     assert!(of("chat", "messages", "refused") >= 1.0);
     assert_eq!(of("slow", "requests", "delayed"), 0.0);
-    assert_eq!(scrape.get("wssgate_websocket_handshake_failures_total{reason=\"limited\"}"), 1.0);
+    assert_eq!(scrape.get("wssgate_websocket_handshake_failures_total{reason=\"limited\"}"), 2.0);
 }
 
 #[test]

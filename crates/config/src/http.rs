@@ -9,6 +9,7 @@ use crate::advice_kind::Advice;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::filters::charset::{self, CharsetMap};
+use crate::handshake_rates::HandshakeRate;
 use crate::health_check::matching::Matches;
 use crate::ignored::is_silenced;
 use crate::level::{Level, walk};
@@ -47,6 +48,8 @@ pub struct Http {
     pub maps: Vec<Map>,
     /// What `resolver` lines say.
     pub resolvers: Vec<name_servers::Resolver>,
+    /// What `websocket_handshake_rate` lines say.
+    pub handshake_rates: Vec<HandshakeRate>,
     /// `limit_req_zone` and `limit_conn_zone` lines.
     pub limit_zones: Vec<LimitZone>,
     /// `charset_map` blocks.
@@ -123,6 +126,7 @@ pub(crate) fn http(
         variables: std::mem::take(&mut reading.names).into_variables(),
         maps: std::mem::take(&mut reading.maps),
         resolvers: std::mem::take(&mut reading.resolvers),
+        handshake_rates: std::mem::take(&mut reading.handshake_rates),
         limit_zones,
         charset_maps,
         charsets: std::mem::take(&mut reading.charsets),

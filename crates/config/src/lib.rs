@@ -21,6 +21,7 @@ mod files;
 mod filters;
 mod foreign;
 mod geo;
+mod handshake_rates;
 mod headers;
 mod health_check;
 pub mod hosts;

@@ -5,6 +5,7 @@
 //! `http` block shows which ones nobody declared.
 
 pub(crate) mod connections;
+pub(crate) mod handshakes;
 pub(crate) mod requests;
 pub(crate) mod websockets;
 

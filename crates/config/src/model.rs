@@ -26,6 +26,7 @@ pub use crate::filters::charset::{Charset, CharsetMap};
 pub use crate::filters::ssi::Ssi;
 pub use crate::filters::sub::Substitutions;
 pub use crate::filters::types::TypeSet;
+pub use crate::handshake_rates::{HandshakeRate, HandshakeRateId};
 pub use crate::headers::{AddHeader, Expires};
 pub use crate::health_check::matching::Match;
 pub use crate::health_check::{CheckKind, HealthCheck};

@@ -10,6 +10,7 @@ use wssgate_syntax::{self as syntax, Diagnostic, Report, SourceMap, Span, Word, 
 
 use crate::buffering::Buffers;
 use crate::directive::{Parameter, Registry};
+use crate::handshake_rates::HandshakeRate;
 use crate::name_servers::Resolver;
 use crate::names::Names;
 use crate::paths::Paths;
@@ -40,6 +41,8 @@ pub struct Reading<'a> {
     pub(crate) maps: Vec<Map>,
     /// What `resolver` lines say, each once.
     pub(crate) resolvers: Vec<Resolver>,
+    /// What `websocket_handshake_rate` lines say.
+    pub(crate) handshake_rates: Vec<HandshakeRate>,
     /// The zones of `limit_req` and `limit_conn`.
     pub(crate) zones: Zones,
     /// Charsets that are named, as the first line that does writes them.
@@ -75,6 +78,7 @@ impl<'a> Reading<'a> {
             sources,
             maps: Vec::new(),
             resolvers: Vec::new(),
+            handshake_rates: Vec::new(),
             zones: Zones::default(),
             charsets: Vec::new(),
             charset_problems: HashSet::new(),

@@ -36,6 +36,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     crate::ignored::ROWS,
     kept_connections::ROWS,
     limits::connections::ROWS,
+    limits::handshakes::ROWS,
     limits::requests::ROWS,
     limits::websockets::ROWS,
     listen::ROWS,

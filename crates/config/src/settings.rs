@@ -21,6 +21,7 @@ use crate::dns::{RESOLVER, RESOLVER_TIMEOUT};
 use crate::error_page::{self, ErrorPage};
 use crate::files::{self, MimeTypes, Root, TryFiles, own_root, types_of_level};
 use crate::filters::{self, Filters};
+use crate::handshake_rates::HandshakeRateId;
 use crate::headers::{
     self, ADD_HEADER, ADD_HEADER_INHERIT, ADD_TRAILER, ADD_TRAILER_INHERIT, AddHeader, Expires,
     fields,
@@ -31,6 +32,7 @@ use crate::kept_connections::{
 };
 use crate::limits;
 use crate::limits::connections::{LimitConnections, limit_connections};
+use crate::limits::handshakes::WEBSOCKET_HANDSHAKE_RATE;
 use crate::limits::requests::{LimitRequests, limit_requests};
 use crate::listing::{Autoindex, RANDOM_INDEX, autoindex};
 use crate::log::access::{AccessLog, LogFileCache};
@@ -389,6 +391,8 @@ pub struct LocationSettings {
     pub websocket_extensions: Option<Names>,
     /// `websocket_handshake`.
     pub websocket_handshake: HandshakeCheck,
+    /// `websocket_handshake_rate`; `None` when `off`.
+    pub websocket_handshake_rate: Option<HandshakeRateId>,
     /// `websocket_protocol`; `None` allows all.
     pub websocket_protocols: Option<Names>,
     /// `websocket_token`; `None` when `off`.
@@ -583,6 +587,7 @@ pub(crate) fn settings(
         access: access(scope),
         websocket_extensions: scope.get(&WEBSOCKET_EXTENSIONS),
         websocket_handshake: scope.get(&WEBSOCKET_HANDSHAKE),
+        websocket_handshake_rate: scope.get(&WEBSOCKET_HANDSHAKE_RATE),
         websocket_protocols: scope.get(&WEBSOCKET_PROTOCOL),
         websocket_token: scope.get(&WEBSOCKET_TOKEN),
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),

@@ -72,6 +72,7 @@ const READERS: &[(&str, &[&str])] = &[
         &["exchange/filter.rs: filters of_location", "exchange/filter/charset.rs: filters"],
     ),
     ("FixedPass", &["content/proxy/destination.rs: fixed"]),
+    ("HandshakeRate", &["front/limits/handshakes.rs: rate", "limit/handshakes.rs: rate"]),
     ("HealthCheck", &["content/proxy/check.rs: model", "content/proxy/check/websocket.rs: model"]),
     (
         "Http",

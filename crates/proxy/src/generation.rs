@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
@@ -31,7 +32,7 @@ use crate::auth::keys::KeySets;
 use crate::clock;
 use crate::errno_text;
 use crate::generation::draining::Draining;
-use crate::limit;
+use crate::limit::{self, Turns};
 use crate::log::{LogFiles, Logs, NotifyOnDrop};
 use crate::metrics::{Registry, ServerCounters, ServerSeries, Tally};
 use crate::peers::{Group, Hosts, follow, groups};
@@ -106,6 +107,9 @@ pub struct Generation {
     pub hosts: Arc<Hosts>,
     /// The zones of `limit_req` and `limit_conn`; their counts are inherited.
     pub(crate) limit_zones: limit::Zones,
+    /// The turns of handshakes, by [`HandshakeRateId`](wssgate_config::model::HandshakeRateId); the next generation
+    /// takes them over in the order of their lines.
+    pub(crate) turns: Vec<Arc<Turns>>,
     /// How many workers there are; a reload leaves them alone.
     pub(crate) workers: usize,
     /// What is counted of its servers, by `ServerId`; those of one name share it with each other and with other
@@ -177,6 +181,9 @@ impl Generation {
         let hosts = previous.map(|previous| Arc::clone(&previous.hosts)).unwrap_or_default();
         let before = previous.map(|previous| (&previous.config, &previous.limit_zones));
         let limit_zones = limit::Zones::build(&config, before, &mut report);
+        let rates = config.http.as_ref().map_or(0, |http| http.handshake_rates.len());
+        let inherited = previous.map_or(&[][..], |previous| &previous.turns);
+        let turns = turns(rates, inherited);
         let ended = environment.files.notifier().notify_on_drop();
         let logs = match logs {
             Ok(logs) if !report.has_errors() => logs,
@@ -203,6 +210,7 @@ impl Generation {
             passwords: Arc::clone(&environment.passwords),
             keys,
             limit_zones,
+            turns,
             workers,
             server_series,
             tunnels,
@@ -252,6 +260,12 @@ impl Generation {
     pub fn life(&self) -> &Life {
         &self.life
     }
+}
+
+/// The turns of so many lines. Who is before a reload still counts behind it, as the storm goes on.
+fn turns(count: usize, inherited: &[Arc<Turns>]) -> Vec<Arc<Turns>> {
+    let new = std::iter::repeat_with(|| Turns::new(Instant::now()));
+    inherited.iter().cloned().chain(new).take(count).collect()
 }
 
 /// One worker per core unless the configuration says how many.

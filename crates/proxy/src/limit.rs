@@ -8,6 +8,7 @@
 //! a connection of a zone keeps that zone.
 
 mod connections;
+mod handshakes;
 mod requests;
 mod table;
 mod traffic;
@@ -22,6 +23,7 @@ use wssgate_syntax::{Diagnostic, Report, printable};
 use crate::metrics::Tally;
 
 pub(crate) use connections::{Held, Occupied};
+pub(crate) use handshakes::{Entry, Turns};
 pub(crate) use requests::{Bounds, Excess, Pin};
 pub(crate) use traffic::{Allowance, Measure, Rule};
 

@@ -382,6 +382,8 @@ pub struct LimitTrace {
     pub(crate) requests: Cell<Option<&'static str>>,
     /// `$limit_conn_status`.
     pub(crate) connections: Cell<Option<&'static str>>,
+    /// Whether it had its turn among the handshakes.
+    pub(crate) handshake: Cell<bool>,
     /// For as long as the request or its tunnel is in progress.
     pub(crate) held: RefCell<Vec<Held>>,
 }
@@ -390,7 +392,7 @@ impl LimitTrace {
     /// What a subrequest need not decide again.
     pub(crate) fn of_subrequest(&self) -> Self {
         let (requests, connections) = (self.requests.clone(), self.connections.clone());
-        Self { requests, connections, held: RefCell::default() }
+        Self { requests, connections, ..Self::default() }
     }
 
     /// Takes what a subrequest has decided.

@@ -1,6 +1,7 @@
-//! `limit_req` and `limit_conn`, in this order, once for a request.
+//! `limit_req`, `websocket_handshake_rate` and `limit_conn`, in this order, once for a request.
 
 mod connections;
+mod handshakes;
 mod requests;
 
 use std::cell::Cell;
@@ -14,8 +15,11 @@ use crate::exchange::{Exchange, Refusal};
 /// Applies the limits of the location.
 ///
 /// # Errors
-/// When one of them refuses the request, or the client leaves while the request is delayed.
-pub(crate) async fn check(exchange: &Exchange, settings: &LocationSettings) -> Result<(), Refusal> {
+/// When one of them refuses the request, or the client leaves while the request waits.
+pub(crate) async fn check(
+    exchange: &mut Exchange,
+    settings: &LocationSettings,
+) -> Result<(), Refusal> {
     let request = &exchange.request;
     if let Some(limits) = &settings.limit_requests
         && request.limits.requests.get().is_none()
@@ -23,6 +27,15 @@ pub(crate) async fn check(exchange: &Exchange, settings: &LocationSettings) -> R
     {
         wait(exchange, delay).await?;
     }
+    let request = &exchange.request;
+    if let Some(rate) = settings.websocket_handshake_rate
+        && !request.is_subrequest()
+        && request.asks_for_websocket()
+        && !request.limits.handshake.replace(true)
+    {
+        handshakes::wait(exchange, rate).await?;
+    }
+    let request = &exchange.request;
     if let Some(limits) = &settings.limit_connections
         && request.limits.connections.get().is_none()
     {

@@ -107,7 +107,7 @@ kinds! {
         Forbidden = "forbidden",
         /// A password or token is missing or wrong, or `auth_request` said no.
         Credentials = "credentials",
-        /// `limit_req` or `limit_conn`.
+        /// `limit_req`, `limit_conn` or `websocket_handshake_rate`.
         Limited = "limited",
         /// The client left before the answer.
         ClientGone = "client_gone",

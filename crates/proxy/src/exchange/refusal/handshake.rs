@@ -27,6 +27,9 @@ pub enum HandshakeRefusal {
     /// `websocket_protocol` lists none of the subprotocols that it offers.
     #[error("client offered no subprotocol that \"websocket_protocol\" lists: \"{}\"", shown(.0))]
     Subprotocols(Bytes),
+    /// `websocket_handshake_rate` allows no more, and too many are waiting.
+    #[error("too many WebSocket handshakes")]
+    Rate,
 }
 
 impl HandshakeRefusal {
@@ -37,6 +40,7 @@ impl HandshakeRefusal {
             // RFC 6455 §4.4.
             Self::Form(RequestError::WebSocketVersion) => 426,
             Self::Form(_) | Self::Subprotocols(_) => 400,
+            Self::Rate => 503,
         }
     }
 
@@ -46,6 +50,7 @@ impl HandshakeRefusal {
             Self::Origin { .. } => HandshakeFailure::Origin,
             Self::Form(_) => HandshakeFailure::Malformed,
             Self::Subprotocols(_) => HandshakeFailure::Subprotocol,
+            Self::Rate => HandshakeFailure::Limited,
         }
     }
 
@@ -53,6 +58,7 @@ impl HandshakeRefusal {
     pub(super) fn level(&self) -> LogLevel {
         match self {
             Self::Origin { .. } => LogLevel::Error,
+            Self::Rate => LogLevel::Warn,
             Self::Form(_) | Self::Subprotocols(_) => LogLevel::Info,
         }
     }

@@ -1,0 +1,46 @@
+//! `websocket_handshake_rate`: how many WebSocket handshakes go on in a time.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wssgate_config::model::HandshakeRateId;
+
+use crate::exchange::refusal::HandshakeRefusal;
+use crate::exchange::{Exchange, Refusal};
+use crate::limit::Entry;
+use crate::site::Phase;
+
+/// Waits for the turn of a handshake.
+///
+/// # Errors
+/// When too many wait already, the server begins to end, or the client leaves.
+pub(super) async fn wait(exchange: &mut Exchange, id: HandshakeRateId) -> Result<(), Refusal> {
+    let request = &exchange.request;
+    let (rate, turns) = (&request.http().handshake_rates[id.0], &request.generation.turns[id.0]);
+    let after = match turns.enter(rate, Instant::now()) {
+        Entry::Free => return Ok(()),
+        Entry::Waits(place) => {
+            tokio::select! {
+                biased;
+                () = place.turn() => return Ok(()),
+                () = exchange.response.closed() => return Err(Refusal::ClientGone),
+                // Whoever opens a WebSocket now would have to leave it soon.
+                () = request.site.reached(Phase::Draining) => {}
+            }
+            turns.refuse(rate, Instant::now())
+        }
+        Entry::Refused(after) => after,
+    };
+    let seconds = whole_seconds(after).clamp(rate.retry_min.as_secs(), rate.retry_max.as_secs());
+    let field = (Bytes::from_static(b"Retry-After"), Bytes::from(seconds.to_string()));
+    exchange.request.response.special_fields.push(field);
+    Err(Refusal::Handshake(HandshakeRefusal::Rate))
+}
+
+/// Rounded by chance, so that those who are told the same time do not all come at its full seconds.
+fn whole_seconds(time: Duration) -> u64 {
+    let mut random = [0; 4];
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    let nanos = (u64::from(u32::from_le_bytes(random)) * 1_000_000_000) >> 32;
+    (time + Duration::from_nanos(nanos)).as_secs()
+}
