@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wssgate_testkit::{Conn, Gate, Handshake, Instance, Upstream, close, text, wait_until};
+use wssgate_testkit::{Conn, Gate, Handshake, Instance, Upstream, close, http, text, wait_until};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -174,6 +174,36 @@ fn a_websocket_that_opens_during_a_drain_is_drained_in_the_rest_of_the_time() {
     server.wait_for_log("shutting down");
     gate.open();
     client.join().unwrap();
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
+#[test]
+fn readiness_says_no_while_the_server_drains() {
+    let upstream = Upstream::echo();
+    let http = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; }
+        location = /ready { readiness; } }";
+    // One worker, which has accepted who came before.
+    let server = Instance::setup(EXE)
+        .main_and_http("worker_processes 1;", http)
+        .var("UP", upstream.addr())
+        .start();
+    let websocket = open(&server);
+    let ready = http::get(server.listen(0), "a", "/ready");
+    assert_eq!((ready.status, &*ready.text()), (200, "ready\n"));
+    assert_eq!(ready.field("Cache-Control"), Some("no-store"));
+    // Whoever asks when it begins is told; a new connection is refused, which says no as well.
+    let mut asking = Conn::connect(server.listen(0));
+    asking.send_raw("GET /ready HTTP/1.1\r\nHost: a\r\n");
+    assert_eq!(http::get(server.listen(0), "a", "/ready").status, 200, "that was read before");
+    server.signal("QUIT");
+    wait_until("the port to close", || Conn::try_connect(server.listen(0)).is_err());
+    asking.send_raw("\r\n");
+    let draining = asking.recv_response();
+    assert_eq!((draining.status, &*draining.text()), (503, "draining\n"));
+    assert_eq!(draining.field("Retry-After"), Some("10"));
+    assert_eq!(draining.field("Connection"), Some("close"));
+    drop(websocket);
     assert!(server.wait().success());
     upstream.finish();
 }

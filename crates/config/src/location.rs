@@ -27,7 +27,7 @@ use crate::upstream::Groups;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &PROMETHEUS, &STUB_STATUS];
+    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &PROMETHEUS, &READINESS, &STUB_STATUS];
 
 /// `empty_gif`
 pub(crate) static EMPTY_GIF: Directive<()> = Directive {
@@ -65,6 +65,17 @@ pub(crate) static PROMETHEUS: Directive<()> = Directive {
     arity: Exactly(0),
     doc: "Responds with metrics for Prometheus, in its text format or OpenMetrics, as the request's \
           `Accept` asks. What there is, is in [metrics.md](metrics.md).",
+    ..Directive::once(present)
+};
+
+/// `readiness`
+pub(crate) static READINESS: Directive<()> = Directive {
+    name: "readiness",
+    contexts: L,
+    arity: Exactly(0),
+    doc: "Responds with 200 and `ready` as long as the server accepts connections, and with 503, \
+          `Retry-After` and `draining` once QUIT has been received. Then its port refuses new \
+          connections, so only those that were open before can still ask.",
     ..Directive::once(present)
 };
 
@@ -130,6 +141,8 @@ pub enum Content {
     Proxy(ProxyPass),
     /// `prometheus`.
     Prometheus,
+    /// `readiness`.
+    Readiness,
     /// `stub_status`.
     StubStatus,
     /// `empty_gif`.
@@ -296,6 +309,9 @@ impl Resolver<'_, '_> {
             }
             if entry.of(&PROMETHEUS).is_some() {
                 return Content::Prometheus;
+            }
+            if entry.of(&READINESS).is_some() {
+                return Content::Readiness;
             }
             if entry.of(&STUB_STATUS).is_some() {
                 return Content::StubStatus;

@@ -1,4 +1,4 @@
-//! Answers made on the spot: `return`, `stub_status`, `empty_gif`.
+//! Answers made on the spot: `return`, `readiness`, `stub_status`, `empty_gif`.
 
 use bytes::Bytes;
 use wssgate_config::model::Return;
@@ -6,6 +6,7 @@ use wssgate_http1::Method;
 
 use crate::content::{self, Outcome};
 use crate::exchange::{Exchange, Reply, Request};
+use crate::site::Phase;
 
 /// The minimal transparent GIF.
 const EMPTY_GIF: [u8; 43] = [
@@ -68,6 +69,30 @@ pub(crate) async fn empty_gif(exchange: &mut Exchange) -> Outcome {
     reply.length = Some(EMPTY_GIF.len() as u64);
     reply.last_modified = Some(EMPTY_GIF_TIME);
     content::send_conditional(exchange, reply, Bytes::from_static(&EMPTY_GIF)).await
+}
+
+/// When to ask a server again that drains, in seconds: by then another one may be in its place.
+const AFTER_DRAIN: &str = "10";
+
+/// `readiness`: whether new clients should come here.
+pub(crate) async fn readiness(exchange: &mut Exchange) -> Outcome {
+    if !matches!(exchange.request.target.method, Method::Get | Method::Head) {
+        return Outcome::Status(405);
+    }
+    if let Err(error) = exchange.body.will_discard().await {
+        return Outcome::Status(error.status());
+    }
+    let draining = exchange.request.site.phase() >= Phase::Draining;
+    let (status, text) = if draining { (503, "draining\n") } else { (200, "ready\n") };
+    let mut reply = Reply::new(status);
+    reply.content_type = Some(Bytes::from_static(b"text/plain"));
+    reply.length = Some(text.len() as u64);
+    // What it says is of this moment.
+    reply.push("Cache-Control", Bytes::from_static(b"no-store"));
+    if draining {
+        reply.push("Retry-After", Bytes::from_static(AFTER_DRAIN.as_bytes()));
+    }
+    content::send(exchange, reply, Bytes::from_static(text.as_bytes())).await
 }
 
 /// `stub_status`: nginx's page of counters.

@@ -240,6 +240,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         // Boxed, so that what is answered without an upstream is small.
         Content::Proxy(pass) => Box::pin(proxy::proxy(exchange, pass)).await,
         Content::Prometheus => prometheus::prometheus(exchange).await,
+        Content::Readiness => status::readiness(exchange).await,
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }
