@@ -146,8 +146,8 @@ pub(crate) static WORKER_SHUTDOWN_TIMEOUT: Directive<Duration> = Directive {
     contexts: M,
     arity: Exactly(1),
     doc: "Sets how long connections may stay open after a reload or during a graceful shutdown; \
-          then they are closed. WebSockets are sent a Close with code 1001 between two frames and \
-          have one second to respond.",
+          then they are closed. WebSockets are sent a Close with code 1001, or that of \
+          `websocket_drain`, between two frames and have one second to respond.",
     ..Directive::once(duration)
 };
 

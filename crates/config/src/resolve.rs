@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::core::{Core, core};
+use wssgate_syntax::Diagnostic;
+
+use crate::core::{Core, WORKER_SHUTDOWN_TIMEOUT, core};
 use crate::http::{self, Http, http};
 use crate::level::Level;
 use crate::read::Reading;
@@ -29,5 +31,24 @@ pub(crate) fn resolve(
     if let (Some(http), Some(level)) = (&http, level) {
         warn_of_missing_resolvers(reading, http, level);
     }
+    if let Some(http) = &http {
+        warn_of_cut_drains(reading, main, &core, http);
+    }
     Config { core, http }
+}
+
+/// A drain that takes longer than the process has ends in the storm that it was to prevent.
+fn warn_of_cut_drains(reading: &mut Reading<'_>, main: &Level<'_>, core: &Core, http: &Http) {
+    let drains = http.locations.iter().filter_map(|location| location.proxy.tunnels.drain);
+    let Some(longest) = drains.map(|drain| drain.over).max() else { return };
+    let line = main.lines(&WORKER_SHUTDOWN_TIMEOUT).next();
+    if let Some(line) = line
+        && core.worker_shutdown_timeout.is_some_and(|timeout| timeout <= longest)
+    {
+        let message =
+            "\"worker_shutdown_timeout\" ends \"websocket_drain\" before its time is over";
+        let problem = Diagnostic::warning(message).at(line.directive.head(), "");
+        let help = format!("make it longer than {longest:?}: the rest would be closed at once");
+        reading.report.push(problem.help(help));
+    }
 }
