@@ -175,6 +175,7 @@ const CAUSES: &[&str] = &[
     "upstream_tls",
     "upstream_too_many_fragments",
     "upstream_truncated",
+    "upstream_unhealthy",
     "other",
 ];
 
@@ -273,7 +274,7 @@ mod tests {
         let mut known: Vec<_> = CAUSES.iter().copied().filter(|cause| *cause != "other").collect();
         known.sort_unstable();
         assert_eq!(told, known);
-        assert_eq!((CAUSES.len(), end_codes().count()), (46, 19), "what is told of their bound");
+        assert_eq!((CAUSES.len(), end_codes().count()), (47, 19), "what is told of their bound");
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(super) static ENDS: Family = Family::new(
     "Tunnels that have ended, by `cause` (websocket-ends.md) and by the `code` of the Close with which the end began: \
      1000 to 1015, `3000-3999`, `4000-4999`, `other`, or `none` without a Close.",
 )
-.by(&["cause", "code"], "what has occurred; 46 causes, 19 codes");
+.by(&["cause", "code"], "what has occurred; 47 causes, 19 codes");
 
 pub(super) static RECEIVED_BYTES: Family = Family::new(
     "wssgate_tunnel_received_bytes_total",
