@@ -232,6 +232,24 @@ fn who_leaves_by_itself_is_not_told() {
     assert!(rig.sleep() > 20 * SECOND, "nothing is due");
 }
 
+/// Whoever it is that ends it first says why.
+#[test]
+fn who_loses_its_server_does_not_wait_for_its_turn() {
+    let mut rig = Rig::new();
+    let of = |server| Origin { server, ..Origin::default() };
+    let [(mut client, _upstream), (mut other, _other_upstream)] =
+        [1, 2].map(|server| rig.websocket_of(of(server)));
+    let told = rig.drain(Selection::All, Paces::One(pace(10 * SECOND)));
+    rig.handle.close(Selection::Server(1), EndCause::Unhealthy).unwrap();
+    assert_eq!(rig.end().cause, EndCause::Unhealthy);
+    client.poll();
+    assert!(client.received.starts_with(b"\x88\x14\x03\xe9"), "{:?}", client.received);
+    assert_eq!(told.counts(), [2, 0, 1]);
+    assert_eq!(rig.pass_until_end().cause, EndCause::Drained);
+    rig.expect(&mut other, RESTART);
+    assert_eq!(told.counts(), [2, 1, 2]);
+}
+
 #[test]
 fn a_stop_ends_those_whose_time_has_not_come() {
     let mut rig = Rig::new();
