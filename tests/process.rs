@@ -288,7 +288,7 @@ fn an_idle_connection_survives_a_reload_and_ends_with_quit() {
     assert!(read_head(&mut client).starts_with("HTTP/1.1 204"));
     server.rewrite_http("server { listen %%LISTEN_0%%; location / { return 202; } }");
     server.signal("HUP");
-    server.wait_for_log("generation 1 ended: worker process");
+    server.wait_for_log("generation 1 ended: nothing uses it any more (worker process");
     std::io::Write::write_all(&mut client, request).unwrap();
     assert!(read_head(&mut client).starts_with("HTTP/1.1 202"));
     server.signal("QUIT");

@@ -451,8 +451,10 @@ impl Proxy {
             retired.ended = retired.generation.strong_count() == 0;
             if retired.ended {
                 let (number, pid) = (retired.number, std::process::id());
-                let text =
-                    format!("generation {number} ended: worker process {pid} exited with code 0");
+                let text = format!(
+                    "generation {number} ended: nothing uses it any more (worker process {pid} exited with \
+                     code 0)"
+                );
                 self.current.load().logs.main().write(LogLevel::Notice, None, text);
             }
         }
