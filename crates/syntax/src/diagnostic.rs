@@ -127,10 +127,12 @@ impl Diagnostic {
         self.labels.first().map(|&(span, _)| span)
     }
 
-    /// nginx's text for it: `MESSAGE in FILE:LINE`.
+    /// nginx's text for it: `MESSAGE in FILE:LINE`. Of a setting without effect, which nginx knows nothing of, the
+    /// place comes first: the message ends with a reason, and the place is not the reason's.
     fn text(&self, sources: &SourceMap) -> String {
         let message = printable(self.message.as_bytes());
         match self.primary() {
+            Some(span) if self.idle.is_some() => format!("{}: {message}", sources.location(span)),
             Some(span) => format!("{message} in {}", sources.location(span)),
             None => message,
         }
