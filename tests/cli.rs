@@ -338,8 +338,12 @@ fn an_error_log_that_cannot_be_opened_is_an_alert_and_a_wrong_log_is_fatal() {
     let alert = "nginx: [alert] could not open error log file: open() \"/nonexistent/e.log\" failed \
                  (2: No such file or directory)\n";
     assert!(text.contains(alert), "{text}");
-    let fatal = ": open() \"/nonexistent/x.log\" failed (2: No such file or directory)\n";
-    assert!(text.contains("[emerg]") && text.contains(fatal), "{text}");
+    let fatal = format!(
+        ": open() \"/nonexistent/x.log\" failed (2: No such file or directory) in {}/nginx.conf:1\n",
+        directory.path().display()
+    );
+    assert!(text.contains("[emerg]") && text.contains(&fatal), "{text}");
+    assert!(text.contains("= help: the directory /nonexistent does not exist\n"), "{text}");
     assert_eq!(output.status.code(), Some(1));
 }
 

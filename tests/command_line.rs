@@ -220,7 +220,14 @@ fn command_lines_are_obeyed_and_refused_alike() {
     for exe in with_nginx(WSSGATE) {
         for (line, conf, code, expected) in &cases {
             let (dir, output) = run(exe, line, &[("nginx.conf", conf)]);
-            assert_eq!(told(&output.stderr, dir.path()), *expected, "{exe} {line:?}");
+            let mut told = told(&output.stderr, dir.path());
+            if exe == WSSGATE && conf.contains("error_log none") {
+                // Where the file is named, of which nginx says nothing.
+                let end = " in DIR/nginx.conf:1";
+                told =
+                    told.iter().flat_map(|line| line.strip_suffix(end)).map(Into::into).collect();
+            }
+            assert_eq!(told, *expected, "{exe} {line:?}");
             assert_eq!(output.status.code(), Some(*code), "{exe} {line:?}");
             let stderr = String::from_utf8_lossy(&output.stderr);
             assert!(!stderr.contains("\n\n"), "{exe} {line:?}: an empty line in {stderr:?}");

@@ -204,7 +204,7 @@ fn error_log(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<
 
 /// Reads a place for lines; `severity` is that of its syslog messages unless it says otherwise.
 pub(crate) fn log_target(
-    reading: &Reading<'_>,
+    reading: &mut Reading<'_>,
     word: &Word,
     severity: u8,
 ) -> Result<LogTarget, Diagnostic> {
@@ -218,7 +218,11 @@ pub(crate) fn log_target(
     }
     match parameter(word, "syslog:") {
         Some(parameters) => syslog(reading, word, parameters, severity).map(LogTarget::Syslog),
-        None => Ok(LogTarget::File(reading.paths.below_prefix(&word.value))),
+        None => {
+            let path = reading.paths.below_prefix(&word.value);
+            reading.log_files.entry(path.clone()).or_insert(word.span);
+            Ok(LogTarget::File(path))
+        }
     }
 }
 

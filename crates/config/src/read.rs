@@ -1,6 +1,6 @@
 //! Readers: from the words of a directive to a typed value, with nginx's words for what is wrong.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ pub struct Reading<'a> {
     pub(crate) noted: HashSet<&'static str>,
     /// The buffers of access logs.
     pub(crate) log_buffers: Buffers,
+    /// Log files and where each is named first.
+    pub(crate) log_files: HashMap<PathBuf, Span>,
     resolve: Resolve,
 }
 
@@ -84,6 +86,7 @@ impl<'a> Reading<'a> {
             charset_problems: HashSet::new(),
             noted,
             log_buffers: Buffers::new(),
+            log_files: HashMap::new(),
             resolve,
         }
     }

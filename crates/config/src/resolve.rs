@@ -1,8 +1,9 @@
 //! From what was written to what applies: one whole configuration, each subject resolving its own part.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use wssgate_syntax::Diagnostic;
+use wssgate_syntax::{Diagnostic, Span};
 
 use crate::core::{Core, WORKER_SHUTDOWN_TIMEOUT, core};
 use crate::http::{self, Http, http};
@@ -17,6 +18,8 @@ pub struct Config {
     pub core: Core,
     /// The `http` block, when there is one.
     pub http: Option<Http>,
+    /// Log files and where each is named first.
+    pub log_files: HashMap<PathBuf, Span>,
 }
 
 /// Builds the model. Problems go to the report; with errors there the result is not to be used.
@@ -34,7 +37,7 @@ pub(crate) fn resolve(
     if let Some(http) = &http {
         warn_of_cut_drains(reading, main, &core, http);
     }
-    Config { core, http }
+    Config { core, http, log_files: std::mem::take(&mut reading.log_files) }
 }
 
 /// A drain that takes longer than the process has ends in the storm that it was to prevent.

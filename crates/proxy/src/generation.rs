@@ -33,7 +33,7 @@ use crate::clock;
 use crate::errno_text;
 use crate::generation::draining::Draining;
 use crate::limit::{self, Turns};
-use crate::log::{LogFiles, Logs, NotifyOnDrop};
+use crate::log::{LogFiles, Logs, NotifyOnDrop, OpenError};
 use crate::metrics::{Registry, ServerCounters, ServerSeries, Tally};
 use crate::peers::{Group, Hosts, follow, groups};
 use crate::resolve::{Resolver, ResolverThread};
@@ -146,7 +146,7 @@ impl Generation {
         let number = previous.map_or(1, |previous| previous.number + 1);
         // What else is wrong must be known in the same run, so a failure waits.
         let logs = Logs::open(&config, &environment.files, &environment.error_log)
-            .map_err(|error| report.push(Diagnostic::error(error.to_string())));
+            .map_err(|error| report.push(unopened_log(&config, &error)));
         let sockets = config.http.iter().flat_map(|http| &http.sockets);
         let sockets =
             sockets.enumerate().map(|(at, socket)| (socket.address.clone(), at)).collect();
@@ -266,6 +266,19 @@ impl Generation {
 fn turns(count: usize, inherited: &[Arc<Turns>]) -> Vec<Arc<Turns>> {
     let new = std::iter::repeat_with(|| Turns::new(Instant::now()));
     inherited.iter().cloned().chain(new).take(count).collect()
+}
+
+/// A log file that does not open, where it is named, and what may help.
+fn unopened_log(config: &Config, error: &OpenError) -> Diagnostic {
+    let mut problem = Diagnostic::error(error.to_string());
+    // Not of `-e`.
+    if let Some(&span) = config.log_files.get(&error.path) {
+        problem = problem.at(span, "");
+    }
+    let missing = error.path.parent().filter(|directory| !directory.exists());
+    problem.maybe_help(
+        missing.map(|directory| format!("the directory {} does not exist", directory.display())),
+    )
 }
 
 /// One worker per core unless the configuration says how many.
