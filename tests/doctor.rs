@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use wssgate_testkit::{Instance, NGINX, Pki, Upstream, free_addr, skipped};
+use wssgate_testkit::{Dns, Instance, NGINX, Pki, Says, Upstream, free_addr, skipped};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -69,9 +69,16 @@ fn a_good_websocket_is_0_and_each_step_has_its_line() {
 #[test]
 fn warnings_are_1_and_faults_2() {
     let (pki, app) = (Pki::new(), Upstream::echo());
-    let url = format!("ws://{}/", app.addr());
-    assert_eq!(found(&[&url]), (1, vec!["not_tls_url".to_owned()]));
-    let output = doctor(&[&url]);
+    // Of an address of this machine nobody expects TLS.
+    assert_eq!(found(&[&format!("ws://{}/", app.addr())]), (0, vec![]));
+    let dns = Dns::start();
+    let address = app.addr().to_string();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    dns.set("a.test", Says::addresses(&[host]));
+    let dns = dns.addr().to_string();
+    let url = format!("ws://a.test:{port}/");
+    assert_eq!(found(&[&url, "--dns", &dns]), (1, vec!["not_tls_url".to_owned()]));
+    let output = doctor(&[&url, "--dns", &dns]);
     assert_eq!(output.status.code(), Some(1));
     let end = "\nleft out           tls (ws:// is without TLS); size (asked for by --size BYTES); idle (asked for by\n\
                \x20                  --idle SECONDS)\n1 warning\n";

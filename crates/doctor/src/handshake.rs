@@ -55,7 +55,7 @@ pub(crate) fn examine(route: &Route<'_>) -> Done {
             findings.push(explain(route, &ask, &answered, &mut facts));
         }
     }
-    if !route.target.tls {
+    if !route.target.tls && !route.target.host.is_private() {
         findings.push(Finding::warning(
             "not_tls_url",
             "pages from https:// cannot open ws:// (except to localhost), and WeChat mini programs and \

@@ -56,6 +56,22 @@ pub enum InvalidTarget {
     Path,
 }
 
+impl Host {
+    /// Whether it is an address or name of this machine or of a private network: who uses those knows that they are
+    /// not for everybody.
+    pub(crate) fn is_private(&self) -> bool {
+        match self {
+            Self::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+            Self::Address(IpAddr::V4(v4)) => {
+                v4.is_loopback() || v4.is_private() || v4.is_link_local()
+            }
+            Self::Address(IpAddr::V6(v6)) => {
+                v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+            }
+        }
+    }
+}
+
 impl Target {
     /// Reads `wss://host[:port]/path`.
     ///
