@@ -35,7 +35,7 @@ mod walk;
 mod wire;
 
 pub use facts::Facts;
-pub use report::{Finding, LeftOut, Report, Step, StepReport, Verdict};
+pub use report::{Finding, Report, Skipped, Step, StepReport, Verdict};
 pub use settings::{Settings, Unreadable, certificates_in};
 pub use take_all::TakeAll;
 pub use target::{Host, InvalidTarget, Target};

@@ -124,12 +124,12 @@ pub struct Report {
     /// The steps that were taken, in their order.
     pub steps: Vec<StepReport>,
     /// The others.
-    pub left_out: Vec<LeftOut>,
+    pub skipped: Vec<Skipped>,
 }
 
 /// A step that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
+pub struct Skipped {
     /// Which.
     pub step: Step,
     /// Why not.

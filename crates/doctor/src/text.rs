@@ -4,7 +4,7 @@ use crate::facts::{
     CertificateFacts, DnsFacts, Facts, HandshakeFacts, HopsFacts, IdleFacts, PingFacts, SizeFacts,
     TcpFacts, TlsFacts,
 };
-use crate::report::{Finding, LeftOut, Report, StepReport, Verdict};
+use crate::report::{Finding, Report, Skipped, StepReport, Verdict};
 
 /// The column at which lines below the first one of a step begin.
 const INDENT: &str = "                   ";
@@ -35,7 +35,7 @@ impl Style {
         text
     }
 
-    /// The end: which steps were left out and why, then how many faults and warnings there are.
+    /// The end: which steps were skipped and why, then how many faults and warnings there are.
     pub fn summary(self, report: &Report) -> String {
         let count =
             |verdict| report.findings().filter(|finding| finding.verdict == verdict).count();
@@ -50,7 +50,7 @@ impl Style {
             (_, 0) => number(faults, "fault"),
             _ => format!("{}, {}", number(faults, "fault"), number(warnings, "warning")),
         };
-        format!("{}{words}\n", left_out(&report.left_out))
+        format!("{}{words}\n", skipped(&report.skipped))
     }
 
     fn finding(self, finding: &Finding) -> Vec<String> {
@@ -86,10 +86,10 @@ impl Style {
     }
 }
 
-/// The steps that were left out, those for the same reason together.
-fn left_out(steps: &[LeftOut]) -> String {
+/// The steps that were skipped, those for the same reason together.
+fn skipped(steps: &[Skipped]) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for LeftOut { step, why } in steps {
+    for Skipped { step, why } in steps {
         match reasons.iter_mut().find(|(reason, _)| reason == why) {
             Some((_, steps)) => steps.push(step.name()),
             None => reasons.push((why, vec![step.name()])),
@@ -101,7 +101,7 @@ fn left_out(steps: &[LeftOut]) -> String {
         true => String::new(),
         false => {
             let lines = wrapped(&parts.join("; "), "");
-            format!("{:<19}{}\n", "left out", lines.join(&format!("\n{INDENT}")))
+            format!("{:<19}{}\n", "skipped", lines.join(&format!("\n{INDENT}")))
         }
     }
 }
@@ -284,13 +284,13 @@ mod tests {
     use crate::report::Step;
 
     #[test]
-    fn steps_left_out_for_one_reason_stand_together() {
-        let one = |step, why: &str| LeftOut { step, why: why.to_owned() };
-        assert_eq!(left_out(&[]), "");
+    fn steps_skipped_for_one_reason_stand_together() {
+        let one = |step, why: &str| Skipped { step, why: why.to_owned() };
+        assert_eq!(skipped(&[]), "");
         let steps = [one(Step::Tls, "a"), one(Step::Hops, "b"), one(Step::Ping, "b")];
-        assert_eq!(left_out(&steps), "left out           tls (a); hops, ping (b)\n");
+        assert_eq!(skipped(&steps), "skipped            tls (a); hops, ping (b)\n");
         let steps = [one(Step::Tls, "a"), one(Step::Size, &"word ".repeat(20))];
-        let text = left_out(&steps);
+        let text = skipped(&steps);
         assert!(text.lines().count() == 2 && text.contains(&format!("\n{INDENT}word")), "{text}");
     }
 

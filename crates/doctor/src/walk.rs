@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::exchange::Route;
 use crate::facts::{Facts, ms};
-use crate::report::{Finding, LeftOut, Report, Step, StepReport, Verdict, worst};
+use crate::report::{Finding, Report, Skipped, Step, StepReport, Verdict, worst};
 use crate::settings::Settings;
 use crate::target::Target;
 use crate::{dns, handshake, idle, ping, size, tcp, tls};
@@ -15,12 +15,12 @@ pub fn examine(target: &Target, settings: &Settings, told: &mut dyn FnMut(&StepR
     let mut walk = Walk { steps: Vec::new(), begun: Instant::now(), told };
     walk.all(target, settings);
     let verdict = walk.steps.iter().map(|step| step.verdict).max().unwrap_or(Verdict::Ok);
-    let left_out = left_out(&walk.steps, target, settings);
-    Report { url: target.to_string(), verdict, steps: walk.steps, left_out }
+    let skipped = skipped(&walk.steps, target, settings);
+    Report { url: target.to_string(), verdict, steps: walk.steps, skipped }
 }
 
-/// The steps that were not taken, and why.
-fn left_out(taken: &[StepReport], target: &Target, settings: &Settings) -> Vec<LeftOut> {
+/// The steps that were skipped, and why.
+fn skipped(taken: &[StepReport], target: &Target, settings: &Settings) -> Vec<Skipped> {
     // What was seen beside the last step that others build on says nothing of why they are missing.
     let last = match taken.last().map(|report| report.step) {
         Some(Step::Hops) => Step::Handshake,
@@ -31,11 +31,22 @@ fn left_out(taken: &[StepReport], target: &Target, settings: &Settings) -> Vec<L
         Step::Tls if !target.tls => "ws:// is without TLS".to_owned(),
         Step::Size if settings.size.is_none() => "asked for by --size BYTES".to_owned(),
         Step::Idle if settings.idle.is_none() => "asked for by --idle SECONDS".to_owned(),
-        _ => format!("{} left nothing to go on with", last.name()),
+        _ => format!("{} failed", in_words(last)),
     };
     let is_taken = |step: &Step| taken.iter().any(|report| report.step == *step);
     let missing = Step::ALL.into_iter().filter(|step| !is_taken(step));
-    missing.map(|step| LeftOut { step, why: why(step) }).collect()
+    missing.map(|step| Skipped { step, why: why(step) }).collect()
+}
+
+/// A step as the subject of a sentence.
+fn in_words(step: Step) -> &'static str {
+    match step {
+        Step::Dns => "DNS",
+        Step::Tcp => "TCP",
+        Step::Tls => "TLS",
+        Step::Handshake => "the handshake",
+        step => step.name(),
+    }
 }
 
 struct Walk<'a> {

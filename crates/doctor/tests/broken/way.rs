@@ -51,18 +51,18 @@ fn a_long_answer_of_dns_comes_by_tcp() {
 #[test]
 fn steps_that_are_not_taken_are_told_with_the_reason() {
     let client = Client::new();
-    let left_out = |url: String| {
+    let skipped = |url: String| {
         let report = client.examine(&url);
-        let steps = report.left_out.into_iter();
+        let steps = report.skipped.into_iter();
         steps.map(|left| format!("{}: {}", left.step.name(), left.why)).collect::<Vec<_>>()
     };
     let asked = ["size: asked for by --size BYTES", "idle: asked for by --idle SECONDS"];
     let server = wssgate_testkit::Upstream::echo();
-    let plain = left_out(format!("ws://a.test:{}/", server.port()));
+    let plain = skipped(format!("ws://a.test:{}/", server.port()));
     assert_eq!(plain, [&["tls: ws:// is without TLS"][..], &asked].concat());
-    let nowhere = left_out(format!("wss://a.test:{}/", closed_port()));
+    let nowhere = skipped(format!("wss://a.test:{}/", closed_port()));
     let after = ["tls", "handshake", "hops", "ping"];
-    let after = after.map(|step| format!("{step}: tcp left nothing to go on with"));
+    let after = after.map(|step| format!("{step}: TCP failed"));
     assert_eq!(nowhere[..4], after);
     assert_eq!(nowhere[4..], asked);
 }
