@@ -22,7 +22,7 @@ use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::reloads::Reloads;
-use crate::text::{quoted, shell_word};
+use crate::text::{FOREGROUND, quoted, shell_word};
 
 /// The command line of `wssgate demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -172,7 +172,7 @@ fn config(ports: Ports, has_ipv6: bool, (chain, key): &(String, String)) -> Stri
     };
     let (chain, key) = (quoted(chain), quoted(key));
     format!(
-        r#"daemon off;
+        r#"{FOREGROUND}daemon off;
 pid off;
 worker_processes 1;
 error_log stderr notice;

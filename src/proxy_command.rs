@@ -16,7 +16,7 @@ use crate::Own;
 use crate::dev_ca::{DevCa, DevCaError};
 use crate::options::OwnConf;
 use crate::reloads::Reloads;
-use crate::text::quoted;
+use crate::text::{FOREGROUND, quoted};
 
 /// The command line of `wssgate proxy`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -84,10 +84,10 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
         true => certificate(args, &from)?,
         false => public::parts(&args.acme, &from, args.print_config)?,
     };
-    let text = config(&from, &to, &parts, connections());
     if args.print_config {
-        return Ok(Own::Print(text));
+        return Ok(Own::Print(config(&from, &to, &parts, PRINTED_CONNECTIONS)));
     }
+    let text = config(&from, &to, &parts, connections());
     let url = from.url();
     let example = match (to.path(), to.passes().last()) {
         ("", _) | (_, None) => String::new(),
@@ -111,6 +111,9 @@ fn connections() -> u64 {
         limit.or_else(|_| process::descriptor_limit().map(|(soft, _)| soft)).unwrap_or(1024);
     wssgate_proxy::fitting_connections(limit).min(MOST_CONNECTIONS)
 }
+
+/// As many a printed configuration has: where it goes there may be another limit of open files.
+const PRINTED_CONNECTIONS: u64 = 8192;
 
 /// Where descriptors are without limit, memory is not.
 const MOST_CONNECTIONS: u64 = 100_000;
@@ -202,18 +205,19 @@ fn config(from: &From, to: &Target, parts: &Parts, connections: u64) -> String {
     let group = to.upstream();
     let locations: String = to.passes().iter().map(|(name, url)| location(name, url)).collect();
     format!(
-        r#"daemon off;
+        r#"{FOREGROUND}daemon off;
 pid off;
 worker_processes auto;
 error_log stderr {level};
 
 events {{
-    # As many as the limit of open files allows each worker, two for each WebSocket.
+    # Per worker, within the limit of open files; each WebSocket takes two.
     worker_connections {connections};
 }}
 
 http {{
-    access_log /dev/stdout;
+    # Of a WebSocket it says who closed it, and with which code.
+    access_log /dev/stdout websocket;
 
     map $http_upgrade $connection_upgrade {{
         default upgrade;
@@ -234,11 +238,12 @@ fn location(name: &str, url: &str) -> String {
             proxy_pass {url};
             proxy_read_timeout 1h;
             proxy_request_buffering off;
-            proxy_http_version 1.1;
             proxy_set_header Host $http_host;
             proxy_set_header X-Real-IP $remote_addr;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
+            # For nginx; wssgate needs them only for upgrades with a body, such as those of `docker exec`.
+            proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
         }}

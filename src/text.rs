@@ -1,5 +1,9 @@
 //! Text that commands read and write.
 
+/// What a configuration of our own making says of its first two lines, `daemon off;` and `pid off;`.
+pub(crate) const FOREGROUND: &str =
+    "# For a program in the foreground; remove these two lines to run it as a service.\n";
+
 /// `text` as one word of nginx's language, whatever is in it except `$`, which stays a variable.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))

@@ -487,6 +487,13 @@ fn printing_a_configuration_writes_nothing_and_what_is_printed_is_accepted() {
         ("proxy --from localhost:8443 --to :8282 --to 8283", "server localhost:8283;"),
         ("proxy --from 0.0.0.0:8443 --to 8282", "listen 8443 ssl;"),
         ("proxy --from localhost:8443 --to ws://:8282/app", "location = / {"),
+        (
+            "proxy --from localhost:8443 --to 1",
+            "remove these two lines to run it as a service.\ndaemon off;",
+        ),
+        ("proxy --from localhost:8443 --to 1", "access_log /dev/stdout websocket;"),
+        // Whatever the limits of this shell are.
+        ("proxy --from localhost:8443 --to 1", "worker_connections 8192;"),
         ("proxy --from chat.example.com --to 8282", "acme_certificate letsencrypt;"),
     ] {
         let mut command = Command::new(EXE);
