@@ -49,8 +49,12 @@ pub(crate) struct ProxyArgs {
 pub(crate) enum CommandError {
     #[error("--from \"{0}\" is not a host name or address with an optional port")]
     From(String),
+    #[error("--from \"{0}\" is a port without a name: write localhost:{0}")]
+    OnlyPort(String),
     #[error("--to \"{0}\" is not PORT, HOST:PORT, a URL or unix:/PATH")]
     To(String),
+    #[error("--to \"{0}\" names several app servers: repeat --to for each")]
+    Several(String),
     #[error("the port \"{port}\" of {option} is not a number from 1 to 65535")]
     Port { option: &'static str, port: String },
     #[error("--to \"{0}\" has a query or fragment; requests bring their own")]
@@ -93,8 +97,10 @@ pub(crate) fn prepare(args: &ProxyArgs) -> Result<Own, CommandError> {
         ("", _) | (_, None) => String::new(),
         (_, Some((_, base))) => format!("  {url}/x  →  {base}x\n"),
     };
+    let absent = to.absent().map(|server| format!("\nNothing listens on {server} yet.\n"));
+    let absent: String = absent.collect();
     let greeting =
-        format!("wssgate proxy\n\n  {url}  →  {to}\n{example}  stop with Ctrl-C\n{advice}");
+        format!("wssgate proxy\n\n  {url}  →  {to}\n{example}  stop with Ctrl-C\n{absent}{advice}");
     Ok(Own::Serve(OwnConf { name: "proxy", text, greeting, reloads: Reloads::default() }))
 }
 

@@ -21,6 +21,10 @@ impl From {
             Some(address) => address.split_once(']').ok_or_else(fail)?,
             None => bare.split_at(bare.find(':').unwrap_or(bare.len())),
         };
+        // "Connect to the name 9443" is never meant.
+        if !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(CommandError::OnlyPort(bare.to_owned()));
+        }
         let is_name = match bare.starts_with('[') {
             true => matches!(name.parse(), Ok(IpAddr::V6(_))),
             false => is_name(name),
@@ -121,6 +125,10 @@ mod tests {
             ("a:65536", port("65536")),
             ("[::1]:", port("")),
             ("", Err("--from".to_owned())),
+            (
+                "9443",
+                Err("--from \"9443\" is a port without a name: write localhost:9443".to_owned()),
+            ),
             (":443", Err("--from".to_owned())),
             ("::1", Err("--from".to_owned())),
             ("[::1", Err("--from".to_owned())),

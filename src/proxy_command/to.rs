@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use super::from::From;
 use super::{CommandError, port};
@@ -68,6 +69,12 @@ impl Target {
         self.servers.iter().any(|server| server.is(from))
     }
 
+    /// Those on this machine that nobody listens on. Nothing is connected to: app servers would tell their log of
+    /// somebody who says nothing.
+    pub(super) fn absent(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().filter(|server| server.is_absent()).map(|server| &*server.address)
+    }
+
     /// The block of several servers.
     pub(super) fn upstream(&self) -> String {
         if self.servers.len() == 1 {
@@ -92,6 +99,9 @@ impl Server {
         let odd = |byte: u8| byte.is_ascii_control() || b" $\"';{}".contains(&byte);
         if rest.is_empty() || rest.bytes().any(odd) {
             return Err(fail());
+        }
+        if rest.contains(',') {
+            return Err(CommandError::Several(text.to_owned()));
         }
         if rest.starts_with("unix:") {
             return Ok(Self { scheme, address: rest.to_owned(), path: String::new() });
@@ -120,6 +130,22 @@ impl Server {
             Err(_) => host.eq_ignore_ascii_case("localhost"),
         };
         port.parse() == Ok(from.port) && (is_local || host.eq_ignore_ascii_case(&from.name))
+    }
+
+    fn is_absent(&self) -> bool {
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            return !Path::new(path).exists();
+        }
+        let port = if self.scheme == "https" { 443 } else { 80 };
+        let address = with_port(&self.address, port);
+        let Some((host, port)) = address.rsplit_once(':') else { return false };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_local = match host.parse::<IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        };
+        let port = port.parse().ok().filter(|_| is_local);
+        port.is_some_and(|port| wssgate_proxy::listen::is_listened_on(port) == Some(false))
     }
 
     /// The address as a group needs it, in which the scheme says no port.
@@ -166,6 +192,10 @@ impl Display for Target {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use wssgate_testkit::wait_until;
+
     use super::*;
 
     fn target(texts: &[&str]) -> Result<Target, String> {
@@ -203,6 +233,7 @@ mod tests {
             ("a b", Err("--to".to_owned())),
             ("$host", Err("--to".to_owned())),
             ("a;b", Err("--to".to_owned())),
+            ("1,2", Err("--to \"1,2\" names several app servers: repeat --to".to_owned())),
             ("http://a/x?y=1", Err("--to \"http://a/x?y=1\" has a query".to_owned())),
             ("http://a?y=1", Err("--to \"http://a?y=1\" has a query".to_owned())),
         ] {
@@ -239,6 +270,23 @@ mod tests {
             let several = target(&["10.0.0.9:1", "10.0.0.9:2"]).expect("alike");
             assert!(!several.is(&from));
         }
+    }
+
+    #[test]
+    fn an_app_server_that_is_not_there_yet_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let absent = |to: &[&str]| {
+            let target = target(to).expect("alike");
+            target.absent().map(str::to_owned).collect::<Vec<_>>()
+        };
+        // Of other machines nothing is known.
+        assert_eq!(absent(&[&address, "10.0.0.9:1"]), [""; 0]);
+        let gone = ["unix:/nonexistent/app.sock", &address];
+        assert_eq!(absent(&gone), gone[..1]);
+        drop(listener);
+        // A process that another test has started may hold the socket until its `exec`.
+        wait_until("the port to be free", || absent(&gone) == gone);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use wssgate_sys::passed;
 use wssgate_sys::socket::{AcceptQueue, accept_queue};
 
 pub use client::ClientStream;
+pub use holder::is_listened_on;
 pub use stream::Stream;
 pub(crate) use stream::unix_path;
 

@@ -19,6 +19,12 @@ pub(super) fn of(address: SocketAddr) -> Option<String> {
     Some(format!("{} (process {pid})", name.trim_end()))
 }
 
+/// Whether anybody listens on this port of TCP, on whatever address; `None` where /proc does not tell.
+pub fn is_listened_on(port: u16) -> Option<bool> {
+    fs::read_to_string("/proc/net/tcp").ok()?;
+    Some(inode(port).is_some())
+}
+
 /// The inode of a socket that listens on this port.
 fn inode(port: u16) -> Option<u64> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
@@ -54,6 +60,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let holder = of(address).unwrap();
         assert!(holder.ends_with(&format!(" (process {})", std::process::id())), "{holder}");
+        assert_eq!(is_listened_on(address.port()), Some(true));
+        // A process that another test has started may hold the socket for a moment, until its `exec`.
+        drop(listener);
+        wssgate_testkit::wait_until("the port to be free", || {
+            is_listened_on(address.port()) == Some(false)
+        });
     }
 
     #[test]
