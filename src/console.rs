@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
 
 use wssgate_config::Config;
-use wssgate_config::model::{self, LogLevel, LogTarget};
+use wssgate_config::model::{self, Advice, LogLevel, LogTarget};
 use wssgate_proxy::generation::Environment;
 use wssgate_proxy::log::{self, ErrorLog};
 use wssgate_syntax::{Diagnostic, Report, Severity, SourceMap};
@@ -214,7 +214,8 @@ impl Console {
     fn report_own(&self, report: &Report) {
         for diagnostic in report.iter().filter(|diagnostic| diagnostic.severity != Severity::Note) {
             say(&diagnostic.message);
-            for text in diagnostic.notes.iter().chain(&diagnostic.help) {
+            let notes = diagnostic.notes.iter().filter(|note| !Advice::is_silencer(note));
+            for text in notes.chain(&diagnostic.help) {
                 eprintln!("  {text}");
             }
         }

@@ -104,6 +104,26 @@ fn proxy(home: &Path, from: &str, to: &str) -> (Running, String) {
     (Running(child), greeting)
 }
 
+/// `wssgate proxy` has no file that a line could be written into.
+#[test]
+fn warnings_without_a_file_do_not_say_what_to_write_into_it() {
+    let (home, pki) = (tempfile::tempdir().unwrap(), Pki::new());
+    let leaf = pki.leaf(&["chat.example.com"]);
+    let from = format!("localhost:{}", free_addr_on(Ipv4Addr::LOCALHOST.into()).port());
+    let mut command = Command::new(EXE);
+    command.args(["proxy", "--from", &from, "--to", "unix:/nonexistent/app.sock", "--cert"]);
+    command.arg(&leaf.fullchain).arg("--key").arg(&leaf.key).env("XDG_DATA_HOME", home.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let absent = "Nothing listens on unix:/nonexistent/app.sock yet.";
+    let is_told = lines.any(|line| line == absent);
+    child.kill().unwrap();
+    let text = stderr(&child.wait_with_output().unwrap());
+    assert!(is_told, "{text}");
+    assert!(text.contains("certificate") && !text.contains("ignore_warnings"), "{text}");
+}
+
 #[test]
 fn the_path_of_an_app_server_comes_before_the_paths_of_requests() {
     let home = tempfile::tempdir().unwrap();

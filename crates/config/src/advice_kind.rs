@@ -48,6 +48,8 @@ pub(crate) const NAMES: [(&str, Advice); 13] = [
     ("upgrade_headers", Advice::UpgradeHeaders),
 ];
 
+const SILENCES: &str = " silences this";
+
 impl Advice {
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -56,6 +58,11 @@ impl Advice {
 
     /// How to silence it.
     pub fn silencer(self) -> String {
-        format!("`ignore_warnings {};` silences this", self.name())
+        format!("`ignore_warnings {};`{SILENCES}", self.name())
+    }
+
+    /// Whether a note is such a text, which is of no use to those who have no file to write it into.
+    pub fn is_silencer(note: &str) -> bool {
+        note.ends_with(SILENCES)
     }
 }
