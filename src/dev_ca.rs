@@ -17,6 +17,8 @@ use rcgen::{
 use thiserror::Error;
 use wssgate_doctor::DEVELOPMENT_CA;
 
+use crate::text::reason;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Browsers refuse leaf certificates that live longer than 398 days; ours are made at each start.
@@ -25,14 +27,25 @@ const LEAF_LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// Life of the authority.
 const CA_LIFE: Duration = Duration::from_secs(3650 * 86_400);
 
+/// The file, next to the authority, that says how to trust it.
+const ADVICE: &str = "how-to-trust.txt";
+
 /// Why there is no development certificate.
 #[derive(Debug, Error)]
 pub(crate) enum DevCaError {
     /// No place to keep the authority.
     #[error("no home directory for the development CA: set XDG_DATA_HOME or HOME")]
     NoHome,
+    /// There is no place for it.
+    #[error("cannot store the development CA in {}: {}", path.display(), reason(source))]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), reason(source))]
     File {
         /// Which one.
         path: PathBuf,
@@ -53,6 +66,8 @@ pub(crate) enum DevCaError {
 pub(crate) struct DevCa {
     directory: PathBuf,
     issuer: Issuer<'static, KeyPair>,
+    /// Whether it was made by this run, so that nobody can trust it yet.
+    is_new: bool,
 }
 
 impl DevCa {
@@ -86,22 +101,23 @@ impl DevCa {
             move |source| DevCaError::File { path, source }
         };
         let failed = |source| DevCaError::Certificate { path: directory.to_owned(), source };
+        let store = |source| DevCaError::Store { path: directory.to_owned(), source };
         let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+        builder.recursive(true).mode(0o700).create(directory).map_err(store)?;
         let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
         if !key.exists() || !certificate.exists() {
             let pair = KeyPair::generate().map_err(failed)?;
             let made = authority().self_signed(&pair).map_err(failed)?;
-            write(&key, &pair.serialize_pem(), 0o600).map_err(at(&key))?;
-            write(&certificate, &made.pem(), 0o644).map_err(at(&certificate))?;
+            write(&key, &pair.serialize_pem(), 0o600).map_err(store)?;
+            write(&certificate, &made.pem(), 0o644).map_err(store)?;
             let issuer = Issuer::new(authority(), pair);
-            return Ok(Self { directory: directory.to_owned(), issuer });
+            return Ok(Self { directory: directory.to_owned(), issuer, is_new: true });
         }
         let pair = fs::read_to_string(&key).map_err(at(&key))?;
         let pair = KeyPair::from_pem(&pair).map_err(failed)?;
         let pem = fs::read_to_string(&certificate).map_err(at(&certificate))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(failed)?;
-        Ok(Self { directory: directory.to_owned(), issuer })
+        Ok(Self { directory: directory.to_owned(), issuer, is_new: false })
     }
 
     /// The certificate to trust.
@@ -117,20 +133,29 @@ impl DevCa {
         let params = leaf(names).map_err(failed)?;
         let made = params.signed_by(&pair, &self.issuer).map_err(failed)?;
         let (chain, key) = leaf_paths_in(&self.directory, &names[0]);
+        let store = |source| DevCaError::Store { path: self.directory.clone(), source };
+        write(&self.directory.join(ADVICE), &self.full_advice(), 0o644).map_err(store)?;
         // The authority's own certificate completes the chain.
         let authority = self.certificate();
         let whole = fs::read_to_string(&authority)
             .map(|authority| [made.pem(), authority].concat())
             .map_err(|source| DevCaError::File { path: authority, source })?;
         for (path, text, mode) in [(&key, pair.serialize_pem(), 0o600), (&chain, whole, 0o644)] {
-            write(path, &text, mode)
-                .map_err(|source| DevCaError::File { path: path.clone(), source })?;
+            write(path, &text, mode).map_err(store)?;
         }
         Ok((chain, key))
     }
 
-    /// How to make clients trust the authority, for a person.
+    /// How to make clients trust the authority, for a person; all of it only when it is new.
     pub(crate) fn advice(&self) -> String {
+        if !self.is_new {
+            let text = self.directory.join(ADVICE);
+            return format!("How to trust it, once, is told in {}.\n", text.display());
+        }
+        self.full_advice()
+    }
+
+    fn full_advice(&self) -> String {
         let path = self.certificate();
         let path = path.display();
         format!(
@@ -215,7 +240,14 @@ mod tests {
         assert_eq!(fs::read(again.certificate()).unwrap(), pem);
         let mode = fs::metadata(place.join("ca.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert!(again.advice().contains(&again.certificate().display().to_string()));
+        // How to trust it is told once, and kept.
+        let path = again.certificate().display().to_string();
+        assert!(first.advice().contains(&path) && first.advice().lines().count() > 3);
+        let text = place.join(ADVICE);
+        let pointer = format!("How to trust it, once, is told in {}.\n", text.display());
+        assert_eq!(again.advice(), pointer);
+        again.issue(&["a.test".to_owned()]).unwrap();
+        assert_eq!(fs::read_to_string(text).unwrap(), first.advice());
     }
 
     #[test]
@@ -228,6 +260,17 @@ mod tests {
         assert_eq!(chain.matches("-----BEGIN CERTIFICATE-----").count(), 2);
         assert!(fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
         assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_place_that_does_not_store_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        let place = directory.path().join("file/dev-ca");
+        let error = DevCa::open_in(&place).err().unwrap().to_string();
+        let expected =
+            format!("cannot store the development CA in {}: Not a directory", place.display());
+        assert_eq!(error, expected);
     }
 
     #[test]

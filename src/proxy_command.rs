@@ -72,7 +72,7 @@ pub(crate) enum CommandError {
         "no certificate for the wildcard \"{0}\" can be obtained without a configuration (challenge dns-01)"
     )]
     Wildcard(String),
-    #[error(transparent)]
+    #[error("{0}; use --cert and --key")]
     Certificate(#[from] DevCaError),
     #[error(transparent)]
     Acme(#[from] public::NoAcme),

@@ -26,6 +26,12 @@ pub(crate) fn with_port(authority: &str, port: u16) -> String {
     }
 }
 
+/// What the system said, in its words and without its number.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
