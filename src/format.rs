@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use wssgate_proxy::errno_text;
 
 use crate::console::{say, say_all};
+use crate::text::reason;
 
 /// The command line of `wssgate fmt`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Fmt) -> ExitCode {
         match one(file, arguments) {
             Ok(as_wanted) => good &= as_wanted,
             Err(error) => {
-                say(format_args!("{}: {}", file.display(), errno_text(&error)));
+                say(format_args!("{}: {}", file.display(), reason(&error)));
                 good = false;
             }
         }

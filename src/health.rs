@@ -15,10 +15,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use thiserror::Error;
 use wssgate_http1::ResponseParser;
-use wssgate_proxy::errno_text;
 
 use self::trust::{Trust, Untrusted};
-use crate::text::with_port;
+use crate::text::{reason, with_port};
 
 /// The command line of `wssgate health`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub(crate) enum Unhealthy {
     Insecure(SocketAddr),
     #[error(transparent)]
     Trust(#[from] Untrusted),
-    #[error("{server}: {}", errno_text(source))]
+    #[error("{server}: {}", reason(source))]
     Io { server: String, source: io::Error },
     #[error("{server}: no answer within {seconds} s while {doing}")]
     Late { server: String, seconds: u64, doing: &'static str },
@@ -325,7 +324,7 @@ mod tests {
             check(&args).unwrap_err().to_string()
         };
         let error = ask(format!("http://{address}"));
-        assert_eq!(error, format!("{address}: 111: Connection refused"));
+        assert_eq!(error, format!("{address}: Connection refused"));
         for url in ["127.0.0.1:80", "ws://a/", "http://", "http://a b/"] {
             let expected = format!("\"{url}\" is not http://HOST[:PORT]/[PATH] or https://…");
             assert_eq!(ask(url.to_owned()), expected);

@@ -443,7 +443,7 @@ fn what_is_wrong_with_a_command_is_told_once_in_its_name() {
         (&["proxy"], 2, "wssgate proxy: the following required arguments were not provided:"),
         (&["fmt", "--bogus"], 2, "wssgate fmt: unexpected argument '--bogus' found"),
         (&["help", "bogus"], 2, "wssgate help: unrecognized subcommand 'bogus'"),
-        (&["fmt", "/none"], 1, "wssgate fmt: /none: 2: No such file or directory\n"),
+        (&["fmt", "/none"], 1, "wssgate fmt: /none: No such file or directory\n"),
         (&["fmt", &bad], 1, "wssgate fmt: unexpected end of file, expecting \"}\" in "),
         (&["demo", "--port", &port], 1, "wssgate demo: port "),
         (

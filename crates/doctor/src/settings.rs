@@ -54,7 +54,7 @@ impl Default for Settings {
 #[derive(Debug, Error)]
 pub enum Unreadable {
     /// It cannot be read, or is no PEM.
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     Pem(#[from] rustls::pki_types::pem::Error),
     /// There is none in it.
     #[error("there is no certificate in it")]
@@ -62,6 +62,17 @@ pub enum Unreadable {
     /// One cannot be trusted, whatever it says.
     #[error("certificate {0} in it is not a CA certificate: {1}")]
     NoAnchor(usize, webpki::Error),
+}
+
+/// What the system said of a file, without its number.
+fn in_words(error: &rustls::pki_types::pem::Error) -> String {
+    match error {
+        rustls::pki_types::pem::Error::Io(error) => {
+            let text = error.to_string();
+            text.split(" (os error ").next().unwrap_or_default().to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The certificates of a file in PEM, for [`Settings::ca`].
