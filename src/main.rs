@@ -107,7 +107,9 @@ fn nginx(options: &Options) -> Result<(), Failed> {
     match &options.action {
         Action::Serve => run::run(options, console.expect(loaded)?, console),
         Action::Signal(signal) => {
-            send_signal::send(*signal, options, &console.expect(loaded)?, &console)
+            let accepted =
+                console.expect(loaded).inspect_err(|_| send_signal::tell_unsent(*signal))?;
+            send_signal::send(*signal, options, &accepted, &console)
         }
         Action::Test { dump } => {
             let tested = test(options, loaded, *dump, &mut console);

@@ -30,8 +30,8 @@ pub(crate) fn send(
     let conf = conf.display();
     let Some(path) = &accepted.config.core.pid else {
         let hint = format!(
-            "{conf} says `pid off`: signal the process by its number, as in `kill -{}`",
-            signal.number()
+            "{conf} says `pid off`: signal the process by its number, as in `kill -{} PID`",
+            signal.short_name()
         );
         return Err(fail(LogLevel::Error, "no pid file: \"pid\" is off".into(), &hint));
     };
@@ -65,6 +65,16 @@ pub(crate) fn send(
         };
         fail(LogLevel::Alert, message, &hint)
     })
+}
+
+/// Tells what a configuration with errors means for the server that runs.
+pub(crate) fn tell_unsent(signal: Signal) {
+    match signal {
+        Signal::Reload => {
+            eprintln!("no signal was sent; the running server keeps its configuration");
+        }
+        _ => eprintln!("no signal was sent"),
+    }
 }
 
 /// What helps against missing rights.

@@ -57,6 +57,14 @@ impl Signal {
         Some((signal, format!("signal {number} ({name}) received{from}{action}")))
     }
 
+    /// Its name for kill(1).
+    pub(crate) fn short_name(self) -> &'static str {
+        let number = self.number();
+        let name =
+            SIGNALS.iter().find(|(_, known, ..)| *known == number).map(|(_, _, name, _)| *name);
+        name.unwrap_or_default().trim_start_matches("SIG")
+    }
+
     /// Its number on Linux.
     pub(crate) fn number(self) -> i32 {
         match self {

@@ -106,7 +106,12 @@ fn a_signal_that_reaches_nobody_is_told_with_what_may_help() {
             Some(NOBODY),
             "\nthe server that wrote DIR/nginx.pid has ended without removing it".to_owned(),
         ),
-        ("pid off; events {}", None, "\nDIR/nginx.conf says `pid off`: ".to_owned()),
+        (
+            "pid off; events {}",
+            None,
+            "\nDIR/nginx.conf says `pid off`: signal the process by its number, as in `kill -HUP PID`\n"
+                .to_owned(),
+        ),
     ] {
         let files: Vec<_> =
             [("nginx.conf", conf)].into_iter().chain(pid.map(|pid| ("nginx.pid", pid))).collect();
@@ -117,6 +122,21 @@ fn a_signal_that_reaches_nobody_is_told_with_what_may_help() {
         assert!(text.contains(&expected), "{text}");
         let log = fs::read_to_string(dir.path().join("error.log")).unwrap();
         assert_eq!(log.lines().count(), 2, "{log}");
+    }
+}
+
+/// Whoever reloads wants to know what the server does now.
+#[test]
+fn a_configuration_with_errors_sends_no_signal() {
+    for (signal, expected) in [
+        ("reload", "\nno signal was sent; the running server keeps its configuration\n"),
+        ("quit", "\nno signal was sent\n"),
+    ] {
+        let line = ["-p", "DIR", "-c", "nginx.conf", "-e", "error.log", "-s", signal];
+        let (_dir, output) = run(WSSGATE, &line, &[("nginx.conf", "wrong; events {}")]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.ends_with(expected), "{text}");
     }
 }
 
