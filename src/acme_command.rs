@@ -91,7 +91,7 @@ impl ConfArgs {
             return Err(Failed);
         };
         if config.http.as_ref().is_none_or(|http| http.acme.certificates.is_empty()) {
-            println!("no certificate is obtained by ACME in {}", options.conf_path().display());
+            println!("{} obtains no certificate by ACME", options.conf_path().display());
         }
         Ok((config, loaded.sources))
     }
