@@ -79,7 +79,11 @@ const NGINX_OPTIONS: [(&str, Option<&str>, &str); 10] = [
     ("T", None, "Test the configuration, dump it and exit"),
     ("q", None, "Suppress non-error messages during a test"),
     ("s", Some("SIGNAL"), "Send a signal to the running server: stop, quit, reopen, reload"),
-    ("c", Some("FILE"), "Configuration file [default: /etc/nginx/nginx.conf]"),
+    (
+        "c",
+        Some("FILE"),
+        "Configuration file [default: /etc/nginx/nginx.conf, or /etc/wssgate/wssgate.conf if there is none]",
+    ),
     (
         "p",
         Some("PREFIX"),
@@ -110,14 +114,16 @@ fn program() -> clap::Command {
         .args(NGINX_OPTIONS.iter().map(option))
         .arg(flag("verbose", verbose).long("verbose"))
         // Of the whole program `-h` is nginx's.
-        .arg(
-            flag("help", "Print help")
-                .long("help")
-                .short('h')
-                .action(ArgAction::HelpShort)
-                .global(true),
-        )
+        .arg(flag("h", "Print help as nginx does").short('h'))
+        .arg(flag("help", "Print help").long("help").action(ArgAction::HelpShort))
         .arg(flag("version", "Print version").long("version").action(ArgAction::Version))
+        .mut_subcommands(with_help)
+}
+
+/// Of our commands both options print the same.
+fn with_help(command: clap::Command) -> clap::Command {
+    let help = Arg::new("help").long("help").short('h').action(ArgAction::HelpShort);
+    command.arg(help.help("Print help")).mut_subcommands(with_help)
 }
 
 /// Arguments that make no sense.
@@ -268,10 +274,60 @@ fn completed() -> clap::Command {
 
 /// Prints the manual page.
 pub(crate) fn print_man_page() -> Result<(), Failed> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(program()).render(&mut page).map_err(|_| Failed)?;
-    print(&page)
+    print(man_page().map_err(console::fail)?.as_bytes())
 }
+
+fn man_page() -> io::Result<String> {
+    let (man, mut page) = (clap_mangen::Man::new(program()), Vec::new());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    page.extend_from_slice(b".SH COMMANDS\n");
+    for command in program().get_subcommands().filter(|command| !command.is_hide_set()) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        page.extend_from_slice(format!(".TP\n{}\n{about}\n", command.get_name()).as_bytes());
+    }
+    page.extend_from_slice(MORE_MAN.as_bytes());
+    man.render_version_section(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Sections of the manual page that no option tells of.
+const MORE_MAN: &str = r#".TP
+help
+Print the help of a command
+.SH SIGNALS
+.TP
+HUP
+Read the configuration again (\-s reload)
+.TP
+USR1
+Open the log files again (\-s reopen)
+.TP
+QUIT
+End when all connections have (\-s quit)
+.TP
+TERM, INT
+End now (\-s stop)
+.SH EXIT STATUS
+0 if what was asked for was done, and 1 if not, as of nginx. The commands also give 2 if their arguments make no sense.
+Of "wssgate doctor", 1 is a warning, 2 a fault and 3 arguments that make no sense.
+.SH FILES
+.TP
+/etc/nginx/nginx.conf
+The configuration
+.TP
+/etc/wssgate/wssgate.conf
+The configuration if the former does not exist
+.TP
+/run/nginx.pid
+The number of the running server, unless the configuration names another file
+.SH NOTES
+Without a command, wssgate starts like nginx, with the same options, signals and exit codes.
+The documentation is in docs/ or, if installed, in /usr/share/doc/wssgate/.
+"#;
 
 fn print(text: &[u8]) -> Result<(), Failed> {
     io::Write::write_all(&mut io::stdout(), text).map_err(console::fail)

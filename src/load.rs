@@ -96,7 +96,7 @@ fn unread(path: &Path, options: &Options) -> Option<String> {
             let prefix = options.prefix().display();
             let here = std::path::absolute(conf).ok().filter(|here| here.is_file())?;
             Some(format!(
-                "a relative -c begins at the prefix {prefix}, as in nginx; for the file in the working directory \
+                "a relative -c is resolved against the prefix {prefix}, as in nginx; for the file in the working directory \
                  write -c {}",
                 here.display()
             ))

@@ -304,7 +304,7 @@ fn a_file_that_is_not_read_is_told_with_what_may_help() {
     let text = test("prefix", Some("nginx.conf"));
     assert!(text.contains("open() \"prefix/nginx.conf\" failed (2"), "{text}");
     let help = format!(
-        "help: a relative -c begins at the prefix prefix, as in nginx; for the file in the \
+        "help: a relative -c is resolved against the prefix prefix, as in nginx; for the file in the \
                         working directory write -c {place}/nginx.conf\n"
     );
     assert!(text.contains(&help), "{text}");
@@ -417,6 +417,10 @@ fn help_and_version_answer_like_those_of_any_program() {
         ("--version", &*version),
         ("--help", "\n  proxy  "),
         ("help", "\n  proxy  "),
+        (
+            "--help",
+            "\n  -h               Print help as nginx does\n      --help       Print help\n",
+        ),
         ("-t --help", "\n  proxy  "),
         ("help proxy", "--to <ADDRESS>"),
         ("proxy --help", "--to <ADDRESS>"),
@@ -551,6 +555,13 @@ fn completions_and_the_manual_page_know_all_commands_and_options() {
         let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
         assert!(line == "man" || !words.any(|word| word == "man"), "{line}: {text}");
     }
+    let page = stdout(&run(&["man"]));
+    let sections = ["COMMANDS", "SIGNALS", "EXIT STATUS", "FILES", "NOTES"];
+    for section in sections.map(|section| format!("\n.SH {section}\n")) {
+        assert!(page.contains(&section), "{section}: {page}");
+    }
+    // There is one page.
+    assert!(!page.contains("(1)"), "{page}");
     // What a shell offers behind `-s`.
     let script = stdout(&run(&["completions", "bash"]));
     let ask = format!(
