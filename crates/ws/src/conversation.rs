@@ -111,6 +111,15 @@ pub enum Insert {
     Held(Box<[u8]>),
 }
 
+/// What an operator has a client told: the code and the reason of its Close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Farewell {
+    /// One that may stand in a Close ([`CloseCode::is_valid_on_wire`]).
+    pub code: CloseCode,
+    /// Cut to what a Close has room for ([`close::MAX_REASON_LEN`]).
+    pub reason: Box<str>,
+}
+
 /// A frame of the proxy's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnFrame {
@@ -172,6 +181,8 @@ pub struct Conversation {
     data_frames: u64,
     /// When it is too old.
     ends_ms: u64,
+    /// What the client is told when it is killed, if the operator has chosen.
+    farewell: Option<Arc<Farewell>>,
 }
 
 /// How far the end of the conversation has come.
@@ -205,6 +216,7 @@ impl Conversation {
             data_ms: now_ms,
             data_frames: 0,
             ends_ms: settings.lifetime_ms.map_or(u64::MAX, |life_ms| end_of(now_ms, life_ms)),
+            farewell: None,
         }
     }
 
@@ -299,13 +311,25 @@ impl Conversation {
             let direction = self.directions.get_mut(from);
             let waits = cause.heard_out() == Some(from) && direction.defer();
             if !waits {
-                direction.inject(cause.close(from.other()));
+                direction.inject(match (&self.farewell, from) {
+                    (Some(words), Side::Server) => OwnFrame::Close(words.code, Some(cause)),
+                    _ => cause.close(from.other()),
+                });
                 // The rest of a frame has its time, and so has the answer.
                 direction.resume(u64::MAX);
             } else if direction.is_before_close(&[]) {
                 self.end_last_words(from);
             }
         }
+    }
+
+    /// Closes it for [`Cause::Kill`] with `words` for the client; the server is told that it goes away. Where
+    /// the closing has begun already nothing changes.
+    pub fn kill(&mut self, words: Arc<Farewell>, now_ms: u64) {
+        if !self.is_closing() {
+            self.farewell = Some(words);
+        }
+        self.close(Cause::Kill, now_ms);
     }
 
     /// This side says nothing more: who is told only behind its last words is told now.
@@ -451,6 +475,22 @@ impl Conversation {
     /// When a data frame has moved last, or it began; `None` if its policy has nobody note it.
     pub fn data_ms(&self) -> Option<u64> {
         (self.policy.idle_ms.is_some() || self.policy.notes_data).then_some(self.data_ms)
+    }
+
+    /// A frame of ours as it goes over the wire to this side, as by [`OwnFrame::encode`].
+    pub fn encode(&self, to: Side, frame: OwnFrame, mask: Option<[u8; 4]>) -> ControlFrame {
+        match (frame, self.own_reason(to)) {
+            (OwnFrame::Close(code, Some(Cause::Kill)), reason) => close::encode(code, reason, mask),
+            (frame, _) => frame.encode(mask),
+        }
+    }
+
+    /// The reason in the Close that this side is sent, or would be, when an operator ends it.
+    pub fn own_reason(&self, to: Side) -> &str {
+        match (&self.farewell, to) {
+            (Some(words), Side::Client) => &words.reason,
+            _ => "",
+        }
     }
 
     /// What holds for it.
