@@ -94,6 +94,7 @@ impl Neighbour {
             protocol: Protocol::Other,
             timers: Timers::default(),
             buffer_size: 64,
+            label: None,
         });
         upstream.set_nonblocking(true).expect("is a socket");
         Self { client, upstream, sent: 0 }
@@ -169,6 +170,7 @@ impl Dialogue {
             },
             timers: Timers::default(),
             buffer_size,
+            label: None,
         });
     }
 

@@ -16,13 +16,14 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::{Cause, Notes};
+use wssgate_ws::conversation::{Cause, Farewell, Notes};
 
 use crate::buffers::Buffers;
 use crate::counters::Tally;
 use crate::deadlines::{self, Deadlines, millis};
 use crate::drain::{Drain, Drains};
 use crate::lingering::Lingering;
+use crate::listing::{Handle, PAGE, Page};
 use crate::reclaim;
 use crate::thread::{Command, Shared};
 use crate::tunnel::{Transfer, Tunnel};
@@ -249,6 +250,13 @@ impl Engine {
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
                 Ok(Command::Drain(drain)) => self.drain(&drain, now_ms),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
+                // Who asked may be gone; then nobody wants to know.
+                Ok(Command::Page { from, answer }) => {
+                    answer.send(self.page(from, now_ms)).ok();
+                }
+                Ok(Command::Kill { tunnels, words, answer }) => {
+                    answer.send(self.kill(&tunnels, words.as_ref(), now_ms)).ok();
+                }
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
@@ -496,6 +504,27 @@ impl Engine {
             }
             self.settle(key, now_ms);
         }
+    }
+
+    /// What there is at the places from this one on.
+    fn page(&self, from: usize, now_ms: u64) -> Page {
+        let end = self.tunnels.capacity().min(from.saturating_add(PAGE));
+        let live = (from..end).filter_map(|key| self.tunnels.get(key)?.live(key, now_ms));
+        Page { tunnels: live.collect(), next: Some(end).filter(|&end| end < self.tunnels.capacity()) }
+    }
+
+    /// Ends those of these tunnels that are still there, by an operator.
+    fn kill(&mut self, handles: &[Handle], words: Option<&Arc<Farewell>>, now_ms: u64) -> usize {
+        let mut killed = 0;
+        for handle in handles {
+            let Some(tunnel) = self.tunnels.get_mut(handle.key()) else { continue };
+            if handle.names(tunnel.label()) && !tunnel.is_closing() {
+                tunnel.kill(words, now_ms);
+                killed += 1;
+                self.settle(handle.key(), now_ms);
+            }
+        }
+        killed
     }
 
     fn remove(&mut self, key: usize, now_ms: u64) {

@@ -26,6 +26,7 @@ mod flow;
 pub mod fuzz;
 mod leg;
 mod lingering;
+pub mod listing;
 mod model;
 mod protection;
 pub mod reclaim;

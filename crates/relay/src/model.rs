@@ -7,6 +7,8 @@ use wssgate_records::{AES_GCM_RECORDS, TlsFault, TlsKeys};
 use wssgate_ws::conversation::{Cause, Notes};
 use wssgate_ws::{CloseCode, Counts, FrameError, conversation};
 
+use crate::listing::Label;
+
 /// A finished switch: everything that a tunnel needs.
 #[derive(Debug)]
 pub struct Handover {
@@ -26,6 +28,8 @@ pub struct Handover {
     /// stalled direction keeps (`proxy_buffer_size`, at most 16 KiB here). A peer that keeps up is given
     /// up to [`READ_SIZE`] at a time.
     pub buffer_size: usize,
+    /// What a listing tells of it besides; without one it is not listed.
+    pub label: Option<Label>,
 }
 
 /// Where a tunnel belongs, in numbers of the front's own: what [`Selection`] goes by.
@@ -214,6 +218,8 @@ pub struct Totals {
     pub close_reason: Box<[u8]>,
     /// The code of the Close that we sent to this side.
     pub own_close: Option<CloseCode>,
+    /// The reason in it, if an operator has chosen one.
+    pub own_reason: Box<str>,
     /// How long this side took to answer our last ping.
     pub rtt: Option<Duration>,
     /// How long bytes had to wait because this side did not take them.

@@ -9,6 +9,7 @@ mod crowd;
 mod drain;
 mod held;
 mod keep_alive;
+mod listed;
 mod peer;
 mod plain;
 mod resets;
@@ -77,6 +78,7 @@ impl Rig {
             protocol: Protocol::Other,
             timers: Timers::default(),
             buffer_size: 4096,
+            label: None,
         };
         self.next_ticket += 1;
         edit(&mut handover);

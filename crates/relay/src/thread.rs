@@ -8,8 +8,10 @@ use std::{fmt, io, thread};
 
 use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
+use wssgate_ws::conversation::Farewell;
 
 use crate::engine::{self, Engine};
+use crate::listing::{Handle, MAX_KILLS, Page};
 use crate::{Counters, Drain, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
@@ -138,6 +140,29 @@ impl RelayHandle {
         self.send(Command::Drain(Box::new(drain))).inspect_err(|_| progress.add_plan(0))
     }
 
+    /// Asks for a part of the tunnels, from this place on; 0 is the first. The answer comes between two
+    /// turns; none comes if the relay stops before.
+    ///
+    /// Ask for the next part when this one is there: so the relay works in between.
+    pub fn page(&self, from: usize) -> Result<mpsc::Receiver<Page>, Stopped> {
+        let (answer, page) = mpsc::channel();
+        self.send(Command::Page { from, answer })?;
+        Ok(page)
+    }
+
+    /// Ends those of up to [`MAX_KILLS`] tunnels that are still there with [`EndCause::Killed`], with these
+    /// words for their clients. The answer is how many those were: not those whose closing we had begun.
+    pub fn kill(
+        &self,
+        tunnels: Vec<Handle>,
+        words: Option<Arc<Farewell>>,
+    ) -> Result<mpsc::Receiver<usize>, Stopped> {
+        assert!(tunnels.len() <= MAX_KILLS, "{} tunnels at once", tunnels.len());
+        let (answer, killed) = mpsc::channel();
+        self.send(Command::Kill { tunnels, words, answer })?;
+        Ok(killed)
+    }
+
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -173,6 +198,8 @@ pub(crate) enum Command {
     Close(Selection, EndCause),
     Drain(Box<Drain>),
     IoUring(bool),
+    Page { from: usize, answer: mpsc::Sender<Page> },
+    Kill { tunnels: Vec<Handle>, words: Option<Arc<Farewell>>, answer: mpsc::Sender<usize> },
     Stop,
 }
 

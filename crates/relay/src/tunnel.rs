@@ -21,6 +21,7 @@ use crate::deadlines::millis;
 use crate::drain::PartId;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
+use crate::listing::{Handle, Label, Live};
 use crate::{EndCause, Handover, Origin, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
@@ -28,6 +29,7 @@ use crate::{EndCause, Handover, Origin, Progress, Protocol, Side, Timers, Totals
 pub(crate) struct Tunnel {
     pub(crate) ticket: u64,
     pub(crate) origin: Origin,
+    label: Option<Label>,
     client: Leg,
     upstream: Leg,
     /// From the client to the upstream.
@@ -155,6 +157,7 @@ impl Tunnel {
         let mut tunnel = Self {
             ticket: handover.ticket,
             origin: handover.origin,
+            label: handover.label,
             client: leg(client.socket, client.unix, client.tls, Side::Client),
             upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
             up: Flow::new(buffer_size),
@@ -553,7 +556,11 @@ impl Tunnel {
             }
         };
         let mut output = [0; sealed_len(size_of::<ControlFrame>())];
-        self.transmit(to.other(), &frame.encode(mask), &mut output, now_ms);
+        let frame = match &self.conversation {
+            Some(conversation) => conversation.encode(to.into(), frame, mask),
+            None => frame.encode(mask),
+        };
+        self.transmit(to.other(), &frame, &mut output, now_ms);
     }
 
     /// Sends the frames of our own that need not wait.
@@ -619,6 +626,25 @@ impl Tunnel {
         }
     }
 
+    pub(crate) fn label(&self) -> Option<&Label> {
+        self.label.as_ref()
+    }
+
+    /// What a listing tells of it.
+    pub(crate) fn live(&self, key: usize, now_ms: u64) -> Option<Live> {
+        let passed = self.progress(now_ms);
+        let is_half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
+        let has_closed = passed.client.close.is_some() || passed.upstream.close.is_some();
+        Some(Live {
+            handle: Handle::new(key, self.label.as_ref()?),
+            generation: self.generation,
+            is_websocket: self.conversation.is_some(),
+            idle: Duration::from_millis(now_ms.saturating_sub(self.active_ms)),
+            is_ending: is_half_closed || has_closed || self.is_closing(),
+            passed,
+        })
+    }
+
     /// What has passed, if that is to be told at `now_ms`.
     pub(crate) fn take_progress(&mut self, now_ms: u64) -> Option<Progress> {
         let telling = self.telling.as_mut().filter(|telling| telling.due_ms <= now_ms)?;
@@ -672,6 +698,7 @@ impl Tunnel {
                 close: conversation.close_code(side.into()),
                 close_reason: conversation.close_reason(side.into()).into(),
                 own_close: conversation.own_close(side.into()),
+                own_reason: conversation.own_reason(side.into()).into(),
                 rtt: self.rtt(side),
                 broken: conversation.broken(side.into()),
                 ..totals

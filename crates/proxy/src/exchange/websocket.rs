@@ -143,13 +143,17 @@ impl Record {
     /// The Close that we sent: that to the offender, if there is one and it could be told.
     pub(crate) fn own_close(&self) -> Option<(CloseCode, &[u8])> {
         let (offender, reason) = match self.cause {
-            Some(EndCause::Closed(cause)) => (cause.offender().map(Side::from), cause.reason()),
-            Some(EndCause::Unhealthy) => (None, Cause::Unhealthy.reason()),
-            _ => (None, ""),
+            Some(EndCause::Closed(cause)) => {
+                (cause.offender().map(Side::from), Some(cause.reason()))
+            }
+            Some(EndCause::Unhealthy) => (None, Some(Cause::Unhealthy.reason())),
+            _ => (None, None),
         };
         let to = offender.unwrap_or(Side::Client);
-        let code = self.totals(to).own_close.or(self.totals(to.other()).own_close);
-        code.map(|code| (code, reason.as_bytes()))
+        let told = [to, to.other()].map(|side| self.totals(side));
+        let told = told.into_iter().find(|totals| totals.own_close.is_some())?;
+        let reason = reason.unwrap_or(&told.own_reason);
+        told.own_close.map(|code| (code, reason.as_bytes()))
     }
 
     /// The word for what ended it: one of those in `docs/websocket-ends.md`.

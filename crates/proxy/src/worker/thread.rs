@@ -339,6 +339,7 @@ mod tests {
             protocol: Protocol::Other,
             timers: Timers::default(),
             buffer_size: 4096,
+            label: None,
         };
         let mut hello = [0; 5];
         LocalSet::new().block_on(&runtime, async {

@@ -165,6 +165,7 @@ fn said_hello(ticket: u64) -> (std::net::TcpStream, std::net::TcpStream, Handove
         protocol: Protocol::Other,
         timers: Timers::default(),
         buffer_size: 4096,
+        label: None,
     };
     (client, upstream, handover)
 }

@@ -1,10 +1,11 @@
 //! How a tunnel ends: by its sides, by time, by an order.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wssgate_records::TlsFault;
-use wssgate_ws::conversation::{Cause, End, end_of};
+use wssgate_ws::conversation::{Cause, End, Farewell, end_of};
 use wssgate_ws::{CloseCode, Conversation};
 
 use super::Tunnel;
@@ -303,6 +304,14 @@ impl Tunnel {
         }
         self.close_conversation(cause, now_ms);
         self.end_if_told(now_ms);
+    }
+
+    /// Ends it by an operator, a WebSocket with these words for its client.
+    pub(crate) fn kill(&mut self, words: Option<&Arc<Farewell>>, now_ms: u64) {
+        if let (Some(conversation), Some(words)) = (&mut self.conversation, words) {
+            conversation.kill(Arc::clone(words), now_ms);
+        }
+        self.end_in_order(Cause::Kill, now_ms);
     }
 
     /// Tells both sides of a WebSocket why we end it (RFC 6455 §7.4.1), now where no frame is under way. The

@@ -217,6 +217,7 @@ async fn a_detached_stream_becomes_a_leg_of_the_relay() {
             protocol: Protocol::Other,
             timers: Timers::default(),
             buffer_size: 4096,
+            label: None,
         };
         relay.handle().hand_over(handover).unwrap();
         relay.handle().wake();
