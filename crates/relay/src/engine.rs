@@ -510,7 +510,10 @@ impl Engine {
     fn page(&self, from: usize, now_ms: u64) -> Page {
         let end = self.tunnels.capacity().min(from.saturating_add(PAGE));
         let live = (from..end).filter_map(|key| self.tunnels.get(key)?.live(key, now_ms));
-        Page { tunnels: live.collect(), next: Some(end).filter(|&end| end < self.tunnels.capacity()) }
+        Page {
+            tunnels: live.collect(),
+            next: Some(end).filter(|&end| end < self.tunnels.capacity()),
+        }
     }
 
     /// Ends those of these tunnels that are still there, by an operator.
