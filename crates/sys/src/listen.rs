@@ -63,6 +63,18 @@ pub fn bind_unix(path: &Path) -> Result<OwnedFd, Refused> {
     Ok(socket.into())
 }
 
+/// Binds a Unix stream socket with these permissions, and listens on it.
+pub fn listen_unix(path: &Path, mode: u32, backlog: u32) -> Result<OwnedFd, Refused> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(refused("socket()"))?;
+    let address = SockAddr::unix(path).map_err(refused("bind()"))?;
+    socket.bind(&address).map_err(refused("bind()"))?;
+    // Before that nobody can connect.
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, permissions).map_err(refused("chmod()"))?;
+    listen(&socket, backlog)?;
+    Ok(socket.into())
+}
+
 /// Whether `path` is a socket that nobody accepts on any more: left behind by a process that was
 /// killed.
 pub fn is_abandoned(path: &Path) -> bool {

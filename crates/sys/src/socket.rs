@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, TcpKeepalive};
 
+use crate::epoll::check;
+
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
@@ -102,6 +104,37 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Whether it is a Unix domain socket.
 pub fn is_unix(socket: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(SockRef::from(&socket).domain()? == Domain::UNIX)
+}
+
+/// Who has made a connection over a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// The process; 0 if it is in no namespace of ours.
+    pub pid: i32,
+    /// The user as which it ran.
+    pub uid: u32,
+}
+
+/// Who is at the other end of a Unix socket (`SO_PEERCRED`).
+pub fn credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let mut found = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of_val(&found) as libc::socklen_t;
+    // SAFETY: the struct lives through the call and has the size that is told.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &mut size,
+        )
+    })?;
+    Ok(Credentials { pid: found.pid, uid: found.uid })
+}
+
+/// Has whoever waits for a connection on this listening socket return with an error, now and from now on.
+pub fn stop_listening(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).shutdown(std::net::Shutdown::Both)
 }
 
 /// Takes the error that waits at the socket (`SO_ERROR`), if there is one.
