@@ -14,6 +14,7 @@ use wssgate_syntax::closest;
 use crate::Failed;
 use crate::acme_command::AcmeArgs;
 use crate::console;
+use crate::ctl_command::CtlArgs;
 use crate::demo::DemoArgs;
 use crate::doctor_command::{self, DoctorArgs};
 use crate::format::Fmt;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Fmt(Fmt),
     /// Show and import certificates obtained by ACME
     Acme(AcmeArgs),
+    /// Inspect and control a running server: live WebSockets, upstreams, reload
+    Ctl(Box<CtlArgs>),
     /// Examine a WebSocket from the client's side: DNS, TCP, TLS, the handshake, pings
     Doctor(DoctorArgs),
     /// Ask a server once whether it answers, for health checks; the exit code is 0 if it does

@@ -5,6 +5,7 @@
 mod acme_command;
 mod cli;
 mod console;
+mod ctl_command;
 mod demo;
 mod dev_ca;
 mod doctor_command;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
             Command::Demo(arguments) => own(demo::prepare(&arguments)),
             Command::Fmt(arguments) => return format::run(&arguments),
             Command::Acme(arguments) => return acme_command::run(&arguments),
+            Command::Ctl(arguments) => return ctl_command::run(&arguments),
             Command::Doctor(arguments) => return doctor_command::run(&arguments),
             Command::Health(arguments) => health::check(&arguments).map_err(console::fail),
             Command::Completions { shell } => cli::print_completions(shell),

@@ -7,6 +7,7 @@ use std::{io, panic};
 
 use thiserror::Error;
 use wssgate_config::model::{Core, ListenSocket, LogLevel};
+use wssgate_proxy::admin::AdminSocket;
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
@@ -48,8 +49,13 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(path) = &core.pid {
         PidFile::check(path).map_err(|error| tell(&console, &unopened(path, &error)))?;
     }
+    let admin = open_admin(&core, &console)?;
     let greeting = Greeting::new(options, &core, sockets(&prepared));
     if core.daemon && daemonise(&console)? == Daemonised::Parent {
+        // The child goes on with it.
+        if let Some(socket) = admin {
+            socket.leave();
+        }
         greeting.tell();
         return Ok(());
     }
@@ -66,10 +72,13 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     }
     let told = console.told();
     drop(console);
-    let proxy = start(prepared).map_err(|error| {
+    let mut proxy = start(prepared).map_err(|error| {
         log.write(LogLevel::Emerg, None, &error);
         Failed
     })?;
+    if let Some(Err(error)) = admin.map(|socket| proxy.open_admin(socket)) {
+        proxy.log(LogLevel::Alert, failed("starting the threads of \"admin\"", &error));
+    }
     let version = env!("CARGO_PKG_VERSION");
     proxy.log(LogLevel::Notice, format_args!("wssgate {version} started"));
     if let Some(own) = &options.own {
@@ -80,11 +89,34 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     }
     let manager = ServiceManager::from_environment();
     manager.ready("serving");
-    supervise::supervise(Server { proxy, signals, epoll, pid_file, options, told, manager })
+    supervise::supervise(Server {
+        proxy,
+        signals,
+        epoll,
+        pid_file,
+        options,
+        told,
+        messages: Vec::new(),
+        manager,
+    })
 }
 
 fn sockets(prepared: &Prepared) -> &[ListenSocket] {
     prepared.generation().config.http.as_ref().map_or(&[], |http| &http.sockets)
+}
+
+/// The socket of `wssgate ctl`, made while we may do what whoever started us may. One that nobody has asked for
+/// need not be.
+fn open_admin(core: &Core, console: &Console) -> Result<Option<AdminSocket>, Failed> {
+    let Some(wanted) = &core.admin else { return Ok(None) };
+    match AdminSocket::open(wanted) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if wanted.is_default => {
+            console.note(format_args!("{error}, so `wssgate ctl` cannot be used"));
+            Ok(None)
+        }
+        Err(error) => Err(tell(console, &error.to_string())),
+    }
 }
 
 /// Why a server whose sockets are bound does not start after all.

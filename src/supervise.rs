@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{Core, LogLevel};
+use wssgate_proxy::admin::{Order, Reloaded};
+use wssgate_proxy::log::level_name;
 use wssgate_proxy::{Proxy, errno_text};
 use wssgate_syntax::{Report, Severity, SourceMap};
 use wssgate_sys::epoll::{Epoll, Events};
@@ -42,6 +44,8 @@ pub(crate) struct Server<'a> {
     pub(crate) options: &'a Options,
     /// The warnings and notices about the configuration that is in effect.
     pub(crate) told: HashSet<String>,
+    /// What was said about the configuration at the last reload.
+    pub(crate) messages: Vec<(&'static str, String)>,
     /// Who is told how it goes.
     pub(crate) manager: ServiceManager,
 }
@@ -59,8 +63,9 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
     }
     // Waiting for a worker that does not end could take for ever.
     server.proxy.log(LogLevel::Crit, "workers did not exit in time, exiting");
-    // `exit` runs no destructors, which would do both of these.
+    // `exit` runs no destructors, which would do all of these.
     server.proxy.flush_logs();
+    server.proxy.close_admin();
     drop(server.pid_file);
     std::process::exit(i32::from(ended.is_err()));
 }
@@ -78,6 +83,13 @@ impl Server<'_> {
                     self.on_signal(signal, &mut stop_by);
                 }
             }
+            while let Some(Order::Reload { by, answer }) = self.proxy.next_order() {
+                self.proxy.log(LogLevel::Notice, format_args!("reload requested by {by}"));
+                let generation = self.reload();
+                let messages = std::mem::take(&mut self.messages);
+                // Who asked may be gone.
+                let _ = answer.send(Reloaded { generation, messages });
+            }
             let now = Instant::now();
             // First, so that what the last worker has left to tell is told.
             let is_finished = self.proxy.is_finished();
@@ -92,24 +104,8 @@ impl Server<'_> {
 
     fn on_signal(&mut self, signal: Signal, stop_by: &mut Option<Instant>) {
         match signal {
-            // A server that has been told to end does not begin anew, as in nginx.
-            Signal::Reload if !self.proxy.is_serving() => {}
             Signal::Reload => {
-                self.manager.reloading();
-                let reloaded = self.reload();
-                self.proxy.count_reload(reloaded.is_ok());
-                self.tell_listeners(reloaded.is_err());
-                match reloaded {
-                    Ok(number) => {
-                        let text = format!("reconfigured, generation {number}");
-                        self.proxy.log(LogLevel::Notice, &text);
-                        self.manager.ready(text);
-                    }
-                    Err(Failed) => {
-                        self.proxy.log(LogLevel::Error, RELOAD_FAILED);
-                        self.manager.ready(RELOAD_FAILED);
-                    }
-                }
+                self.reload();
             }
             Signal::Reopen => self.proxy.reopen(),
             Signal::Quit => {
@@ -133,8 +129,34 @@ impl Server<'_> {
         }
     }
 
+    /// Obeys the request for a reload; the answer is the number of the new generation, if there is one.
+    fn reload(&mut self) -> Option<u64> {
+        self.messages.clear();
+        // A server that has been told to end does not begin anew, as in nginx.
+        if !self.proxy.is_serving() {
+            return None;
+        }
+        self.manager.reloading();
+        let reloaded = self.reconfigure();
+        self.proxy.count_reload(reloaded.is_ok());
+        self.tell_listeners(reloaded.is_err());
+        match reloaded {
+            Ok(number) => {
+                let text = format!("reconfigured, generation {number}");
+                self.proxy.log(LogLevel::Notice, &text);
+                self.manager.ready(text);
+                Some(number)
+            }
+            Err(Failed) => {
+                self.proxy.log(LogLevel::Error, RELOAD_FAILED);
+                self.manager.ready(RELOAD_FAILED);
+                None
+            }
+        }
+    }
+
     /// Reads the configuration again and gives the number of its generation; a bad one changes nothing.
-    fn reload(&mut self) -> Result<u64, Failed> {
+    fn reconfigure(&mut self) -> Result<u64, Failed> {
         let loaded = load::load(self.options);
         let mut told = self.tell(&loaded.report, &loaded.sources);
         let Some(config) = loaded.config else {
@@ -148,7 +170,7 @@ impl Server<'_> {
             && let Err(error) = PidFile::check(path)
         {
             self.told.extend(told);
-            self.proxy.log(LogLevel::Emerg, run::unopened(path, &error));
+            self.say(LogLevel::Emerg, run::unopened(path, &error));
             return Err(Failed);
         }
         match self.proxy.reload(config) {
@@ -176,12 +198,14 @@ impl Server<'_> {
 
     /// Logs what there is to say, and returns its warnings and notices. Those that were told of the
     /// configuration before are not told again: certbot alone reloads every few weeks.
-    fn tell(&self, report: &Report, sources: &SourceMap) -> HashSet<String> {
+    fn tell(&mut self, report: &Report, sources: &SourceMap) -> HashSet<String> {
         let mut told = HashSet::new();
         for (severity, message) in report.texts(sources) {
             if severity == Severity::Error || !self.told.contains(&message) {
                 self.proxy.log(console::level_of(severity), &message);
             }
+            // Who asks for a reload has not seen what was told before.
+            self.messages.push((level_name(console::level_of(severity)), message.clone()));
             if severity != Severity::Error {
                 told.insert(message);
             }
@@ -192,7 +216,12 @@ impl Server<'_> {
     /// What of the main level can change while we run, and a word about what cannot.
     fn apply(&mut self, before: &Core, now: &Core) {
         if let Err(message) = run::set_descriptor_limit(now) {
-            self.proxy.log(LogLevel::Warn, message);
+            self.say(LogLevel::Warn, message);
+        }
+        if let Err(error) = self.proxy.follow_admin() {
+            let is_asked_for = now.admin.as_ref().is_some_and(|admin| !admin.is_default);
+            let level = if is_asked_for { LogLevel::Error } else { LogLevel::Notice };
+            self.say(level, error.to_string());
         }
         if before.pid != now.pid {
             self.move_pid_file(now.pid.as_ref());
@@ -200,8 +229,14 @@ impl Server<'_> {
         let user = |core: &Core| core.user.as_ref().map(|user| user.value.clone());
         if before.worker_processes != now.worker_processes || user(before) != user(now) {
             let text = "changes to \"worker_processes\" and \"user\" take effect after a restart";
-            self.proxy.log(LogLevel::Warn, text);
+            self.say(LogLevel::Warn, text.to_owned());
         }
+    }
+
+    /// Tells the log, and whoever has asked for the reload.
+    fn say(&mut self, level: LogLevel, message: String) {
+        self.proxy.log(level, &message);
+        self.messages.push((level_name(level), message));
     }
 
     fn move_pid_file(&mut self, path: Option<&PathBuf>) {
@@ -218,7 +253,7 @@ impl Server<'_> {
                     path.display(),
                     errno_text(&error)
                 );
-                self.proxy.log(LogLevel::Error, text);
+                self.say(LogLevel::Error, text);
             }
         }
     }

@@ -319,6 +319,8 @@ fn workers_of_roots_process_have_no_privileges_and_the_main_thread_few() {
     let server =
         Instance::setup(EXE).main_and_http("user nobody nogroup; worker_processes 2;", ONE).start();
     wait_until("the workers", || accepts(server.listen(0)) && threads(server.pid()).len() >= 5);
+    // Written when the last thread has given up what it had.
+    server.wait_for_log(" started");
     let mut kept = Vec::new();
     for (thread, status) in threads(server.pid()) {
         let field = |name: &str| {

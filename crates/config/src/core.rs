@@ -1,6 +1,6 @@
 //! The main level and `events`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Origin, Span};
@@ -10,13 +10,15 @@ use crate::directive::{AnyDirective, Braces, Context, Directive, E, H, L, LI, M,
 use crate::level::{Level, walk};
 use crate::log::{self, ErrorLog, LogLevel, LogTarget};
 use crate::read::{
-    Reading, Reads, directive_problem, duration, flag, number, prefix_path, present,
+    Reading, Reads, directive_problem, duration, flag, invalid_parameter, number, parameter,
+    prefix_path, present,
 };
 use crate::scope::{Scope, default_directives};
 use crate::value::{self, Located};
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] = &[
+    &ADMIN,
     &DAEMON,
     &ENV,
     &EVENTS,
@@ -31,6 +33,20 @@ pub(crate) static ROWS: &[&dyn AnyDirective] = &[
     &WORKER_SHUTDOWN_TIMEOUT,
     &WORKING_DIRECTORY,
 ];
+
+/// `admin`
+pub(crate) static ADMIN: Directive<AdminLine> = Directive {
+    name: "admin",
+    contexts: M,
+    arity: Between(1, 2),
+    doc: "Sets the Unix socket that `wssgate ctl` uses and that answers HTTP requests in JSON \
+          (ctl.md), as `unix:` and a path. `mode=` sets the permissions of the socket, `0600` by \
+          default: whoever may write to it can list and close WebSockets and reload the \
+          configuration. Without this directive the socket is next to the pid file \
+          (`/run/nginx.admin.sock` for `/run/nginx.pid`), or there is none with `pid off`; one \
+          that cannot be created there is only reported. `off` means no socket.",
+    ..Directive::once(admin)
+};
 
 /// `daemon`
 pub(crate) static DAEMON: Directive<bool> = Directive {
@@ -162,9 +178,44 @@ pub(crate) static WORKING_DIRECTORY: Directive<PathBuf> = Directive {
 
 const EVERYWHERE: u16 = M | E | H | S | L | SI | LI | X | U;
 
+/// The socket of `wssgate ctl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its permissions.
+    pub mode: u32,
+    /// Whether nobody has asked for it; then it may be missing.
+    pub is_default: bool,
+}
+
+impl Admin {
+    /// The mode without `mode=`: nobody but the user that the server was started as.
+    const MODE: u32 = 0o600;
+
+    /// What there is without a line.
+    fn beside(pid_file: &Path) -> Self {
+        let mut path = pid_file.to_path_buf();
+        if path.extension().is_some_and(|extension| extension == "pid") {
+            path.set_extension("");
+        }
+        path.as_mut_os_string().push(".admin.sock");
+        Self { path, mode: Self::MODE, is_default: true }
+    }
+}
+
+/// `admin` as it is written.
+#[derive(Clone, Debug)]
+pub(crate) enum AdminLine {
+    Off,
+    At(Admin),
+}
+
 /// The main level and `events`.
 #[derive(Clone, Debug)]
 pub struct Core {
+    /// `admin`: the socket of `wssgate ctl`.
+    pub admin: Option<Admin>,
     /// `daemon`: go to the background.
     pub daemon: bool,
     /// `worker_processes`; `None` is `auto`.
@@ -207,6 +258,31 @@ pub struct User {
     pub name: String,
     /// Name of the group; the user's name when not given, as nginx has it.
     pub group: String,
+}
+
+fn admin(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<AdminLine> {
+    let (word, mode) = (&directive.args[0], directive.args.get(1));
+    if word.is("off") {
+        return mode.map_or(Ok(AdminLine::Off), |word| Err(invalid_parameter(word)));
+    }
+    let path = word.value.strip_prefix(b"unix:").filter(|path| !path.is_empty());
+    let path = path.ok_or_else(|| {
+        directive_problem(
+            directive,
+            word,
+            "takes `off` or a Unix socket, such as `unix:/run/wssgate.sock`",
+        )
+    })?;
+    let mode = match mode {
+        None => Admin::MODE,
+        Some(word) => {
+            let digits = parameter(word, "mode=").and_then(|text| std::str::from_utf8(text).ok());
+            let mode = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+            mode.filter(|&mode| mode <= 0o777).ok_or_else(|| invalid_parameter(word))?
+        }
+    };
+    let path = reading.paths.below_prefix(path);
+    Ok(AdminLine::At(Admin { path, mode, is_default: false }))
 }
 
 fn pid(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<PathBuf>> {
@@ -290,13 +366,20 @@ pub(crate) fn core(
     } else {
         vec![default_log]
     };
+    let pid: Option<PathBuf> = scope.get(&PID);
+    let admin = match scope.maybe(&ADMIN) {
+        Some(AdminLine::Off) => None,
+        Some(AdminLine::At(admin)) => Some(admin),
+        None => pid.as_deref().map(Admin::beside),
+    };
     Core {
+        admin,
         daemon: scope.get(&DAEMON),
         worker_processes: scope.get(&WORKER_PROCESSES),
         user: user.and_then(|line| {
             Some(Located { value: line.value?.clone(), span: line.directive.head() })
         }),
-        pid: scope.get(&PID),
+        pid,
         error_logs,
         worker_rlimit_nofile: scope.maybe(&WORKER_RLIMIT_NOFILE),
         worker_connections: events_scope.count(&WORKER_CONNECTIONS),

@@ -17,7 +17,7 @@ pub use crate::auth_jwt::{AuthJwt, JwtKeys, JwtRequire};
 pub use crate::auth_request::AuthRequest;
 pub use crate::buffering::Buffering;
 pub use crate::client_body::BodyInFile;
-pub use crate::core::{Core, EventMethod, User};
+pub use crate::core::{Admin, Core, EventMethod, User};
 pub use crate::error_page::{ErrorPage, ErrorPageStatus};
 pub use crate::files::{MimeTypes, Root, TryFallback, TryFile, TryFiles};
 pub use crate::filters::Filters;

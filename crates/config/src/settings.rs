@@ -50,6 +50,7 @@ use crate::secure_link::{SecureLink, secure_link};
 use crate::subrequests::{Mirrors, POST_ACTION, mirrors};
 use crate::template::Template;
 use crate::trust::RealIp;
+use crate::websocket::WEBSOCKET_USER;
 use crate::websocket::handshake::{
     HandshakeCheck, Names, WEBSOCKET_EXTENSIONS, WEBSOCKET_HANDSHAKE, WEBSOCKET_PROTOCOL,
 };
@@ -403,6 +404,8 @@ pub struct LocationSettings {
     pub access_logs: Arc<Vec<AccessLog>>,
     /// `websocket_log` lines; empty when `off`.
     pub websocket_logs: Arc<Vec<WebSocketLog>>,
+    /// `websocket_user`.
+    pub websocket_user: Option<Template>,
     /// `websocket_trace`.
     pub websocket_trace: Option<Arc<WebSocketTrace>>,
     /// `open_log_file_cache`.
@@ -593,6 +596,7 @@ pub(crate) fn settings(
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         websocket_logs: inherited.websocket_logs.get(|| logs.websocket_logs(reading, scope)),
+        websocket_user: scope.maybe(&WEBSOCKET_USER),
         websocket_trace: scope.get(&WEBSOCKET_TRACE),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),
         error_logs: inherited.error_logs.get(|| logs.error_logs(scope)),

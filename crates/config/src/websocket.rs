@@ -12,11 +12,12 @@ use wssgate_syntax as syntax;
 use crate::directive::Arity::{Exactly, Flag};
 use crate::directive::{AnyDirective, Directive, H, HSL, U};
 use crate::read::{Reading, Reads, directive_problem, flag, one_of};
+use crate::template::Template;
 use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&WEBSOCKET, &WEBSOCKET_RECOVERY, &WEBSOCKET_TCP_USER_TIMEOUT];
+    &[&WEBSOCKET, &WEBSOCKET_RECOVERY, &WEBSOCKET_TCP_USER_TIMEOUT, &WEBSOCKET_USER];
 
 /// `websocket`
 pub(crate) static WEBSOCKET: Directive<bool> = Directive {
@@ -55,6 +56,17 @@ pub(crate) static WEBSOCKET_TCP_USER_TIMEOUT: Directive<Option<Duration>> = Dire
     ..Directive::once(user_timeout)
 };
 
+/// `websocket_user`
+pub(crate) static WEBSOCKET_USER: Directive<Template> = Directive {
+    name: "websocket_user",
+    contexts: HSL,
+    arity: Exactly(1),
+    doc: "Sets whom a WebSocket belongs to, for `wssgate ctl`: a text with variables, such as \
+          `$remote_user` or `$jwt_claim_sub`, of which the first 256 bytes are kept. An empty \
+          text means nobody.",
+    ..Directive::once(user)
+};
+
 /// `websocket_recovery`: when a server that has failed is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recovery {
@@ -70,6 +82,10 @@ const USER_TIMEOUT_MAX: u128 = i32::MAX as u128;
 fn recovery(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Recovery> {
     let word = &directive.args[0];
     one_of(word, &[("eager", Recovery::Eager), ("nginx", Recovery::Nginx)])
+}
+
+fn user(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Template> {
+    reading.template(&directive.args[0])
 }
 
 fn user_timeout(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Option<Duration>> {

@@ -258,6 +258,25 @@ fn variables_must_exist_and_may_be_defined_later() {
 }
 
 #[test]
+fn the_admin_socket_is_checked() {
+    let wrong =
+        "\"admin\" directive takes `off` or a Unix socket, such as `unix:/run/wssgate.sock`";
+    check(
+        in_main,
+        &[
+            ("admin off;", &[]),
+            ("admin unix:/run/x mode=0660;", &[]),
+            ("admin 127.0.0.1:8080;", &[wrong]),
+            ("admin unix:;", &[wrong]),
+            ("admin unix:/run/x mode=0999;", &["invalid parameter \"mode=0999\""]),
+            ("admin unix:/run/x mode=1777;", &["invalid parameter \"mode=1777\""]),
+            ("admin unix:/run/x open;", &["invalid parameter \"open\""]),
+            ("admin off mode=0600;", &["invalid parameter \"mode=0600\""]),
+        ],
+    );
+}
+
+#[test]
 fn maps_are_checked() {
     check(
         in_http,

@@ -431,6 +431,23 @@ fn the_main_level_has_nginx_s_defaults() {
 }
 
 #[test]
+fn the_admin_socket_is_beside_the_pid_file_unless_it_is_said() {
+    for (text, expected) in [
+        ("", Some(("/run/nginx.admin.sock", 0o600, true))),
+        ("pid /run/a/b.pid;", Some(("/run/a/b.admin.sock", 0o600, true))),
+        ("pid /run/b;", Some(("/run/b.admin.sock", 0o600, true))),
+        ("pid off;", None),
+        ("admin off;", None),
+        ("pid off; admin unix:/run/x;", Some(("/run/x", 0o600, false))),
+        ("admin unix:x mode=0660;", Some(("/usr/share/nginx/x", 0o660, false))),
+    ] {
+        let admin = config(&format!("events {{}} {text}")).core.admin;
+        let found = admin.as_ref().map(|it| (it.path.to_str().unwrap(), it.mode, it.is_default));
+        assert_eq!(found, expected, "{text}");
+    }
+}
+
+#[test]
 fn logs_have_a_format_and_a_place() {
     let http = server(
         "access_log /a; access_log /b own if=$uri buffer=8k flush=5s; access_log /c/$host.log own; \

@@ -6,6 +6,7 @@
 mod credentials;
 mod descriptors;
 pub(crate) mod draining;
+mod places;
 mod policies;
 
 use std::collections::{BTreeSet, HashMap};
@@ -41,6 +42,8 @@ use crate::tls::certificates::Caches;
 use crate::tls::client::UpstreamTls;
 use crate::tls::server::{Acceptor, Lasting};
 use crate::tls::watch::Watcher;
+
+pub(crate) use places::Place;
 
 /// What generations are built with and outlives them.
 #[derive(Clone, Debug)]
@@ -91,6 +94,8 @@ pub struct Generation {
     pub upstream_tls: Vec<Option<UpstreamTls>>,
     /// What holds in WebSockets, by `LocationId`; `None` where nobody looks at their frames.
     policies: Vec<Option<Arc<Policy>>>,
+    /// Where tunnels are, by `LocationId`.
+    places: Vec<Arc<Place>>,
     /// Whom to become when started as root.
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
@@ -190,7 +195,7 @@ impl Generation {
             _ => return Err(report),
         };
         let life = Life::default();
-        let policies = policies::build(&config);
+        let (policies, places) = (policies::build(&config), places::build(&config));
         let servers = config.http.iter().flat_map(|http| &http.servers);
         let server_series =
             environment.metrics.servers(servers.map(|server| &*server.name), workers);
@@ -201,6 +206,7 @@ impl Generation {
             logs,
             tls,
             policies,
+            places,
             owner,
             upstreams,
             resolvers,
@@ -230,6 +236,11 @@ impl Generation {
     /// What holds in the WebSockets of a location, if anybody looks at their frames.
     pub(crate) fn policy(&self, location: LocationId) -> Option<&Arc<Policy>> {
         self.policies.get(location.0)?.as_ref()
+    }
+
+    /// What the tunnels of a location have in common.
+    pub(crate) fn place(&self, location: LocationId) -> &Arc<Place> {
+        &self.places[location.0]
     }
 
     /// What a worker counts of the server of a location.

@@ -4,6 +4,7 @@
 //! Nothing is bound, opened or spawned until a configuration is complete.
 
 pub mod acme;
+pub mod admin;
 pub mod auth;
 pub mod clock;
 pub mod content;

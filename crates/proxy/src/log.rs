@@ -19,6 +19,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 pub use access::AccessSink;
+pub(crate) use error::level_named;
 pub use error::{ErrorLog, level_name};
 pub use file::{LogFiles, OpenError};
 pub(crate) use file::{Notifier, NotifyOnDrop};
@@ -95,6 +96,12 @@ impl Logs {
     /// The error log of the main level.
     pub fn main(&self) -> &Arc<ErrorLog> {
         &self.main
+    }
+
+    /// From here on this level holds in every error log, or with `None` what is configured again.
+    pub(crate) fn choose_level(&self, level: Option<LogLevel>) {
+        self.main.choose(level);
+        self.locations.iter().for_each(|logs| logs.error.choose(level));
     }
 
     /// The error log that applies in a location.

@@ -5,7 +5,7 @@ mod drains;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use wssgate_relay::{self as relay, DrainProgress, EndCause, Pace, Paces, Selecti
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::acme::Known;
+use crate::admin::{Admin, AdminSocket, Order, Orders, Relays, SocketError, View};
 use crate::clock;
 use crate::errno_text;
 use crate::generation::draining::{self, Beginning, Draining};
@@ -76,8 +77,19 @@ impl Prepared {
         let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, environment) = (Arc::clone(&context.current), self.environment);
+        let (to_us, orders) = Orders::new(environment.files.notifier().clone());
+        let view = Arc::new(View {
+            current: Arc::clone(&current),
+            metrics: context.metrics.clone(),
+            phase: context.wanted_phase.clone(),
+            relays: Arc::new(Relays::default()),
+            orders: to_us,
+        });
         follow(&current.load(), &environment);
-        Ok(Proxy {
+        let proxy = Proxy {
+            admin: None,
+            view,
+            orders,
             current,
             context,
             environment,
@@ -89,13 +101,19 @@ impl Prepared {
             retired: Vec::new(),
             drains: Drains::default(),
             replaced_at: None,
-        })
+        };
+        proxy.show_relays();
+        Ok(proxy)
     }
 }
 
 /// The running engine. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
+    /// First, so that nobody asks what is no more.
+    admin: Option<Admin>,
+    view: Arc<View>,
+    orders: mpsc::Receiver<Order>,
     current: Arc<ArcSwap<Generation>>,
     context: WorkerContext,
     environment: Environment,
@@ -260,6 +278,50 @@ impl Proxy {
         }
     }
 
+    /// Answers on the admin socket from here on.
+    ///
+    /// # Errors
+    /// When its threads do not start; then there is none.
+    pub fn open_admin(&mut self, socket: AdminSocket) -> io::Result<()> {
+        self.admin = Some(Admin::start(socket, Arc::clone(&self.view))?);
+        Ok(())
+    }
+
+    /// Has the admin socket that the newest generation wants: the same, another one, or none.
+    ///
+    /// # Errors
+    /// When another one is wanted and cannot be had; then it is as before.
+    pub fn follow_admin(&mut self) -> Result<(), SocketError> {
+        let generation = self.generation();
+        let wanted = generation.config.core.admin.as_ref();
+        let Some(wanted) = wanted else {
+            self.admin = None;
+            return Ok(());
+        };
+        if self.admin.as_mut().is_some_and(|admin| admin.fits(wanted)) {
+            return Ok(());
+        }
+        // At the same path the old one has to go first.
+        self.admin.take_if(|admin| admin.path() == wanted.path);
+        let started = self.open_admin(AdminSocket::open(wanted)?);
+        started.map_err(|source| SocketError::threads(&wanted.path, source))
+    }
+
+    /// Removes the admin socket; a proxy that is dropped does so itself.
+    pub fn close_admin(&mut self) {
+        self.admin = None;
+    }
+
+    /// What the main thread is asked to do, if anything; [`Proxy::wakeup`] tells that there may be something.
+    pub fn next_order(&self) -> Option<Order> {
+        self.orders.try_recv().ok()
+    }
+
+    /// Lets the admin side know the relays that there are.
+    fn show_relays(&self) {
+        self.view.relays.replace(self.workers.iter().map(|worker| worker.relay.clone()).collect());
+    }
+
     /// Opens every log file again.
     pub fn reopen(&self) {
         let generation = self.generation();
@@ -409,6 +471,7 @@ impl Proxy {
                 }
             }
         }
+        self.show_relays();
         None
     }
 

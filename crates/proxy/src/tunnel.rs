@@ -3,6 +3,7 @@
 //! Both sockets go to the relay with everything that was read ahead. What stays here is no task and
 //! no request, only what must be said at the end.
 
+pub(crate) mod about;
 mod conclusion;
 mod message;
 mod meters;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
+use wssgate_relay::listing::Label;
 use wssgate_relay::{
     EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, Side, Timers, TunnelEnd,
 };
@@ -37,6 +39,7 @@ use crate::peers::sticky::{PeerId, SessionKey, Sessions};
 use crate::peers::{Connection, Lease, MOMENT, Peer, PeerStream};
 use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached};
+use about::About;
 use conclusion::Conclusion;
 use table::Tunnels;
 
@@ -76,10 +79,12 @@ pub(crate) async fn begin(
     let handshake = request.arrival.at.elapsed();
     request.tunnel.handshake = Some(handshake);
     request.tunnel.is_websocket = switch.extensions.is_some();
-    let Switch { upstream, lease, session, extensions, began, .. } = switch;
+    let Switch { reply, upstream, lease, session, extensions, began } = switch;
+    let subprotocol = reply.field("sec-websocket-protocol").filter(|_| extensions.is_some());
+    let about = About::new(&request, &lease, subprotocol.map(|name| &name[..]));
     match legs(client, input, upstream, &request) {
         Ok(legs) => {
-            let handover = handover(&request, lease.peer(), legs, extensions);
+            let handover = handover(&request, lease.peer(), legs, extensions, about);
             let site = Rc::clone(&request.site);
             let open = site.open();
             let limits = request.limits.held.take().into();
@@ -240,6 +245,7 @@ fn handover(
     peer: &Peer,
     (client, upstream): (Leg, Leg),
     extensions: Option<Extensions>,
+    about: About,
 ) -> Handover {
     let location = request.location();
     let proxy = &location.proxy;
@@ -272,6 +278,7 @@ fn handover(
             },
         },
         buffer_size: proxy.buffer_size,
+        label: Some(Label::new(about)),
     }
 }
 

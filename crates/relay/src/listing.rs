@@ -83,6 +83,8 @@ pub struct Live {
     pub idle: Duration,
     /// Whether its end has begun: a side or we have closed or ended a direction.
     pub is_ending: bool,
+    /// Whether we have begun to close it.
+    pub is_closing: bool,
     /// What has passed.
     pub passed: Progress,
 }

@@ -637,10 +637,11 @@ impl Tunnel {
         let has_closed = passed.client.close.is_some() || passed.upstream.close.is_some();
         Some(Live {
             handle: Handle::new(key, self.label.as_ref()?),
-            generation: self.generation,
+            generation: self.origin.generation,
             is_websocket: self.conversation.is_some(),
             idle: Duration::from_millis(now_ms.saturating_sub(self.active_ms)),
             is_ending: is_half_closed || has_closed || self.is_closing(),
+            is_closing: self.is_closing(),
             passed,
         })
     }

@@ -71,6 +71,7 @@ mod tests {
 
     fn core(worker_connections: usize, worker_rlimit_nofile: Option<u64>) -> Core {
         Core {
+            admin: None,
             daemon: false,
             worker_processes: None,
             user: None,

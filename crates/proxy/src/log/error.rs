@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use wssgate_config::model::{self, LogLevel, LogTarget};
 
@@ -18,6 +19,8 @@ const MAX_LINE: usize = 4096;
 pub struct ErrorLog {
     sinks: Vec<(LogLevel, Sink)>,
     least_severe: Option<LogLevel>,
+    /// One more than the place in [`LEVELS`] of the level that holds instead of all configured ones; 0: none.
+    chosen: AtomicU8,
 }
 
 #[derive(Debug)]
@@ -40,17 +43,37 @@ impl ErrorLog {
             sinks.push((line.level, sink));
         }
         let least_severe = sinks.iter().map(|&(level, _)| level).max();
-        Ok(Self { sinks, least_severe })
+        Ok(Self { sinks, least_severe, chosen: AtomicU8::new(0) })
     }
 
     /// A log that writes lines of `level` and worse to standard error.
     pub fn stderr(level: LogLevel) -> Self {
-        Self { sinks: vec![(level, Sink::Stderr)], least_severe: Some(level) }
+        let sinks = vec![(level, Sink::Stderr)];
+        Self { sinks, least_severe: Some(level), chosen: AtomicU8::new(0) }
     }
 
     /// Whether a line of this level is written anywhere, for messages that are dear to make.
     pub fn enabled(&self, level: LogLevel) -> bool {
-        self.least_severe.is_some_and(|least| level <= least)
+        let configured = self.least_severe;
+        configured.is_some_and(|least| level <= self.chosen().unwrap_or(least))
+    }
+
+    /// From here on this level holds for every line, or with `None` the configured ones again.
+    pub(super) fn choose(&self, level: Option<LogLevel>) {
+        let place = level.and_then(|level| LEVELS.iter().position(|known| *known == level));
+        let chosen = place.map_or(0, |place| place as u8 + 1);
+        self.chosen.store(chosen, Ordering::Relaxed);
+    }
+
+    /// The level that holds instead of the configured ones.
+    pub(crate) fn chosen(&self) -> Option<LogLevel> {
+        let place = self.chosen.load(Ordering::Relaxed).checked_sub(1)?;
+        LEVELS.get(usize::from(place)).copied()
+    }
+
+    /// The most talkative of the configured levels.
+    pub(crate) fn configured(&self) -> Option<LogLevel> {
+        self.least_severe
     }
 
     /// Writes one line, wherever its level is asked for.
@@ -62,7 +85,9 @@ impl ErrorLog {
             return;
         }
         let line = line(level, connection, &message);
-        for (_, sink) in self.sinks.iter().filter(|&&(least, _)| level <= least) {
+        let chosen = self.chosen();
+        let wanted = |&&(least, _): &&(LogLevel, Sink)| level <= chosen.unwrap_or(least);
+        for (_, sink) in self.sinks.iter().filter(wanted) {
             match sink {
                 Sink::File(file) => file.write(&[line.as_bytes()]),
                 Sink::Stderr => stderr::write(line.as_bytes()),
@@ -73,7 +98,9 @@ impl ErrorLog {
 
     /// Whether lines of this level go to standard error, so that nobody says them twice there.
     pub fn writes_to_stderr(&self, level: LogLevel) -> bool {
-        self.sinks.iter().any(|(least, sink)| matches!(sink, Sink::Stderr) && level <= *least)
+        let chosen = self.chosen();
+        let mut sinks = self.sinks.iter();
+        sinks.any(|(least, sink)| matches!(sink, Sink::Stderr) && level <= chosen.unwrap_or(*least))
     }
 }
 
@@ -110,6 +137,23 @@ impl Write for Printable<'_> {
         }
         Ok(())
     }
+}
+
+/// All levels, the most severe first.
+const LEVELS: [LogLevel; 8] = [
+    LogLevel::Emerg,
+    LogLevel::Alert,
+    LogLevel::Crit,
+    LogLevel::Error,
+    LogLevel::Warn,
+    LogLevel::Notice,
+    LogLevel::Info,
+    LogLevel::Debug,
+];
+
+/// The level with this word.
+pub(crate) fn level_named(name: &str) -> Option<LogLevel> {
+    LEVELS.into_iter().find(|level| level_name(*level) == name)
 }
 
 /// The word of a level in lines and configurations.

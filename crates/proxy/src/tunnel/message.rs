@@ -27,7 +27,10 @@ pub(super) fn of(end: &TunnelEnd, record: &Record) -> Option<String> {
         EndCause::Lost(side) => format!("{} no longer answers pings", name(*side)),
         EndCause::Closed(cause) => closed(cause, record),
         EndCause::Drained => "tunnel closed by drain".to_owned(),
-        EndCause::Killed => "tunnel closed by an operator".to_owned(),
+        EndCause::Killed => match record.own_close() {
+            Some((code, _)) => format!("WebSocket closed by an operator with {}", code.0),
+            None => "tunnel closed by an operator".to_owned(),
+        },
         EndCause::Unhealthy => "tunnel closed, its upstream server is unhealthy".to_owned(),
         EndCause::Stopped => "tunnel closed by shutdown".to_owned(),
         EndCause::Refused(number) => format!("tunnel setup failed ({})", errno(*number)),

@@ -1,0 +1,167 @@
+//! The admin side: a Unix socket of its own that answers HTTP requests in JSON (`docs/ctl.md`).
+//!
+//! ```text
+//! wssgate ctl ──socket──▶ a thread of ours ──a part at a time──▶ relays
+//!                                          ──orders────────────▶ main thread
+//! ```
+//!
+//! Its threads wait for whoever asks; nobody waits for them. A relay is asked for so few of its tunnels at a
+//! time that no other waits long for its turn, and the main thread looks at orders when it has nothing else to
+//! do. Everything has a bound: connections, the size of a request, the time of both, the rows of an answer.
+//!
+//! Who may ask is decided by the permissions of the socket.
+
+mod api;
+mod query;
+mod rows;
+mod server;
+mod socket;
+mod walk;
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::{fmt, io, thread};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use wssgate_config::model::Admin as Wanted;
+use wssgate_relay::RelayHandle;
+use wssgate_sys::{privileges, socket as sys};
+
+use crate::generation::Generation;
+use crate::log::Notifier;
+use crate::metrics::Metrics;
+use crate::site::Phase;
+
+pub use socket::{AdminSocket, SocketError};
+
+/// How many requests are answered at a time; others wait in the queue of the socket.
+const THREADS: usize = 4;
+
+/// What the threads of the admin side need.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) current: Arc<ArcSwap<Generation>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) relays: Arc<Relays>,
+    pub(crate) orders: Orders,
+}
+
+/// The relays of all workers, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Relays(Mutex<Vec<RelayHandle>>);
+
+impl Relays {
+    /// Those of these workers from now on.
+    pub(crate) fn replace(&self, relays: Vec<RelayHandle>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = relays;
+    }
+
+    fn all(&self) -> Vec<RelayHandle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What only the main thread can do.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again, and answer what came of it.
+    Reload {
+        /// Who wants it, for the log.
+        by: String,
+        /// Where the answer goes.
+        answer: mpsc::Sender<Reloaded>,
+    },
+}
+
+/// What came of a reload.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The number of the generation that is in effect now; `None` when the new one was refused, or we are
+    /// about to end.
+    pub generation: Option<u64>,
+    /// What there was to say about the configuration, as in the log: each with its level.
+    pub messages: Vec<(&'static str, String)>,
+}
+
+/// The way to the main thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    /// Bounded by [`THREADS`], each of which waits for its answer.
+    sender: mpsc::Sender<Order>,
+    notifier: Notifier,
+}
+
+impl Orders {
+    /// The way, and where it ends; the main thread is called by `notifier`.
+    pub(crate) fn new(notifier: Notifier) -> (Self, mpsc::Receiver<Order>) {
+        let (sender, orders) = mpsc::channel();
+        (Self { sender, notifier }, orders)
+    }
+
+    fn give(&self, order: Order) {
+        // Without a main thread nobody waits for an answer long.
+        let _ = self.sender.send(order);
+        self.notifier.notify();
+    }
+}
+
+/// The admin side while it runs. Dropping it ends it and removes its socket.
+pub(crate) struct Admin {
+    socket: AdminSocket,
+    listener: Arc<UnixListener>,
+    ends: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Admin").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Answers on this socket from now on.
+    pub(crate) fn start(mut socket: AdminSocket, view: Arc<View>) -> io::Result<Self> {
+        let listener = Arc::new(socket.take_listener()?);
+        let ends = Arc::<AtomicBool>::default();
+        let admin = Self { socket, listener: Arc::clone(&listener), ends: Arc::clone(&ends) };
+        let (ready, started) = mpsc::channel();
+        for number in 0..THREADS {
+            let (listener, ends) = (Arc::clone(&listener), Arc::clone(&ends));
+            let (view, ready) = (Arc::clone(&view), ready.clone());
+            thread::Builder::new().name(format!("admin {number}")).spawn(move || {
+                // Who cannot give up what root may does not serve.
+                let dropped = privileges::drop_capabilities();
+                let serves = dropped.is_ok();
+                let _ = ready.send(dropped);
+                if serves {
+                    server::serve(&listener, &ends, &view);
+                }
+            })?;
+        }
+        started.iter().take(THREADS).collect::<io::Result<()>>()?;
+        Ok(admin)
+    }
+
+    /// Where its socket is.
+    pub(crate) fn path(&self) -> &Path {
+        self.socket.path()
+    }
+
+    /// Whether it is what the configuration wants, but for the mode, which is set.
+    pub(crate) fn fits(&mut self, wanted: &Wanted) -> bool {
+        self.socket.fits(wanted)
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Release);
+        // If it fails they wait on, at a socket that nobody finds.
+        let _ = sys::stop_listening(self.listener.as_fd());
+    }
+}

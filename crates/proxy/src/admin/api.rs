@@ -1,0 +1,341 @@
+//! What can be asked for and ordered, by paths: `docs/ctl.md` tells of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thiserror::Error;
+use wssgate_config::model::LogLevel;
+use wssgate_http1::{Method, RequestHead};
+use wssgate_relay::listing::Handle;
+use wssgate_syntax::printable;
+use wssgate_sys::privileges;
+use wssgate_sys::socket::Credentials;
+use wssgate_ws::CloseCode;
+use wssgate_ws::close::MAX_REASON_LEN;
+use wssgate_ws::conversation::Farewell;
+
+use super::query::{Query, QueryError};
+use super::rows::{Filter, Pager};
+use super::walk::{self, Silent, walk};
+use super::{Order, Reloaded, View};
+use crate::clock;
+use crate::log::{level_name, level_named};
+use crate::site::Phase;
+
+/// How long the main thread may take for a reload. It may look names up.
+const RELOAD_TIME: Duration = Duration::from_secs(120);
+
+/// A status and what is told with it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    pub(super) fn error(status: u16, message: &str) -> Self {
+        Self { status, body: json!({"error": message}) }
+    }
+}
+
+/// Why a request is not answered as it wants.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("there is nothing at this path; it is described in ctl.md")]
+    NoPath,
+    #[error("{0} is expected here")]
+    Method(&'static str),
+    #[error("there is no live WebSocket with this id")]
+    NoTunnel,
+    #[error("without a filter this closes all: say so by all=true")]
+    Everything,
+    #[error(transparent)]
+    Silent(#[from] Silent),
+    #[error("the server does not reload now")]
+    NotNow,
+}
+
+impl Refusal {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Query(_) | Self::Everything => 400,
+            Self::NoPath | Self::NoTunnel => 404,
+            Self::Method(_) => 405,
+            Self::NotNow => 409,
+            Self::Silent(_) => 503,
+        }
+    }
+}
+
+/// Answers one request of this process and user.
+pub(super) fn answer(head: &RequestHead, by: Credentials, view: &View) -> Answer {
+    let Ok(uri) = head.uri(false) else { return Answer::error(400, "the target is no URI") };
+    let args = uri.args.as_deref().unwrap_or_default();
+    let answered = Query::parse(args).map_err(Refusal::from).and_then(|query| {
+        let request = Request { method: head.method(), query, by, view };
+        let path = std::str::from_utf8(&uri.path).map_err(|_| Refusal::NoPath)?;
+        request.answer(path)
+    });
+    answered.unwrap_or_else(|refusal| Answer::error(refusal.status(), &refusal.to_string()))
+}
+
+struct Request<'a> {
+    method: Method,
+    query: Query,
+    by: Credentials,
+    view: &'a View,
+}
+
+impl Request<'_> {
+    fn answer(self, path: &str) -> Result<Answer, Refusal> {
+        let parts: Vec<_> = path.strip_prefix("/v1/").ok_or(Refusal::NoPath)?.split('/').collect();
+        match parts[..] {
+            ["status"] => self.status(),
+            ["tunnels"] => self.list(),
+            ["tunnels", "close"] => self.close_some(),
+            ["tunnels", id] => self.show(id),
+            ["tunnels", id, "close"] => self.close_one(id),
+            ["upstreams"] => self.upstreams(),
+            ["log-level"] => self.log_level(),
+            ["reload"] => self.reload(),
+            _ => Err(Refusal::NoPath),
+        }
+    }
+
+    fn reads(&self) -> Result<(), Refusal> {
+        let reads = matches!(self.method, Method::Get);
+        if reads { Ok(()) } else { Err(Refusal::Method("GET")) }
+    }
+
+    fn changes(&self) -> Result<(), Refusal> {
+        let changes = matches!(self.method, Method::Post);
+        if changes { Ok(()) } else { Err(Refusal::Method("POST")) }
+    }
+
+    /// Tells the log who has ordered something.
+    fn note(&self, what: impl std::fmt::Display) {
+        let logs = &self.view.current.load().logs;
+        logs.main().write(LogLevel::Notice, None, format_args!("{what}, by {}", self.who()));
+    }
+
+    /// Such as `root (process 77)`.
+    fn who(&self) -> String {
+        let Credentials { pid, uid } = self.by;
+        let name = privileges::user_name(uid).unwrap_or_else(|| format!("user {uid}"));
+        format!("{name} (process {pid}) through the admin socket")
+    }
+
+    fn status(self) -> Result<Answer, Refusal> {
+        self.reads()?;
+        self.query.finish()?;
+        let View { current, metrics, phase, .. } = self.view;
+        let started = clock::since_epoch(metrics.started);
+        let uptime = clock::since_epoch(clock::now()).saturating_sub(started);
+        let generations: BTreeMap<_, _> = metrics.registry.generations().into_iter().collect();
+        Ok(ok(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "phase": match *phase.borrow() {
+                Phase::Serving => "serving",
+                Phase::Draining => "draining",
+                Phase::Stopping => "stopping",
+            },
+            "started": clock::millis(started) as f64 / 1000.0,
+            "uptime": uptime.as_secs(),
+            "generation": current.load().number,
+            "workers": metrics.workers().count(),
+            "connections": metrics.total(|worker| worker.active.value()),
+            "tunnels": metrics.total(|worker| worker.tunnels.value()),
+            "tunnels_by_generation": generations,
+        })))
+    }
+
+    fn list(mut self) -> Result<Answer, Refusal> {
+        self.reads()?;
+        let filter = Filter::parse(&mut self.query)?;
+        let mut pager = Pager::parse(&mut self.query)?;
+        self.query.finish()?;
+        walk(&self.view.relays.all(), |row| {
+            if filter.fits(&row) {
+                pager.add(row);
+            }
+        })?;
+        Ok(ok(pager.finish()))
+    }
+
+    fn show(self, id: &str) -> Result<Answer, Refusal> {
+        self.reads()?;
+        self.query.finish()?;
+        let filter = Filter::of_id(id.parse().map_err(|_| Refusal::NoTunnel)?);
+        let mut found = None;
+        walk(&self.view.relays.all(), |row| {
+            if filter.fits(&row) {
+                found = Some(row.json());
+            }
+        })?;
+        found.map(ok).ok_or(Refusal::NoTunnel)
+    }
+
+    fn close_one(mut self, id: &str) -> Result<Answer, Refusal> {
+        self.changes()?;
+        let filter = Filter::of_id(id.parse().map_err(|_| Refusal::NoTunnel)?);
+        let words = words(&mut self.query)?;
+        std::mem::take(&mut self.query).finish()?;
+        match self.close(&filter, words.as_ref(), false)? {
+            (0, _) => Err(Refusal::NoTunnel),
+            (matched, closed) => Ok(ok(json!({"matched": matched, "closed": closed}))),
+        }
+    }
+
+    fn close_some(mut self) -> Result<Answer, Refusal> {
+        self.changes()?;
+        let filter = Filter::parse(&mut self.query)?;
+        let words = words(&mut self.query)?;
+        let (all, dry_run) = (self.query.flag("all")?, self.query.flag("dry_run")?);
+        std::mem::take(&mut self.query).finish()?;
+        if filter.is_empty() && !all {
+            return Err(Refusal::Everything);
+        }
+        let (matched, closed) = self.close(&filter, words.as_ref(), dry_run)?;
+        Ok(ok(json!({"matched": matched, "closed": closed})))
+    }
+
+    /// Closes those that fit now; says how many fitted, and of how many the closing began with that.
+    fn close(
+        &self,
+        filter: &Filter,
+        words: Option<&Arc<Farewell>>,
+        dry_run: bool,
+    ) -> Result<(usize, usize), Refusal> {
+        let relays = self.view.relays.all();
+        let mut handles = vec![Vec::<Handle>::new(); relays.len()];
+        let (mut matched, mut first) = (0, None);
+        walk(&relays, |row| {
+            if filter.fits(&row) {
+                matched += 1;
+                // What is being closed already needs no second order.
+                if !row.live.is_closing {
+                    first.get_or_insert(row.about.id);
+                    handles[row.worker].push(row.live.handle);
+                }
+            }
+        })?;
+        let count: usize = handles.iter().map(Vec::len).sum();
+        let mut closed = 0;
+        if let Some(first) = first.filter(|_| !dry_run) {
+            let with =
+                words.map_or_else(String::new, |words| format!(" with code {}", words.code.0));
+            let what = match count {
+                1 => format!("closing the WebSocket of connection {first}{with}"),
+                _ => format!("closing {count} WebSockets{with}"),
+            };
+            // Before it is done, for that may be the last thing.
+            self.note(what);
+            for (worker, handles) in handles.iter().enumerate() {
+                closed += walk::kill(&relays, worker, handles, words)?;
+            }
+        }
+        Ok((matched, closed))
+    }
+
+    fn upstreams(self) -> Result<Answer, Refusal> {
+        self.reads()?;
+        self.query.finish()?;
+        let generation = self.view.current.load_full();
+        let models = generation.config.http.iter().flat_map(|http| &http.upstreams);
+        let groups = models.zip(&generation.upstreams).map(|(model, group)| {
+            let peers = group.peers().into_iter().map(|(address, peer)| {
+                json!({
+                    "address": address.to_string(),
+                    "state": match (peer.is_known, peer.in_use) {
+                        (false, _) => "gone",
+                        (true, true) => "up",
+                        (true, false) => "down",
+                    },
+                    "connections": peer.connections,
+                    "tunnels": peer.tunnels,
+                    "failures": peer.failures,
+                })
+            });
+            json!({
+                "name": printable(&model.name),
+                "explicit": model.explicit,
+                "peers": peers.collect::<Vec<_>>(),
+            })
+        });
+        Ok(ok(json!({"upstreams": groups.collect::<Vec<_>>()})))
+    }
+
+    fn log_level(mut self) -> Result<Answer, Refusal> {
+        let generation = self.view.current.load_full();
+        if matches!(self.method, Method::Post) {
+            let read = |text: &str| match text {
+                "configured" => Some(None),
+                name => level_named(name).map(Some),
+            };
+            let expected = "a level of error_log or \"configured\" is expected";
+            let level = self.query.read("level", expected, read)?;
+            let level = level.ok_or(QueryError::Missing("level"))?;
+            std::mem::take(&mut self.query).finish()?;
+            let name = level.map_or("as configured", level_name);
+            let note = format_args!("log level {name}");
+            // Under whichever of the two levels it is written.
+            let is_written = generation.logs.main().enabled(LogLevel::Notice);
+            if is_written {
+                self.note(note);
+            }
+            generation.logs.choose_level(level);
+            if !is_written {
+                self.note(note);
+            }
+        } else {
+            self.reads()?;
+            self.query.finish()?;
+        }
+        let main = generation.logs.main();
+        Ok(ok(json!({
+            "level": main.chosen().map(level_name),
+            "configured": main.configured().map(level_name),
+        })))
+    }
+
+    fn reload(self) -> Result<Answer, Refusal> {
+        self.changes()?;
+        let by = self.who();
+        self.query.finish()?;
+        let (answer, reloaded) = mpsc::channel();
+        self.view.orders.give(Order::Reload { by, answer });
+        let reloaded = reloaded.recv_timeout(RELOAD_TIME).map_err(|_| Refusal::NotNow)?;
+        let Reloaded { generation, messages } = reloaded;
+        let messages: Vec<_> = messages
+            .into_iter()
+            .map(|(level, text)| json!({"level": level, "message": text}))
+            .collect();
+        let status = if generation.is_some() { 200 } else { 422 };
+        Ok(Answer { status, body: json!({"generation": generation, "messages": messages}) })
+    }
+}
+
+fn ok(body: Value) -> Answer {
+    Answer { status: 200, body }
+}
+
+/// What the clients are to be told, if that is said.
+fn words(query: &mut Query) -> Result<Option<Arc<Farewell>>, QueryError> {
+    let code = |text: &str| text.parse().ok().map(CloseCode).filter(|code| code.is_valid_on_wire());
+    let expected = "a code that may be sent is expected, such as 1008, 1012 or 4000 to 4999";
+    let code = query.read("code", expected, code)?;
+    let fitting = |text: &str| (text.len() <= MAX_REASON_LEN).then(|| Box::<str>::from(text));
+    let reason = query.read("reason", "at most 123 bytes are expected", fitting)?;
+    match (code, reason) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(QueryError::Missing("code")),
+        (Some(code), reason) => {
+            Ok(Some(Arc::new(Farewell { code, reason: reason.unwrap_or_default() })))
+        }
+    }
+}

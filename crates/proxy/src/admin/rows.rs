@@ -1,0 +1,304 @@
+//! Which tunnels an answer shows, in which order, and how.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wssgate_config::value;
+use wssgate_relay::{Side, Totals};
+
+use super::query::{Query, QueryError};
+use super::walk::Row;
+use crate::clock::millis;
+
+/// Rows of one answer unless it is said.
+const ROWS: usize = 100;
+
+/// The most rows of one answer.
+const MAX_ROWS: usize = 1000;
+
+/// Which tunnels are meant; all parts must fit.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    id: Option<u64>,
+    user: Option<String>,
+    client: Option<(IpAddr, u8)>,
+    upstream: Option<String>,
+    server: Option<String>,
+    location: Option<String>,
+    subprotocol: Option<String>,
+    generation: Option<u64>,
+    worker: Option<usize>,
+    min_age: Option<Duration>,
+    min_idle: Option<Duration>,
+    min_rate: Option<u64>,
+    min_rtt: Option<Duration>,
+}
+
+impl Filter {
+    /// The one with this number.
+    pub(super) fn of_id(id: u64) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
+    pub(super) fn parse(query: &mut Query) -> Result<Self, QueryError> {
+        let network = |text: &str| {
+            let (address, bits, _) = value::network(text.as_bytes())?;
+            Some((address, bits))
+        };
+        Ok(Self {
+            id: query.number("id")?,
+            user: query.text("user"),
+            client: query.read("client", "an address or a network is expected", network)?,
+            upstream: query.text("upstream"),
+            server: query.text("server"),
+            location: query.text("location"),
+            subprotocol: query.text("subprotocol"),
+            generation: query.number("generation")?,
+            worker: query.number("worker")?,
+            min_age: query.duration("min_age")?,
+            min_idle: query.duration("min_idle")?,
+            min_rate: query.number("min_rate")?,
+            min_rtt: query.duration("min_rtt")?,
+        })
+    }
+
+    /// Whether it says nothing, so that every tunnel is meant.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            id,
+            user,
+            client,
+            upstream,
+            server,
+            location,
+            subprotocol,
+            generation,
+            worker,
+            min_age,
+            min_idle,
+            min_rate,
+            min_rtt,
+        } = self;
+        id.is_none()
+            && [user, upstream, server, location, subprotocol].into_iter().all(Option::is_none)
+            && client.is_none()
+            && generation.is_none()
+            && worker.is_none()
+            && [min_age, min_idle, min_rtt].into_iter().all(Option::is_none)
+            && min_rate.is_none()
+    }
+
+    pub(super) fn fits(&self, row: &Row) -> bool {
+        let (about, live) = (&*row.about, &row.live);
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            // An empty text asks for those that have none.
+            wanted.as_deref().is_none_or(|wanted| wanted == found.unwrap_or(""))
+        };
+        let place = &*about.place;
+        self.id.is_none_or(|id| id == about.id)
+            && is(&self.user, about.user.as_deref())
+            && is(&self.server, Some(&place.server))
+            && is(&self.location, Some(&place.location))
+            && is(&self.subprotocol, about.subprotocol.as_deref())
+            && self.upstream.as_deref().is_none_or(|wanted| {
+                wanted == &*about.peer.name || place.upstream.as_deref() == Some(wanted)
+            })
+            && self.client.is_none_or(|network| {
+                about.client.is_some_and(|client| is_within(client.ip(), network))
+            })
+            && self.generation.is_none_or(|number| number == live.generation)
+            && self.worker.is_none_or(|worker| worker == row.worker)
+            && self.min_age.is_none_or(|least| live.passed.duration >= least)
+            && self.min_idle.is_none_or(|least| live.idle >= least)
+            && self.min_rate.is_none_or(|least| rate(row) >= least)
+            && self.min_rtt.is_none_or(|least| rtt(row).is_some_and(|rtt| rtt >= least))
+    }
+}
+
+fn is_within(address: IpAddr, (network, bits): (IpAddr, u8)) -> bool {
+    let (address, width) = match (address.to_canonical(), network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            (u128::from(address.to_bits() ^ network.to_bits()), 32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits() ^ network.to_bits(), 128),
+        _ => return false,
+    };
+    // What differs must lie behind the first bits.
+    address.checked_shr(width - u32::from(bits)).unwrap_or(0) == 0
+}
+
+/// By what rows are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Id,
+    Age,
+    Idle,
+    Messages,
+    Bytes,
+    Rate,
+    Rtt,
+}
+
+impl Key {
+    const ALL: [(&str, Self); 7] = [
+        ("id", Self::Id),
+        ("age", Self::Age),
+        ("idle", Self::Idle),
+        ("messages", Self::Messages),
+        ("bytes", Self::Bytes),
+        ("rate", Self::Rate),
+        ("rtt", Self::Rtt),
+    ];
+
+    fn of(self, row: &Row) -> u64 {
+        match self {
+            Self::Id => row.about.id,
+            // Of an age the order stays, however long the next question is in coming.
+            Self::Age => u64::MAX - row.about.opened_ms,
+            Self::Idle => millis(row.live.idle),
+            Self::Messages => sum(row, messages),
+            Self::Bytes => sum(row, |totals| totals.received),
+            Self::Rate => rate(row),
+            Self::Rtt => rtt(row).map_or(0, millis),
+        }
+    }
+}
+
+/// Where a row stands among the others, first ones less; numbers decide between equals.
+type Rank = (u64, u64);
+
+/// Which rows of those that fit are shown: the first ones behind a place.
+#[derive(Debug)]
+pub(super) struct Pager {
+    key: Key,
+    /// The greatest value comes first.
+    descends: bool,
+    after: Option<Rank>,
+    limit: usize,
+    rows: Vec<(Rank, Row)>,
+    /// How many rows have fitted, shown or not.
+    matched: u64,
+}
+
+impl Pager {
+    pub(super) fn parse(query: &mut Query) -> Result<Self, QueryError> {
+        let key = |text: &str| Key::ALL.iter().find(|(name, _)| *name == text).map(|(_, key)| *key);
+        let expected = "id, age, idle, messages, bytes, rate or rtt is expected";
+        let key = query.read("sort", expected, key)?.unwrap_or(Key::Id);
+        let order = |text: &str| match text {
+            "asc" => Some(false),
+            "desc" => Some(true),
+            _ => None,
+        };
+        let descends = query.read("order", "asc or desc is expected", order)?;
+        let after = |text: &str| {
+            let (value, id) = text.split_once('.')?;
+            Some((value.parse().ok()?, id.parse().ok()?))
+        };
+        let limit = |text: &str| text.parse().ok().filter(|limit| (1..=MAX_ROWS).contains(limit));
+        Ok(Self {
+            key,
+            // Who asks for the slowest wants to see them first.
+            descends: descends.unwrap_or(key != Key::Id),
+            after: query.read("after", "the \"next\" of an answer is expected", after)?,
+            limit: query
+                .read("limit", "a number from 1 to 1000 is expected", limit)?
+                .unwrap_or(ROWS),
+            rows: Vec::new(),
+            matched: 0,
+        })
+    }
+
+    /// Takes a row that fits.
+    pub(super) fn add(&mut self, row: Row) {
+        self.matched += 1;
+        let value = self.key.of(&row);
+        let rank = (if self.descends { u64::MAX - value } else { value }, row.about.id);
+        if self.after.is_some_and(|after| rank <= after) {
+            return;
+        }
+        self.rows.push((rank, row));
+        // Never many more than are shown, however many fit.
+        if self.rows.len() >= 2 * self.limit + 64 {
+            self.rows.select_nth_unstable_by_key(self.limit, |(rank, _)| *rank);
+            // One more than is shown, which tells that more follow.
+            self.rows.truncate(self.limit + 1);
+        }
+    }
+
+    /// The answer.
+    pub(super) fn finish(mut self) -> Value {
+        self.rows.sort_unstable_by_key(|(rank, _)| *rank);
+        let has_more = self.rows.len() > self.limit;
+        self.rows.truncate(self.limit);
+        let last = self.rows.last().filter(|_| has_more);
+        let next = last.map(|((value, id), _)| format!("{value}.{id}"));
+        let tunnels: Vec<_> = self.rows.iter().map(|(_, row)| row.json()).collect();
+        json!({"matched": self.matched, "next": next, "tunnels": tunnels})
+    }
+}
+
+impl Row {
+    /// As answers have it.
+    pub(super) fn json(&self) -> Value {
+        let (about, live) = (&*self.about, &self.live);
+        let passed = &live.passed;
+        let seconds = |time: Duration| millis(time) as f64 / 1000.0;
+        let side = |totals: &Totals| {
+            json!({
+                "messages": totals.frames.map(|counts| counts.messages),
+                "bytes": totals.received,
+                "pings": totals.frames.map(|counts| counts.pings),
+                "rtt": totals.rtt.map(seconds),
+                "blocked": seconds(totals.blocked),
+                "close": totals.close.map(|code| code.0),
+                "sent_close": totals.own_close.map(|code| code.0),
+            })
+        };
+        json!({
+            "id": about.id.to_string(),
+            "state": if live.is_ending { "closing" } else { "open" },
+            "websocket": live.is_websocket,
+            "client": about.client.map_or_else(|| "unix:".to_owned(), |client| client.to_string()),
+            "user": about.user,
+            "server": about.place.server,
+            "location": about.place.location,
+            "upstream": about.place.upstream,
+            "peer": about.peer.name,
+            "subprotocol": about.subprotocol,
+            "generation": live.generation,
+            "worker": self.worker,
+            "opened": about.opened_ms as f64 / 1000.0,
+            "age": seconds(passed.duration),
+            "idle": seconds(live.idle),
+            "rate": rate(self),
+            "first_close": passed.first_close.map(|side| match side {
+                Side::Client => "client",
+                Side::Upstream => "upstream",
+            }),
+            "from_client": side(&passed.client),
+            "from_upstream": side(&passed.upstream),
+        })
+    }
+}
+
+fn sum(row: &Row, of: impl Fn(&Totals) -> u64) -> u64 {
+    of(&row.live.passed.client) + of(&row.live.passed.upstream)
+}
+
+fn messages(totals: &Totals) -> u64 {
+    totals.frames.map_or(0, |counts| counts.messages)
+}
+
+/// Bytes a second, both ways together, over the whole life.
+fn rate(row: &Row) -> u64 {
+    let bytes = u128::from(sum(row, |totals| totals.received));
+    let lived_ms = row.live.passed.duration.as_millis().max(1);
+    u64::try_from(bytes * 1000 / lived_ms).unwrap_or(u64::MAX)
+}
+
+/// The longer one of both sides.
+fn rtt(row: &Row) -> Option<Duration> {
+    row.live.passed.client.rtt.max(row.live.passed.upstream.rtt)
+}

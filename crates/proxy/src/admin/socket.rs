@@ -1,0 +1,179 @@
+//! The socket of the admin side: made, never stolen, removed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use wssgate_config::model::Admin as Wanted;
+use wssgate_sys::listen::{self, Refused};
+
+/// How many connections may wait.
+const BACKLOG: u32 = 16;
+
+/// Why there is no socket.
+#[derive(Debug, Error)]
+#[error("{} to unix:{} failed ({})", refused.call, path.display(), crate::errno_text(&refused.source))]
+pub struct SocketError {
+    /// Where it was to be.
+    pub path: PathBuf,
+    /// What the system refused.
+    pub refused: Refused,
+}
+
+impl SocketError {
+    /// Nobody can serve at the socket.
+    pub(crate) fn threads(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_path_buf(), refused: Refused { call: "clone()", source } }
+    }
+
+    /// Whether somebody else listens there.
+    pub fn in_use(&self) -> bool {
+        self.refused.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// A socket that listens. Dropping it removes its file, if that is still ours.
+#[derive(Debug)]
+pub struct AdminSocket {
+    path: PathBuf,
+    mode: u32,
+    /// Until somebody accepts on it.
+    listening: Option<OwnedFd>,
+    /// Which file it is: device and inode.
+    file: Option<(u64, u64)>,
+}
+
+impl AdminSocket {
+    /// Listens at a path. What a killed server left there is replaced; where somebody listens, that is an
+    /// error.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn open(wanted: &Wanted) -> Result<Self, SocketError> {
+        let path = &wanted.path;
+        let opened = open(path, wanted.mode);
+        let opened = opened.map_err(|refused| SocketError { path: path.clone(), refused })?;
+        let file = identity(path);
+        Ok(Self { path: path.clone(), mode: wanted.mode, listening: Some(opened), file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves the file to the process that goes on with the socket.
+    pub fn leave(mut self) {
+        self.file = None;
+    }
+
+    pub(super) fn take_listener(&mut self) -> io::Result<UnixListener> {
+        let socket = self.listening.take();
+        Ok(socket.ok_or(io::ErrorKind::NotConnected)?.into())
+    }
+
+    /// Whether it is at this path; then it gets this mode.
+    pub(super) fn fits(&mut self, wanted: &Wanted) -> bool {
+        let fits = self.path == wanted.path && self.is_ours();
+        if fits && self.mode != wanted.mode {
+            let permissions = fs::Permissions::from_mode(wanted.mode);
+            // Where that is refused it is made anew.
+            if fs::set_permissions(&self.path, permissions).is_err() {
+                return false;
+            }
+            self.mode = wanted.mode;
+        }
+        fits
+    }
+
+    fn is_ours(&self) -> bool {
+        self.file.is_some() && identity(&self.path) == self.file
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        // Another server may have taken the name over; then the file is no longer ours.
+        if self.is_ours() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path, mode: u32) -> Result<OwnedFd, Refused> {
+    // A socket that is bound and does not listen yet looks like one that was left behind: only one server at
+    // a time looks. Where the directory cannot be locked the moment is short.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = File::open(directory.unwrap_or(Path::new("."))).ok();
+    let _locked = directory.filter(|directory| directory.try_lock().is_ok());
+    match listen::listen_unix(path, mode, BACKLOG) {
+        Err(refused) if refused.source.kind() == io::ErrorKind::AddrInUse && is_left(path) => {
+            fs::remove_file(path).map_err(|source| Refused { call: "unlink()", source })?;
+            listen::listen_unix(path, mode, BACKLOG)
+        }
+        other => other,
+    }
+}
+
+/// Whether it is a socket that nobody listens on. Any other file was put there by somebody who wants it.
+fn is_left(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket && listen::is_abandoned(path)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn wanted(path: &Path) -> Wanted {
+        Wanted { path: path.to_owned(), mode: 0o600, is_default: false }
+    }
+
+    #[test]
+    fn it_is_there_for_its_user_alone_and_goes_with_the_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin");
+        let mut socket = AdminSocket::open(&wanted(&path)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        assert!(socket.fits(&Wanted { mode: 0o660, ..wanted(&path) }));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        assert!(!socket.fits(&wanted(&directory.path().join("other"))));
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_listens_is_not_robbed_and_who_was_killed_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin");
+        let first = AdminSocket::open(&wanted(&path)).unwrap();
+        let error = AdminSocket::open(&wanted(&path)).unwrap_err();
+        assert_eq!(error.refused.source.kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        // As if it had been killed.
+        first.leave();
+        assert!(path.exists() && UnixStream::connect(&path).is_err());
+        let second = AdminSocket::open(&wanted(&path)).unwrap();
+        UnixStream::connect(&path).unwrap();
+        // Somebody else's.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        drop(second);
+        assert!(path.exists());
+        let error = AdminSocket::open(&wanted(&path)).unwrap_err();
+        assert_eq!(error.refused.source.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests over the admin socket: HTTP, one on each connection.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::Value;
+use thiserror::Error;
+use wssgate_http1::ResponseParser;
+use wssgate_proxy::errno_text;
+
+/// The most rows that a server puts into one answer.
+pub(super) const MAX_ROWS: u64 = 1000;
+
+/// How long the server may say nothing. A reload may look names up.
+const PATIENCE: Duration = Duration::from_secs(130);
+
+/// The longest answer, in bytes: many times what the rows of one take.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// The longest head of an answer, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub(super) enum CtlError {
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error("the configuration {} cannot be read: give the socket by --socket", .0.display())]
+    Configuration(PathBuf),
+    #[error("{} says `admin off` or `pid off`, so the server has no admin socket", .0.display())]
+    Off(PathBuf),
+    #[error("connect() to unix:{} failed ({})", path.display(), super::help(source))]
+    Connect { path: PathBuf, source: io::Error },
+    #[error("unix:{}: {}", path.display(), errno_text(source))]
+    Io { path: PathBuf, source: io::Error },
+    #[error("unix:{}: the answer is not one of wssgate", .0.display())]
+    Unexpected(PathBuf),
+    #[error("{message}")]
+    Refused { status: u16, message: String },
+    #[error("standard output: {}", errno_text(.0))]
+    Output(io::Error),
+}
+
+/// Asks one server.
+pub(super) struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(super) fn get(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<Value, CtlError> {
+        self.good("GET", path, query)
+    }
+
+    pub(super) fn post(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<Value, CtlError> {
+        self.good("POST", path, query)
+    }
+
+    /// The same where an answer that tells of a failure is of use too.
+    pub(super) fn post_for_status(
+        &self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<(u16, Value), CtlError> {
+        let (status, answer) = self.ask("POST", path, query)?;
+        refused(status, &answer).map_or(Ok((status, answer)), Err)
+    }
+
+    /// What there is to say of an answer that makes no sense.
+    pub(super) fn unexpected(&self) -> CtlError {
+        CtlError::Unexpected(self.path.clone())
+    }
+
+    fn good(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<Value, CtlError> {
+        match self.ask(method, path, query)? {
+            (200, answer) => Ok(answer),
+            (status, answer) => Err(refused(status, &answer).unwrap_or_else(|| self.unexpected())),
+        }
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<(u16, Value), CtlError> {
+        let mut target = format!("/v1/{path}");
+        for (at, (name, value)) in query.iter().enumerate() {
+            let mark = if at == 0 { '?' } else { '&' };
+            // Writing to a string does not fail.
+            let _ = write!(target, "{mark}{name}={}", escaped(value));
+        }
+        let request =
+            format!("{method} {target} HTTP/1.1\r\nHost: wssgate\r\nConnection: close\r\n\r\n");
+        let connected = UnixStream::connect(&self.path);
+        let stream =
+            connected.map_err(|source| CtlError::Connect { path: self.path.clone(), source })?;
+        let answer = exchange(&stream, request.as_bytes());
+        let answer = answer.map_err(|source| CtlError::Io { path: self.path.clone(), source })?;
+        let mut input = BytesMut::from(&answer[..]);
+        match ResponseParser::new().parse(&mut input, MAX_HEAD) {
+            Ok(Some(head)) => {
+                let body = serde_json::from_slice(&input).map_err(|_| self.unexpected())?;
+                Ok((head.status(), body))
+            }
+            Ok(None) | Err(_) => Err(self.unexpected()),
+        }
+    }
+}
+
+/// What a refusal says.
+fn refused(status: u16, answer: &Value) -> Option<CtlError> {
+    let message = answer["error"].as_str()?.to_owned();
+    Some(CtlError::Refused { status, message })
+}
+
+fn exchange(mut stream: &UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// A text as it may stand in a target (RFC 3986 §2.3).
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Writes to standard output; somebody who reads no more, such as `head`, wants no more.
+pub(super) fn print(text: &str) -> Result<(), CtlError> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CtlError::Output(error)),
+        _ => Ok(()),
+    }
+}

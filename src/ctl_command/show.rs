@@ -1,0 +1,247 @@
+//! Answers as people read them.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use wssgate_syntax::printable;
+
+/// One line for each tunnel.
+pub(super) fn tunnels(answer: &Value) -> String {
+    let head = [
+        "ID",
+        "STATE",
+        "AGE",
+        "IDLE",
+        "CLIENT",
+        "USER",
+        "SERVER",
+        "LOCATION",
+        "PEER",
+        "FROM CLIENT",
+        "FROM UPSTREAM",
+        "RTT",
+    ];
+    let rows = array(&answer["tunnels"]).iter().map(|tunnel| {
+        let passed = |side: &Value| {
+            let bytes = size(side["bytes"].as_u64().unwrap_or(0));
+            match side["messages"].as_u64() {
+                Some(messages) => format!("{messages} in {bytes}"),
+                None => bytes,
+            }
+        };
+        let (client, upstream) = (&tunnel["from_client"], &tunnel["from_upstream"]);
+        vec![
+            text(&tunnel["id"]),
+            text(&tunnel["state"]),
+            seconds(&tunnel["age"]),
+            seconds(&tunnel["idle"]),
+            text(&tunnel["client"]),
+            text(&tunnel["user"]),
+            text(&tunnel["server"]),
+            text(&tunnel["location"]),
+            text(&tunnel["peer"]),
+            passed(client),
+            passed(upstream),
+            seconds(&client["rtt"]),
+        ]
+    });
+    table(&head, rows)
+}
+
+/// Everything that is known of one.
+pub(super) fn tunnel(answer: &Value) -> String {
+    pairs(answer)
+}
+
+/// The members of an object, a line for each; those of objects within behind their names.
+pub(super) fn pairs(answer: &Value) -> String {
+    fn add(rows: &mut Vec<Vec<String>>, name: &str, value: &Value) {
+        match value {
+            Value::Object(members) => {
+                for (member, value) in members {
+                    let name =
+                        if name.is_empty() { member.clone() } else { format!("{name}.{member}") };
+                    add(rows, &name, value);
+                }
+            }
+            Value::Null => {}
+            value => {
+                let is_time = ["age", "idle", "rtt", "blocked", "uptime"];
+                let is_time = is_time.contains(&name.rsplit('.').next().unwrap_or_default());
+                let shown = if is_time { seconds(value) } else { text(value) };
+                rows.push(vec![name.to_owned(), shown]);
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    add(&mut rows, "", answer);
+    table(&[], rows)
+}
+
+/// What a reload came to.
+pub(super) fn reloaded(answer: &Value) -> String {
+    let mut out = String::new();
+    for message in array(&answer["messages"]) {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "[{}] {}", text(&message["level"]), text(&message["message"]));
+    }
+    out += &match answer["generation"].as_u64() {
+        Some(number) => format!("reconfigured, generation {number}\n"),
+        None => "the configuration was refused, the previous one stays in effect\n".to_owned(),
+    };
+    out
+}
+
+/// One line for each upstream server.
+pub(super) fn upstreams(answer: &Value) -> String {
+    let rows = array(&answer["upstreams"]).iter().flat_map(|upstream| {
+        array(&upstream["peers"]).iter().map(|peer| {
+            vec![
+                text(&upstream["name"]),
+                text(&peer["address"]),
+                text(&peer["state"]),
+                text(&peer["connections"]),
+                text(&peer["tunnels"]),
+                text(&peer["failures"]),
+            ]
+        })
+    });
+    table(&["UPSTREAM", "SERVER", "STATE", "CONNECTIONS", "TUNNELS", "FAILURES"], rows)
+}
+
+/// The level that holds.
+pub(super) fn log_level(answer: &Value) -> String {
+    match (answer["level"].as_str(), answer["configured"].as_str()) {
+        (Some(level), _) => format!("{level} until the next reload\n"),
+        (None, Some(configured)) => format!("{configured}, as configured\n"),
+        (None, None) => "there is no error log\n".to_owned(),
+    }
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A value as one word or text. Clients have a say in some; a terminal must not obey them.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => printable(text.as_bytes()),
+        other => other.to_string(),
+    }
+}
+
+/// A time that is told in seconds, with two units at most.
+fn seconds(value: &Value) -> String {
+    let Some(seconds) = value.as_f64() else { return "-".to_owned() };
+    let whole = seconds as u64;
+    match whole {
+        0 => format!("{:.0}ms", seconds * 1000.0),
+        1..=9 => format!("{seconds:.1}s"),
+        10..=59 => format!("{whole}s"),
+        60..=3_599 => format!("{}m{}s", whole / 60, whole % 60),
+        3_600..=86_399 => format!("{}h{}m", whole / 3_600, whole / 60 % 60),
+        _ => format!("{}d{}h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
+/// A number of bytes.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Columns, each as wide as its widest cell.
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let head: Vec<_> = head.iter().map(|&name| name.to_owned()).collect();
+    let rows: Vec<_> = Some(head).filter(|head| !head.is_empty()).into_iter().chain(rows).collect();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns)
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut out = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a string does not fail.
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_have_honest_units() {
+        for (value, expected) in [
+            (json!(null), "-"),
+            (json!(0.0123), "12ms"),
+            (json!(5.25), "5.2s"),
+            (json!(59.9), "59s"),
+            (json!(61), "1m1s"),
+            (json!(7_260), "2h1m"),
+            (json!(200_000), "2d7h"),
+        ] {
+            assert_eq!(seconds(&value), expected);
+        }
+        for (bytes, expected) in
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
+        {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    /// A user's name may come from a token that the client has made.
+    #[test]
+    fn a_table_has_a_line_for_each_and_nothing_that_a_terminal_obeys() {
+        let side = json!({"messages": 2, "bytes": 2048, "rtt": 0.02});
+        let tunnel = json!({
+            "id": "7", "state": "open", "age": 90, "idle": 1.5, "client": "127.0.0.1:9", "user": "a\u{1b}[2Jb",
+            "server": "", "location": "/", "peer": "127.0.0.1:80", "from_client": side, "from_upstream": side,
+        });
+        let shown = tunnels(&json!({"tunnels": [tunnel, tunnel]}));
+        assert_eq!(shown.lines().count(), 3);
+        assert!(!shown.contains('\u{1b}'), "{shown}");
+        let line = shown.lines().nth(1).unwrap_or_default();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let expected = [
+            "7",
+            "open",
+            "1m30s",
+            "1.5s",
+            "127.0.0.1:9",
+            "a\\u{1b}[2Jb",
+            "\"\"",
+            "/",
+            "127.0.0.1:80",
+            "2",
+            "in",
+            "2.0",
+            "KiB",
+            "2",
+            "in",
+            "2.0",
+            "KiB",
+            "20ms",
+        ];
+        assert_eq!(words, expected);
+    }
+}
