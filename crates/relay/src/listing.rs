@@ -51,7 +51,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn new(key: usize, label: &Label) -> Self {
+    /// Of the tunnel with this label, which is at this place or nowhere.
+    pub fn new(key: usize, label: &Label) -> Self {
         Self { key, label: label.clone() }
     }
 

@@ -302,3 +302,182 @@ fn rate(row: &Row) -> u64 {
 fn rtt(row: &Row) -> Option<Duration> {
     row.live.passed.client.rtt.max(row.live.passed.upstream.rtt)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
+    use wssgate_relay::Progress;
+    use wssgate_relay::listing::{Handle, Label, Live};
+    use wssgate_ws::Counts;
+
+    use super::*;
+    use crate::generation::Place;
+    use crate::peers::{Group, Peer};
+    use crate::tunnel::about::About;
+
+    fn peer() -> Arc<Peer> {
+        let server = UpstreamServer {
+            name: b"app".as_slice().into(),
+            addresses: vec![ListenAddr::Ip("10.0.0.9:80".parse().unwrap())],
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            slow_start: Duration::ZERO,
+            fail_timeout: Duration::from_secs(10),
+            backup: false,
+            down: false,
+            drain: false,
+            route: None,
+            resolve: None,
+        };
+        let group = Group::of_server(server, Recovery::Eager);
+        let mut selection = group.selection(b"", None, 0);
+        group.choose(&mut selection, Instant::now()).unwrap().shared_peer()
+    }
+
+    /// A tunnel that began `id` seconds after the first one, and has got `messages` of 100 bytes.
+    fn row(id: u64, messages: u64, edit: impl FnOnce(&mut About, &mut Live)) -> Row {
+        let place = Place {
+            server: "a.test".into(),
+            location: "/chat".into(),
+            upstream: Some("chat".into()),
+        };
+        let mut about = About {
+            id,
+            place: Arc::new(place),
+            peer: peer(),
+            client: Some("192.0.2.7:5000".parse().unwrap()),
+            subprotocol: None,
+            user: Some("ann".into()),
+            opened_ms: 1_000 * id,
+        };
+        let counts = Counts { messages, ..Counts::default() };
+        let totals = Totals { received: 100 * messages, frames: Some(counts), ..Totals::default() };
+        let mut live = Live {
+            handle: Handle::new(0, &Label::new(id)),
+            generation: 3,
+            is_websocket: true,
+            idle: Duration::from_secs(5),
+            is_ending: false,
+            is_closing: false,
+            passed: Progress {
+                duration: Duration::from_secs(10),
+                client: totals,
+                ..Progress::default()
+            },
+        };
+        edit(&mut about, &mut live);
+        Row { worker: 1, about: Arc::new(about), live }
+    }
+
+    #[test]
+    fn all_parts_of_a_filter_must_fit() {
+        let row = row(7, 30, |about, live| {
+            about.subprotocol = Some("v1".into());
+            live.passed.client.rtt = Some(Duration::from_millis(20));
+        });
+        for (args, expected) in [
+            ("", true),
+            ("id=7", true),
+            ("id=8", false),
+            ("user=ann", true),
+            ("user=an", false),
+            ("user=", false),
+            ("client=192.0.2.7", true),
+            ("client=192.0.2.0/24", true),
+            ("client=192.0.3.0/24", false),
+            ("client=0.0.0.0/0", true),
+            ("client=::/0", false),
+            ("upstream=chat", true),
+            ("upstream=10.0.0.9:80", true),
+            ("upstream=other", false),
+            ("server=a.test&location=%2Fchat&subprotocol=v1&generation=3&worker=1", true),
+            ("server=a.test&location=/&subprotocol=v1&generation=3&worker=1", false),
+            ("subprotocol=", false),
+            ("worker=0", false),
+            ("min_age=10s&min_idle=5s&min_rate=300&min_rtt=20ms", true),
+            ("min_age=11s", false),
+            ("min_idle=6s", false),
+            ("min_rate=301", false),
+            ("min_rtt=21ms", false),
+        ] {
+            let mut query = Query::parse(args.as_bytes()).unwrap();
+            let filter = Filter::parse(&mut query).unwrap();
+            query.finish().unwrap();
+            assert_eq!(filter.fits(&row), expected, "{args}");
+            assert_eq!(filter.is_empty(), args.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_network_of_the_other_family_has_no_address() {
+        let within = |address: &str, network: &str, bits| {
+            is_within(address.parse().unwrap(), (network.parse().unwrap(), bits))
+        };
+        assert!(within("::ffff:192.0.2.7", "192.0.2.0", 24), "mapped");
+        assert!(within("2001:db8::1", "2001:db8::", 32) && within("::1", "::", 0));
+        assert!(!within("2001:db9::1", "2001:db8::", 32) && !within("::1", "0.0.0.0", 0));
+        assert!(within("192.0.2.7", "192.0.2.7", 32) && !within("192.0.2.6", "192.0.2.7", 32));
+    }
+
+    /// The numbers of one page, and where the next one begins.
+    fn page(args: &str, rows: impl IntoIterator<Item = Row>) -> (Vec<u64>, Option<String>, u64) {
+        let mut pager = Pager::parse(&mut Query::parse(args.as_bytes()).unwrap()).unwrap();
+        rows.into_iter().for_each(|row| pager.add(row));
+        let answer = pager.finish();
+        let tunnels = answer["tunnels"].as_array().unwrap();
+        let ids = tunnels.iter().map(|one| one["id"].as_str().unwrap().parse().unwrap());
+        let next = answer["next"].as_str().map(str::to_owned);
+        (ids.collect(), next, answer["matched"].as_u64().unwrap())
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_miss_nothing() {
+        // Few numbers of messages, so that many are equal; in no order.
+        let rows = || (0..1000u64).map(|at| at * 389 % 1000).map(|id| row(id, id % 7, |_, _| {}));
+        for (key, order) in [
+            ("id", "asc"),
+            ("id", "desc"),
+            ("messages", "desc"),
+            ("messages", "asc"),
+            ("age", "desc"),
+        ] {
+            let (mut all, mut after) = (Vec::new(), String::new());
+            loop {
+                let args = format!("sort={key}&order={order}&limit=64{after}");
+                let (ids, next, matched) = page(&args, rows());
+                assert_eq!(matched, 1000);
+                all.extend(ids);
+                match next {
+                    Some(next) => after = format!("&after={next}"),
+                    None => break,
+                }
+            }
+            let mut expected: Vec<u64> = (0..1000).collect();
+            match (key, order) {
+                ("id", "desc") => expected.reverse(),
+                ("messages", "asc") => expected.sort_by_key(|id| id % 7),
+                ("messages", _) => expected.sort_by_key(|id| 6 - id % 7),
+                // What has the least number began first and is the oldest.
+                _ => {}
+            }
+            assert_eq!(all, expected, "{key} {order}");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_key_gets_the_greatest_first() {
+        let rows = || [row(1, 5, |_, _| {}), row(2, 9, |_, _| {}), row(3, 7, |_, _| {})];
+        assert_eq!(page("sort=messages", rows()), (vec![2, 3, 1], None, 3));
+        assert_eq!(page("sort=rate&limit=1", rows()).0, [2]);
+        assert_eq!(page("", rows()).0, [1, 2, 3]);
+        assert_eq!(page("limit=3", rows()).1, None, "nothing follows");
+        for args in ["sort=x", "order=x", "limit=0", "limit=1001", "after=1"] {
+            assert!(Pager::parse(&mut Query::parse(args.as_bytes()).unwrap()).is_err(), "{args}");
+        }
+    }
+}
