@@ -109,7 +109,7 @@ fn sockets(prepared: &Prepared) -> &[ListenSocket] {
 /// need not be.
 fn open_admin(core: &Core, console: &Console) -> Result<Option<AdminSocket>, Failed> {
     let Some(wanted) = &core.admin else { return Ok(None) };
-    match AdminSocket::open(wanted) {
+    match AdminSocket::open(wanted, false) {
         Ok(socket) => Ok(Some(socket)),
         Err(error) if wanted.is_default => {
             console.note(format_args!("{error}, so `wssgate ctl` cannot be used"));

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use wssgate_testkit::{Conn, Handshake, Instance, Listener, Upstream, close, text, wait_until};
+use wssgate_testkit::{
+    Conn, Handshake, Instance, Listener, Upstream, close, skipped, text, wait_until,
+};
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 
@@ -217,6 +219,52 @@ fn the_socket_is_its_user_s_alone_and_goes_with_the_server() {
     assert!(server.stop().success());
     removed.join().unwrap();
     assert!(!directory.exists());
+}
+
+/// Other programs of the user that the server has become must not have the say in it.
+#[test]
+fn the_socket_stays_root_s_when_a_reload_makes_it_anew() {
+    if !wssgate_sys::privileges::is_root() {
+        skipped("needs root");
+        return;
+    }
+    let server = Instance::setup(WSSGATE).main_and_http("user nobody nogroup;", "").start();
+    let path = server.dir().join("nginx.admin.sock");
+    let is_roots_alone = || {
+        let found = fs::metadata(&path).unwrap();
+        (found.uid(), found.gid(), found.mode() & 0o777) == (0, 0, 0o600)
+    };
+    assert!(is_roots_alone());
+    fs::remove_file(&path).unwrap();
+    server.signal("HUP");
+    wait_until("the socket", || path.exists());
+    wait_until("its owner", is_roots_alone);
+    assert_eq!(json(&server, &["status"])["generation"], 2);
+    server.signal("QUIT");
+    wait_until("removal", || !path.exists());
+}
+
+#[test]
+fn a_server_that_drains_gives_way_to_the_next() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let ann = open(&server, "/chat?user=ann");
+    server.signal("QUIT");
+    wait_until("the drain", || json(&server, &["status"])["phase"] == "draining");
+    assert_eq!(users(&server, &[]), ["ann"]);
+    let mut next = Command::new(WSSGATE);
+    next.arg("-p").arg(server.dir()).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let mut next = next.spawn().unwrap();
+    wait_until("the next server", || json(&server, &["status"])["pid"] == next.id());
+    let bob = open(&server, "/chat?user=bob");
+    assert_eq!(users(&server, &[]), ["bob"]);
+    drop(ann);
+    // The end of the first one leaves what is no longer its own.
+    server.wait_for_log(" exit");
+    assert_eq!(users(&server, &[]), ["bob"]);
+    drop(bob);
+    next.kill().unwrap();
+    next.wait().unwrap();
 }
 
 #[test]

@@ -63,14 +63,24 @@ pub fn bind_unix(path: &Path) -> Result<OwnedFd, Refused> {
     Ok(socket.into())
 }
 
-/// Binds a Unix stream socket with these permissions, and listens on it.
-pub fn listen_unix(path: &Path, mode: u32, backlog: u32) -> Result<OwnedFd, Refused> {
+/// Binds a Unix stream socket with these permissions, for `owner` (a user and a group) if it is not to be the user
+/// that we run as, and listens on it.
+pub fn listen_unix(
+    path: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    backlog: u32,
+) -> Result<OwnedFd, Refused> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(refused("socket()"))?;
     let address = SockAddr::unix(path).map_err(refused("bind()"))?;
     socket.bind(&address).map_err(refused("bind()"))?;
     // Before that nobody can connect.
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
     std::fs::set_permissions(path, permissions).map_err(refused("chmod()"))?;
+    if let Some((user, group)) = owner {
+        let changed = std::os::unix::fs::lchown(path, Some(user), Some(group));
+        changed.map_err(refused("chown()"))?;
+    }
     listen(&socket, backlog)?;
     Ok(socket.into())
 }

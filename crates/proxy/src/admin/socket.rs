@@ -1,18 +1,28 @@
 //! The socket of the admin side: made, never stolen, removed.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytes::BytesMut;
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use wssgate_config::model::Admin as Wanted;
+use wssgate_http1::ResponseParser;
 use wssgate_sys::listen::{self, Refused};
 
 /// How many connections may wait.
 const BACKLOG: u32 = 16;
+
+/// How long a server that listens where we want to may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest answer to that, in bytes.
+const MAX_STATUS: u64 = 64 * 1024;
 
 /// Why there is no socket.
 #[derive(Debug, Error)]
@@ -48,14 +58,14 @@ pub struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Listens at a path. What a killed server left there is replaced; where somebody listens, that is an
-    /// error.
+    /// Listens at a path. What a killed server left there is replaced, and one that drains gives way; where
+    /// another one listens, that is an error. `for_root`: the socket is root's, as which we run no longer.
     ///
     /// # Errors
     /// What the system refused.
-    pub fn open(wanted: &Wanted) -> Result<Self, SocketError> {
+    pub fn open(wanted: &Wanted, for_root: bool) -> Result<Self, SocketError> {
         let path = &wanted.path;
-        let opened = open(path, wanted.mode);
+        let opened = open(path, wanted.mode, for_root.then_some((0, 0)));
         let opened = opened.map_err(|refused| SocketError { path: path.clone(), refused })?;
         let file = identity(path);
         Ok(Self { path: path.clone(), mode: wanted.mode, listening: Some(opened), file })
@@ -104,16 +114,19 @@ impl Drop for AdminSocket {
     }
 }
 
-fn open(path: &Path, mode: u32) -> Result<OwnedFd, Refused> {
+fn open(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<OwnedFd, Refused> {
     // A socket that is bound and does not listen yet looks like one that was left behind: only one server at
     // a time looks. Where the directory cannot be locked the moment is short.
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = File::open(directory.unwrap_or(Path::new("."))).ok();
     let _locked = directory.filter(|directory| directory.try_lock().is_ok());
-    match listen::listen_unix(path, mode, BACKLOG) {
-        Err(refused) if refused.source.kind() == io::ErrorKind::AddrInUse && is_left(path) => {
+    match listen::listen_unix(path, mode, owner, BACKLOG) {
+        Err(refused)
+            if refused.source.kind() == io::ErrorKind::AddrInUse
+                && (is_left(path) || gives_way(path)) =>
+        {
             fs::remove_file(path).map_err(|source| Refused { call: "unlink()", source })?;
-            listen::listen_unix(path, mode, BACKLOG)
+            listen::listen_unix(path, mode, owner, BACKLOG)
         }
         other => other,
     }
@@ -125,6 +138,31 @@ fn is_left(path: &Path) -> bool {
     is_socket && listen::is_abandoned(path)
 }
 
+/// Whether the server that listens there is about to end. Its successor may be started before its last connection
+/// has ended, and is the one that operators mean from then on.
+fn gives_way(path: &Path) -> bool {
+    let phase = phase(path).ok().flatten();
+    phase.is_some_and(|phase| matches!(&*phase, "draining" | "stopping"))
+}
+
+/// How far the end of the server that listens there has come, as it says itself.
+fn phase(path: &Path) -> io::Result<Option<String>> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    let mut stream = UnixStream::from(OwnedFd::from(socket));
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: wssgate\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(MAX_STATUS).read_to_end(&mut answer)?;
+    let mut input = BytesMut::from(&answer[..]);
+    if !matches!(ResponseParser::new().parse(&mut input, answer.len()), Ok(Some(_))) {
+        return Ok(None);
+    }
+    let status = serde_json::from_slice::<serde_json::Value>(&input).ok();
+    Ok(status.and_then(|status| Some(status["phase"].as_str()?.to_owned())))
+}
+
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
@@ -132,8 +170,6 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
 
     fn wanted(path: &Path) -> Wanted {
@@ -144,7 +180,7 @@ mod tests {
     fn it_is_there_for_its_user_alone_and_goes_with_the_server() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin");
-        let mut socket = AdminSocket::open(&wanted(&path)).unwrap();
+        let mut socket = AdminSocket::open(&wanted(&path), false).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
         assert!(socket.fits(&Wanted { mode: 0o660, ..wanted(&path) }));
@@ -158,21 +194,21 @@ mod tests {
     fn who_listens_is_not_robbed_and_who_was_killed_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin");
-        let first = AdminSocket::open(&wanted(&path)).unwrap();
-        let error = AdminSocket::open(&wanted(&path)).unwrap_err();
+        let first = AdminSocket::open(&wanted(&path), false).unwrap();
+        let error = AdminSocket::open(&wanted(&path), false).unwrap_err();
         assert_eq!(error.refused.source.kind(), io::ErrorKind::AddrInUse);
         UnixStream::connect(&path).unwrap();
         // As if it had been killed.
         first.leave();
         assert!(path.exists() && UnixStream::connect(&path).is_err());
-        let second = AdminSocket::open(&wanted(&path)).unwrap();
+        let second = AdminSocket::open(&wanted(&path), false).unwrap();
         UnixStream::connect(&path).unwrap();
         // Somebody else's.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "a file").unwrap();
         drop(second);
         assert!(path.exists());
-        let error = AdminSocket::open(&wanted(&path)).unwrap_err();
+        let error = AdminSocket::open(&wanted(&path), false).unwrap_err();
         assert_eq!(error.refused.source.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
     }
