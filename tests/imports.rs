@@ -25,6 +25,7 @@ const ORDER: &[&[&str]] = &[
     &["content"],
     &["front"],
     &["worker"],
+    &["admin"],
     &["proxy"],
 ];
 
