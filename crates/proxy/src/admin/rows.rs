@@ -336,7 +336,7 @@ mod tests {
         };
         let group = Group::of_server(server, Recovery::Eager);
         let mut selection = group.selection(b"", None, 0);
-        group.choose(&mut selection, Instant::now()).unwrap().shared_peer()
+        Arc::clone(group.choose(&mut selection, Instant::now()).unwrap().shared_peer())
     }
 
     /// A tunnel that began `id` seconds after the first one, and has got `messages` of 100 bytes.
