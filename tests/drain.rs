@@ -79,7 +79,7 @@ fn a_reload_drains_the_old_generation_only_where_that_is_wanted() {
     let mut second = open(&server);
     answer_close(first, 1001);
     server.wait_for_log("drain of generation 1: 1 WebSocket ended in ");
-    server.wait_for_log("generation 1 ended: worker process");
+    server.wait_for_log("generation 1 ended: nothing uses it any more");
     echo(&mut second, "not drained");
     // What holds for it is the configuration that it began with.
     server.rewrite_http(
