@@ -154,7 +154,7 @@ fn what_certbot_has_obtained_becomes_ours() {
     // The lock is the running process's now, whose certificates nobody else replaces.
     wait_until("the lock of the running process", || {
         let (done, told) = imported();
-        !done && told.contains("another process has its lock")
+        !done && told.contains("another process holds its lock")
     });
     assert_eq!(wssgate.error_log().matches("certificate obtained").count(), 0);
 }
