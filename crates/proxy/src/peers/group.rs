@@ -213,7 +213,8 @@ impl Group {
         let set = self.peers.load();
         for peer in set.primary.peers.iter().chain(&set.backup.peers) {
             let status = peers.entry(peer.address.clone()).or_default();
-            status.in_use |= set.single() && !peer.down || peer.is_in_use();
+            let in_use = set.single() && !peer.down || peer.is_in_use();
+            status.in_use |= in_use && peer.is_up();
             status.is_known = true;
         }
         for (address, state) in &lock(&self.known).states {

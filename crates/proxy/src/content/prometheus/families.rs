@@ -195,7 +195,8 @@ pub(super) static LIMITS_HIT: Family = Family::new(
 pub(super) static UPSTREAM_UP: Family = Family::new(
     "wssgate_upstream_up",
     Gauge,
-    "1 if requests are sent to this address; 0 if it is out of use because it has failed, or `down`.",
+    "1 if requests are sent to this address; 0 if it is out of use because it has failed, \
+     does not pass its health checks, or is `down`.",
 )
 .by(&["upstream", "peer"], PEERS)
 .least();

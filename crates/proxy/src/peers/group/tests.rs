@@ -694,6 +694,7 @@ fn an_unhealthy_peer_is_not_asked_though_all_are() {
                 result(&group, 1, false, now);
             }
             assert_eq!(names(&group, 2), [""; 0], "{recovery:?}");
+            assert!(group.peers().values().all(|status| status.is_known && !status.in_use));
             let up = CheckResult { turn: Some(Turn::Up), ends_tunnels: false };
             assert_eq!(result(&group, 0, true, now), up);
             assert_eq!(names(&group, 1), ["127.0.0.1:1"], "{recovery:?}");
