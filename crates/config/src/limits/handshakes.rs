@@ -45,6 +45,9 @@ const PARAMETERS: &[Parameter] = &[
 /// The longest `Retry-After`.
 const MOST_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The longest queue: one that leaves it is looked for among all.
+const MOST_WAITING: usize = 10_000;
+
 /// How long the queue is without `queue`, in seconds of the rate.
 const QUEUE_SECONDS: u64 = 5;
 
@@ -68,7 +71,10 @@ fn rate(
         let invalid = || problem(word, "invalid value");
         let is_second = if let Some(text) = parameter(word, "queue=") {
             let number = value::number(text).and_then(|number| usize::try_from(number).ok());
-            queue.replace(number.ok_or_else(invalid)?).is_some()
+            let number = number
+                .filter(|&number| number <= MOST_WAITING)
+                .ok_or_else(|| invalid().help(format!("a number of at most {MOST_WAITING}")))?;
+            queue.replace(number).is_some()
         } else if let Some(text) = parameter(word, "retry_after=") {
             let times = times(text).ok_or_else(|| invalid().help("e.g. `retry_after=5s-30s`"))?;
             retry_after.replace(times).is_some()
@@ -79,7 +85,8 @@ fn rate(
             return Err(problem(word, "duplicate value"));
         }
     }
-    let default = usize::try_from(rate.saturating_mul(QUEUE_SECONDS) / 1000).unwrap_or(usize::MAX);
+    let default = usize::try_from(rate.saturating_mul(QUEUE_SECONDS) / 1000);
+    let default = default.unwrap_or(MOST_WAITING).min(MOST_WAITING);
     let (retry_min, retry_max) =
         retry_after.unwrap_or((Duration::from_secs(5), Duration::from_secs(30)));
     // Each line counts for itself.

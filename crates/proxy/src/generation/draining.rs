@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wssgate_config::model::{DrainOrder, DrainPace, TunnelSettings};
+use wssgate_config::model::{DrainOrder, DrainPace, LocationId, TunnelSettings};
 use wssgate_relay::{Drain, DrainProgress, Order, Pace, Paces, Selection};
 use wssgate_ws::CloseCode;
 
@@ -21,7 +21,7 @@ pub(crate) enum Beginning {
 /// A drain of one generation.
 #[derive(Debug)]
 pub(crate) struct Draining {
-    /// By [`LocationId`](wssgate_config::model::LocationId).
+    /// By [`LocationId`].
     pub(crate) paces: Arc<[Option<Pace>]>,
     /// When it began.
     pub(crate) began: Instant,
@@ -33,6 +33,11 @@ impl Draining {
     /// How long the longest of the paces takes.
     pub(crate) fn over(&self) -> Duration {
         self.paces.iter().flatten().map(|pace| pace.over).max().unwrap_or_default()
+    }
+
+    /// Whether the tunnels of this location are drained.
+    pub(crate) fn drains(&self, location: LocationId) -> bool {
+        self.paces.get(location.0).is_some_and(Option::is_some)
     }
 
     /// The order to drain a tunnel that has begun only now, in what is left of the time; `None` if its location

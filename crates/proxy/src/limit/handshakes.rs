@@ -52,6 +52,7 @@ impl Turns {
     /// A handshake comes.
     pub(crate) fn enter(self: &Arc<Self>, rate: &HandshakeRate, now: Instant) -> Entry {
         let mut state = self.state();
+        state.keep_to(rate, now);
         if state.waiting.is_empty() && state.next <= now {
             state.take(rate, now);
             return Entry::Free;
@@ -76,6 +77,11 @@ impl Turns {
 }
 
 impl State {
+    /// Nobody waits longer than this rate wants: the last one may have gone on by a slower rate, before a reload.
+    fn keep_to(&mut self, rate: &HandshakeRate, now: Instant) {
+        self.next = self.next.min(now + rate.interval);
+    }
+
     /// One more goes on.
     fn take(&mut self, rate: &HandshakeRate, now: Instant) {
         let unused = now.checked_sub(LATENESS).unwrap_or(now);
@@ -116,6 +122,7 @@ impl Place {
         if !state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.turn)) {
             return Some(Wait::ForOthers);
         }
+        state.keep_to(&self.rate, now);
         if state.next > now {
             return Some(Wait::Until(state.next));
         }
@@ -188,6 +195,17 @@ mod tests {
             matches!(turns.enter(&rate, at + SECOND), Entry::Waits(_)),
             "behind those that wait"
         );
+    }
+
+    #[test]
+    fn a_slower_rate_before_a_reload_holds_up_nobody() {
+        let (now, slow, fast) =
+            (Instant::now(), HandshakeRate { interval: 30 * SECOND, ..rate(1, 9) }, rate(100, 9));
+        let turns = Turns::new(now);
+        assert!(matches!(turns.enter(&slow, now), Entry::Free));
+        let first = place(turns.enter(&fast, now));
+        assert_eq!(first.step(now), Some(Wait::Until(now + fast.interval)));
+        assert_eq!(first.step(now + fast.interval), None);
     }
 
     #[test]

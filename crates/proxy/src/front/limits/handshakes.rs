@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wssgate_config::model::HandshakeRateId;
 
 use crate::exchange::refusal::HandshakeRefusal;
-use crate::exchange::{Exchange, Refusal};
+use crate::exchange::{Exchange, Refusal, Request};
 use crate::limit::Entry;
 use crate::site::Phase;
 
@@ -20,11 +20,11 @@ pub(super) async fn wait(exchange: &mut Exchange, id: HandshakeRateId) -> Result
     let after = match turns.enter(rate, Instant::now()) {
         Entry::Free => return Ok(()),
         Entry::Waits(place) => {
+            // Whoever opens a WebSocket during a drain would have to leave it soon.
             tokio::select! {
                 biased;
-                () = place.turn() => return Ok(()),
+                () = place.turn() => if !is_drained(request) { return Ok(()) },
                 () = exchange.response.closed() => return Err(Refusal::ClientGone),
-                // Whoever opens a WebSocket now would have to leave it soon.
                 () = request.site.reached(Phase::Draining) => {}
             }
             turns.refuse(rate, Instant::now())
@@ -35,6 +35,12 @@ pub(super) async fn wait(exchange: &mut Exchange, id: HandshakeRateId) -> Result
     let field = (Bytes::from_static(b"Retry-After"), Bytes::from(seconds.to_string()));
     exchange.request.response.special_fields.push(field);
     Err(Refusal::Handshake(HandshakeRefusal::Rate))
+}
+
+/// Whether a reload has begun to drain the location of the request since it came.
+fn is_drained(request: &Request) -> bool {
+    let draining = request.generation.life().draining();
+    draining.is_some_and(|draining| draining.drains(request.route.location))
 }
 
 /// Rounded by chance, so that those who are told the same time do not all come at its full seconds.
