@@ -78,6 +78,9 @@ pub(crate) struct Engine {
     /// When the next ends may be reported.
     report_at_ms: u64,
     tunnels: Slab<Tunnel>,
+    /// The ticket and the key of the tunnel that was taken over last: what is ordered of a single one comes right behind
+    /// it.
+    last: (u64, usize),
     /// Removed from it, for [`reclaim::shrink`].
     removed: usize,
     /// Keys of tunnels that want a turn, each at most once, in the order in which it begins.
@@ -127,6 +130,7 @@ impl Engine {
             reports: Vec::new(),
             report_at_ms: 0,
             tunnels: Slab::new(),
+            last: (0, usize::MAX),
             removed: 0,
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
@@ -188,7 +192,9 @@ impl Engine {
             self.read_commands(now_ms);
         }
         if self.stopping {
-            self.end_selected(now_ms, EndCause::Stopped, |tunnel| !tunnel.is_closing());
+            let open = self.tunnels.iter().filter(|(_, tunnel)| !tunnel.is_closing());
+            let open = open.map(|(key, _)| key).collect();
+            self.end_selected(now_ms, EndCause::Stopped, open);
         }
         self.give_turns(now_ms);
         self.drain_due(now_ms);
@@ -283,8 +289,20 @@ impl Engine {
         self.shared.counters.tunnels.increment();
         self.shared.counters.add(&Tally::default(), &tunnel.tally());
         tunnel.queued = true;
+        self.last = (tunnel.ticket, key);
         entry.insert(tunnel);
         self.ready.push_back(key);
+    }
+
+    /// The keys of those that are meant.
+    fn selected(&self, selection: Selection) -> Vec<usize> {
+        let means = |tunnel: &Tunnel| selection.means(tunnel.ticket, tunnel.origin);
+        let (ticket, key) = self.last;
+        if selection == Selection::Ticket(ticket) && self.tunnels.get(key).is_some_and(means) {
+            return vec![key];
+        }
+        let all = self.tunnels.iter().filter(|(_, tunnel)| means(tunnel));
+        all.map(|(key, _)| key).collect()
     }
 
     /// Gives each tunnel that is ready now its turn, in groups that go through its steps together. Those
@@ -457,14 +475,15 @@ impl Engine {
     }
 
     fn close(&mut self, selection: Selection, cause: EndCause, now_ms: u64) {
-        self.end_selected(now_ms, cause, |tunnel| selection.means(tunnel.ticket, tunnel.origin));
+        self.end_selected(now_ms, cause, self.selected(selection));
     }
 
     /// Begins a drain: says who is told to close when.
     fn drain(&mut self, drain: &Drain, now_ms: u64) {
-        let selected = self.tunnels.iter().filter_map(|(key, tunnel)| {
-            let selected = drain.selection.means(tunnel.ticket, tunnel.origin);
-            let pace = drain.paces.of(tunnel.origin.location).filter(|_| selected)?;
+        let selected = self.selected(drain.selection);
+        let selected = selected.into_iter().filter_map(|key| {
+            let tunnel = &self.tunnels[key];
+            let pace = drain.paces.of(tunnel.origin.location)?;
             // Who has its time already keeps it.
             let since_ms = tunnel.drainable_since_ms(pace.order).filter(|_| tunnel.drain.is_none());
             Some((pace, since_ms?, key))
@@ -488,9 +507,8 @@ impl Engine {
     }
 
     /// Ends some tunnels now, but those that are drained in their time.
-    fn end_selected(&mut self, now_ms: u64, cause: EndCause, selected: impl Fn(&Tunnel) -> bool) {
-        let tunnels = self.tunnels.iter().filter(|(_, tunnel)| selected(tunnel));
-        for key in tunnels.map(|(key, _)| key).collect::<Vec<_>>() {
+    fn end_selected(&mut self, now_ms: u64, cause: EndCause, selected: Vec<usize>) {
+        for key in selected {
             let tunnel = &mut self.tunnels[key];
             match cause {
                 EndCause::Drained => {
