@@ -635,11 +635,14 @@ impl Tunnel {
         let passed = self.progress(now_ms);
         let is_half_closed = self.up.state != FlowState::Open || self.down.state != FlowState::Open;
         let has_closed = passed.client.close.is_some() || passed.upstream.close.is_some();
+        // Pongs that answer our own pings say nothing of the application.
+        let data_ms = self.conversation.as_ref().and_then(Conversation::data_ms);
+        let said_ms = data_ms.unwrap_or(self.active_ms);
         Some(Live {
             handle: Handle::new(key, self.label.as_ref()?),
             generation: self.origin.generation,
             is_websocket: self.conversation.is_some(),
-            idle: Duration::from_millis(now_ms.saturating_sub(self.active_ms)),
+            idle: Duration::from_millis(now_ms.saturating_sub(said_ms)),
             is_ending: is_half_closed || has_closed || self.is_closing(),
             is_closing: self.is_closing(),
             passed,

@@ -14,16 +14,18 @@ use crate::clock::millis;
 /// The policies of all locations; those with the same settings share one.
 pub(super) fn build(config: &Config) -> Vec<Option<Arc<Policy>>> {
     let mut known = HashMap::new();
+    // Listings tell for how long nothing has been said.
+    let listed = config.core.admin.is_some();
     let locations = config.http.iter().flat_map(|http| &http.locations);
     let settings = locations.map(|location| &location.proxy.tunnels);
     settings
         .map(|settings| {
-            known.entry(settings).or_insert_with(|| policy(settings).map(Arc::new)).clone()
+            known.entry(settings).or_insert_with(|| policy(settings, listed).map(Arc::new)).clone()
         })
         .collect()
 }
 
-fn policy(settings: &TunnelSettings) -> Option<Policy> {
+fn policy(settings: &TunnelSettings, listed: bool) -> Option<Policy> {
     let check = match settings.check {
         FrameCheck::Off => return None,
         FrameCheck::Note => Check::Note,
@@ -52,7 +54,7 @@ fn policy(settings: &TunnelSettings) -> Option<Policy> {
             server: keep_alive(interval.upstream, timeout.upstream),
         },
         idle_ms: settings.idle_timeout.map(millis),
-        notes_data: settings.drain.is_some_and(|drain| drain.order == DrainOrder::Idlest),
+        notes_data: listed || settings.drain.is_some_and(|drain| drain.order == DrainOrder::Idlest),
         slow_reader_ms: per_side(settings.slow_reader_timeout, |timeout| timeout.map(millis)),
         check,
         limits: PerSide {
