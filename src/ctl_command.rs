@@ -245,12 +245,18 @@ impl CtlArgs {
 
     /// Asks for one page after the other until all are there that are wanted.
     fn list(&self, client: &Client, list: &ListArgs) -> Result<bool, CtlError> {
-        let mut wanted = if list.all { u64::MAX } else { list.limit };
+        let limit = if list.all { u64::MAX } else { list.limit };
+        // From page to page a tunnel may pass another in idle time or bytes, and would be missed: what does not fit
+        // into one page is asked for in the order of numbers, and sorted here.
+        let sorts_here = limit > client::MAX_ROWS && !matches!(list.sort.as_str(), "id" | "age");
+        let mut wanted = if sorts_here { u64::MAX } else { limit };
         let (mut tunnels, mut after, mut matched) = (Vec::new(), None, 0);
         loop {
             let mut query = list.filter.query();
-            query.push(("sort", list.sort.clone()));
-            query.extend(list.order.clone().map(|order| ("order", order)));
+            if !sorts_here {
+                query.push(("sort", list.sort.clone()));
+                query.extend(list.order.clone().map(|order| ("order", order)));
+            }
             query.push(("limit", wanted.min(client::MAX_ROWS).to_string()));
             query.extend(after.map(|after| ("after", after)));
             let mut page = client.get("tunnels", &query)?;
@@ -265,10 +271,14 @@ impl CtlArgs {
                 break;
             }
         }
+        if sorts_here {
+            sort(&mut tunnels, &list.sort, list.order.as_deref() == Some("asc"));
+            tunnels.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
         let shown = tunnels.len() as u64;
         let answer = json!({"matched": matched, "next": after, "tunnels": tunnels});
         self.print(&answer, || show::tunnels(&answer))?;
-        if after.is_some() && !self.json {
+        if shown < matched && !self.json {
             eprintln!(
                 "{shown} of {matched} shown; --all shows the others, filters make them fewer"
             );
@@ -367,5 +377,51 @@ fn help(error: &std::io::Error) -> String {
             "{text}: only the user that started the server may use it, unless `admin` says otherwise with mode="
         ),
         _ => text,
+    }
+}
+/// Sorts tunnels as the server does by this key.
+fn sort(tunnels: &mut [Value], key: &str, ascends: bool) {
+    let number = |value: &Value| value.as_f64().unwrap_or(0.0);
+    let sides = |tunnel: &Value, member: &str| {
+        ["from_client", "from_upstream"].map(|side| number(&tunnel[side][member]))
+    };
+    let rank = |tunnel: &Value| match key {
+        "messages" | "bytes" => sides(tunnel, key).iter().sum(),
+        "rtt" => sides(tunnel, key).into_iter().fold(0.0, f64::max),
+        _ => number(&tunnel[key]),
+    };
+    // Stable, so that numbers decide between equals.
+    tunnels.sort_by(|one, other| match ascends {
+        true => rank(one).total_cmp(&rank(other)),
+        false => rank(other).total_cmp(&rank(one)),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_listings_are_sorted_here_as_the_server_sorts_short_ones() {
+        let tunnel = |id: &str, idle: f64, [up, down]: [u64; 2], rtt: Value| {
+            let upstream = json!({"messages": down, "bytes": 0});
+            json!({"id": id, "idle": idle, "from_client": {"messages": up, "rtt": rtt}, "from_upstream": upstream})
+        };
+        let tunnels = [
+            tunnel("1", 5.0, [1, 1], Value::Null),
+            tunnel("2", 9.0, [0, 3], json!(0.2)),
+            tunnel("3", 5.0, [0, 0], json!(0.1)),
+        ];
+        for (key, ascends, expected) in [
+            ("idle", false, "213"),
+            ("idle", true, "132"),
+            ("messages", false, "213"),
+            ("rtt", false, "231"),
+        ] {
+            let mut sorted = tunnels.to_vec();
+            sort(&mut sorted, key, ascends);
+            let ids: String = sorted.iter().filter_map(|one| one["id"].as_str()).collect();
+            assert_eq!(ids, expected, "{key} {ascends}");
+        }
     }
 }
