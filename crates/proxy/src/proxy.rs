@@ -250,6 +250,8 @@ impl Proxy {
         follow(&generation, &self.environment);
         self.current.store(generation);
         self.newest.send_replace(number);
+        // Of peers that are unhealthy already the new one may want that their tunnels end.
+        self.context.unhealthy.send_replace(());
         self.choose_io_uring();
         // Not before the generation is there: who accepts on a new address has to find its servers.
         self.offered.send_replace(listeners.clone());
@@ -290,7 +292,8 @@ impl Proxy {
     /// Has the admin socket that the newest generation wants: the same, another one, or none.
     ///
     /// # Errors
-    /// When another one is wanted and cannot be had; then it is as before.
+    /// When another one is wanted and cannot be had. Then the old one stays, but for one at the same path,
+    /// which had to go first.
     pub fn follow_admin(&mut self) -> Result<(), SocketError> {
         let generation = self.generation();
         let wanted = generation.config.core.admin.as_ref();
