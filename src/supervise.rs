@@ -84,6 +84,12 @@ impl Server<'_> {
                 }
             }
             while let Some(Order::Reload { by, answer }) = self.proxy.next_order() {
+                // Without an answer whoever asked learns that nothing is reloaded any more.
+                if !self.proxy.is_serving() {
+                    let text = format_args!("reload requested by {by} is ignored while ending");
+                    self.proxy.log(LogLevel::Notice, text);
+                    continue;
+                }
                 self.proxy.log(LogLevel::Notice, format_args!("reload requested by {by}"));
                 let generation = self.reload();
                 let messages = std::mem::take(&mut self.messages);

@@ -252,6 +252,10 @@ fn a_server_that_drains_gives_way_to_the_next() {
     server.signal("QUIT");
     wait_until("the drain", || json(&server, &["status"])["phase"] == "draining");
     assert_eq!(users(&server, &[]), ["ann"]);
+    assert!(
+        ask(&server, "POST /v1/reload HTTP/1.1\r\nHost: wssgate\r\n\r\n")
+            .starts_with("HTTP/1.1 409 ")
+    );
     let mut next = Command::new(WSSGATE);
     next.arg("-p").arg(server.dir()).args(["-c", "nginx.conf", "-e", "error.log"]);
     let mut next = next.spawn().unwrap();

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -80,6 +81,12 @@ pub fn listen_unix(
     if let Some((user, group)) = owner {
         let changed = std::os::unix::fs::lchown(path, Some(user), Some(group));
         changed.map_err(refused("chown()"))?;
+        // Until then it was its user's, who may have changed the permissions, or put another file there.
+        let found = std::fs::symlink_metadata(path).map_err(refused("lstat()"))?;
+        if (found.uid(), found.gid(), found.mode() & 0o7777) != (user, group, mode) {
+            let changed = io::Error::other("its permissions or owner were changed meanwhile");
+            return Err(refused("lstat()")(changed));
+        }
     }
     listen(&socket, backlog)?;
     Ok(socket.into())

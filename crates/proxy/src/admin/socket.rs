@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -22,7 +22,7 @@ const BACKLOG: u32 = 16;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest answer to that, in bytes.
-const MAX_STATUS: u64 = 64 * 1024;
+const MAX_STATUS: usize = 64 * 1024;
 
 /// Why there is no socket.
 #[derive(Debug, Error)]
@@ -149,12 +149,23 @@ fn gives_way(path: &Path) -> bool {
 fn phase(path: &Path) -> io::Result<Option<String>> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(&SockAddr::unix(path)?)?;
     let mut stream = UnixStream::from(OwnedFd::from(socket));
     stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: wssgate\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(MAX_STATUS).read_to_end(&mut answer)?;
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    let deadline = Instant::now() + PATIENCE;
+    // Whoever listens there may be anybody, and say it byte by byte.
+    while answer.len() < MAX_STATUS {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => break,
+            len => answer.extend_from_slice(&part[..len]),
+        }
+    }
     let mut input = BytesMut::from(&answer[..]);
     if !matches!(ResponseParser::new().parse(&mut input, answer.len()), Ok(Some(_))) {
         return Ok(None);
