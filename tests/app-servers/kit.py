@@ -283,7 +283,7 @@ class Kit:
             if seen != wanted:
                 raise Failed(f"{offers!r} offered, {way}: answered {seen}, expected {wanted}")
         if odd:
-            line = "upstream sent an odd 101 response: it selects the subprotocol"
+            line = "upstream sent an unusual 101 response: it selects the subprotocol"
             self.until(lambda: read(self.work / "error.log").count(line) >= 2, "wssgate")
         said = f"status {expect[0]}" if expect[0] != 101 else f"subprotocol {expect[1]!r}"
         print(f"  offered {offers!r}: {said}" + (", told as odd in the error log" if odd else ""), flush=True)
