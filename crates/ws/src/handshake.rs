@@ -379,7 +379,7 @@ pub enum SwitchError {
 /// with it (RFC 6455 §4.1 items 3, 5 and 6), and some clients do. No bytes are taken for what they are
 /// not.
 ///
-/// The messages complete "upstream sent an odd 101 response: …".
+/// The messages complete "upstream sent an unusual 101 response: …".
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Oddity {
     /// `Connection` is missing or says something else.
