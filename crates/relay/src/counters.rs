@@ -1,7 +1,7 @@
 //! What a relay thread counts of all its tunnels, while they live.
 //!
-//! A tunnel counts for itself, in its conversation. What a turn has added is added here too: a few plain
-//! additions to a cache line that no other thread writes.
+//! A tunnel counts for itself, in its conversation. What bytes have added there is added here too, while its numbers
+//! are at hand: a few plain additions to cache lines that no other thread writes.
 
 use std::time::Duration;
 
@@ -82,31 +82,19 @@ impl Default for SideCounters {
 
 impl Counters {
     /// What came from this side.
+    #[inline]
     pub fn side(&self, side: Side) -> &SideCounters {
         match side {
             Side::Client => &self.client,
             Side::Upstream => &self.upstream,
         }
     }
-
-    /// Adds what a tunnel has done between two moments.
-    #[inline]
-    pub(crate) fn add(&self, before: &Tally, now: &Tally) {
-        self.client.add(&before.client, &now.client);
-        self.upstream.add(&before.upstream, &now.upstream);
-    }
 }
 
 impl SideCounters {
+    /// Adds what these bytes have completed in a WebSocket: its counts before and behind them.
     #[inline]
-    fn add(&self, before: &SideTally, now: &SideTally) {
-        if now.blocked_ms != before.blocked_ms {
-            self.blocked_ms.add(now.blocked_ms - before.blocked_ms);
-        }
-        if now.received == before.received {
-            return;
-        }
-        self.bytes.add(now.received - before.received);
+    pub(crate) fn add(&self, before: &Counts, now: &Counts) {
         let texts = now.texts - before.texts;
         let text_payload = now.text_payload - before.text_payload;
         self.texts.add(texts);
@@ -115,44 +103,5 @@ impl SideCounters {
         self.binary_bytes.add(now.payload - before.payload - text_payload);
         self.pings.add(now.pings - before.pings);
         self.pongs.add(now.pongs - before.pongs);
-    }
-}
-
-/// What has happened in a tunnel by one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) client: SideTally,
-    pub(crate) upstream: SideTally,
-}
-
-/// What one side of a tunnel has sent by one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SideTally {
-    received: u64,
-    messages: u64,
-    texts: u64,
-    payload: u64,
-    text_payload: u64,
-    pings: u64,
-    pongs: u64,
-    blocked_ms: u64,
-}
-
-impl SideTally {
-    /// Of what was counted; the waits are those that are over.
-    #[inline]
-    pub(crate) fn new(received: u64, counts: Option<&Counts>, blocked_ms: u64) -> Self {
-        let nothing = Counts::default();
-        let counts = counts.unwrap_or(&nothing);
-        Self {
-            received,
-            messages: counts.messages,
-            texts: counts.texts,
-            payload: counts.payload,
-            text_payload: counts.text_payload,
-            pings: counts.pings,
-            pongs: counts.pongs,
-            blocked_ms,
-        }
     }
 }

@@ -19,7 +19,6 @@ use wssgate_ws::Conversation;
 use wssgate_ws::conversation::{Cause, Farewell, Notes};
 
 use crate::buffers::Buffers;
-use crate::counters::Tally;
 use crate::deadlines::{self, Deadlines, millis};
 use crate::drain::{Drain, Drains};
 use crate::lingering::Lingering;
@@ -59,8 +58,8 @@ pub(crate) type OnRefusal = Box<dyn FnMut(&io::Error) + Send>;
 /// A turn that has started.
 struct Turn {
     key: usize,
-    /// What had happened in its tunnel before.
-    before: Tally,
+    /// How long bytes had waited for the sides of its tunnel before.
+    blocked_ms: [u64; 2],
     transfer: Transfer,
 }
 
@@ -100,9 +99,8 @@ pub(crate) struct Engine {
     group: Vec<Turn>,
     /// Which of them send.
     sending: Vec<usize>,
-    /// Those whose turn comes behind the group: their keys, and what had happened in them before. Empty
-    /// like it.
-    alone: Vec<(usize, Tally)>,
+    /// Those whose turn comes behind the group: their keys, and how long bytes had waited. Empty like it.
+    alone: Vec<(usize, [u64; 2])>,
     stopping: bool,
     /// Which tunnels had their turns, and whether in a group.
     #[cfg(test)]
@@ -277,7 +275,8 @@ impl Engine {
         let entry = self.tunnels.vacant_entry();
         let key = entry.key();
         let limit = self.settings.tls_record_limit;
-        let mut tunnel = Tunnel::new(handover, &mut self.buffers, limit, now_ms);
+        let counters = Arc::clone(&self.shared.counters);
+        let mut tunnel = Tunnel::new(handover, counters, &mut self.buffers, limit, now_ms);
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg(side);
             // All calls say themselves that they do not wait, so the socket need not be told.
@@ -287,7 +286,6 @@ impl Engine {
             }
         }
         self.shared.counters.tunnels.increment();
-        self.shared.counters.add(&Tally::default(), &tunnel.tally());
         tunnel.queued = true;
         self.last = (tunnel.ticket, key);
         entry.insert(tunnel);
@@ -320,14 +318,14 @@ impl Engine {
             self.convert_group(now_ms);
             self.send_group();
             let mut group = std::mem::take(&mut self.group);
-            for Turn { key, before, transfer } in group.drain(..) {
-                self.finish_turn(key, &before, Some(transfer), now_ms);
+            for Turn { key, blocked_ms, transfer } in group.drain(..) {
+                self.finish_turn(key, blocked_ms, Some(transfer), now_ms);
             }
             self.group = group;
             self.buffers.release(mark);
             let mut alone = std::mem::take(&mut self.alone);
-            for (key, before) in alone.drain(..) {
-                self.finish_turn(key, &before, None, now_ms);
+            for (key, blocked_ms) in alone.drain(..) {
+                self.finish_turn(key, blocked_ms, None, now_ms);
             }
             self.alone = alone;
         }
@@ -340,10 +338,10 @@ impl Engine {
     fn begin_turn(&mut self, key: usize) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.queued = false;
-        let before = tunnel.tally();
+        let blocked_ms = tunnel.past_blocked_ms();
         match tunnel.begin_turn(&mut self.buffers) {
-            Some(transfer) => self.group.push(Turn { key, before, transfer }),
-            None => self.alone.push((key, before)),
+            Some(transfer) => self.group.push(Turn { key, blocked_ms, transfer }),
+            None => self.alone.push((key, blocked_ms)),
         }
     }
 
@@ -377,12 +375,20 @@ impl Engine {
         }
     }
 
-    fn finish_turn(&mut self, key: usize, before: &Tally, started: Option<Transfer>, now_ms: u64) {
+    fn finish_turn(
+        &mut self,
+        key: usize,
+        blocked_ms: [u64; 2],
+        started: Option<Transfer>,
+        now_ms: u64,
+    ) {
         #[cfg(test)]
         self.turns.push((key, started.is_some()));
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
         tunnel.turn(started, &mut self.buffers, self.settings.turn_bytes, now_ms);
-        self.shared.counters.add(before, &tunnel.tally());
+        let (counters, [client, upstream]) = (&self.shared.counters, tunnel.past_blocked_ms());
+        counters.client.blocked_ms.add(client - blocked_ms[0]);
+        counters.upstream.blocked_ms.add(upstream - blocked_ms[1]);
         self.settle(key, now_ms);
     }
 

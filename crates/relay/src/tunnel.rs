@@ -7,6 +7,7 @@ mod ending;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wssgate_records::{TlsFault, sealed_len};
@@ -16,7 +17,7 @@ use wssgate_ws::conversation::{Insert, Notes, end_of};
 use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
-use crate::counters::{SideTally, Tally};
+use crate::counters::Counters;
 use crate::deadlines::millis;
 use crate::drain::PartId;
 use crate::flow::{Flow, FlowState};
@@ -30,6 +31,8 @@ pub(crate) struct Tunnel {
     pub(crate) ticket: u64,
     pub(crate) origin: Origin,
     label: Option<Label>,
+    /// Those of its relay.
+    counters: Arc<Counters>,
     client: Leg,
     upstream: Leg,
     /// From the client to the upstream.
@@ -146,6 +149,7 @@ impl Tunnel {
     /// Takes over what the front has finished, and sends on what it had read ahead.
     pub(crate) fn new(
         handover: Handover,
+        counters: Arc<Counters>,
         buffers: &mut Buffers,
         record_limit: u64,
         now_ms: u64,
@@ -158,6 +162,7 @@ impl Tunnel {
             ticket: handover.ticket,
             origin: handover.origin,
             label: handover.label,
+            counters,
             client: leg(client.socket, client.unix, client.tls, Side::Client),
             upstream: leg(upstream.socket, upstream.unix, upstream.tls, Side::Upstream),
             up: Flow::new(buffer_size),
@@ -433,15 +438,18 @@ impl Tunnel {
     #[inline(always)]
     fn inspect(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
         self.flow_from_mut(source).received += plain.len() as u64;
+        self.counters.side(source).bytes.add(plain.len() as u64);
         self.judge(source, plain, now_ms)
     }
 
     #[inline(always)]
     fn judge(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
-        match &mut self.conversation {
-            Some(conversation) => conversation.on_bytes(source.into(), plain, now_ms),
-            None => Verdict::Pass,
-        }
+        let Some(conversation) = &mut self.conversation else { return Verdict::Pass };
+        let from = source.into();
+        let before = conversation.counts(from);
+        let verdict = conversation.on_bytes(from, plain, now_ms);
+        self.counters.side(source).add(&before, &conversation.counts(from));
+        verdict
     }
 
     /// The socket that takes the bytes of a transfer, if they can go at once.
@@ -656,17 +664,9 @@ impl Tunnel {
         Some(self.progress(now_ms))
     }
 
-    /// What has happened by now.
-    #[inline]
-    pub(crate) fn tally(&self) -> Tally {
-        let of = |flow: &Flow, leg: &Leg, side| {
-            let counts = self.conversation.as_ref().map(|conversation| conversation.counts(side));
-            SideTally::new(flow.received, counts.as_ref(), leg.past_blocked_ms())
-        };
-        Tally {
-            client: of(&self.up, &self.client, wssgate_ws::Side::Client),
-            upstream: of(&self.down, &self.upstream, wssgate_ws::Side::Server),
-        }
+    /// How long bytes had to wait for the client and for the upstream, without waits that go on.
+    pub(crate) fn past_blocked_ms(&self) -> [u64; 2] {
+        [&self.client, &self.upstream].map(Leg::past_blocked_ms)
     }
 
     /// How long a side took to answer our last ping.

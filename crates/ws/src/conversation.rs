@@ -177,8 +177,6 @@ pub struct Conversation {
     changed: bool,
     /// When the last byte of a data frame passed, if anybody wants to know.
     data_ms: u64,
-    /// How many data frames had ended by then.
-    data_frames: u64,
     /// When it is too old.
     ends_ms: u64,
     /// What the client is told when it is killed, if the operator has chosen.
@@ -214,7 +212,6 @@ impl Conversation {
             first_close: None,
             changed: false,
             data_ms: now_ms,
-            data_frames: 0,
             ends_ms: settings.lifetime_ms.map_or(u64::MAX, |life_ms| end_of(now_ms, life_ms)),
             farewell: None,
         }
@@ -226,11 +223,12 @@ impl Conversation {
     #[inline]
     pub fn on_bytes(&mut self, from: Side, bytes: &[u8], now_ms: u64) -> Verdict {
         let direction = self.directions.get_mut(from);
+        let data_frames = direction.data_frames();
         // Who has answered the other end is asked sooner.
         self.changed |= direction.pinging.hear(now_ms);
         if direction.attentive {
             let verdict = self.attend(from, bytes, now_ms);
-            self.note_data(from, now_ms);
+            self.note_data(from, data_frames, now_ms);
             return verdict;
         }
         let progress = direction.advance(bytes);
@@ -239,7 +237,7 @@ impl Conversation {
         if progress.is_special() || self.closing != Closing::Open || !passes {
             self.on_special(from, &progress, &verdict, now_ms);
         }
-        self.note_data(from, now_ms);
+        self.note_data(from, data_frames, now_ms);
         verdict
     }
 
@@ -560,19 +558,18 @@ impl Conversation {
         }
     }
 
-    /// Notes that a data frame has moved, if that is of interest.
+    /// Notes that a data frame has moved, if that is of interest: before, there were so many of this side.
     #[inline]
-    fn note_data(&mut self, from: Side, now_ms: u64) {
+    fn note_data(&mut self, from: Side, before: u64, now_ms: u64) {
         if self.policy.idle_ms.is_none() && !self.policy.notes_data {
             return;
         }
-        let PerSide { client, server } = &self.directions;
-        let data_frames = client.data_frames() + server.data_frames();
-        let tracker = &self.directions.get(from).tracker;
+        let direction = self.directions.get(from);
+        let tracker = &direction.tracker;
         // Behind a broken rule nobody knows, and what moves may be data.
         let in_data = tracker.data_left().is_some() || tracker.broken().is_some();
-        if in_data || data_frames != self.data_frames {
-            (self.data_ms, self.data_frames) = (now_ms, data_frames);
+        if in_data || direction.data_frames() != before {
+            self.data_ms = now_ms;
         }
     }
 

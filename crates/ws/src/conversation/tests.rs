@@ -39,7 +39,7 @@ fn closed_by_us() -> Conversation {
 
 #[test]
 fn a_conversation_is_small() {
-    assert!(size_of::<Conversation>() <= 472, "{}", size_of::<Conversation>());
+    assert!(size_of::<Conversation>() <= 464, "{}", size_of::<Conversation>());
 }
 
 #[test]
