@@ -3,7 +3,7 @@
 mod trust;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
@@ -14,6 +14,7 @@ use clap::Args;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use thiserror::Error;
+use wssgate_doctor::Timed;
 use wssgate_http1::ResponseParser;
 
 use self::trust::{Trust, Untrusted};
@@ -95,19 +96,18 @@ pub(crate) fn check(args: &HealthArgs) -> Result<(), Unhealthy> {
     let port = if url.tls { 443 } else { 80 };
     let found = addresses(with_port(url.authority, port), check.deadline, system_lookup);
     let found = found.map_err(|error| check.failed(error, "looking up the name"))?;
-    let mut stream = check.connect(&found).map_err(|error| check.failed(error, "connecting"))?;
+    let (mut stream, peer) =
+        check.connect(&found).map_err(|error| check.failed(error, "connecting"))?;
     if !url.tls {
         return check.ask(&mut stream);
     }
     let name = args.host.as_deref().unwrap_or_else(|| url.host());
     let server = ServerName::try_from(name.to_owned());
     let server = server.map_err(|_| Unhealthy::Name(name.to_owned()))?;
-    let trust = match (args.insecure, stream.peer) {
-        (true, peer) if !peer.ip().to_canonical().is_loopback() => {
-            return Err(Unhealthy::Insecure(peer));
-        }
-        (true, _) => Trust::Anybody,
-        (false, _) => Trust::Of(args.ca.as_deref()),
+    let trust = match args.insecure {
+        true if !peer.ip().to_canonical().is_loopback() => return Err(Unhealthy::Insecure(peer)),
+        true => Trust::Anybody,
+        false => Trust::Of(args.ca.as_deref()),
     };
     let tls = ClientConnection::new(trust.config()?, server).map_err(|error| check.tls(error))?;
     check.ask(&mut StreamOwned::new(tls, stream))
@@ -143,12 +143,12 @@ impl Check<'_> {
         }
     }
 
-    fn connect(&self, addresses: &[SocketAddr]) -> io::Result<Bounded> {
+    /// A connection to one of these addresses, and which it is.
+    fn connect(&self, addresses: &[SocketAddr]) -> io::Result<(Timed, SocketAddr)> {
         let mut failed = io::Error::from(ErrorKind::AddrNotAvailable);
         for &peer in addresses {
-            let deadline = self.deadline;
-            match TcpStream::connect_timeout(&peer, left(deadline)?) {
-                Ok(stream) => return Ok(Bounded { stream, peer, deadline }),
+            match Timed::connect(peer, left(self.deadline)?) {
+                Ok(stream) => return Ok((stream, peer)),
                 Err(error) => failed = error,
             }
         }
@@ -227,39 +227,6 @@ fn addresses(
     // Nobody may be there any more to receive it.
     thread::spawn(move || drop(sender.send(lookup(&authority))));
     found.recv_timeout(left(deadline)?).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
-}
-
-/// A connection that fails at its deadline.
-struct Bounded {
-    stream: TcpStream,
-    peer: SocketAddr,
-    deadline: Instant,
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-        self.stream.read(buffer).map_err(late)
-    }
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.write(bytes).map_err(late)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Sockets say of a timeout that they would block.
-fn late(error: io::Error) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-        _ => error,
-    }
 }
 
 /// The time that is left; never none, which sockets take for no limit.

@@ -42,3 +42,4 @@ pub use target::{Host, InvalidTarget, Target};
 pub use text::Style;
 pub use trust::DEVELOPMENT_CA;
 pub use walk::examine;
+pub use wire::Timed;

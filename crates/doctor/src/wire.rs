@@ -11,18 +11,18 @@ const FIRST: usize = 64;
 
 /// A TCP connection on which nothing is waited for beyond a deadline.
 #[derive(Debug)]
-pub(crate) struct Timed {
+pub struct Timed {
     tcp: TcpStream,
     deadline: Instant,
     first: Vec<u8>,
 }
 
 impl Timed {
-    /// Connects.
+    /// Connects; `timeout` is for all that follows too.
     ///
     /// # Errors
     /// Those of the system, and `TimedOut`.
-    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+    pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let deadline = Instant::now() + timeout;
         let tcp = TcpStream::connect_timeout(&address, timeout)?;
         // The round trips of small frames are measured.
