@@ -48,7 +48,7 @@ mod watch;
 
 use std::sync::Arc;
 
-pub use cause::Cause;
+pub use cause::{Cause, Lapse};
 use direction::{Direction, Injection};
 pub use keep_alive::PING_LEN;
 pub use policy::{Check, KeepAlive, Limits, Meters, PerSide, Policy, Settings};
@@ -177,8 +177,10 @@ pub struct Conversation {
     changed: bool,
     /// When the last byte of a data frame passed, if anybody wants to know.
     data_ms: u64,
-    /// When it is too old.
+    /// When it is too old, or what the client may do is over.
     ends_ms: u64,
+    /// Whether it is the latter.
+    expires: bool,
     /// What the client is told when it is killed, if the operator has chosen.
     farewell: Option<Arc<Farewell>>,
 }
@@ -200,6 +202,8 @@ enum Closing {
 impl Conversation {
     /// Begins right after the switch.
     pub fn new(settings: &Settings, now_ms: u64) -> Self {
+        let [ages_ms, expires_ms] = [settings.lifetime_ms, settings.expiry_ms]
+            .map(|left_ms| left_ms.map_or(u64::MAX, |left_ms| end_of(now_ms, left_ms)));
         Self {
             policy: Arc::clone(&settings.policy),
             directions: PerSide {
@@ -212,7 +216,8 @@ impl Conversation {
             first_close: None,
             changed: false,
             data_ms: now_ms,
-            ends_ms: settings.lifetime_ms.map_or(u64::MAX, |life_ms| end_of(now_ms, life_ms)),
+            ends_ms: ages_ms.min(expires_ms),
+            expires: expires_ms <= ages_ms,
             farewell: None,
         }
     }
@@ -277,7 +282,11 @@ impl Conversation {
         // While one side lingers after the other, it must not do so for ever.
         if let Closing::Open | Closing::Lingering { .. } = self.closing {
             if self.ends_ms <= now_ms {
-                self.close(Cause::MaxLifetime, now_ms);
+                let cause = match self.expires {
+                    true => Cause::Credentials(Lapse::Expired),
+                    false => Cause::MaxLifetime,
+                };
+                self.close(cause, now_ms);
             } else if self.idle_due().is_some_and(|due_ms| due_ms <= now_ms) {
                 self.close(Cause::IdleTimeout, now_ms);
             }

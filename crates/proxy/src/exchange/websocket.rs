@@ -292,7 +292,7 @@ fn word_of(cause: Cause) -> &'static str {
         }
         Cause::Rate(side, Excess::Bytes) => of(side, "client_byte_rate", "upstream_byte_rate"),
         Cause::SlowReader(side) => of(side, "client_slow_reader", "upstream_slow_reader"),
-        Cause::Credentials => "credentials",
+        Cause::Credentials(_) => "credentials",
     }
 }
 

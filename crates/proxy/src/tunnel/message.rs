@@ -3,7 +3,7 @@
 use std::io;
 
 use wssgate_relay::{EndCause, Side, TunnelEnd};
-use wssgate_ws::conversation::Cause;
+use wssgate_ws::conversation::{Cause, Lapse};
 use wssgate_ws::conversation::meter::Excess;
 
 use crate::exchange::websocket::Record;
@@ -52,7 +52,13 @@ fn closed(cause: &Cause, record: &Record) -> String {
         Cause::Unhealthy => "its upstream server is unhealthy".to_owned(),
         Cause::IdleTimeout => "no data frame for websocket_idle_timeout".to_owned(),
         Cause::MaxLifetime => "websocket_max_lifetime expired".to_owned(),
-        Cause::Credentials => "the credentials of the client have expired".to_owned(),
+        Cause::Credentials(Lapse::Expired) => "the token of the client has expired".to_owned(),
+        Cause::Credentials(Lapse::Refused) => {
+            "websocket_reauth no longer authorizes the client".to_owned()
+        }
+        Cause::Credentials(Lapse::Revoked) => {
+            "the credentials of the client are revoked".to_owned()
+        }
         Cause::Violation(side, error) => format!("{} broke the protocol: {error}", of_peer(*side)),
         Cause::InvalidClose(side, error) => {
             format!("{} sent an invalid Close: {error}", of_peer(*side))

@@ -37,7 +37,18 @@ pub enum Cause {
     /// This side did not take what was sent to it for so long.
     SlowReader(Side),
     /// What the client may do is over.
-    Credentials,
+    Credentials(Lapse),
+}
+
+/// How what a client may do came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lapse {
+    /// Its time is over.
+    Expired,
+    /// Who was asked again does not let it in any more.
+    Refused,
+    /// An operator has taken it back.
+    Revoked,
 }
 
 impl Cause {
@@ -49,7 +60,7 @@ impl Cause {
             | Self::Unhealthy
             | Self::IdleTimeout
             | Self::MaxLifetime => None,
-            Self::Credentials => Some(Side::Client),
+            Self::Credentials(_) => Some(Side::Client),
             Self::Violation(side, _)
             | Self::InvalidClose(side, _)
             | Self::InvalidText(side)
@@ -67,7 +78,7 @@ impl Cause {
     /// any more, gets none.
     pub(super) fn heard_out(self) -> Option<Side> {
         match self {
-            Self::SlowReader(_) | Self::Credentials => None,
+            Self::SlowReader(_) | Self::Credentials(_) => None,
             fault => fault.offender().map(Side::other),
         }
     }
@@ -96,7 +107,7 @@ impl Cause {
             | Self::ControlFlood(_)
             | Self::Rate(..)
             | Self::SlowReader(_)
-            | Self::Credentials => CloseCode::POLICY_VIOLATION,
+            | Self::Credentials(_) => CloseCode::POLICY_VIOLATION,
         }
     }
 
@@ -123,7 +134,9 @@ impl Cause {
             Self::Rate(_, Excess::Messages) => "message rate exceeded",
             Self::Rate(_, Excess::Bytes) => "byte rate exceeded",
             Self::SlowReader(_) => "slow reader",
-            Self::Credentials => "credentials expired",
+            Self::Credentials(Lapse::Expired) => "credentials expired",
+            Self::Credentials(Lapse::Refused) => "no longer authorized",
+            Self::Credentials(Lapse::Revoked) => "credentials revoked",
         }
     }
 }

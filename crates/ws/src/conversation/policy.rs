@@ -72,6 +72,8 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// When it has to end, from its beginning, in milliseconds.
     pub lifetime_ms: Option<u64>,
+    /// When what the client may do is over, from the beginning, in milliseconds.
+    pub expiry_ms: Option<u64>,
     /// Begins the payload of our pings, so that nobody else's pong is taken for an answer. Random.
     pub mark: [u8; 4],
     /// Who counts what each side sends, if anybody does.

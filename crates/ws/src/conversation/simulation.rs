@@ -107,7 +107,8 @@ impl World<'_> {
                     Cause::Drain(CloseCode::SERVICE_RESTART),
                     Cause::Kill,
                     Cause::Unhealthy,
-                    Cause::Credentials,
+                    Cause::Credentials(Lapse::Expired),
+                    Cause::Credentials(Lapse::Revoked),
                 ]);
                 self.order(cause);
             }

@@ -1,4 +1,5 @@
 use wssgate_ws::FrameError;
+use wssgate_ws::conversation::Lapse;
 
 use super::*;
 
@@ -197,7 +198,7 @@ fn causes() -> Vec<EndCause> {
         Cause::Unhealthy,
         Cause::IdleTimeout,
         Cause::MaxLifetime,
-        Cause::Credentials,
+        Cause::Credentials(Lapse::Revoked),
     ]);
     let sides = [Side::Client, Side::Upstream].into_iter().flat_map(|side| {
         [

@@ -70,7 +70,7 @@ impl World<'_> {
     /// The side that may finish before the other one is told why we close.
     fn innocent(&self) -> Option<Side> {
         match self.conversation.cause()? {
-            Cause::Credentials => None,
+            Cause::Credentials(_) => None,
             fault => fault.offender().map(Side::other),
         }
     }
@@ -147,6 +147,7 @@ impl World<'_> {
             "idle for too long"
         );
         assert!(self.rules.ends_ms.is_none_or(|ends_ms| now_ms < ends_ms), "it lives too long");
+        assert!(self.rules.expires_ms.is_none_or(|ends_ms| now_ms < ends_ms), "it may do nothing");
         if let Closing::Lingering { .. } = conversation.closing {
             return;
         }
@@ -249,7 +250,12 @@ impl World<'_> {
 
     fn judge_cause(&self, cause: Cause) {
         match cause {
-            Cause::Drain(_) | Cause::Kill | Cause::Unhealthy | Cause::Credentials => {
+            Cause::Credentials(Lapse::Expired) if !self.ordered => {
+                let expires_ms = self.rules.expires_ms.expect("an expiry");
+                assert!(self.closing_ms.unwrap_or(self.now_ms) >= expires_ms);
+                assert!(self.rules.ends_ms.is_none_or(|ends_ms| expires_ms <= ends_ms));
+            }
+            Cause::Drain(_) | Cause::Kill | Cause::Unhealthy | Cause::Credentials(_) => {
                 assert!(self.ordered);
             }
             Cause::IdleTimeout => {
@@ -260,6 +266,7 @@ impl World<'_> {
             Cause::MaxLifetime => {
                 let ends_ms = self.rules.ends_ms.expect("a limit");
                 assert!(self.closing_ms.unwrap_or(self.now_ms) >= ends_ms);
+                assert!(self.rules.expires_ms.is_none_or(|expires_ms| ends_ms < expires_ms));
             }
             fault => {
                 let side = fault.offender().expect("somebody's fault");

@@ -13,6 +13,8 @@ pub(super) struct Rules {
     pub(super) settings: Settings,
     pub(super) gates: PerSide<Option<Arc<Gate>>>,
     pub(super) ends_ms: Option<u64>,
+    /// When what the client may do is over.
+    pub(super) expires_ms: Option<u64>,
 }
 
 impl Rules {
@@ -43,6 +45,7 @@ impl Rules {
             gate.iter().map(|gate| Arc::clone(gate) as Arc<dyn Meter>).collect()
         };
         let lifetime_ms = chance.perhaps(1, 10_000);
+        let expiry_ms = chance.perhaps(0, 10_000);
         let policy = Policy {
             keep_alive: PerSide { client: keep_alive(chance), server: keep_alive(chance) },
             idle_ms: chance.perhaps(1, 3_000),
@@ -56,12 +59,15 @@ impl Rules {
             extensions: chance.pick(&[Extensions::NONE, Extensions::DEFLATE, Extensions::UNKNOWN]),
             policy: Arc::new(policy),
             lifetime_ms,
+            expiry_ms,
             mark: *b"mark",
             meters: (gates.client.is_some() || gates.server.is_some()).then(|| {
                 Box::new(PerSide { client: meters(&gates.client), server: meters(&gates.server) })
             }),
         };
-        Self { settings, gates, ends_ms: lifetime_ms.map(|ms| end_of(began_ms, ms)) }
+        let [ends_ms, expires_ms] =
+            [lifetime_ms, expiry_ms].map(|wait| wait.map(|ms| end_of(began_ms, ms)));
+        Self { settings, gates, ends_ms, expires_ms }
     }
 
     pub(super) fn policy(&self) -> &Policy {

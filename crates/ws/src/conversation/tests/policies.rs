@@ -326,6 +326,33 @@ fn the_lifetime_ends_it_whatever_moves_and_though_a_side_has_ended() {
 }
 
 #[test]
+fn whichever_comes_first_of_lifetime_and_expiry_ends_it() {
+    let expired = Cause::Credentials(Lapse::Expired);
+    for (lifetime_ms, expiry_ms, at_ms, cause) in [
+        (None, Some(500), 501, expired),
+        (Some(500), None, 501, Cause::MaxLifetime),
+        (Some(500), Some(700), 501, Cause::MaxLifetime),
+        (Some(700), Some(500), 501, expired),
+        // An operator wants to know whose access is over.
+        (Some(500), Some(500), 501, expired),
+        (None, Some(0), 1, expired),
+        (None, Some(u64::MAX), u64::MAX - 1, expired),
+    ] {
+        let settings = Settings { lifetime_ms, expiry_ms, ..Settings::default() };
+        let mut line = Line::with(settings);
+        line.at(at_ms - 1);
+        assert_eq!(line.conversation.cause(), None, "{lifetime_ms:?} {expiry_ms:?}");
+        if at_ms < u64::MAX - 1 {
+            assert_eq!(line.conversation.deadline_ms(), Some(at_ms));
+            line.at(at_ms);
+            assert_eq!(line.conversation.cause(), Some(cause), "{lifetime_ms:?} {expiry_ms:?}");
+        } else {
+            assert_eq!(line.conversation.deadline_ms(), None);
+        }
+    }
+}
+
+#[test]
 fn a_failure_has_a_code_where_the_policy_has_one_and_a_frame_has_its_place() {
     let failing = || Policy { failure: Some(CloseCode::BAD_GATEWAY), ..Policy::default() };
     assert_eq!(Line::new(Policy::default()).conversation.failure(Side::Client, 100), None);
@@ -661,7 +688,9 @@ fn what_follows_a_close_goes_nowhere_where_rules_are_checked() {
 fn some_are_told_at_once() {
     for (cause, reason) in [
         (Cause::SlowReader(Side::Client), "slow reader"),
-        (Cause::Credentials, "credentials expired"),
+        (Cause::Credentials(Lapse::Expired), "credentials expired"),
+        (Cause::Credentials(Lapse::Refused), "no longer authorized"),
+        (Cause::Credentials(Lapse::Revoked), "credentials revoked"),
     ] {
         let mut line = Line::new(Policy::default());
         line.conversation.close(cause, 100);
