@@ -63,6 +63,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     upstream::ROWS,
     upstream::balance::ROWS,
     tunnels::ROWS,
+    tunnels::credentials::ROWS,
     tunnels::drain::ROWS,
     tunnels::rates::ROWS,
     websocket::ROWS,

@@ -1,5 +1,6 @@
 //! What holds in WebSockets that are carried: keep-alive, limits, ends. Ours, which nginx does not know.
 
+pub(crate) mod credentials;
 pub(crate) mod drain;
 pub(crate) mod rates;
 
@@ -13,6 +14,7 @@ use crate::limits::websockets::{TunnelLimit, WEBSOCKET_LIMIT};
 use crate::read::{Reading, Reads, directive_problem, one_of, parameter};
 use crate::scope::Scope;
 use crate::value;
+use credentials::{Expiry, WEBSOCKET_EXPIRY};
 use drain::{DrainPace, WEBSOCKET_DRAIN};
 use rates::{TunnelRate, WEBSOCKET_BYTE_RATE, WEBSOCKET_MESSAGE_RATE};
 
@@ -44,8 +46,8 @@ pub(crate) static WEBSOCKET_CHECK: Directive<FrameCheck> = Directive {
           UTF-8. `text` also closes it with 1007 when a text message is not UTF-8; compressed \
           messages are not inspected. `off` does not parse frames at all: no pings, no Closes from \
           the proxy, no close codes or message counts, and none of the limits apply, nor \
-          `limit_rate`, `websocket_drain`, `websocket_failure_code`, `websocket_idle_timeout`, \
-          `websocket_max_lifetime` and `websocket_slow_reader_timeout`; `-t` reports lines that \
+          `limit_rate`, `websocket_drain`, `websocket_expiry`, `websocket_failure_code`, \
+          `websocket_idle_timeout`, `websocket_max_lifetime` and `websocket_slow_reader_timeout`; `-t` reports lines that \
           have no effect for that reason. With `frames` and `text` anything a side sends after its \
           Close is discarded.",
     ..Directive::once(check)
@@ -212,6 +214,8 @@ pub struct TunnelSettings {
     pub check: FrameCheck,
     /// `websocket_drain`.
     pub drain: Option<DrainPace>,
+    /// `websocket_expiry`.
+    pub expiry: Option<Expiry>,
     /// `websocket_failure_code`.
     pub failure_code: Option<u16>,
     /// `websocket_idle_timeout`.
@@ -244,6 +248,7 @@ pub(crate) fn tunnel_settings(scope: &Scope<'_, '_>) -> TunnelSettings {
         byte_rate: scope.get(&WEBSOCKET_BYTE_RATE),
         check: scope.get(&WEBSOCKET_CHECK),
         drain: scope.get(&WEBSOCKET_DRAIN),
+        expiry: scope.get(&WEBSOCKET_EXPIRY),
         failure_code: scope.get(&WEBSOCKET_FAILURE_CODE),
         idle_timeout: scope.get(&WEBSOCKET_IDLE_TIMEOUT),
         limits: scope.all(&WEBSOCKET_LIMIT),

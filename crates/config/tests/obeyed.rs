@@ -68,6 +68,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("ErrorLog", &["log/error.rs: line"]),
     ("ErrorPage", &["content/pages.rs: page"]),
     ("Expires", &["exchange/headers.rs"]),
+    ("Expiry", &["tunnel.rs: expiry"]),
     (
         "Filters",
         &["exchange/filter.rs: filters of_location", "exchange/filter/charset.rs: filters"],

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
@@ -26,7 +26,7 @@ use wssgate_sys::socket;
 use wssgate_ws::conversation::{Notes, Policy};
 use wssgate_ws::{Extensions, conversation};
 
-use crate::clock::millis;
+use crate::clock::{self, millis};
 use crate::exchange::access_log;
 use crate::exchange::request::Request;
 use crate::exchange::response::Reply;
@@ -297,9 +297,18 @@ fn settings(
         extensions,
         policy: Arc::clone(policy),
         lifetime_ms: tunnels.max_lifetime.map(lifetime_ms),
+        expiry_ms: tunnels.expiry.and_then(|expiry| {
+            let at = request.identity.expires()?.checked_add(expiry.grace)?;
+            Some(left_ms(at, clock::now()))
+        }),
         mark,
         meters: meters::meters(request),
     }
+}
+
+/// What is left until a time of day, in milliseconds; 0 if it is over already.
+fn left_ms(at: SystemTime, now: SystemTime) -> u64 {
+    at.duration_since(now).map_or(0, millis)
 }
 
 /// How long one WebSocket may live, in milliseconds.
@@ -338,6 +347,14 @@ mod tests {
         let (near, _far) = UnixStream::pair().unwrap();
         let leg = Leg { unix: true, ..Leg::plain(near, Vec::new()) };
         set_tcp_options(&leg, false, Some(second)).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_of_a_time_is_never_less_than_nothing() {
+        let now = clock::now();
+        let at = |ms| now + Duration::from_millis(ms);
+        assert_eq!((left_ms(at(1_500), now), left_ms(now, now)), (1_500, 0));
+        assert_eq!(left_ms(now, at(1)), 0);
     }
 
     #[test]

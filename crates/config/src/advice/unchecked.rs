@@ -10,6 +10,7 @@ use crate::directive::Directive;
 use crate::ignored::ignored;
 use crate::limits::websockets::WEBSOCKET_LIMIT;
 use crate::scope::Scope;
+use crate::tunnels::credentials::WEBSOCKET_EXPIRY;
 use crate::tunnels::drain::WEBSOCKET_DRAIN;
 use crate::tunnels::rates::{WEBSOCKET_BYTE_RATE, WEBSOCKET_MESSAGE_RATE};
 use crate::tunnels::{
@@ -93,6 +94,7 @@ fn lines_about_frames(scope: &Scope<'_, '_>) -> Vec<Line> {
     }
     add(&mut lines, scope, &WEBSOCKET_LIMIT, |_| true);
     add(&mut lines, scope, &WEBSOCKET_DRAIN, Option::is_some);
+    add(&mut lines, scope, &WEBSOCKET_EXPIRY, Option::is_some);
     add(&mut lines, scope, &WEBSOCKET_FAILURE_CODE, Option::is_some);
     add(&mut lines, scope, &WEBSOCKET_IDLE_TIMEOUT, Option::is_some);
     add(&mut lines, scope, &WEBSOCKET_MAX_LIFETIME, Option::is_some);

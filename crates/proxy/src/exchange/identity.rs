@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -32,17 +32,17 @@ enum Trust {
 pub struct Identity {
     token: RefCell<Option<Rc<Token>>>,
     trust: Cell<Trust>,
+    /// The leeway for its times, once it has let the request in.
+    leeway: Cell<Option<Duration>>,
     /// Whether a variable was given something that is not verified.
     peeked: Cell<bool>,
 }
 
 impl Identity {
-    /// The time after which the verified token is no longer valid.
+    /// The time after which the token that has let the request in would no longer do so.
     pub fn expires(&self) -> Option<SystemTime> {
-        if self.trust.get() != Trust::Verified {
-            return None;
-        }
-        self.token.borrow().as_ref()?.expires()
+        let leeway = self.leeway.get()?;
+        self.token.borrow().as_ref()?.expires()?.checked_add(leeway)
     }
 
     /// The token was verified.
@@ -51,10 +51,16 @@ impl Identity {
         self.trust.set(Trust::Verified);
     }
 
+    /// The verified token lets the request in; its times may be off by `leeway`.
+    pub(crate) fn let_in(&self, leeway: Duration) {
+        self.leeway.set(Some(leeway));
+    }
+
     /// A location asks for a token, as if none had been shown before.
     pub(crate) fn ask(&self) {
         *self.token.borrow_mut() = None;
         self.trust.set(Trust::Claimed);
+        self.leeway.set(None);
     }
 }
 

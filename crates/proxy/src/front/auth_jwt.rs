@@ -61,7 +61,11 @@ async fn admit(exchange: &Exchange, jwt: &AuthJwt) -> Result<(), JwtRefusal> {
     verify(exchange, jwt, &token).await?;
     request.identity.verified(token);
     let unmet = jwt.require.iter().find(|line| !is_met(request, line));
-    unmet.map_or(Ok(()), |line| Err(JwtRefusal::Requirement(line.status)))
+    if let Some(line) = unmet {
+        return Err(JwtRefusal::Requirement(line.status));
+    }
+    request.identity.let_in(jwt.leeway);
+    Ok(())
 }
 
 fn is_met(request: &Request, line: &JwtRequire) -> bool {

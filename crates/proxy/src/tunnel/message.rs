@@ -3,8 +3,8 @@
 use std::io;
 
 use wssgate_relay::{EndCause, Side, TunnelEnd};
-use wssgate_ws::conversation::{Cause, Lapse};
 use wssgate_ws::conversation::meter::Excess;
+use wssgate_ws::conversation::{Cause, Lapse};
 
 use crate::exchange::websocket::Record;
 
