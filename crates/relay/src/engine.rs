@@ -16,7 +16,7 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::{Cause, Farewell, Notes};
+use wssgate_ws::conversation::{Cause, Notes};
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines, millis};
@@ -259,7 +259,12 @@ impl Engine {
                     answer.send(self.page(from, now_ms)).ok();
                 }
                 Ok(Command::Kill { tunnels, words, answer }) => {
-                    answer.send(self.kill(&tunnels, words.as_ref(), now_ms)).ok();
+                    let kill = |tunnel: &mut Tunnel, now_ms| tunnel.kill(words.as_ref(), now_ms);
+                    answer.send(self.end_each(&tunnels, now_ms, kill)).ok();
+                }
+                Ok(Command::End { tunnels, cause, answer }) => {
+                    let end = |tunnel: &mut Tunnel, now_ms| tunnel.end_in_order(cause, now_ms);
+                    answer.send(self.end_each(&tunnels, now_ms, end)).ok();
                 }
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
@@ -540,18 +545,23 @@ impl Engine {
         }
     }
 
-    /// Ends those of these tunnels that are still there, by an operator.
-    fn kill(&mut self, handles: &[Handle], words: Option<&Arc<Farewell>>, now_ms: u64) -> usize {
-        let mut killed = 0;
+    /// Ends those of these tunnels that are still there; says how many we had not begun to close before.
+    fn end_each(
+        &mut self,
+        handles: &[Handle],
+        now_ms: u64,
+        end: impl Fn(&mut Tunnel, u64),
+    ) -> usize {
+        let mut ended = 0;
         for handle in handles {
             let Some(tunnel) = self.tunnels.get_mut(handle.key()) else { continue };
             if handle.names(tunnel.label()) && !tunnel.is_closing() {
-                tunnel.kill(words, now_ms);
-                killed += 1;
+                end(tunnel, now_ms);
+                ended += 1;
                 self.settle(handle.key(), now_ms);
             }
         }
-        killed
+        ended
     }
 
     fn remove(&mut self, key: usize, now_ms: u64) {

@@ -8,7 +8,7 @@ use std::{fmt, io, thread};
 
 use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
-use wssgate_ws::conversation::Farewell;
+use wssgate_ws::conversation::{Cause, Farewell};
 
 use crate::engine::{self, Engine};
 use crate::listing::{Handle, MAX_KILLS, Page};
@@ -163,6 +163,19 @@ impl RelayHandle {
         Ok(killed)
     }
 
+    /// Ends those of up to [`MAX_KILLS`] tunnels that are still there for this cause. The answer is as for
+    /// [`Self::kill`].
+    pub fn end(
+        &self,
+        tunnels: Vec<Handle>,
+        cause: Cause,
+    ) -> Result<mpsc::Receiver<usize>, Stopped> {
+        assert!(tunnels.len() <= MAX_KILLS, "{} tunnels at once", tunnels.len());
+        let (answer, ended) = mpsc::channel();
+        self.send(Command::End { tunnels, cause, answer })?;
+        Ok(ended)
+    }
+
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -200,6 +213,7 @@ pub(crate) enum Command {
     IoUring(bool),
     Page { from: usize, answer: mpsc::Sender<Page> },
     Kill { tunnels: Vec<Handle>, words: Option<Arc<Farewell>>, answer: mpsc::Sender<usize> },
+    End { tunnels: Vec<Handle>, cause: Cause, answer: mpsc::Sender<usize> },
     Stop,
 }
 

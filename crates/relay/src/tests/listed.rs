@@ -1,6 +1,6 @@
 //! What others are told of live tunnels, and what they can do to one of them.
 
-use wssgate_ws::conversation::Farewell;
+use wssgate_ws::conversation::{Cause, Farewell, Lapse};
 
 use super::*;
 use crate::listing::{Handle, Label, Live, MAX_KILLS, PAGE};
@@ -89,6 +89,30 @@ fn a_client_is_told_why_it_is_killed() {
     assert_eq!(end.cause, EndCause::Killed);
     assert_eq!(end.client.own_close, Some(CloseCode(4000)));
     assert_eq!(&*end.client.own_reason, "banned");
+    assert_eq!(end.upstream.own_close, Some(CloseCode::GOING_AWAY));
+}
+
+/// In order, so that others who ended it before keep the say.
+#[test]
+fn some_are_ended_for_a_cause_between_two_frames() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.labelled("it");
+    upstream.send(b"\x81\x02h");
+    rig.expect(&mut client, b"\x81\x02h");
+    let it = rig.listed().0.remove(0).handle;
+    let cause = Cause::Credentials(Lapse::Revoked);
+    let ended = |rig: &mut Rig, cause| {
+        let answer = rig.handle.end(vec![it.clone()], cause).unwrap();
+        rig.step();
+        answer.try_recv().unwrap()
+    };
+    assert_eq!(ended(&mut rig, cause), 1);
+    assert_eq!(ended(&mut rig, Cause::Unhealthy), 0, "its end has begun");
+    upstream.send(b"i");
+    rig.expect(&mut client, b"i\x88\x15\x03\xf0credentials revoked");
+    let end = rig.pass_until_end();
+    assert_eq!(end.cause, EndCause::Closed(cause));
+    assert_eq!(end.client.own_close, Some(CloseCode::POLICY_VIOLATION));
     assert_eq!(end.upstream.own_close, Some(CloseCode::GOING_AWAY));
 }
 
