@@ -1,6 +1,7 @@
 //! `wssgate ctl`: asks a running server over its admin socket, and tells it what to do (`docs/ctl.md`).
 
 mod client;
+mod revocations;
 mod show;
 
 use std::path::PathBuf;
@@ -41,6 +42,19 @@ enum Action {
     /// Without --code clients are sent a Close with code 1001 and no reason. Upstream servers are always sent
     /// 1001. The exit code is 0 if something was closed.
     Kill(KillArgs),
+    /// Refuse clients by what they were let in with, and close their WebSockets
+    ///
+    /// Those that are open are closed with code 1008, and new ones are refused with 401 until the time is over,
+    /// or the revocation is removed. Reloads keep revocations, a restart of the server does not.
+    Revoke(revocations::RevokeArgs),
+    /// List what is revoked
+    Revocations,
+    /// Remove revocations before their time is over
+    Unrevoke {
+        /// Ids, as `revocations` has them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
     /// Show version, uptime, generations and how much is open
     Status,
     /// Reload the configuration, and tell what is wrong with it
@@ -94,6 +108,12 @@ struct FilterArgs {
     /// The subprotocol that was agreed on; "" for none
     #[arg(long, value_name = "NAME")]
     subprotocol: Option<String>,
+    /// The subject of the token (`auth_jwt`), its claim `sub`; "" for none
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+    /// The ID of the token (`auth_jwt`), its claim `jti`; "" for none
+    #[arg(long, value_name = "TEXT")]
+    token_id: Option<String>,
     /// Number of the configuration that they began with
     #[arg(long, value_name = "NUMBER")]
     generation: Option<u64>,
@@ -124,6 +144,8 @@ impl FilterArgs {
             server,
             location,
             subprotocol,
+            subject,
+            token_id,
             generation,
             worker,
             min_age,
@@ -138,6 +160,8 @@ impl FilterArgs {
             ("server", server),
             ("location", location),
             ("subprotocol", subprotocol),
+            ("subject", subject),
+            ("token_id", token_id),
             ("min_age", min_age),
             ("min_idle", min_idle),
             ("min_rtt", min_rtt),
@@ -215,6 +239,20 @@ impl CtlArgs {
                 self.print(&shown, || show::tunnel(&shown))
             }
             Action::Kill(kill) => self.kill(&client, kill),
+            Action::Revoke(revoke) => {
+                let answer = revoke.run(&client)?;
+                self.print(&answer, || revocations::revoked(&answer))
+            }
+            Action::Revocations => {
+                let list = revocations::list(&client)?;
+                self.print(&list, || revocations::revocations(&list))
+            }
+            Action::Unrevoke { ids } => {
+                let (answer, all) = revocations::remove(&client, ids)?;
+                let count = show::array(&answer["removed"]).len();
+                self.print(&answer, || format!("{count} removed\n"))?;
+                Ok(all)
+            }
             Action::Status => {
                 let status = client.get("status", &[])?;
                 self.print(&status, || show::pairs(&status))

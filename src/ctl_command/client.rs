@@ -71,7 +71,11 @@ impl Client {
         self.good("POST", path, query)
     }
 
-    /// The same where an answer that tells of a failure is of use too.
+    pub(super) fn delete(&self, path: &str) -> Result<Value, CtlError> {
+        self.good("DELETE", path, &[])
+    }
+
+    /// As [`Self::post`] where an answer that tells of a failure is of use too.
     pub(super) fn post_for_status(
         &self,
         path: &str,

@@ -118,12 +118,12 @@ pub(super) fn log_level(answer: &Value) -> String {
     }
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A value as one word or text. Clients have a say in some; a terminal must not obey them.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
@@ -133,7 +133,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A time that is told in seconds, with two units at most.
-fn seconds(value: &Value) -> String {
+pub(super) fn seconds(value: &Value) -> String {
     let Some(seconds) = value.as_f64() else { return "-".to_owned() };
     let whole = seconds as u64;
     match whole {
@@ -160,7 +160,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Columns, each as wide as its widest cell.
-fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let head: Vec<_> = head.iter().map(|&name| name.to_owned()).collect();
     let rows: Vec<_> = Some(head).filter(|head| !head.is_empty()).into_iter().chain(rows).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

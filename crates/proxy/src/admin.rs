@@ -13,6 +13,7 @@
 
 mod api;
 mod query;
+mod revocations;
 mod rows;
 mod server;
 mod socket;
@@ -31,6 +32,7 @@ use wssgate_config::model::Admin as Wanted;
 use wssgate_relay::RelayHandle;
 use wssgate_sys::{privileges, socket as sys};
 
+use crate::auth::revocations::Revocations;
 use crate::generation::Generation;
 use crate::log::Notifier;
 use crate::metrics::Metrics;
@@ -48,6 +50,7 @@ pub(crate) struct View {
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) orders: Orders,
 }
 

@@ -9,6 +9,7 @@ mod files;
 mod hash;
 pub(crate) mod jwt;
 pub(crate) mod keys;
+pub(crate) mod revocations;
 mod users;
 mod verified;
 

@@ -71,6 +71,7 @@ impl Prepared {
             io_uring: Arc::new(AtomicBool::new(io_uring)),
             newest: of_newest,
             unhealthy: watch::Sender::new(()),
+            revocations: Arc::default(),
             notifier: self.environment.files.notifier().clone(),
         };
         self.environment.metrics.reload.started(now());
@@ -83,6 +84,7 @@ impl Prepared {
             metrics: context.metrics.clone(),
             phase: context.wanted_phase.clone(),
             relays: Arc::new(Relays::default()),
+            revocations: Arc::clone(&context.revocations),
             orders: to_us,
         });
         follow(&current.load(), &environment);

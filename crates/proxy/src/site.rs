@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use wssgate_metrics::Gauge;
 
+use crate::auth::revocations::Revocations;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::metrics::{Metrics, WorkerCounters};
@@ -49,6 +50,8 @@ pub struct Site {
     pub shortages: Shortages,
     /// Tells all workers that a peer has become unhealthy whose tunnels are to end.
     pub unhealthy: watch::Sender<()>,
+    /// What operators have revoked.
+    pub(crate) revocations: Arc<Revocations>,
     /// The connections and tunnels that are open.
     pub(crate) live: Rc<Live>,
 }

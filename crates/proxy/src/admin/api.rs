@@ -20,6 +20,7 @@ use super::query::{Query, QueryError};
 use super::rows::{Filter, Pager};
 use super::walk::{self, Silent, walk};
 use super::{Order, Reloaded, View};
+use crate::auth::revocations::Full;
 use crate::clock;
 use crate::log::{level_name, level_named};
 use crate::site::Phase;
@@ -42,7 +43,7 @@ impl Answer {
 
 /// Why a request is not answered as it wants.
 #[derive(Debug, Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error("there is nothing at this path; it is described in ctl.md")]
@@ -55,6 +56,12 @@ enum Refusal {
     Everything,
     #[error(transparent)]
     Silent(#[from] Silent),
+    #[error("name one of subject, token_id and user, and a text that is not empty")]
+    Whom,
+    #[error("there is no revocation with this id")]
+    NoRevocation,
+    #[error(transparent)]
+    Full(#[from] Full),
     #[error("the server does not reload now")]
     NotNow,
 }
@@ -62,10 +69,10 @@ enum Refusal {
 impl Refusal {
     fn status(&self) -> u16 {
         match self {
-            Self::Query(_) | Self::Everything => 400,
-            Self::NoPath | Self::NoTunnel => 404,
+            Self::Query(_) | Self::Everything | Self::Whom => 400,
+            Self::NoPath | Self::NoTunnel | Self::NoRevocation => 404,
             Self::Method(_) => 405,
-            Self::NotNow => 409,
+            Self::NotNow | Self::Full(_) => 409,
             Self::Silent(_) => 503,
         }
     }
@@ -83,11 +90,11 @@ pub(super) fn answer(head: &RequestHead, by: Credentials, view: &View) -> Answer
     answered.unwrap_or_else(|refusal| Answer::error(refusal.status(), &refusal.to_string()))
 }
 
-struct Request<'a> {
-    method: Method,
-    query: Query,
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) query: Query,
     by: Credentials,
-    view: &'a View,
+    pub(super) view: &'a View,
 }
 
 impl Request<'_> {
@@ -100,24 +107,26 @@ impl Request<'_> {
             ["tunnels", id] => self.show(id),
             ["tunnels", id, "close"] => self.close_one(id),
             ["upstreams"] => self.upstreams(),
+            ["revocations"] => self.revocations(),
+            ["revocations", id] => self.unrevoke(id),
             ["log-level"] => self.log_level(),
             ["reload"] => self.reload(),
             _ => Err(Refusal::NoPath),
         }
     }
 
-    fn reads(&self) -> Result<(), Refusal> {
+    pub(super) fn reads(&self) -> Result<(), Refusal> {
         let reads = matches!(self.method, Method::Get);
         if reads { Ok(()) } else { Err(Refusal::Method("GET")) }
     }
 
-    fn changes(&self) -> Result<(), Refusal> {
+    pub(super) fn changes(&self) -> Result<(), Refusal> {
         let changes = matches!(self.method, Method::Post);
         if changes { Ok(()) } else { Err(Refusal::Method("POST")) }
     }
 
     /// Tells the log who has ordered something.
-    fn note(&self, what: impl std::fmt::Display) {
+    pub(super) fn note(&self, what: impl std::fmt::Display) {
         let logs = &self.view.current.load().logs;
         logs.main().write(LogLevel::Notice, None, format_args!("{what}, by {}", self.who()));
     }
@@ -320,7 +329,7 @@ impl Request<'_> {
     }
 }
 
-fn ok(body: Value) -> Answer {
+pub(super) fn ok(body: Value) -> Answer {
     Answer { status: 200, body }
 }
 

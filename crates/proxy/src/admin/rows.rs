@@ -9,6 +9,7 @@ use wssgate_relay::{Side, Totals};
 
 use super::query::{Query, QueryError};
 use super::walk::Row;
+use crate::auth::revocations::Kind;
 use crate::clock::millis;
 
 /// Rows of one answer unless it is said.
@@ -27,6 +28,8 @@ pub(super) struct Filter {
     server: Option<String>,
     location: Option<String>,
     subprotocol: Option<String>,
+    subject: Option<String>,
+    token_id: Option<String>,
     generation: Option<u64>,
     worker: Option<usize>,
     min_age: Option<Duration>,
@@ -54,6 +57,8 @@ impl Filter {
             server: query.text("server"),
             location: query.text("location"),
             subprotocol: query.text("subprotocol"),
+            subject: query.text("subject"),
+            token_id: query.text("token_id"),
             generation: query.number("generation")?,
             worker: query.number("worker")?,
             min_age: query.duration("min_age")?,
@@ -73,6 +78,8 @@ impl Filter {
             server,
             location,
             subprotocol,
+            subject,
+            token_id,
             generation,
             worker,
             min_age,
@@ -81,7 +88,9 @@ impl Filter {
             min_rtt,
         } = self;
         id.is_none()
-            && [user, upstream, server, location, subprotocol].into_iter().all(Option::is_none)
+            && [user, upstream, server, location, subprotocol, subject, token_id]
+                .into_iter()
+                .all(Option::is_none)
             && client.is_none()
             && generation.is_none()
             && worker.is_none()
@@ -98,6 +107,8 @@ impl Filter {
         let place = &*about.place;
         self.id.is_none_or(|id| id == about.id)
             && is(&self.user, about.user.as_deref())
+            && is(&self.subject, about.name(Kind::Subject))
+            && is(&self.token_id, about.name(Kind::TokenId))
             && is(&self.server, Some(&place.server))
             && is(&self.location, Some(&place.location))
             && is(&self.subprotocol, about.subprotocol.as_deref())
@@ -262,6 +273,8 @@ impl Row {
             "websocket": live.is_websocket,
             "client": about.client.map_or_else(|| "unix:".to_owned(), |client| client.to_string()),
             "user": about.user,
+            "subject": about.name(Kind::Subject),
+            "token_id": about.name(Kind::TokenId),
             "server": about.place.server,
             "location": about.place.location,
             "upstream": about.place.upstream,
@@ -317,7 +330,7 @@ mod tests {
     use super::*;
     use crate::generation::Place;
     use crate::peers::{Group, Peer};
-    use crate::tunnel::about::About;
+    use crate::tunnel::about::{About, TokenNames};
 
     fn peer() -> Arc<Peer> {
         let server = UpstreamServer {
@@ -353,6 +366,7 @@ mod tests {
             client: Some("192.0.2.7:5000".parse().unwrap()),
             subprotocol: None,
             user: Some("ann".into()),
+            token: None,
             opened_ms: 1_000 * id,
         };
         let counts = Counts { messages, ..Counts::default() };
@@ -378,6 +392,7 @@ mod tests {
     fn all_parts_of_a_filter_must_fit() {
         let row = row(7, 30, |about, live| {
             about.subprotocol = Some("v1".into());
+            about.token = Some(Box::new(TokenNames { subject: Some("a1".into()), id: None }));
             live.passed.client.rtt = Some(Duration::from_millis(20));
         });
         for (args, expected) in [
@@ -387,6 +402,10 @@ mod tests {
             ("user=ann", true),
             ("user=an", false),
             ("user=", false),
+            ("subject=a1", true),
+            ("subject=a", false),
+            ("subject=a1&token_id=", true),
+            ("token_id=a1", false),
             ("client=192.0.2.7", true),
             ("client=192.0.2.0/24", true),
             ("client=192.0.3.0/24", false),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use wssgate_relay::RelayHandle;
 use wssgate_relay::listing::{Handle, Live, MAX_KILLS, Page};
-use wssgate_ws::conversation::Farewell;
+use wssgate_ws::conversation::{Cause, Farewell};
 
 use crate::tunnel::about::About;
 
@@ -62,6 +62,21 @@ pub(super) fn kill(
         killed += received(&answer, worker)?.unwrap_or(0);
     }
     Ok(killed)
+}
+
+/// Has tunnels of one relay ended for this cause; the answer is how many were, a few at a time.
+pub(super) fn end(
+    relays: &[RelayHandle],
+    worker: usize,
+    handles: &[Handle],
+    cause: Cause,
+) -> Result<usize, Silent> {
+    let mut ended = 0;
+    for some in handles.chunks(MAX_KILLS) {
+        let Ok(answer) = relays[worker].end(some.to_vec(), cause) else { break };
+        ended += received(&answer, worker)?.unwrap_or(0);
+    }
+    Ok(ended)
 }
 
 /// An answer, or none if the relay stops.

@@ -83,6 +83,16 @@ impl Token {
         found(&self.claims, path)
     }
 
+    /// Whom it is about, `sub`, as `$jwt_claim_sub` has it.
+    pub(crate) fn subject(&self) -> Option<String> {
+        member(&self.claims, "sub").map(text)
+    }
+
+    /// What it is called, `jti`, as `$jwt_claim_jti` has it.
+    pub(crate) fn id(&self) -> Option<String> {
+        member(&self.claims, "jti").map(text)
+    }
+
     /// The time after which it is not valid, `exp`.
     pub(crate) fn expires(&self) -> Option<SystemTime> {
         let seconds = self.claims.get("exp")?.as_f64().filter(|seconds| *seconds >= 0.0)?;
@@ -102,15 +112,18 @@ fn object(encoded: &[u8]) -> Option<(Map<String, Value>, Vec<u8>)> {
 
 fn found(object: &Map<String, Value>, path: &[Box<[u8]>]) -> Option<Bytes> {
     let (first, rest) = path.split_first()?;
-    let first = std::str::from_utf8(first).ok()?;
-    // Names of variables are in lower case, those of claims need not be.
-    let same = |name: &&String| name.eq_ignore_ascii_case(first);
-    let value = object.get(first).or_else(|| object.get(object.keys().find(same)?))?;
+    let value = member(object, std::str::from_utf8(first).ok()?)?;
     match (rest, value) {
         ([], value) => Some(text(value).into()),
         (rest, Value::Object(inner)) => found(inner, rest),
         _ => None,
     }
+}
+
+fn member<'o>(object: &'o Map<String, Value>, name: &str) -> Option<&'o Value> {
+    // Names of variables are in lower case, those of claims need not be.
+    let same = |found: &&String| found.eq_ignore_ascii_case(name);
+    object.get(name).or_else(|| object.get(object.keys().find(same)?))
 }
 
 /// A value as text; the elements of an array are joined by commas.

@@ -9,7 +9,7 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use wssgate_config::model::{LimitKind, LimitZoneId, ListenAddr};
@@ -55,6 +55,8 @@ fn scrape(request: &Request, format: Format) -> String {
     connections(&mut out, metrics);
     servers(&mut out, &metrics.registry.all_servers());
     tunnels(&mut out, metrics);
+    let revocations = site.revocations.count(Instant::now());
+    out.family(&families::REVOCATIONS).count(&[], revocations as u64);
     messages(&mut out, metrics);
     limits(&mut out, &generation);
     upstreams(&mut out, &generation);

@@ -14,6 +14,7 @@ use wssgate_config::model::LogLevel;
 use wssgate_http1::{InvalidUri, WriteError};
 
 use crate::auth::jwt::{Invalid, KeySetError, TokenError};
+use crate::auth::revocations::Kind;
 use crate::auth::{FileError, HashError};
 use crate::errno_text;
 use crate::exchange::body::BodyError;
@@ -81,6 +82,9 @@ pub enum Refusal {
     /// `auth_jwt` does not let the client in.
     #[error(transparent)]
     Jwt(JwtRefusal),
+    /// An operator has revoked the user of a WebSocket.
+    #[error("the user is revoked")]
+    RevokedUser,
     /// A WebSocket may not be opened like this.
     #[error(transparent)]
     Handshake(HandshakeRefusal),
@@ -142,6 +146,7 @@ impl Refusal {
             | Self::Limited(_)
             | Self::TooLarge(_)
             | Self::Handshake(_)
+            | Self::RevokedUser
             | Self::ClientGone => Blame::Client,
             Self::Body(error) => error.blame(),
             Self::Basic(refusal) => refusal.blame(),
@@ -172,6 +177,7 @@ impl Refusal {
             Self::Basic(refusal) => refusal.status(),
             Self::Jwt(refusal) => refusal.status(),
             Self::Handshake(refusal) => refusal.status(),
+            Self::RevokedUser => 401,
             Self::ClientGone => 499,
             Self::Denied(status) | Self::Limited(status) => *status,
             Self::Unresolved { failure: Unresolved::Busy, .. } => 503,
@@ -201,9 +207,11 @@ impl Refusal {
             }
             Self::Limited(_) => Failure::Limited,
             Self::ClientGone => Failure::ClientGone,
-            Self::Basic(_) | Self::Jwt(_) | Self::Denied(_) | Self::AuthRequest(_) => {
-                Failure::Credentials
-            }
+            Self::Basic(_)
+            | Self::Jwt(_)
+            | Self::RevokedUser
+            | Self::Denied(_)
+            | Self::AuthRequest(_) => Failure::Credentials,
             Self::NoResolver(_) | Self::Unresolved { .. } => Failure::UpstreamUnreachable,
             Self::Cycle { .. }
             | Self::EmptyPath
@@ -335,6 +343,9 @@ pub enum JwtRefusal {
     /// It is not valid.
     #[error("JWT is not valid: {0}")]
     Invalid(Invalid),
+    /// An operator has revoked it, by what it says.
+    #[error("JWT is revoked by its {}", .0.words())]
+    Revoked(Kind),
     /// An `auth_jwt_require` is not met, which gives this status.
     #[error("JWT does not meet \"auth_jwt_require\"")]
     Requirement(u16),
@@ -383,9 +394,11 @@ pub enum KeysError {
 impl JwtRefusal {
     fn blame(&self) -> Blame {
         match self {
-            Self::NoToken | Self::Malformed(_) | Self::Invalid(_) | Self::Requirement(_) => {
-                Blame::Client
-            }
+            Self::NoToken
+            | Self::Malformed(_)
+            | Self::Invalid(_)
+            | Self::Revoked(_)
+            | Self::Requirement(_) => Blame::Client,
             Self::Keys(KeysError::NoSource | KeysError::File { .. }) => Blame::Server,
             Self::Keys(_) => Blame::Upstream,
         }
@@ -394,7 +407,7 @@ impl JwtRefusal {
     /// The status of the answer.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::NoToken | Self::Malformed(_) | Self::Invalid(_) => 401,
+            Self::NoToken | Self::Malformed(_) | Self::Invalid(_) | Self::Revoked(_) => 401,
             Self::Requirement(status) => *status,
             Self::Keys(_) => 500,
         }
@@ -402,10 +415,10 @@ impl JwtRefusal {
 
     fn level(&self) -> LogLevel {
         match self {
-            // Every token expires one day.
-            Self::NoToken | Self::Invalid(Invalid::Expired | Invalid::NotYetValid) => {
-                LogLevel::Info
-            }
+            // Every token expires one day, and of one that is revoked an operator knows.
+            Self::NoToken
+            | Self::Invalid(Invalid::Expired | Invalid::NotYetValid)
+            | Self::Revoked(_) => LogLevel::Info,
             Self::Keys(KeysError::File { .. }) => LogLevel::Crit,
             _ => LogLevel::Error,
         }

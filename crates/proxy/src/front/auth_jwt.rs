@@ -59,6 +59,9 @@ async fn admit(exchange: &Exchange, jwt: &AuthJwt) -> Result<(), JwtRefusal> {
         return Err(JwtRefusal::Keys(KeysError::NoSource));
     }
     verify(exchange, jwt, &token).await?;
+    if let Some(kind) = request.site.revocations.of_token(&token, Instant::now()) {
+        return Err(JwtRefusal::Revoked(kind));
+    }
     request.identity.verified(token);
     let unmet = jwt.require.iter().find(|line| !is_met(request, line));
     if let Some(line) = unmet {

@@ -1,13 +1,14 @@
 //! The access phase: the rules that let a request in, and how many of them must (`satisfy`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use wssgate_config::model::{LocationSettings, LogLevel, Satisfy};
 
 use super::{access, auth_basic, auth_jwt, auth_request};
+use crate::auth::revocations::{Kind, text_of};
 use crate::exchange::refusal::BasicRefusal;
-use crate::exchange::{Exchange, Refusal, identity};
+use crate::exchange::{Exchange, Refusal, Request, identity, variables};
 
 /// What a rule says that does not refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,25 @@ pub(super) async fn let_in(
     }
     let judged = judge(exchange, settings).await;
     identity::settle(&exchange.request);
-    judged
+    judged?;
+    refuse_revoked_user(&exchange.request)
+}
+
+/// Refuses a WebSocket for a user that is revoked, as far as its name is known by now: `websocket_user` may have
+/// variables of the upstream's response, and then the tunnel is ended as soon as it has begun.
+fn refuse_revoked_user(request: &Request) -> Result<(), Refusal> {
+    let revocations = &request.site.revocations;
+    if !revocations.holds(Kind::User) || !request.asks_for_websocket() {
+        return Ok(());
+    }
+    let Some(user) = &request.location().settings.websocket_user else { return Ok(()) };
+    let user = request.text(user);
+    // Maps keep what they have looked up, and what they go by may get its value only later.
+    variables::forget_maps(request);
+    match revocations.revokes(Kind::User, &text_of(&user), Instant::now()) {
+        true => Err(Refusal::RevokedUser),
+        false => Ok(()),
+    }
 }
 
 async fn judge(exchange: &mut Exchange, settings: &LocationSettings) -> Result<(), Refusal> {

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::auth::revocations::{self, Kind, Revocations};
 use crate::clock;
+use crate::exchange::identity;
 use crate::exchange::request::Request;
 use crate::generation::Place;
 use crate::peers::{Lease, Peer};
-
-/// How much of the text of `websocket_user` is kept, in bytes.
-const MAX_USER: usize = 256;
 
 /// How much of a subprotocol is kept, in bytes.
 const MAX_SUBPROTOCOL: usize = 64;
@@ -26,8 +26,31 @@ pub(crate) struct About {
     pub(crate) subprotocol: Option<Box<str>>,
     /// `websocket_user`.
     pub(crate) user: Option<Box<str>>,
+    /// What its verified token says of itself, if it has one that says something.
+    pub(crate) token: Option<Box<TokenNames>>,
     /// When it began, in milliseconds since 1970.
     pub(crate) opened_ms: u64,
+}
+
+/// By what a token can be revoked.
+#[derive(Debug, Default)]
+pub(crate) struct TokenNames {
+    /// `sub`.
+    pub(crate) subject: Option<Box<str>>,
+    /// `jti`.
+    pub(crate) id: Option<Box<str>>,
+}
+
+impl TokenNames {
+    /// Of the verified token of a request.
+    fn of(request: &Request) -> Option<Box<Self>> {
+        let token = identity::token(request)?;
+        let kept = |claim: Option<String>| {
+            claim.filter(|text| !text.is_empty()).map(|text| revocations::text_of(text.as_bytes()))
+        };
+        let names = Self { subject: kept(token.subject()), id: kept(token.id()) };
+        (names.subject.is_some() || names.id.is_some()).then(|| Box::new(names))
+    }
 }
 
 impl About {
@@ -41,9 +64,27 @@ impl About {
             peer: Arc::clone(lease.shared_peer()),
             client: request.client,
             subprotocol: subprotocol.map(|name| text_of(name, MAX_SUBPROTOCOL)),
-            user: user.map(|user| text_of(&user, MAX_USER)),
+            user: user.map(|user| revocations::text_of(&user)),
+            token: TokenNames::of(request),
             opened_ms: now_ms(),
         }
+    }
+
+    /// The text by which a revocation of this kind knows it.
+    pub(crate) fn name(&self, kind: Kind) -> Option<&str> {
+        match kind {
+            Kind::Subject => self.token.as_ref()?.subject.as_deref(),
+            Kind::TokenId => self.token.as_ref()?.id.as_deref(),
+            Kind::User => self.user.as_deref(),
+        }
+    }
+
+    /// Whether it is revoked.
+    pub(crate) fn is_revoked(&self, revocations: &Revocations) -> bool {
+        Kind::ALL.into_iter().any(|kind| {
+            let revoked = |name| revocations.revokes(kind, name, Instant::now());
+            revocations.holds(kind) && self.name(kind).is_some_and(revoked)
+        })
     }
 }
 

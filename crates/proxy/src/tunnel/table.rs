@@ -12,10 +12,11 @@ use wssgate_relay::reclaim;
 use wssgate_relay::{
     EndCause, Handover, RelayHandle, Report, Selection, Stopped, Totals, TunnelEnd,
 };
-use wssgate_ws::conversation::Cause;
+use wssgate_ws::conversation::{Cause, Lapse};
 
 use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
+use crate::tunnel::about::About;
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
 pub(crate) struct Tunnels {
@@ -52,7 +53,7 @@ impl Tunnels {
         let (life, peer) = (tunnel.generation().life().clone(), Arc::clone(tunnel.peer()));
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
-        let location = handover.origin.location;
+        let (location, label) = (handover.origin.location, handover.label.clone());
         if self.hand_over(handover).is_err() {
             return self.end(ticket, &stopped());
         }
@@ -71,6 +72,12 @@ impl Tunnels {
         }
         if let Some(cause) = end_of_unhealthy(peer.on_down()) {
             // The same of the end of all tunnels of this peer.
+            let _ = self.relay.close(Selection::Ticket(ticket), cause);
+        }
+        let about = label.and_then(|label| label.about::<About>());
+        if about.is_some_and(|about| about.is_revoked(&site.revocations)) {
+            // Whoever has revoked it meanwhile may have looked for it before it was there.
+            let cause = EndCause::Closed(Cause::Credentials(Lapse::Revoked));
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
         }
     }

@@ -63,6 +63,7 @@ impl LoneWorker {
             idle_upstreams: IdlePool::new(),
             shortages: Shortages::default(),
             unhealthy: watch::Sender::new(()),
+            revocations: Arc::default(),
             live: Rc::default(),
         });
         let (live, relay) = (Rc::clone(&site.live), self.relay.handle());

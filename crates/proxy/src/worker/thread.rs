@@ -18,6 +18,7 @@ use wssgate_sys::privileges;
 use super::accept::Accepting;
 use super::reserve::Reserve;
 
+use crate::auth::revocations::Revocations;
 use crate::content::proxy::check;
 use crate::generation::Generation;
 use crate::listen::Listener;
@@ -43,6 +44,8 @@ pub(crate) struct WorkerContext {
     pub(crate) newest: watch::Receiver<u64>,
     /// See [`Site::unhealthy`].
     pub(crate) unhealthy: watch::Sender<()>,
+    /// See [`Site::revocations`].
+    pub(crate) revocations: Arc<Revocations>,
     /// Rung when the thread ends.
     pub(crate) notifier: Notifier,
 }
@@ -137,6 +140,7 @@ fn run(
         idle_upstreams: IdlePool::new(),
         shortages: Shortages::default(),
         unhealthy: context.unhealthy,
+        revocations: context.revocations,
         live: Rc::default(),
     });
     let mut front = Front {

@@ -141,6 +141,12 @@ pub(super) static ENDS: Family = Family::new(
 )
 .by(&["cause", "code"], "what has occurred; 47 causes, 19 codes");
 
+pub(super) static REVOCATIONS: Family = Family::new(
+    "wssgate_revocations",
+    Gauge,
+    "Revocations that are held (`wssgate ctl revoke`); there is room for 10,000.",
+);
+
 pub(super) static RECEIVED_BYTES: Family = Family::new(
     "wssgate_tunnel_received_bytes_total",
     Counter,
@@ -310,6 +316,7 @@ pub static ALL: &[&Family] = &[
     &TUNNELS,
     &GENERATION_TUNNELS,
     &ENDS,
+    &REVOCATIONS,
     &RECEIVED_BYTES,
     &MESSAGES,
     &MESSAGE_BYTES,
