@@ -1,6 +1,7 @@
 //! `wssgate ctl`: asks a running server over its admin socket, and tells it what to do (`docs/ctl.md`).
 
 mod client;
+mod drain;
 mod revocations;
 mod show;
 
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use wssgate_proxy::errno_text;
 
 use self::client::{Client, CtlError};
+use self::drain::{DrainArgs, DrainsArgs, ResumeArgs};
 use crate::console;
 use crate::load;
 use crate::options::Options;
@@ -55,6 +57,15 @@ enum Action {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// Close some one after the other, evenly spread over a time, and tell how far it is
+    ///
+    /// An interrupt ends only the telling; the drain goes on. The exit code is 1 if it was only counted or was
+    /// cancelled.
+    Drain(DrainArgs),
+    /// Show drains, also those of reloads and QUIT, and where new WebSockets are refused
+    Drains(DrainsArgs),
+    /// Let new WebSockets in again where `drain --refuse-new` refuses them
+    Resume(ResumeArgs),
     /// Show version, uptime, generations and how much is open
     Status,
     /// Reload the configuration, and tell what is wrong with it
@@ -253,6 +264,9 @@ impl CtlArgs {
                 self.print(&answer, || format!("{count} removed\n"))?;
                 Ok(all)
             }
+            Action::Drain(drain) => self.drain(&client, drain),
+            Action::Drains(drains) => self.drains(&client, drains),
+            Action::Resume(resume) => self.resume(&client, resume),
             Action::Status => {
                 let status = client.get("status", &[])?;
                 self.print(&status, || show::pairs(&status))

@@ -12,6 +12,8 @@
 //! Who may ask is decided by the permissions of the socket.
 
 mod api;
+mod draining;
+pub(crate) mod drains;
 mod query;
 mod revocations;
 mod rows;
@@ -38,6 +40,8 @@ use crate::log::Notifier;
 use crate::metrics::Metrics;
 use crate::site::Phase;
 
+use drains::Drains;
+
 pub use socket::{AdminSocket, SocketError};
 
 /// How many requests are answered at a time; others wait in the queue of the socket.
@@ -51,6 +55,7 @@ pub(crate) struct View {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) drains: Drains,
     pub(crate) orders: Orders,
 }
 

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod descriptors;
+pub(crate) mod doors;
 pub(crate) mod draining;
 mod places;
 mod policies;
@@ -32,6 +33,7 @@ use crate::auth::Passwords;
 use crate::auth::keys::KeySets;
 use crate::clock;
 use crate::errno_text;
+use crate::generation::doors::Doors;
 use crate::generation::draining::Draining;
 use crate::limit::{self, Turns};
 use crate::log::{LogFiles, Logs, NotifyOnDrop, OpenError};
@@ -96,6 +98,8 @@ pub struct Generation {
     policies: Vec<Option<Arc<Policy>>>,
     /// Where tunnels are, by `LocationId`.
     places: Vec<Arc<Place>>,
+    /// Where operators let no new WebSockets in.
+    pub(crate) doors: Doors,
     /// Whom to become when started as root.
     pub owner: Option<User>,
     /// The groups of peers, by `UpstreamId`; what they know of peers is inherited.
@@ -206,6 +210,7 @@ impl Generation {
             logs,
             tls,
             policies,
+            doors: Doors::new(places.len()),
             places,
             owner,
             upstreams,
@@ -236,6 +241,11 @@ impl Generation {
     /// What holds in the WebSockets of a location, if anybody looks at their frames.
     pub(crate) fn policy(&self, location: LocationId) -> Option<&Arc<Policy>> {
         self.policies.get(location.0)?.as_ref()
+    }
+
+    /// Where tunnels can be, by `LocationId`.
+    pub(crate) fn places(&self) -> &[Arc<Place>] {
+        &self.places
     }
 
     /// What the tunnels of a location have in common.

@@ -31,8 +31,6 @@ use std::task::Poll;
 
 pub use generation::fitting_connections;
 pub use proxy::{Prepared, Proxy};
-// What `Proxy::drain_selected` is told.
-pub use wssgate_relay::{Order, Pace, Selection};
 
 /// What a future has to give without being waited for, if anything.
 pub(crate) async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {

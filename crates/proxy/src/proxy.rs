@@ -1,7 +1,5 @@
 //! The engine as the main thread sees it.
 
-mod drains;
-
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +10,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
-use wssgate_relay::{self as relay, DrainProgress, EndCause, Pace, Paces, Selection};
+use wssgate_relay::{self as relay, EndCause, Pace, Paces, Selection, Whom};
 use wssgate_syntax::{Diagnostic, Report};
 
 use crate::acme::Known;
+use crate::admin::drains::{Drains, Wanted};
 use crate::admin::{Admin, AdminSocket, Order, Orders, Relays, SocketError, View};
 use crate::clock;
 use crate::errno_text;
@@ -27,7 +26,6 @@ use crate::metrics::Metrics;
 use crate::site::Phase;
 use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
-use drains::Drains;
 
 /// A worker that panics as soon as it starts must not keep the machine busy.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(1);
@@ -85,6 +83,7 @@ impl Prepared {
             phase: context.wanted_phase.clone(),
             relays: Arc::new(Relays::default()),
             revocations: Arc::clone(&context.revocations),
+            drains: Drains::new(environment.files.notifier().clone()),
             orders: to_us,
         });
         follow(&current.load(), &environment);
@@ -101,7 +100,6 @@ impl Prepared {
             phase,
             workers,
             retired: Vec::new(),
-            drains: Drains::default(),
             replaced_at: None,
         };
         proxy.show_relays();
@@ -125,7 +123,6 @@ pub struct Proxy {
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
-    drains: Drains,
     replaced_at: Option<Instant>,
 }
 
@@ -260,7 +257,7 @@ impl Proxy {
         self.listeners.replace(listeners);
         // Whoever comes back is to find the new one.
         if let Some(paces) = paces {
-            self.drain_generation(replaced, &life, paces);
+            self.drain_generation(replaced, &life, paces, Beginning::Reload);
         }
         Ok(report)
     }
@@ -362,39 +359,35 @@ impl Proxy {
             Some((retired.number, retired.life.clone(), paces))
         };
         for (number, life, paces) in self.retired.iter().filter_map(paces).collect::<Vec<_>>() {
-            self.drain_generation(number, &life, paces);
+            self.drain_generation(number, &life, paces, Beginning::Quit);
         }
     }
 
-    /// Closes some WebSockets at this pace. The log calls them by `name`; who comes later is not closed.
-    pub fn drain_selected(&mut self, name: String, selection: Selection, pace: Pace) {
-        let what = (selection, Paces::One(pace), pace.over);
-        self.begin_drain(name, what, self.new_progress());
-    }
-
-    fn drain_generation(&mut self, number: u64, life: &Life, paces: Arc<[Option<Pace>]>) {
-        let (began, progress) = (Instant::now(), self.new_progress());
+    fn drain_generation(
+        &self,
+        number: u64,
+        life: &Life,
+        paces: Arc<[Option<Pace>]>,
+        beginning: Beginning,
+    ) {
+        let drains = &self.view.drains;
+        let (began, progress) = (Instant::now(), drains.new_progress());
         let draining =
             Draining { paces: Arc::clone(&paces), began, progress: Arc::clone(&progress) };
-        let what = (Selection::Generation(number), Paces::ByLocation(paces), draining.over());
+        let wanted = Wanted {
+            what: format!("generation {number}"),
+            by: None,
+            paces: Paces::ByLocation(paces),
+            over: draining.over(),
+            words: None,
+            // An operator who drains some over hours does not mean the server to live so long.
+            takes_over: beginning == Beginning::Quit,
+        };
         // First, so that a tunnel that is not among the relay's yet finds it.
         life.drain(Arc::new(draining));
-        self.begin_drain(format!("generation {number}"), what, progress);
-    }
-
-    fn begin_drain(
-        &mut self,
-        name: String,
-        what: (Selection, Paces, Duration),
-        progress: Arc<DrainProgress>,
-    ) {
-        let relays = self.workers.iter().map(|worker| &worker.relay);
-        self.drains.begin(name, what, progress, relays);
-    }
-
-    fn new_progress(&self) -> Arc<DrainProgress> {
-        let notifier = self.environment.files.notifier().clone();
-        DrainProgress::new(move || notifier.notify())
+        let whom = Whom::Selected(Selection::Generation(number));
+        let relays = self.workers.iter().map(|worker| (&worker.relay, whom.clone()));
+        drains.begin(wanted, progress, relays);
     }
 
     /// Closes everything at once.
@@ -441,7 +434,7 @@ impl Proxy {
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
         let current = self.current.load_full();
-        let drains = self.drains.tell(now, |text| {
+        let drains = self.view.drains.tell(now, |text| {
             current.logs.main().write(LogLevel::Notice, None, text);
         });
         drop(current);

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wssgate_ws::CloseCode;
+use wssgate_ws::conversation::{Cause, Farewell, end_of};
 
 use crate::Selection;
 use crate::deadlines::millis;
+use crate::listing::Handle;
 
 /// Who is told first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +61,38 @@ impl Paces {
     }
 }
 
+/// Whom a drain means.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    /// All of these.
+    Selected(Selection),
+    /// Those of these that are still there.
+    These(Arc<[Handle]>),
+}
+
+/// Why there is a drain: what its members end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody wants it. Only WebSockets are drained, for others cannot be closed in good order.
+    Ordered,
+    /// Their server has failed its health checks. Tunnels of other protocols are closed, too.
+    Unhealthy,
+}
+
 /// An order to drain.
 #[derive(Debug, Clone)]
 pub struct Drain {
-    /// Whom, as far as they are WebSockets that are not closing.
-    pub selection: Selection,
+    /// Whom, as far as they are not closing.
+    pub whom: Whom,
+    /// What it is for.
+    pub why: Why,
     /// How.
     pub paces: Paces,
+    /// What clients are told instead of the code of their pace.
+    pub words: Option<Arc<Farewell>>,
+    /// Whether those come along who belong to another drain that ends later and have not been told; else they keep
+    /// their time.
+    pub takes_over: bool,
     /// What chance is made of; another one for every relay.
     pub seed: u64,
     /// Where it is told how far it has come.
@@ -79,11 +106,12 @@ pub struct DrainProgress {
     tunnels: AtomicU64,
     told: AtomicU64,
     ended: AtomicU64,
+    spared: AtomicU64,
     on_change: Box<dyn Fn() + Send + Sync>,
 }
 
 /// How far a drain has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct DrainCounts {
     /// WebSockets that belong to it.
     pub tunnels: u64,
@@ -91,6 +119,15 @@ pub struct DrainCounts {
     pub told: u64,
     /// Those that have ended, told or not.
     pub ended: u64,
+    /// Those that left it before they were told: it was cancelled, or another drain has taken them over.
+    pub spared: u64,
+}
+
+impl DrainCounts {
+    /// Whether nobody is left.
+    pub fn is_over(&self) -> bool {
+        self.ended + self.spared >= self.tunnels
+    }
 }
 
 impl DrainProgress {
@@ -102,6 +139,7 @@ impl DrainProgress {
             tunnels: AtomicU64::default(),
             told: AtomicU64::default(),
             ended: AtomicU64::default(),
+            spared: AtomicU64::default(),
             on_change: Box::new(on_change),
         })
     }
@@ -115,9 +153,10 @@ impl DrainProgress {
     pub fn counts(&self) -> Option<DrainCounts> {
         (self.plans.load(Ordering::Acquire) == 0).then(|| {
             // Before the tunnels, so that there are never fewer of those.
-            let ended = self.ended.load(Ordering::Acquire);
+            let (ended, spared) =
+                (self.ended.load(Ordering::Acquire), self.spared.load(Ordering::Acquire));
             let told = self.told.load(Ordering::Acquire);
-            DrainCounts { tunnels: self.tunnels.load(Ordering::Acquire), told, ended }
+            DrainCounts { tunnels: self.tunnels.load(Ordering::Acquire), told, ended, spared }
         })
     }
 
@@ -134,9 +173,10 @@ impl DrainProgress {
         }
     }
 
-    fn add_end(&self) {
-        self.ended.fetch_add(1, Ordering::AcqRel);
-        if self.counts().is_some_and(|counts| counts.ended == counts.tunnels) {
+    /// One less is left, as this number says.
+    fn add_to(&self, number: &AtomicU64) {
+        number.fetch_add(1, Ordering::AcqRel);
+        if self.counts().is_some_and(|counts| counts.is_over()) {
             (self.on_change)();
         }
     }
@@ -155,7 +195,10 @@ pub(crate) struct PartId(u32);
 /// Those of a drain with the same pace.
 #[derive(Debug)]
 struct Part {
-    code: CloseCode,
+    cause: Cause,
+    words: Option<Arc<Farewell>>,
+    /// When the last one is told.
+    ends_ms: u64,
     /// How many have not ended.
     left: usize,
     progress: Arc<DrainProgress>,
@@ -192,7 +235,12 @@ impl Drains {
         let mut members = Vec::new();
         for (pace, waiting) in by_pace {
             let progress = Arc::clone(&drain.progress);
-            let part = Part { code: pace.code, left: waiting.len(), progress };
+            let cause = match drain.why {
+                Why::Ordered => Cause::Drain(pace.code),
+                Why::Unhealthy => Cause::Unhealthy,
+            };
+            let (words, ends_ms) = (drain.words.clone(), end_of(now_ms, millis(pace.over)));
+            let part = Part { cause, words, ends_ms, left: waiting.len(), progress };
             let id = PartId(self.next);
             self.next = self.next.wrapping_add(1);
             self.parts.insert(id, part);
@@ -218,28 +266,68 @@ impl Drains {
         self.due.pop().map(|Reverse((_, key, part))| (key, part))
     }
 
-    /// Notes that one of a part is told; says the code.
-    pub(crate) fn tell(&self, part: PartId) -> CloseCode {
-        let part = &self.parts[&part];
-        part.progress.told.fetch_add(1, Ordering::AcqRel);
-        part.code
+    /// Notes that one of a part is told; says why it ends, and with which words if there are some.
+    pub(crate) fn tell(&self, part: PartId) -> (Cause, Option<Arc<Farewell>>) {
+        let progress = &self.parts[&part].progress;
+        progress.told.fetch_add(1, Ordering::AcqRel);
+        self.ending(part)
     }
 
-    /// What those of a part are told.
-    pub(crate) fn code(&self, part: PartId) -> CloseCode {
-        self.parts[&part].code
+    /// Why those of a part end, and with which words.
+    pub(crate) fn ending(&self, part: PartId) -> (Cause, Option<Arc<Farewell>>) {
+        let part = &self.parts[&part];
+        (part.cause, part.words.clone())
+    }
+
+    /// Whether one of a part who was not told goes over to this drain, in which the last one is told at `ends_ms`.
+    pub(crate) fn gives_to(&self, part: PartId, drain: &Drain, ends_ms: u64) -> bool {
+        let part = &self.parts[&part];
+        drain.takes_over && part.ends_ms > ends_ms && !Arc::ptr_eq(&part.progress, &drain.progress)
+    }
+
+    /// Whether a part is one of this drain.
+    pub(crate) fn is_of(&self, part: PartId, progress: &Arc<DrainProgress>) -> bool {
+        self.parts.get(&part).is_some_and(|part| Arc::ptr_eq(&part.progress, progress))
     }
 
     /// One of a part has ended.
     pub(crate) fn end(&mut self, id: PartId) {
+        self.leave(id, |progress| &progress.ended);
+    }
+
+    /// One of a part who was not told belongs to it no longer.
+    pub(crate) fn spare(&mut self, id: PartId) {
+        self.leave(id, |progress| &progress.spared);
+    }
+
+    /// Nobody of a drain is told any more; those who were not are spared already.
+    pub(crate) fn cancel(&mut self, progress: &Arc<DrainProgress>) {
+        // So that who begins and cancels drains again and again fills nothing.
+        let mut due = std::mem::take(&mut self.due);
+        due.retain(|Reverse((.., part))| {
+            self.parts.contains_key(part) && !self.is_of(*part, progress)
+        });
+        self.due = due;
+    }
+
+    fn leave(&mut self, id: PartId, number: impl Fn(&DrainProgress) -> &AtomicU64) {
         let Some(part) = self.parts.get_mut(&id) else { return };
         part.left -= 1;
-        part.progress.add_end();
+        part.progress.add_to(number(&part.progress));
         if part.left == 0 {
             self.parts.remove(&id);
         }
         if self.parts.is_empty() {
             self.due = BinaryHeap::new();
+        }
+    }
+}
+
+/// A relay that ends, or has panicked, has no tunnels left.
+impl Drop for Drains {
+    fn drop(&mut self) {
+        for part in self.parts.values() {
+            (0..part.left).for_each(|_| part.progress.add_to(&part.progress.ended));
         }
     }
 }

@@ -16,11 +16,11 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::{Cause, Notes};
+use wssgate_ws::conversation::{Cause, Notes, end_of};
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines, millis};
-use crate::drain::{Drain, Drains};
+use crate::drain::{Drain, DrainProgress, Drains, Whom};
 use crate::lingering::Lingering;
 use crate::listing::{Handle, PAGE, Page};
 use crate::reclaim;
@@ -253,13 +253,16 @@ impl Engine {
                 Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
                 Ok(Command::Drain(drain)) => self.drain(&drain, now_ms),
+                Ok(Command::CancelDrain(progress)) => self.cancel_drain(&progress),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
                 // Who asked may be gone; then nobody wants to know.
                 Ok(Command::Page { from, answer }) => {
                     answer.send(self.page(from, now_ms)).ok();
                 }
                 Ok(Command::Kill { tunnels, words, answer }) => {
-                    let kill = |tunnel: &mut Tunnel, now_ms| tunnel.kill(words.as_ref(), now_ms);
+                    let kill = |tunnel: &mut Tunnel, now_ms| {
+                        tunnel.end_with_words(Cause::Kill, words.as_ref(), now_ms);
+                    };
                     answer.send(self.end_each(&tunnels, now_ms, kill)).ok();
                 }
                 Ok(Command::End { tunnels, cause, answer }) => {
@@ -491,16 +494,46 @@ impl Engine {
 
     /// Begins a drain: says who is told to close when.
     fn drain(&mut self, drain: &Drain, now_ms: u64) {
-        let selected = self.selected(drain.selection);
-        let selected = selected.into_iter().filter_map(|key| {
-            let tunnel = &self.tunnels[key];
-            let pace = drain.paces.of(tunnel.origin.location)?;
-            // Who has its time already keeps it.
-            let since_ms = tunnel.drainable_since_ms(pace.order).filter(|_| tunnel.drain.is_none());
-            Some((pace, since_ms?, key))
-        });
-        for (key, part) in self.drains.begin(drain, selected, now_ms) {
+        let keys = match &drain.whom {
+            Whom::Selected(selection) => self.selected(*selection),
+            Whom::These(handles) => {
+                let is_there = |handle: &&Handle| {
+                    let tunnel = self.tunnels.get(handle.key());
+                    tunnel.is_some_and(|tunnel| handle.names(tunnel.label()))
+                };
+                handles.iter().filter(is_there).map(Handle::key).collect()
+            }
+        };
+        let mut selected = Vec::with_capacity(keys.len());
+        for key in keys {
+            let tunnel = &mut self.tunnels[key];
+            let Some(pace) = drain.paces.of(tunnel.origin.location) else { continue };
+            let Some(since_ms) = tunnel.drainable_since_ms(pace.order, drain.why) else { continue };
+            if let Some(part) = tunnel.drain {
+                // Who has its time already keeps it, but for one that would be told later.
+                let ends_ms = end_of(now_ms, millis(pace.over));
+                if !self.drains.gives_to(part, drain, ends_ms) {
+                    continue;
+                }
+                tunnel.drain = None;
+                self.drains.spare(part);
+            }
+            selected.push((pace, since_ms, key));
+        }
+        for (key, part) in self.drains.begin(drain, selected.into_iter(), now_ms) {
             self.tunnels[key].drain = Some(part);
+        }
+    }
+
+    /// Lets those of a drain stay who were not told.
+    fn cancel_drain(&mut self, progress: &Arc<DrainProgress>) {
+        self.drains.cancel(progress);
+        for (_, tunnel) in &mut self.tunnels {
+            let part = tunnel.drain.filter(|part| self.drains.is_of(*part, progress));
+            if let Some(part) = part.filter(|_| !tunnel.is_closing()) {
+                tunnel.drain = None;
+                self.drains.spare(part);
+            }
         }
     }
 
@@ -511,8 +544,8 @@ impl Engine {
             let Some(tunnel) = self.tunnels.get_mut(key).filter(|it| it.drain == Some(part)) else {
                 continue;
             };
-            let code = self.drains.tell(part);
-            tunnel.end_in_order(Cause::Drain(code), now_ms);
+            let (cause, words) = self.drains.tell(part);
+            tunnel.end_with_words(cause, words.as_ref(), now_ms);
             self.settle(key, now_ms);
         }
     }
@@ -523,9 +556,10 @@ impl Engine {
             let tunnel = &mut self.tunnels[key];
             match cause {
                 EndCause::Drained => {
-                    let code = tunnel.drain.map(|part| self.drains.code(part));
-                    let code = code.unwrap_or(CloseCode::GOING_AWAY);
-                    tunnel.end_in_order(Cause::Drain(code), now_ms);
+                    let ending = tunnel.drain.map(|part| self.drains.ending(part));
+                    let (cause, words) =
+                        ending.unwrap_or((Cause::Drain(CloseCode::GOING_AWAY), None));
+                    tunnel.end_with_words(cause, words.as_ref(), now_ms);
                 }
                 EndCause::Killed => tunnel.end_in_order(Cause::Kill, now_ms),
                 EndCause::Closed(cause) => tunnel.end_in_order(cause, now_ms),

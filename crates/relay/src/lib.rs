@@ -36,7 +36,7 @@ mod thread;
 mod tunnel;
 
 pub use counters::{Counters, SideCounters};
-pub use drain::{Drain, DrainCounts, DrainProgress, Order, Pace, Paces};
+pub use drain::{Drain, DrainCounts, DrainProgress, Order, Pace, Paces, Whom, Why};
 pub use model::{
     EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, READ_SIZE, Report, Selection,
     Settings, Side, Timers, Totals, TunnelEnd,

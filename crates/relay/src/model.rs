@@ -307,6 +307,8 @@ pub enum Selection {
     Location(u64, u32),
     /// Those to this upstream server.
     Server(u32),
+    /// Those of this generation to this upstream server.
+    ServerIn(u64, u32),
     /// The one with this ticket.
     Ticket(u64),
 }
@@ -321,6 +323,9 @@ impl Selection {
                 (origin.generation, origin.location) == (generation, location)
             }
             Self::Server(server) => origin.server == server,
+            Self::ServerIn(generation, server) => {
+                (origin.generation, origin.server) == (generation, server)
+            }
             Self::Ticket(wanted) => ticket == wanted,
         }
     }

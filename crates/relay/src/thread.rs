@@ -12,7 +12,7 @@ use wssgate_ws::conversation::{Cause, Farewell};
 
 use crate::engine::{self, Engine};
 use crate::listing::{Handle, MAX_KILLS, Page};
-use crate::{Counters, Drain, EndCause, Handover, Report, Selection, Settings};
+use crate::{Counters, Drain, DrainProgress, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
 #[derive(Debug, Error)]
@@ -132,12 +132,17 @@ impl RelayHandle {
         self.send(Command::Close(selection, cause))
     }
 
-    /// Ends the selected WebSockets at the pace of the drain, those that a drain has begun with already at
-    /// theirs.
+    /// Ends the tunnels that are meant at the pace of the drain; those of another drain as
+    /// [`Drain::takes_over`] says.
     pub fn drain(&self, drain: Drain) -> Result<(), Stopped> {
         let progress = Arc::clone(&drain.progress);
         progress.expect_plan();
         self.send(Command::Drain(Box::new(drain))).inspect_err(|_| progress.add_plan(0))
+    }
+
+    /// Ends a drain of which nobody else is to be told; those who were not stay open.
+    pub fn cancel_drain(&self, progress: &Arc<DrainProgress>) -> Result<(), Stopped> {
+        self.send(Command::CancelDrain(Arc::clone(progress)))
     }
 
     /// Asks for a part of the tunnels, from this place on; 0 is the first. The answer comes between two
@@ -210,6 +215,7 @@ pub(crate) enum Command {
     HandOver(Box<Handover>),
     Close(Selection, EndCause),
     Drain(Box<Drain>),
+    CancelDrain(Arc<DrainProgress>),
     IoUring(bool),
     Page { from: usize, answer: mpsc::Sender<Page> },
     Kill { tunnels: Vec<Handle>, words: Option<Arc<Farewell>>, answer: mpsc::Sender<usize> },

@@ -330,13 +330,13 @@ impl Conversation {
         }
     }
 
-    /// Closes it for [`Cause::Kill`] with `words` for the client; the server is told that it goes away. Where
-    /// the closing has begun already nothing changes.
-    pub fn kill(&mut self, words: Arc<Farewell>, now_ms: u64) {
+    /// Closes it by an operator, for [`Cause::Kill`] or [`Cause::Drain`], with `words` for the client; the server is
+    /// told that it goes away. Where the closing has begun already nothing changes.
+    pub fn close_in_words(&mut self, words: Arc<Farewell>, cause: Cause, now_ms: u64) {
         if !self.is_closing() {
             self.farewell = Some(words);
         }
-        self.close(Cause::Kill, now_ms);
+        self.close(cause, now_ms);
     }
 
     /// This side says nothing more: who is told only behind its last words is told now.
@@ -487,7 +487,9 @@ impl Conversation {
     /// A frame of ours as it goes over the wire to this side, as by [`OwnFrame::encode`].
     pub fn encode(&self, to: Side, frame: OwnFrame, mask: Option<[u8; 4]>) -> ControlFrame {
         match (frame, self.own_reason(to)) {
-            (OwnFrame::Close(code, Some(Cause::Kill)), reason) => close::encode(code, reason, mask),
+            (OwnFrame::Close(code, Some(Cause::Kill | Cause::Drain(_))), reason) => {
+                close::encode(code, reason, mask)
+            }
             (frame, _) => frame.encode(mask),
         }
     }

@@ -16,6 +16,7 @@ use wssgate_ws::CloseCode;
 use wssgate_ws::close::MAX_REASON_LEN;
 use wssgate_ws::conversation::Farewell;
 
+use super::drains::DrainError;
 use super::query::{Query, QueryError};
 use super::rows::{Filter, Pager};
 use super::walk::{self, Silent, walk};
@@ -64,15 +65,25 @@ pub(super) enum Refusal {
     Full(#[from] Full),
     #[error("the server does not reload now")]
     NotNow,
+    #[error(transparent)]
+    Drain(#[from] DrainError),
+    #[error("{0}")]
+    Wrong(&'static str),
+    #[error("{0}")]
+    NotThere(&'static str),
 }
 
 impl Refusal {
     fn status(&self) -> u16 {
         match self {
-            Self::Query(_) | Self::Everything | Self::Whom => 400,
-            Self::NoPath | Self::NoTunnel | Self::NoRevocation => 404,
+            Self::Query(_) | Self::Everything | Self::Whom | Self::Wrong(_) => 400,
+            Self::NoPath
+            | Self::NoTunnel
+            | Self::NoRevocation
+            | Self::NotThere(_)
+            | Self::Drain(DrainError::Unknown) => 404,
             Self::Method(_) => 405,
-            Self::NotNow | Self::Full(_) => 409,
+            Self::NotNow | Self::Full(_) | Self::Drain(_) => 409,
             Self::Silent(_) => 503,
         }
     }
@@ -109,6 +120,10 @@ impl Request<'_> {
             ["upstreams"] => self.upstreams(),
             ["revocations"] => self.revocations(),
             ["revocations", id] => self.unrevoke(id),
+            ["drains"] => self.drains(),
+            ["drains", id] => self.drain(id),
+            ["drains", id, "cancel"] => self.cancel_drain(id),
+            ["resume"] => self.resume(),
             ["log-level"] => self.log_level(),
             ["reload"] => self.reload(),
             _ => Err(Refusal::NoPath),
@@ -132,7 +147,7 @@ impl Request<'_> {
     }
 
     /// Such as `root (process 77)`.
-    fn who(&self) -> String {
+    pub(super) fn who(&self) -> String {
         let Credentials { pid, uid } = self.by;
         let name = privileges::user_name(uid).unwrap_or_else(|| format!("user {uid}"));
         format!("{name} (process {pid}) through the admin socket")
@@ -334,7 +349,7 @@ pub(super) fn ok(body: Value) -> Answer {
 }
 
 /// What the clients are to be told, if that is said.
-fn words(query: &mut Query) -> Result<Option<Arc<Farewell>>, QueryError> {
+pub(super) fn words(query: &mut Query) -> Result<Option<Arc<Farewell>>, QueryError> {
     let code = |text: &str| text.parse().ok().map(CloseCode).filter(|code| code.is_valid_on_wire());
     let expected = "a code that may be sent is expected, such as 1008, 1012 or 4000 to 4999";
     let code = query.read("code", expected, code)?;

@@ -41,6 +41,15 @@ impl Query {
         Ok(Self(query))
     }
 
+    /// The filters in it, in words for people; `everything` if there are none.
+    pub(super) fn meaning(&self) -> String {
+        let filters = self.0.iter().filter(|(name, _)| super::rows::FILTERS.contains(&&**name));
+        let texts: Vec<_> = filters
+            .map(|(name, value)| format!("{name}={}", wssgate_syntax::printable(value.as_bytes())))
+            .collect();
+        if texts.is_empty() { "everything".to_owned() } else { texts.join(" ") }
+    }
+
     /// A text; an empty one counts.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
         let at = self.0.iter().position(|(other, _)| other == name)?;

@@ -18,8 +18,25 @@ const ROWS: usize = 100;
 /// The most rows of one answer.
 const MAX_ROWS: usize = 1000;
 
+/// The names of all parts of a [`Filter`].
+pub(super) const FILTERS: [&str; 13] = [
+    "id",
+    "user",
+    "client",
+    "upstream",
+    "server",
+    "location",
+    "subprotocol",
+    "generation",
+    "worker",
+    "min_age",
+    "min_idle",
+    "min_rate",
+    "min_rtt",
+];
+
 /// Which tunnels are meant; all parts must fit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Filter {
     id: Option<u64>,
     user: Option<String>,
@@ -96,6 +113,13 @@ impl Filter {
             && worker.is_none()
             && [min_age, min_idle, min_rtt].into_iter().all(Option::is_none)
             && min_rate.is_none()
+    }
+
+    /// Server, location and upstream, if it says something of those and of nothing else.
+    pub(super) fn place(&self) -> Option<(Option<String>, Option<String>, Option<String>)> {
+        let mut rest = self.clone();
+        let names = (rest.server.take(), rest.location.take(), rest.upstream.take());
+        (rest.is_empty() && !self.is_empty()).then_some(names)
     }
 
     pub(super) fn fits(&self, row: &Row) -> bool {

@@ -1,4 +1,5 @@
-//! `limit_req`, `websocket_handshake_rate` and `limit_conn`, in this order, once for a request.
+//! What an operator has closed; then `limit_req`, `websocket_handshake_rate` and `limit_conn`, in this order, once for
+//! a request.
 
 mod connections;
 mod handshakes;
@@ -20,6 +21,7 @@ pub(crate) async fn check(
     exchange: &mut Exchange,
     settings: &LocationSettings,
 ) -> Result<(), Refusal> {
+    handshakes::check_door(&mut exchange.request)?;
     let request = &exchange.request;
     if let Some(limits) = &settings.limit_requests
         && request.limits.requests.get().is_none()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::{DrainOrder, DrainPace, LocationId, TunnelSettings};
-use wssgate_relay::{Drain, DrainProgress, Order, Pace, Paces, Selection};
+use wssgate_relay::{Drain, DrainProgress, Order, Pace, Paces, Selection, Whom, Why};
 use wssgate_ws::CloseCode;
 
 use crate::generation::Generation;
@@ -46,8 +46,11 @@ impl Draining {
         let pace = Paces::ByLocation(Arc::clone(&self.paces)).of(location)?;
         let over = pace.over.saturating_sub(now.saturating_duration_since(self.began));
         Some(Drain {
-            selection: Selection::Ticket(ticket),
+            whom: Whom::Selected(Selection::Ticket(ticket)),
+            why: Why::Ordered,
             paces: Paces::One(Pace { over, ..pace }),
+            words: None,
+            takes_over: false,
             seed: seed(),
             progress: Arc::clone(&self.progress),
         })

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wssgate_ws::conversation::{CLOSING_MS, Policy};
+use wssgate_ws::conversation::{CLOSING_MS, Cause, Farewell, Policy};
 
 use super::closing::{AWAY, MASKED_CLOSE};
 use super::*;
+use crate::listing::{Handle, Label};
 
 const RESTART: &[u8] = b"\x88\x02\x03\xf4";
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,6 +14,11 @@ const SECOND: Duration = Duration::from_secs(1);
 fn pace(over: Duration) -> Pace {
     let (code, order) = (CloseCode::SERVICE_RESTART, Order::Oldest);
     Pace { over, code, order, jitter: Duration::ZERO }
+}
+
+fn order(whom: Whom, paces: Paces, progress: Arc<DrainProgress>) -> Drain {
+    let why = Why::Ordered;
+    Drain { whom, why, paces, words: None, takes_over: false, seed: 1, progress }
 }
 
 /// A drain under way, and how often it was told that something has changed.
@@ -23,20 +29,24 @@ struct Told {
 
 impl Told {
     fn counts(&self) -> [u64; 3] {
-        let DrainCounts { tunnels, told, ended } = self.progress.counts().unwrap();
+        let DrainCounts { tunnels, told, ended, spared } = self.progress.counts().unwrap();
+        assert_eq!(spared, 0);
         [tunnels, told, ended]
     }
 }
 
 impl Rig {
     fn drain(&mut self, selection: Selection, paces: Paces) -> Told {
+        self.begin(|progress| order(Whom::Selected(selection), paces, progress))
+    }
+
+    fn begin(&mut self, drain: impl FnOnce(Arc<DrainProgress>) -> Drain) -> Told {
         let changes = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&changes);
         let progress = DrainProgress::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        let drain = Drain { selection, paces, seed: 1, progress: Arc::clone(&progress) };
-        self.handle.drain(drain).unwrap();
+        self.handle.drain(drain(Arc::clone(&progress))).unwrap();
         assert_eq!(progress.counts(), None);
         progress.all_have_it();
         self.step();
@@ -159,6 +169,7 @@ fn only_those_who_are_meant_are_told() {
         (Selection::Generation(1), &[0, 1, 2][..]),
         (Selection::Location(1, 1), &[1, 2]),
         (Selection::Server(7), &[2, 3]),
+        (Selection::ServerIn(1, 7), &[2]),
         (Selection::Ticket(3), &[3]),
     ] {
         let mut rig = Rig::new();
@@ -269,9 +280,114 @@ fn a_relay_that_has_stopped_keeps_no_drain_waiting() {
     relay.stop().unwrap();
     let progress = DrainProgress::new(|| {});
     let paces = Paces::One(pace(SECOND));
-    let drain =
-        Drain { selection: Selection::All, paces, seed: 0, progress: Arc::clone(&progress) };
+    let drain = order(Whom::Selected(Selection::All), paces, Arc::clone(&progress));
     assert!(handle.drain(drain).is_err());
     progress.all_have_it();
-    assert_eq!(progress.counts(), Some(DrainCounts { tunnels: 0, told: 0, ended: 0 }));
+    assert_eq!(progress.counts(), Some(DrainCounts::default()));
+}
+
+fn left(told: &Told) -> DrainCounts {
+    told.progress.counts().unwrap()
+}
+
+/// The operator who orders it wants an end by then, whatever was ordered before.
+#[test]
+fn a_drain_that_takes_over_gets_those_who_would_be_told_later() {
+    let mut rig = Rig::new();
+    let (mut client, _upstream) = rig.websocket();
+    let slow = rig.drain(Selection::All, Paces::One(pace(100 * SECOND)));
+    let takes_over = |over| {
+        move |progress| Drain {
+            takes_over: true,
+            ..order(Whom::Selected(Selection::All), Paces::One(pace(over)), progress)
+        }
+    };
+    let later = rig.begin(takes_over(200 * SECOND));
+    assert_eq!(left(&later), DrainCounts::default());
+    let sooner = rig.begin(takes_over(SECOND));
+    assert_eq!(left(&slow), DrainCounts { tunnels: 1, spared: 1, ..DrainCounts::default() });
+    assert!(left(&slow).is_over());
+    assert_eq!(slow.changes.load(Ordering::Relaxed), 2, "it is told that nobody is left");
+    rig.pass(SECOND);
+    rig.expect(&mut client, RESTART);
+    // Who was told is not told again.
+    let again = rig.begin(takes_over(Duration::ZERO));
+    assert_eq!(left(&again), DrainCounts::default());
+    assert_eq!(sooner.counts(), [1, 1, 0]);
+}
+
+#[test]
+fn a_cancelled_drain_leaves_those_who_were_not_told() {
+    let mut rig = Rig::new();
+    let (mut told, _told_upstream) = rig.websocket();
+    let now = rig.drain(Selection::All, Paces::One(pace(Duration::ZERO)));
+    rig.expect(&mut told, RESTART);
+    let (mut spared, _upstream) = rig.websocket();
+    let slow = rig.drain(Selection::All, Paces::One(pace(10 * SECOND)));
+    for drain in [&now, &slow] {
+        rig.handle.cancel_drain(&drain.progress).unwrap();
+    }
+    rig.step();
+    assert_eq!(now.counts(), [1, 1, 0], "its closing goes on");
+    assert_eq!(left(&slow), DrainCounts { tunnels: 1, spared: 1, ..DrainCounts::default() });
+    rig.pass(2 * SECOND);
+    assert_eq!(now.counts(), [1, 1, 1]);
+    rig.pass(11 * SECOND);
+    spared.poll();
+    assert!(spared.received.is_empty() && !spared.ended);
+    // It may be drained again.
+    let again = rig.drain(Selection::All, Paces::One(pace(Duration::ZERO)));
+    assert_eq!(again.counts()[..2], [1, 1]);
+    rig.expect(&mut spared, RESTART);
+}
+
+#[test]
+fn some_are_drained_in_words_of_their_own() {
+    let mut rig = Rig::new();
+    let label = Label::new(7_u32);
+    let mut websocket = |label: &Label| {
+        rig.hand_over(|handover| {
+            handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+            handover.label = Some(label.clone());
+        })
+    };
+    let (mut meant, _upstream) = websocket(&label);
+    let (mut other, _other_upstream) = websocket(&Label::new(8_u32));
+    // Of one that has ended and one that is somebody else's now nobody is left.
+    let handles = [Handle::new(0, &label), Handle::new(1, &label), Handle::new(99, &label)];
+    let words = Farewell { code: CloseCode(4001), reason: "moved".into() };
+    let told = rig.begin(|progress| Drain {
+        words: Some(Arc::new(words)),
+        ..order(Whom::These(handles.into()), Paces::One(pace(Duration::ZERO)), progress)
+    });
+    assert_eq!(told.counts(), [1, 1, 0]);
+    rig.expect(&mut meant, b"\x88\x07\x0f\xa1moved");
+    rig.pass(2 * SECOND);
+    let end = rig.end();
+    assert_eq!((end.cause, &*end.client.own_reason), (EndCause::Drained, "moved"));
+    other.poll();
+    assert!(other.received.is_empty());
+}
+
+/// Nothing else can be done for tunnels of other protocols.
+#[test]
+fn who_loses_its_server_is_drained_whatever_it_speaks() {
+    let mut rig = Rig::new();
+    let (mut websocket, _upstream) = rig.websocket();
+    let (mut other, _other_upstream) = rig.tunnel();
+    let told = rig.begin(|progress| Drain {
+        why: Why::Unhealthy,
+        ..order(Whom::Selected(Selection::All), Paces::One(pace(SECOND)), progress)
+    });
+    assert_eq!(told.counts()[0], 2);
+    rig.pass(SECOND);
+    websocket.poll();
+    assert!(websocket.received.ends_with(b"server unavailable"), "{:?}", websocket.received);
+    other.poll();
+    assert!(other.ended);
+    rig.pass(2 * SECOND);
+    assert_eq!(told.counts(), [2, 2, 2]);
+    for _ in 0..2 {
+        assert_eq!(rig.end().cause, EndCause::Closed(Cause::Unhealthy));
+    }
 }

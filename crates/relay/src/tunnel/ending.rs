@@ -9,7 +9,7 @@ use wssgate_ws::conversation::{Cause, End, Farewell, end_of};
 use wssgate_ws::{CloseCode, Conversation};
 
 use super::Tunnel;
-use crate::drain::Order;
+use crate::drain::{Order, Why};
 use crate::flow::FlowState;
 use crate::leg::SourceEnd;
 use crate::{EndCause, Side};
@@ -173,12 +173,18 @@ impl Tunnel {
         self.conversation.as_ref().is_some_and(Conversation::is_closing)
     }
 
-    /// Since when it waits for its turn in a drain of this order; `None` if it is no WebSocket, or is closing.
-    pub(crate) fn drainable_since_ms(&self, order: Order) -> Option<u64> {
-        let conversation = self.conversation.as_ref().filter(|it| !it.is_closing())?;
+    /// Since when it waits for its turn in a drain of this order; `None` if it is closing, or cannot be closed in
+    /// good order and need not be closed.
+    pub(crate) fn drainable_since_ms(&self, order: Order, why: Why) -> Option<u64> {
+        let data_ms = match &self.conversation {
+            Some(conversation) if conversation.is_closing() => return None,
+            Some(conversation) => conversation.data_ms(),
+            None if why == Why::Ordered => return None,
+            None => None,
+        };
         Some(match order {
             Order::Oldest => self.began_ms,
-            Order::Idlest => conversation.data_ms().unwrap_or(self.active_ms),
+            Order::Idlest => data_ms.unwrap_or(self.active_ms),
         })
     }
 
@@ -306,12 +312,17 @@ impl Tunnel {
         self.end_if_told(now_ms);
     }
 
-    /// Ends it by an operator, a WebSocket with these words for its client.
-    pub(crate) fn kill(&mut self, words: Option<&Arc<Farewell>>, now_ms: u64) {
+    /// The same; a WebSocket with these words for its client.
+    pub(crate) fn end_with_words(
+        &mut self,
+        cause: Cause,
+        words: Option<&Arc<Farewell>>,
+        now_ms: u64,
+    ) {
         if let (Some(conversation), Some(words)) = (&mut self.conversation, words) {
-            conversation.kill(Arc::clone(words), now_ms);
+            conversation.close_in_words(Arc::clone(words), cause, now_ms);
         }
-        self.end_in_order(Cause::Kill, now_ms);
+        self.end_in_order(cause, now_ms);
     }
 
     /// Tells both sides of a WebSocket why we end it (RFC 6455 §7.4.1), now where no frame is under way. The

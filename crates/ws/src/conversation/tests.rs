@@ -173,22 +173,24 @@ fn a_second_order_changes_nothing() {
 
 /// It has done nothing to the server, and what is said to it need not be for others' eyes.
 #[test]
-fn who_is_killed_is_told_in_the_words_of_the_operator() {
+fn who_is_ended_by_an_operator_is_told_in_its_words() {
     let words = Arc::new(Farewell { code: CloseCode(4000), reason: "banned".into() });
-    let mut conversation = open();
-    let text = frame(Side::Server, Opcode::Text, b"hi");
-    assert_eq!(conversation.on_bytes(Side::Server, &text[..2], 0), Verdict::Pass);
-    conversation.kill(Arc::clone(&words), 0);
-    let close = OwnFrame::Close(CloseCode(4000), Some(Cause::Kill));
-    let inject = Verdict::Inject { at: text.len() - 2, frame: close };
-    assert_eq!(conversation.on_bytes(Side::Server, &text[2..], 0), inject);
-    assert_eq!(&*conversation.encode(Side::Client, close, None), b"\x88\x08\x0f\xa0banned");
-    let away = OwnFrame::Close(CloseCode::GOING_AWAY, Some(Cause::Kill));
-    assert_eq!(conversation.poll_frame(Side::Server, 0), Some(away));
-    assert_eq!(&*conversation.encode(Side::Server, away, None), b"\x88\x02\x03\xe9");
-    // A drain has other words, and so has a client that was told already.
+    for cause in [Cause::Kill, Cause::Drain(CloseCode(4000))] {
+        let mut conversation = open();
+        let text = frame(Side::Server, Opcode::Text, b"hi");
+        assert_eq!(conversation.on_bytes(Side::Server, &text[..2], 0), Verdict::Pass);
+        conversation.close_in_words(Arc::clone(&words), cause, 0);
+        let close = OwnFrame::Close(CloseCode(4000), Some(cause));
+        let inject = Verdict::Inject { at: text.len() - 2, frame: close };
+        assert_eq!(conversation.on_bytes(Side::Server, &text[2..], 0), inject);
+        assert_eq!(&*conversation.encode(Side::Client, close, None), b"\x88\x08\x0f\xa0banned");
+        let away = OwnFrame::Close(CloseCode::GOING_AWAY, Some(cause));
+        assert_eq!(conversation.poll_frame(Side::Server, 0), Some(away));
+        assert_eq!(&*conversation.encode(Side::Server, away, None), b"\x88\x02\x03\xe9");
+    }
+    // Not a client that was told already.
     let mut drained = closed_by_us();
-    drained.kill(words, 0);
+    drained.close_in_words(words, Cause::Kill, 0);
     assert_eq!(drained.own_reason(Side::Client), "");
     assert_eq!(&*drained.encode(Side::Client, AWAY, None), b"\x88\x02\x03\xe9");
 }

@@ -30,6 +30,9 @@ pub enum HandshakeRefusal {
     /// `websocket_handshake_rate` allows no more, and too many are waiting.
     #[error("too many WebSocket handshakes")]
     Rate,
+    /// An operator lets none in.
+    #[error("no new WebSockets are let in here, as an operator wants it")]
+    Closed,
 }
 
 impl HandshakeRefusal {
@@ -40,7 +43,7 @@ impl HandshakeRefusal {
             // RFC 6455 §4.4.
             Self::Form(RequestError::WebSocketVersion) => 426,
             Self::Form(_) | Self::Subprotocols(_) => 400,
-            Self::Rate => 503,
+            Self::Rate | Self::Closed => 503,
         }
     }
 
@@ -50,7 +53,7 @@ impl HandshakeRefusal {
             Self::Origin { .. } => HandshakeFailure::Origin,
             Self::Form(_) => HandshakeFailure::Malformed,
             Self::Subprotocols(_) => HandshakeFailure::Subprotocol,
-            Self::Rate => HandshakeFailure::Limited,
+            Self::Rate | Self::Closed => HandshakeFailure::Limited,
         }
     }
 
@@ -59,7 +62,7 @@ impl HandshakeRefusal {
         match self {
             Self::Origin { .. } => LogLevel::Error,
             Self::Rate => LogLevel::Warn,
-            Self::Form(_) | Self::Subprotocols(_) => LogLevel::Info,
+            Self::Form(_) | Self::Subprotocols(_) | Self::Closed => LogLevel::Info,
         }
     }
 }

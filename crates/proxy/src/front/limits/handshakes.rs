@@ -1,4 +1,4 @@
-//! `websocket_handshake_rate`: how many WebSocket handshakes go on in a time.
+//! How many WebSocket handshakes go on in a time (`websocket_handshake_rate`), and where an operator lets none in.
 
 use std::time::{Duration, Instant};
 
@@ -32,9 +32,24 @@ pub(super) async fn wait(exchange: &mut Exchange, id: HandshakeRateId) -> Result
         Entry::Refused(after) => after,
     };
     let seconds = whole_seconds(after).clamp(rate.retry_min.as_secs(), rate.retry_max.as_secs());
+    Err(refusal(&mut exchange.request, seconds, HandshakeRefusal::Rate))
+}
+
+/// Lets handshakes pass where no operator has closed the location.
+pub(super) fn check_door(request: &mut Request) -> Result<(), Refusal> {
+    let closed = request.generation.doors.closed(request.route.location);
+    let Some(again) = closed.filter(|_| !request.is_subrequest() && request.asks_for_websocket())
+    else {
+        return Ok(());
+    };
+    Err(refusal(request, again.chance().as_secs(), HandshakeRefusal::Closed))
+}
+
+/// The client is to come again after so many seconds.
+fn refusal(request: &mut Request, seconds: u64, refusal: HandshakeRefusal) -> Refusal {
     let field = (Bytes::from_static(b"Retry-After"), Bytes::from(seconds.to_string()));
-    exchange.request.response.special_fields.push(field);
-    Err(Refusal::Handshake(HandshakeRefusal::Rate))
+    request.response.special_fields.push(field);
+    Refusal::Handshake(refusal)
 }
 
 /// Whether a reload has begun to drain the location of the request since it came.
