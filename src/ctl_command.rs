@@ -7,6 +7,8 @@ mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -17,6 +19,9 @@ use self::drain::{DrainArgs, DrainsArgs, ResumeArgs};
 use crate::console;
 use crate::load;
 use crate::options::Options;
+
+/// Over how long current rates are told: a little more than the least that a server does.
+const CURRENT_TIME: Duration = Duration::from_millis(1_100);
 
 /// The command line of `wssgate ctl`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -194,7 +199,7 @@ struct ListArgs {
     filter: FilterArgs,
     /// By what they are ordered
     #[arg(long, value_name = "KEY", default_value = "id")]
-    #[arg(value_parser = ["id", "age", "idle", "messages", "bytes", "rate", "rtt"])]
+    #[arg(value_parser = ["id", "age", "idle", "messages", "bytes", "rate", "current", "rtt"])]
     sort: String,
     /// Which end comes first [default: desc, for id asc]
     #[arg(long, value_parser = ["asc", "desc"])]
@@ -301,11 +306,18 @@ impl CtlArgs {
         // From page to page a tunnel may pass another in idle time or bytes, and would be missed: what does not fit
         // into one page is asked for in the order of numbers, and sorted here.
         let sorts_here = limit > client::MAX_ROWS && !matches!(list.sort.as_str(), "id" | "age");
+        if list.sort == "current" {
+            // What passes now is the difference of two looks.
+            client.get("tunnels", &[("current", "true".to_owned()), ("limit", "1".to_owned())])?;
+            thread::sleep(CURRENT_TIME);
+        }
         let mut wanted = if sorts_here { u64::MAX } else { limit };
         let (mut tunnels, mut after, mut matched) = (Vec::new(), None, 0);
         loop {
             let mut query = list.filter.query();
-            if !sorts_here {
+            if sorts_here {
+                query.push(("current", (list.sort == "current").to_string()));
+            } else {
                 query.push(("sort", list.sort.clone()));
                 query.extend(list.order.clone().map(|order| ("order", order)));
             }
@@ -440,6 +452,7 @@ fn sort(tunnels: &mut [Value], key: &str, ascends: bool) {
     let rank = |tunnel: &Value| match key {
         "messages" | "bytes" => sides(tunnel, key).iter().sum(),
         "rtt" => sides(tunnel, key).into_iter().fold(0.0, f64::max),
+        "current" => number(&tunnel["current"]["bytes"]),
         _ => number(&tunnel[key]),
     };
     // Stable, so that numbers decide between equals.

@@ -96,6 +96,40 @@ fn a_live_websocket_is_listed_with_what_has_passed() {
     assert_eq!(status["pid"], server.pid());
 }
 
+/// What passes now is told to those who ask again, and no lifetime hides it.
+#[test]
+fn current_rates_tell_who_is_busy_now() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let mut ann = open(&server, "/chat?user=ann");
+    // More than bob will have sent.
+    ann.send([text(&"x".repeat(10_000))]);
+    ann.expect([text(&"x".repeat(10_000))]);
+    let mut bob = open(&server, "/chat?user=bob");
+    let asked = |query: &str| -> Value {
+        let answer = ask(&server, &format!("GET /v1/tunnels?{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    assert!(asked("sort=id")["tunnels"][0].get("current").is_none(), "nobody asks");
+    assert!(asked("current=true")["tunnels"][0]["current"].is_null(), "nothing to compare with");
+    bob.send([text("hello"), text("you")]);
+    bob.expect([text("hello"), text("you")]);
+    wait_until("rates", || !asked("current=true")["tunnels"][0]["current"].is_null());
+    let busy = asked("sort=current");
+    let (first, second) = (&busy["tunnels"][0], &busy["tunnels"][1]);
+    assert_eq!((&first["user"], &second["user"]), (&"bob".into(), &"ann".into()));
+    assert_eq!(
+        (&second["current"]["bytes"], &second["current"]["messages"]),
+        (&0.into(), &0.0.into())
+    );
+    let over = first["current"]["over"].as_f64().unwrap();
+    let messages = first["current"]["messages"].as_f64().unwrap() * over;
+    assert!((messages - 4.0).abs() < 0.01, "{first}");
+    assert!(over >= 0.9, "{first}");
+    assert_eq!(users(&server, &["--sort", "rate"])[0], "ann");
+    assert_eq!(users(&server, &["--sort", "current"]).len(), 2);
+}
+
 #[test]
 fn filters_and_orders_choose() {
     let upstream = Upstream::echo();

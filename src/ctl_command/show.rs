@@ -21,6 +21,9 @@ pub(super) fn tunnels(answer: &Value) -> String {
         "FROM UPSTREAM",
         "RTT",
     ];
+    // Only if it was asked for.
+    let has_current = array(&answer["tunnels"]).iter().any(|tunnel| !tunnel["current"].is_null());
+    let head: Vec<_> = head.into_iter().chain(has_current.then_some("CURRENT")).collect();
     let rows = array(&answer["tunnels"]).iter().map(|tunnel| {
         let passed = |side: &Value| {
             let bytes = size(side["bytes"].as_u64().unwrap_or(0));
@@ -30,7 +33,9 @@ pub(super) fn tunnels(answer: &Value) -> String {
             }
         };
         let (client, upstream) = (&tunnel["from_client"], &tunnel["from_upstream"]);
-        vec![
+        let current = tunnel["current"]["bytes"].as_u64().map(|bytes| format!("{}/s", size(bytes)));
+        let current = current.unwrap_or_else(|| "-".to_owned());
+        let cells = [
             text(&tunnel["id"]),
             text(&tunnel["state"]),
             seconds(&tunnel["age"]),
@@ -43,7 +48,8 @@ pub(super) fn tunnels(answer: &Value) -> String {
             passed(client),
             passed(upstream),
             seconds(&client["rtt"]),
-        ]
+        ];
+        cells.into_iter().chain(has_current.then_some(current)).collect()
     });
     table(&head, rows)
 }

@@ -12,6 +12,7 @@
 //! Who may ask is decided by the permissions of the socket.
 
 mod api;
+mod current;
 mod draining;
 pub(crate) mod drains;
 mod query;
@@ -57,6 +58,8 @@ pub(crate) struct View {
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) drains: Drains,
     pub(crate) orders: Orders,
+    /// What was told to those who ask for current rates.
+    pub(crate) walks: current::Walks,
 }
 
 /// The relays of all workers, by their numbers.

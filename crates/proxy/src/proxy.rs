@@ -85,6 +85,7 @@ impl Prepared {
             revocations: Arc::clone(&context.revocations),
             drains: Drains::new(environment.files.notifier().clone()),
             orders: to_us,
+            walks: Default::default(),
         });
         follow(&current.load(), &environment);
         let proxy = Proxy {

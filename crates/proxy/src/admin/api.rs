@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -16,6 +16,7 @@ use wssgate_ws::CloseCode;
 use wssgate_ws::close::MAX_REASON_LEN;
 use wssgate_ws::conversation::Farewell;
 
+use super::current::Comparison;
 use super::drains::DrainError;
 use super::query::{Query, QueryError};
 use super::rows::{Filter, Pager};
@@ -183,11 +184,15 @@ impl Request<'_> {
         let filter = Filter::parse(&mut self.query)?;
         let mut pager = Pager::parse(&mut self.query)?;
         self.query.finish()?;
-        walk(&self.view.relays.all(), |row| {
+        let mut comparison = pager.current.then(|| self.view.walks.compare(Instant::now()));
+        walk(&self.view.relays.all(), |mut row| {
+            // Of all, so that the next question may be for others.
+            row.current = comparison.as_mut().and_then(|comparison| comparison.see(&row));
             if filter.fits(&row) {
                 pager.add(row);
             }
         })?;
+        comparison.into_iter().for_each(Comparison::keep);
         Ok(ok(pager.finish()))
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wssgate_config::value;
 use wssgate_relay::{Side, Totals};
 
+use super::current::Current;
 use super::query::{Query, QueryError};
 use super::walk::Row;
 use crate::auth::revocations::Kind;
@@ -172,17 +173,19 @@ enum Key {
     Messages,
     Bytes,
     Rate,
+    Current,
     Rtt,
 }
 
 impl Key {
-    const ALL: [(&str, Self); 7] = [
+    const ALL: [(&str, Self); 8] = [
         ("id", Self::Id),
         ("age", Self::Age),
         ("idle", Self::Idle),
         ("messages", Self::Messages),
         ("bytes", Self::Bytes),
         ("rate", Self::Rate),
+        ("current", Self::Current),
         ("rtt", Self::Rtt),
     ];
 
@@ -195,6 +198,7 @@ impl Key {
             Self::Messages => sum(row, messages),
             Self::Bytes => sum(row, |totals| totals.received),
             Self::Rate => rate(row),
+            Self::Current => row.current.map_or(0, |current| current.bytes),
             Self::Rtt => rtt(row).map_or(0, millis),
         }
     }
@@ -211,6 +215,8 @@ pub(super) struct Pager {
     descends: bool,
     after: Option<Rank>,
     limit: usize,
+    /// Rows tell of current rates.
+    pub(super) current: bool,
     rows: Vec<(Rank, Row)>,
     /// How many rows have fitted, shown or not.
     matched: u64,
@@ -219,7 +225,7 @@ pub(super) struct Pager {
 impl Pager {
     pub(super) fn parse(query: &mut Query) -> Result<Self, QueryError> {
         let key = |text: &str| Key::ALL.iter().find(|(name, _)| *name == text).map(|(_, key)| *key);
-        let expected = "id, age, idle, messages, bytes, rate or rtt is expected";
+        let expected = "id, age, idle, messages, bytes, rate, current or rtt is expected";
         let key = query.read("sort", expected, key)?.unwrap_or(Key::Id);
         let order = |text: &str| match text {
             "asc" => Some(false),
@@ -240,6 +246,7 @@ impl Pager {
             limit: query
                 .read("limit", "a number from 1 to 1000 is expected", limit)?
                 .unwrap_or(ROWS),
+            current: query.flag("current")? || key == Key::Current,
             rows: Vec::new(),
             matched: 0,
         })
@@ -269,7 +276,17 @@ impl Pager {
         self.rows.truncate(self.limit);
         let last = self.rows.last().filter(|_| has_more);
         let next = last.map(|((value, id), _)| format!("{value}.{id}"));
-        let tunnels: Vec<_> = self.rows.iter().map(|(_, row)| row.json()).collect();
+        let tunnels: Vec<_> = self
+            .rows
+            .iter()
+            .map(|(_, row)| {
+                let mut shown = row.json();
+                if self.current {
+                    shown["current"] = row.current.map_or(Value::Null, Current::json);
+                }
+                shown
+            })
+            .collect();
         json!({"matched": self.matched, "next": next, "tunnels": tunnels})
     }
 }
@@ -320,6 +337,13 @@ impl Row {
     }
 }
 
+impl Current {
+    fn json(self) -> Value {
+        let over = millis(self.over) as f64 / 1000.0;
+        json!({"bytes": self.bytes, "messages": self.messages, "over": over})
+    }
+}
+
 fn sum(row: &Row, of: impl Fn(&Totals) -> u64) -> u64 {
     of(&row.live.passed.client) + of(&row.live.passed.upstream)
 }
@@ -342,7 +366,7 @@ fn rtt(row: &Row) -> Option<Duration> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -377,7 +401,11 @@ mod tests {
     }
 
     /// A tunnel that began `id` seconds after the first one, and has got `messages` of 100 bytes.
-    fn row(id: u64, messages: u64, edit: impl FnOnce(&mut About, &mut Live)) -> Row {
+    pub(in super::super) fn row(
+        id: u64,
+        messages: u64,
+        edit: impl FnOnce(&mut About, &mut Live),
+    ) -> Row {
         let place = Place {
             server: "a.test".into(),
             location: "/chat".into(),
@@ -409,7 +437,7 @@ mod tests {
             },
         };
         edit(&mut about, &mut live);
-        Row { worker: 1, about: Arc::new(about), live }
+        Row { worker: 1, about: Arc::new(about), live, current: None }
     }
 
     #[test]

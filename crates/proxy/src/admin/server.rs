@@ -1,6 +1,6 @@
 //! HTTP on the admin socket: one request on each connection, without a body, in bounded time.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use wssgate_http1::{
     Framing, Limits, RequestHead, RequestParser, Version, reason, write_end, write_field,
     write_status_line,
@@ -16,6 +17,7 @@ use wssgate_sys::socket;
 
 use super::View;
 use super::api::{self, Answer};
+use super::current::KEEP;
 
 /// How long a request may take to come.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -29,10 +31,14 @@ const REST: Duration = Duration::from_millis(100);
 /// Answers requests until the socket is shut down.
 pub(super) fn serve(listener: &UnixListener, ends: &AtomicBool, view: &View) {
     while !ends.load(Ordering::Acquire) {
+        // What is kept for who asks again is let go if nobody does: then `accept` ends to look.
+        let patience = view.walks.forget(Instant::now()).then_some(KEEP);
+        let _ = SockRef::from(listener).set_read_timeout(patience);
         match listener.accept() {
             // Who went away while asking wants no answer.
             Ok((stream, _)) => drop(answer(&stream, view)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             // Such as too many open files.
             Err(_) => thread::sleep(REST),
         }

@@ -9,6 +9,7 @@ use wssgate_relay::RelayHandle;
 use wssgate_relay::listing::{Handle, Live, MAX_KILLS, Page};
 use wssgate_ws::conversation::{Cause, Farewell};
 
+use super::current::Current;
 use crate::tunnel::about::About;
 
 /// How long a relay may take to answer. A turn takes milliseconds; so one that does not is in trouble.
@@ -25,6 +26,8 @@ pub(super) struct Row {
     pub(super) worker: usize,
     pub(super) about: Arc<About>,
     pub(super) live: Live,
+    /// What passes now, if that was asked for and is known.
+    pub(super) current: Option<Current>,
 }
 
 /// Shows every live tunnel to `see`. Those that begin or end meanwhile may be missing, and none comes twice.
@@ -40,7 +43,7 @@ pub(super) fn walk(relays: &[RelayHandle], mut see: impl FnMut(Row)) -> Result<(
             next.extend(from.and_then(|from| ask(worker, from)));
             for live in tunnels {
                 if let Some(about) = live.handle.label().about::<About>() {
-                    see(Row { worker, about, live });
+                    see(Row { worker, about, live, current: None });
                 }
             }
         }
