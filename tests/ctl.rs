@@ -128,6 +128,9 @@ fn current_rates_tell_who_is_busy_now() {
     assert!(over >= 0.9, "{first}");
     assert_eq!(users(&server, &["--sort", "rate"])[0], "ann");
     assert_eq!(users(&server, &["--sort", "current"]).len(), 2);
+    let totals = &json(&server, &["status"])["totals"];
+    assert_eq!((&totals["tunnels"], &totals["ended"]), (&2.into(), &0.into()));
+    assert_eq!(totals["from_client"]["messages"], 3);
 }
 
 #[test]

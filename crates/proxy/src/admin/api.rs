@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Method, RequestHead};
+use wssgate_relay::SideCounters;
 use wssgate_relay::listing::Handle;
 use wssgate_syntax::printable;
 use wssgate_sys::privileges;
@@ -25,6 +26,7 @@ use super::{Order, Reloaded, View};
 use crate::auth::revocations::Full;
 use crate::clock;
 use crate::log::{level_name, level_named};
+use crate::metrics::WorkerCounters;
 use crate::site::Phase;
 
 /// How long the main thread may take for a reload. It may look names up.
@@ -176,6 +178,8 @@ impl Request<'_> {
             "connections": metrics.total(|worker| worker.active.value()),
             "tunnels": metrics.total(|worker| worker.tunnels.value()),
             "tunnels_by_generation": generations,
+            "totals": totals(metrics.workers()),
+            "by_worker": metrics.workers().map(worker).collect::<Vec<_>>(),
         })))
     }
 
@@ -351,6 +355,39 @@ impl Request<'_> {
 
 pub(super) fn ok(body: Value) -> Answer {
     Answer { status: 200, body }
+}
+
+/// What these workers have done since the start.
+fn totals<'w>(workers: impl Iterator<Item = &'w WorkerCounters> + Clone) -> Value {
+    let sum = |of: fn(&WorkerCounters) -> u64| workers.clone().map(of).sum::<u64>();
+    // Those that end meanwhile must not make more ends than beginnings.
+    let open = sum(|worker| worker.tunnels.value());
+    let began = sum(|worker| worker.relay.tunnels.value());
+    let side = |of: fn(&WorkerCounters) -> &SideCounters| {
+        let sum = |value: fn(&SideCounters) -> u64| {
+            workers.clone().map(|one| value(of(one))).sum::<u64>()
+        };
+        json!({
+            "messages": sum(|side| side.texts.value() + side.binaries.value()),
+            "bytes": sum(|side| side.bytes.value()),
+        })
+    };
+    json!({
+        "connections": sum(|worker| worker.accepted.value()),
+        "tunnels": began,
+        "ended": began.saturating_sub(open),
+        "from_client": side(|worker| &worker.relay.client),
+        "from_upstream": side(|worker| &worker.relay.upstream),
+    })
+}
+
+fn worker(worker: &WorkerCounters) -> Value {
+    json!({
+        "worker": worker.id,
+        "connections": worker.active.value(),
+        "tunnels": worker.tunnels.value(),
+        "totals": totals(std::iter::once(worker)),
+    })
 }
 
 /// What the clients are to be told, if that is said.
