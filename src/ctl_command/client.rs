@@ -48,11 +48,18 @@ pub(super) enum CtlError {
 /// Asks one server.
 pub(super) struct Client {
     path: PathBuf,
+    /// How long the server may say nothing.
+    patience: Duration,
 }
 
 impl Client {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, patience: PATIENCE }
+    }
+
+    /// The same for answers that come sooner or are not worth the wait.
+    pub(super) fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     pub(super) fn get(
@@ -119,7 +126,7 @@ impl Client {
         let connected = UnixStream::connect(&self.path);
         let stream =
             connected.map_err(|source| CtlError::Connect { path: self.path.clone(), source })?;
-        let answer = exchange(&stream, request.as_bytes());
+        let answer = exchange(&stream, request.as_bytes(), self.patience);
         let answer = answer.map_err(|source| CtlError::Io { path: self.path.clone(), source })?;
         let mut input = BytesMut::from(&answer[..]);
         match ResponseParser::new().parse(&mut input, MAX_HEAD) {
@@ -138,9 +145,9 @@ fn refused(status: u16, answer: &Value) -> Option<CtlError> {
     Some(CtlError::Refused { status, message })
 }
 
-fn exchange(mut stream: &UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: &UnixStream, request: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
