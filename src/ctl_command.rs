@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod revocations;
 mod show;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Action {
     /// Without --code clients are sent a Close with code 1001 and no reason. Upstream servers are always sent
     /// 1001. The exit code is 0 if something was closed.
     Kill(KillArgs),
+    /// Watch it all on the whole screen: rates, the busiest tunnels; keys sort, filter and close
+    Top(top::TopArgs),
     /// Refuse clients by what they were let in with, and close their WebSockets
     ///
     /// Those that are open are closed with code 1008, and new ones are refused with 401 until the time is over,
@@ -247,6 +250,9 @@ pub(crate) fn run(args: &CtlArgs) -> ExitCode {
 
 impl CtlArgs {
     fn run(&self) -> Result<bool, CtlError> {
+        if let Action::Top(top) = &self.action {
+            return top::run(self.server.socket()?, top).map(|()| true);
+        }
         let client = Client::new(self.server.socket()?);
         match &self.action {
             Action::List(list) => self.list(&client, list),
@@ -254,6 +260,7 @@ impl CtlArgs {
                 let shown = client.get(&format!("tunnels/{}", client::escaped(id)), &[])?;
                 self.print(&shown, || show::tunnel(&shown))
             }
+            Action::Top(_) => unreachable!("it asks in its own way"),
             Action::Kill(kill) => self.kill(&client, kill),
             Action::Revoke(revoke) => {
                 let answer = revoke.run(&client)?;

@@ -153,7 +153,7 @@ pub(super) fn seconds(value: &Value) -> String {
 }
 
 /// A number of bytes.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
