@@ -2,36 +2,47 @@
 
 use std::fmt;
 
+use minicbor::{Decode, Encode};
 use zeroize::Zeroize;
 
 use crate::post_handshake::Started;
 
 /// Which TLS the records are of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
 pub enum TlsVersion {
     /// RFC 5246.
+    #[n(0)]
     Tls12,
     /// RFC 8446.
+    #[n(1)]
     Tls13,
 }
 
 /// The AEAD of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Aead {
     /// AES-128-GCM, in TLS 1.3 with SHA-256.
+    #[n(0)]
     Aes128Gcm,
     /// AES-256-GCM, in TLS 1.3 with SHA-384.
+    #[n(1)]
     Aes256Gcm,
     /// ChaCha20-Poly1305, in TLS 1.3 with SHA-256.
+    #[n(2)]
     ChaCha20Poly1305,
 }
 
 /// Which end of a TLS connection somebody is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Role {
     /// The end that began the handshake.
+    #[n(0)]
     Client,
     /// The end that answered.
+    #[n(1)]
     Server,
 }
 
@@ -52,16 +63,21 @@ pub struct TlsKeys {
 }
 
 /// The keys of one direction. Wiped when dropped.
-#[derive(Clone)]
+#[derive(Clone, Encode, Decode)]
+#[cbor(map)]
 pub struct DirectionKeys {
     /// The AEAD key; a shorter one stands at the front.
+    #[cbor(n(0), with = "minicbor::bytes")]
     pub key: [u8; 32],
     /// The static part of the nonce.
+    #[cbor(n(1), with = "minicbor::bytes")]
     pub iv: [u8; 12],
     /// The TLS 1.3 application traffic secret that `key` and `iv` were derived from; a shorter one stands
     /// at the front. Unused in TLS 1.2.
+    #[cbor(n(2), with = "minicbor::bytes")]
     pub secret: [u8; 48],
     /// The number of the next record.
+    #[n(3)]
     pub sequence: u64,
 }
 

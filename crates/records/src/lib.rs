@@ -17,5 +17,6 @@ pub use post_handshake::Started;
 #[cfg(feature = "fuzz")]
 pub use records::fuzz;
 pub use records::{
-    AES_GCM_RECORDS, MAX_CONTROL, MAX_RECORD, Opened, Records, TlsFault, kind, sealed_len,
+    AES_GCM_RECORDS, MAX_CONTROL, MAX_RECORD, Opened, Records, RecordsState, TlsFault, Unsound,
+    kind, sealed_len,
 };

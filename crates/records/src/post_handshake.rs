@@ -4,6 +4,8 @@
 //! §4.6). In TLS 1.2 a peer may ask to negotiate again, once, and is ignored, which RFC 5246 §7.4.1.1
 //! allows. Everything else is an error.
 
+use minicbor::{Decode, Encode};
+
 use crate::{Role, TlsFault, TlsVersion};
 
 const HELLO_REQUEST: u8 = 0;
@@ -33,12 +35,16 @@ pub(crate) enum Message {
 }
 
 /// What is kept of a message of which part has come and the rest has not; by default none has begun.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Started {
     /// The front of it: its header, and for a KeyUpdate its body.
+    #[cbor(n(0), with = "minicbor::bytes")]
     front: [u8; HEADER + 1],
+    #[n(1)]
     front_len: u8,
     /// How much of a ticket is still to be skipped.
+    #[n(2)]
     skip: usize,
 }
 
@@ -46,6 +52,20 @@ impl Started {
     /// Whether there is one.
     pub(crate) fn is_some(&self) -> bool {
         self.front_len > 0 || self.skip > 0
+    }
+
+    /// Whether reading messages of this version can have led here.
+    fn is_sound(&self, version: TlsVersion) -> bool {
+        let Self { front, front_len, skip } = self;
+        let front = front.get(..usize::from(*front_len));
+        match version {
+            TlsVersion::Tls12 => !self.is_some(),
+            TlsVersion::Tls13 => front.is_some_and(|front| match front.len() {
+                0 => *skip <= MAX_TICKET,
+                HEADER => *skip == 0 && front == &key_update(false)[..HEADER],
+                len => *skip == 0 && len < HEADER,
+            }),
+        }
     }
 }
 
@@ -63,6 +83,31 @@ impl PostHandshake {
     /// Goes on with a message that has `started`, if one has.
     pub(crate) fn new(version: TlsVersion, peer: Role, started: Started) -> Self {
         Self { version, peer, started, renegotiated: false }
+    }
+
+    /// Goes on where another one was; `None` if none can have been there.
+    pub(crate) fn restore(
+        version: TlsVersion,
+        peer: Role,
+        started: Started,
+        renegotiated: bool,
+    ) -> Option<Self> {
+        started.is_sound(version).then_some(Self { version, peer, started, renegotiated })
+    }
+
+    /// The same as [`Self::started`]; but of one that was at fault nothing is kept, for nothing follows it.
+    pub(crate) fn started_well(&self) -> Started {
+        Some(&self.started).filter(|it| it.is_sound(self.version)).cloned().unwrap_or_default()
+    }
+
+    /// Who the other end is.
+    pub(crate) fn peer(&self) -> Role {
+        self.peer
+    }
+
+    /// Whether the peer has used its one attempt to negotiate again.
+    pub(crate) fn renegotiated(&self) -> bool {
+        self.renegotiated
     }
 
     /// What is kept of a message whose rest has not come.

@@ -16,6 +16,9 @@ use crate::{Aead, DirectionKeys, Role, TlsKeys, TlsVersion};
 mod before;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod state;
+
+pub use state::{RecordsState, Unsound};
 
 /// Type, version, length (RFC 8446 §5.1).
 const HEADER: usize = 5;
@@ -167,11 +170,6 @@ impl Records {
     /// Goes on where the handshake ended; `peer` is who the other end is to us.
     pub fn new(keys: &TlsKeys, peer: Role, record_limit: u64) -> Self {
         let &TlsKeys { version, aead, ref tx, ref rx, ref started } = keys;
-        let tx_limit = match aead {
-            Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
-            // RFC 8446 §5.5: the number of records is the only bound.
-            Aead::ChaCha20Poly1305 => u64::MAX - 1,
-        };
         Self {
             version,
             aead,
@@ -179,7 +177,7 @@ impl Records {
             tx_blocks: tx.sequence.saturating_mul(1 << 10),
             tx: Direction { keys: tx.clone(), cipher: None },
             rx: Direction { keys: rx.clone(), cipher: None },
-            tx_limit,
+            tx_limit: tx_limit(aead, record_limit),
             messages: PostHandshake::new(version, peer, started.clone()),
             update_requested: false,
             closed: false,
@@ -482,6 +480,15 @@ impl fmt::Debug for Records {
             .field("version", &self.version)
             .field("aead", &self.aead)
             .finish_non_exhaustive()
+    }
+}
+
+/// How many records a sending key may seal.
+fn tx_limit(aead: Aead, record_limit: u64) -> u64 {
+    match aead {
+        Aead::Aes128Gcm | Aead::Aes256Gcm => record_limit.max(MIN_RECORDS),
+        // RFC 8446 §5.5: the number of records is the only bound.
+        Aead::ChaCha20Poly1305 => u64::MAX - 1,
     }
 }
 

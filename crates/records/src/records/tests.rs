@@ -568,6 +568,193 @@ fn a_changed_repeated_or_missing_record_is_not_authentic() {
     }
 }
 
+/// Something that happens in a conversation.
+#[derive(Debug, Clone)]
+enum Event {
+    /// The peer seals these bytes as a record of this type; in TLS 1.3 a KeyUpdate changes its keys.
+    Peer(u8, Vec<u8>),
+    /// Of what the peer has put on the wire, so much comes.
+    Wire(usize),
+    Seal(usize),
+    CloseNotify,
+    Alert,
+    Compact,
+    Wait(u64),
+    /// Somebody else goes on, whose clock has shown this.
+    Move(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let update = |request| Event::Peer(kind::HANDSHAKE, key_update(request).to_vec());
+    let ticket = |len: usize| [&[4, 0, 0, len as u8][..], &vec![7; len]].concat();
+    let handshake = |bytes: Vec<u8>| Event::Peer(kind::HANDSHAKE, bytes);
+    prop_oneof![
+        4 => (0..3_000_usize).prop_map(|len| Event::Peer(kind::DATA, bytes(len))),
+        2 => any::<bool>().prop_map(update),
+        1 => (1..200_usize).prop_map(move |len| handshake(ticket(len))),
+        // A message in parts, which follow each other or not.
+        1 => (1..99_usize).prop_map(move |len| handshake(ticket(99)[..len].to_vec())),
+        1 => (1..99_usize).prop_map(move |len| handshake(ticket(99)[len..].to_vec())),
+        1 => (1..5_usize).prop_map(move |len| handshake(key_update(true)[..len].to_vec())),
+        1 => (1..5_usize).prop_map(move |len| handshake(key_update(true)[len..].to_vec())),
+        1 => Just(handshake(vec![0; 4])),
+        1 => Just(Event::Peer(kind::ALERT, vec![1, 90])),
+        1 => prop_oneof![9 => Just(1_u8), 1 => Just(2)]
+            .prop_map(|level| Event::Peer(kind::ALERT, vec![level, 0])),
+        9 => prop_oneof![1..4_000_usize, Just(usize::MAX)].prop_map(Event::Wire),
+        6 => prop_oneof![1..300_usize, 1..40_000_usize].prop_map(Event::Seal),
+        1 => Just(Event::Alert),
+        1 => Just(Event::CloseNotify),
+        1 => Just(Event::Compact),
+        2 => (0..3_000_u64).prop_map(Event::Wait),
+        6 => (0..u64::MAX >> 8).prop_map(Event::Move),
+    ]
+}
+
+/// Records, what has come of a record that is not whole, and their clock.
+struct End {
+    records: Records,
+    waiting: Vec<u8>,
+    now_ms: u64,
+}
+
+impl End {
+    fn open(&mut self, wire: &[u8]) -> (Vec<u8>, Option<Result<(), TlsFault>>) {
+        self.waiting.extend_from_slice(wire);
+        let mut plain = vec![0; self.waiting.len()];
+        let opened = self.records.open(&self.waiting, &mut plain, self.now_ms);
+        self.waiting.drain(..opened.consumed);
+        plain.truncate(opened.plain);
+        (plain, opened.end)
+    }
+
+    fn seal(&mut self, len: usize) -> Result<Vec<u8>, TlsFault> {
+        let mut out = vec![0; sealed_len(len)];
+        let used = self.records.seal(&bytes(len), &mut out)?;
+        out.truncate(used);
+        Ok(out)
+    }
+
+    fn alert(&mut self, fatal: bool) -> Vec<u8> {
+        let mut out = [0; MAX_CONTROL];
+        let used = match fatal {
+            true => self.records.fatal_alert(20, &mut out),
+            false => self.records.close_notify(&mut out),
+        };
+        out[..used].to_vec()
+    }
+
+    /// Goes on as somebody else, over bytes.
+    fn go_on(&mut self, limit: u64, now_ms: u64) {
+        let state = minicbor::to_vec(self.records.state(self.now_ms)).unwrap();
+        let state = minicbor::decode(&state).unwrap();
+        self.now_ms = now_ms;
+        self.records = Records::restore(&state, limit, now_ms).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn records_that_move_seal_and_open_as_those_that_stay(
+        which in 0..SUITES.len(),
+        server in any::<bool>(),
+        limit in 2..9_u64,
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let ours = if server { Role::Server } else { Role::Client };
+        let Session { keys, .. } = session(SUITES[which], ours);
+        let mut forger = Records::new(&mirrored(&keys), ours, AES_GCM_RECORDS);
+        let end = || End {
+            records: Records::new(&keys, peer_of(ours), limit),
+            waiting: Vec::new(),
+            now_ms: 5,
+        };
+        let (mut stays, mut moves, mut wire, mut over) = (end(), end(), Vec::new(), false);
+        for event in events {
+            match event {
+                Event::Peer(kind, content) => {
+                    let mut out = vec![0; content.len() + MAX_OVERHEAD];
+                    let used = forger.seal_record(kind, &content, &mut out);
+                    wire.extend_from_slice(&out[..used]);
+                    if kind == kind::HANDSHAKE && content.len() == 5 && forger.version == TlsVersion::Tls13 {
+                        forger.tx.update(forger.aead);
+                    }
+                }
+                Event::Wire(len) if !over => {
+                    let came: Vec<u8> = wire.drain(..len.min(wire.len())).collect();
+                    let opened = stays.open(&came);
+                    over = opened.1.is_some();
+                    prop_assert_eq!(moves.open(&came), opened);
+                }
+                Event::Wire(_) => {}
+                Event::Seal(_) if stays.records.closed => {}
+                Event::Seal(len) => prop_assert_eq!(moves.seal(len), stays.seal(len)),
+                Event::CloseNotify => prop_assert_eq!(moves.alert(false), stays.alert(false)),
+                Event::Alert => prop_assert_eq!(moves.alert(true), stays.alert(true)),
+                Event::Compact => stays.records.compact(),
+                Event::Wait(ms) => {
+                    stays.now_ms += ms;
+                    moves.now_ms += ms;
+                }
+                Event::Move(now_ms) => moves.go_on(limit, now_ms),
+            }
+        }
+        let states = [&stays, &moves].map(|end| {
+            minicbor::to_vec(end.records.state(end.now_ms)).unwrap()
+        });
+        prop_assert_eq!(&states[0], &states[1]);
+    }
+
+    #[test]
+    fn a_state_of_chance_is_refused_or_goes_on_without_a_panic(
+        which in 0..SUITES.len(),
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+        content in prop::collection::vec(0..25_u8, 0..12),
+    ) {
+        let mut forged = Forged::new(SUITES[which], Role::Client);
+        let mut state = minicbor::to_vec(forged.records.state(7)).unwrap();
+        *at.get_mut(&mut state) = to;
+        let Ok(state) = minicbor::decode(&state) else { return Ok(()) };
+        let Ok(records) = Records::restore(&state, 2, 7) else { return Ok(()) };
+        forged.records = records;
+        for kind in [kind::HANDSHAKE, kind::DATA, kind::ALERT] {
+            let wire = forged.record(kind, &content);
+            if open_all(&mut forged.records, &wire).1.is_some() {
+                break;
+            }
+        }
+        let mut out = vec![0; sealed_len(50_000)];
+        forged.records.seal(&bytes(50_000), &mut out).ok();
+        forged.records.close_notify(&mut [0; MAX_CONTROL]);
+    }
+}
+
+#[test]
+fn a_state_that_nobody_can_have_been_in_is_refused() {
+    let state = || Forged::new(TLS13, Role::Client).records.state(0);
+    let mut used_up = state();
+    used_up.tx.sequence = u64::MAX;
+    let mut other = state();
+    other.version = TlsVersion::Tls12;
+    // A handshake message of which more has come than there is.
+    other.started = minicbor::decode(b"\xa3\x00\x45\x04\0\0\0\0\x01\x05\x02\0").unwrap();
+    let mut longer = state();
+    longer.started = other.started.clone();
+    for state in [used_up, other, longer] {
+        assert_eq!(Records::restore(&state, 2, 0).unwrap_err(), Unsound);
+    }
+}
+
+#[test]
+fn a_state_shows_no_secret() {
+    let state = Forged::new(TLS13, Role::Client).records.state(0);
+    let shown = format!("{state:?}");
+    assert!(shown.contains("sequence") && !shown.contains("key:") && !shown.contains("secret"));
+}
+
 #[test]
 fn every_fault_of_a_peer_has_its_alert() {
     let alerts = [
