@@ -19,9 +19,11 @@ mod process;
 mod report;
 mod requests;
 mod restarts;
+mod retry;
 mod rows;
 mod session;
 mod stats;
+mod upgrade;
 
 /// Runs the comparison as the command line says; `wssgate` is the program under test and `out` the
 /// directory for `peers.md` and `peers.svg`.

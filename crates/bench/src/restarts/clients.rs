@@ -1,7 +1,4 @@
-//! Clients that want one WebSocket each and connect again whenever it ends.
-//!
-//! They wait in between as Socket.IO's client does with its defaults: a second, twice as long after
-//! each failure, at most five, each time between a half and one and a half of that.
+//! Clients that want one WebSocket each and connect again whenever it ends, after a [`delay`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,11 +13,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 use wssgate_ws::handshake;
 
-use super::servers::read_head;
-
-/// What a client waits after the first failure and at most, without the jitter.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+use crate::retry::{Random, delay};
+use crate::upgrade::read_head;
 
 /// How long a handshake may take (the default of Socket.IO).
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -148,11 +142,6 @@ impl Client {
     }
 }
 
-fn delay(failures: u32, random: &mut Random) -> Duration {
-    let delay = (FIRST_DELAY * (1 << failures.min(10))).min(LONGEST_DELAY);
-    delay.mul_f64(0.5 + (random.next() % 1024) as f64 / 1024.0)
-}
-
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     let key = handshake::encode_key(*b"the sample nonce");
@@ -161,34 +150,5 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     match read_head(&mut stream).await?.starts_with("HTTP/1.1 101 ") {
         true => Ok(stream),
         false => Err(io::ErrorKind::ConnectionRefused.into()),
-    }
-}
-
-/// SplitMix64, so that runs can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_grow_to_five_seconds_with_jitter() {
-        let mut random = Random(1);
-        for (failures, base) in [(0, 1.0), (1, 2.0), (2, 4.0), (3, 5.0), (40, 5.0)] {
-            for _ in 0..50 {
-                let delay = delay(failures, &mut random).as_secs_f64();
-                assert!((base * 0.5..base * 1.5).contains(&delay), "{failures}: {delay}");
-            }
-        }
     }
 }
