@@ -80,6 +80,8 @@ pub(crate) enum Extra {
     Metrics,
     /// Certificates of clients are asked for and verified.
     Clients,
+    /// A reload ends open tunnels after this time (`worker_shutdown_timeout`, `hard-stop-after`).
+    Reload(Duration),
 }
 
 /// A proxy that is installed.
@@ -244,6 +246,12 @@ impl Running {
     /// Its processes.
     pub(crate) fn tree(&self) -> Tree {
         Tree::of(self.child.id())
+    }
+
+    /// Has the configuration read again, as an operator does.
+    pub(crate) fn reload(&self, peer: Peer) -> io::Result<()> {
+        let signal = if peer == Peer::Haproxy { libc::SIGUSR2 } else { libc::SIGHUP };
+        process::kill(self.child.id() as i32, signal)
     }
 
     fn wait_until_ready(&mut self, dir: &Path, peer: Peer) -> io::Result<()> {

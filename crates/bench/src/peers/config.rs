@@ -26,7 +26,11 @@ impl Setup<'_> {
     pub(super) fn of(&self, peer: Peer) -> (String, Vec<String>) {
         let dir = self.dir.display();
         match peer {
-            Peer::Haproxy => (self.haproxy(), words("-db -q -f proxy.conf")),
+            Peer::Haproxy => {
+                // Only a master reads its file again.
+                let master = if matches!(self.extra, Extra::Reload(_)) { "-W " } else { "" };
+                (self.haproxy(), words(&format!("{master}-db -q -f proxy.conf")))
+            }
             Peer::Bare => (String::new(), self.bare()),
             _ => (self.nginx(peer), words(&format!("-p {dir} -c proxy.conf -e {dir}/error.log"))),
         }
@@ -62,6 +66,10 @@ impl Setup<'_> {
             Extra::Metrics => ("", format!("location = {} {{ prometheus; }}", requests::METRICS)),
             _ => ("", String::new()),
         };
+        let shutdown = match self.extra {
+            Extra::Reload(end) => format!("worker_shutdown_timeout {}s;", end.as_secs()),
+            _ => String::new(),
+        };
         let verified = match self.extra {
             Extra::Clients => format!(
                 "ssl_client_certificate {};
@@ -75,6 +83,7 @@ impl Setup<'_> {
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {limit};
+{shutdown}
 pid {dir}/nginx.pid;
 error_log {dir}/error.log crit;
 events {{
@@ -133,6 +142,10 @@ http {{
             }
             _ => String::new(),
         };
+        let shutdown = match self.extra {
+            Extra::Reload(end) => format!("hard-stop-after {}s", end.as_secs()),
+            _ => String::new(),
+        };
         // One line: each `bind` would have ticket keys of its own.
         let (plain, tls) = (list(self.plain), list(self.tls));
         let mut number = 0;
@@ -145,6 +158,7 @@ http {{
 global
     nbthread 1
     maxconn {connections}
+    {shutdown}
     ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
     mode http
@@ -185,6 +199,8 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -212,5 +228,9 @@ mod tests {
             assert!(args.iter().any(|arg| arg == "proxy.conf"));
         }
         assert_eq!(setup.of(Peer::Wssgate).0, setup.of(Peer::Nginx).0);
+        let reloaded = Setup { extra: Extra::Reload(Duration::from_secs(20)), ..setup };
+        assert!(reloaded.of(Peer::Nginx).0.contains("worker_shutdown_timeout 20s;"));
+        let (text, args) = reloaded.of(Peer::Haproxy);
+        assert!(text.contains("hard-stop-after 20s") && args.iter().any(|arg| arg == "-W"));
     }
 }
