@@ -13,3 +13,4 @@ pub mod privileges;
 pub mod process;
 pub mod signals;
 pub mod socket;
+pub mod successor;

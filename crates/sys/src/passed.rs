@@ -1,4 +1,5 @@
-//! Sockets that a service manager has opened for us (sd_listen_fds(3)).
+//! Sockets that others have opened for us: a service manager (sd_listen_fds(3)), or the process that we are to
+//! replace, in nginx's way.
 
 #![allow(unsafe_code)]
 
@@ -32,6 +33,71 @@ pub fn descriptors() -> Vec<OwnedFd> {
         return Vec::new();
     }
     (FIRST..FIRST + count).filter_map(|fd| own(fd).ok()).collect()
+}
+
+/// Where nginx says which listening sockets its successor inherits: `6;7;`.
+pub const SOCKETS_VARIABLE: &str = "NGINX";
+
+/// What a process leaves to its successor.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    /// Sockets that listen, with the numbers that they have in both processes.
+    pub sockets: Vec<(RawFd, OwnedFd)>,
+    /// What the other variable names, if it does.
+    pub channel: Option<OwnedFd>,
+}
+
+/// Takes what the process that started us leaves to us: the sockets of [`SOCKETS_VARIABLE`], and the descriptor that the
+/// variable `channel` has the number of. Both are gone from the environment then, since they mean nothing to programs
+/// that we start. `None` if nothing was left to us.
+///
+/// Must be called while the process has one thread, and before it opens anything that could take the numbers, had they
+/// not been passed on after all.
+pub fn inheritance(channel: &str) -> Option<Inheritance> {
+    let take = |name: &str| {
+        let value = std::env::var(name).ok()?;
+        // SAFETY: there is only this thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+        Some(value)
+    };
+    let (sockets, channel) = (take(SOCKETS_VARIABLE), take(channel));
+    // Of the same name there may be something else altogether, such as a version in the environment of a container.
+    let numbers = sockets.as_deref().and_then(numbers).unwrap_or_default();
+    let sockets: Vec<_> = numbers
+        .into_iter()
+        .filter(|&fd| is_listening(fd))
+        .filter_map(|fd| Some((fd, own(fd).ok()?)))
+        .collect();
+    let channel = channel.and_then(|number| own(number.parse().ok().filter(|&fd| fd >= FIRST)?).ok());
+    (!sockets.is_empty() || channel.is_some()).then_some(Inheritance { sockets, channel })
+}
+
+/// What the variable says of these sockets.
+pub fn sockets_variable(sockets: impl IntoIterator<Item = RawFd>) -> String {
+    sockets.into_iter().map(|fd| format!("{fd};")).collect()
+}
+
+/// The different numbers in a list like `6;7;`, which nginx may also separate by colons.
+fn numbers(text: &str) -> Option<Vec<RawFd>> {
+    let mut numbers = Vec::new();
+    for number in text.strip_suffix([';', ':'])?.split([';', ':']) {
+        let number = number.parse().ok().filter(|&fd| fd >= FIRST)?;
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    (numbers.len() <= MOST as usize).then_some(numbers)
+}
+
+fn is_listening(fd: RawFd) -> bool {
+    let (mut value, mut len) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    let option = libc::SO_ACCEPTCONN;
+    // SAFETY: takes a number, which need not be that of a socket; the value has the size that is told, and both live
+    // through the call.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut len)
+    };
+    result == 0 && value != 0
 }
 
 /// Takes a descriptor over; programs that we start do not get it.
@@ -75,6 +141,17 @@ mod tests {
         let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         assert!(adopt(&bound.into()).is_err(), "does not listen");
         assert!(adopt(&std::fs::File::open("/dev/null").unwrap().into()).is_err());
+    }
+
+    #[test]
+    fn lists_are_read_as_nginx_writes_them() {
+        assert_eq!(numbers("6;7;"), Some(vec![6, 7]));
+        assert_eq!(numbers("6:7;6;"), Some(vec![6, 7]));
+        assert_eq!(numbers(&sockets_variable([12, 3])), Some(vec![12, 3]));
+        for other in ["", ";", "1.22.1", "6", "6;;7;", "2;", "-4;", "a;"] {
+            assert_eq!(numbers(other), None, "{other}");
+        }
+        assert!(!is_listening(i32::MAX) && !is_listening(0));
     }
 
     #[test]

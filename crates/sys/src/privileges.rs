@@ -129,6 +129,48 @@ pub fn drop_capabilities() -> io::Result<()> {
     if is_root() { Ok(()) } else { set_capabilities(0) }
 }
 
+/// Lets the capabilities that the calling thread may use survive its next exec, as ambient ones (capabilities(7)).
+/// Whatever of that the system refuses is lost with the exec. Makes system calls only, so that it may be called between
+/// fork and exec.
+pub(crate) fn keep_across_exec() {
+    if is_root() {
+        return;
+    }
+    let Ok([low, high]) = sets() else { return };
+    let inheritable = |set: CapabilitySet| CapabilitySet { inheritable: set.permitted, ..set };
+    if set_sets(&[inheritable(low), inheritable(high)]).is_err() {
+        return;
+    }
+    let permitted = u64::from(high.permitted) << 32 | u64::from(low.permitted);
+    for capability in (0..u64::BITS).filter(|bit| permitted >> bit & 1 == 1) {
+        let raise = libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong;
+        let capability = libc::c_ulong::from(capability);
+        // SAFETY: takes numbers.
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0) };
+    }
+}
+
+/// Keeps the capabilities that came with the exec to the calling thread: programs that it starts do not get them, and as
+/// after [`become_user`] no other process of the user may look into this one. Call it in the main thread before there are
+/// others; for root, and for who has none, it does nothing.
+pub fn settle_kept() -> io::Result<()> {
+    let [low, high] = sets()?;
+    if is_root() || !keeps_some()? {
+        return Ok(());
+    }
+    let settled = |set: CapabilitySet| CapabilitySet { inheritable: 0, ..set };
+    set_sets(&[settled(low), settled(high)])?;
+    // SAFETY: takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Whether this process was started by root, is another user now, and its calling thread has kept what
+/// [`become_user`] keeps.
+pub fn keeps_some() -> io::Result<bool> {
+    Ok(!is_root() && effective_capabilities()? & u64::from(KEPT) == u64::from(KEPT))
+}
+
 /// The header and the two halves of the sets of capset(2), version 3.
 #[repr(C)]
 struct CapabilityHeader {
@@ -147,24 +189,29 @@ struct CapabilitySet {
 const VERSION_3: u32 = 0x2008_0522;
 
 fn set_capabilities(kept: u32) -> io::Result<()> {
-    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     let low = CapabilitySet { effective: kept, permitted: kept, inheritable: 0 };
-    let sets = [low, CapabilitySet::default()];
+    set_sets(&[low, CapabilitySet::default()])
+}
+
+fn set_sets(sets: &[CapabilitySet; 2]) -> io::Result<()> {
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     // SAFETY: header and sets have the layout of version 3 and live through the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &header, sets.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The capabilities that the calling thread may use now, one bit each.
-pub fn effective_capabilities() -> io::Result<u64> {
+fn sets() -> io::Result<[CapabilitySet; 2]> {
     let header = CapabilityHeader { version: VERSION_3, pid: 0 };
     let mut sets = [CapabilitySet::default(); 2];
     // SAFETY: header and sets have the layout of version 3 and live through the call.
     let result = unsafe { libc::syscall(libc::SYS_capget, &header, sets.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(u64::from(sets[1].effective) << 32 | u64::from(sets[0].effective))
+    if result == 0 { Ok(sets) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The capabilities that the calling thread may use now, one bit each.
+pub fn effective_capabilities() -> io::Result<u64> {
+    let [low, high] = sets()?;
+    Ok(u64::from(high.effective) << 32 | u64::from(low.effective))
 }
 
 /// The name of the user with this number, for messages.
@@ -213,6 +260,30 @@ mod tests {
         assert_eq!(user("no such user").unwrap(), None);
         assert_eq!(group("no such group").unwrap(), None);
         assert_eq!(user_name(0).as_deref(), Some("root"));
+    }
+
+    /// What a successor of the program finds itself to be.
+    #[test]
+    fn capabilities_that_are_kept_across_exec_are_there_after_it() {
+        if !is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new("grep");
+        command.args(["^Cap[EA]", "/proc/self/status"]);
+        // SAFETY: makes system calls; the name that is allocated is so in a process of one test's threads, which
+        // hold no lock of the allocator for long, and glibc's own handlers make it usable after a fork.
+        unsafe {
+            command.pre_exec(|| {
+                let nobody = User { name: "nobody".into(), uid: 65_534, gid: 65_534 };
+                become_user(&nobody)?;
+                keep_across_exec();
+                Ok(())
+            })
+        };
+        let told = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert_eq!(told, format!("CapEff:\t{KEPT:016x}\nCapAmb:\t{KEPT:016x}\n"));
     }
 
     /// setuid(2) concerns the whole process, so a child of its own tries it.

@@ -45,6 +45,17 @@ pub fn block() -> io::Result<()> {
     }
 }
 
+/// Unblocks every signal for the calling thread. Allocates nothing, so that it may be called between fork and exec.
+pub(crate) fn unblock() -> io::Result<()> {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, which lives through both calls; no old mask is asked for.
+    let result = unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
 fn obeyed() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set; the others get the initialised set and numbers.
