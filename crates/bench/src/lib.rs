@@ -4,7 +4,8 @@
 //! loop, `load`, which is at once all clients and the echo server behind the proxy. What a proxy
 //! costs is what the operating system says of its processes (`process`); how fast the load is
 //! does not enter. `rows` is the list of the works, `report` makes the table and the picture.
-//! `restarts` is another comparison: what clients see of app servers that restart.
+//! `restarts` is another comparison: what clients see of app servers that restart; and so is `drains`:
+//! what they see of a proxy that is reloaded.
 
 use std::io;
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 mod bare;
 mod certificate;
+mod drains;
 mod load;
 mod options;
 mod peers;
@@ -49,6 +51,18 @@ pub fn restarts(wssgate: &Path, out: &Path) -> ExitCode {
         Ok(options) => exit_code(restarts::run(&options, wssgate, out)),
         Err(problem) => {
             eprintln!("{problem}\n{}", restarts::HELP);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Reloads the proxies under clients that come back, as the command line says; `wssgate` is the program
+/// under test and `out` the directory for `drains.md` and `drains.svg`.
+pub fn drains(wssgate: &Path, out: &Path) -> ExitCode {
+    match drains::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => exit_code(drains::run(&options, wssgate, out)),
+        Err(problem) => {
+            eprintln!("{problem}\n{}", drains::HELP);
             ExitCode::from(2)
         }
     }

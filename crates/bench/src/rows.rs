@@ -587,7 +587,7 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// A number with commas between thousands.
-fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     match number {
         ..1000 => number.to_string(),
         _ => format!("{},{:03}", thousands(number / 1000), number % 1000),

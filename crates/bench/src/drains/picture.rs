@@ -1,0 +1,199 @@
+//! The picture: for each proxy three bars a second, all on one scale.
+//!
+//! It has no background of its own, and follows the reader's light or dark scheme.
+
+use super::report::{ARRIVED, ENDED, TRIED};
+use crate::rows::thousands;
+
+const WIDTH: f64 = 900.0;
+/// Where the axes begin and end.
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 884.0;
+const TOP: f64 = 52.0;
+/// A chart and what stands above it.
+const CHART: f64 = 110.0;
+const TITLE: f64 = 34.0;
+const BOTTOM: f64 = 46.0;
+
+const STYLE: &str = "\
+text { font: 13px system-ui, sans-serif; fill: #24292f }
+.title { font-weight: 600 } .small { font-size: 12px; fill: #57606a }
+.grid { stroke: #d0d7de } .base { stroke: #57606a }
+.ended { fill: #cf222e } .tried { fill: #9a6700 } .arrived { fill: #0969da }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 } .small { fill: #9198a1 }
+.grid { stroke: #3d444d } .base { stroke: #9198a1 }
+.ended { fill: #f85149 } .tried { fill: #d29922 } .arrived { fill: #58a6ff }
+}";
+
+/// The bars of a second: class and legend, by the column that has them.
+const BARS: [(&str, &str); 3] = [
+    (ENDED, "WebSockets ended"),
+    (TRIED, "handshakes tried"),
+    (ARRIVED, "handshakes at the app server"),
+];
+
+/// One proxy: what happened in each second.
+#[derive(Debug, PartialEq, Eq)]
+struct Chart {
+    name: String,
+    seconds: Vec<[usize; 3]>,
+}
+
+/// Draws the last table of a report.
+pub(super) fn draw(markdown: &str) -> String {
+    let charts = charts(markdown);
+    let length = charts.iter().map(|chart| chart.seconds.len()).max().unwrap_or(0).max(1);
+    let values = charts.iter().flat_map(|chart| chart.seconds.iter().flatten());
+    let scale = nice(values.copied().max().unwrap_or(1));
+    let height = TOP + charts.len() as f64 * (TITLE + CHART) + BOTTOM;
+    let mut body = legend();
+    let step = (RIGHT - LEFT) / length as f64;
+    for (index, chart) in charts.iter().enumerate() {
+        let base = TOP + (index + 1) as f64 * (TITLE + CHART);
+        body += &draw_chart(chart, base, step, scale);
+    }
+    let axis = TOP + charts.len() as f64 * (TITLE + CHART) + 18.0;
+    for second in (0..=length).step_by(5) {
+        body += &text("small", LEFT + step * second as f64, axis, "middle", &second.to_string());
+    }
+    body += &text("small", RIGHT, axis + 18.0, "end", "seconds since the reload");
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+         aria-label=\"WebSockets ended and handshakes per second after a reload\">\n\
+         <style>\n{STYLE}\n</style>\n{body}</svg>\n"
+    )
+}
+
+fn legend() -> String {
+    let mut out = text("title", 16.0, 26.0, "start", "Per second after a reload");
+    for (index, (class, name)) in BARS.iter().enumerate() {
+        let x = 230.0 + 170.0 * index as f64;
+        out += &format!("<rect class=\"{class}\" x=\"{x}\" y=\"16\" width=\"10\" height=\"10\"/>");
+        out += &text("", x + 16.0, 26.0, "start", name);
+    }
+    out
+}
+
+fn draw_chart(chart: &Chart, base: f64, step: f64, scale: usize) -> String {
+    let mut out = text("title", 16.0, base - CHART - 12.0, "start", &chart.name);
+    let most = BARS.iter().enumerate().map(|(bar, (class, _))| {
+        let most = chart.seconds.iter().map(|second| second[bar]).max().unwrap_or(0);
+        format!("{class} {}", thousands(most))
+    });
+    let most = format!("at most: {}", most.collect::<Vec<_>>().join(", "));
+    out += &text("small", RIGHT, base - CHART - 12.0, "end", &most);
+    for share in [0.0, 0.5, 1.0] {
+        let (y, class) = (base - CHART * share, if share == 0.0 { "base" } else { "grid" });
+        out += &format!(
+            "<line class=\"{class}\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{RIGHT}\" y2=\"{y:.1}\"/>\n"
+        );
+        let label = thousands((scale as f64 * share) as usize);
+        out += &text("small", LEFT - 8.0, y + 4.0, "end", &label);
+    }
+    let width = step * 0.8 / BARS.len() as f64;
+    for (second, counts) in chart.seconds.iter().enumerate() {
+        for (bar, (count, (class, _))) in counts.iter().zip(BARS).enumerate() {
+            if *count == 0 {
+                continue;
+            }
+            let high = CHART * *count as f64 / scale as f64;
+            let x = LEFT + step * (second as f64 + 0.1) + width * bar as f64;
+            let y = base - high;
+            out += &format!(
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{high:.1}\"/>"
+            );
+        }
+    }
+    out + "\n"
+}
+
+/// The next of 1, 2, 5, 10, … that is not below.
+fn nice(value: usize) -> usize {
+    let mut ten = 1;
+    loop {
+        for factor in [1, 2, 5] {
+            if ten * factor >= value {
+                return ten * factor;
+            }
+        }
+        ten *= 10;
+    }
+}
+
+fn text(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> String {
+    format!(
+        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n"
+    )
+}
+
+/// The proxies of a report, whose last table has three columns for each of them.
+fn charts(markdown: &str) -> Vec<Chart> {
+    let cells = |line: &str| -> Vec<String> {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut lines = markdown.lines().skip_while(|line| !line.starts_with("| s |"));
+    let Some(names) = lines.next().map(cells) else { return Vec::new() };
+    let name =
+        |columns: &[String]| columns[0].strip_suffix(ENDED).map(str::trim).map(str::to_owned);
+    let names = names[1..].chunks_exact(BARS.len()).filter_map(name);
+    let mut charts: Vec<_> = names.map(|name| Chart { name, seconds: Vec::new() }).collect();
+    for line in lines.skip(1).take_while(|line| line.starts_with('|')) {
+        let counts: Vec<usize> =
+            cells(line)[1..].iter().map(|it| it.parse().unwrap_or(0)).collect();
+        for (chart, counts) in charts.iter_mut().zip(counts.chunks_exact(BARS.len())) {
+            chart.seconds.push([counts[0], counts[1], counts[2]]);
+        }
+    }
+    charts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+# Title
+
+| | wssgate | nginx |
+|---|---:|---:|
+| cut | 0 | 9 |
+
+| s | wssgate ended | wssgate tried | wssgate arrived | nginx ended | nginx tried | nginx arrived |
+|---:|---:|---:|---:|---:|---:|---:|
+| 0 | 250 | 120 | 118 | 0 | 0 | 0 |
+| 1 | 250 | 251 | 249 | 5000 | 2500 | 1200 |
+
+| 9 | 9 | 9 | 9 | 9 | 9 | 9 |
+";
+
+    #[test]
+    fn the_table_is_read_back() {
+        let chart = |name: &str, seconds: &[[usize; 3]]| Chart {
+            name: name.into(),
+            seconds: seconds.to_vec(),
+        };
+        let expected = [
+            chart("wssgate", &[[250, 120, 118], [250, 251, 249]]),
+            chart("nginx", &[[0, 0, 0], [5000, 2500, 1200]]),
+        ];
+        assert_eq!(charts(TABLE), expected);
+    }
+
+    #[test]
+    fn every_count_is_a_bar_inside_its_chart() {
+        let svg = draw(TABLE);
+        // Three in the legend, and nothing for a zero.
+        assert_eq!(svg.matches("<rect").count(), 3 + 6 + 3);
+        assert!(svg.contains("at most: ended 5,000, tried 2,500, arrived 1,200"));
+        let highest = format!("height=\"{CHART:.1}\"");
+        assert_eq!(svg.matches(&highest).count(), 1, "all charts have one scale");
+    }
+
+    #[test]
+    fn scales_end_at_round_numbers() {
+        for (value, end) in [(0, 1), (1, 1), (3, 5), (250, 500), (5_000, 5_000), (5_001, 10_000)] {
+            assert_eq!(nice(value), end);
+        }
+    }
+}
