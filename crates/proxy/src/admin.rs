@@ -24,7 +24,7 @@ mod walk;
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::{fmt, io, thread};
@@ -87,6 +87,30 @@ pub enum Order {
         /// Where the answer goes.
         answer: mpsc::Sender<Reloaded>,
     },
+    /// Start a new program in our place, and answer what came of it.
+    Upgrade {
+        /// Who wants it, for the log.
+        by: String,
+        /// Which program; without it the one that we were started from.
+        binary: Option<PathBuf>,
+        /// Where the answer goes.
+        answer: mpsc::Sender<Result<Upgraded, String>>,
+    },
+}
+
+/// A new program that has taken over.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The number of its process.
+    pub pid: u32,
+    /// What it says of its version; nothing if it is none of ours.
+    pub version: String,
+    /// How many listening sockets it was left.
+    pub sockets: usize,
+    /// Connections that the old process still has, tunnels among them.
+    pub connections: u64,
+    /// Tunnels that the old process still has.
+    pub tunnels: u64,
 }
 
 /// What came of a reload.

@@ -360,6 +360,14 @@ pub fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) ->
     if let Some(owner) = previous.and_then(|previous| previous.owner.clone()) {
         return Some(owner);
     }
+    // Whoever was started by a process of root that had become somebody does for him what root would do.
+    if privileges::keeps_some().unwrap_or(false) {
+        let name = core.user.as_ref().map_or(NOBODY, |user| &user.value.name);
+        let user = privileges::user(name).ok().flatten();
+        if let Some(user) = user.filter(privileges::runs_as) {
+            return Some(user);
+        }
+    }
     if !privileges::is_root() {
         let is_done =
             |name| matches!(privileges::user(name), Ok(Some(user)) if privileges::runs_as(&user));

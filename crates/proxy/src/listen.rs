@@ -3,8 +3,9 @@
 //! The main thread binds. A TCP address has one `SO_REUSEPORT` socket for each worker, so that the
 //! kernel spreads connections; everything else is one socket that the workers share. A generation
 //! that still names an address gets the same sockets, so a reload never loses a connection. Sockets
-//! that a service manager opened are used for the addresses that they are bound to; all workers share
-//! each.
+//! that a service manager opened, or the process that we replace, are used for the addresses that they
+//! are bound to. Each is accepted on, for connections wait in its queue: fewer workers have several
+//! of them, more workers share them.
 
 mod client;
 mod holder;
@@ -12,7 +13,7 @@ mod stream;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -92,16 +93,19 @@ impl ListenError {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) address: ListenAddr,
-    /// One for each worker, or one for all.
+    /// One for each worker, one for all, or as many as there were before us.
     sockets: Vec<OwnedFd>,
+    workers: usize,
     /// Whether the service manager opened it, which then also removes the file of a Unix socket.
     is_passed: bool,
 }
 
 impl Listener {
-    /// A descriptor for one worker to accept on.
-    pub(crate) fn for_worker(&self, worker: usize) -> io::Result<OwnedFd> {
-        self.sockets[worker % self.sockets.len()].try_clone()
+    /// Descriptors for one worker to accept on.
+    pub(crate) fn for_worker(&self, worker: usize) -> io::Result<Vec<OwnedFd>> {
+        let first = worker % self.sockets.len();
+        let step = self.workers.max(1);
+        self.sockets[first..].iter().step_by(step).map(OwnedFd::try_clone).collect()
     }
 
     /// Those who wait to be accepted; `None` where the kernel does not tell (Unix sockets).
@@ -119,7 +123,7 @@ impl Listener {
             ListenAddr::Unix(path) => vec![bind_unix(path)?],
             ListenAddr::Ip(ip) => bind_tcp(*ip, &wanted.options, workers, ours)?,
         };
-        let listener = Self { address: address.clone(), sockets, is_passed: false };
+        let listener = Self { address: address.clone(), sockets, workers, is_passed: false };
         listener.apply(&wanted.options)?;
         Ok(listener)
     }
@@ -219,51 +223,88 @@ fn tuning(options: &ListenOptions) -> Tuning {
     }
 }
 
-/// A socket that the service manager opened.
+/// Sockets that others opened for us.
+#[derive(Debug, Default)]
+pub struct PassedSockets {
+    /// The service manager's, which holds them as long as it likes.
+    pub of_manager: Vec<OwnedFd>,
+    /// Those of the process that we replace.
+    pub of_predecessor: Vec<OwnedFd>,
+}
+
+/// A socket for whoever replaces us.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftSocket<'a> {
+    /// The socket.
+    pub fd: BorrowedFd<'a>,
+    /// Whether a service manager has opened it.
+    pub is_managers: bool,
+}
+
+/// Sockets of one address that somebody else opened.
 #[derive(Debug)]
 struct Passed {
     address: ListenAddr,
-    socket: OwnedFd,
+    sockets: Vec<OwnedFd>,
+    /// Whether it was the service manager.
+    is_managers: bool,
 }
 
 impl Passed {
-    /// Nothing if it is no socket that could be listened on.
-    fn new(socket: OwnedFd) -> Option<Self> {
-        passed::adopt(&socket).ok()?;
-        let bound = SockRef::from(&socket).local_addr().ok()?;
-        let unix = || bound.as_pathname().map(|path| ListenAddr::Unix(path.to_owned()));
-        let address = bound.as_socket().map(ListenAddr::Ip).or_else(unix)?;
-        Some(Self { address, socket })
+    /// Of these sockets, those that can be listened on, by their addresses.
+    fn all(sockets: Vec<OwnedFd>, is_managers: bool) -> Vec<Self> {
+        let mut all = Vec::<Self>::new();
+        for socket in sockets {
+            let Some(address) = adopted(&socket) else { continue };
+            match all.iter_mut().find(|known| known.address == address) {
+                Some(known) => known.sockets.push(socket),
+                None => all.push(Self { address, sockets: vec![socket], is_managers }),
+            }
+        }
+        all
     }
 
-    fn listener(&self, options: &ListenOptions) -> Result<Listener, Refused> {
-        let socket = self.socket.try_clone();
-        let socket = socket.map_err(|source| Refused { call: "dup()", source })?;
-        let address = self.address.clone();
-        let listener = Listener { address, sockets: vec![socket], is_passed: true };
+    fn listener(&self, options: &ListenOptions, workers: usize) -> Result<Listener, Refused> {
+        let sockets = self.sockets.iter().map(OwnedFd::try_clone).collect::<io::Result<_>>();
+        let sockets = sockets.map_err(|source| Refused { call: "dup()", source })?;
+        let (address, is_passed) = (self.address.clone(), self.is_managers);
+        let listener = Listener { address, sockets, workers, is_passed };
         listener.apply(options)?;
         Ok(listener)
     }
+}
+
+/// The address of a socket that was passed on; nothing if it cannot be listened on.
+fn adopted(socket: &OwnedFd) -> Option<ListenAddr> {
+    passed::adopt(socket).ok()?;
+    let bound = SockRef::from(socket).local_addr().ok()?;
+    let unix = || bound.as_pathname().map(|path| ListenAddr::Unix(path.to_owned()));
+    bound.as_socket().map(ListenAddr::Ip).or_else(unix)
 }
 
 /// All sockets that are open, owned by the main thread.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     open: Vec<Arc<Listener>>,
-    /// Kept open, used or not: a later configuration may name them, and the service manager holds them anyway.
+    /// Those of the service manager are kept open, used or not: a later configuration may name them, and the manager
+    /// holds them anyway.
     passed: Vec<Passed>,
+    /// Whether another process goes on with the sockets, so that files stay.
+    is_shared: bool,
 }
 
 impl Listeners {
-    /// None open, but those at hand that the service manager passed on.
-    pub(crate) fn with_passed(passed: Vec<OwnedFd>) -> Self {
-        let passed = passed.into_iter().filter_map(Passed::new).collect();
-        Self { open: Vec::new(), passed }
+    /// None open, but those at hand that others passed on.
+    pub(crate) fn with_passed(passed: PassedSockets) -> Self {
+        let mut all = Passed::all(passed.of_predecessor, false);
+        all.extend(Passed::all(passed.of_manager, true));
+        Self { open: Vec::new(), passed: all, is_shared: false }
     }
 
-    /// The addresses of sockets that were passed on and that nothing in `wanted` asks for.
+    /// The addresses of sockets that a service manager passed on and that nothing in `wanted` asks for.
     pub(crate) fn unwanted(&self, wanted: &[ListenSocket]) -> Vec<ListenAddr> {
-        let addresses = self.passed.iter().map(|passed| &passed.address);
+        let of_manager = self.passed.iter().filter(|passed| passed.is_managers);
+        let addresses = of_manager.map(|passed| &passed.address);
         let unwanted =
             |address: &&ListenAddr| wanted.iter().all(|wanted| wanted.address != **address);
         addresses.filter(unwanted).cloned().collect()
@@ -296,7 +337,7 @@ impl Listeners {
             return Ok(Arc::clone(listener));
         }
         if let Some(passed) = self.passed.iter().find(|passed| passed.address == wanted.address) {
-            return passed.listener(&wanted.options).map(Arc::new).map_err(wrap);
+            return passed.listener(&wanted.options, workers).map(Arc::new).map_err(wrap);
         }
         let mut tries = 1;
         loop {
@@ -330,8 +371,39 @@ impl Listeners {
     pub(crate) fn replace(&mut self, listeners: Vec<Arc<Listener>>) {
         let gone =
             self.open.iter().filter(|old| !listeners.iter().any(|new| Arc::ptr_eq(old, new)));
-        remove_unix(gone.map(|listener| &**listener));
+        if !(self.is_shared && listeners.is_empty()) {
+            remove_unix(gone.map(|listener| &**listener));
+        }
         self.open = listeners;
+    }
+
+    /// All that workers accept on.
+    pub(crate) fn all(&self) -> Vec<Arc<Listener>> {
+        self.open.clone()
+    }
+
+    /// All that are open, for whoever replaces us.
+    pub(crate) fn to_leave(&self) -> Vec<LeftSocket<'_>> {
+        let open = self.open.iter().map(|listener| (&listener.sockets, listener.is_passed));
+        let is_open =
+            |passed: &&Passed| self.open.iter().any(|open| open.address == passed.address);
+        let unused = self.passed.iter().filter(|passed| !is_open(passed));
+        open.chain(unused.map(|passed| (&passed.sockets, passed.is_managers)))
+            .flat_map(|(sockets, is_managers)| {
+                sockets.iter().map(move |fd| LeftSocket { fd: fd.as_fd(), is_managers })
+            })
+            .collect()
+    }
+
+    /// Whether another process goes on with the sockets: then the files of Unix sockets stay when the last ones are
+    /// closed.
+    pub(crate) fn share(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
+    /// Closes what the process that we replace has passed on and nothing uses.
+    pub(crate) fn close_unused(&mut self) {
+        self.passed.retain(|passed| passed.is_managers);
     }
 }
 
@@ -348,7 +420,7 @@ fn remove_unix<'a>(listeners: impl IntoIterator<Item = &'a Listener>) {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        remove_unix(self.open.iter().map(|listener| &**listener));
+        self.replace(Vec::new());
     }
 }
 
@@ -367,6 +439,8 @@ pub(crate) fn bound_addresses(listeners: &[Arc<Listener>]) -> Vec<ListenAddr> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use wssgate_syntax::{FileId, Origin, SourceMap, Span};
 
     use super::*;
@@ -440,7 +514,9 @@ mod tests {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addresses = [ListenAddr::Ip(tcp.local_addr().unwrap()), ListenAddr::Unix(path.clone())];
         let nothing = std::fs::File::open("/dev/null").unwrap();
-        let mut listeners = Listeners::with_passed(vec![tcp.into(), nothing.into(), unix.into()]);
+        let of_manager = vec![tcp.into(), nothing.into(), unix.into()];
+        let passed = PassedSockets { of_manager, ..PassedSockets::default() };
+        let mut listeners = Listeners::with_passed(passed);
         assert_eq!(listeners.unwanted(&[wanted(addresses[0].clone())]), addresses[1..]);
         // Bound a second time it would be in use.
         let all = addresses.clone().map(wanted);
@@ -450,6 +526,46 @@ mod tests {
         listeners.replace(Vec::new());
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
         assert!(listeners.open(&all, 2, |_| {}).is_ok(), "it can come back");
+    }
+
+    #[test]
+    fn every_socket_of_a_predecessor_has_a_worker_and_every_worker_a_socket() {
+        let mut first = Listeners::default();
+        let opened = first.open(&[wanted(loopback())], 3, |_| {}).unwrap();
+        let address = bound_addresses(&opened)[0].clone();
+        first.replace(opened);
+        for workers in 1..=5 {
+            let left = first.to_leave().into_iter().map(|left| left.fd.try_clone_to_owned());
+            let of_predecessor = left.collect::<io::Result<Vec<_>>>().unwrap();
+            let passed = PassedSockets { of_predecessor, ..PassedSockets::default() };
+            let listeners = Listeners::with_passed(passed);
+            assert!(listeners.unwanted(&[]).is_empty(), "only those of a manager are told");
+            let opened = listeners.open(&[wanted(address.clone())], workers, |_| {}).unwrap();
+            let inode = |fd: &OwnedFd| {
+                std::fs::File::from(fd.try_clone().unwrap()).metadata().map(|file| file.ino())
+            };
+            let mut accepted = Vec::new();
+            for worker in 0..workers {
+                let sockets = opened[0].for_worker(worker).unwrap();
+                assert!(!sockets.is_empty(), "worker {worker} of {workers}");
+                accepted.extend(sockets.iter().map(|fd| inode(fd).unwrap()));
+            }
+            accepted.sort_unstable();
+            accepted.dedup();
+            assert_eq!(accepted.len(), 3, "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_shared_unix_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let mut listeners = Listeners::default();
+        let opened = listeners.open(&[wanted(ListenAddr::Unix(path.clone()))], 2, |_| {}).unwrap();
+        listeners.replace(opened);
+        listeners.share(true);
+        drop(listeners);
+        assert!(path.exists());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The engine as the main thread sees it.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::clock;
 use crate::errno_text;
 use crate::generation::draining::{self, Beginning, Draining};
 use crate::generation::{Environment, Generation, Life};
-use crate::listen::{self, ListenError, Listener, Listeners};
+use crate::listen::{self, LeftSocket, ListenError, Listener, Listeners, PassedSockets};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
 use crate::site::Phase;
@@ -60,6 +60,7 @@ impl Prepared {
         let (newest, of_newest) = watch::channel(self.generation.number);
         let mut listeners = self.listeners;
         listeners.replace(self.opened);
+        listeners.close_unused();
         let io_uring = uses_io_uring(&self.generation, false);
         let context = WorkerContext {
             metrics: Metrics::new(self.workers, Arc::clone(&self.environment.metrics)),
@@ -171,11 +172,11 @@ impl Proxy {
         report
     }
 
-    /// Builds the first generation and binds its sockets, but for those that the service manager `passed` on.
+    /// Builds the first generation and binds its sockets, but for those that others have `passed` on.
     pub fn prepare(
         config: Config,
         environment: Environment,
-        passed: Vec<OwnedFd>,
+        passed: PassedSockets,
     ) -> Result<Prepared, Report> {
         let (generation, mut report) = Generation::build(config, None, &environment)?;
         let workers = generation.workers;
@@ -198,7 +199,7 @@ impl Proxy {
 
     /// Prepares and starts in one step, for those who neither daemonise nor change the user.
     pub fn start(config: Config, environment: Environment) -> Result<Self, Report> {
-        Self::prepare(config, environment, Vec::new())?.start().map_err(|error| {
+        Self::prepare(config, environment, PassedSockets::default())?.start().map_err(|error| {
             let mut report = Report::default();
             let text = format!("cannot start workers ({})", errno_text(&error));
             report.push(Diagnostic::error(text));
@@ -350,11 +351,18 @@ impl Proxy {
     /// `worker_shutdown_timeout` is over. WebSockets with `websocket_drain` are closed at its pace, also those
     /// of earlier generations.
     pub fn drain(&mut self) {
-        if !self.is_serving() {
+        let before = *self.phase.borrow();
+        if before >= Phase::Draining {
             return;
         }
         self.retire(&self.generation());
         self.end(Phase::Draining);
+        if before == Phase::Serving {
+            self.begin_drains();
+        }
+    }
+
+    fn begin_drains(&mut self) {
         let paces = |retired: &Retired| {
             let paces = draining::paces(&*retired.generation.upgrade()?, Beginning::Quit)?;
             Some((retired.number, retired.life.clone(), paces))
@@ -362,6 +370,63 @@ impl Proxy {
         for (number, life, paces) in self.retired.iter().filter_map(paces).collect::<Vec<_>>() {
             self.drain_generation(number, &life, paces, Beginning::Quit);
         }
+    }
+
+    /// Leaves accepting to another process that has the same sockets: connections end as with [`Proxy::drain`], but
+    /// this can be taken back by [`Proxy::resume`].
+    pub fn give_way(&mut self) {
+        if !self.is_serving() {
+            return;
+        }
+        self.retire(&self.generation());
+        self.environment.acme.rest();
+        self.offered.send_replace(Vec::new());
+        self.phase.send_replace(Phase::Yielding);
+        self.begin_drains();
+    }
+
+    /// Accepts again after [`Proxy::give_way`]. The answer is whether the configuration must be read again for that
+    /// to last: connections of the newest generation are being closed by `websocket_drain`, or its
+    /// `worker_shutdown_timeout` is over.
+    pub fn resume(&mut self) -> bool {
+        if *self.phase.borrow() != Phase::Yielding {
+            return false;
+        }
+        let generation = self.generation();
+        let life = generation.life();
+        let is_ending = life.has_expired() || life.draining().is_some();
+        if !is_ending {
+            self.retired.retain(|retired| retired.number != generation.number);
+        }
+        follow(&generation, &self.environment);
+        self.phase.send_replace(Phase::Serving);
+        self.offered.send_replace(self.listeners.all());
+        is_ending
+    }
+
+    /// Whether it has left accepting to another process.
+    pub fn is_yielding(&self) -> bool {
+        *self.phase.borrow() == Phase::Yielding
+    }
+
+    /// The connections and tunnels that are open.
+    pub fn open_connections(&self) -> u64 {
+        self.context.metrics.total(|worker| worker.active.value())
+    }
+
+    /// The tunnels that are open.
+    pub fn open_tunnels(&self) -> u64 {
+        self.context.metrics.total(|worker| worker.tunnels.value())
+    }
+
+    /// The sockets for whoever replaces us.
+    pub fn sockets_to_leave(&self) -> Vec<LeftSocket<'_>> {
+        self.listeners.to_leave()
+    }
+
+    /// Whether another process goes on with our sockets, so that the files of Unix sockets stay at the end.
+    pub fn share_sockets(&mut self, is_shared: bool) {
+        self.listeners.share(is_shared);
     }
 
     fn drain_generation(
@@ -449,7 +514,7 @@ impl Proxy {
     /// connections are lost. The answer is when those can be replaced that were so too lately.
     fn replace_dead_workers(&mut self, now: Instant) -> Option<Instant> {
         let dead = self.workers.iter().any(WorkerThread::is_finished);
-        if !dead || *self.phase.borrow() != Phase::Serving {
+        if !dead || *self.phase.borrow() >= Phase::Draining {
             return None;
         }
         // What made the last one panic may do the same to the next at once.

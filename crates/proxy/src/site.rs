@@ -22,6 +22,9 @@ use crate::peers::{IdlePool, Shortages};
 pub enum Phase {
     /// Accepting.
     Serving,
+    /// Another process accepts in our place: idle connections close, requests are answered with
+    /// `Connection: close`, tunnels live on. Unlike the others this may be taken back.
+    Yielding,
     /// Finishing: nothing is accepted, idle connections close, requests are answered with
     /// `Connection: close`, tunnels live on.
     Draining,

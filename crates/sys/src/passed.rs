@@ -68,7 +68,8 @@ pub fn inheritance(channel: &str) -> Option<Inheritance> {
         .filter(|&fd| is_listening(fd))
         .filter_map(|fd| Some((fd, own(fd).ok()?)))
         .collect();
-    let channel = channel.and_then(|number| own(number.parse().ok().filter(|&fd| fd >= FIRST)?).ok());
+    let channel =
+        channel.and_then(|number| own(number.parse().ok().filter(|&fd| fd >= FIRST)?).ok());
     (!sockets.is_empty() || channel.is_some()).then_some(Inheritance { sockets, channel })
 }
 

@@ -95,6 +95,12 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Whether a user with this number may do whatever this process may: it is the same one, or root.
+pub fn is_own_or_root(uid: u32) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    uid == 0 || uid == unsafe { libc::geteuid() }
+}
+
 /// Whether this process runs as that user already.
 pub fn runs_as(user: &User) -> bool {
     // SAFETY: takes nothing and cannot fail.

@@ -71,8 +71,7 @@ mod tests {
             other.as_raw_fd(),
             passed.as_raw_fd()
         );
-        let mut child =
-            start(Command::new("sh").args(["-c", &script]), &[passed.as_fd()]).unwrap();
+        let mut child = start(Command::new("sh").args(["-c", &script]), &[passed.as_fd()]).unwrap();
         drop(passed);
         let mut told = String::new();
         kept.read_to_string(&mut told).unwrap();

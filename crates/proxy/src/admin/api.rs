@@ -1,6 +1,7 @@
 //! What can be asked for and ordered, by paths: `docs/ctl.md` tells of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ use crate::site::Phase;
 
 /// How long the main thread may take for a reload. It may look names up.
 const RELOAD_TIME: Duration = Duration::from_secs(120);
+
+/// How long a new program may take to start. It reads its configuration meanwhile.
+const UPGRADE_TIME: Duration = Duration::from_secs(120);
 
 /// A status and what is told with it.
 #[derive(Debug)]
@@ -74,6 +78,12 @@ pub(super) enum Refusal {
     Wrong(&'static str),
     #[error("{0}")]
     NotThere(&'static str),
+    #[error("the server did not tell in time what came of it; see its error log")]
+    Late,
+    #[error("only root and the user that started the server may upgrade it")]
+    NotYours,
+    #[error("{0}")]
+    NotUpgraded(String),
 }
 
 impl Refusal {
@@ -86,8 +96,9 @@ impl Refusal {
             | Self::NotThere(_)
             | Self::Drain(DrainError::Unknown) => 404,
             Self::Method(_) => 405,
-            Self::NotNow | Self::Full(_) | Self::Drain(_) => 409,
-            Self::Silent(_) => 503,
+            Self::NotYours => 403,
+            Self::NotNow | Self::NotUpgraded(_) | Self::Full(_) | Self::Drain(_) => 409,
+            Self::Silent(_) | Self::Late => 503,
         }
     }
 }
@@ -129,6 +140,7 @@ impl Request<'_> {
             ["resume"] => self.resume(),
             ["log-level"] => self.log_level(),
             ["reload"] => self.reload(),
+            ["upgrade"] => self.upgrade(),
             _ => Err(Refusal::NoPath),
         }
     }
@@ -168,6 +180,7 @@ impl Request<'_> {
             "pid": std::process::id(),
             "phase": match *phase.borrow() {
                 Phase::Serving => "serving",
+                Phase::Yielding => "yielding",
                 Phase::Draining => "draining",
                 Phase::Stopping => "stopping",
             },
@@ -350,6 +363,35 @@ impl Request<'_> {
             .collect();
         let status = if generation.is_some() { 200 } else { 422 };
         Ok(Answer { status, body: json!({"generation": generation, "messages": messages}) })
+    }
+
+    fn upgrade(mut self) -> Result<Answer, Refusal> {
+        self.changes()?;
+        // Others may have been let in to see and close WebSockets, not to run programs in our name.
+        // The program may do what its main thread may, which of a process that root has started is more than its
+        // user may.
+        let is_roots = self.view.current.load().owner.as_ref().is_some_and(|owner| owner.uid != 0);
+        let is_allowed = match is_roots {
+            true => self.by.uid == 0,
+            false => privileges::is_own_or_root(self.by.uid),
+        };
+        if !is_allowed {
+            return Err(Refusal::NotYours);
+        }
+        let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+        let binary = self.query.read("binary", "an absolute path is expected", absolute)?;
+        let by = self.who();
+        self.query.finish()?;
+        let (answer, upgraded) = mpsc::channel();
+        self.view.orders.give(Order::Upgrade { by, binary, answer });
+        let upgraded = upgraded.recv_timeout(UPGRADE_TIME).map_err(|_| Refusal::Late)?;
+        let upgraded = upgraded.map_err(Refusal::NotUpgraded)?;
+        Ok(ok(json!({
+            "from": {"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")},
+            "to": {"pid": upgraded.pid, "version": upgraded.version},
+            "sockets": upgraded.sockets,
+            "remaining": {"connections": upgraded.connections, "tunnels": upgraded.tunnels},
+        })))
     }
 }
 

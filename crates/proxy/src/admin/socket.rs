@@ -71,6 +71,19 @@ impl AdminSocket {
         Ok(Self { path: path.clone(), mode: wanted.mode, listening: Some(opened), file })
     }
 
+    /// Listens at the path of the process that we replace, which listens there until then; at no moment nobody does.
+    /// `for_root` as in [`AdminSocket::open`].
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn take_over(wanted: &Wanted, for_root: bool) -> Result<Self, SocketError> {
+        let path = &wanted.path;
+        let taken = take_over(path, wanted.mode, for_root.then_some((0, 0)));
+        let taken = taken.map_err(|refused| SocketError { path: path.clone(), refused })?;
+        let file = identity(path);
+        Ok(Self { path: path.clone(), mode: wanted.mode, listening: Some(taken), file })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -132,6 +145,19 @@ fn open(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<OwnedFd, Re
     }
 }
 
+/// Listens beside the path, and puts that in its place.
+fn take_over(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<OwnedFd, Refused> {
+    let beside = path.with_extension(std::process::id().to_string());
+    // One of a process that had our number.
+    let _ = fs::remove_file(&beside);
+    let listening = listen::listen_unix(&beside, mode, owner, BACKLOG)?;
+    fs::rename(&beside, path).map_err(|source| {
+        let _ = fs::remove_file(&beside);
+        Refused { call: "rename()", source }
+    })?;
+    Ok(listening)
+}
+
 /// Whether it is a socket that nobody listens on. Any other file was put there by somebody who wants it.
 fn is_left(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
@@ -142,7 +168,7 @@ fn is_left(path: &Path) -> bool {
 /// has ended, and is the one that operators mean from then on.
 fn gives_way(path: &Path) -> bool {
     let phase = phase(path).ok().flatten();
-    phase.is_some_and(|phase| matches!(&*phase, "draining" | "stopping"))
+    phase.is_some_and(|phase| matches!(&*phase, "yielding" | "draining" | "stopping"))
 }
 
 /// How far the end of the server that listens there has come, as it says itself.
@@ -199,6 +225,19 @@ mod tests {
         assert!(!socket.fits(&wanted(&directory.path().join("other"))));
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_successor_takes_the_path_over_and_the_predecessor_leaves_it_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin");
+        let mut old = AdminSocket::open(&wanted(&path), false).unwrap();
+        let new = AdminSocket::take_over(&wanted(&path), false).unwrap();
+        assert!(!old.fits(&wanted(&path)));
+        drop(old);
+        UnixStream::connect(&path).unwrap();
+        drop(new);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Responder {
         }
         // The answer says `close`, so that the client does not send another request to a connection
         // that ends (RFC 9112 §9.6).
-        if request.site.phase() >= Phase::Draining {
+        if request.site.phase() >= Phase::Yielding {
             request.fate.keepalive = false;
         }
         reply.carry(request.response.carried_fields.clone());

@@ -115,8 +115,8 @@ pub(crate) async fn serve(link: Link, wait: Duration, mut life: Life) {
             }
         }
         if served == 0 {
-            // Connections that had a request close when the worker drains.
-            stopped.set(site.reached(Phase::Draining));
+            // Connections that had a request close when the worker is to end.
+            stopped.set(site.reached(Phase::Yielding));
         }
         served += 1;
         held.move_to(|counters| &counters.waiting);

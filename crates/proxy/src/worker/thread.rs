@@ -166,7 +166,7 @@ struct Front {
     site: Rc<Site>,
     tunnels: Rc<Tunnels>,
     reserve: Rc<Reserve>,
-    accepting: HashMap<ListenAddr, (Arc<Listener>, AbortHandle)>,
+    accepting: HashMap<ListenAddr, (Arc<Listener>, Vec<AbortHandle>)>,
     wanted_phase: watch::Receiver<Phase>,
     listeners: watch::Receiver<Vec<Arc<Listener>>>,
     newest: watch::Receiver<u64>,
@@ -182,7 +182,7 @@ impl Front {
             // Of all workers one is enough.
             tokio::task::spawn_local(check_peers(Rc::clone(&self.site), self.newest.clone()));
         }
-        while *self.wanted_phase.borrow_and_update() == Phase::Serving {
+        while *self.wanted_phase.borrow_and_update() < Phase::Draining {
             tokio::select! {
                 () = self.next_order() => {}
                 // Without its relay a worker is of no use; the main thread starts another one.
@@ -217,10 +217,10 @@ impl Front {
     /// Accepts on exactly the sockets that the main thread has open.
     fn listen(&mut self) {
         let wanted = self.listeners.borrow_and_update().clone();
-        self.accepting.retain(|_, (listener, task)| {
+        self.accepting.retain(|_, (listener, tasks)| {
             let stays = wanted.iter().any(|wanted| Arc::ptr_eq(wanted, listener));
             if !stays {
-                task.abort();
+                tasks.iter().for_each(AbortHandle::abort);
             }
             stays
         });
@@ -236,22 +236,23 @@ impl Front {
     }
 
     fn accept_on(&mut self, listener: &Arc<Listener>) -> io::Result<()> {
-        let socket = listener.for_worker(self.site.id)?;
-        let accepting = Accepting {
-            site: Rc::clone(&self.site),
-            tunnels: Rc::clone(&self.tunnels),
-            reserve: Rc::clone(&self.reserve),
-            address: listener.address.clone(),
+        let accept = |socket| {
+            let accepting = Accepting {
+                site: Rc::clone(&self.site),
+                tunnels: Rc::clone(&self.tunnels),
+                reserve: Rc::clone(&self.reserve),
+                address: listener.address.clone(),
+            };
+            tokio::task::spawn_local(accepting.run(socket)).abort_handle()
         };
-        let task = tokio::task::spawn_local(accepting.run(socket));
-        let entry = (Arc::clone(listener), task.abort_handle());
-        self.accepting.insert(listener.address.clone(), entry);
+        let tasks = listener.for_worker(self.site.id)?.into_iter().map(accept).collect();
+        self.accepting.insert(listener.address.clone(), (Arc::clone(listener), tasks));
         Ok(())
     }
 
     fn close_listeners(&mut self) {
-        for (_, (_, task)) in self.accepting.drain() {
-            task.abort();
+        for (_, (_, tasks)) in self.accepting.drain() {
+            tasks.iter().for_each(AbortHandle::abort);
         }
     }
 }
