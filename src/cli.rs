@@ -22,6 +22,7 @@ use crate::health::HealthArgs;
 use crate::options::{Action, Options};
 use crate::proxy_command::ProxyArgs;
 use crate::signal::Signal;
+use crate::upgrade_command::UpgradeArgs;
 use crate::version::Detail;
 
 /// What the program is called for.
@@ -62,6 +63,11 @@ pub(crate) enum Command {
     Acme(AcmeArgs),
     /// Inspect and control a running server: live WebSockets, upstreams, reload
     Ctl(Box<CtlArgs>),
+    /// Replace a running server's program by a new version, without refusing anybody
+    ///
+    /// The new program first tests the configuration, then it is started with the listening sockets of the old process.
+    /// The exit code is 0 if it serves in the old one's place, and 1 if nothing was upgraded.
+    Upgrade(UpgradeArgs),
     /// Examine a WebSocket from the client's side: DNS, TCP, TLS, the handshake, pings
     Doctor(DoctorArgs),
     /// Ask a server once whether it answers, for health checks; the exit code is 0 if it does
@@ -311,6 +317,12 @@ Open the log files again (\-s reopen)
 .TP
 QUIT
 End when all connections have (\-s quit)
+.TP
+USR2
+Start the program file anew and leave accepting to it (wssgate upgrade)
+.TP
+WINCH
+After USR2, in the background: accept no more, and wait for HUP or QUIT
 .TP
 TERM, INT
 End now (\-s stop)

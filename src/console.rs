@@ -85,6 +85,8 @@ pub(crate) struct Console {
     idle: RefCell<Vec<String>>,
     /// How many errors and warnings there were.
     count: Cell<Count>,
+    /// The first error.
+    problem: RefCell<Option<String>>,
 }
 
 /// How many problems were told.
@@ -141,6 +143,7 @@ impl Console {
             told: RefCell::default(),
             idle: RefCell::default(),
             count: Cell::default(),
+            problem: RefCell::default(),
         })
     }
 
@@ -161,6 +164,9 @@ impl Console {
     }
 
     fn tell(&self, level: LogLevel, message: impl Display) {
+        if level <= LogLevel::Emerg {
+            self.problem.borrow_mut().get_or_insert_with(|| message.to_string());
+        }
         if self.own {
             return say(message);
         }
@@ -238,6 +244,11 @@ impl Console {
         if let Some(words) = self.count.get().words() {
             eprintln!("{words}");
         }
+    }
+
+    /// The first error that was told.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.borrow().clone()
     }
 
     /// The warnings and notices that were told.

@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use wssgate_proxy::errno_text;
 
-use self::client::{Client, CtlError};
+pub(crate) use self::client::{Client, CtlError, print};
 use self::drain::{DrainArgs, DrainsArgs, ResumeArgs};
 use crate::console;
 use crate::load;
@@ -91,7 +91,7 @@ enum Action {
 
 /// Which server.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
-struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// Its admin socket [default: the one of the configuration]
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
@@ -414,7 +414,7 @@ impl CtlArgs {
 
 impl ServerArgs {
     /// Where the server listens: as it was said, or as its configuration says.
-    fn socket(&self) -> Result<PathBuf, CtlError> {
+    pub(crate) fn socket(&self) -> Result<PathBuf, CtlError> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }

@@ -23,6 +23,8 @@ mod service_manager;
 mod signal;
 mod supervise;
 mod text;
+mod upgrade;
+mod upgrade_command;
 mod version;
 
 use std::io::{self, Write};
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             Command::Fmt(arguments) => return format::run(&arguments),
             Command::Acme(arguments) => return acme_command::run(&arguments),
             Command::Ctl(arguments) => return ctl_command::run(&arguments),
+            Command::Upgrade(arguments) => return upgrade_command::run(&arguments),
             Command::Doctor(arguments) => return doctor_command::run(&arguments),
             Command::Health(arguments) => health::check(&arguments).map_err(console::fail),
             Command::Completions { shell } => cli::print_completions(shell),
@@ -105,16 +108,16 @@ fn nginx(options: &Options) -> Result<(), Failed> {
     }
     let mut console =
         Console::open(options).map_err(|error| console::fail(format_args!("[emerg] {error}")))?;
-    let loaded = load::load(options);
     match &options.action {
-        Action::Serve => run::run(options, console.expect(loaded)?, console),
+        Action::Serve => run::serve(options, console),
         Action::Signal(signal) => {
-            let accepted =
-                console.expect(loaded).inspect_err(|_| send_signal::tell_unsent(*signal))?;
+            let accepted = console
+                .expect(load::load(options))
+                .inspect_err(|_| send_signal::tell_unsent(*signal))?;
             send_signal::send(*signal, options, &accepted, &console)
         }
         Action::Test { dump } => {
-            let tested = test(options, loaded, *dump, &mut console);
+            let tested = test(options, load::load(options), *dump, &mut console);
             if tested.is_err() {
                 console.tell_count();
                 let path = options.conf_path();

@@ -10,7 +10,12 @@ use std::path::{Path, PathBuf};
 pub(crate) struct PidFile {
     path: PathBuf,
     text: String,
+    /// Where the file is while a successor has its name.
+    aside: Option<PathBuf>,
 }
+
+/// What nginx adds to the name of the pid file of a process that is being replaced.
+const ASIDE: &str = ".oldbin";
 
 impl PidFile {
     /// Writes the number of this process.
@@ -20,7 +25,7 @@ impl PidFile {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o644);
         options.open(path)?.write_all(text.as_bytes())?;
-        Ok(Self { path: path.to_path_buf(), text })
+        Ok(Self { path: path.to_path_buf(), text, aside: None })
     }
 
     /// Whether the file could be written, as far as that can be seen without making it.
@@ -35,7 +40,24 @@ impl PidFile {
         }
     }
 
-    /// Where it is.
+    /// Leaves the name to a successor; ours is then known under a longer one.
+    pub(crate) fn set_aside(&mut self) -> io::Result<()> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(ASIDE);
+        fs::rename(&self.path, &aside)?;
+        self.aside = Some(aside.into());
+        Ok(())
+    }
+
+    /// Takes the name back, also if a successor that was killed has left its file there.
+    pub(crate) fn put_back(&mut self) -> io::Result<()> {
+        match self.aside.take() {
+            Some(aside) => fs::rename(aside, &self.path),
+            None => Ok(()),
+        }
+    }
+
+    /// Where it is, but while it is set aside.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -44,8 +66,9 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         // Another process may have taken the name over; then the file is no longer ours.
-        if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
-            let _ = fs::remove_file(&self.path);
+        let path = self.aside.as_ref().unwrap_or(&self.path);
+        if fs::read_to_string(path).is_ok_and(|text| text == self.text) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -87,6 +110,22 @@ mod tests {
         assert_eq!(read(&path).unwrap(), Ok(i32::try_from(std::process::id()).unwrap()));
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_set_aside_comes_back_or_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("x.pid"), directory.path().join("x.pid.oldbin"));
+        let mut file = PidFile::create(&path).unwrap();
+        file.set_aside().unwrap();
+        assert!(!path.exists() && aside.exists());
+        fs::write(&path, "1\n").unwrap();
+        file.put_back().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), file.text);
+        file.set_aside().unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists() && !aside.exists());
     }
 
     #[test]

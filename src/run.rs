@@ -8,6 +8,7 @@ use std::{io, panic};
 use thiserror::Error;
 use wssgate_config::model::{Core, ListenSocket, LogLevel};
 use wssgate_proxy::admin::AdminSocket;
+use wssgate_proxy::listen::PassedSockets;
 use wssgate_proxy::log::ErrorLog;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
@@ -18,17 +19,50 @@ use wssgate_sys::{passed, privileges};
 use crate::Failed;
 use crate::console::{Accepted, Console};
 use crate::greeting::Greeting;
+use crate::load;
 use crate::options::Options;
 use crate::pid_file::PidFile;
 use crate::service_manager::ServiceManager;
 use crate::supervise::{self, Server};
+use crate::upgrade::{Message, Predecessor, Program};
 
-/// Binds, goes to the background, writes the pid file, gives up root, and serves until it is told
-/// to end.
-pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Result<(), Failed> {
+/// Reads the configuration and serves with it, perhaps in the place of a process that runs.
+pub(crate) fn serve(options: &Options, console: Console) -> Result<(), Failed> {
+    let program = Program::of_this_process();
+    // Our commands have threads already, and are not replaced.
+    let mut predecessor = if options.own.is_none() { Predecessor::find() } else { None };
+    if predecessor.is_some()
+        && let Err(error) = privileges::settle_kept()
+    {
+        console.write(LogLevel::Alert, failed("keeping capabilities", &error));
+    }
+    let prepared = console
+        .expect(load::load(options))
+        .and_then(|accepted| prepare(accepted, &console, &mut predecessor));
+    let (core, prepared) = prepared.inspect_err(|_| {
+        if let Some(old) = &predecessor {
+            old.tell(&Message::Refused { reason: console.problem().unwrap_or_default() });
+        }
+    })?;
+    if let Some(old) = &predecessor {
+        old.tell(&Message::Checked);
+    }
+    run(options, core, prepared, console, program, predecessor)
+}
+
+/// Builds what the configuration says and binds its sockets.
+fn prepare(
+    accepted: Accepted,
+    console: &Console,
+    predecessor: &mut Option<Predecessor>,
+) -> Result<(Core, Prepared), Failed> {
     let Accepted { config, sources } = accepted;
     let core = config.core.clone();
-    let passed = passed::descriptors();
+    let of_manager = passed::descriptors();
+    let passed = match predecessor {
+        Some(old) => old.take_sockets(of_manager),
+        None => PassedSockets { of_manager, ..PassedSockets::default() },
+    };
     // Too few descriptors are better than no server, as in nginx.
     if let Err(message) = set_descriptor_limit(&core) {
         console.write(LogLevel::Alert, message);
@@ -42,16 +76,32 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     };
     console.report(prepared.report(), &sources);
     console.tell_idle();
+    // Afterwards nobody would see the exit code.
+    if let Some(path) = &core.pid {
+        PidFile::check(path).map_err(|error| tell(console, &unopened(path, &error)))?;
+    }
+    Ok((core, prepared))
+}
+
+/// Goes to the background, writes the pid file, gives up root, and serves until it is told to end.
+fn run(
+    options: &Options,
+    core: Core,
+    prepared: Prepared,
+    console: Console,
+    program: Program,
+    predecessor: Option<Predecessor>,
+) -> Result<(), Failed> {
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
     let epoll = Epoll::new().map_err(|error| tell(&console, &failed("epoll_create1()", &error)))?;
-    // Afterwards nobody would see the exit code.
-    if let Some(path) = &core.pid {
-        PidFile::check(path).map_err(|error| tell(&console, &unopened(path, &error)))?;
-    }
-    let admin = open_admin(&core, &console)?;
+    let admin = match &predecessor {
+        None => open_admin(&core, &console)?,
+        Some(_) => None,
+    };
     let greeting = Greeting::new(options, &core, sockets(&prepared));
-    if core.daemon && daemonise(&console)? == Daemonised::Parent {
+    // Who takes over is where it has to be.
+    if core.daemon && predecessor.is_none() && daemonise(&console)? == Daemonised::Parent {
         // The child goes on with it.
         if let Some(socket) = admin {
             socket.leave();
@@ -76,6 +126,10 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         log.write(LogLevel::Emerg, None, &error);
         Failed
     })?;
+    let admin = match &predecessor {
+        Some(old) => take_admin_over(&core, old, &proxy),
+        None => admin,
+    };
     if let Some(Err(error)) = admin.map(|socket| proxy.open_admin(socket)) {
         proxy.log(LogLevel::Alert, failed("starting the threads of \"admin\"", &error));
     }
@@ -84,10 +138,18 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
     if let Some(own) = &options.own {
         // Nobody may be there to read it.
         let _ = writeln!(io::stdout(), "{}", own.greeting);
-    } else if !core.daemon {
+    } else if !core.daemon && predecessor.is_none() {
         greeting.tell();
     }
     let manager = ServiceManager::from_environment();
+    if let Some(old) = &predecessor {
+        proxy.share_sockets(true);
+        // Until it gives way the service is the old process.
+        if old.speaks() {
+            manager.be_silent();
+        }
+        old.tell(&Message::Ready);
+    }
     manager.ready("serving");
     supervise::supervise(Server {
         proxy,
@@ -98,6 +160,9 @@ pub(crate) fn run(options: &Options, accepted: Accepted, console: Console) -> Re
         told,
         messages: Vec::new(),
         manager,
+        program,
+        predecessor,
+        upgrade: None,
     })
 }
 
@@ -119,6 +184,20 @@ fn open_admin(core: &Core, console: &Console) -> Result<Option<AdminSocket>, Fai
     }
 }
 
+/// The socket of `wssgate ctl` of the process that we replace, from now on ours. Nothing hangs on it.
+fn take_admin_over(core: &Core, old: &Predecessor, proxy: &Proxy) -> Option<AdminSocket> {
+    let wanted = core.admin.as_ref()?;
+    let for_root = proxy.generation().owner.as_ref().is_some_and(|owner| owner.uid != 0);
+    let opened = match old.has_admin_at(&wanted.path) {
+        true => AdminSocket::take_over(wanted, for_root),
+        false => AdminSocket::open(wanted, for_root),
+    };
+    let level = if wanted.is_default { LogLevel::Notice } else { LogLevel::Error };
+    let told =
+        |error: &_| proxy.log(level, format_args!("{error}, so `wssgate ctl` cannot be used"));
+    opened.inspect_err(told).ok()
+}
+
 /// Why a server whose sockets are bound does not start after all.
 #[derive(Debug, Error)]
 enum StartError {
@@ -132,7 +211,10 @@ enum StartError {
 
 /// Becomes the user that the configuration names and starts the workers.
 fn start(prepared: Prepared) -> Result<Proxy, StartError> {
-    if let Some(owner) = &prepared.generation().owner {
+    // A process that has been replaced had become that user already.
+    if let Some(owner) = &prepared.generation().owner
+        && privileges::is_root()
+    {
         privileges::become_user(owner)
             .map_err(|source| StartError::User { name: owner.name.clone(), source })?;
     }

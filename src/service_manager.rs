@@ -3,6 +3,7 @@
 //! A unit of `Type=notify` counts as started when connections are accepted, and as reloaded when the new configuration
 //! is in effect. Without `NOTIFY_SOCKET` nobody is told anything.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Where notifications go.
 pub(crate) struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
+    /// Whether the service is another process: the one that we replace, or the one that replaces us.
+    is_silent: Cell<bool>,
 }
 
 impl ServiceManager {
@@ -25,14 +28,31 @@ impl ServiceManager {
         let address = match name.strip_prefix('@') {
             Some(name) => SocketAddr::from_abstract_name(name),
             None if name.starts_with('/') => SocketAddr::from_pathname(&name),
-            None => return Self { socket: None },
+            None => return Self { socket: None, is_silent: Cell::default() },
         };
         let socket = UnixDatagram::unbound().and_then(|socket| {
             // A manager that is busy hears of us all the same; one that does not read must not hold us up.
             socket.set_write_timeout(Some(PATIENCE))?;
             Ok((socket, address?))
         });
-        Self { socket: socket.ok() }
+        Self { socket: socket.ok(), is_silent: Cell::default() }
+    }
+
+    /// Tells nothing until [`ServiceManager::speak`].
+    pub(crate) fn be_silent(&self) {
+        self.is_silent.set(true);
+    }
+
+    /// The service is this process.
+    pub(crate) fn speak(&self) {
+        self.is_silent.set(false);
+    }
+
+    /// The service is that process from now on. Only the one that was it until then is listened to, unless the unit
+    /// says otherwise (`NotifyAccess=`).
+    pub(crate) fn hand_over(&self, pid: u32, status: impl Display) {
+        self.tell(format_args!("READY=1\nMAINPID={pid}\nSTATUS={status}"));
+        self.be_silent();
     }
 
     /// Connections are accepted, with the configuration that was read last or the one before it.
@@ -51,7 +71,7 @@ impl ServiceManager {
     }
 
     fn tell(&self, message: impl Display) {
-        if let Some((socket, address)) = &self.socket {
+        if let Some((socket, address)) = self.socket.as_ref().filter(|_| !self.is_silent.get()) {
             // Whoever does not listen any more misses nothing.
             let _ = socket.send_to_addr(message.to_string().as_bytes(), address);
         }

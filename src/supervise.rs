@@ -1,5 +1,7 @@
 //! The main thread while the server runs: it obeys signals and does what is due.
 
+mod upgrade;
+
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ use crate::reloads::Outcome;
 use crate::run;
 use crate::service_manager::ServiceManager;
 use crate::signal::Signal;
+use crate::upgrade::{Predecessor, Program};
+use upgrade::Upgrade;
 
 /// How long a fast stop may take. Workers need a fifth of a second, and another one at most for WebSockets whose sides
 /// have been asked to close just before.
@@ -48,6 +52,12 @@ pub(crate) struct Server<'a> {
     pub(crate) messages: Vec<(&'static str, String)>,
     /// Who is told how it goes.
     pub(crate) manager: ServiceManager,
+    /// How to start the program again.
+    pub(crate) program: Program,
+    /// The process that we replace, if it was there when we began.
+    pub(crate) predecessor: Option<Predecessor>,
+    /// The process that replaces us.
+    pub(crate) upgrade: Option<Upgrade>,
 }
 
 /// Runs until the last worker has ended.
@@ -74,7 +84,10 @@ impl Server<'_> {
     fn obey(&mut self) -> std::io::Result<()> {
         self.epoll.add_level_readable(self.signals.as_fd(), 0)?;
         self.epoll.add_level_readable(self.proxy.wakeup(), 1)?;
-        let mut events = Events::with_capacity(2);
+        if let Some(channel) = self.predecessor.as_ref().and_then(Predecessor::descriptor) {
+            self.epoll.add_level_readable(channel, 3)?;
+        }
+        let mut events = Events::with_capacity(4);
         let mut stop_by = None;
         loop {
             while let Some(received) = self.signals.take() {
@@ -83,12 +96,29 @@ impl Server<'_> {
                     self.on_signal(signal, &mut stop_by);
                 }
             }
-            while let Some(Order::Reload { by, answer }) = self.proxy.next_order() {
+            while let Some(order) = self.proxy.next_order() {
+                self.on_order(order);
+            }
+            let now = Instant::now();
+            let look = self.follow_upgrade(now);
+            // First, so that what the last worker has left to tell is told.
+            let is_finished = self.proxy.is_finished();
+            let due = self.proxy.maintain(now);
+            if is_finished || stop_by.is_some_and(|by| by <= now) {
+                return Ok(());
+            }
+            let next = due.into_iter().chain(stop_by).chain(look).min();
+            self.epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        match order {
+            Order::Reload { by, answer } => {
                 // Without an answer whoever asked learns that nothing is reloaded any more.
                 if !self.proxy.is_serving() {
                     let text = format_args!("reload requested by {by} is ignored while ending");
-                    self.proxy.log(LogLevel::Notice, text);
-                    continue;
+                    return self.proxy.log(LogLevel::Notice, text);
                 }
                 self.proxy.log(LogLevel::Notice, format_args!("reload requested by {by}"));
                 let generation = self.reload();
@@ -96,42 +126,51 @@ impl Server<'_> {
                 // Who asked may be gone.
                 let _ = answer.send(Reloaded { generation, messages });
             }
-            let now = Instant::now();
-            // First, so that what the last worker has left to tell is told.
-            let is_finished = self.proxy.is_finished();
-            let due = self.proxy.maintain(now);
-            if is_finished || stop_by.is_some_and(|by| by <= now) {
-                return Ok(());
+            Order::Upgrade { by, binary, answer } => {
+                self.proxy.log(LogLevel::Notice, format_args!("upgrade requested by {by}"));
+                self.begin_upgrade(binary.as_deref(), Some(answer));
             }
-            let next = due.into_iter().chain(stop_by).min();
-            self.epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
         }
     }
 
     fn on_signal(&mut self, signal: Signal, stop_by: &mut Option<Instant>) {
         match signal {
+            Signal::Reload if self.proxy.is_yielding() => self.take_back(),
             Signal::Reload => {
                 self.reload();
             }
             Signal::Reopen => self.proxy.reopen(),
-            Signal::Quit => {
-                self.manager.stopping("waiting for open connections to end");
-                self.proxy.drain();
-            }
+            Signal::Quit => self.end_gracefully(),
             Signal::Terminate => {
-                self.manager.stopping("closing all connections");
+                self.proxy.share_sockets(self.has_heir());
+                self.tell_stopping("closing all connections");
                 self.proxy.stop();
                 stop_by.get_or_insert(Instant::now() + LONGEST_STOP);
             }
-            Signal::Upgrade => {
-                self.proxy.log(LogLevel::Notice, "binary upgrade is not available yet");
-            }
-            // In nginx the last step of a binary upgrade. Without a new binary nobody would accept.
+            Signal::Upgrade => self.begin_upgrade(None, None),
+            // In nginx a step of a binary upgrade. Without a new binary nobody would accept.
             Signal::Winch if self.proxy.generation().config.core.daemon => {
+                if self.yield_and_wait() {
+                    return;
+                }
                 let text = "SIGWINCH is ignored, connections are still accepted; SIGQUIT ends it";
                 self.proxy.log(LogLevel::Warn, text);
             }
             Signal::Winch => {}
+        }
+    }
+
+    /// Ends with the last connection.
+    fn end_gracefully(&mut self) {
+        self.proxy.share_sockets(self.has_heir());
+        self.tell_stopping("waiting for open connections to end");
+        self.proxy.drain();
+    }
+
+    /// The service does not stop with a process that is being replaced.
+    fn tell_stopping(&self, status: &str) {
+        if self.upgrade.is_none() {
+            self.manager.stopping(status);
         }
     }
 

@@ -26,7 +26,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Why something was not done.
 #[derive(Debug, Error)]
-pub(super) enum CtlError {
+pub(crate) enum CtlError {
     #[error("{0}")]
     Usage(&'static str),
     #[error("the configuration {} cannot be read: give the socket by --socket", .0.display())]
@@ -46,14 +46,14 @@ pub(super) enum CtlError {
 }
 
 /// Asks one server.
-pub(super) struct Client {
+pub(crate) struct Client {
     path: PathBuf,
     /// How long the server may say nothing.
     patience: Duration,
 }
 
 impl Client {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, patience: PATIENCE }
     }
 
@@ -62,7 +62,7 @@ impl Client {
         Self { patience, ..self }
     }
 
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         path: &str,
         query: &[(&'static str, String)],
@@ -70,7 +70,7 @@ impl Client {
         self.good("GET", path, query)
     }
 
-    pub(super) fn post(
+    pub(crate) fn post(
         &self,
         path: &str,
         query: &[(&'static str, String)],
@@ -168,7 +168,7 @@ pub(super) fn escaped(text: &str) -> String {
 }
 
 /// Writes to standard output; somebody who reads no more, such as `head`, wants no more.
-pub(super) fn print(text: &str) -> Result<(), CtlError> {
+pub(crate) fn print(text: &str) -> Result<(), CtlError> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CtlError::Output(error)),
         _ => Ok(()),

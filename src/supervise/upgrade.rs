@@ -1,0 +1,325 @@
+//! The steps of an upgrade in the main thread: of the process that is replaced, and of the one that replaces it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use wssgate_config::model::LogLevel;
+use wssgate_proxy::admin::Upgraded;
+use wssgate_proxy::errno_text;
+
+use super::Server;
+use crate::upgrade::{Event, Message, News, Successor};
+
+/// How long a new process may take to serve.
+const START_TIME: Duration = Duration::from_secs(100);
+
+/// How long a process that was replaced by a signal waits for the next one of nginx's procedure, though it has no
+/// connections left: scripts look for its pid file, and a rollback must be possible.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// How often it looks whether its last connection has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where the result goes, if somebody waits for it.
+pub(super) type Answer = mpsc::Sender<Result<Upgraded, String>>;
+
+/// A new process that was started, from the view of the one that it replaces.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    successor: Successor,
+    answer: Option<Answer>,
+    start_by: Instant,
+    is_ready: bool,
+    /// Whether it was asked for by a signal, whose sender may go on by signals.
+    by_signal: bool,
+    /// From when on this process ends with its last connection; not by itself if operators want to see first.
+    ends_from: Option<Instant>,
+}
+
+impl Upgrade {
+    /// What its process is called in the log.
+    fn name(&self) -> String {
+        format!("new binary process {}", self.successor.pid())
+    }
+}
+
+impl Server<'_> {
+    /// Whether the sockets will be served when this process has ended.
+    pub(super) fn has_heir(&self) -> bool {
+        self.upgrade.is_some() || self.predecessor.as_ref().is_some_and(|old| old.is_alive())
+    }
+
+    /// Starts a new program: the one that we were started from, or `binary`.
+    pub(super) fn begin_upgrade(&mut self, binary: Option<&Path>, answer: Option<Answer>) {
+        let by_signal = answer.is_none();
+        match self.start_successor(binary) {
+            Ok(successor) => {
+                let (start_by, ends_from) = (Instant::now() + START_TIME, None);
+                let upgrade =
+                    Upgrade { successor, answer, start_by, is_ready: false, by_signal, ends_from };
+                self.proxy.log(LogLevel::Notice, format_args!("start {}", upgrade.name()));
+                self.upgrade = Some(upgrade);
+                self.proxy.share_sockets(true);
+            }
+            Err((level, text)) => {
+                self.proxy.log(level, &text);
+                if let Some(answer) = answer {
+                    // Who asked may be gone.
+                    let _ = answer.send(Err(text));
+                }
+            }
+        }
+    }
+
+    fn start_successor(&mut self, binary: Option<&Path>) -> Result<Successor, (LogLevel, String)> {
+        let ignored = |why: &str| Err((LogLevel::Notice, format!("the upgrade is ignored: {why}")));
+        if let Some(upgrade) = &self.upgrade {
+            return ignored(&format!("{} is running already", upgrade.name()));
+        }
+        if !self.proxy.is_serving() {
+            return ignored("this process is about to end");
+        }
+        if let Some(own) = &self.options.own {
+            return ignored(&format!("{} runs without a configuration file", own.name));
+        }
+        if let Some(old) = self.predecessor.as_ref().filter(|old| !old.may_be_final()) {
+            let text =
+                format!("process {}, which this one replaces, accepts connections", old.pid());
+            return ignored(&text);
+        }
+        if let Some(file) = &mut self.pid_file
+            && let Err(error) = file.set_aside()
+        {
+            let (path, error) = (file.path().display(), errno_text(&error));
+            let text = format!("rename() \"{path}\" to \"{path}.oldbin\" failed ({error})");
+            return Err((LogLevel::Alert, text));
+        }
+        let core = &self.proxy.generation().config.core;
+        let admin = core.admin.as_ref().map(|admin| admin.path.clone());
+        let sockets = self.proxy.sockets_to_leave();
+        let started = Successor::start(&self.program, binary, &sockets, admin);
+        let watched = started.and_then(|mut successor| {
+            let mut descriptors = successor.descriptors();
+            let added = descriptors.try_for_each(|fd| self.epoll.add_level_readable(fd, 2));
+            drop(descriptors);
+            added.inspect_err(|_| successor.kill()).map(|()| successor)
+        });
+        let successor = watched.map_err(|error| {
+            self.restore_pid_file();
+            let (path, error) = (binary.unwrap_or(self.program.path()), errno_text(&error));
+            let path = path.display();
+            let text =
+                format!("execve() failed while executing new binary process \"{path}\" ({error})");
+            (LogLevel::Alert, text)
+        })?;
+        if let Some(old) = &self.predecessor {
+            old.tell(&Message::Final);
+        }
+        Ok(successor)
+    }
+
+    /// Does what the new process wants, and what is due. The answer is when to look again, if nothing comes before.
+    pub(super) fn follow_upgrade(&mut self, now: Instant) -> Option<Instant> {
+        self.follow_predecessor();
+        while let Some(event) = self.next_event() {
+            match event {
+                Event::Checked => {
+                    if let Some(upgrade) = &self.upgrade {
+                        let text = format!("{} has accepted its configuration", upgrade.name());
+                        self.proxy.log(LogLevel::Notice, text);
+                    }
+                }
+                Event::Ready => self.on_ready(now),
+                Event::Final => {
+                    let text = "the process that replaced this one is replaced itself";
+                    self.proxy.log(LogLevel::Notice, text);
+                    self.end_gracefully();
+                }
+                Event::Ended(status) => self.on_successors_end(status),
+            }
+        }
+        let looks = [self.wait_for_start(now), self.end_if_unused(now)];
+        looks.into_iter().flatten().min()
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        let successor = &mut self.upgrade.as_mut()?.successor;
+        let was_mute = successor.is_mute();
+        let event = successor.next();
+        if successor.is_mute() && !was_mute {
+            // Otherwise it would be readable for ever.
+            let _ = self.epoll.delete(successor.channel());
+        }
+        event
+    }
+
+    fn on_ready(&mut self, now: Instant) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        upgrade.is_ready = true;
+        // Who has asked on the command line has no signals to come.
+        let linger = if upgrade.by_signal { LINGER } else { Duration::ZERO };
+        self.yield_to_successor(Some(now + linger));
+        let (Some(upgrade), proxy) = (&mut self.upgrade, &self.proxy) else { return };
+        let (connections, tunnels) = (proxy.open_connections(), proxy.open_tunnels());
+        let version = upgrade.successor.hello.as_ref().map(|hello| hello.program.clone());
+        let version = version.unwrap_or_default();
+        let text = format!(
+            "{}, wssgate {version}, accepts connections; {connections} remain here, {tunnels} of them tunnels",
+            upgrade.name()
+        );
+        proxy.log(LogLevel::Notice, text);
+        if let Some(answer) = upgrade.answer.take() {
+            let (pid, sockets) = (upgrade.successor.pid(), upgrade.successor.sockets);
+            let _ = answer.send(Ok(Upgraded { pid, version, sockets, connections, tunnels }));
+        }
+    }
+
+    /// Leaves accepting to the new process. `ends_from`: when this one may end by itself.
+    fn yield_to_successor(&mut self, ends_from: Option<Instant>) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        upgrade.ends_from = ends_from;
+        self.proxy.give_way();
+        upgrade.successor.tell(&Message::Committed);
+        self.manager.hand_over(upgrade.successor.pid(), "serving");
+    }
+
+    /// SIGWINCH: nginx's workers end and its master waits. Whether there is a new process to accept.
+    pub(super) fn yield_and_wait(&mut self) -> bool {
+        self.yield_to_successor(None);
+        self.upgrade.is_some()
+    }
+
+    /// SIGHUP to a process that has given way: it accepts again, beside the new one.
+    pub(super) fn take_back(&mut self) {
+        let must_reload = self.proxy.resume();
+        self.manager.speak();
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.ends_from = None;
+            upgrade.successor.tell(&Message::Resumed);
+            let text = format!("connections are accepted again, also by {}", upgrade.name());
+            self.proxy.log(LogLevel::Notice, text);
+        }
+        if must_reload {
+            self.reload();
+        }
+    }
+
+    fn on_successors_end(&mut self, status: ExitStatus) {
+        let Some(mut upgrade) = self.upgrade.take() else { return };
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, signal) => format!("exited on signal {}", signal.unwrap_or_default()),
+        };
+        let reason = upgrade.successor.reason.take();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let text = format!("{} {how}{reason}", upgrade.name());
+        let level = if status.success() { LogLevel::Notice } else { LogLevel::Alert };
+        self.proxy.log(level, &text);
+        if let Some(answer) = upgrade.answer.take() {
+            let _ = answer.send(Err(text));
+        }
+        self.restore_pid_file();
+        self.proxy.share_sockets(self.has_heir());
+        self.manager.speak();
+        if self.proxy.is_yielding() {
+            let must_reload = self.proxy.resume();
+            self.proxy.log(LogLevel::Notice, "connections are accepted again");
+            if must_reload {
+                self.reload();
+            }
+        }
+        if self.proxy.is_serving() {
+            // The new one had taken its path over.
+            if let Err(error) = self.proxy.follow_admin() {
+                self.proxy.log(LogLevel::Error, error);
+            }
+            if upgrade.is_ready {
+                self.manager.ready("serving again");
+            }
+        }
+    }
+
+    fn restore_pid_file(&mut self) {
+        if let Some(file) = &mut self.pid_file
+            && let Err(error) = file.put_back()
+        {
+            let (path, error) = (file.path().display(), errno_text(&error));
+            let text = format!("rename() \"{path}.oldbin\" back to \"{path}\" failed ({error})");
+            self.proxy.log(LogLevel::Alert, text);
+        }
+    }
+
+    /// Ends a new process that hangs, and the waiting of whoever wants to know of one that says nothing.
+    fn wait_for_start(&mut self, now: Instant) -> Option<Instant> {
+        let upgrade = self.upgrade.as_mut()?;
+        let poll = upgrade.successor.must_be_polled().then_some(now + LOOK);
+        if upgrade.is_ready {
+            return poll;
+        }
+        if now < upgrade.start_by {
+            return poll.into_iter().chain([upgrade.start_by]).min();
+        }
+        if upgrade.successor.hello.is_some() {
+            upgrade.start_by = now + START_TIME;
+            let seconds = START_TIME.as_secs();
+            upgrade.successor.reason = Some(format!("it did not serve within {seconds} seconds"));
+            upgrade.successor.kill();
+        } else if let Some(answer) = upgrade.answer.take() {
+            let text = format!(
+                "{} runs, but is none that tells when it serves: go on as with nginx, by WINCH and QUIT to this one",
+                upgrade.name()
+            );
+            let _ = answer.send(Err(text));
+        }
+        poll
+    }
+
+    /// Ends a process that was replaced with its last connection.
+    fn end_if_unused(&mut self, now: Instant) -> Option<Instant> {
+        let from = self.upgrade.as_ref()?.ends_from.filter(|_| self.proxy.is_yielding())?;
+        if self.proxy.open_connections() > 0 {
+            return Some(from.max(now + LOOK));
+        }
+        if now < from {
+            return Some(from);
+        }
+        self.proxy.log(LogLevel::Notice, "replaced, and the last connection has ended");
+        self.end_gracefully();
+        None
+    }
+
+    /// What the process that we replace tells.
+    fn follow_predecessor(&mut self) {
+        while let Some(news) = self.predecessor.as_mut().and_then(|old| old.next()) {
+            let pid = self.predecessor.as_ref().map_or(0, |old| old.pid());
+            match news {
+                News::Committed => {
+                    let text = format!("old process {pid} accepts no more connections");
+                    self.proxy.log(LogLevel::Notice, text);
+                    self.speak_for_service();
+                }
+                News::Resumed => {
+                    let text = format!("old process {pid} accepts connections again");
+                    self.proxy.log(LogLevel::Notice, &text);
+                    self.manager.hand_over(pid, text);
+                }
+                News::Gone => {
+                    self.proxy.log(LogLevel::Notice, format_args!("old process {pid} has ended"));
+                    self.proxy.share_sockets(self.upgrade.is_some());
+                    self.speak_for_service();
+                }
+            }
+        }
+    }
+
+    /// The service is this process from now on, unless the next one has replaced it already.
+    fn speak_for_service(&self) {
+        if self.upgrade.as_ref().is_none_or(|upgrade| !upgrade.is_ready) {
+            self.manager.speak();
+            self.manager.ready("serving");
+        }
+    }
+}
