@@ -104,6 +104,16 @@ impl Seconds {
         sum
     }
 
+    /// The bounds; none if nothing was added up.
+    pub fn bounds(&self) -> &'static [Duration] {
+        self.bounds
+    }
+
+    /// For each bound how many are below it and above the one before; then those beyond all.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

@@ -15,7 +15,7 @@ use wssgate_relay as relay;
 
 pub use failures::{ConnectionFailure, Failure, HandshakeFailure, PerKind, Refused};
 pub use registry::{MAX_GENERATIONS, MAX_SERVERS, Registry, Reload, Tally};
-pub use series::{CLASSES, Ends, ServerCounters, ServerSeries, end_codes, status_class};
+pub use series::{CAUSES, CLASSES, Ends, ServerCounters, ServerSeries, end_codes, status_class};
 
 /// What one worker counts.
 #[derive(Debug, Default)]

@@ -129,7 +129,7 @@ impl ServerSeries {
 }
 
 /// The causes of ends, as `$websocket_close_cause` has them; the last is for what this table does not know.
-const CAUSES: &[&str] = &[
+pub const CAUSES: [&str; 47] = [
     "client_byte_rate",
     "client_close",
     "client_control_flood",
@@ -205,11 +205,23 @@ impl Ends {
         self.0[cause * codes + code_place(code)].increment();
     }
 
+    /// How many there were in all of `sets`, in the order of [`CAUSES`], whatever the code.
+    pub fn by_cause<'s>(sets: impl Iterator<Item = &'s Self>) -> [u64; CAUSES.len()] {
+        let codes = end_codes().count();
+        let mut sums = [0; CAUSES.len()];
+        for set in sets {
+            for (sum, counters) in sums.iter_mut().zip(set.0.chunks(codes)) {
+                *sum += counters.iter().map(Counter::value).sum::<u64>();
+            }
+        }
+        sums
+    }
+
     /// Causes and codes of those that occurred, with how many there were in all of `sets`.
     pub fn occurred<'s>(
         sets: impl Iterator<Item = &'s Self> + Clone,
     ) -> impl Iterator<Item = (&'static str, String, u64)> {
-        let pairs = CAUSES.iter().flat_map(|cause| end_codes().map(move |code| (*cause, code)));
+        let pairs = CAUSES.into_iter().flat_map(|cause| end_codes().map(move |code| (cause, code)));
         pairs.enumerate().filter_map(move |(at, (cause, code))| {
             let count = sets.clone().map(|set| set.0[at].value()).sum::<u64>();
             (count > 0).then_some((cause, code, count))
@@ -247,6 +259,9 @@ mod tests {
         }
         one.count("read_timeout", None);
         one.count("nobody knows", None);
+        let by_cause = Ends::by_cause([&one, &two].into_iter());
+        let of = |cause| by_cause[CAUSES.iter().position(|known| *known == cause).unwrap()];
+        assert_eq!((of("client_close"), of("upstream_truncated"), of("other")), (2, 7, 1));
         let ends: Vec<_> = Ends::occurred([&one, &two].into_iter()).collect();
         let ends: Vec<_> =
             ends.iter().map(|(cause, code, count)| (*cause, &**code, *count)).collect();
