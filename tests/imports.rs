@@ -19,6 +19,7 @@ const ORDER: &[&[&str]] = &[
     &["listen"],
     &["peers"],
     &["generation"],
+    &["dashboard"],
     &["site"],
     &["exchange"],
     &["tunnel"],

@@ -6,6 +6,7 @@ use crate::acme::issuer::Issuers;
 use crate::acme::{Acme, Certificates};
 use crate::advice::Adviser;
 use crate::advice_kind::Advice;
+use crate::dashboard;
 use crate::directive::Arity::Exactly;
 use crate::directive::{AnyDirective, Braces, Context, Directive, M};
 use crate::filters::charset::{self, CharsetMap};
@@ -103,10 +104,11 @@ pub(crate) fn http(
         health_checks: Vec::new(),
     };
     let servers = servers(&mut resolver, level, &outermost.inner(level));
-    let Resolver { reading, groups, logs, acme, locations, .. } = resolver;
+    let Resolver { reading, groups, logs, acme, mut locations, .. } = resolver;
     let uses_acme = servers.iter().filter(|server| server.tls.acme);
     acme.check_use(reading, &uses_acme.filter_map(|server| server.acme).collect::<Vec<_>>());
     let sockets = sockets(reading, &servers, level);
+    dashboard::check(reading, &servers, &sockets, &mut locations);
     let ports: Vec<_> = sockets.iter().filter_map(|socket| socket.address.port()).collect();
     acme.check_ports(reading, level, &ports);
     let charset_maps = charset::maps(reading, &outermost.inner(level));

@@ -14,6 +14,7 @@ mod buffering;
 mod client_body;
 mod common;
 mod core;
+mod dashboard;
 pub mod directive;
 mod dns;
 mod error_page;

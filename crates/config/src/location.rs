@@ -18,7 +18,7 @@ use crate::position::{LocationKind, Position};
 use crate::proxy::inherited::InheritedProxy;
 use crate::proxy::pass::{self, PROXY_PASS, ProxyPass, own_pass};
 use crate::proxy::{self, ProxySettings, proxy_settings};
-use crate::read::{Reading, Reads, present};
+use crate::read::{Reading, Reads, present, unknown_parameter};
 use crate::regex::Regex;
 use crate::rewrite::{self, RewriteOp};
 use crate::scope::Scope;
@@ -27,7 +27,22 @@ use crate::upstream::Groups;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
-    &[&EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &PROMETHEUS, &READINESS, &STUB_STATUS];
+    &[&DASHBOARD, &EMPTY_GIF, &LIMIT_EXCEPT, &LOCATION, &PROMETHEUS, &READINESS, &STUB_STATUS];
+
+/// `dashboard`
+pub(crate) static DASHBOARD: Directive<bool> = Directive {
+    name: "dashboard",
+    contexts: L,
+    arity: Between(0, 1),
+    doc: "Shows a page for operators: open WebSockets with their users, rates, causes of ends, upstream servers and \
+          certificates ([dashboard.md](dashboard.md)). The location must be a prefix, and its access restricted by \
+          `allow` and `deny all`, `auth_basic`, `auth_jwt`, `auth_request` or `ssl_verify_client on`.",
+    parameters: &[("control", "whoever gets in may also close and drain WebSockets")],
+    example: "server {\n    listen 9000;\n    location /dashboard/ {\n        dashboard control;\n        \
+              auth_basic operators;\n        auth_basic_user_file operators.htpasswd;\n        access_log off;\n    \
+              }\n}",
+    ..Directive::once(control)
+};
 
 /// `empty_gif`
 pub(crate) static EMPTY_GIF: Directive<()> = Directive {
@@ -100,7 +115,7 @@ pub struct Location {
     /// The path, regular expression or `@name` as written; the enclosing location's for `if`.
     pub name: Box<[u8]>,
     /// Whether a request for the name without its final slash is redirected (a prefix ending in
-    /// `/` that is passed to an upstream).
+    /// `/` that is passed to an upstream, or of a dashboard).
     pub auto_redirect: bool,
     /// Nested locations.
     pub locations: Locations,
@@ -139,6 +154,8 @@ pub enum Content {
     Files,
     /// `proxy_pass`.
     Proxy(ProxyPass),
+    /// `dashboard`.
+    Dashboard(Dashboard),
     /// `prometheus`.
     Prometheus,
     /// `readiness`.
@@ -147,6 +164,16 @@ pub enum Content {
     StubStatus,
     /// `empty_gif`.
     EmptyGif,
+}
+
+/// `dashboard` in a location.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dashboard {
+    /// `control`: requests may close WebSockets.
+    pub control: bool,
+    /// Some are let in for their address alone. A page of others can have a browser come from there, under a name of
+    /// its own (DNS rebinding), so requests must name the server as it is known.
+    pub by_address: bool,
 }
 
 /// The arguments of `location`.
@@ -159,6 +186,14 @@ pub(crate) struct LocationName {
     pub(crate) regex: Option<Regex>,
     /// Whether it is `~*`.
     pub(crate) caseless: bool,
+}
+
+fn control(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<bool> {
+    match directive.args.first() {
+        None => Ok(false),
+        Some(word) if word.is("control") => Ok(true),
+        Some(word) => Err(unknown_parameter(word, &["control"])),
+    }
 }
 
 fn location(reading: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<LocationName> {
@@ -307,6 +342,10 @@ impl Resolver<'_, '_> {
                 let pass = own_pass(self.reading, &mut self.groups, scope, prefix);
                 return pass.map_or(Content::Files, Content::Proxy);
             }
+            if let Some(line) = entry.of(&DASHBOARD) {
+                let control = line.value == Some(&true);
+                return Content::Dashboard(Dashboard { control, by_address: true });
+            }
             if entry.of(&PROMETHEUS).is_some() {
                 return Content::Prometheus;
             }
@@ -322,7 +361,9 @@ impl Resolver<'_, '_> {
         }
         match (&position.kind, &outer.content) {
             // `if` and `limit_except` pass on what the location around them passes on.
-            (LocationKind::Unnamed, passed @ Content::Proxy(_)) => passed.clone(),
+            (LocationKind::Unnamed, passed @ (Content::Proxy(_) | Content::Dashboard(_))) => {
+                passed.clone()
+            }
             _ => Content::Files,
         }
     }
@@ -438,11 +479,12 @@ impl Resolver<'_, '_> {
         if let Some(check) = check_of(self.reading, &mut self.groups, &self.matches, scope, pass) {
             self.health_checks.push((LocationId(self.locations.len()), check));
         }
+        let own_paths = own_pass || scope.level.has(&DASHBOARD);
         let plain = matches!(position.kind, LocationKind::Prefix | LocationKind::PrefixFinal);
         self.locations.push(Location {
             kind: position.kind,
             name: position.name.into(),
-            auto_redirect: own_pass && plain && position.name.ends_with(b"/"),
+            auto_redirect: own_paths && plain && position.name.ends_with(b"/"),
             locations,
             rewrite,
             content: inherited.content,

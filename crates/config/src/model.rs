@@ -37,7 +37,7 @@ pub use crate::limits::requests::{LimitRequests, RequestLimit};
 pub use crate::limits::websockets::TunnelLimit;
 pub use crate::listen::{AddressRoute, KeepaliveOption, ListenOptions, ListenSocket};
 pub use crate::listing::{Autoindex, ListingFormat};
-pub use crate::location::{Content, Location, LocationId, Locations};
+pub use crate::location::{Content, Dashboard, Location, LocationId, Locations};
 pub use crate::log::access::{AccessLog, AccessLogTarget, LogFileCache};
 pub use crate::log::syslog::Syslog;
 pub use crate::log::websocket::WebSocketLog;

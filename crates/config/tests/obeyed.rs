@@ -64,6 +64,7 @@ const READERS: &[(&str, &[&str])] = &[
             "worker/accept.rs: core",
         ],
     ),
+    ("Dashboard", &["content/dashboard.rs: wanted"]),
     ("DrainPace", &["generation/draining.rs: pace"]),
     ("ErrorLog", &["log/error.rs: line"]),
     ("ErrorPage", &["content/pages.rs: page"]),

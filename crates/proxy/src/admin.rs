@@ -13,6 +13,7 @@
 
 mod api;
 mod current;
+mod dashboard;
 mod draining;
 pub(crate) mod drains;
 mod query;
@@ -36,6 +37,7 @@ use wssgate_relay::RelayHandle;
 use wssgate_sys::{privileges, socket as sys};
 
 use crate::auth::revocations::Revocations;
+use crate::dashboard::history::History;
 use crate::generation::Generation;
 use crate::log::Notifier;
 use crate::metrics::Metrics;
@@ -60,6 +62,8 @@ pub(crate) struct View {
     pub(crate) orders: Orders,
     /// What was told to those who ask for current rates.
     pub(crate) walks: current::Walks,
+    /// The last hour, while a `dashboard` shows it.
+    pub(crate) history: Arc<History>,
 }
 
 /// The relays of all workers, by their numbers.

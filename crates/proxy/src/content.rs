@@ -1,6 +1,7 @@
 //! Who answers a request: an upstream, a file, a status page, an answer of the configuration's own.
 
 pub(crate) mod conditional;
+pub(crate) mod dashboard;
 pub(crate) mod files;
 mod index;
 mod listing;

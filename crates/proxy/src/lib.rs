@@ -8,6 +8,7 @@ pub mod admin;
 pub mod auth;
 pub mod clock;
 pub mod content;
+mod dashboard;
 pub mod exchange;
 pub mod front;
 pub mod generation;

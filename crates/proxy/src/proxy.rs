@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::Config;
-use wssgate_config::model::{EventMethod, ListenAddr, ListenSocket, LogLevel};
+use wssgate_config::model::{Content, EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_relay::{self as relay, EndCause, Pace, Paces, Selection, Whom};
 use wssgate_syntax::{Diagnostic, Report};
 
@@ -17,6 +17,8 @@ use crate::acme::Known;
 use crate::admin::drains::{Drains, Wanted};
 use crate::admin::{Admin, AdminSocket, Order, Orders, Relays, SocketError, View};
 use crate::clock;
+use crate::dashboard::Desk;
+use crate::dashboard::history::Sampler;
 use crate::errno_text;
 use crate::generation::draining::{self, Beginning, Draining};
 use crate::generation::{Environment, Generation, Life};
@@ -62,35 +64,38 @@ impl Prepared {
         listeners.replace(self.opened);
         listeners.close_unused();
         let io_uring = uses_io_uring(&self.generation, false);
-        let context = WorkerContext {
-            metrics: Metrics::new(self.workers, Arc::clone(&self.environment.metrics)),
+        let (to_us, orders) = Orders::new(self.environment.files.notifier().clone());
+        let view = Arc::new(View {
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
+            metrics: Metrics::new(self.workers, Arc::clone(&self.environment.metrics)),
+            phase: wanted_phase.clone(),
+            relays: Arc::new(Relays::default()),
+            revocations: Arc::default(),
+            drains: Drains::new(self.environment.files.notifier().clone()),
+            orders: to_us,
+            walks: Default::default(),
+            history: Arc::default(),
+        });
+        let context = WorkerContext {
+            metrics: view.metrics.clone(),
+            current: Arc::clone(&view.current),
             wanted_phase,
             listeners: offers,
+            desk: Desk::new(Arc::<View>::clone(&view)),
             io_uring: Arc::new(AtomicBool::new(io_uring)),
             newest: of_newest,
             unhealthy: watch::Sender::new(()),
-            revocations: Arc::default(),
+            revocations: Arc::clone(&view.revocations),
             notifier: self.environment.files.notifier().clone(),
         };
         self.environment.metrics.reload.started(now());
         let start = |id| WorkerThread::start(id, context.clone());
         let workers = (0..self.workers).map(start).collect::<io::Result<_>>()?;
         let (current, environment) = (Arc::clone(&context.current), self.environment);
-        let (to_us, orders) = Orders::new(environment.files.notifier().clone());
-        let view = Arc::new(View {
-            current: Arc::clone(&current),
-            metrics: context.metrics.clone(),
-            phase: context.wanted_phase.clone(),
-            relays: Arc::new(Relays::default()),
-            revocations: Arc::clone(&context.revocations),
-            drains: Drains::new(environment.files.notifier().clone()),
-            orders: to_us,
-            walks: Default::default(),
-        });
         follow(&current.load(), &environment);
-        let proxy = Proxy {
+        let mut proxy = Proxy {
             admin: None,
+            sampler: None,
             view,
             orders,
             current,
@@ -105,6 +110,7 @@ impl Prepared {
             replaced_at: None,
         };
         proxy.show_relays();
+        proxy.keep_history();
         Ok(proxy)
     }
 }
@@ -114,6 +120,8 @@ impl Prepared {
 pub struct Proxy {
     /// First, so that nobody asks what is no more.
     admin: Option<Admin>,
+    /// While the newest generation has a `dashboard`.
+    sampler: Option<Sampler>,
     view: Arc<View>,
     orders: mpsc::Receiver<Order>,
     current: Arc<ArcSwap<Generation>>,
@@ -251,6 +259,7 @@ impl Proxy {
         follow(&generation, &self.environment);
         self.current.store(generation);
         self.newest.send_replace(number);
+        self.keep_history();
         // Of peers that are unhealthy already the new one may want that their tunnels end.
         self.context.unhealthy.send_replace(());
         self.choose_io_uring();
@@ -321,6 +330,28 @@ impl Proxy {
     /// What the main thread is asked to do, if anything; [`Proxy::wakeup`] tells that there may be something.
     pub fn next_order(&self) -> Option<Order> {
         self.orders.try_recv().ok()
+    }
+
+    /// Keeps the numbers of the last hour while a location shows them.
+    fn keep_history(&mut self) {
+        let generation = self.current.load();
+        let mut locations = generation.config.http.iter().flat_map(|http| &http.locations);
+        if !locations.any(|location| matches!(location.content, Content::Dashboard(_))) {
+            self.sampler = None;
+            return;
+        }
+        if self.sampler.is_none() {
+            let (metrics, history) = (self.view.metrics.clone(), Arc::clone(&self.view.history));
+            match Sampler::start(metrics, history) {
+                Ok(sampler) => self.sampler = Some(sampler),
+                // The page works without it.
+                Err(error) => generation.logs.main().write(
+                    LogLevel::Error,
+                    None,
+                    format_args!("the dashboard keeps no history ({})", errno_text(&error)),
+                ),
+            }
+        }
     }
 
     /// Lets the admin side know the relays that there are.

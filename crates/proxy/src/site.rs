@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use wssgate_metrics::Gauge;
 
 use crate::auth::revocations::Revocations;
+use crate::dashboard::Desk;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::metrics::{Metrics, WorkerCounters};
@@ -43,6 +44,8 @@ pub struct Site {
     pub all_metrics: Metrics,
     /// The sockets that are open, for `prometheus`.
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
+    /// Who answers pages of `dashboard`, if anybody does.
+    pub(crate) desk: Option<Desk>,
     /// The newest generation.
     pub current: Arc<ArcSwap<Generation>>,
     /// How far the main thread wants workers to end.

@@ -103,22 +103,43 @@ impl Refusal {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By<'a> {
+    /// A process of this user, through the socket.
+    Socket(Credentials),
+    /// Somebody at a page, in words for the log.
+    Dashboard(&'a str),
+}
+
 /// Answers one request of this process and user.
 pub(super) fn answer(head: &RequestHead, by: Credentials, view: &View) -> Answer {
     let Ok(uri) = head.uri(false) else { return Answer::error(400, "the target is no URI") };
     let args = uri.args.as_deref().unwrap_or_default();
-    let answered = Query::parse(args).map_err(Refusal::from).and_then(|query| {
-        let request = Request { method: head.method(), query, by, view };
-        let path = std::str::from_utf8(&uri.path).map_err(|_| Refusal::NoPath)?;
-        request.answer(path)
-    });
+    match std::str::from_utf8(&uri.path) {
+        Ok(path) => answer_at(path, args, head.method(), By::Socket(by), view),
+        Err(_) => Answer::error(404, &Refusal::NoPath.to_string()),
+    }
+}
+
+/// Answers a request for this path with these parameters.
+pub(super) fn answer_at(
+    path: &str,
+    args: &[u8],
+    method: Method,
+    by: By<'_>,
+    view: &View,
+) -> Answer {
+    let answered = Query::parse(args)
+        .map_err(Refusal::from)
+        .and_then(|query| Request { method, query, by, view }.answer(path));
     answered.unwrap_or_else(|refusal| Answer::error(refusal.status(), &refusal.to_string()))
 }
 
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) query: Query,
-    by: Credentials,
+    by: By<'a>,
     pub(super) view: &'a View,
 }
 
@@ -163,7 +184,10 @@ impl Request<'_> {
 
     /// Such as `root (process 77)`.
     pub(super) fn who(&self) -> String {
-        let Credentials { pid, uid } = self.by;
+        let Credentials { pid, uid } = match self.by {
+            By::Socket(credentials) => credentials,
+            By::Dashboard(who) => return format!("{who} through the dashboard"),
+        };
         let name = privileges::user_name(uid).unwrap_or_else(|| format!("user {uid}"));
         format!("{name} (process {pid}) through the admin socket")
     }
@@ -371,9 +395,10 @@ impl Request<'_> {
         // The program may do what its main thread may, which of a process that root has started is more than its
         // user may.
         let is_roots = self.view.current.load().owner.as_ref().is_some_and(|owner| owner.uid != 0);
-        let is_allowed = match is_roots {
-            true => self.by.uid == 0,
-            false => privileges::is_own_or_root(self.by.uid),
+        let is_allowed = match self.by {
+            By::Socket(by) if is_roots => by.uid == 0,
+            By::Socket(by) => privileges::is_own_or_root(by.uid),
+            By::Dashboard(_) => false,
         };
         if !is_allowed {
             return Err(Refusal::NotYours);

@@ -289,14 +289,19 @@ fn listeners(out: &mut Exposition, listeners: &[Arc<Listener>]) {
 }
 
 fn certificates(out: &mut Exposition, generation: &Generation) {
-    let mut ends = BTreeMap::<(&str, String), i64>::new();
+    let mut expiry = out.family(&families::CERTIFICATE_EXPIRY);
+    for ((server, certificate), end) in certificate_ends(generation) {
+        expiry.number(&[server, &certificate], end as f64);
+    }
+}
+
+/// When the certificates of each server end, in seconds since the Unix epoch, by their paths.
+pub(crate) fn certificate_ends(generation: &Generation) -> BTreeMap<(&str, String), i64> {
+    let mut ends = BTreeMap::new();
     for (server, certificate, end) in generation.tls.ends() {
         let name = &*generation.server_series[server.0].name;
         let known = ends.entry((name, certificate.into_owned())).or_insert(end);
         *known = end.min(*known);
     }
-    let mut expiry = out.family(&families::CERTIFICATE_EXPIRY);
-    for ((server, certificate), end) in &ends {
-        expiry.number(&[server, certificate], *end as f64);
-    }
+    ends
 }

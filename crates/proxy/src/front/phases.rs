@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wssgate_config::model::{Content, LocationId, LocationSettings, Return, ServerId};
 use wssgate_http1::{Escape, Framing, Method, escape};
 
-use crate::content::{Outcome, files, pages, prometheus, proxy, status};
+use crate::content::{Outcome, dashboard, files, pages, prometheus, proxy, status};
 use crate::exchange::request::Origin;
 use crate::exchange::{Exchange, Refusal, Request, secrets};
 use crate::front::rewrite::Rewritten;
@@ -239,6 +239,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Content::Files => files::serve(exchange, location).await,
         // Boxed, so that what is answered without an upstream is small.
         Content::Proxy(pass) => Box::pin(proxy::proxy(exchange, pass)).await,
+        Content::Dashboard(wanted) => Box::pin(dashboard::dashboard(exchange, *wanted)).await,
         Content::Prometheus => prometheus::prometheus(exchange).await,
         Content::Readiness => status::readiness(exchange).await,
         Content::StubStatus => status::stub_status(exchange).await,

@@ -58,6 +58,7 @@ impl LoneWorker {
             metrics: Arc::clone(self.metrics.worker(0)),
             all_metrics: self.metrics.clone(),
             listeners: watch::channel(Vec::new()).1,
+            desk: None,
             current: Arc::clone(&self.current),
             wanted_phase: self.wanted_phase.subscribe(),
             idle_upstreams: IdlePool::new(),

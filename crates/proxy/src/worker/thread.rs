@@ -20,6 +20,7 @@ use super::reserve::Reserve;
 
 use crate::auth::revocations::Revocations;
 use crate::content::proxy::check;
+use crate::dashboard::Desk;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::log::Notifier;
@@ -38,6 +39,7 @@ pub(crate) struct WorkerContext {
     pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) wanted_phase: watch::Receiver<Phase>,
     pub(crate) listeners: watch::Receiver<Vec<Arc<Listener>>>,
+    pub(crate) desk: Desk,
     /// Whether relays use io_uring: it is wanted, and the kernel lets us.
     pub(crate) io_uring: Arc<AtomicBool>,
     /// The number of the newest generation.
@@ -135,6 +137,7 @@ fn run(
         metrics: Arc::clone(context.metrics.worker(id)),
         all_metrics: context.metrics,
         listeners: context.listeners.clone(),
+        desk: Some(context.desk),
         current: context.current,
         wanted_phase: context.wanted_phase,
         idle_upstreams: IdlePool::new(),
