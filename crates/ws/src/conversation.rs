@@ -54,6 +54,7 @@ pub use keep_alive::PING_LEN;
 pub use policy::{Check, KeepAlive, Limits, Meters, PerSide, Policy, Settings};
 
 use crate::frame::ControlFrame;
+use crate::tracker::UnderWay;
 use crate::{CloseCode, Counts, FrameError, Opcode, Progress, Side, close};
 
 /// How long a closing handshake that we begin may take: to the end of the frames under way, and until
@@ -454,6 +455,15 @@ impl Conversation {
     #[inline]
     pub fn counts(&self, from: Side) -> Counts {
         self.directions.get(from).counts
+    }
+
+    /// Where in a frame of this side the next of its bytes belongs: for whoever begins to look in the middle.
+    pub fn under_way(&self, from: Side) -> UnderWay<'_> {
+        let direction = self.directions.get(from);
+        match direction.tracker.under_way() {
+            UnderWay::Begun(_) if !direction.held.is_empty() => UnderWay::Begun(&direction.held),
+            under_way => under_way,
+        }
     }
 
     /// The code of the first Close that this side sent.

@@ -18,7 +18,7 @@ pub use close::CloseCode;
 pub use conversation::{Conversation, OwnFrame, Verdict};
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
 pub use handshake::{Extensions, Oddity, Offer, RequestError, SwitchError, Switched, accept_key};
-pub use tracker::{Counts, Progress, Tracker};
+pub use tracker::{Counts, Progress, Tracker, UnderWay};
 
 /// The two ends of a WebSocket (RFC 6455 §1.2).
 ///

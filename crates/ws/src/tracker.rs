@@ -84,6 +84,17 @@ impl Progress {
     }
 }
 
+/// What has come already of the frame that the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnderWay<'a> {
+    /// These first bytes of it; none between two frames.
+    Begun(&'a [u8]),
+    /// Its header. So many bytes of its payload are to come.
+    Payload(u64),
+    /// A rule was broken, and nobody knows.
+    Unknown,
+}
+
 /// Follows the frames of one direction. 40 bytes; no heap until there is a Close with a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
@@ -213,6 +224,18 @@ impl Tracker {
     /// Whether the last byte ended a frame, or none has begun: a control frame may be injected.
     pub fn is_at_boundary(&self) -> bool {
         matches!(self.state, State::Header { seen: 0, .. })
+    }
+
+    /// What has come of the frame that the next byte belongs to.
+    pub fn under_way(&self) -> UnderWay<'_> {
+        match &self.state {
+            State::Header { seen, kept } => UnderWay::Begun(&kept[..usize::from(*seen)]),
+            State::CloseCode { left, first, .. } => {
+                UnderWay::Payload(u64::from(*left) - u64::from(first.is_some()))
+            }
+            State::Payload { left, .. } => UnderWay::Payload(*left),
+            State::Broken(_) => UnderWay::Unknown,
+        }
     }
 
     /// Whether a fragmented message waits for more fragments.

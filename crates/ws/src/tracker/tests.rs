@@ -215,3 +215,30 @@ proptest! {
         compare(&stream, &[], from, extensions);
     }
 }
+
+/// Whoever begins to look in the middle finds the next frame.
+#[test]
+fn what_is_under_way_leads_to_the_end_of_the_frame() {
+    let masked = [&[0x81, 0x85][..], &[1, 2, 3, 4], b"hello"].concat();
+    let close = [&[0x88, 0x84][..], &[0; 4], &[0x03, 0xe8], b"by"].concat();
+    let stream = [masked, close].concat();
+    for (came, expected) in [
+        (0, UnderWay::Begun(&[])),
+        (1, UnderWay::Begun(&[0x81])),
+        (5, UnderWay::Begun(&[0x81, 0x85, 1, 2, 3])),
+        (6, UnderWay::Payload(5)),
+        (10, UnderWay::Payload(1)),
+        (11, UnderWay::Begun(&[])),
+        (17, UnderWay::Payload(4)),
+        (18, UnderWay::Payload(3)),
+        (19, UnderWay::Payload(2)),
+        (21, UnderWay::Begun(&[])),
+    ] {
+        let mut tracker = Tracker::new(Side::Client, Extensions::NONE);
+        let _ = tracker.advance(&stream[..came], &mut Counts::default());
+        assert_eq!(tracker.under_way(), expected, "behind {came} bytes");
+    }
+    let mut tracker = Tracker::new(Side::Server, Extensions::NONE);
+    let _ = tracker.advance(&stream, &mut Counts::default());
+    assert_eq!(tracker.under_way(), UnderWay::Unknown);
+}
