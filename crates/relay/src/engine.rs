@@ -24,6 +24,7 @@ use crate::drain::{Drain, DrainProgress, Drains, Whom};
 use crate::lingering::Lingering;
 use crate::listing::{Handle, PAGE, Page};
 use crate::reclaim;
+use crate::tap::Tap;
 use crate::thread::{Command, Shared};
 use crate::tunnel::{Transfer, Tunnel};
 use crate::{EndCause, Handover, Report, Selection, Settings, Side};
@@ -269,6 +270,10 @@ impl Engine {
                     let end = |tunnel: &mut Tunnel, now_ms| tunnel.end_in_order(cause, now_ms);
                     answer.send(self.end_each(&tunnels, now_ms, end)).ok();
                 }
+                Ok(Command::Tap { tunnels, tap, answer }) => {
+                    answer.send(self.tap(tunnels, &tap)).ok();
+                }
+                Ok(Command::Untap { tunnels, number }) => self.untap(&tunnels, number),
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
@@ -598,8 +603,30 @@ impl Engine {
         ended
     }
 
+    /// Begins to look at those of these tunnels that are still there.
+    fn tap(&mut self, tunnels: Vec<(Handle, usize)>, tap: &Arc<Tap>) -> usize {
+        let mut tapped = 0;
+        for (handle, max_payload) in tunnels {
+            let Some(tunnel) = self.tunnels.get_mut(handle.key()) else { continue };
+            if handle.names(tunnel.label()) && tunnel.tap(tap, handle.label(), max_payload) {
+                tapped += 1;
+            }
+        }
+        tapped
+    }
+
+    fn untap(&mut self, handles: &[Handle], number: u64) {
+        for handle in handles {
+            let tunnel = self.tunnels.get_mut(handle.key());
+            if let Some(tunnel) = tunnel.filter(|tunnel| handle.names(tunnel.label())) {
+                tunnel.untap(number);
+            }
+        }
+    }
+
     fn remove(&mut self, key: usize, now_ms: u64) {
-        let tunnel = self.tunnels.remove(key);
+        let mut tunnel = self.tunnels.remove(key);
+        tunnel.end_taps(now_ms);
         reclaim::shrink(&mut self.tunnels, &mut self.removed);
         if tunnel.queued {
             self.ready.retain(|&ready| ready != key);

@@ -30,6 +30,7 @@ pub mod listing;
 mod model;
 mod protection;
 pub mod reclaim;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -41,5 +42,5 @@ pub use model::{
     EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, READ_SIZE, Report, Selection,
     Settings, Side, Timers, Totals, TunnelEnd,
 };
-pub use thread::{Relay, RelayHandle, Stopped, start, try_io_uring};
+pub use thread::{Relay, RelayHandle, Stopped, clock_ms, start, try_io_uring};
 pub use wssgate_records::TlsFault;

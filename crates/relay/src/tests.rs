@@ -14,6 +14,7 @@ mod peer;
 mod plain;
 mod resets;
 mod secure;
+mod tapped;
 mod time;
 
 use std::sync::{Arc, mpsc};

@@ -10,8 +10,10 @@ use thiserror::Error;
 use wssgate_sys::eventfd::EventFd;
 use wssgate_ws::conversation::{Cause, Farewell};
 
+use crate::deadlines::millis;
 use crate::engine::{self, Engine};
 use crate::listing::{Handle, MAX_KILLS, Page};
+use crate::tap::{MAX_TAPPED, Tap};
 use crate::{Counters, Drain, DrainProgress, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
@@ -44,10 +46,16 @@ pub fn start(
     Ok(Relay { handle: RelayHandle::new(sender, shared), thread: Some(thread) })
 }
 
+/// One clock for all relays, so that they can count together what happens in a time.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// How late it is by the clock of all relays, in milliseconds.
+pub fn clock_ms() -> u64 {
+    millis(BEGAN.elapsed())
+}
+
 /// Moves an engine by the clock until it is told to stop.
 fn run(mut engine: Engine) -> io::Result<()> {
-    // One clock for all relays, so that they can count together what happens in a time.
-    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     let began = *BEGAN;
     while !engine.is_finished() {
         engine.wait(began.elapsed(), None)?;
@@ -181,6 +189,25 @@ impl RelayHandle {
         Ok(ended)
     }
 
+    /// Begins to look at those of up to [`MAX_TAPPED`] WebSockets that are still there; each says how much of payloads is
+    /// copied, in bytes. The answer is how many those were.
+    pub fn tap(
+        &self,
+        tunnels: Vec<(Handle, usize)>,
+        tap: Arc<Tap>,
+    ) -> Result<mpsc::Receiver<usize>, Stopped> {
+        assert!(tunnels.len() <= MAX_TAPPED, "{} tunnels at once", tunnels.len());
+        let (answer, tapped) = mpsc::channel();
+        self.send(Command::Tap { tunnels, tap, answer })?;
+        Ok(tapped)
+    }
+
+    /// Ends to look at up to [`MAX_TAPPED`] tunnels for the tap with this number.
+    pub fn untap(&self, tunnels: Vec<Handle>, number: u64) -> Result<(), Stopped> {
+        assert!(tunnels.len() <= MAX_TAPPED, "{} tunnels at once", tunnels.len());
+        self.send(Command::Untap { tunnels, number })
+    }
+
     /// Uses io_uring from now on, or no longer, as [`Settings::io_uring`] says. If that was refused
     /// before, the kernel is asked again.
     pub fn use_io_uring(&self, on: bool) -> Result<(), Stopped> {
@@ -220,6 +247,8 @@ pub(crate) enum Command {
     Page { from: usize, answer: mpsc::Sender<Page> },
     Kill { tunnels: Vec<Handle>, words: Option<Arc<Farewell>>, answer: mpsc::Sender<usize> },
     End { tunnels: Vec<Handle>, cause: Cause, answer: mpsc::Sender<usize> },
+    Tap { tunnels: Vec<(Handle, usize)>, tap: Arc<Tap>, answer: mpsc::Sender<usize> },
+    Untap { tunnels: Vec<Handle>, number: u64 },
     Stop,
 }
 

@@ -23,6 +23,7 @@ use crate::drain::PartId;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
 use crate::listing::{Handle, Label, Live};
+use crate::tap::{Observer, Tap};
 use crate::{EndCause, Handover, Origin, Progress, Protocol, Side, Timers, Totals, TunnelEnd};
 
 /// An established tunnel.
@@ -42,8 +43,8 @@ pub(crate) struct Tunnel {
     /// What is said in a WebSocket; none in a tunnel of other things.
     conversation: Option<Conversation>,
     timers: TimersMs,
-    /// When it tells next what has passed, if it does so by itself.
-    telling: Option<Box<Telling>>,
+    /// What few tunnels have.
+    rare: Option<Box<Rare>>,
     began_ms: u64,
     /// When bytes last moved, in either direction, or a direction ended.
     active_ms: u64,
@@ -81,6 +82,15 @@ impl From<Timers> for TimersMs {
     }
 }
 
+/// What few tunnels have, or only for a while.
+#[derive(Debug, Default)]
+struct Rare {
+    /// When it tells next what has passed, if it does so by itself.
+    telling: Option<Telling>,
+    /// Who looks at its frames.
+    taps: Vec<Observer>,
+}
+
 /// When a tunnel tells what has passed.
 #[derive(Debug, Clone, Copy)]
 struct Telling {
@@ -89,13 +99,13 @@ struct Telling {
 }
 
 impl Telling {
-    fn new(interval: Option<Duration>, ticket: u64, now_ms: u64) -> Option<Box<Self>> {
+    fn new(interval: Option<Duration>, ticket: u64, now_ms: u64) -> Option<Self> {
         let interval_ms = Some(millis(interval?)).filter(|&ms| ms > 0)?;
         // Fibonacci hashing: tickets are small numbers, and neighbours come to lie far apart.
         let part = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let first_ms = (u128::from(interval_ms) * u128::from(part)) >> 32;
         let due_ms = end_of(now_ms, first_ms as u64);
-        Some(Box::new(Self { interval_ms, due_ms }))
+        Some(Self { interval_ms, due_ms })
     }
 }
 
@@ -171,7 +181,8 @@ impl Tunnel {
                 Protocol::WebSocket(settings) => Some(Conversation::new(&settings, now_ms)),
                 Protocol::Other => None,
             },
-            telling: Telling::new(handover.timers.progress, handover.ticket, now_ms),
+            rare: Telling::new(handover.timers.progress, handover.ticket, now_ms)
+                .map(|telling| Box::new(Rare { telling: Some(telling), ..Rare::default() })),
             timers: handover.timers.into(),
             began_ms: now_ms,
             active_ms: now_ms,
@@ -439,7 +450,18 @@ impl Tunnel {
     fn inspect(&mut self, source: Side, plain: &[u8], now_ms: u64) -> Verdict {
         self.flow_from_mut(source).received += plain.len() as u64;
         self.counters.side(source).bytes.add(plain.len() as u64);
+        if self.rare.is_some() {
+            self.observe(source, plain, now_ms);
+        }
         self.judge(source, plain, now_ms)
+    }
+
+    /// Shows bytes of this side to those who look at its frames.
+    #[cold]
+    fn observe(&mut self, source: Side, plain: &[u8], now_ms: u64) {
+        if let Some(rare) = &mut self.rare {
+            rare.taps.retain_mut(|tap| tap.on_bytes(source, plain, now_ms));
+        }
     }
 
     #[inline(always)]
@@ -568,6 +590,9 @@ impl Tunnel {
             Some(conversation) => conversation.encode(to.into(), frame, mask),
             None => frame.encode(mask),
         };
+        if let Some(rare) = &mut self.rare {
+            rare.taps.iter_mut().for_each(|tap| tap.on_own(to, &frame, now_ms));
+        }
         self.transmit(to.other(), &frame, &mut output, now_ms);
     }
 
@@ -659,9 +684,31 @@ impl Tunnel {
 
     /// What has passed, if that is to be told at `now_ms`.
     pub(crate) fn take_progress(&mut self, now_ms: u64) -> Option<Progress> {
-        let telling = self.telling.as_mut().filter(|telling| telling.due_ms <= now_ms)?;
+        let telling = self.rare.as_mut()?.telling.as_mut();
+        let telling = telling.filter(|telling| telling.due_ms <= now_ms)?;
         telling.due_ms = end_of(now_ms, telling.interval_ms);
         Some(self.progress(now_ms))
+    }
+
+    /// Begins to look at its frames for a tap; says whether it has any.
+    pub(crate) fn tap(&mut self, tap: &Arc<Tap>, label: &Label, max_payload: usize) -> bool {
+        let Some(conversation) = &self.conversation else { return false };
+        let under_way = |side: Side| conversation.under_way(side.into()).into();
+        let observer = Observer::new(Arc::clone(tap), label.clone(), max_payload, under_way);
+        self.rare.get_or_insert_default().taps.push(observer);
+        true
+    }
+
+    /// Ends to look at them for the tap with this number.
+    pub(crate) fn untap(&mut self, number: u64) {
+        self.rare.iter_mut().for_each(|rare| rare.taps.retain(|tap| !tap.is_of(number)));
+        self.rare.take_if(|rare| rare.telling.is_none() && rare.taps.is_empty());
+    }
+
+    /// Tells those who look that this is the end.
+    pub(crate) fn end_taps(&mut self, now_ms: u64) {
+        let taps = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.taps));
+        taps.into_iter().flatten().for_each(|tap| tap.end(now_ms));
     }
 
     /// How long bytes had to wait for the client and for the upstream, without waits that go on.

@@ -198,7 +198,7 @@ impl Tunnel {
         let conversation =
             self.conversation_deadline_ms().map(|at_ms| Deadline { at_ms, wait_ms: 0 });
         let timer = self.next_timer().map(|(due, _)| due);
-        let telling = self.telling.as_deref();
+        let telling = self.rare.as_ref().and_then(|rare| rare.telling.as_ref());
         // As exactly too, so that it puts nothing else off.
         let telling = telling.map(|it| Deadline { at_ms: it.due_ms, wait_ms: 0 });
         [conversation, timer, telling].into_iter().flatten().min_by_key(|due| due.at_ms)
