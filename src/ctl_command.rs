@@ -5,6 +5,7 @@ mod drain;
 mod revocations;
 mod show;
 mod top;
+mod upstreams;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use wssgate_proxy::errno_text;
 
 pub(crate) use self::client::{Client, CtlError, print};
 use self::drain::{DrainArgs, DrainsArgs, ResumeArgs};
+use self::upstreams::ChangeArgs;
 use crate::console;
 use crate::load;
 use crate::options::Options;
@@ -80,8 +82,13 @@ enum Action {
     ///
     /// The exit code is 1 if it was refused; then the previous configuration stays in effect.
     Reload,
-    /// Show upstream servers: whether they are used, connections, failures
-    Upstreams,
+    /// Show upstream servers: whether they are used, connections, failures; or change how one is used
+    ///
+    /// Changes last until the next reload.
+    Upstreams {
+        #[command(subcommand)]
+        change: Option<ChangeArgs>,
+    },
     /// Show or set the level of all error logs until the next reload
     LogLevel {
         /// debug, info, notice, warn, error, crit, alert or emerg; configured for what the configuration says
@@ -288,10 +295,7 @@ impl CtlArgs {
                 self.print(&reloaded, || show::reloaded(&reloaded))?;
                 Ok(status == 200)
             }
-            Action::Upstreams => {
-                let upstreams = client.get("upstreams", &[])?;
-                self.print(&upstreams, || show::upstreams(&upstreams))
-            }
+            Action::Upstreams { change } => self.upstreams(&client, change.as_ref()),
             Action::LogLevel { level } => {
                 let answer = match level {
                     Some(level) => client.post("log-level", &[("level", level.clone())])?,

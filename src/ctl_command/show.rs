@@ -98,23 +98,6 @@ pub(super) fn reloaded(answer: &Value) -> String {
     out
 }
 
-/// One line for each upstream server.
-pub(super) fn upstreams(answer: &Value) -> String {
-    let rows = array(&answer["upstreams"]).iter().flat_map(|upstream| {
-        array(&upstream["peers"]).iter().map(|peer| {
-            vec![
-                text(&upstream["name"]),
-                text(&peer["address"]),
-                text(&peer["state"]),
-                text(&peer["connections"]),
-                text(&peer["tunnels"]),
-                text(&peer["failures"]),
-            ]
-        })
-    });
-    table(&["UPSTREAM", "SERVER", "STATE", "CONNECTIONS", "TUNNELS", "FAILURES"], rows)
-}
-
 /// The level that holds.
 pub(super) fn log_level(answer: &Value) -> String {
     match (answer["level"].as_str(), answer["configured"].as_str()) {

@@ -21,6 +21,7 @@ mod revocations;
 mod rows;
 mod server;
 mod socket;
+mod upstreams;
 mod walk;
 
 use std::os::fd::AsFd;

@@ -11,7 +11,6 @@ use wssgate_config::model::LogLevel;
 use wssgate_http1::{Method, RequestHead};
 use wssgate_relay::SideCounters;
 use wssgate_relay::listing::Handle;
-use wssgate_syntax::printable;
 use wssgate_sys::privileges;
 use wssgate_sys::socket::Credentials;
 use wssgate_ws::CloseCode;
@@ -155,6 +154,7 @@ impl Request<'_> {
             ["upstreams"] => self.upstreams(),
             ["revocations"] => self.revocations(),
             ["revocations", id] => self.unrevoke(id),
+            ["upstreams", "peers"] => self.change_peer(),
             ["drains"] => self.drains(),
             ["drains", id] => self.drain(id),
             ["drains", id, "cancel"] => self.cancel_drain(id),
@@ -310,34 +310,6 @@ impl Request<'_> {
             }
         }
         Ok((matched, closed))
-    }
-
-    fn upstreams(self) -> Result<Answer, Refusal> {
-        self.reads()?;
-        self.query.finish()?;
-        let generation = self.view.current.load_full();
-        let models = generation.config.http.iter().flat_map(|http| &http.upstreams);
-        let groups = models.zip(&generation.upstreams).map(|(model, group)| {
-            let peers = group.peers().into_iter().map(|(address, peer)| {
-                json!({
-                    "address": address.to_string(),
-                    "state": match (peer.is_known, peer.in_use) {
-                        (false, _) => "gone",
-                        (true, true) => "up",
-                        (true, false) => "down",
-                    },
-                    "connections": peer.connections,
-                    "tunnels": peer.tunnels,
-                    "failures": peer.failures,
-                })
-            });
-            json!({
-                "name": printable(&model.name),
-                "explicit": model.explicit,
-                "peers": peers.collect::<Vec<_>>(),
-            })
-        });
-        Ok(ok(json!({"upstreams": groups.collect::<Vec<_>>()})))
     }
 
     fn log_level(mut self) -> Result<Answer, Refusal> {

@@ -14,7 +14,7 @@
 //! and those who make a set of peers.
 
 use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wssgate_config::model::{CheckRules, OnDown};
@@ -147,6 +147,18 @@ impl Checked {
             Standing::Checking => Tally::Up { fails: 0 },
             Standing::Down(_) => Tally::Down { passes: 0 },
         });
+    }
+
+    /// The peer is one of the group's again, after an absence in which nobody has asked it: `mandatory` checks come
+    /// first, as for one that is new.
+    pub(super) fn come_again(&self) {
+        let mut book = self.book();
+        let Book { rules, tallies } = &mut *book;
+        let rules = rules.iter().flat_map(|rules| rules.iter());
+        for (_, tally) in rules.zip(tallies).filter(|(rules, _)| rules.mandatory) {
+            *tally = Tally::Checking;
+        }
+        self.standing.store(book.standing().number(), Release);
     }
 
     fn begin(&self, rules: &Rules, first: impl Fn(&CheckRules) -> Tally) {
@@ -291,6 +303,19 @@ mod tests {
             assert_eq!(checked.note(&first, 0, false), None, "a check of before says nothing now");
             checked.go_on(&second);
             assert_eq!(checked.standing(), expected, "twice is once");
+        }
+    }
+
+    #[test]
+    fn who_comes_again_is_checked_first_where_that_is_mandatory() {
+        let mandatory = CheckRules { mandatory: true, persistent: true, ..RULES };
+        for (of, expected) in [(RULES, Standing::Up), (mandatory, Standing::Checking)] {
+            let rules = rules(&[RULES, of]);
+            let checked = Checked::new(&rules);
+            checked.note(&rules, 1, true);
+            assert_eq!(checked.standing(), Standing::Up);
+            checked.come_again();
+            assert_eq!(checked.standing(), expected);
         }
     }
 

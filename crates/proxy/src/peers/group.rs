@@ -28,6 +28,7 @@ use super::balance::{Load, Method, Progress, Ring, Tier, View};
 use super::checked::{Rules as Checks, Standing, Turn};
 use super::lease::Lease;
 use super::names::known_servers;
+use super::overrides::{Change, Override, Overrides, Usage};
 use super::peer::{Peer, State, UNIT};
 use super::queue::{LOOK_AGAIN, Queue};
 use super::sticky::{PeerId, SessionKey, Sessions};
@@ -51,6 +52,8 @@ pub struct Group {
     workers: usize,
     checks: Checks,
     peers: ArcSwap<PeerSet>,
+    /// What operators have set; looked at only while [`Group::known`] is locked.
+    overrides: Mutex<Overrides>,
     /// The number of the newest set.
     newest: watch::Sender<u64>,
     known: Arc<Mutex<Known>>,
@@ -100,6 +103,23 @@ pub(crate) struct PeerStatus {
     pub(crate) tunnels: u64,
     /// Connections and requests that failed, since the peer is known.
     pub(crate) failures: u64,
+    /// More of one that is one of the group's now.
+    pub(crate) more: Option<PeerSettings>,
+}
+
+/// How a peer of a group is used; of several lines with one address, the first one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerSettings {
+    /// As it is configured, or as an operator has set it.
+    pub(crate) usage: Usage,
+    /// Likewise.
+    pub(crate) weight: u32,
+    /// What of it an operator has set.
+    pub(crate) set: Override,
+    /// Whether it is out of use for its failures.
+    pub(crate) is_failing: bool,
+    /// What health checks say.
+    pub(crate) standing: Standing,
 }
 
 impl PeerStatus {
@@ -110,6 +130,7 @@ impl PeerStatus {
         self.connections += other.connections;
         self.tunnels += other.tunnels;
         self.failures += other.failures;
+        self.more = self.more.or(other.more);
     }
 }
 
@@ -139,6 +160,7 @@ impl Group {
         let peers = PeerSet::new(
             &known_servers(model, previous),
             (&model.balance, model.recovery, &checks),
+            &Overrides::default(),
             before.as_deref(),
             workers,
             &mut lock(&known),
@@ -173,6 +195,7 @@ impl Group {
             checks,
             newest: watch::Sender::new(peers.number),
             peers: ArcSwap::from_pointee(peers),
+            overrides: Mutex::default(),
             known,
         }
     }
@@ -194,30 +217,75 @@ impl Group {
     pub fn replace(&self, servers: &[UpstreamServer]) {
         // Held until the new set is there, so that of two callers each builds on the other's.
         let mut known = lock(&self.known);
+        self.renew(servers, &lock(&self.overrides), &mut known);
+    }
+
+    fn renew(
+        &self,
+        servers: &[UpstreamServer],
+        overrides: &Overrides,
+        known: &mut Known,
+    ) -> Arc<PeerSet> {
         let before = self.peers.load_full();
         let ways = (&self.balance, self.recovery, &self.checks);
-        let peers = PeerSet::new(servers, ways, Some(&before), self.workers, &mut known);
-        let number = peers.number;
+        let peers = PeerSet::new(servers, ways, overrides, Some(&before), self.workers, known);
+        let peers = Arc::new(peers);
         peers.go_on_with_checks(&self.checks);
-        self.peers.store(Arc::new(peers));
-        self.newest.send_replace(number);
+        self.peers.store(Arc::clone(&peers));
+        self.newest.send_replace(peers.number);
         if let Some((_, queue)) = &self.queue {
             queue.wake();
         }
+        peers
+    }
+
+    /// Sets how the peers at an address are used, until the next generation. The answer are their numbers, none if there
+    /// are none.
+    pub(crate) fn change(&self, address: &ListenAddr, change: Change, now: Instant) -> Vec<u32> {
+        let mut known = lock(&self.known);
+        let servers = self.servers();
+        let has_it = |server: &&UpstreamServer| server.addresses.contains(address);
+        let lines: Vec<_> = servers.iter().filter(has_it).collect();
+        if lines.is_empty() {
+            return Vec::new();
+        }
+        let are_at = |peer: &&Arc<Peer>| peer.address == *address;
+        let before = self.peers.load_full();
+        let were_down = before.all().filter(are_at).all(|peer| peer.down);
+        let were_checked = before.all().filter(are_at).any(|peer| peer.is_checked());
+        let mut overrides = lock(&self.overrides);
+        overrides.change(address, change, &lines);
+        let after = self.renew(&servers, &overrides, &mut known);
+        for peer in after.all().filter(are_at).filter(|peer| were_down && !peer.down) {
+            // As after any other absence; and who puts it into use knows better than failures of before.
+            peer.state.health.come_back(now);
+            if !were_checked {
+                peer.state.checked.come_again();
+            }
+        }
+        after.all().filter(are_at).map(|peer| peer.number()).collect()
     }
 
     /// How each peer does, by its address: those of all lines of the group that have it, and those that are gone and
     /// still have connections.
     pub(crate) fn peers(&self) -> BTreeMap<ListenAddr, PeerStatus> {
         let mut peers = BTreeMap::<_, PeerStatus>::new();
-        let set = self.peers.load();
-        for peer in set.primary.peers.iter().chain(&set.backup.peers) {
+        let known = lock(&self.known);
+        let (set, overrides) = (self.peers.load(), lock(&self.overrides));
+        for peer in set.all() {
             let status = peers.entry(peer.address.clone()).or_default();
             let in_use = set.single() && !peer.down || peer.is_in_use();
             status.in_use |= in_use && peer.is_up();
             status.is_known = true;
+            status.more.get_or_insert_with(|| PeerSettings {
+                usage: peer.usage(),
+                weight: u32::try_from(peer.weight).unwrap_or(u32::MAX),
+                set: overrides.of(&peer.address),
+                is_failing: peer.state.health.is_failing(&peer.rules),
+                standing: peer.state.checked.standing(),
+            });
         }
-        for (address, state) in &lock(&self.known).states {
+        for (address, state) in &known.states {
             let Some(state) = state.upgrade() else { continue };
             let status = peers.entry(address.clone()).or_default();
             status.connections += u64::from(state.conns.load(Relaxed));
@@ -236,9 +304,7 @@ impl Group {
 
     /// The peers that health checks are to ask.
     pub(crate) fn checked_peers(&self) -> Vec<Arc<Peer>> {
-        let peers = self.peers.load();
-        let all = peers.primary.peers.iter().chain(&peers.backup.peers);
-        all.filter(|peer| peer.is_checked()).cloned().collect()
+        self.peers.load().all().filter(|peer| peer.is_checked()).cloned().collect()
     }
 
     /// Tells when there are other peers.
@@ -391,6 +457,7 @@ impl PeerSet {
     fn new(
         servers: &[UpstreamServer],
         (balance, recovery, checks): (&Balance, Recovery, &Checks),
+        overrides: &Overrides,
         before: Option<&Self>,
         workers: usize,
         known: &mut Known,
@@ -402,7 +469,8 @@ impl PeerSet {
                 let state = states.get_mut(address).and_then(VecDeque::pop_front);
                 let state = state.unwrap_or_else(|| Arc::new(State::new(checks)));
                 known.states.push((address.clone(), Arc::downgrade(&state)));
-                let peer = Arc::new(Peer::new(server, recovery, line, address, state));
+                let server = overrides.apply(server, address);
+                let peer = Arc::new(Peer::new(&server, recovery, line, address, state));
                 if server.backup { backup.push(peer) } else { primary.push(peer) }
             }
         }
@@ -419,8 +487,12 @@ impl PeerSet {
         }
     }
 
+    fn all(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        self.primary.peers.iter().chain(&self.backup.peers)
+    }
+
     fn go_on_with_checks(&self, checks: &Checks) {
-        for peer in self.primary.peers.iter().chain(&self.backup.peers) {
+        for peer in self.all() {
             peer.state.checked.go_on(checks);
         }
     }
@@ -570,8 +642,8 @@ enum Wanted {
 }
 
 /// A poisoned lock only means that some thread panicked; what it holds is still whole.
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// SplitMix64: spreads load, protects nothing.

@@ -16,6 +16,7 @@ use wssgate_config::model::{ListenAddr, OnDown, Recovery, TimeOf, UpstreamServer
 use super::balance::Load;
 use super::checked::{Checked, Rules as CheckRules, Standing};
 use super::health::{Health, Rules, Taken, Verdict};
+use super::overrides::Usage;
 use super::pace::Pace;
 use super::sticky::PeerId;
 use crate::metrics::Tally;
@@ -126,6 +127,15 @@ impl Peer {
     /// What its tunnels are known by: the same in all generations.
     pub fn number(&self) -> u32 {
         self.state.number.0
+    }
+
+    /// How it is used.
+    pub(super) fn usage(&self) -> Usage {
+        match (self.drain, self.down) {
+            (true, _) => Usage::Drain,
+            (false, true) => Usage::Down,
+            (false, false) => Usage::Up,
+        }
     }
 
     /// Whether health checks are to ask it: those that are `down` get no requests in any case.

@@ -804,3 +804,114 @@ fn tunnels_end_once_and_only_where_that_is_wanted() {
         assert_eq!(peer.on_down(), OnDown::Keep);
     }
 }
+
+/// How many of 400 requests, each with a key and client of its own, go to the server with this port. All are open at
+/// the same time, for idle servers are all the same to some methods.
+fn share_of(group: &Group, port: u16) -> usize {
+    let address = ListenAddr::Ip(([127, 0, 0, 1], port).into());
+    let chosen = |number: u16| {
+        let client = IpAddr::from([10, (number >> 8) as u8, number as u8, 1]);
+        let key = format!("key {number}");
+        let mut selection = group.selection(key.as_bytes(), Some(client), 0);
+        group.choose(&mut selection, Instant::now()).unwrap()
+    };
+    let leases: Vec<_> = (0..400).map(chosen).collect();
+    leases.iter().filter(|lease| lease.peer().address == address).count()
+}
+
+/// Changes the server with this port.
+fn change(group: &Group, port: u16, usage: Option<Usage>, weight: Option<u32>) {
+    let address = ListenAddr::Ip(([127, 0, 0, 1], port).into());
+    let change = Change { usage: Some(usage), weight: Some(weight) };
+    assert_eq!(group.change(&address, change, Instant::now()).len(), 1);
+}
+
+fn key() -> Template {
+    let text = "events {} http { upstream u { hash $uri; server 127.0.0.1:1; } }";
+    let options = wssgate_config::LoadOptions::text(text);
+    let http = wssgate_config::load(&options).unwrap().config.http.unwrap();
+    match &http.upstreams[0].balance {
+        Balance::Hash { key, .. } => key.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_method_obeys_what_an_operator_has_set() {
+    let time = wssgate_config::model::TimeOf::Header;
+    for balance in [
+        Balance::RoundRobin,
+        Balance::LeastConn,
+        Balance::LeastTime { of: time, inflight: false },
+        Balance::IpHash,
+        Balance::Hash { key: key(), consistent: false },
+        Balance::Hash { key: key(), consistent: true },
+        Balance::Random { two: None },
+        Balance::Random { two: Some(BetterOfTwo::LeastConn) },
+    ] {
+        let what = format!("{balance:?}");
+        let servers = (1..=4).map(|port| server(&format!("127.0.0.1:{port}"), false)).collect();
+        let group = Group::new(&Upstream { balance, ..model(servers) }, None, 1);
+        let even = share_of(&group, 2);
+        assert!((60..=140).contains(&even), "{even} of 400: {what}");
+        change(&group, 2, None, Some(9));
+        let heavy = share_of(&group, 2);
+        assert!((250..=350).contains(&heavy), "{heavy} of 400: {what}");
+        for usage in [Usage::Down, Usage::Drain] {
+            change(&group, 2, Some(usage), Some(9));
+            assert_eq!(share_of(&group, 2), 0, "{what}");
+            assert_eq!(group.tries(), 3);
+        }
+        change(&group, 2, Some(Usage::Up), Some(9));
+        assert!(share_of(&group, 2) >= 250, "{what}");
+        change(&group, 2, None, None);
+        let even = share_of(&group, 2);
+        assert!((60..=140).contains(&even), "{even} of 400: {what}");
+    }
+}
+
+#[test]
+fn what_is_set_outlives_new_addresses_and_not_a_reload() {
+    let of = |port: u16| server(&format!("127.0.0.1:{port}"), false);
+    let servers = vec![of(1), of(2), of(3)];
+    let group = Group::new(&model(servers.clone()), None, 1);
+    let unknown = ListenAddr::Ip("127.0.0.1:9".parse().unwrap());
+    let down = Change { usage: Some(Some(Usage::Down)), ..Change::default() };
+    assert!(group.change(&unknown, down, Instant::now()).is_empty());
+    change(&group, 1, Some(Usage::Down), None);
+    change(&group, 2, None, Some(3));
+    group.replace(&[of(2), of(4)]);
+    assert_eq!((share_of(&group, 2), share_of(&group, 4)), (300, 100));
+    group.replace(&[of(1), of(2), of(4)]);
+    assert_eq!(share_of(&group, 1), 0, "it is back and still down");
+    let status = group.peers();
+    let of_first = status[&ListenAddr::Ip("127.0.0.1:1".parse().unwrap())].more.unwrap();
+    assert_eq!((of_first.usage, of_first.set.usage), (Usage::Down, Some(Usage::Down)));
+    let next = Group::new(&model(servers), Some(&group), 1);
+    assert_eq!([1, 2, 3].map(|port| share_of(&next, port) / 10), [13, 13, 13]);
+}
+
+#[test]
+fn up_is_stronger_than_the_configuration_and_clears_the_record() {
+    let mut first = server("127.0.0.1:1", false);
+    first.down = true;
+    first.slow_start = Duration::from_secs(30);
+    let group = Group::new(&model(vec![first, server("127.0.0.1:2", false)]), None, 1);
+    assert_eq!(share_of(&group, 1), 0);
+    change(&group, 1, Some(Usage::Up), None);
+    assert!(share_of(&group, 1) > 0, "it comes back slowly");
+    let address = ListenAddr::Ip("127.0.0.1:2".parse().unwrap());
+    let lease = group.choose(&mut group.selection(b"", None, 0), Instant::now());
+    drop(lease);
+    let mut selection = group.selection(b"", None, 0);
+    while let Some(lease) = group.choose(&mut selection, Instant::now()) {
+        if lease.peer().address == address {
+            lease.fail(Instant::now());
+        }
+    }
+    assert!(!group.peers()[&address].in_use);
+    change(&group, 2, Some(Usage::Down), None);
+    change(&group, 2, Some(Usage::Up), None);
+    let status = group.peers()[&address];
+    assert!(status.in_use && status.more.unwrap().set == Override::default(), "{status:?}");
+}
