@@ -560,3 +560,54 @@ fn a_websocket_that_begins_too_late_ends_at_once() {
         client.expect_eof();
     });
 }
+
+/// Its state is still there, because of a tunnel; what it says is old.
+#[test]
+fn a_server_that_a_name_brings_back_is_checked_first() {
+    let first = Server::new("first", true);
+    let port = first.upstream.port();
+    let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Gate::new());
+    let hangs = Arc::new(AtomicBool::new(false));
+    let (counts, waits, hanging) = (Arc::clone(&asked), gate.clone(), Arc::clone(&hangs));
+    let second =
+        Upstream::builder().at(SocketAddr::from(([127, 0, 0, 2], port))).serve(move |conn| {
+            let request = conn.recv_request();
+            if request.field("Upgrade").is_some() {
+                conn.accept_websocket(&request, "");
+                return conn.echo();
+            }
+            if request.target() == "/health" {
+                counts.fetch_add(1, Ordering::SeqCst);
+                if hanging.load(Ordering::SeqCst) {
+                    waits.wait();
+                }
+            }
+            conn.send_raw(ok("second"));
+        });
+    let dns = Dns::start();
+    dns.set("app.test", Says::addresses(&["127.0.0.2"]));
+    let server = Instance::setup(EXE)
+        .http(
+            "upstream app { server app.test:%%PORT%% resolve; resolver %%DNS%% valid=1s; }
+             server { listen %%LISTEN_0%%; location / { proxy_pass http://app;
+                 health_check interval=20ms uri=/health mandatory; } }",
+        )
+        .var("DNS", dns.addr())
+        .var("PORT", port)
+        .start();
+    wait_until("the second server", || get(&server, "/").text() == "second");
+    let mut tunnel = Handshake::to(server.listen(0)).open();
+    dns.set("app.test", Says::addresses(&["127.0.0.1"]));
+    wait_until("the first server", || get(&server, "/").text() == "first");
+    hangs.store(true, Ordering::SeqCst);
+    let before = asked.load(Ordering::SeqCst);
+    dns.set("app.test", Says::addresses(&["127.0.0.1", "127.0.0.2"]));
+    wait_until("its first check", || asked.load(Ordering::SeqCst) > before);
+    assert_eq!(bodies(&server, 6), ["first"]);
+    tunnel.send([text("still here")]);
+    tunnel.expect([text("still here")]);
+    hangs.store(false, Ordering::SeqCst);
+    gate.open();
+    wait_until("the second server again", || get(&server, "/").text() == "second");
+    drop(second);
+}

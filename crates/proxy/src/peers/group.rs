@@ -7,7 +7,7 @@
 //! the next configuration has, goes on with it. So a reload forgets neither a failing peer nor the
 //! connections of tunnels that live on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -231,6 +231,10 @@ impl Group {
         let peers = PeerSet::new(servers, ways, overrides, Some(&before), self.workers, known);
         let peers = Arc::new(peers);
         peers.go_on_with_checks(&self.checks);
+        let was_there: HashSet<_> = before.all().map(|peer| Arc::as_ptr(&peer.state)).collect();
+        // Its state may have been kept by an open tunnel while its name had another address.
+        let returned = peers.all().filter(|peer| !was_there.contains(&Arc::as_ptr(&peer.state)));
+        returned.for_each(|peer| peer.state.checked.come_again());
         self.peers.store(Arc::clone(&peers));
         self.newest.send_replace(peers.number);
         if let Some((_, queue)) = &self.queue {
