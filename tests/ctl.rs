@@ -281,6 +281,34 @@ fn the_socket_stays_root_s_when_a_reload_makes_it_anew() {
     wait_until("removal", || !path.exists());
 }
 
+/// In such a directory only its owner may remove a socket.
+#[test]
+fn a_mode_that_cannot_be_set_does_not_cost_the_socket() {
+    use std::os::unix::fs::PermissionsExt;
+    if !wssgate_sys::privileges::is_root() {
+        skipped("needs root");
+        return;
+    }
+    let mut server = Instance::setup(WSSGATE)
+        .file("sticky/x", "")
+        .main_and_http("user nobody nogroup; admin unix:%%DIR%%/sticky/admin mode=%%MODE%%;", "")
+        .var("MODE", "0600")
+        .start();
+    let directory = server.dir().join("sticky");
+    let path = directory.join("admin");
+    for (permissions, mode, expected) in [(0o1777, "0660", 0o600), (0o777, "0640", 0o640)] {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(permissions)).unwrap();
+        server.set_var("MODE", mode);
+        server.rewrite();
+        let socket = path.display().to_string();
+        ctl(&server, 0, &["reload", "--socket", &socket]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, expected);
+        assert_eq!(json(&server, &["status"])["pid"], server.pid());
+    }
+    let line = server.wait_for_log("chmod() to unix:");
+    assert!(line.contains("(1: Operation not permitted)"), "{line}");
+}
+
 #[test]
 fn a_server_that_drains_gives_way_to_the_next() {
     let upstream = Upstream::echo();

@@ -193,7 +193,10 @@ impl Admin {
     }
 
     /// Whether it is what the configuration wants, but for the mode, which is set.
-    pub(crate) fn fits(&mut self, wanted: &Wanted) -> bool {
+    ///
+    /// # Errors
+    /// When that is refused; then everything is as before.
+    pub(crate) fn fits(&mut self, wanted: &Wanted) -> Result<bool, SocketError> {
         self.socket.fits(wanted)
     }
 }

@@ -311,7 +311,9 @@ impl Proxy {
             self.admin = None;
             return Ok(());
         };
-        if self.admin.as_mut().is_some_and(|admin| admin.fits(wanted)) {
+        if let Some(admin) = &mut self.admin
+            && admin.fits(wanted)?
+        {
             return Ok(());
         }
         // At the same path the old one has to go first.

@@ -100,17 +100,24 @@ impl AdminSocket {
     }
 
     /// Whether it is at this path; then it gets this mode.
-    pub(super) fn fits(&mut self, wanted: &Wanted) -> bool {
+    ///
+    /// # Errors
+    /// When the mode cannot be changed, and the socket could not be made anew either.
+    pub(super) fn fits(&mut self, wanted: &Wanted) -> Result<bool, SocketError> {
         let fits = self.path == wanted.path && self.is_ours();
         if fits && self.mode != wanted.mode {
             let permissions = fs::Permissions::from_mode(wanted.mode);
-            // Where that is refused it is made anew.
-            if fs::set_permissions(&self.path, permissions).is_err() {
-                return false;
+            if let Err(source) = fs::set_permissions(&self.path, permissions) {
+                // It is root's, and we are no longer. Another one in its place has the mode; but where we may not
+                // remove files of others, such as in a directory with the sticky bit, there would be none then.
+                let refused = Refused { call: "chmod()", source };
+                fs::remove_file(&self.path)
+                    .map_err(|_| SocketError { path: self.path.clone(), refused })?;
+                return Ok(false);
             }
             self.mode = wanted.mode;
         }
-        fits
+        Ok(fits)
     }
 
     fn is_ours(&self) -> bool {
@@ -220,9 +227,9 @@ mod tests {
         let mut socket = AdminSocket::open(&wanted(&path), false).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
-        assert!(socket.fits(&Wanted { mode: 0o660, ..wanted(&path) }));
+        assert!(socket.fits(&Wanted { mode: 0o660, ..wanted(&path) }).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
-        assert!(!socket.fits(&wanted(&directory.path().join("other"))));
+        assert!(!socket.fits(&wanted(&directory.path().join("other"))).unwrap());
         drop(socket);
         assert!(!path.exists());
     }
