@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use wssgate_testkit::http::exchange;
 use wssgate_testkit::{
@@ -445,7 +446,7 @@ fn open_websockets_of_a_server_that_is_down() {
          server { listen %%LISTEN_0%%;
              location /keep { proxy_pass http://keep;
                  health_check interval=20ms uri=/health port=%%PORT%%; }
-             location /drain { proxy_pass http://drain;
+             location /drain { proxy_pass http://drain; websocket_drain 300ms;
                  health_check interval=20ms uri=/health port=%%PORT%% on_down=drain; }
              location /close { proxy_pass http://close;
                  health_check interval=20ms uri=/health port=%%PORT%% on_down=close; } }",
@@ -490,6 +491,78 @@ fn open_websockets_of_a_server_that_is_down() {
     wait_until("the server to be used again", || {
         Handshake::to(server.listen(0)).path("/drain").answer().1.status == 101
     });
+}
+
+/// An echo server behind two workers, drained in this time when the health checks fail.
+fn drained(health: &Server, upstream: &Upstream, lines: &str) -> Instance {
+    let http = format!(
+        "log_format end '$websocket_close_cause $websocket_close_code'; access_log %%DIR%%/end.log end;
+         upstream app {{ server %%APP%%; }}
+         server {{ listen %%LISTEN_0%%; location / {{ proxy_pass http://app; {lines}
+             health_check interval=20ms uri=/health port=%%PORT%% on_down=drain; }}
+         location /clock {{ proxy_pass http://127.0.0.1:%%CLOCK%%; websocket_max_lifetime 5s; }} }}"
+    );
+    let setup = Instance::setup(EXE).main_and_http("worker_processes 2;", &http);
+    let setup = setup.var("APP", upstream.addr()).var("CLOCK", upstream.port());
+    setup.var("PORT", health.upstream.port()).start()
+}
+
+/// Those who have lost their server do not come back all at once.
+#[test]
+fn on_down_drain_keeps_the_pace_of_websocket_drain() {
+    let (health, upstream) = (Server::new("health", true), Upstream::echo());
+    for (lines, over) in [("websocket_drain 2s code=1012 order=idlest;", 2), ("", 5)] {
+        health.set_well(true);
+        let server = drained(&health, &upstream, lines);
+        let clients: Vec<_> = (0..80).map(|_| Handshake::to(server.listen(0)).open()).collect();
+        health.set_well(false);
+        server.wait_for_log("peer is unhealthy");
+        let began = Instant::now();
+        let clients: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                std::thread::spawn(move || {
+                    let end = client.recv();
+                    assert_eq!(end.payload[2..], *b"server unavailable");
+                    let at = Instant::now();
+                    client.send([end]);
+                    client.expect_eof();
+                    at
+                })
+            })
+            .collect();
+        let closed: Vec<_> = clients.into_iter().map(|it| it.join().unwrap() - began).collect();
+        // How even the pace is show the tests of the engine; this machine may be busy.
+        let half = Duration::from_secs(over) / 2;
+        let early = closed.iter().filter(|&&at| at < half).count();
+        assert!((20..=60).contains(&early), "{early} of 80 in the first half of {over}s");
+        wait_until("the ends in the log", || {
+            server.read("end.log").matches("upstream_unhealthy 1001").count() == 80
+        });
+    }
+}
+
+#[test]
+fn those_stay_whose_server_is_well_again_before_their_turn() {
+    let (health, upstream) = (Server::new("health", true), Upstream::echo());
+    let server = drained(&health, &upstream, "websocket_drain 4s jitter=0s;");
+    let mut clients: Vec<_> = (0..40).map(|_| Handshake::to(server.listen(0)).open()).collect();
+    health.set_well(false);
+    server.wait_for_log("peer is unhealthy");
+    // Whichever worker has it: the last ones are told at the end of the time.
+    let mut last = clients.split_off(36);
+    health.set_well(true);
+    server.wait_for_log("peer is healthy");
+    let mut clock = Handshake::to(server.listen(0)).path("/clock").open();
+    assert_eq!(clock.recv().close_code(), Some(1001));
+    for client in &mut last {
+        client.send([text("still here")]);
+        client.expect([text("still here")]);
+    }
+    // The next time they are drained all the same.
+    health.set_well(false);
+    let mut ends = last.into_iter().map(|mut client| client.recv().close_code());
+    assert!(ends.all(|code| code == Some(1001)));
 }
 
 /// Nobody is sent to a server that a name has brought and no check has seen.

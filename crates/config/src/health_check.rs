@@ -76,7 +76,8 @@ const PARAMETERS: &[Parameter] = &[
     (
         "on_down=keep|drain|close",
         "what becomes of the open WebSockets of a server that is unhealthy now: they stay (the \
-         default), are sent a Close with code 1001, or are closed at once",
+         default), are sent a Close with code 1001 one after the other, over the time of `websocket_drain` or \
+         else 5 seconds, or are closed at once",
     ),
 ];
 

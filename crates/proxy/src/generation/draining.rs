@@ -9,6 +9,15 @@ use wssgate_ws::CloseCode;
 
 use crate::generation::Generation;
 
+/// How the tunnels of an unhealthy server are closed where `websocket_drain` says nothing: soon, for nobody answers there,
+/// and yet not so that their clients all come back at once.
+const OF_UNHEALTHY: Pace = Pace {
+    over: Duration::from_secs(5),
+    code: CloseCode::GOING_AWAY,
+    order: Order::Oldest,
+    jitter: Duration::from_millis(500),
+};
+
 /// What begins a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beginning {
@@ -63,6 +72,13 @@ pub(crate) fn paces(generation: &Generation, beginning: Beginning) -> Option<Arc
     let paces = locations.iter().map(|location| pace_of(&location.proxy.tunnels, beginning));
     let paces: Arc<[_]> = paces.collect();
     paces.iter().any(Option::is_some).then_some(paces)
+}
+
+/// The paces at which the tunnels of a server are closed that has become unhealthy (`on_down=drain`).
+pub(crate) fn paces_of_unhealthy(generation: &Generation) -> Arc<[Option<Pace>]> {
+    let locations = generation.config.http.iter().flat_map(|http| &http.locations);
+    let pace = |tunnels| pace_of(tunnels, Beginning::Quit).or(Some(OF_UNHEALTHY));
+    locations.map(|location| pace(&location.proxy.tunnels)).collect()
 }
 
 fn pace_of(tunnels: &TunnelSettings, beginning: Beginning) -> Option<Pace> {

@@ -139,8 +139,8 @@ impl PeerStatus {
 pub(crate) struct CheckResult {
     /// What the check says of the peer now, if it has said something else before.
     pub(crate) turn: Option<Turn>,
-    /// Whether the tunnels of the peer are to end.
-    pub(crate) ends_tunnels: bool,
+    /// Whether tunnels of the peer may have to end, or no longer.
+    pub(crate) concerns_tunnels: bool,
 }
 
 /// The states of all peers that a set or a lease still has, of all generations of a group. It is
@@ -325,7 +325,7 @@ impl Group {
         now: Instant,
     ) -> CheckResult {
         let Some(noted) = peer.state.checked.note(&self.checks, check, passed) else {
-            return CheckResult { turn: None, ends_tunnels: false };
+            return CheckResult { turn: None, concerns_tunnels: false };
         };
         if noted.now == Standing::Up && noted.before != Standing::Up {
             peer.state.health.come_back(now);
@@ -336,8 +336,10 @@ impl Group {
                 queue.wake();
             }
         }
-        let ends_tunnels = noted.now != noted.before && peer.on_down() != OnDown::Keep;
-        CheckResult { turn: noted.turn, ends_tunnels }
+        // Also when it is well again: then those stay who are still there.
+        let ends_some = self.checks.iter().any(|rules| rules.on_down != OnDown::Keep);
+        let concerns_tunnels = noted.now != noted.before && ends_some;
+        CheckResult { turn: noted.turn, concerns_tunnels }
     }
 
     /// The text of the `hash` directive, which whoever asks for a [`Selection`] has to fill in.

@@ -1,7 +1,7 @@
 //! The tunnels that the relay of a worker carries.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 use wssgate_config::model::OnDown;
 use wssgate_relay::reclaim;
 use wssgate_relay::{
-    EndCause, Handover, RelayHandle, Report, Selection, Stopped, Totals, TunnelEnd,
+    Drain, DrainProgress, EndCause, Handover, Paces, RelayHandle, Report, Selection, Stopped,
+    Totals, TunnelEnd, Whom, Why,
 };
 use wssgate_ws::conversation::{Cause, Lapse};
 
+use crate::generation::{Generation, draining};
 use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
 use crate::tunnel::about::About;
@@ -26,6 +28,8 @@ pub(crate) struct Tunnels {
     carried: RefCell<Slab<Tunnel>>,
     /// Removed from it, for [`reclaim::shrink`].
     removed: Cell<usize>,
+    /// The drains of tunnels of unhealthy peers, by the numbers of generation and peer.
+    drained: RefCell<HashMap<(u64, u32), Arc<DrainProgress>>>,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -43,6 +47,7 @@ impl Tunnels {
             handed_over: Notify::new(),
             carried: RefCell::default(),
             removed: Cell::default(),
+            drained: RefCell::default(),
         }
     }
 
@@ -82,16 +87,51 @@ impl Tunnels {
         }
     }
 
-    /// Ends the tunnels of peers that health checks have found unhealthy, where that is wanted.
+    /// Ends the tunnels of peers that health checks have found unhealthy, where that is wanted, and leaves those in peace
+    /// that are still there when their peers are well again.
     pub(crate) fn end_those_of_unhealthy_peers(&self) {
         let carried = self.carried.borrow();
-        let unhealthy = carried.iter().filter_map(|(_, tunnel)| {
-            let peer = tunnel.peer();
-            end_of_unhealthy(peer.on_down()).map(|cause| (peer.number(), cause))
-        });
-        for (server, cause) in unhealthy.collect::<HashMap<_, _>>() {
-            let _ = self.relay.close(Selection::Server(server), cause);
+        let mut before = self.drained.take();
+        let (mut drained, mut closed) = (HashMap::new(), HashSet::new());
+        for (_, tunnel) in carried.iter() {
+            let (peer, generation) = (tunnel.peer(), tunnel.generation());
+            match peer.on_down() {
+                OnDown::Keep => {}
+                OnDown::Close if closed.insert(peer.number()) => {
+                    let peer = Selection::Server(peer.number());
+                    let _ = self.relay.close(peer, EndCause::Unhealthy);
+                }
+                OnDown::Close => {}
+                OnDown::Drain => {
+                    let key = (generation.number, peer.number());
+                    drained.entry(key).or_insert_with(|| {
+                        let under_way = before.remove(&key).filter(|progress| !is_over(progress));
+                        under_way.unwrap_or_else(|| self.drain_unhealthy(generation, key.1))
+                    });
+                }
+            }
         }
+        for progress in before.into_values() {
+            let _ = self.relay.cancel_drain(&progress);
+        }
+        self.drained.replace(drained);
+    }
+
+    /// Drains the tunnels of a generation to a peer at the pace of `websocket_drain`.
+    fn drain_unhealthy(&self, generation: &Generation, peer: u32) -> Arc<DrainProgress> {
+        // The log tells of each tunnel, and nobody waits for the last.
+        let progress = DrainProgress::new(|| {});
+        let _ = self.relay.drain(Drain {
+            whom: Whom::Selected(Selection::ServerIn(generation.number, peer)),
+            why: Why::Unhealthy,
+            paces: Paces::ByLocation(draining::paces_of_unhealthy(generation)),
+            words: None,
+            takes_over: true,
+            seed: draining::seed(),
+            progress: Arc::clone(&progress),
+        });
+        progress.all_have_it();
+        progress
     }
 
     /// Gives sockets to the relay, which [`Tunnels::wake_relay`] then wakes.
@@ -162,7 +202,11 @@ impl Tunnels {
     }
 }
 
-/// How a tunnel ends whose peer is unhealthy, if it does.
+fn is_over(progress: &DrainProgress) -> bool {
+    progress.counts().is_some_and(|counts| counts.is_over())
+}
+
+/// How a tunnel ends that begins when its peer is unhealthy, if it does.
 fn end_of_unhealthy(on_down: OnDown) -> Option<EndCause> {
     match on_down {
         OnDown::Keep => None,

@@ -152,7 +152,7 @@ impl Check {
         };
         let peer = probe.peer;
         let result = self.group.check_result(peer, self.number, passed, Instant::now());
-        if result.ends_tunnels {
+        if result.concerns_tunnels {
             self.site.unhealthy.send_replace(());
         }
         let (doing, context) = (probe.doing.get(), probe.context());

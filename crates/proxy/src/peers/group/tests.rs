@@ -686,7 +686,7 @@ fn an_unhealthy_peer_is_not_asked_though_all_are() {
         for peers in [1, 2] {
             let group = Arc::new(Group::new(&checked(recovery, &[CHECK], peers), None, 1));
             let now = Instant::now();
-            let down = CheckResult { turn: Some(Turn::Down), ends_tunnels: false };
+            let down = CheckResult { turn: Some(Turn::Down), concerns_tunnels: false };
             assert_eq!(result(&group, 0, false, now), down);
             let left = ["127.0.0.1:2"; 2];
             assert_eq!(names(&group, 2), left[..peers - 1], "{recovery:?}");
@@ -695,7 +695,7 @@ fn an_unhealthy_peer_is_not_asked_though_all_are() {
             }
             assert_eq!(names(&group, 2), [""; 0], "{recovery:?}");
             assert!(group.peers().values().all(|status| status.is_known && !status.in_use));
-            let up = CheckResult { turn: Some(Turn::Up), ends_tunnels: false };
+            let up = CheckResult { turn: Some(Turn::Up), concerns_tunnels: false };
             assert_eq!(result(&group, 0, true, now), up);
             assert_eq!(names(&group, 1), ["127.0.0.1:1"], "{recovery:?}");
         }
@@ -788,19 +788,18 @@ fn a_reload_takes_effect_on_checks_when_they_begin() {
 }
 
 #[test]
-fn tunnels_end_once_and_only_where_that_is_wanted() {
-    for (on_down, ends_tunnels) in
-        [(OnDown::Keep, false), (OnDown::Drain, true), (OnDown::Close, true)]
+fn tunnels_are_concerned_once_by_each_turn_and_only_where_that_is_wanted() {
+    for (on_down, concerns) in [(OnDown::Keep, false), (OnDown::Drain, true), (OnDown::Close, true)]
     {
         let rules = CheckRules { on_down, ..CHECK };
         let group = Group::new(&checked(Recovery::Eager, &[rules], 1), None, 1);
         let now = Instant::now();
-        assert_eq!(result(&group, 0, false, now).ends_tunnels, ends_tunnels);
+        assert_eq!(result(&group, 0, false, now).concerns_tunnels, concerns);
         let peer = &group.checked_peers()[0];
         assert_eq!(peer.on_down(), on_down);
-        let still = CheckResult { turn: None, ends_tunnels: false };
+        let still = CheckResult { turn: None, concerns_tunnels: false };
         assert_eq!(result(&group, 0, false, now), still);
-        assert!(!result(&group, 0, true, now).ends_tunnels);
+        assert_eq!(result(&group, 0, true, now).concerns_tunnels, concerns);
         assert_eq!(peer.on_down(), OnDown::Keep);
     }
 }
