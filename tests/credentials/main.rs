@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod expiry;
+mod reauth;
 mod revocations;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -64,7 +64,7 @@ pub use crate::tls::key_file::{
 pub use crate::tls::session_cache::SessionCache;
 pub use crate::tls::{ServerTls, Stapling, TlsProtocols, VerifyClient};
 pub use crate::trust::{RealIp, RealIpHeader, TrustedProxy};
-pub use crate::tunnels::credentials::Expiry;
+pub use crate::tunnels::credentials::{Expiry, Reauth};
 pub use crate::tunnels::drain::{DrainOrder, DrainPace};
 pub use crate::tunnels::rates::TunnelRate;
 pub use crate::tunnels::{FrameCheck, Lifetime, Sides, TunnelSettings};

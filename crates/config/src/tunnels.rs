@@ -14,7 +14,7 @@ use crate::limits::websockets::{TunnelLimit, WEBSOCKET_LIMIT};
 use crate::read::{Reading, Reads, directive_problem, one_of, parameter};
 use crate::scope::Scope;
 use crate::value;
-use credentials::{Expiry, WEBSOCKET_EXPIRY};
+use credentials::{Expiry, Reauth, WEBSOCKET_EXPIRY, WEBSOCKET_REAUTH};
 use drain::{DrainPace, WEBSOCKET_DRAIN};
 use rates::{TunnelRate, WEBSOCKET_BYTE_RATE, WEBSOCKET_MESSAGE_RATE};
 
@@ -238,6 +238,8 @@ pub struct TunnelSettings {
     pub ping_interval: Sides<Option<Duration>>,
     /// `websocket_pong_timeout`.
     pub pong_timeout: Sides<Option<Duration>>,
+    /// `websocket_reauth`.
+    pub reauth: Option<Reauth>,
     /// `websocket_slow_reader_timeout`.
     pub slow_reader_timeout: Sides<Option<Duration>>,
 }
@@ -260,6 +262,7 @@ pub(crate) fn tunnel_settings(scope: &Scope<'_, '_>) -> TunnelSettings {
         message_rate: scope.get(&WEBSOCKET_MESSAGE_RATE),
         ping_interval: scope.get(&WEBSOCKET_PING_INTERVAL),
         pong_timeout: scope.get(&WEBSOCKET_PONG_TIMEOUT),
+        reauth: scope.get(&WEBSOCKET_REAUTH),
         slow_reader_timeout: scope.get(&WEBSOCKET_SLOW_READER_TIMEOUT),
     }
 }

@@ -144,6 +144,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("ProxyTls", &["content/proxy/connect.rs: tls", "tls/client.rs: settings"]),
     ("Queue", &["peers/group.rs: limits"]),
     ("RealIp", &["exchange/forwarded.rs: trust", "front/real_ip.rs: trust"]),
+    ("Reauth", &["tunnel/reauth.rs: reauth"]),
     ("RequestLimit", &["front/limits/requests.rs: limit"]),
     ("Resolve", &["peers/names.rs: resolve"]),
     ("Resolver", &["resolve.rs: model", "resolve/wire.rs: model"]),
@@ -194,6 +195,7 @@ const READERS: &[(&str, &[&str])] = &[
             "generation/policies.rs: settings",
             "tunnel.rs: tunnels",
             "tunnel/meters.rs: tunnels",
+            "tunnel/reauth.rs: tunnels",
         ],
     ),
     (

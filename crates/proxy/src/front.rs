@@ -16,6 +16,7 @@ mod limits;
 mod phases;
 mod proxy_protocol;
 mod real_ip;
+pub(crate) mod reauth;
 mod rewrite;
 pub(crate) mod route;
 mod subrequest;

@@ -48,10 +48,23 @@ pub struct WorkerCounters {
     pub refused: PerKind<Refused>,
     /// Requests for a WebSocket that came to none.
     pub failed_handshakes: PerKind<HandshakeFailure>,
+    /// What came of asking about clients again (`websocket_reauth`).
+    pub reauths: Reauths,
     /// How tunnels ended.
     pub ends: Ends,
     /// What its relay counts; another relay goes on with it.
     pub relay: Arc<relay::Counters>,
+}
+
+/// What came of asking whether clients are still authorized.
+#[derive(Debug, Default)]
+pub struct Reauths {
+    /// They are.
+    pub allowed: Counter,
+    /// They are not, and their WebSockets were closed.
+    pub denied: Counter,
+    /// There was no answer, or one that says neither.
+    pub failed: Counter,
 }
 
 /// One more of a gauge for as long as this value lives.

@@ -7,6 +7,7 @@ pub(crate) mod about;
 mod conclusion;
 mod message;
 mod meters;
+pub(crate) mod reauth;
 pub(crate) mod table;
 
 use std::io;
@@ -41,6 +42,7 @@ use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached};
 use about::About;
 use conclusion::Conclusion;
+use reauth::Asked;
 use table::Tunnels;
 
 /// An upstream that has switched protocols.
@@ -88,10 +90,11 @@ pub(crate) async fn begin(
             let site = Rc::clone(&request.site);
             let open = site.open();
             let limits = request.limits.held.take().into();
+            let asked = request.tunnel.is_websocket.then(|| Asked::of(&request)).flatten();
             let mut conclusion = Conclusion::new(request, began);
             conclusion.server_counters().handshake.observe(handshake);
             conclusion.open();
-            let tunnel = Tunnel { conclusion, session, lease, open, _limits: limits };
+            let tunnel = Tunnel { conclusion, session, lease, open, asked, _limits: limits };
             tunnels.carry(handover, tunnel, &site);
         }
         Err(error) => {
@@ -109,6 +112,8 @@ pub(crate) struct Tunnel {
     lease: Lease,
     session: Option<Box<TunnelSession>>,
     open: Open,
+    /// Where `websocket_reauth` wants it.
+    asked: Option<Rc<Asked>>,
     /// `limit_conn` counts it until the end.
     _limits: Box<[Held]>,
 }

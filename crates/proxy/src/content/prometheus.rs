@@ -55,8 +55,7 @@ fn scrape(request: &Request, format: Format) -> String {
     connections(&mut out, metrics);
     servers(&mut out, &metrics.registry.all_servers());
     tunnels(&mut out, metrics);
-    let revocations = site.revocations.count(Instant::now());
-    out.family(&families::REVOCATIONS).count(&[], revocations as u64);
+    credentials(&mut out, metrics, site.revocations.count(Instant::now()));
     messages(&mut out, metrics);
     limits(&mut out, &generation);
     upstreams(&mut out, &generation);
@@ -166,6 +165,15 @@ fn tunnels(out: &mut Exposition, metrics: &Metrics) {
     for (cause, code, count) in Ends::occurred(metrics.workers().map(|worker| &worker.ends)) {
         ends.count(&[cause, &code], count);
     }
+}
+
+fn credentials(out: &mut Exposition, metrics: &Metrics, revocations: usize) {
+    let mut reauths = out.family(&families::REAUTHS);
+    reauths.count(&["allowed"], metrics.total(|worker| worker.reauths.allowed.value()));
+    reauths.count(&["denied"], metrics.total(|worker| worker.reauths.denied.value()));
+    reauths.count(&["failed"], metrics.total(|worker| worker.reauths.failed.value()));
+    drop(reauths);
+    out.family(&families::REVOCATIONS).count(&[], revocations as u64);
 }
 
 /// The sides of tunnels, by the word in the label.

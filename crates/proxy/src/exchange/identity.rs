@@ -81,7 +81,8 @@ pub(crate) fn presented(request: &Request) -> Option<Bytes> {
     let jwt = request.location().settings.auth_jwt.as_ref()?;
     let text = match jwt.token {
         None => credentials::bearer(request).map(Bytes::copy_from_slice),
-        Some(variable) => request.variable(variable),
+        // In memory of its own: it may be kept for as long as a tunnel.
+        Some(variable) => request.variable(variable).map(|text| Bytes::copy_from_slice(&text)),
     };
     text.filter(|text| !text.is_empty())
 }

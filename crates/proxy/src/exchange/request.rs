@@ -204,6 +204,19 @@ impl Arrival {
             head_len: 0,
         }
     }
+
+    /// The same in memory of its own: it keeps no buffer of the connection alive.
+    pub(crate) fn detached(&self) -> Self {
+        let own = Bytes::copy_from_slice;
+        let mut detached = self.clone();
+        if let Some(head) = &mut detached.head {
+            head.detach();
+        }
+        detached.line = own(&self.line);
+        detached.uri = self.uri.as_deref().map(own);
+        detached.host = own(&self.host);
+        detached
+    }
 }
 
 /// Bytes of one request on the wire, TLS not counted. Its outlet and the source of its body count
@@ -424,6 +437,17 @@ pub struct Values {
 }
 
 impl Values {
+    /// What variables were given, in cells and memory of their own.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = |cell: &RefCell<Value>| {
+            RefCell::new(match &*cell.borrow() {
+                Value::Known(value) => Value::Known(Bytes::copy_from_slice(value)),
+                other => other.clone(),
+            })
+        };
+        Self { cells: self.cells.iter().map(copy).collect(), ..Self::default() }
+    }
+
     /// None of `count` variables has a value.
     pub(crate) fn none_of(count: usize) -> Self {
         Self { cells: (0..count).map(|_| RefCell::default()).collect(), ..Self::default() }

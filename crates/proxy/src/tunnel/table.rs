@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::generation::{Generation, draining};
 use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
 use crate::tunnel::about::About;
+use crate::tunnel::reauth::{Answer, Asked, Waiting};
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
 pub(crate) struct Tunnels {
@@ -26,6 +28,8 @@ pub(crate) struct Tunnels {
     /// Tells that the relay is to be woken for what was handed over.
     handed_over: Notify,
     carried: RefCell<Slab<Tunnel>>,
+    /// Whose clients are asked about again.
+    waiting: Waiting,
     /// Removed from it, for [`reclaim::shrink`].
     removed: Cell<usize>,
     /// The drains of tunnels of unhealthy peers, by the numbers of generation and peer.
@@ -46,6 +50,7 @@ impl Tunnels {
             relay,
             handed_over: Notify::new(),
             carried: RefCell::default(),
+            waiting: Waiting::default(),
             removed: Cell::default(),
             drained: RefCell::default(),
         }
@@ -153,7 +158,42 @@ impl Tunnels {
 
     /// A ticket for a tunnel.
     fn enter(&self, tunnel: Tunnel) -> u64 {
-        self.carried.borrow_mut().insert(tunnel) as u64
+        let asked = tunnel.asked.clone();
+        let ticket = self.carried.borrow_mut().insert(tunnel) as u64;
+        if let Some(asked) = asked {
+            self.waiting.begin(ticket, &asked);
+        }
+        ticket
+    }
+
+    /// The next WebSocket whose client is to be asked about (`websocket_reauth`). Whoever takes it says what the
+    /// answer was, by [`Self::on_answer`].
+    pub(crate) async fn next_asked(&self) -> (u64, Rc<Asked>) {
+        loop {
+            let ticket = self.waiting.next().await;
+            if let Some(asked) = self.asked(ticket) {
+                Waiting::taken(&asked);
+                return (ticket, asked);
+            }
+        }
+    }
+
+    /// A client was asked about; its WebSocket may have ended meanwhile, and another one have its ticket.
+    pub(crate) fn on_answer(&self, ticket: u64, asked: &Rc<Asked>, answer: Answer) {
+        if !self.asked(ticket).is_some_and(|of_ticket| Rc::ptr_eq(&of_ticket, asked)) {
+            return;
+        }
+        match answer {
+            Answer::Denied => {
+                let cause = EndCause::Closed(Cause::Credentials(Lapse::Refused));
+                let _ = self.relay.close(Selection::Ticket(ticket), cause);
+            }
+            Answer::Allowed | Answer::Unknown => self.waiting.again(ticket, asked),
+        }
+    }
+
+    fn asked(&self, ticket: u64) -> Option<Rc<Asked>> {
+        self.carried.borrow().get(usize::try_from(ticket).ok()?)?.asked.clone()
     }
 
     /// Passes on what the relay tells of a tunnel. A ticket that is not in use is none of ours.
@@ -190,6 +230,9 @@ impl Tunnels {
     fn remove(&self, key: usize) -> Option<Tunnel> {
         let mut carried = self.carried.borrow_mut();
         let tunnel = carried.try_remove(key)?;
+        if let Some(asked) = &tunnel.asked {
+            self.waiting.end(key as u64, asked);
+        }
         let mut removed = self.removed.get();
         reclaim::shrink(&mut carried, &mut removed);
         self.removed.set(removed);

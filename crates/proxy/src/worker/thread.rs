@@ -21,6 +21,7 @@ use super::reserve::Reserve;
 use crate::auth::revocations::Revocations;
 use crate::content::proxy::check;
 use crate::dashboard::Desk;
+use crate::front::reauth;
 use crate::generation::Generation;
 use crate::listen::Listener;
 use crate::log::Notifier;
@@ -181,6 +182,7 @@ impl Front {
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
         tokio::task::spawn_local(end_tunnels(Rc::clone(&self.site), Rc::clone(&self.tunnels)));
+        tokio::task::spawn_local(reauth::work(Rc::clone(&self.tunnels)));
         if self.site.id == 0 {
             // Of all workers one is enough.
             tokio::task::spawn_local(check_peers(Rc::clone(&self.site), self.newest.clone()));

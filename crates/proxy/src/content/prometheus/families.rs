@@ -141,6 +141,14 @@ pub(super) static ENDS: Family = Family::new(
 )
 .by(&["cause", "code"], "what has occurred; 47 causes, 19 codes");
 
+pub(super) static REAUTHS: Family = Family::new(
+    "wssgate_websocket_reauths_total",
+    Counter,
+    "Subrequests of `websocket_reauth` that were answered, by `result`: `allowed`, `denied`, or `failed` if there was no \
+     response or one that says neither.",
+)
+.by(&["result"], "3");
+
 pub(super) static REVOCATIONS: Family = Family::new(
     "wssgate_revocations",
     Gauge,
@@ -316,6 +324,7 @@ pub static ALL: &[&Family] = &[
     &TUNNELS,
     &GENERATION_TUNNELS,
     &ENDS,
+    &REAUTHS,
     &REVOCATIONS,
     &RECEIVED_BYTES,
     &MESSAGES,
