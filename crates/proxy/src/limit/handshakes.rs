@@ -1,11 +1,13 @@
 //! How many WebSocket handshakes go on in a time (`websocket_handshake_rate`), and who waits for a turn.
 //!
 //! Those that wait are served in the order in which they came, whatever their worker. Only the first one waits for
-//! the time; it wakes the next. Who leaves gives its place up, so that clients which lose patience cost the others
-//! nothing. Who finds no place is told when to come again, one after the other at the rate, so that their return is
-//! no storm either.
+//! the time. Whoever comes or looks gives the turns that are due to those they belong to: in a storm a worker has
+//! thousands of tasks to run, and if each had to run before the next one could have its turn, hardly any would. Who
+//! leaves gives its place up, so that clients which lose patience cost the others nothing. Who finds no place is told
+//! when to come again, one after the other at the rate, so that their return is no storm either.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,10 +27,21 @@ pub(crate) struct Turns(Mutex<State>);
 struct State {
     /// When the next handshake may go on.
     next: Instant,
-    /// Bounded by the queue of the line.
-    waiting: VecDeque<Arc<Notify>>,
+    /// Those that have no turn yet, bounded by the queue of the line.
+    waiting: VecDeque<Arc<Waiter>>,
     /// When the next one that is refused may come again.
     promised: Instant,
+}
+
+/// One that waits.
+#[derive(Debug)]
+struct Waiter {
+    /// As its configuration has it; a reload may have changed it for others.
+    rate: HandshakeRate,
+    /// Whether it has its turn; changed and read only while the state is locked.
+    has_turn: AtomicBool,
+    /// It has its turn, or has become the first.
+    changed: Notify,
 }
 
 /// What becomes of a handshake.
@@ -52,6 +65,7 @@ impl Turns {
     /// A handshake comes.
     pub(crate) fn enter(self: &Arc<Self>, rate: &HandshakeRate, now: Instant) -> Entry {
         let mut state = self.state();
+        state.serve(now);
         state.keep_to(rate, now);
         if state.waiting.is_empty() && state.next <= now {
             state.take(rate, now);
@@ -60,9 +74,10 @@ impl Turns {
         if state.waiting.len() >= rate.queue {
             return Entry::Refused(state.promise(rate, now));
         }
-        let turn = Arc::new(Notify::new());
-        state.waiting.push_back(Arc::clone(&turn));
-        Entry::Waits(Place { turns: Arc::clone(self), turn, rate: *rate })
+        let (has_turn, changed) = (AtomicBool::new(false), Notify::new());
+        let waiter = Arc::new(Waiter { rate: *rate, has_turn, changed });
+        state.waiting.push_back(Arc::clone(&waiter));
+        Entry::Waits(Place { turns: Arc::clone(self), waiter, goes_on: false })
     }
 
     /// When one that is refused now may come again.
@@ -77,6 +92,31 @@ impl Turns {
 }
 
 impl State {
+    /// Gives the turns that are due to the first of those that wait.
+    fn serve(&mut self, now: Instant) {
+        let before = self.waiting.len();
+        while let Some(first) = self.waiting.front().map(Arc::clone) {
+            self.keep_to(&first.rate, now);
+            if self.next > now {
+                break;
+            }
+            self.take(&first.rate, now);
+            first.has_turn.store(true, Ordering::Relaxed);
+            first.changed.notify_one();
+            self.waiting.pop_front();
+        }
+        if self.waiting.len() < before {
+            self.wake_first();
+        }
+    }
+
+    /// Whoever has become the first waits for the time from now on.
+    fn wake_first(&self) {
+        if let Some(first) = self.waiting.front() {
+            first.changed.notify_one();
+        }
+    }
+
     /// Nobody waits longer than this rate wants: the last one may have gone on by a slower rate, before a reload.
     fn keep_to(&mut self, rate: &HandshakeRate, now: Instant) {
         self.next = self.next.min(now + rate.interval);
@@ -101,33 +141,38 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Place {
     turns: Arc<Turns>,
-    turn: Arc<Notify>,
-    rate: HandshakeRate,
+    waiter: Arc<Waiter>,
+    /// Whether it has used its turn.
+    goes_on: bool,
 }
 
 impl Place {
     /// Resolves when the handshake may go on.
-    pub(crate) async fn turn(self) {
+    pub(crate) async fn turn(mut self) {
         while let Some(wait) = self.step(Instant::now()) {
             match wait {
-                Wait::ForOthers => self.turn.notified().await,
-                Wait::Until(at) => sleep_until(at.into()).await,
+                Wait::ForOthers => self.waiter.changed.notified().await,
+                // Somebody who comes may give it its turn before.
+                Wait::Until(at) => tokio::select! {
+                    () = self.waiter.changed.notified() => {}
+                    () = sleep_until(at.into()) => {}
+                },
             }
         }
     }
 
     /// What it waits for; `None` if it goes on.
-    fn step(&self, now: Instant) -> Option<Wait> {
+    fn step(&mut self, now: Instant) -> Option<Wait> {
         let mut state = self.turns.state();
-        if !state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.turn)) {
-            return Some(Wait::ForOthers);
+        if !self.waiter.has_turn.load(Ordering::Relaxed) {
+            state.serve(now);
         }
-        state.keep_to(&self.rate, now);
-        if state.next > now {
-            return Some(Wait::Until(state.next));
+        if self.waiter.has_turn.load(Ordering::Relaxed) {
+            self.goes_on = true;
+            return None;
         }
-        state.take(&self.rate, now);
-        None
+        let is_first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.waiter));
+        Some(if is_first { Wait::Until(state.next) } else { Wait::ForOthers })
     }
 }
 
@@ -142,14 +187,20 @@ enum Wait {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.turns.state();
-        let first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.turn));
-        match first {
-            true => drop(state.waiting.pop_front()),
-            false => state.waiting.retain(|turn| !Arc::ptr_eq(turn, &self.turn)),
+        if self.goes_on {
+            return;
         }
-        if first && let Some(next) = state.waiting.front() {
-            next.notify_one();
+        let mut state = self.turns.state();
+        if self.waiter.has_turn.load(Ordering::Relaxed) {
+            // Nobody has used it.
+            state.next = state.next.checked_sub(self.waiter.rate.interval).unwrap_or(state.next);
+            state.wake_first();
+            return;
+        }
+        let is_first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.waiter));
+        state.waiting.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+        if is_first {
+            state.wake_first();
         }
     }
 }
@@ -178,11 +229,11 @@ mod tests {
         let (now, rate) = (Instant::now(), rate(10, 3));
         let turns = Turns::new(now);
         assert!(matches!(turns.enter(&rate, now), Entry::Free));
-        let [first, second, third] = [(); 3].map(|()| place(turns.enter(&rate, now)));
+        let [mut first, mut second, mut third] = [(); 3].map(|()| place(turns.enter(&rate, now)));
         assert!(matches!(turns.enter(&rate, now), Entry::Refused(_)));
         let at = now + rate.interval;
         assert_eq!(first.step(now), Some(Wait::Until(at)));
-        assert_eq!(second.step(at), Some(Wait::ForOthers));
+        assert_eq!(second.step(now), Some(Wait::ForOthers));
         drop(second);
         assert_eq!(first.step(at), None);
         drop(first);
@@ -203,7 +254,7 @@ mod tests {
             (Instant::now(), HandshakeRate { interval: 30 * SECOND, ..rate(1, 9) }, rate(100, 9));
         let turns = Turns::new(now);
         assert!(matches!(turns.enter(&slow, now), Entry::Free));
-        let first = place(turns.enter(&fast, now));
+        let mut first = place(turns.enter(&fast, now));
         assert_eq!(first.step(now), Some(Wait::Until(now + fast.interval)));
         assert_eq!(first.step(now + fast.interval), None);
     }
@@ -226,7 +277,7 @@ mod tests {
                 }
             }
             while ms % 3 == 0
-                && waiting.front().is_some_and(|place: &Place| place.step(now).is_none())
+                && waiting.front_mut().is_some_and(|place: &mut Place| place.step(now).is_none())
             {
                 waiting.pop_front();
                 admitted.push(ms);
@@ -238,6 +289,41 @@ mod tests {
         // One at the beginning of the second, and what the lateness allows.
         assert!(most <= 100 + 1 + 5, "{most}");
         assert!(within(3_000) >= 99 && within(8_000) >= 99, "the rate is used");
+    }
+
+    /// A worker whose tasks are all busy runs each of them only now and then.
+    #[test]
+    fn turns_are_used_in_a_storm_although_whose_they_are_runs_late() {
+        const PASS_MS: u64 = 400;
+        let (began, rate) = (Instant::now(), rate(500, 1_000));
+        let turns = Turns::new(began);
+        let (mut waiting, mut went_on) = (Vec::new(), 0);
+        for ms in 0..5 * PASS_MS {
+            let now = began + Duration::from_millis(ms);
+            match turns.enter(&rate, now) {
+                Entry::Free => went_on += 1,
+                Entry::Waits(place) => waiting.push(place),
+                Entry::Refused(_) => panic!("there is room"),
+            }
+            if ms % PASS_MS == PASS_MS - 1 {
+                let before = waiting.len();
+                waiting.retain_mut(|place| place.step(now).is_some());
+                went_on += before - waiting.len();
+            }
+        }
+        assert!((995..=1_001).contains(&went_on), "{went_on} in two seconds");
+    }
+
+    #[test]
+    fn a_turn_that_nobody_uses_is_given_back() {
+        let (now, rate) = (Instant::now(), rate(10, 9));
+        let turns = Turns::new(now);
+        assert!(matches!(turns.enter(&rate, now), Entry::Free));
+        let [first, mut second] = [(); 2].map(|()| place(turns.enter(&rate, now)));
+        let at = now + rate.interval;
+        assert_eq!(second.step(at), Some(Wait::Until(at + rate.interval)), "the first one's turn");
+        drop(first);
+        assert_eq!(second.step(at), None);
     }
 
     #[test]
