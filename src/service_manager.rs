@@ -48,6 +48,11 @@ impl ServiceManager {
         self.is_silent.set(false);
     }
 
+    /// Whether another process is the service.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent.get()
+    }
+
     /// The service is that process from now on. Only the one that was it until then is listened to, unless the unit
     /// says otherwise (`NotifyAccess=`).
     pub(crate) fn hand_over(&self, pid: u32, status: impl Display) {

@@ -142,15 +142,6 @@ fn two_instances_cannot_share_a_port_with_several_workers() {
 }
 
 #[test]
-fn usr2_is_told_to_be_in_vain() {
-    let server = Instance::setup(EXE).http(ONE).start();
-    server.signal("USR2");
-    server.wait_for_log("binary upgrade is not available yet");
-    assert!(accepts(server.listen(0)));
-    assert!(server.stop().success());
-}
-
-#[test]
 fn a_daemon_leaves_its_parent_and_obeys_its_pid_file() {
     let directory = tempfile::tempdir().unwrap();
     let address = free_addr();
@@ -372,8 +363,8 @@ fn a_reload_of_roots_process_still_binds_low_ports_and_opens_roots_logs() {
     fs::remove_file(server.dir().join("error.log")).unwrap();
     fs::write(server.dir().join("error.log"), "").unwrap();
     server.signal("USR1");
-    server.signal("USR2");
-    server.wait_for_log("binary upgrade");
+    server.signal("WINCH");
+    server.wait_for_log("(SIGWINCH)");
     use std::os::unix::fs::MetadataExt;
     let owner = fs::metadata(server.dir().join("error.log")).unwrap().uid();
     assert_eq!(owner, 65_534, "a reopened log belongs to the user");

@@ -218,9 +218,6 @@ impl Server<'_> {
         let text = format!("{} {how}{reason}", upgrade.name());
         let level = if status.success() { LogLevel::Notice } else { LogLevel::Alert };
         self.proxy.log(level, &text);
-        if let Some(answer) = upgrade.answer.take() {
-            let _ = answer.send(Err(text));
-        }
         self.restore_pid_file();
         self.proxy.share_sockets(self.has_heir());
         self.manager.speak();
@@ -239,6 +236,10 @@ impl Server<'_> {
             if upgrade.is_ready {
                 self.manager.ready("serving again");
             }
+        }
+        // Last, so that whoever is told finds everything as it was.
+        if let Some(answer) = upgrade.answer.take() {
+            let _ = answer.send(Err(text));
         }
     }
 
@@ -309,7 +310,9 @@ impl Server<'_> {
                 News::Gone => {
                     self.proxy.log(LogLevel::Notice, format_args!("old process {pid} has ended"));
                     self.proxy.share_sockets(self.upgrade.is_some());
-                    self.speak_for_service();
+                    if self.manager.is_silent() {
+                        self.speak_for_service();
+                    }
                 }
             }
         }
