@@ -240,7 +240,7 @@ mod tests {
         let path = directory.path().join("admin");
         let mut old = AdminSocket::open(&wanted(&path), false).unwrap();
         let new = AdminSocket::take_over(&wanted(&path), false).unwrap();
-        assert!(!old.fits(&wanted(&path)));
+        assert!(!old.fits(&wanted(&path)).unwrap());
         drop(old);
         UnixStream::connect(&path).unwrap();
         drop(new);
