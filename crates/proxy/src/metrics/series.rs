@@ -260,7 +260,7 @@ mod tests {
         one.count("read_timeout", None);
         one.count("nobody knows", None);
         let by_cause = Ends::by_cause([&one, &two].into_iter());
-        let of = |cause| by_cause[CAUSES.iter().position(|known| *known == cause).unwrap()];
+        let of = |cause| by_cause[CAUSES.iter().position(|known| *known == cause).expect("known")];
         assert_eq!((of("client_close"), of("upstream_truncated"), of("other")), (2, 7, 1));
         let ends: Vec<_> = Ends::occurred([&one, &two].into_iter()).collect();
         let ends: Vec<_> =

@@ -192,6 +192,12 @@ function changed() {
   refresh().catch(() => {});
 }
 
+// On phones there is room for them only when they are wanted.
+at("more").onclick = () => {
+  const isOpen = form.classList.toggle("open");
+  at("more").setAttribute("aria-expanded", isOpen);
+};
+
 function read() {
   const words = new URLSearchParams(location.hash.slice(1));
   for (const input of form.querySelectorAll("input")) {
