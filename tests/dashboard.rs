@@ -1,10 +1,15 @@
 //! `dashboard`: what it shows, who may do what, and the page in a real browser.
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 use wssgate_testkit::http::Response;
 use wssgate_testkit::{
-    Conn, Handshake, Instance, Pki, Upstream, close, text, wait_until, wait_within,
+    Conn, Handshake, Instance, Pki, Upstream, close, program, text, wait_until, wait_within,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -150,13 +155,22 @@ fn the_overview_tells_what_was_counted() {
     assert_eq!(get(&server, &format!("/view/api/tunnels/{id}"))["user"], "ann");
 }
 
+/// When the history began, in milliseconds since 1970; its thread may have to start first.
+fn began(server: &Instance) -> u64 {
+    let mut began = None;
+    wait_until("a history", || {
+        began = get(server, "/view/api/overview")["history"]["began"].as_u64();
+        began.is_some()
+    });
+    began.unwrap()
+}
+
 #[test]
 fn the_history_goes_on_over_reloads_and_ends_with_the_last_dashboard() {
     let upstream = Upstream::echo();
     let pki = Pki::new();
     let mut server = start(&upstream);
-    let began = get(&server, "/view/api/overview")["history"]["began"].clone();
-    assert!(began.is_u64(), "{began}");
+    let began = began(&server);
     let _ann = open(&server, "/chat?user=ann");
     server.signal("HUP");
     let mut overview = Value::Null;
@@ -184,8 +198,8 @@ fn the_history_goes_on_over_reloads_and_ends_with_the_last_dashboard() {
     server.rewrite_http(&format!("{CONF} {secure}"));
     server.signal("HUP");
     server.wait_for_log("generation 4");
+    assert!(self::began(&server) > began, "nothing was kept without one");
     let overview = get(&server, "/view/api/overview");
-    assert_ne!(overview["history"]["began"], began, "nothing was kept without one");
     assert_eq!(overview["certificates"][0]["server"], "ops.test");
     assert!(overview["certificates"][0]["ends"].as_i64().unwrap() > 1_700_000_000);
     assert_eq!(overview["reload"]["successes"], 3);
@@ -290,4 +304,106 @@ fn who_closes_what_is_in_the_log() {
     server.wait_for_log(&format!(
         "closing the WebSocket of connection {id}, by 127.0.0.1 through the dashboard"
     ));
+}
+
+/// A person filters, looks at one socket, closes some, and sees the server go and come.
+#[test]
+fn operators_use_the_page() {
+    const WHAT: &str = "the dashboard in a browser";
+    let Some(chromium) = program::chromium(WHAT) else { return };
+    let Some(mut python) = program::python(WHAT, "websockets") else { return };
+    // Kept, so that a person can look at the pictures.
+    let directory = tempfile::tempdir().unwrap().keep();
+    eprintln!("screenshots: {}", directory.display());
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let mut all =
+        ["ann", "<i>bob</i>", "ann"].map(|user| open(&server, &format!("/chat?user={user}")));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/dashboard.py");
+    let address = server.listen(9);
+    let urls = ["dashboard", "view"].map(|path| format!("http://{address}/{path}/"));
+    python.arg(script).arg(chromium).args(urls).arg(&directory).env("HOME", &directory);
+    let (shown, server) = watch(&mut python, server);
+
+    for ann in [0, 2] {
+        all[ann].expect([close(4001, "elsewhere")]);
+    }
+    assert_eq!((&shown["sockets"], &shown["title"]), (&"3".into(), &"3 sockets · wssgate".into()));
+    let nothing =
+        json!({"light": [], "dark": [], "wide": [], "tablet": [], "phone": [], "smallest": []});
+    assert_eq!(shown["cut off"], nothing);
+    assert_eq!(shown["differ"], true, "the page is dark where the system is");
+    let labels = shown["charts"].as_array().unwrap();
+    assert_eq!(labels.len(), 6);
+    assert!(labels[0].as_str().unwrap().starts_with("Sockets"), "{labels:?}");
+    let text = |key: &str| shown[key].as_str().unwrap();
+    assert!(text("upstreams").contains(&upstream.addr().to_string()), "{shown:#}");
+    assert!(text("reload").contains("none since the start"), "{shown:#}");
+    let themes = &shown["themes"];
+    assert_eq!(themes["Theme: auto"], themes["Theme: light"]);
+    assert_ne!(themes["Theme: dark"], themes["Theme: light"]);
+    closed(&shown["close"]);
+    let lost = &shown["lost"];
+    assert!(lost["banner"].as_str().unwrap().starts_with("No answer since "), "{lost}");
+    assert!(lost["back"].as_str().unwrap().starts_with("The server was restarted "), "{lost}");
+    assert_eq!(lost["cut off"], json!([]));
+    assert_eq!((&shown["violations"], &shown["errors"]), (&json!([]), &json!([])));
+    assert_eq!(shown["injected"], false);
+    assert_ne!(shown["caught"], json!([]), "the policy is in force");
+    assert_eq!(shown["view"], json!({"tag": true, "control": false, "refused": 403}));
+    for picture in ["light", "dark", "wide", "tablet", "phone", "smallest", "details", "lost"] {
+        let len = fs::metadata(directory.join(picture).with_extension("png")).unwrap().len();
+        assert!(len > 10_000, "{picture} has {len} bytes");
+    }
+    // The browser's profile is large and of no interest.
+    fs::remove_dir_all(directory.join("profile")).unwrap();
+    assert!(server.stop().success());
+}
+
+/// The filter finds two of three, and those are closed.
+fn closed(shown: &Value) {
+    assert_eq!(shown["users"], json!(["ann", "ann"]));
+    assert_eq!((&shown["matched"], &shown["address"]), (&"2 match".into(), &"#user=ann".into()));
+    assert_eq!(shown["button"], "Close matching…");
+    let details = shown["details"].as_str().unwrap();
+    assert!(details.contains("chat.test") && details.contains("/chat"), "{details}");
+    assert_eq!(
+        (&shown["cut off in details"], &shown["cut off when asked"]),
+        (&json!([]), &json!([]))
+    );
+    assert_eq!((&shown["folded"], &shown["unfolded"]), (&true.into(), &true.into()));
+    let problem = shown["problem"].as_str().unwrap();
+    assert!(problem.contains("\"min_age\": a time such as 90s"), "{problem}");
+    let question = shown["question"].as_str().unwrap();
+    assert!(
+        question.starts_with("This closes 2 sockets that match user ann, older than 0s."),
+        "{question}"
+    );
+    assert_eq!(shown["go"], "Close 2");
+    assert!(shown["bad code"].as_str().unwrap().contains("a code that may be sent"), "{shown:#}");
+    assert_eq!(shown["done"], "2 sockets closed.");
+    assert_eq!(shown["empty"], "No socket matches these filters.");
+    // A name is text, whatever is in it.
+    assert_eq!((&shown["others"], &shown["markup"]), (&json!(["<i>bob</i>"]), &0.into()));
+}
+
+/// Runs the script, does to the server what it says, and gives what it saw.
+fn watch(command: &mut Command, mut server: Instance) -> (Value, Instance) {
+    let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = script.stdin.take().unwrap();
+    let mut output = BufReader::new(script.stdout.take().unwrap()).lines();
+    let shown = loop {
+        let line = output.next().expect("the script says what it saw").unwrap();
+        match &*line {
+            "stop" => {
+                server.signal("KILL");
+                wait_until("end", || server.has_ended());
+            }
+            "start" => server.restart(),
+            _ => break line,
+        }
+        input.write_all(b"done\n").unwrap();
+    };
+    assert!(script.wait().unwrap().success());
+    (serde_json::from_str(&shown).unwrap(), server)
 }
