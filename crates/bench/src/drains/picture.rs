@@ -81,7 +81,7 @@ fn draw_chart(chart: &Chart, base: f64, step: f64, scale: usize) -> String {
         let most = chart.seconds.iter().map(|second| second[bar]).max().unwrap_or(0);
         format!("{class} {}", thousands(most))
     });
-    let most = format!("at most: {}", most.collect::<Vec<_>>().join(", "));
+    let most = format!("highest bars: {}", most.collect::<Vec<_>>().join(", "));
     out += &text("small", RIGHT, base - CHART - 12.0, "end", &most);
     for share in [0.0, 0.5, 1.0] {
         let (y, class) = (base - CHART * share, if share == 0.0 { "base" } else { "grid" });
@@ -185,7 +185,7 @@ mod tests {
         let svg = draw(TABLE);
         // Three in the legend, and nothing for a zero.
         assert_eq!(svg.matches("<rect").count(), 3 + 6 + 3);
-        assert!(svg.contains("at most: ended 5,000, tried 2,500, arrived 1,200"));
+        assert!(svg.contains("highest bars: ended 5,000, tried 2,500, arrived 1,200"));
         let highest = format!("height=\"{CHART:.1}\"");
         assert_eq!(svg.matches(&highest).count(), 1, "all charts have one scale");
     }

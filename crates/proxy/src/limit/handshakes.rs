@@ -1,13 +1,13 @@
 //! How many WebSocket handshakes go on in a time (`websocket_handshake_rate`), and who waits for a turn.
 //!
-//! Those that wait are served in the order in which they came, whatever their worker. Only the first one waits for
-//! the time. Whoever comes or looks gives the turns that are due to those they belong to: in a storm a worker has
-//! thousands of tasks to run, and if each had to run before the next one could have its turn, hardly any would. Who
-//! leaves gives its place up, so that clients which lose patience cost the others nothing. Who finds no place is told
-//! when to come again, one after the other at the rate, so that their return is no storm either.
+//! Those that wait are served in the order in which they came, whatever their worker. Each waits for the time at
+//! which its turn ought to come, and is woken when it has become the first. The latter alone would not do: in a storm
+//! a worker has thousands of tasks to run, and one that is woken waits behind them all, so that hardly anybody would
+//! go on if each woke only the next. Who leaves gives its place up, so that clients which lose patience cost the
+//! others nothing. Who finds no place is told when to come again, one after the other at the rate, so that their
+//! return is no storm either.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use wssgate_config::model::HandshakeRate;
 /// follows must not pay for that.
 const LATENESS: Duration = Duration::from_millis(50);
 
+/// How long one whose turn ought to have come waits for those before it.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// The turns of one line of the configuration. They outlive a reload, which may change the rate.
 #[derive(Debug)]
 pub(crate) struct Turns(Mutex<State>);
@@ -27,21 +30,10 @@ pub(crate) struct Turns(Mutex<State>);
 struct State {
     /// When the next handshake may go on.
     next: Instant,
-    /// Those that have no turn yet, bounded by the queue of the line.
-    waiting: VecDeque<Arc<Waiter>>,
+    /// Bounded by the queue of the line.
+    waiting: VecDeque<Arc<Notify>>,
     /// When the next one that is refused may come again.
     promised: Instant,
-}
-
-/// One that waits.
-#[derive(Debug)]
-struct Waiter {
-    /// As its configuration has it; a reload may have changed it for others.
-    rate: HandshakeRate,
-    /// Whether it has its turn; changed and read only while the state is locked.
-    has_turn: AtomicBool,
-    /// It has its turn, or has become the first.
-    changed: Notify,
 }
 
 /// What becomes of a handshake.
@@ -65,7 +57,6 @@ impl Turns {
     /// A handshake comes.
     pub(crate) fn enter(self: &Arc<Self>, rate: &HandshakeRate, now: Instant) -> Entry {
         let mut state = self.state();
-        state.serve(now);
         state.keep_to(rate, now);
         if state.waiting.is_empty() && state.next <= now {
             state.take(rate, now);
@@ -74,10 +65,9 @@ impl Turns {
         if state.waiting.len() >= rate.queue {
             return Entry::Refused(state.promise(rate, now));
         }
-        let (has_turn, changed) = (AtomicBool::new(false), Notify::new());
-        let waiter = Arc::new(Waiter { rate: *rate, has_turn, changed });
-        state.waiting.push_back(Arc::clone(&waiter));
-        Entry::Waits(Place { turns: Arc::clone(self), waiter, goes_on: false })
+        let turn = Arc::new(Notify::new());
+        state.waiting.push_back(Arc::clone(&turn));
+        Entry::Waits(Place { turns: Arc::clone(self), turn, rate: *rate })
     }
 
     /// When one that is refused now may come again.
@@ -92,31 +82,6 @@ impl Turns {
 }
 
 impl State {
-    /// Gives the turns that are due to the first of those that wait.
-    fn serve(&mut self, now: Instant) {
-        let before = self.waiting.len();
-        while let Some(first) = self.waiting.front().map(Arc::clone) {
-            self.keep_to(&first.rate, now);
-            if self.next > now {
-                break;
-            }
-            self.take(&first.rate, now);
-            first.has_turn.store(true, Ordering::Relaxed);
-            first.changed.notify_one();
-            self.waiting.pop_front();
-        }
-        if self.waiting.len() < before {
-            self.wake_first();
-        }
-    }
-
-    /// Whoever has become the first waits for the time from now on.
-    fn wake_first(&self) {
-        if let Some(first) = self.waiting.front() {
-            first.changed.notify_one();
-        }
-    }
-
     /// Nobody waits longer than this rate wants: the last one may have gone on by a slower rate, before a reload.
     fn keep_to(&mut self, rate: &HandshakeRate, now: Instant) {
         self.next = self.next.min(now + rate.interval);
@@ -141,66 +106,51 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Place {
     turns: Arc<Turns>,
-    waiter: Arc<Waiter>,
-    /// Whether it has used its turn.
-    goes_on: bool,
+    turn: Arc<Notify>,
+    rate: HandshakeRate,
 }
 
 impl Place {
     /// Resolves when the handshake may go on.
-    pub(crate) async fn turn(mut self) {
-        while let Some(wait) = self.step(Instant::now()) {
-            match wait {
-                Wait::ForOthers => self.waiter.changed.notified().await,
-                // Somebody who comes may give it its turn before.
-                Wait::Until(at) => tokio::select! {
-                    () = self.waiter.changed.notified() => {}
-                    () = sleep_until(at.into()) => {}
-                },
+    pub(crate) async fn turn(self) {
+        while let Some(at) = self.step(Instant::now()) {
+            tokio::select! {
+                () = self.turn.notified() => {}
+                () = sleep_until(at.into()) => {}
             }
         }
     }
 
-    /// What it waits for; `None` if it goes on.
-    fn step(&mut self, now: Instant) -> Option<Wait> {
+    /// When it looks again, unless it becomes the first before; `None` if it goes on.
+    fn step(&self, now: Instant) -> Option<Instant> {
         let mut state = self.turns.state();
-        if !self.waiter.has_turn.load(Ordering::Relaxed) {
-            state.serve(now);
+        state.keep_to(&self.rate, now);
+        let before = state.waiting.iter().position(|turn| Arc::ptr_eq(turn, &self.turn));
+        // It is there until it is dropped.
+        let before = before.and_then(|before| u32::try_from(before).ok()).unwrap_or(0);
+        let at = state.next + self.rate.interval * before;
+        match before {
+            _ if at > now => Some(at),
+            0 => {
+                state.take(&self.rate, now);
+                None
+            }
+            // Those before it are late.
+            _ => Some(now + AGAIN),
         }
-        if self.waiter.has_turn.load(Ordering::Relaxed) {
-            self.goes_on = true;
-            return None;
-        }
-        let is_first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.waiter));
-        Some(if is_first { Wait::Until(state.next) } else { Wait::ForOthers })
     }
-}
-
-/// What a place waits for.
-#[derive(Debug, PartialEq, Eq)]
-enum Wait {
-    /// Those before it.
-    ForOthers,
-    /// The time.
-    Until(Instant),
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.goes_on {
-            return;
-        }
         let mut state = self.turns.state();
-        if self.waiter.has_turn.load(Ordering::Relaxed) {
-            // Nobody has used it.
-            state.next = state.next.checked_sub(self.waiter.rate.interval).unwrap_or(state.next);
-            state.wake_first();
-            return;
+        let first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.turn));
+        match first {
+            true => drop(state.waiting.pop_front()),
+            false => state.waiting.retain(|turn| !Arc::ptr_eq(turn, &self.turn)),
         }
-        let is_first = state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.waiter));
-        state.waiting.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-        if is_first {
-            state.wake_first();
+        if first && let Some(next) = state.waiting.front() {
+            next.notify_one();
         }
     }
 }
@@ -229,19 +179,17 @@ mod tests {
         let (now, rate) = (Instant::now(), rate(10, 3));
         let turns = Turns::new(now);
         assert!(matches!(turns.enter(&rate, now), Entry::Free));
-        let [mut first, mut second, mut third] = [(); 3].map(|()| place(turns.enter(&rate, now)));
+        let [first, second, third] = [(); 3].map(|()| place(turns.enter(&rate, now)));
         assert!(matches!(turns.enter(&rate, now), Entry::Refused(_)));
         let at = now + rate.interval;
-        assert_eq!(first.step(now), Some(Wait::Until(at)));
-        assert_eq!(second.step(now), Some(Wait::ForOthers));
+        assert_eq!(first.step(now), Some(at));
+        assert_eq!(second.step(now), Some(at + rate.interval));
+        let late = at + rate.interval;
+        assert_eq!(second.step(late), Some(late + AGAIN), "the first one is late");
         drop(second);
         assert_eq!(first.step(at), None);
         drop(first);
-        assert_eq!(
-            third.step(at),
-            Some(Wait::Until(at + rate.interval)),
-            "the next but one moved up"
-        );
+        assert_eq!(third.step(at), Some(at + rate.interval), "the next but one moved up");
         assert!(
             matches!(turns.enter(&rate, at + SECOND), Entry::Waits(_)),
             "behind those that wait"
@@ -254,8 +202,8 @@ mod tests {
             (Instant::now(), HandshakeRate { interval: 30 * SECOND, ..rate(1, 9) }, rate(100, 9));
         let turns = Turns::new(now);
         assert!(matches!(turns.enter(&slow, now), Entry::Free));
-        let mut first = place(turns.enter(&fast, now));
-        assert_eq!(first.step(now), Some(Wait::Until(now + fast.interval)));
+        let first = place(turns.enter(&fast, now));
+        assert_eq!(first.step(now), Some(now + fast.interval));
         assert_eq!(first.step(now + fast.interval), None);
     }
 
@@ -277,7 +225,7 @@ mod tests {
                 }
             }
             while ms % 3 == 0
-                && waiting.front_mut().is_some_and(|place: &mut Place| place.step(now).is_none())
+                && waiting.front().is_some_and(|place: &Place| place.step(now).is_none())
             {
                 waiting.pop_front();
                 admitted.push(ms);
@@ -291,39 +239,37 @@ mod tests {
         assert!(within(3_000) >= 99 && within(8_000) >= 99, "the rate is used");
     }
 
-    /// A worker whose tasks are all busy runs each of them only now and then.
+    /// A worker that has much to do runs a task long after it was woken.
     #[test]
-    fn turns_are_used_in_a_storm_although_whose_they_are_runs_late() {
-        const PASS_MS: u64 = 400;
+    fn the_rate_is_used_and_kept_to_although_all_run_late() {
+        const LATE: Duration = Duration::from_millis(400);
         let (began, rate) = (Instant::now(), rate(500, 1_000));
         let turns = Turns::new(began);
-        let (mut waiting, mut went_on) = (Vec::new(), 0);
-        for ms in 0..5 * PASS_MS {
-            let now = began + Duration::from_millis(ms);
-            match turns.enter(&rate, now) {
-                Entry::Free => went_on += 1,
-                Entry::Waits(place) => waiting.push(place),
-                Entry::Refused(_) => panic!("there is room"),
+        assert!(matches!(turns.enter(&rate, began), Entry::Free));
+        // When each of them runs next.
+        let mut places: VecDeque<(Place, Instant)> =
+            (0..1_000).map(|_| (place(turns.enter(&rate, began)), began)).collect();
+        let mut went_on: Vec<Instant> = Vec::new();
+        while let Some(now) = places.iter().map(|(_, runs)| *runs).min() {
+            let index = places.iter().position(|(_, runs)| *runs == now).unwrap();
+            let (place, runs) = &mut places[index];
+            if let Some(at) = place.step(now) {
+                *runs = at + LATE;
+                continue;
             }
-            if ms % PASS_MS == PASS_MS - 1 {
-                let before = waiting.len();
-                waiting.retain_mut(|place| place.step(now).is_some());
-                went_on += before - waiting.len();
+            went_on.push(now);
+            places.remove(index);
+            if let Some((_, runs)) = places.front_mut() {
+                *runs = (*runs).min(now + LATE);
             }
         }
-        assert!((995..=1_001).contains(&went_on), "{went_on} in two seconds");
-    }
-
-    #[test]
-    fn a_turn_that_nobody_uses_is_given_back() {
-        let (now, rate) = (Instant::now(), rate(10, 9));
-        let turns = Turns::new(now);
-        assert!(matches!(turns.enter(&rate, now), Entry::Free));
-        let [first, mut second] = [(); 2].map(|()| place(turns.enter(&rate, now)));
-        let at = now + rate.interval;
-        assert_eq!(second.step(at), Some(Wait::Until(at + rate.interval)), "the first one's turn");
-        drop(first);
-        assert_eq!(second.step(at), None);
+        assert_eq!(went_on.len(), 1_000);
+        let took = went_on[999] - began;
+        assert!(took < 2 * SECOND + LATE + LATE, "{took:?}");
+        for &from in &went_on {
+            let most = went_on.iter().filter(|&&at| from <= at && at < from + SECOND).count();
+            assert!(most <= 500 + 1 + 25, "{most} in a second");
+        }
     }
 
     #[test]
