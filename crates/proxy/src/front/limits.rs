@@ -36,6 +36,8 @@ pub(crate) async fn check(
         && !request.limits.handshake.replace(true)
     {
         handshakes::wait(exchange, rate).await?;
+        // It may have been closed since.
+        handshakes::check_door(&mut exchange.request)?;
     }
     let request = &exchange.request;
     if let Some(limits) = &settings.limit_connections
