@@ -208,6 +208,57 @@ fn readiness_says_no_while_the_server_drains() {
     upstream.finish();
 }
 
+#[test]
+fn readiness_says_no_before_the_ports_close_where_that_is_wanted() {
+    let upstream = Upstream::echo();
+    let http = "server { listen %%LISTEN_0%%;
+        location / { proxy_pass http://%%UP%%; websocket_drain 50ms; }
+        location = /ready { readiness delay=%%DELAY%%; } location = /other { readiness; } }";
+    // It ends by itself, or by a second QUIT.
+    for (delay, again) in [("1500ms", false), ("1h", true)] {
+        let setup = Instance::setup(EXE).main_and_http("user root;", http);
+        let server = setup.var("UP", upstream.addr()).var("DELAY", delay).start();
+        let began = Instant::now();
+        let first = open(&server);
+        server.signal("QUIT");
+        server.wait_for_log("not ready any more, connections are still accepted for ");
+        for path in ["/ready", "/other"] {
+            let leaving = http::get(server.listen(0), "a", path);
+            assert_eq!((leaving.status, &*leaving.text()), (503, "draining\n"));
+            assert_eq!(leaving.field("Retry-After"), Some("10"));
+        }
+        let second = open(&server);
+        if again {
+            server.signal("QUIT");
+        }
+        for client in [first, second] {
+            answer_close(client, 1001);
+        }
+        assert!(server.wait().success());
+        assert!(again || began.elapsed() >= Duration::from_millis(1500));
+    }
+    upstream.finish();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_load_balancers() {
+    let upstream = Upstream::echo();
+    let http = "server { listen %%LISTEN_0%%; location / { proxy_pass http://%%UP%%; }
+        location = /ready { readiness delay=1h; } }";
+    let setup = Instance::setup(EXE).main_and_http("user root;", http);
+    let server = setup.var("UP", upstream.addr()).start();
+    let mut client = open(&server);
+    server.signal("QUIT");
+    server.wait_for_log("not ready any more");
+    // It does not begin anew.
+    server.signal("HUP");
+    echo(&mut client, "still here");
+    server.signal("TERM");
+    client.expect([close(1001, "")]);
+    assert!(server.wait().success());
+    upstream.finish();
+}
+
 /// The storm after a reload that drains: the old generation lets go faster than the new one takes in.
 #[test]
 fn those_who_come_back_as_they_are_told_never_exceed_the_rate() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use wssgate_syntax::{self as syntax, Diagnostic, Span, printable};
 
@@ -9,7 +10,7 @@ use crate::acme::Certificates;
 use crate::advice_kind::Advice;
 use crate::common::Common;
 use crate::directive::Arity::{AtLeast, Between, Exactly};
-use crate::directive::{AnyDirective, Braces, Context, Directive, L, S};
+use crate::directive::{AnyDirective, Braces, Context, Directive, L, Parameter, S};
 use crate::health_check::matching::Matches;
 use crate::health_check::{HealthCheck, check_of};
 use crate::ignored::ignored;
@@ -18,12 +19,15 @@ use crate::position::{LocationKind, Position};
 use crate::proxy::inherited::InheritedProxy;
 use crate::proxy::pass::{self, PROXY_PASS, ProxyPass, own_pass};
 use crate::proxy::{self, ProxySettings, proxy_settings};
-use crate::read::{Reading, Reads, present, unknown_parameter};
+use crate::read::{
+    Reading, Reads, directive_problem, parameter, parameter_names, present, unknown_parameter,
+};
 use crate::regex::Regex;
 use crate::rewrite::{self, RewriteOp};
 use crate::scope::Scope;
 use crate::settings::{InheritedSettings, LocationSettings, settings};
 use crate::upstream::Groups;
+use crate::value;
 
 /// The rows.
 pub(crate) static ROWS: &[&dyn AnyDirective] =
@@ -84,15 +88,31 @@ pub(crate) static PROMETHEUS: Directive<()> = Directive {
 };
 
 /// `readiness`
-pub(crate) static READINESS: Directive<()> = Directive {
+pub(crate) static READINESS: Directive<Duration> = Directive {
     name: "readiness",
     contexts: L,
-    arity: Exactly(0),
+    arity: Between(0, 1),
+    parameters: READINESS_PARAMETERS,
     doc: "Responds with 200 and `ready` as long as the server accepts connections, and with 503, \
-          `Retry-After` and `draining` once QUIT has been received. Then its port refuses new \
-          connections, so only those that were open before can still ask.",
-    ..Directive::once(present)
+          `Retry-After` and `draining` once QUIT has been received. Without `delay=` its port \
+          refuses new connections then, so only those that were open before can still ask.",
+    ..Directive::once(readiness)
 };
+
+const READINESS_PARAMETERS: &[Parameter] = &[(
+    "delay=TIME",
+    "how long after QUIT connections are still accepted while this says 503, so that load \
+     balancers learn it in time; the longest one in the configuration counts, and a second QUIT \
+     ends the wait; 0 by default",
+)];
+
+fn readiness(_: &mut Reading<'_>, directive: &syntax::Directive) -> Reads<Duration> {
+    let Some(word) = directive.args.first() else { return Ok(Duration::ZERO) };
+    let Some(text) = parameter(word, "delay=") else {
+        return Err(unknown_parameter(word, &parameter_names(READINESS_PARAMETERS)));
+    };
+    value::duration(text).ok_or_else(|| directive_problem(directive, word, "invalid value"))
+}
 
 /// `stub_status`
 pub(crate) static STUB_STATUS: Directive<()> = Directive {
@@ -158,8 +178,8 @@ pub enum Content {
     Dashboard(Dashboard),
     /// `prometheus`.
     Prometheus,
-    /// `readiness`.
-    Readiness,
+    /// `readiness`, and how long after QUIT connections are still accepted.
+    Readiness(Duration),
     /// `stub_status`.
     StubStatus,
     /// `empty_gif`.
@@ -349,8 +369,8 @@ impl Resolver<'_, '_> {
             if entry.of(&PROMETHEUS).is_some() {
                 return Content::Prometheus;
             }
-            if entry.of(&READINESS).is_some() {
-                return Content::Readiness;
+            if let Some(delay) = entry.of(&READINESS) {
+                return Content::Readiness(delay.value.copied().unwrap_or_default());
             }
             if entry.of(&STUB_STATUS).is_some() {
                 return Content::StubStatus;

@@ -108,6 +108,7 @@ impl Prepared {
             workers,
             retired: Vec::new(),
             replaced_at: None,
+            drains_at: None,
         };
         proxy.show_relays();
         proxy.keep_history();
@@ -134,6 +135,8 @@ pub struct Proxy {
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
     replaced_at: Option<Instant>,
+    /// When a drain begins that was asked for, but waits for load balancers.
+    drains_at: Option<Instant>,
 }
 
 /// Whether relays are to use io_uring, which they may do already. If it is wanted and the kernel does not
@@ -383,14 +386,26 @@ impl Proxy {
     /// Accepts nothing more and ends when the last connection does, or when
     /// `worker_shutdown_timeout` is over. WebSockets with `websocket_drain` are closed at its pace, also those
     /// of earlier generations.
+    ///
+    /// With `readiness delay=` that begins only after this time, or when it is asked for again.
     pub fn drain(&mut self) {
-        let before = *self.phase.borrow();
-        if before >= Phase::Draining {
+        let phase = *self.phase.borrow();
+        if phase >= Phase::Draining {
             return;
         }
+        let delay = readiness_delay(&self.generation());
+        if phase == Phase::Serving && !delay.is_zero() {
+            self.drains_at = Instant::now().checked_add(delay);
+            self.phase.send_replace(Phase::Leaving);
+            let text = format_args!(
+                "not ready any more, connections are still accepted for {delay:?}; another QUIT ends this"
+            );
+            return self.log(LogLevel::Notice, text);
+        }
+        self.drains_at = None;
         self.retire(&self.generation());
         self.end(Phase::Draining);
-        if before == Phase::Serving {
+        if phase != Phase::Yielding {
             self.begin_drains();
         }
     }
@@ -491,6 +506,7 @@ impl Proxy {
 
     /// Closes everything at once.
     pub fn stop(&mut self) {
+        self.drains_at = None;
         // First, so that who finds a generation expired from now on knows that this is why.
         self.end(Phase::Stopping);
         self.retire(&self.generation());
@@ -530,6 +546,9 @@ impl Proxy {
         for (level, text) in self.environment.files.losses() {
             self.log(level, text);
         }
+        if self.drains_at.is_some_and(|at| at <= now) {
+            self.drain();
+        }
         let replacement = self.replace_dead_workers(now);
         self.expire(now);
         let current = self.current.load_full();
@@ -540,7 +559,8 @@ impl Proxy {
         self.tell_ended();
         let flush = self.environment.files.flush_due(now);
         let expiry = self.retired.iter().filter_map(|retired| retired.expires_at).min();
-        flush.into_iter().chain(expiry).chain(replacement).chain(drains).min()
+        let due = flush.into_iter().chain(expiry).chain(replacement).chain(drains);
+        due.chain(self.drains_at).min()
     }
 
     /// Starts a worker in the place of one that panicked, so that its sockets are accepted on. Its
@@ -640,6 +660,16 @@ impl Drop for Proxy {
 /// Seconds since the Unix epoch.
 fn now() -> u64 {
     u64::try_from(clock::unix_seconds()).unwrap_or(0)
+}
+
+/// How long after QUIT connections are still accepted.
+fn readiness_delay(generation: &Generation) -> Duration {
+    let locations = generation.config.http.iter().flat_map(|http| &http.locations);
+    let delays = locations.filter_map(|location| match location.content {
+        Content::Readiness(delay) => Some(delay),
+        _ => None,
+    });
+    delays.max().unwrap_or_default()
 }
 
 fn sockets(generation: &Generation) -> &[ListenSocket] {

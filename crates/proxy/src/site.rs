@@ -23,6 +23,8 @@ use crate::peers::{IdlePool, Shortages};
 pub enum Phase {
     /// Accepting.
     Serving,
+    /// Accepting still, but `readiness` asks clients to go elsewhere.
+    Leaving,
     /// Another process accepts in our place: idle connections close, requests are answered with
     /// `Connection: close`, tunnels live on. Unlike the others this may be taken back.
     Yielding,

@@ -205,6 +205,7 @@ impl Request<'_> {
             "phase": match *phase.borrow() {
                 Phase::Serving => "serving",
                 Phase::Yielding => "yielding",
+                Phase::Leaving => "leaving",
                 Phase::Draining => "draining",
                 Phase::Stopping => "stopping",
             },

@@ -82,7 +82,7 @@ pub(crate) async fn readiness(exchange: &mut Exchange) -> Outcome {
     if let Err(error) = exchange.body.will_discard().await {
         return Outcome::Status(error.status());
     }
-    let draining = exchange.request.site.phase() >= Phase::Draining;
+    let draining = exchange.request.site.phase() >= Phase::Leaving;
     let (status, text) = if draining { (503, "draining\n") } else { (200, "ready\n") };
     let mut reply = Reply::new(status);
     reply.content_type = Some(Bytes::from_static(b"text/plain"));

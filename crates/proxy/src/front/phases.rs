@@ -241,7 +241,7 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Content::Proxy(pass) => Box::pin(proxy::proxy(exchange, pass)).await,
         Content::Dashboard(wanted) => Box::pin(dashboard::dashboard(exchange, *wanted)).await,
         Content::Prometheus => prometheus::prometheus(exchange).await,
-        Content::Readiness => status::readiness(exchange).await,
+        Content::Readiness(_) => status::readiness(exchange).await,
         Content::StubStatus => status::stub_status(exchange).await,
         Content::EmptyGif => status::empty_gif(exchange).await,
     }

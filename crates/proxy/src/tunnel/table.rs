@@ -71,7 +71,9 @@ impl Tunnels {
             // The request to close this generation may have come before the tunnel did.
             let cause = match site.phase() {
                 Phase::Stopping => EndCause::Stopped,
-                Phase::Serving | Phase::Yielding | Phase::Draining => EndCause::Drained,
+                Phase::Serving | Phase::Leaving | Phase::Yielding | Phase::Draining => {
+                    EndCause::Drained
+                }
             };
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
         } else if let Some(draining) = life.draining()
