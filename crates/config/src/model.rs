@@ -78,6 +78,7 @@ pub use crate::variable::{Map, MapId, MapKind};
 pub use crate::websocket::Recovery;
 pub use crate::websocket::handshake::HandshakeCheck;
 pub use crate::websocket::origin::AllowedOrigins;
+pub use crate::websocket::tap::WebSocketTap;
 pub use crate::websocket::token::{TokenSource, WebSocketToken};
 pub use crate::websocket::trace::WebSocketTrace;
 pub use crate::zones::{LimitKind, LimitZone, LimitZoneId};

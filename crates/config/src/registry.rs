@@ -69,6 +69,7 @@ static TABLES: &[&[&dyn AnyDirective]] = &[
     websocket::ROWS,
     websocket::handshake::ROWS,
     websocket::origin::ROWS,
+    websocket::tap::ROWS,
     websocket::token::ROWS,
     websocket::trace::ROWS,
 ];

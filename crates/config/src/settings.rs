@@ -55,6 +55,7 @@ use crate::websocket::handshake::{
     HandshakeCheck, Names, WEBSOCKET_EXTENSIONS, WEBSOCKET_HANDSHAKE, WEBSOCKET_PROTOCOL,
 };
 use crate::websocket::origin::{AllowedOrigins, WEBSOCKET_ORIGIN};
+use crate::websocket::tap::{WEBSOCKET_TAP, WebSocketTap};
 use crate::websocket::token::{WEBSOCKET_TOKEN, WebSocketToken};
 use crate::websocket::trace::{WEBSOCKET_TRACE, WebSocketTrace};
 
@@ -404,6 +405,8 @@ pub struct LocationSettings {
     pub access_logs: Arc<Vec<AccessLog>>,
     /// `websocket_log` lines; empty when `off`.
     pub websocket_logs: Arc<Vec<WebSocketLog>>,
+    /// `websocket_tap`.
+    pub websocket_tap: WebSocketTap,
     /// `websocket_user`.
     pub websocket_user: Option<Template>,
     /// `websocket_trace`.
@@ -596,6 +599,7 @@ pub(crate) fn settings(
         websocket_origins: scope.get(&WEBSOCKET_ORIGIN),
         access_logs: inherited.access_logs.get(|| logs.access_logs(reading, scope)),
         websocket_logs: inherited.websocket_logs.get(|| logs.websocket_logs(reading, scope)),
+        websocket_tap: scope.get(&WEBSOCKET_TAP),
         websocket_user: scope.maybe(&WEBSOCKET_USER),
         websocket_trace: scope.get(&WEBSOCKET_TRACE),
         open_log_file_cache: scope.get(&OPEN_LOG_FILE_CACHE),

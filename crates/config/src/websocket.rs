@@ -2,6 +2,7 @@
 
 pub(crate) mod handshake;
 pub(crate) mod origin;
+pub(crate) mod tap;
 pub(crate) mod token;
 pub(crate) mod trace;
 

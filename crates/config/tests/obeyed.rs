@@ -124,6 +124,7 @@ const READERS: &[(&str, &[&str])] = &[
             "content/status.rs: settings",
             "exchange: settings",
             "front: settings",
+            "generation/places.rs: settings",
             "log.rs: settings",
             "tunnel.rs: settings",
             "tunnel/about.rs: settings",
@@ -211,6 +212,7 @@ const READERS: &[(&str, &[&str])] = &[
     ("VariableCertificate", &["content/proxy/connect.rs: files", "front/connection.rs: files"]),
     ("VariableFile", &["exchange/path.rs: file"]),
     ("WebSocketLog", &["exchange/access_log.rs: asked", "log.rs: record"]),
+    ("WebSocketTap", &["admin/tap.rs"]),
     ("WebSocketToken", &["exchange/secrets.rs: token", "exchange/token.rs: token"]),
     ("WebSocketTrace", &["exchange/trace.rs: settings"]),
 ];

@@ -21,6 +21,7 @@ mod revocations;
 mod rows;
 mod server;
 mod socket;
+mod tap;
 mod upstreams;
 mod walk;
 
@@ -63,6 +64,8 @@ pub(crate) struct View {
     pub(crate) orders: Orders,
     /// What was told to those who ask for current rates.
     pub(crate) walks: current::Walks,
+    /// Those who look at frames.
+    pub(crate) taps: tap::Taps,
     /// The last hour, while a `dashboard` shows it.
     pub(crate) history: Arc<History>,
 }

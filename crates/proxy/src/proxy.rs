@@ -74,6 +74,7 @@ impl Prepared {
             drains: Drains::new(self.environment.files.notifier().clone()),
             orders: to_us,
             walks: Default::default(),
+            taps: Default::default(),
             history: Arc::default(),
         });
         let context = WorkerContext {

@@ -21,6 +21,7 @@ use super::current::Comparison;
 use super::drains::DrainError;
 use super::query::{Query, QueryError};
 use super::rows::{Filter, Pager};
+use super::tap::{self, Started, TapRefusal};
 use super::walk::{self, Silent, walk};
 use super::{Order, Reloaded, View};
 use crate::auth::revocations::Full;
@@ -63,6 +64,8 @@ pub(super) enum Refusal {
     Everything,
     #[error(transparent)]
     Silent(#[from] Silent),
+    #[error(transparent)]
+    Tap(#[from] TapRefusal),
     #[error("name one of subject, token_id and user, and a text that is not empty")]
     Whom,
     #[error("there is no revocation with this id")]
@@ -98,6 +101,7 @@ impl Refusal {
             Self::NotYours => 403,
             Self::NotNow | Self::NotUpgraded(_) | Self::Full(_) | Self::Drain(_) => 409,
             Self::Silent(_) | Self::Late => 503,
+            Self::Tap(refusal) => refusal.status(),
         }
     }
 }
@@ -133,6 +137,21 @@ pub(super) fn answer_at(
         .map_err(Refusal::from)
         .and_then(|query| Request { method, query, by, view }.answer(path));
     answered.unwrap_or_else(|refusal| Answer::error(refusal.status(), &refusal.to_string()))
+}
+
+/// Begins a tap, if that is what is asked for, and says who taps.
+pub(super) fn tap(
+    head: &RequestHead,
+    by: Credentials,
+    view: &View,
+) -> Option<Result<(Started, String), Answer>> {
+    let uri = head.uri(false).ok().filter(|uri| &*uri.path == b"/v1/tap")?;
+    let args = uri.args.as_deref().unwrap_or_default();
+    let started = Query::parse(args).map_err(Refusal::from).and_then(|query| {
+        let request = Request { method: head.method(), query, by: By::Socket(by), view };
+        request.tap()
+    });
+    Some(started.map_err(|refusal| Answer::error(refusal.status(), &refusal.to_string())))
 }
 
 pub(super) struct Request<'a> {
@@ -236,6 +255,17 @@ impl Request<'_> {
         })?;
         comparison.into_iter().for_each(Comparison::keep);
         Ok(ok(pager.finish()))
+    }
+
+    fn tap(mut self) -> Result<(Started, String), Refusal> {
+        self.reads()?;
+        let wanted = tap::Wanted::parse(&mut self.query)?;
+        std::mem::take(&mut self.query).finish()?;
+        let started = tap::start(wanted, self.view)?;
+        let with = if started.shows_payload() { " with payloads" } else { "" };
+        let many = if started.count() == 1 { "WebSocket" } else { "WebSockets" };
+        self.note(format_args!("tapping {} {many}{with}", started.count()));
+        Ok((started, self.who()))
     }
 
     fn show(self, id: &str) -> Result<Answer, Refusal> {

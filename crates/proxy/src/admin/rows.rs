@@ -370,7 +370,7 @@ pub(super) mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer};
+    use wssgate_config::model::{ListenAddr, Recovery, UpstreamServer, WebSocketTap};
     use wssgate_relay::Progress;
     use wssgate_relay::listing::{Handle, Label, Live};
     use wssgate_ws::Counts;
@@ -410,6 +410,7 @@ pub(super) mod tests {
             server: "a.test".into(),
             location: "/chat".into(),
             upstream: Some("chat".into()),
+            tap: WebSocketTap::Headers,
         };
         let mut about = About {
             id,

@@ -3,12 +3,14 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use socket2::SockRef;
+use wssgate_config::model::LogLevel;
 use wssgate_http1::{
     Framing, Limits, RequestHead, RequestParser, Version, reason, write_end, write_field,
     write_status_line,
@@ -18,6 +20,7 @@ use wssgate_sys::socket;
 use super::View;
 use super::api::{self, Answer};
 use super::current::KEEP;
+use super::tap::{self, Started};
 
 /// How long a request may take to come.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -36,7 +39,7 @@ pub(super) fn serve(listener: &UnixListener, ends: &AtomicBool, view: &View) {
         let _ = SockRef::from(listener).set_read_timeout(patience);
         match listener.accept() {
             // Who went away while asking wants no answer.
-            Ok((stream, _)) => drop(answer(&stream, view)),
+            Ok((stream, _)) => drop(answer(stream, view)),
             Err(error)
                 if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
             // Such as too many open files.
@@ -45,12 +48,16 @@ pub(super) fn serve(listener: &UnixListener, ends: &AtomicBool, view: &View) {
     }
 }
 
-fn answer(mut stream: &UnixStream, view: &View) -> io::Result<()> {
+fn answer(mut stream: UnixStream, view: &View) -> io::Result<()> {
     stream.set_write_timeout(Some(ANSWER_TIME))?;
-    let answer = match read(stream)? {
+    let answer = match read(&stream)? {
         Ok(head) => {
             let by = socket::credentials(stream.as_fd())?;
-            api::answer(&head, by, view)
+            match api::tap(&head, by, view) {
+                Some(Ok((tap, who))) => return tell(tap, who, stream, view),
+                Some(Err(refusal)) => refusal,
+                None => api::answer(&head, by, view),
+            }
         }
         Err(status) => Answer::error(status, reason(status)),
     };
@@ -69,6 +76,16 @@ fn answer(mut stream: &UnixStream, view: &View) -> io::Result<()> {
     out.extend_from_slice(body.as_bytes());
     out.push(b'\n');
     stream.write_all(&out)
+}
+
+/// Leaves a connection to a tap; the log is told of its end.
+fn tell(tap: Started, who: String, stream: UnixStream, view: &View) -> io::Result<()> {
+    let current = Arc::clone(&view.current);
+    tap::run(tap, stream, move |end| {
+        let generation = current.load();
+        let line = format_args!("a tap has ended ({end}), by {who}");
+        generation.logs.main().write(LogLevel::Notice, None, line);
+    })
 }
 
 /// The head of a request, or the status of the refusal.

@@ -83,7 +83,7 @@ pub(super) fn end(
 }
 
 /// An answer, or none if the relay stops.
-fn received<T>(answer: &Receiver<T>, worker: usize) -> Result<Option<T>, Silent> {
+pub(super) fn received<T>(answer: &Receiver<T>, worker: usize) -> Result<Option<T>, Silent> {
     match answer.recv_timeout(PATIENCE) {
         Ok(answer) => Ok(Some(answer)),
         Err(RecvTimeoutError::Disconnected) => Ok(None),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wssgate_config::Config;
-use wssgate_config::model::{Content, LocationId, ProxyPass};
+use wssgate_config::model::{Content, LocationId, ProxyPass, WebSocketTap};
 use wssgate_syntax::printable;
 
 /// What all tunnels of one location have in common.
@@ -15,6 +15,8 @@ pub(crate) struct Place {
     pub(crate) location: Box<str>,
     /// The upstream that `proxy_pass` names; `None` if that has variables.
     pub(crate) upstream: Option<Box<str>>,
+    /// What may be shown of frames.
+    pub(crate) tap: WebSocketTap,
 }
 
 /// The places of all locations, by [`LocationId`].
@@ -30,6 +32,7 @@ pub(super) fn build(config: &Config) -> Vec<Arc<Place>> {
             server: printable(&http.servers[http.server_of(LocationId(number)).0].name).into(),
             location: printable(&location.name).into(),
             upstream: upstream.map(|upstream| printable(&upstream.name).into()),
+            tap: location.settings.websocket_tap.clone(),
         })
     };
     (0..http.locations.len()).map(place).collect()
