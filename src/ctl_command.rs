@@ -4,6 +4,7 @@ mod client;
 mod drain;
 mod revocations;
 mod show;
+mod tap;
 mod top;
 mod upstreams;
 
@@ -52,6 +53,11 @@ enum Action {
     /// Without --code clients are sent a Close with code 1001 and no reason. Upstream servers are always sent
     /// 1001. The exit code is 0 if something was closed.
     Kill(KillArgs),
+    /// Show the frames of some WebSockets while they pass
+    ///
+    /// Headers only, unless --payload is given and `websocket_tap payload` allows it. Ends when all of them have
+    /// ended; Ctrl-C ends it before. Those that begin later are not shown.
+    Tap(tap::TapArgs),
     /// Watch it all on the whole screen: rates, the busiest tunnels; keys sort, filter and close
     Top(top::TopArgs),
     /// Refuse clients by what they were let in with, and close their WebSockets
@@ -268,6 +274,7 @@ impl CtlArgs {
                 self.print(&shown, || show::tunnel(&shown))
             }
             Action::Top(_) => unreachable!("it asks in its own way"),
+            Action::Tap(tap) => tap::run(&client, tap, self.json),
             Action::Kill(kill) => self.kill(&client, kill),
             Action::Revoke(revoke) => {
                 let answer = revoke.run(&client)?;

@@ -22,7 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(130);
 const MAX_ANSWER: u64 = 64 << 20;
 
 /// The longest head of an answer, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+pub(super) const MAX_HEAD: usize = 16 * 1024;
+
+/// The longest line of a tap, in bytes: a payload of 4 KiB may be written as six times as many.
+pub(super) const MAX_LINE: usize = 64 * 1024;
 
 /// Why something was not done.
 #[derive(Debug, Error)]
@@ -109,12 +112,18 @@ impl Client {
         }
     }
 
-    fn ask(
+    /// What there is to say of a connection that failed.
+    pub(super) fn failed(&self, source: io::Error) -> CtlError {
+        CtlError::Io { path: self.path.clone(), source }
+    }
+
+    /// Sends a request; the answer comes on the connection, when it likes.
+    pub(super) fn open(
         &self,
         method: &str,
         path: &str,
         query: &[(&'static str, String)],
-    ) -> Result<(u16, Value), CtlError> {
+    ) -> Result<UnixStream, CtlError> {
         let mut target = format!("/v1/{path}");
         for (at, (name, value)) in query.iter().enumerate() {
             let mark = if at == 0 { '?' } else { '&' };
@@ -126,8 +135,20 @@ impl Client {
         let connected = UnixStream::connect(&self.path);
         let stream =
             connected.map_err(|source| CtlError::Connect { path: self.path.clone(), source })?;
-        let answer = exchange(&stream, request.as_bytes(), self.patience);
-        let answer = answer.map_err(|source| CtlError::Io { path: self.path.clone(), source })?;
+        let sent = stream.set_write_timeout(Some(self.patience));
+        let sent = sent.and_then(|()| (&stream).write_all(request.as_bytes()));
+        sent.map_err(|source| self.failed(source))?;
+        Ok(stream)
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<(u16, Value), CtlError> {
+        let stream = self.open(method, path, query)?;
+        let answer = receive(&stream, self.patience).map_err(|source| self.failed(source))?;
         let mut input = BytesMut::from(&answer[..]);
         match ResponseParser::new().parse(&mut input, MAX_HEAD) {
             Ok(Some(head)) => {
@@ -145,10 +166,8 @@ fn refused(status: u16, answer: &Value) -> Option<CtlError> {
     Some(CtlError::Refused { status, message })
 }
 
-fn exchange(mut stream: &UnixStream, request: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+fn receive(stream: &UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
-    stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     Ok(answer)
