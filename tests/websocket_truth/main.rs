@@ -276,6 +276,19 @@ fn too_old_and_too_idle_are_closed_by_us() {
 }
 
 #[test]
+fn who_is_no_longer_authorized_is_closed_by_us() {
+    let mut rig = Rig::new();
+    for wires in WIRES {
+        let mut tunnel = rig.open("denied", wires);
+        answer(&mut tunnel, true, 1008, "no longer authorized");
+        let line = rig.line(tunnel.number);
+        assert_eq!(line["reason"], "no longer authorized");
+        check(&line, "proxy 1008 credentials", tunnel.said(), &format!("{wires:?}"));
+    }
+    assert!(rig.server.stop().success());
+}
+
+#[test]
 fn a_frame_too_big_is_named() {
     run("frame", "frame", |tunnel, client| {
         let frames = [binary([1; 1001])];

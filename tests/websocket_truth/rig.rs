@@ -38,7 +38,7 @@ const OF_SIDE: [&str; 15] = [
 ];
 
 /// What each location says.
-const LOCATIONS: [(&str, &str); 20] = [
+const LOCATIONS: [(&str, &str); 21] = [
     ("plain", ""),
     ("read", "websocket_ping_interval off; proxy_read_timeout 400ms;"),
     ("send", "websocket_ping_interval off; send_timeout 300ms; proxy_send_timeout 300ms;"),
@@ -53,6 +53,7 @@ const LOCATIONS: [(&str, &str); 20] = [
     ),
     ("idle", "websocket_idle_timeout 150ms;"),
     ("life", "websocket_max_lifetime 150ms jitter=0;"),
+    ("denied", "websocket_reauth 150ms /no;"),
     ("frame", "websocket_max_frame_size 1000;"),
     ("message", "websocket_max_message_size 1000;"),
     ("fragments", "websocket_max_fragments 3;"),
@@ -141,7 +142,7 @@ pub(crate) fn wire(tls: bool) -> &'static str {
 /// A server with all locations for both ways to an upstream: the plain one is at the first address, the one with TLS
 /// at the second. `%%MORE%%` and `%%URI%%` are for others to fill.
 pub(crate) fn hop(leaf: &Leaf, [plain, tls]: [&Addr; 2]) -> Setup {
-    let mut locations = String::new();
+    let mut locations = String::from("location = /no { return 403; }\n");
     for (wire, pass) in [("plain", "http://%%PLAIN%%"), ("tls", "https://%%TLS%%")] {
         for (name, directives) in LOCATIONS {
             locations +=
