@@ -242,6 +242,24 @@ fn a_location_that_is_drained_lets_nobody_in_until_it_is_resumed_or_a_reload() {
     server.wait_for_log("new WebSockets again in location \"/chat\" of server \"chat.test\", by ");
 }
 
+#[test]
+fn who_waits_for_a_turn_is_refused_where_nobody_is_let_in_any_more() {
+    let upstream = Upstream::echo();
+    let rate = "websocket_handshake_rate 12r/m queue=5 retry_after=1s-2s; websocket_user";
+    let http = USERS.replace("websocket_user", rate);
+    let setup = Instance::setup(WSSGATE).main_and_http("user root; worker_processes 1;", &http);
+    let server = setup.var("UP", upstream.addr()).start();
+    let _first = open(&server, "/chat");
+    thread::scope(|scope| {
+        // Its turn comes in five seconds.
+        let waiting = scope.spawn(|| refused(&server, "/chat"));
+        wait_until("the handshake", || json(&server, &["status"])["connections"] == 2);
+        let drain = ["drain", "--location", "/chat", "--over", "0s", "--refuse-new", "--yes"];
+        ctl(&server, 0, &[&drain[..], &["--retry-after", "77s", "--detach"]].concat());
+        assert_eq!(waiting.join().unwrap(), Some(77));
+    });
+}
+
 /// An answer to a POST.
 fn post(server: &Instance, path: &str) -> Value {
     ask(server, "POST", path).1
