@@ -180,16 +180,18 @@ fn it_shows_who_is_busy_and_keys_sort_filter_and_open() {
         rate.is_some_and(|rate| rate > 0.0)
     });
     terminal.press(&["n"]);
-    let screen = terminal.wait_for("by number");
-    assert!(row_of(&screen, 1).contains(" ann "), "{screen}");
+    terminal.wait_to_be("ann on top", |screen| {
+        screen.contains("by number") && row_of(screen, 1).contains(" ann ")
+    });
     terminal.press(&["n"]);
     terminal.wait_to_be("the other way round", |screen| row_of(screen, 1).contains("evil"));
     terminal.press(&["/"]);
     terminal.type_text("user=bob");
     terminal.wait_for("Filter: user=bob");
     terminal.press(&["Enter"]);
-    let screen = terminal.wait_for("1-1 of 1 with user=bob");
-    assert!(!screen.contains(" ann "), "{screen}");
+    terminal.wait_to_be("bob alone", |screen| {
+        screen.contains("1-1 of 1 with user=bob") && !screen.contains(" ann ")
+    });
     terminal.press(&["Enter"]);
     terminal.wait_to_be("details", |screen| {
         screen.starts_with("Tunnel ") && screen.contains("from_client.messages")
