@@ -1,5 +1,6 @@
 //! The main thread while the server runs: it obeys signals and does what is due.
 
+mod remain;
 mod upgrade;
 
 use std::collections::HashSet;
@@ -69,6 +70,7 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
     });
     if server.proxy.is_finished() {
         server.proxy.log(LogLevel::Notice, "exit");
+        server.remain_if_first();
         return ended;
     }
     // Waiting for a worker that does not end could take for ever.
@@ -81,6 +83,20 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
 }
 
 impl Server<'_> {
+    /// Stays as the parent of whoever has replaced us, if a container would end with us.
+    fn remain_if_first(&mut self) {
+        let Some(successor) = self.successor().filter(|_| remain::is_needed()) else { return };
+        self.proxy
+            .log(LogLevel::Notice, format_args!("stays as the parent of process {successor}"));
+        let pid = self.proxy.generation().config.core.pid.clone();
+        // They would be ours for as long as the container lives.
+        self.pid_file = None;
+        self.proxy.close_admin();
+        self.proxy.flush_logs();
+        let code = remain::remain(&self.epoll, &self.signals, pid.as_deref(), successor);
+        std::process::exit(code.into());
+    }
+
     fn obey(&mut self) -> std::io::Result<()> {
         self.epoll.add_level_readable(self.signals.as_fd(), 0)?;
         self.epoll.add_level_readable(self.proxy.wakeup(), 1)?;

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use wssgate_testkit::{
-    Conn, GUARD, Handshake, Instance, Upstream, free_addr, http, skipped, text, wait_until,
+    Conn, GUARD, Handshake, Instance, NGINX, Upstream, free_addr, http, skipped, text, wait_until,
 };
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -597,4 +597,124 @@ fn a_service_manager_hears_who_the_service_is_from_the_one_that_it_was() {
     kill("TERM", server.pid().unwrap());
     // Nothing of an old process that stops: the service does not.
     assert_eq!(next(&manager)[..], ["STOPPING=1", "STATUS=closing all connections"]);
+}
+
+/// The first process of a container ends last, and passes signals on.
+#[test]
+fn the_first_process_of_a_container_stays_for_its_successor() {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    if !Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "true"])
+        .status()
+        .is_ok_and(|done| done.success())
+    {
+        skipped("needs root and unshare");
+        return;
+    }
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_addr());
+    let path = dir.path().display();
+    let conf = format!(
+        "daemon off; user root; pid {path}/nginx.pid; error_log {path}/error.log notice; events {{}}
+         http {{ access_log off; server {{ listen {address}; location / {{ return 200 $pid; }} }} }}"
+    );
+    fs::write(dir.path().join("nginx.conf"), conf).unwrap();
+    command.arg(WSSGATE).arg("-p").arg(dir.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let mut container = command.spawn().unwrap();
+    let log = || fs::read_to_string(dir.path().join("error.log")).unwrap_or_default();
+    wait_until("the start", || log().contains(" started"));
+    let children = format!("/proc/{0}/task/{0}/children", container.id());
+    let first = number(&fs::read_to_string(children).unwrap());
+    assert_eq!(http::get(address, "a", "/").text(), "1");
+    kill("USR2", first);
+    wait_until("the upgrade", || log().contains("old process 1 accepts no more"));
+    let second = http::get(address, "a", "/").text();
+    assert_ne!(second, "1");
+    kill("QUIT", first);
+    wait_until("the first to stay", || {
+        log().contains(&format!("stays as the parent of process {second}"))
+    });
+    // The next one is no child of it, until its own parent has ended.
+    kill("USR2", first);
+    let given_way = format!("old process {second} accepts no more");
+    wait_until("the second upgrade", || log().contains(&given_way));
+    let third = http::get(address, "a", "/").text();
+    assert!(third != second && third != "1");
+    kill("QUIT", first);
+    assert!(container.wait().unwrap().success());
+    assert!(Conn::try_connect(address).is_err());
+}
+
+/// Sockets and pid files pass between nginx and us as between two nginx, if operators send the signals.
+#[test]
+fn nginx_is_replaced_and_replaces_in_turn() {
+    if !Path::new(NGINX).exists() {
+        skipped("no nginx");
+        return;
+    }
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_addr());
+    let path = dir.path().display();
+    let conf = format!(
+        "user root; worker_processes 2; pid {path}/nginx.pid; error_log {path}/error.log notice;
+         events {{}} http {{ access_log off;
+         server {{ listen {address} reuseport; location / {{ return 200 nginx/$nginx_version; }} }} }}"
+    );
+    fs::write(dir.path().join("nginx.conf"), conf).unwrap();
+    let program = dir.path().join("server");
+    let install = |file: &str| {
+        let _ = fs::remove_file(&program);
+        symlink(file, &program).unwrap();
+    };
+    install(NGINX);
+    let mut command = Command::new(&program);
+    command.arg("-p").arg(dir.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
+    // In the foreground nginx ignores USR2.
+    assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let _ends = PidFiles(dir.path().to_owned());
+    let pid = || fs::read_to_string(dir.path().join("nginx.pid")).unwrap_or_default();
+    wait_until("nginx", || pid().ends_with('\n') && Conn::try_connect(address).is_ok());
+    let clients = Clients::start(address);
+    let replace = |file: &str, mark: &str| {
+        let old = pid();
+        install(file);
+        kill("USR2", number(&old));
+        wait_until("the new program", || {
+            let new = pid();
+            new.ends_with('\n') && new != old && is_program(number(&new), mark)
+        });
+        // It is there when it serves.
+        clients.wait_for_more();
+        kill("QUIT", number(&old));
+        old
+    };
+    let first = replace(WSSGATE, "wssgate");
+    wait_until("the end of nginx", || !exists(number(&first)));
+    clients.wait_for_more();
+    let second = replace(NGINX, "nginx");
+    wait_until("the end of wssgate", || !exists(number(&second)));
+    clients.wait_for_more();
+    clients.end();
+    let third = pid();
+    kill("QUIT", number(&third));
+    wait_until("the end of nginx", || !exists(number(&third)));
+}
+
+/// Ends those who have left their numbers in a directory.
+struct PidFiles(PathBuf);
+
+impl Drop for PidFiles {
+    fn drop(&mut self) {
+        for name in ["nginx.pid", "nginx.pid.oldbin"] {
+            if let Ok(pid) = fs::read_to_string(self.0.join(name)) {
+                // It may have ended.
+                let _ = Command::new("kill").arg(pid.trim()).status();
+            }
+        }
+    }
+}
+
+/// Whether a process runs a program whose file has this name.
+fn is_program(pid: u32, name: &str) -> bool {
+    let file = fs::read_link(format!("/proc/{pid}/exe"));
+    file.is_ok_and(|file| file.file_name().is_some_and(|file| file == name))
 }

@@ -52,6 +52,11 @@ impl Server<'_> {
         self.upgrade.is_some() || self.predecessor.as_ref().is_some_and(|old| old.is_alive())
     }
 
+    /// The process that replaces us.
+    pub(super) fn successor(&self) -> Option<u32> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.successor.pid())
+    }
+
     /// Starts a new program: the one that we were started from, or `binary`.
     pub(super) fn begin_upgrade(&mut self, binary: Option<&Path>, answer: Option<Answer>) {
         let by_signal = answer.is_none();

@@ -6,7 +6,9 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::epoll::check;
@@ -93,6 +95,17 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: takes numbers.
     check(unsafe { libc::kill(pid, signal) })?;
     Ok(())
+}
+
+/// How any child has ended that has, and is forgotten with that; `None` while those that there are go on.
+///
+/// # Errors
+/// When there are no children.
+pub fn reap() -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: `status` lives through the call.
+    let child = check(unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) })?;
+    Ok((child > 0).then(|| ExitStatus::from_raw(status)))
 }
 
 /// Waits until a child has ended, and leaves it to be waited for: its number is nobody else's until then.
