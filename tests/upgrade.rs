@@ -674,6 +674,8 @@ fn nginx_is_replaced_and_replaces_in_turn() {
     let pid = || fs::read_to_string(dir.path().join("nginx.pid")).unwrap_or_default();
     wait_until("nginx", || pid().ends_with('\n') && Conn::try_connect(address).is_ok());
     let clients = Clients::start(address);
+    // A signal that comes before its workers is forgotten.
+    clients.wait_for_more();
     let replace = |file: &str, mark: &str| {
         let old = pid();
         install(file);
@@ -704,6 +706,10 @@ struct PidFiles(PathBuf);
 
 impl Drop for PidFiles {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let log = fs::read_to_string(self.0.join("error.log"));
+            eprintln!("--- error.log\n{}---", log.unwrap_or_default());
+        }
         for name in ["nginx.pid", "nginx.pid.oldbin"] {
             if let Ok(pid) = fs::read_to_string(self.0.join(name)) {
                 // It may have ended.
