@@ -65,6 +65,12 @@ fn certbot_deploys_and_renews_and_no_websocket_notices() {
     let newcomer = || Handshake::to(secure).host(NAME).tls(client_that_trusts(&root), NAME).open();
     let mut tunnel = newcomer();
     let first = leaf_of(&tunnel);
+    // The upstream waits for as long as certbot takes on a slow machine, not for twice of that.
+    let still_here = |conn: &mut Conn| {
+        conn.send([text("still here")]);
+        conn.expect([text("still here")]);
+    };
+    still_here(&mut early);
 
     run(&["renew", "--force-renewal"]);
     let mut late = None;
@@ -75,8 +81,7 @@ fn certbot_deploys_and_renews_and_no_websocket_notices() {
         renewed
     });
     for conn in [&mut early, &mut tunnel, late.as_mut().unwrap()] {
-        conn.send([text("still here")]);
-        conn.expect([text("still here")]);
+        still_here(conn);
     }
     assert!(!wssgate.has_ended());
     let log = wssgate.error_log();
