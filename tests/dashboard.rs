@@ -343,6 +343,7 @@ fn operators_use_the_page() {
     assert_eq!(themes["Theme: auto"], themes["Theme: light"]);
     assert_ne!(themes["Theme: dark"], themes["Theme: light"]);
     closed(&shown["close"]);
+    drained(&shown["drain"]);
     let lost = &shown["lost"];
     assert!(lost["banner"].as_str().unwrap().starts_with("No answer since "), "{lost}");
     assert!(lost["back"].as_str().unwrap().starts_with("The server was restarted "), "{lost}");
@@ -385,6 +386,23 @@ fn closed(shown: &Value) {
     assert_eq!(shown["empty"], "No socket matches these filters.");
     // A name is text, whatever is in it.
     assert_eq!((&shown["others"], &shown["markup"]), (&json!(["<i>bob</i>"]), &0.into()));
+}
+
+/// A drain of everybody has to be confirmed, shows how far it is, and can be cancelled.
+fn drained(shown: &Value) {
+    assert_eq!(shown["button"], "Drain all…");
+    let question = shown["question"].as_str().unwrap();
+    assert!(
+        question.starts_with("This closes 1 socket of this server: no filter is set"),
+        "{question}"
+    );
+    assert_eq!(shown["unconfirmed"], false);
+    let running = shown["running"].as_str().unwrap();
+    assert!(running.contains("0 of 1 socket told") && running.contains("of 10 min"), "{running}");
+    assert!(running.contains("by 127.0.0.1 through the dashboard"), "{running}");
+    assert!(shown["cancelled"].as_str().unwrap().contains("cancelled after"), "{shown:#}");
+    assert_eq!(shown["left"], 1);
+    assert_eq!((&shown["cut off"], &shown["cut off when asked"]), (&json!([]), &json!([])));
 }
 
 /// Runs the script, does to the server what it says, and gives what it saw.

@@ -131,6 +131,31 @@ async def filter_and_close(page):
     return result
 
 
+async def drain(page):
+    """Drains who is left, who needs to be asked twice since that is everybody."""
+    await page.wait("the button", "!document.getElementById('drain').hidden")
+    result = {"button": await text(page, "#drain")}
+    await page.click("#drain")
+    await page.wait("the question", "document.getElementById('draining').open")
+    result["question"] = await text(page, "#draining-what")
+    result["cut off when asked"] = (await look(page, "draining", 320, 640, "dark"))[0]
+    await page.click("#draining-go")
+    # Nothing happens before it is confirmed.
+    result["unconfirmed"] = await page.value("document.querySelector('#draining form').checkValidity()")
+    await page.click("#draining-sure input")
+    await fill(page, "#draining [name=over]", "10m")
+    await page.click("#draining-go")
+    await page.wait("the drain", "document.querySelector('#drains li button:not([hidden])')")
+    result["running"] = await text(page, "#drains")
+    result["cut off"] = (await look(page, "drain", 320, 640, "light"))[0]
+    await back(page)
+    await page.click("#drains li button")
+    await page.wait("no more drain", "document.querySelector('#drains li button[hidden]')")
+    result["cancelled"] = await text(page, "#drains")
+    result["left"] = await page.value(f"{ROWS}.length")
+    return result
+
+
 async def themes(page):
     """The colour behind everything, with the system light, by the button."""
     seen = {}
@@ -168,6 +193,7 @@ async def use(page, url, view):
     await page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
     shown["themes"] = await themes(page)
     shown["close"] = await filter_and_close(page)
+    shown["drain"] = await drain(page)
     shown["lost"] = await lose(page)
     shown["violations"] = await page.value("violations")
     shown["errors"] = await page.value("errors")
