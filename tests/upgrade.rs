@@ -349,7 +349,7 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
             wait_until("the old process to be the one again", || {
                 server.pid() == Some(old) && server.old_pid().is_none()
             });
-            wait_until("the admin socket", || server.answer() == old.to_string());
+            assert_eq!(server.answer(), old.to_string());
             assert_eq!(server.admin(), ("serving".to_owned(), old));
             assert!(UnixStream::connect(server.instance.dir().join("s")).is_ok());
             // What comes now is not closed by the timeout of the time before.
@@ -513,6 +513,7 @@ fn a_daemon_is_replaced_by_a_script_and_waits_after_winch() {
         command.args(arguments).output().unwrap()
     };
     assert!(run(&[]).status.success());
+    let _ends = PidFiles(dir.path().to_owned());
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
     wait_until("the pid file", || read("nginx.pid").ends_with('\n'));
     let script = "set -e; cd \"$1\"

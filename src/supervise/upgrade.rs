@@ -223,7 +223,6 @@ impl Server<'_> {
         let text = format!("{} {how}{reason}", upgrade.name());
         let level = if status.success() { LogLevel::Notice } else { LogLevel::Alert };
         self.proxy.log(level, &text);
-        self.restore_pid_file();
         self.proxy.share_sockets(self.has_heir());
         self.manager.speak();
         if self.proxy.is_yielding() {
@@ -242,7 +241,8 @@ impl Server<'_> {
                 self.manager.ready("serving again");
             }
         }
-        // Last, so that whoever is told finds everything as it was.
+        // Last, so that whoever looks for the file or is told finds everything as it was.
+        self.restore_pid_file();
         if let Some(answer) = upgrade.answer.take() {
             let _ = answer.send(Err(text));
         }
