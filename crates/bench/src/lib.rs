@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod bare;
 mod certificate;
 mod drains;
+mod listings;
 mod load;
 mod options;
 mod peers;

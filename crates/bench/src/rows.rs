@@ -5,13 +5,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::certificate::{self, Certificate, Tickets};
+use crate::listings::Lister;
 use crate::load::{Load, Security, Target};
 use crate::peers::{Extra, Peer};
 use crate::process::{self, Tree};
 use crate::requests::{self, Requests};
+use crate::stats::Latencies;
 
 /// One line of work for every proxy.
 #[derive(Debug)]
@@ -28,21 +31,39 @@ pub(crate) struct Row {
 #[derive(Debug)]
 enum Work {
     /// Every connection has one message of this length under way.
-    Echo { connections: usize, len: usize, tls: bool },
+    Echo {
+        connections: usize,
+        len: usize,
+        tls: bool,
+    },
     /// Many tunnels that say something once.
-    Idle { tls: bool },
+    Idle {
+        tls: bool,
+    },
     /// The same for as long as it takes until all were asked whether they are there.
-    Pings { tls: bool },
+    Pings {
+        tls: bool,
+    },
     /// Many tunnels that say nothing, while metrics are read each second.
     Scraped,
+    Listed,
     /// TLS handshakes, each to the first echo.
-    Handshakes { tickets: Tickets, verified: bool },
+    Handshakes {
+        tickets: Tickets,
+        verified: bool,
+    },
     /// A given number of messages a second.
-    Paced { tls: bool },
+    Paced {
+        tls: bool,
+    },
     /// The same beside a tunnel that sends as much as it can.
-    Flood { tls: bool },
+    Flood {
+        tls: bool,
+    },
     /// Everybody goes and comes back at once.
-    Reconnect { tls: bool },
+    Reconnect {
+        tls: bool,
+    },
     /// Ordinary requests, each of which `limit_req` decides on.
     Limits,
 }
@@ -88,6 +109,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("flood-plain", "1,000 messages/s beside a flood", Work::Flood { tls: false }).and_direct(),
     row("pings-plain", "Idle tunnels whose ends are asked every 25 s", Work::Pings { tls: false }),
     row("scraped", "Idle tunnels, metrics read each second", Work::Scraped),
+    row("listed-tls", "3,000 messages/s over 9,000 connections that are listed, TLS", Work::Listed),
     row("limit-req", "20,000 requests/s that `limit_req` counts by 1,000,000 keys", Work::Limits),
 ];
 
@@ -128,8 +150,8 @@ impl Row {
     pub(crate) fn admits(&self, peer: Peer) -> bool {
         match self.work {
             Work::Limits => peer != Peer::Haproxy,
-            // An earlier one may have no metrics.
-            Work::Scraped => peer == Peer::Wssgate,
+            // An earlier one may have none of this.
+            Work::Scraped | Work::Listed => peer == Peer::Wssgate,
             // Nobody else asks.
             Work::Pings { .. } => matches!(peer, Peer::Wssgate | Peer::Before),
             _ => true,
@@ -225,6 +247,7 @@ impl Row {
             Work::Idle { tls } => trial.idle(tls),
             Work::Pings { tls } => trial.pings(tls),
             Work::Scraped => trial.scraped(),
+            Work::Listed => trial.listed(),
             Work::Paced { tls } => trial.paced(tls),
             Work::Flood { tls } => trial.flood(tls),
             Work::Reconnect { tls } => trial.reconnect(tls),
@@ -373,6 +396,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) tree: Option<Tree>,
     pub(crate) plain: Vec<SocketAddr>,
     pub(crate) tls: Vec<SocketAddr>,
+    /// Where wssgate has its admin socket.
+    pub(crate) admin: PathBuf,
 }
 
 /// A time during which something was done.
@@ -429,6 +454,36 @@ impl Trial<'_> {
         let span = self.end(&begin)?;
         let name = format!("CPU per second with {}", thousands(count));
         Ok(vec![less(name, "ms", millis(span.proxy_cpu) / span.seconds())])
+    }
+
+    /// Without listings and with ten of them a second in turn, so that both meet the same machine.
+    fn listed(&mut self) -> io::Result<Vec<Reading>> {
+        const PER_SECOND: u32 = 3000;
+        const TURNS: u32 = 3;
+        let count = self.scale.tunnels[2];
+        self.load.open(&self.target(true)?, count, 100)?;
+        self.load.run_for(self.scale.settle)?;
+        let (mut alone, mut beside) = (Latencies::default(), Latencies::default());
+        let mut answers = Latencies::default();
+        for _ in 0..TURNS {
+            alone.extend(self.load.paced(PER_SECOND, self.scale.paced)?);
+            let lister = Lister::begin(&self.admin);
+            beside.extend(self.load.paced(PER_SECOND, self.scale.paced)?);
+            answers.extend(lister.end()?);
+        }
+        let mut ms = |name, share| {
+            less(name, "ms", answers.percentile_us(share).map_or(f64::NAN, |us| us / 1000.0))
+        };
+        let mut readings = vec![
+            ms("a listing with a filter, median", 0.5),
+            ms("a listing with a filter, p99", 0.99),
+        ];
+        let p99 = |latencies: &mut Latencies| latencies.percentile_us(0.99).unwrap_or(f64::NAN);
+        let (alone, beside) = (p99(&mut alone), p99(&mut beside));
+        readings.push(neither("latency without listings, p99", "µs", alone));
+        readings.push(less("latency beside listings, p99", "µs", beside));
+        readings.push(less("the same, times that without", "", beside / alone));
+        Ok(readings)
     }
 
     fn pings(&mut self, tls: bool) -> io::Result<Vec<Reading>> {

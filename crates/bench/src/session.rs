@@ -17,6 +17,9 @@ use crate::process;
 use crate::report::{Report, Results, picture};
 use crate::rows::{ROWS, Reading, Row, Scale, Trial};
 
+/// Where the admin socket is: beside the pid file.
+const ADMIN: &str = "nginx.admin.sock";
+
 /// A load average above this one disturbs.
 const QUIET: f64 = 0.5;
 
@@ -157,15 +160,16 @@ impl<'a> Stage<'a> {
         let load = Load::new()?;
         let backends = load.backend_addresses()?;
         let certificate = &site.certificate;
+        let admin = site.dir.path().join(installed.peer.name()).join(ADMIN);
         if installed.peer == Peer::Direct {
             let (plain, tls) = (backends, Vec::new());
-            let trial = Trial { load, scale, certificate, tree: None, plain, tls };
+            let trial = Trial { load, scale, certificate, tree: None, plain, tls, admin };
             return Ok(Self { trial, _running: None });
         }
         let running = Running::start(installed, site, &backends, row.extra())?;
         let (plain, tls) = (running.plain.clone(), running.tls.clone());
         let tree = Some(running.tree());
-        let trial = Trial { load, scale, certificate, tree, plain, tls };
+        let trial = Trial { load, scale, certificate, tree, plain, tls, admin };
         Ok(Self { trial, _running: Some(running) })
     }
 }

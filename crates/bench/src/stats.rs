@@ -36,6 +36,10 @@ impl Latencies {
         self.ns.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    pub(crate) fn extend(&mut self, others: Self) {
+        self.ns.extend(others.ns);
+    }
+
     /// Microseconds below or at which this share (0 to 1) of the times lies, by the nearest rank.
     ///
     /// `None` without times.
