@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use wssgate_config::model::Admin as Wanted;
 use wssgate_relay::RelayHandle;
-use wssgate_sys::{privileges, socket as sys};
+use wssgate_sys::{privileges, process, socket as sys};
 
 use crate::auth::revocations::Revocations;
 use crate::dashboard::history::History;
@@ -180,6 +180,9 @@ impl Admin {
                 // Who cannot give up what root may does not serve.
                 let dropped = privileges::drop_capabilities();
                 let serves = dropped.is_ok();
+                // A listing of many tunnels is some milliseconds of work, which relays on the same cores must not
+                // wait for. Where this is refused all the same, they do.
+                let _ = process::give_way_to_other_threads();
                 let _ = ready.send(dropped);
                 if serves {
                     server::serve(&listener, &ends, &view);

@@ -19,6 +19,21 @@ pub fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Lets other threads go before the calling one, as `nice -n 10` does for a process (setpriority(2), where Linux means
+/// the thread). Its own threads inherit it; nobody but root takes it back.
+///
+/// # Errors
+/// What the system refused.
+pub fn give_way_to_other_threads() -> io::Result<()> {
+    const LESS: libc::c_int = 10;
+    // SAFETY: takes numbers only; 0 is the calling thread.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    // The kernel takes more than the most for the most.
+    // SAFETY: as above.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice + LESS) })?;
+    Ok(())
+}
+
 /// Names the process in the process list, as `ps` and `pidof` show it; the system keeps 15 bytes.
 ///
 /// It is the name of the calling thread: call it from the first one.
@@ -188,6 +203,19 @@ mod tests {
     fn errors_have_the_texts_of_the_system() {
         assert_eq!(error_text(libc::EADDRINUSE), "Address already in use");
         assert_eq!(error_text(libc::ENOENT), "No such file or directory");
+    }
+
+    #[test]
+    fn a_thread_gives_way_and_the_others_do_not() {
+        // SAFETY: takes numbers only; 0 is the calling thread.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = nice();
+        let other = std::thread::spawn(move || {
+            give_way_to_other_threads().unwrap();
+            std::thread::spawn(nice).join().unwrap()
+        });
+        assert_eq!(other.join().unwrap(), (before + 10).min(19));
+        assert_eq!(nice(), before);
     }
 
     #[test]
