@@ -260,12 +260,21 @@ impl Group {
         let mut overrides = lock(&self.overrides);
         overrides.change(address, change, &lines);
         let after = self.renew(&servers, &overrides, &mut known);
-        for peer in after.all().filter(are_at).filter(|peer| were_down && !peer.down) {
+        let is_told = change.usage == Some(Some(Usage::Up));
+        for peer in after.all().filter(are_at).filter(|peer| !peer.down) {
             // As after any other absence; and who puts it into use knows better than failures of before.
-            peer.state.health.come_back(now);
-            if !were_checked {
+            if were_down || is_told && peer.state.health.is_failing(&peer.rules) {
+                peer.state.health.come_back(now);
+            } else if is_told {
+                peer.state.health.forget_failures();
+            }
+            if were_down && !were_checked {
                 peer.state.checked.come_again();
             }
+        }
+        if let Some((_, queue)) = &self.queue {
+            // Those who have looked when the set was new may have found it failing still.
+            queue.wake();
         }
         after.all().filter(are_at).map(|peer| peer.number()).collect()
     }

@@ -914,3 +914,35 @@ fn up_is_stronger_than_the_configuration_and_clears_the_record() {
     let status = group.peers()[&address];
     assert!(status.in_use && status.more.unwrap().set == Override::default(), "{status:?}");
 }
+
+/// It is out because requests have failed, and nobody has set it down.
+#[test]
+fn up_brings_back_a_server_whose_requests_have_failed() {
+    let mut first = server("127.0.0.1:1", false);
+    first.slow_start = Duration::from_secs(30);
+    first.max_fails = 2;
+    let address = first.addresses[0].clone();
+    let group = Group::new(&model(vec![first, server("127.0.0.1:2", false)]), None, 1);
+    let fail = || {
+        let mut selection = group.selection(b"", None, 0);
+        while let Some(lease) = group.choose(&mut selection, Instant::now()) {
+            if lease.peer().address == address {
+                lease.fail(Instant::now());
+                return;
+            }
+        }
+    };
+    let is_failing = || group.peers()[&address].more.unwrap().is_failing;
+    fail();
+    change(&group, 1, Some(Usage::Up), None);
+    fail();
+    assert!(!is_failing(), "the first failure is forgotten");
+    assert_eq!(share_of(&group, 1), 200, "nothing was to come back from");
+    fail();
+    assert!(is_failing());
+    change(&group, 1, None, Some(1));
+    assert!(is_failing(), "a weight says nothing of its health");
+    change(&group, 1, Some(Usage::Up), None);
+    assert!(!is_failing());
+    assert!((1..100).contains(&share_of(&group, 1)), "it comes back slowly");
+}
