@@ -112,6 +112,37 @@ fn every_page_is_in_the_table_of_contents() {
     assert_eq!(listed.len(), pages.len(), "a page is listed twice");
 }
 
+/// What stands first in two rows of one table, as code: a merge has kept both sides of a conflict.
+fn doubled_rows(text: &str) -> Vec<&str> {
+    let (mut doubled, mut seen) = (Vec::new(), BTreeSet::new());
+    for line in text.lines() {
+        let Some(first) = line.strip_prefix('|').and_then(|row| row.split('|').next()) else {
+            seen.clear();
+            continue;
+        };
+        let first = first.trim();
+        if first.starts_with('`') && !seen.insert(first) {
+            doubled.push(first);
+        }
+    }
+    doubled
+}
+
+#[test]
+fn no_table_has_a_row_twice() {
+    for document in documents::all(root()) {
+        let text = std::fs::read_to_string(root().join(&document.path)).unwrap();
+        let doubled = doubled_rows(&text);
+        assert!(doubled.is_empty(), "{}: {doubled:?}", document.path.display());
+    }
+}
+
+#[test]
+fn a_row_that_is_there_twice_is_found() {
+    let text = "| a | |\n| --- | --- |\n| `x` | 1 |\n| `y` | 2 |\n| `x` | 3 |\n\n| `y` | 4 |\n";
+    assert_eq!(doubled_rows(text), ["`x`"]);
+}
+
 /// Paths that are named in code and begin in the repository, without those that exist.
 fn missing_files(documents: &[Document], exists: impl Fn(&Path) -> bool) -> Vec<String> {
     const PLACES: [&str; 10] = [
