@@ -17,6 +17,7 @@ const USERS: &str = "log_format ends '$arg_user $websocket_close_cause $websocke
     upstream chat { server %%UP%%; }
     server { listen %%LISTEN_0%%; server_name chat.test; websocket_user $arg_user;
       location /chat { proxy_pass http://chat; }
+      location = /metrics { prometheus; }
       location /other { proxy_pass http://%%UP%%; } }";
 
 fn start(upstream: &Upstream) -> Instance {
@@ -258,6 +259,34 @@ fn who_waits_for_a_turn_is_refused_where_nobody_is_let_in_any_more() {
         ctl(&server, 0, &[&drain[..], &["--retry-after", "77s", "--detach"]].concat());
         assert_eq!(waiting.join().unwrap(), Some(77));
     });
+}
+
+/// Its request has begun with the configuration before; the door is closed in the newest one.
+#[test]
+fn who_began_before_a_reload_is_refused_where_nobody_is_let_in_any_more() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let begin = |path: &str| {
+        let mut conn = Conn::connect(server.listen(0));
+        conn.send_raw(format!("GET {path} HTTP/1.1\r\nHost: chat.test\r\n"));
+        conn
+    };
+    let finish = |conn: &mut Conn| {
+        conn.send_raw("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+        conn.send_raw("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+        String::from_utf8(conn.recv_raw("HTTP/1.1 101".len())).unwrap()
+    };
+    let (mut chat, mut other, mut later) = (begin("/chat"), begin("/other"), begin("/chat"));
+    wait_until("their workers to read", || {
+        let reading = "wssgate_connections{state=\"reading\"} 3";
+        http::get(server.listen(0), "chat.test", "/metrics").text().contains(reading)
+    });
+    ctl(&server, 0, &["reload"]);
+    ctl(&server, 0, &["drain", "--location", "/chat", "--over", "0s", "--refuse-new", "--yes"]);
+    assert_eq!(finish(&mut chat), "HTTP/1.1 503");
+    assert_eq!(finish(&mut other), "HTTP/1.1 101");
+    ctl(&server, 0, &["resume", "--location", "/chat"]);
+    assert_eq!(finish(&mut later), "HTTP/1.1 101");
 }
 
 /// An answer to a POST.

@@ -1,15 +1,20 @@
 //! Where an operator lets no new WebSockets in, until the next generation.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use wssgate_config::model::LocationId;
 
-/// Of each location, by its number: 0 where WebSockets are let in, else when those who are not may come again, in
-/// seconds: at most in the lower half, at least in the upper one.
+/// Which locations are closed.
 #[derive(Debug)]
-pub(crate) struct Doors(Box<[AtomicU64]>);
+pub(crate) struct Doors {
+    /// Of each location, by its number: 0 where WebSockets are let in, else when those who are not may come again, in
+    /// seconds: at most in the lower half, at least in the upper one.
+    doors: Box<[AtomicU64]>,
+    /// How many are closed.
+    closed: AtomicUsize,
+}
 
 /// When a client that is refused may come again, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +28,35 @@ pub(crate) struct Again {
 impl Doors {
     /// Those of so many locations, all of them open.
     pub(super) fn new(locations: usize) -> Self {
-        Self((0..locations).map(|_| AtomicU64::new(0)).collect())
+        let doors = (0..locations).map(|_| AtomicU64::new(0)).collect();
+        Self { doors, closed: AtomicUsize::new(0) }
     }
 
     /// Lets no new WebSockets in.
     pub(crate) fn close(&self, location: LocationId, again: Again) {
         let packed = u64::from(again.least) << 32 | u64::from(again.most.max(1));
-        self.0[location.0].store(packed, Relaxed);
+        if self.doors[location.0].swap(packed, Relaxed) == 0 {
+            self.closed.fetch_add(1, Release);
+        }
     }
 
     /// Lets them in again; says whether it did not before.
     pub(crate) fn open(&self, location: LocationId) -> bool {
-        self.0[location.0].swap(0, Relaxed) != 0
+        let was_closed = self.doors[location.0].swap(0, Relaxed) != 0;
+        if was_closed {
+            self.closed.fetch_sub(1, Release);
+        }
+        was_closed
+    }
+
+    /// Whether all are open.
+    pub(crate) fn all_open(&self) -> bool {
+        self.closed.load(Acquire) == 0
     }
 
     /// When to come again where no WebSockets are let in.
     pub(crate) fn closed(&self, location: LocationId) -> Option<Again> {
-        let packed = self.0.get(location.0)?.load(Relaxed);
+        let packed = self.doors.get(location.0)?.load(Relaxed);
         let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         (packed != 0).then(|| Again { least: half(packed >> 32), most: half(packed) })
     }
@@ -70,8 +87,9 @@ mod tests {
         let again = Again { least: 5, most: 30 };
         doors.close(second, again);
         assert_eq!((doors.closed(first), doors.closed(second)), (None, Some(again)));
-        assert!(!doors.open(first) && doors.open(second));
-        assert_eq!(doors.closed(second), None);
+        doors.close(second, again);
+        assert!(!doors.open(first) && !doors.all_open() && doors.open(second));
+        assert_eq!((doors.closed(second), doors.all_open()), (None, true));
     }
 
     #[test]

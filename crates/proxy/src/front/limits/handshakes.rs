@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wssgate_config::model::HandshakeRateId;
+use wssgate_config::model::{HandshakeRateId, LocationId};
 
 use crate::exchange::refusal::HandshakeRefusal;
 use crate::exchange::{Exchange, Refusal, Request};
+use crate::generation::doors::Again;
 use crate::limit::Entry;
 use crate::site::Phase;
 
@@ -37,12 +38,30 @@ pub(super) async fn wait(exchange: &mut Exchange, id: HandshakeRateId) -> Result
 
 /// Lets handshakes pass where no operator has closed the location.
 pub(super) fn check_door(request: &mut Request) -> Result<(), Refusal> {
-    let closed = request.generation.doors.closed(request.route.location);
+    let closed = closed(request);
     let Some(again) = closed.filter(|_| !request.is_subrequest() && request.asks_for_websocket())
     else {
         return Ok(());
     };
     Err(refusal(request, again.chance().as_secs(), HandshakeRefusal::Closed))
+}
+
+/// When to come again if the location of the request is closed. Operators close locations of the newest generation: a
+/// request that began with an older one must not slip through the location of the same name.
+fn closed(request: &Request) -> Option<Again> {
+    let newest = request.site.current.load();
+    if newest.doors.all_open() {
+        return None;
+    }
+    let location = request.route.location;
+    if newest.number == request.generation.number {
+        return newest.doors.closed(location);
+    }
+    let own = request.generation.place(location);
+    let places = newest.places().iter().enumerate();
+    places
+        .filter(|(_, place)| place.server == own.server && place.location == own.location)
+        .find_map(|(number, _)| newest.doors.closed(LocationId(number)))
 }
 
 /// The client is to come again after so many seconds.
