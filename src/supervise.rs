@@ -238,6 +238,9 @@ impl Server<'_> {
             Ok(report) => {
                 told.extend(self.tell(&report, &loaded.sources));
                 self.told = told;
+                for undone in before.undone() {
+                    self.say(LogLevel::Warn, undone);
+                }
                 self.apply(&before.config.core, &core);
                 Ok(self.proxy.generation().number)
             }

@@ -238,7 +238,9 @@ fn a_location_that_is_drained_lets_nobody_in_until_it_is_resumed_or_a_reload() {
     ctl(&server, 0, &[&drain[..5], &["--over", "0s", "--refuse-new", "--yes"]].concat());
     let seconds = refused(&server, "/chat").unwrap();
     assert!((10..=60).contains(&seconds), "{seconds}");
-    ctl(&server, 0, &["reload"]);
+    let told = ctl(&server, 0, &["reload"]);
+    let line = "let in again in location \"/chat\" of server \"chat.test\", which an operator had";
+    assert!(told.contains(line), "{told}");
     assert_eq!(refused(&server, "/chat"), None, "until the next reload");
     server.wait_for_log("new WebSockets again in location \"/chat\" of server \"chat.test\", by ");
 }

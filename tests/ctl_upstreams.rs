@@ -136,7 +136,14 @@ fn a_weight_holds_in_all_workers_until_the_next_reload() {
     let share = responses(&server, 120)["a"];
     assert!((92..=108).contains(&share), "{share} of 120");
     change(&server, "down", b.addr(), &[]);
-    ctl(&server, 0, &["reload"]);
+    let told = ctl(&server, 0, &["reload"]);
+    for (of, set) in [(a.addr(), "weight 5"), (b.addr(), "down")] {
+        let line =
+            format!("upstream server {of} of app is used as configured again, no longer {set} as");
+        assert!(told.contains(&line), "{told}");
+        server.wait_for_log(&line);
+    }
+    assert!(!ctl(&server, 0, &["reload"]).contains("as configured again"), "nothing was set");
     let known = peer(&server, a.addr());
     assert_eq!((&known["weight"], &known["override"]), (&1.into(), &Value::Null));
     let share = responses(&server, 40)["b"];

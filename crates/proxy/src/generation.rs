@@ -9,6 +9,7 @@ pub(crate) mod doors;
 pub(crate) mod draining;
 mod places;
 mod policies;
+mod undone;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;

@@ -31,7 +31,7 @@ pub use idle::IdlePool;
 pub(crate) use idle::Key;
 pub use lease::Lease;
 pub(crate) use names::follow;
-pub(crate) use overrides::{Change, Usage};
+pub(crate) use overrides::{Change, Override, Usage};
 pub use peer::Peer;
 pub use shortage::Shortages;
 pub(crate) use shortage::{Call, Resource};

@@ -107,14 +107,6 @@ fn usage(text: &str) -> Option<Option<Usage>> {
     }
 }
 
-fn usage_name(usage: Usage) -> &'static str {
-    match usage {
-        Usage::Up => "up",
-        Usage::Down => "down",
-        Usage::Drain => "drain",
-    }
-}
-
 fn weight(text: &str) -> Option<Option<u32>> {
     match text {
         CONFIGURED => Some(None),
@@ -126,7 +118,7 @@ fn weight(text: &str) -> Option<Option<u32>> {
 fn words(change: Change) -> String {
     let mut out = String::new();
     if let Some(usage) = change.usage {
-        out += usage.map_or(CONFIGURED, usage_name);
+        out += usage.map_or(CONFIGURED, Usage::name);
     }
     if let Some(weight) = change.weight {
         let comma = if out.is_empty() { "" } else { ", " };
@@ -151,10 +143,10 @@ fn peer(address: &ListenAddr, status: &PeerStatus) -> Value {
         "connections": status.connections,
         "tunnels": status.tunnels,
         "failures": status.failures,
-        "wanted": more.map(|more| usage_name(more.usage)),
+        "wanted": more.map(|more| more.usage.name()),
         "weight": more.map(|more| more.weight),
         "override": set.map(|set| json!({
-            "state": set.usage.map(usage_name),
+            "state": set.usage.map(Usage::name),
             "weight": set.weight,
         })),
         "failing": more.map(|more| more.is_failing),

@@ -279,6 +279,11 @@ impl Group {
         after.all().filter(are_at).map(|peer| peer.number()).collect()
     }
 
+    /// What an operator has set, by address.
+    pub(crate) fn overrides(&self) -> BTreeMap<ListenAddr, Override> {
+        lock(&self.overrides).all()
+    }
+
     /// How each peer does, by its address: those of all lines of the group that have it, and those that are gone and
     /// still have connections.
     pub(crate) fn peers(&self) -> BTreeMap<ListenAddr, PeerStatus> {

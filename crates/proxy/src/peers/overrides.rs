@@ -4,7 +4,7 @@
 //! made with it, so whoever chooses knows nothing of it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use wssgate_config::model::{ListenAddr, UpstreamServer};
 
@@ -20,6 +20,15 @@ pub(crate) enum Usage {
 }
 
 impl Usage {
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Drain => "drain",
+        }
+    }
+
     /// As it is configured.
     pub(super) fn of(server: &UpstreamServer) -> Self {
         match (server.drain, server.down) {
@@ -52,6 +61,11 @@ impl Overrides {
     /// What is set of an address.
     pub(super) fn of(&self, address: &ListenAddr) -> Override {
         self.0.get(address).copied().unwrap_or_default()
+    }
+
+    /// All that is set, in the order of the addresses.
+    pub(super) fn all(&self) -> BTreeMap<ListenAddr, Override> {
+        self.0.iter().map(|(address, set)| (address.clone(), *set)).collect()
     }
 
     /// Sets something of an address that is on these lines.
