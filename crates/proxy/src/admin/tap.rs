@@ -470,6 +470,15 @@ fn redacted(
         return Err(NotRedactable);
     }
     let mut value: Value = serde_json::from_slice(payload).map_err(|_| NotRedactable)?;
+    // Values without a name are known by nothing: `["login","ann","secret"]`.
+    let has_names = match &value {
+        Value::Object(_) => true,
+        Value::Array(values) => values.iter().all(Value::is_object),
+        _ => false,
+    };
+    if !has_names {
+        return Err(NotRedactable);
+    }
     hide(&mut value, redact);
     Ok(Content::Text(value.to_string()))
 }
@@ -505,6 +514,10 @@ mod tests {
             (r#"{"password":"x"#, true, Err(NotRedactable)),
             (r#"{"password":"x"}"#, false, Err(NotRedactable)),
             ("password=x", true, Err(NotRedactable)),
+            ("\"secret\"", true, Err(NotRedactable)),
+            (r#"["login","ann","secret"]"#, true, Err(NotRedactable)),
+            (r#"[{"password":"x"},"secret"]"#, true, Err(NotRedactable)),
+            ("42", true, Err(NotRedactable)),
         ] {
             assert_eq!(redacted(payload.as_bytes(), &redact, is_message), expected, "{payload}");
         }
