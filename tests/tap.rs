@@ -287,7 +287,7 @@ fn taps_are_few_keep_nobody_from_asking_and_end_with_those_who_tap() {
     assert!(answers.iter().all(|answer| answer.status.success()));
     drop(taps);
     wait_until("their ends", || {
-        server.error_log().matches("not shown: nobody reads)").count() == 4
+        server.error_log().matches("not shown: the reader has gone)").count() == 4
     });
     let (mut tap, first) = Tap::start(&server, &["--user", "ann"]);
     assert_eq!(first["tunnels"], 1);

@@ -54,6 +54,15 @@ pub enum Tapped {
     },
 }
 
+/// The next of what is found, and how many before it found no room since the last.
+#[derive(Debug)]
+pub struct Entry {
+    /// How many, between the last entry and this one.
+    pub missed: u64,
+    /// What was found.
+    pub tapped: Tapped,
+}
+
 /// Who sent a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
@@ -96,7 +105,7 @@ pub enum Shown {
 /// What a tap was ordered with; its observers hold it.
 pub struct Tap {
     number: u64,
-    queue: SyncSender<Tapped>,
+    queue: SyncSender<Entry>,
     /// Of so many frames one is told; each Close is.
     sample: NonZeroU32,
     seen: AtomicU64,
@@ -113,12 +122,12 @@ impl fmt::Debug for Tap {
 #[derive(Debug)]
 pub struct Outlet {
     /// The frames.
-    pub frames: Receiver<Tapped>,
+    pub frames: Receiver<Entry>,
     missed: Arc<AtomicU64>,
 }
 
 impl Outlet {
-    /// How many found no room since the last time.
+    /// How many found no room since the newest entry, and were not taken before.
     pub fn take_missed(&self) -> u64 {
         self.missed.swap(0, Ordering::Relaxed)
     }
@@ -153,10 +162,11 @@ impl Tap {
 
     /// Says whether anybody listens.
     fn tell(&self, tapped: Tapped) -> bool {
-        match self.queue.try_send(tapped) {
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        match self.queue.try_send(Entry { missed, tapped }) {
             Ok(()) => true,
             Err(TrySendError::Full(_)) => {
-                self.missed.fetch_add(1, Ordering::Relaxed);
+                self.missed.fetch_add(missed + 1, Ordering::Relaxed);
                 true
             }
             Err(TrySendError::Disconnected(_)) => false,
@@ -538,8 +548,15 @@ mod tests {
         for _ in 0..QUEUE + 10 {
             assert!(observer.on_bytes(Side::Client, HELLO, 5));
         }
-        assert_eq!((outlet.take_missed(), outlet.take_missed()), (10, 0));
-        assert_eq!(outlet.frames.iter().take(QUEUE).count(), QUEUE);
+        let missed: Vec<_> = outlet.frames.iter().take(QUEUE).map(|entry| entry.missed).collect();
+        assert_eq!(missed, [0; QUEUE]);
+        assert!(observer.on_bytes(Side::Client, HELLO, 5));
+        let next = outlet.frames.try_recv().map(|entry| entry.missed);
+        assert_eq!((next, outlet.take_missed()), (Ok(10), 0), "told where the gap is");
+        for _ in 0..QUEUE + 3 {
+            assert!(observer.on_bytes(Side::Client, HELLO, 5));
+        }
+        assert_eq!((outlet.take_missed(), outlet.take_missed()), (3, 0));
         drop(outlet);
         assert!(!observer.on_bytes(Side::Client, HELLO, 5), "nobody listens any more");
     }

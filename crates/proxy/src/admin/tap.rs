@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 use wssgate_config::model::WebSocketTap;
 use wssgate_relay::listing::{Handle, Label};
-use wssgate_relay::tap::{Frame, MAX_TAPPED, Outlet, Sender, Shown, Tap, Tapped};
+use wssgate_relay::tap::{Frame, MAX_TAPPED, Outlet, QUEUE, Sender, Shown, Tap, Tapped};
 use wssgate_relay::{self as relay, RelayHandle, Side};
 use wssgate_ws::CloseCode;
 use wssgate_ws::Opcode;
@@ -220,8 +220,10 @@ enum End {
     Ended,
     /// It has told of as many frames as were wanted.
     Max,
-    /// Whoever tapped is gone, or takes nothing any more.
+    /// Whoever tapped is gone.
     Gone,
+    /// Whoever taps takes nothing any more.
+    Stalled,
 }
 
 /// Tells what it finds on a thread of its own, behind the head of the answer; at the end `note` hears why and how many
@@ -235,12 +237,19 @@ pub(super) fn run(
     let thread = thread::Builder::new().name("tap".to_owned());
     thread.spawn(move || {
         let mut told = Told::default();
-        let end = tell(&started, &stream, &mut told).unwrap_or(End::Gone);
+        let end = tell(&started, &stream, &mut told).unwrap_or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => End::Stalled,
+            _ => End::Gone,
+        });
+        if matches!(end, End::Gone | End::Stalled) {
+            told.miss_the_rest(&started.outlet);
+        }
         let Told { shown, missed, .. } = told;
         let why = match end {
             End::Ended => "all its tunnels have ended",
             End::Max => "as many as were wanted",
-            End::Gone => "nobody reads",
+            End::Gone => "the reader has gone",
+            End::Stalled => "the reader takes nothing any more",
         };
         drop(started);
         note(&format!("{shown} frames shown, {missed} not shown: {why}"));
@@ -260,6 +269,22 @@ impl Told {
     fn line(&mut self, line: &Value) {
         self.lines += &line.to_string();
         self.lines.push('\n');
+    }
+
+    /// Tells of a gap here, if there is one.
+    fn miss(&mut self, missed: u64) {
+        if missed > 0 {
+            self.missed += missed;
+            self.line(&json!({"missed": missed}));
+        }
+    }
+
+    /// Counts what waits, and what found no room: nobody will see it.
+    fn miss_the_rest(&mut self, outlet: &Outlet) {
+        for entry in outlet.frames.try_iter().take(QUEUE) {
+            self.missed += entry.missed + u64::from(matches!(entry.tapped, Tapped::Frame(_)));
+        }
+        self.missed += outlet.take_missed();
     }
 
     fn add(&mut self, tapped: &Tapped) {
@@ -306,9 +331,16 @@ fn tell(started: &Started, mut stream: &UnixStream, told: &mut Told) -> io::Resu
         // Written together is what comes together.
         let end = loop {
             match next {
-                Ok(tapped) => told.add(&tapped),
-                Err(RecvTimeoutError::Timeout) => break None,
-                Err(RecvTimeoutError::Disconnected) => break Some(End::Ended),
+                Ok(entry) => {
+                    told.miss(entry.missed);
+                    told.add(&entry.tapped);
+                }
+                Err(error) => {
+                    // All that found room is told, so what did not came behind it.
+                    told.miss(started.outlet.take_missed());
+                    let is_over = error == RecvTimeoutError::Disconnected;
+                    break is_over.then_some(End::Ended);
+                }
             }
             if told.shown >= started.wanted.max {
                 break Some(End::Max);
@@ -318,11 +350,6 @@ fn tell(started: &Started, mut stream: &UnixStream, told: &mut Told) -> io::Resu
             }
             next = started.outlet.frames.recv_timeout(Duration::ZERO);
         };
-        let missed = started.outlet.take_missed();
-        if missed > 0 {
-            told.missed += missed;
-            told.line(&json!({"missed": missed}));
-        }
         if let Some(end) = end {
             break end;
         }

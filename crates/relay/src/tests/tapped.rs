@@ -7,7 +7,7 @@ use wssgate_ws::conversation::Farewell;
 
 use super::*;
 use crate::listing::{Handle, Label};
-use crate::tap::{Outlet, QUEUE, Sender, Tap, Tapped};
+use crate::tap::{Entry, Outlet, QUEUE, Sender, Tap, Tapped};
 
 impl Rig {
     /// A WebSocket, and how it is called.
@@ -41,7 +41,7 @@ impl Rig {
 
 /// What was told since the last time.
 fn told(outlet: &Outlet) -> Vec<(Sender, Opcode, Vec<u8>)> {
-    let frames = outlet.frames.try_iter().map(|tapped| match tapped {
+    let frames = outlet.frames.try_iter().map(|entry| match entry.tapped {
         Tapped::Frame(frame) => (frame.sender, frame.header.opcode, frame.payload),
         other => panic!("{other:?}"),
     });
@@ -80,7 +80,7 @@ fn frames_of_both_sides_and_our_own_are_told_until_the_end() {
     assert_eq!(told(&outlet), own);
     drop((client, upstream));
     assert_eq!(rig.end().cause, EndCause::Killed);
-    assert!(matches!(outlet.frames.try_recv(), Ok(Tapped::Ended { .. })));
+    assert!(matches!(outlet.frames.try_recv(), Ok(Entry { tapped: Tapped::Ended { .. }, .. })));
     // Nobody holds the tap any more.
     assert_eq!(outlet.frames.try_recv().unwrap_err(), mpsc::TryRecvError::Disconnected);
     // The place may belong to another one by now.
