@@ -16,6 +16,7 @@ mod current;
 mod dashboard;
 mod draining;
 pub(crate) mod drains;
+mod places;
 mod query;
 mod revocations;
 mod rows;
@@ -46,11 +47,15 @@ use crate::metrics::Metrics;
 use crate::site::Phase;
 
 use drains::Drains;
+use places::{Place, Places};
 
 pub use socket::{AdminSocket, SocketError};
 
 /// How many requests are answered at a time; others wait in the queue of the socket.
 const THREADS: usize = 4;
+
+/// How many of them may wait for the main thread: the others must be free for all else.
+const MAX_ORDERS: usize = THREADS / 2;
 
 /// What the threads of the admin side need.
 #[derive(Debug)]
@@ -134,16 +139,22 @@ pub struct Reloaded {
 /// The way to the main thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
-    /// Bounded by [`THREADS`], each of which waits for its answer.
+    /// Bounded by the places of those who wait for the answers.
     sender: mpsc::Sender<Order>,
     notifier: Notifier,
+    waiting: Places<MAX_ORDERS>,
 }
 
 impl Orders {
     /// The way, and where it ends; the main thread is called by `notifier`.
     pub(crate) fn new(notifier: Notifier) -> (Self, mpsc::Receiver<Order>) {
         let (sender, orders) = mpsc::channel();
-        (Self { sender, notifier }, orders)
+        (Self { sender, notifier, waiting: Places::default() }, orders)
+    }
+
+    /// A place to wait for an answer in, if there is room.
+    fn wait(&self) -> Option<Place> {
+        self.waiting.take()
     }
 
     fn give(&self, order: Order) {

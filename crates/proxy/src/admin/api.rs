@@ -74,6 +74,8 @@ pub(super) enum Refusal {
     Full(#[from] Full),
     #[error("the server does not reload now")]
     NotNow,
+    #[error("a reload or an upgrade is under way, and another waits: try again when it is done")]
+    Busy,
     #[error(transparent)]
     Drain(#[from] DrainError),
     #[error("{0}")]
@@ -99,7 +101,9 @@ impl Refusal {
             | Self::Drain(DrainError::Unknown) => 404,
             Self::Method(_) => 405,
             Self::NotYours => 403,
-            Self::NotNow | Self::NotUpgraded(_) | Self::Full(_) | Self::Drain(_) => 409,
+            Self::NotNow | Self::Busy | Self::NotUpgraded(_) | Self::Full(_) | Self::Drain(_) => {
+                409
+            }
             Self::Silent(_) | Self::Late => 503,
             Self::Tap(refusal) => refusal.status(),
         }
@@ -380,6 +384,7 @@ impl Request<'_> {
         self.changes()?;
         let by = self.who();
         self.query.finish()?;
+        let _place = self.view.orders.wait().ok_or(Refusal::Busy)?;
         let (answer, reloaded) = mpsc::channel();
         self.view.orders.give(Order::Reload { by, answer });
         let reloaded = reloaded.recv_timeout(RELOAD_TIME).map_err(|_| Refusal::NotNow)?;
@@ -410,6 +415,7 @@ impl Request<'_> {
         let binary = self.query.read("binary", "an absolute path is expected", absolute)?;
         let by = self.who();
         self.query.finish()?;
+        let _place = self.view.orders.wait().ok_or(Refusal::Busy)?;
         let (answer, upgraded) = mpsc::channel();
         self.view.orders.give(Order::Upgrade { by, binary, answer });
         let upgraded = upgraded.recv_timeout(UPGRADE_TIME).map_err(|_| Refusal::Late)?;

@@ -22,8 +22,8 @@ use super::api::{self, Answer};
 use super::current::KEEP;
 use super::tap::{self, Started};
 
-/// How long a request may take to come.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// How long a request may take to come: as many as there are threads keep all others waiting so long.
+const REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// How long the other end may take nothing of the answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);

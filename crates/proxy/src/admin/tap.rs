@@ -7,7 +7,6 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use wssgate_ws::CloseCode;
 use wssgate_ws::Opcode;
 
 use super::View;
+use super::places::{Place, Places};
 use super::query::{Query, QueryError};
 use super::rows::Filter;
 use super::walk::{self, Silent, walk};
@@ -28,7 +28,7 @@ use crate::clock;
 use crate::tunnel::about::About;
 
 /// How many taps there may be at a time.
-pub(super) const MAX_TAPS: usize = 4;
+pub(crate) const MAX_TAPS: usize = 4;
 
 /// How many tunnels one may look at.
 pub(super) const MAX_TUNNELS: usize = 1000;
@@ -43,26 +43,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const BATCH: usize = 32 * 1024;
 
 /// The taps there are.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Taps(Arc<AtomicUsize>);
-
-/// One of them. Dropping it makes room.
-#[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Taps {
-    fn take(&self) -> Option<Place> {
-        let more = |taken| (taken < MAX_TAPS).then_some(taken + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Place(Arc::clone(&self.0)))
-    }
-}
+pub(crate) type Taps = Places<MAX_TAPS>;
 
 /// What is wanted.
 #[derive(Debug)]
@@ -556,14 +537,5 @@ mod tests {
         assert_eq!(content("né".as_bytes()), Ok(Content::Text("né".to_owned())));
         assert_eq!(content(b"n\xc3"), Ok(Content::Text("n".to_owned())), "cut within a letter");
         assert_eq!(content(b"\xff\x00"), Ok(Content::Hex("ff00".to_owned())));
-    }
-
-    #[test]
-    fn there_are_only_so_many_at_a_time() {
-        let taps = Taps::default();
-        let mut places: Vec<_> = (0..MAX_TAPS).filter_map(|_| taps.take()).collect();
-        assert_eq!((places.len(), taps.take().is_none()), (MAX_TAPS, true));
-        places.pop();
-        assert!(taps.take().is_some());
     }
 }
