@@ -278,6 +278,9 @@ impl CtlArgs {
             Action::Kill(kill) => self.kill(&client, kill),
             Action::Revoke(revoke) => {
                 let answer = revoke.run(&client)?;
+                if let Some(warning) = answer["warning"].as_str() {
+                    console::say(format_args!("warning: {warning}"));
+                }
                 self.print(&answer, || revocations::revoked(&answer))
             }
             Action::Revocations => {

@@ -292,3 +292,18 @@ fn what_is_not_understood_is_refused() {
     ctl(&server, 2, &["unrevoke"]);
     ctl(&server, 1, &["revoke", "--subject", "a", "--for", "soon"]);
 }
+
+#[test]
+fn who_revokes_what_no_location_knows_is_warned() {
+    let upstream = Upstream::echo();
+    let server = start(
+        "server { listen %%LISTEN_0%%; websocket_user $arg_user;
+           location / { proxy_pass http://%%UP%%; } }",
+        upstream.addr(),
+    );
+    let told = ctl(&server, 0, &["revoke", "--subject", "ann"]);
+    assert!(told.contains("warning: no location has auth_jwt: this refuses nobody\n"), "{told}");
+    assert!(told.contains("revoked (id 1), 0 closed\n"), "it is held all the same: {told}");
+    let told = ctl(&server, 0, &["revoke", "--user", "ann"]);
+    assert!(!told.contains("warning"), "{told}");
+}

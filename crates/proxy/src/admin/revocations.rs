@@ -65,7 +65,23 @@ impl Request<'_> {
         let ended = self.end_revoked(kind, &text_of(text.as_bytes()))?;
         let mut answer = row(&revocation);
         answer["ended"] = ended.into();
+        answer["warning"] = self.in_vain(kind).into();
         Ok(ok(answer))
+    }
+
+    /// Why nobody who comes is refused, if that is so: no location knows clients by texts of this kind.
+    fn in_vain(&self, kind: Kind) -> Option<&'static str> {
+        let generation = self.view.current.load();
+        let mut locations = generation.config.http.iter().flat_map(|http| &http.locations);
+        let is_known = locations.any(|location| match kind {
+            Kind::User => location.settings.websocket_user.is_some(),
+            Kind::Subject | Kind::TokenId => location.settings.auth_jwt.is_some(),
+        });
+        match (is_known, kind) {
+            (true, _) => None,
+            (_, Kind::User) => Some("no location has websocket_user: this refuses nobody"),
+            _ => Some("no location has auth_jwt: this refuses nobody"),
+        }
     }
 
     /// Ends the tunnels that are known by this text; how many we had not begun to close before.
