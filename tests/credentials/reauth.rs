@@ -134,6 +134,12 @@ fn a_failing_auth_server_ends_nobody() {
         stays(&mut client);
     }
     server.wait_for_log("unexpected status 500, so the WebSocket stays open, client: 127.0.0.1");
+    let told = |line: &str| server.error_log().matches(line).count();
+    let failed = metric(&server, "failed");
+    wait_until("more failures", || metric(&server, "failed") >= failed + 3);
+    assert_eq!(told("status 502, so the WebSocket stays open"), 1);
+    status.store(204, Ordering::SeqCst);
+    server.wait_for_log("\"/auth\" of websocket_reauth answers again, client: 127.0.0.1");
     // It is asked again, and its next answer counts.
     status.store(401, Ordering::SeqCst);
     client.expect([close(1008, "no longer authorized")]);
