@@ -206,6 +206,9 @@ fn it_shows_who_is_busy_and_keys_sort_filter_and_open() {
     terminal.type_text("min_age=soon");
     terminal.press(&["Enter"]);
     terminal.wait_for("invalid value \"soon\"");
+    terminal.wait_for("1-1 of 1");
+    terminal.press(&["Escape"]);
+    terminal.wait_to_be("table", |screen| !screen.contains("soon"));
     terminal.press(&["Escape"]);
     terminal.wait_for("of 3 by number");
     terminal.press(&["?"]);

@@ -241,6 +241,7 @@ mod tests {
 
     use super::super::asking::{Answer, Found};
     use super::*;
+    use crate::ctl_command::client::CtlError;
 
     fn press(state: &mut State, keys: &str) -> Vec<Effect> {
         let code = |key| match key {
@@ -341,5 +342,28 @@ mod tests {
         assert_eq!(press(&mut state, "\u{1b}"), [Effect::Ask], "Esc takes it away");
         assert_eq!(state.filter, "");
         assert_eq!(press(&mut state, "q"), [Effect::Quit]);
+    }
+
+    #[test]
+    fn a_filter_that_the_server_refuses_gives_way_to_the_last_good_one() {
+        let mut state = state();
+        press(&mut state, "/ann\n");
+        show(&mut state, &["4"]);
+        press(&mut state, "/ min_age=soon\n");
+        let refuse = |state: &mut State| {
+            let refused = CtlError::Refused { status: 400, message: "\"soon\" is no time".into() };
+            let now = Instant::now();
+            state.on_answer(Answer { at: now, found: Err(refused), killed: None }, now);
+            state.message(now).map(str::to_owned)
+        };
+        assert_eq!(refuse(&mut state).as_deref(), Some("\"soon\" is no time"));
+        assert_eq!((&*state.filter, state.rows().len(), state.is_stale), ("ann", 1, true));
+        assert_eq!(state.mode, Mode::Filter("ann min_age=soon".to_owned()), "to be put right");
+        assert_eq!(state.question().tunnels[0], ("user", "ann".to_owned()));
+        // It does not go round in circles where the filter is not the reason.
+        state.is_stale = false;
+        state.unsay();
+        assert_eq!((refuse(&mut state), state.is_stale), (None, false));
+        assert!(state.refused.is_some());
     }
 }

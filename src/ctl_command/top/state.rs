@@ -76,7 +76,7 @@ pub(super) struct State {
     pub(super) answered: Option<Instant>,
     /// Why the last question was not answered.
     pub(super) trouble: Option<String>,
-    /// Why the filter is not one.
+    /// Why the server refuses what is asked, though the filter is one.
     pub(super) refused: Option<String>,
     message: Option<(Instant, String)>,
     pub(super) mode: Mode,
@@ -86,6 +86,8 @@ pub(super) struct State {
     /// As it was typed.
     pub(super) filter: String,
     query: Vec<(&'static str, String)>,
+    /// The last filter that the server has understood, as it was typed and as it was asked.
+    good: (String, Vec<(&'static str, String)>),
     /// Where the cursor is, and on which tunnel.
     pub(super) cursor: usize,
     selected: Option<String>,
@@ -131,6 +133,7 @@ impl State {
             ascends: sort == "id",
             filter,
             query,
+            good: Default::default(),
             cursor: 0,
             selected: None,
             first: 0,
@@ -170,6 +173,9 @@ impl State {
         match answer.found {
             Ok(found) => {
                 (self.trouble, self.refused) = (None, None);
+                if !self.is_stale {
+                    self.good = (self.filter.clone(), self.query.clone());
+                }
                 self.answered = Some(answer.at);
                 self.note_totals(answer.at, &found.status);
                 self.found = Some(found);
@@ -177,12 +183,33 @@ impl State {
             }
             // It answers, but not that.
             Err(CtlError::Refused { status: 400, message }) => {
-                (self.trouble, self.refused) = (None, Some(message));
+                self.trouble = None;
+                self.on_refusal(message, now);
             }
             Err(CtlError::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => {
                 self.trouble = Some("the server accepts and says nothing".to_owned());
             }
             Err(error) => self.trouble = Some(error.to_string()),
+        }
+    }
+
+    /// The server does not understand what is asked, so a new filter is not one: the last good one is in effect again,
+    /// and the new one is there to be put right.
+    fn on_refusal(&mut self, message: String, now: Instant) {
+        if self.is_stale {
+            // It was about something else.
+            return;
+        }
+        if self.query == self.good.1 {
+            self.refused = Some(message);
+            return;
+        }
+        let typed;
+        (typed, (self.filter, self.query)) = (std::mem::take(&mut self.filter), self.good.clone());
+        self.is_stale = true;
+        self.say(now, message);
+        if self.mode == Mode::Table && self.details.is_none() {
+            self.mode = Mode::Filter(typed);
         }
     }
 
