@@ -64,6 +64,9 @@ pub(super) enum Refusal {
     Everything,
     #[error(transparent)]
     Silent(#[from] Silent),
+    /// Something was done before it, and stays done.
+    #[error("{refusal}; {done}")]
+    Halfway { refusal: Box<Refusal>, done: String },
     #[error(transparent)]
     Tap(#[from] TapRefusal),
     #[error("name one of subject, token_id and user, and a text that is not empty")]
@@ -106,7 +109,13 @@ impl Refusal {
             }
             Self::Silent(_) | Self::Late => 503,
             Self::Tap(refusal) => refusal.status(),
+            Self::Halfway { refusal, .. } => refusal.status(),
         }
+    }
+
+    /// The same for whoever has to know besides what was done already.
+    pub(super) fn after(self, done: impl Into<String>) -> Self {
+        Self::Halfway { refusal: Box::new(self), done: done.into() }
     }
 }
 
@@ -341,7 +350,10 @@ impl Request<'_> {
             // Before it is done, for that may be the last thing.
             self.note(what);
             for (worker, handles) in handles.iter().enumerate() {
-                closed += walk::kill(&relays, worker, handles, words)?;
+                let killed = walk::kill(&relays, worker, handles, words);
+                closed += killed.map_err(|silent| {
+                    Refusal::from(silent).after(format!("{closed} of {count} are closed already"))
+                })?;
             }
         }
         Ok((matched, closed))

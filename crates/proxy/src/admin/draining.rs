@@ -136,11 +136,15 @@ impl Request<'_> {
             return Ok(ok(json!({"matched": matched, "drain": null})));
         }
         self.view.drains.check_room()?;
-        if let Some((locations, again)) = closes {
+        if let Some((locations, again)) = &closes {
             // First, so that only those who were let in before are not told.
-            self.close_doors(&locations, again);
+            self.close_doors(locations, *again);
         }
-        let (matched, drain) = self.drain_those(what, manner, |row| filter.fits(row))?;
+        let begun = self.drain_those(what, manner, |row| filter.fits(row));
+        let (matched, drain) = begun.map_err(|refusal| match closes {
+            Some(_) => refusal.after("no drain has begun, but new WebSockets are refused already"),
+            None => refusal,
+        })?;
         Ok(ok(json!({"matched": matched, "drain": drain, "refusing": self.refusing()})))
     }
 

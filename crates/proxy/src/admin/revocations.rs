@@ -62,7 +62,11 @@ impl Request<'_> {
         let revocation = self.view.revocations.add(kind, &text, time, Moment::now())?;
         let shown = printable(text.as_bytes());
         self.note(format_args!("revoking the {} \"{shown}\" for {time:?}", kind.words()));
-        let ended = self.end_revoked(kind, &text_of(text.as_bytes()))?;
+        let ended = self.end_revoked(kind, &text_of(text.as_bytes())).map_err(|refusal| {
+            let id = revocation.id;
+            refusal
+                .after(format!("the revocation is held (id {id}), repeat it to close the others"))
+        })?;
         let mut answer = row(&revocation);
         answer["ended"] = ended.into();
         answer["warning"] = self.in_vain(kind).into();

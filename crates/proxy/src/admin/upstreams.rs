@@ -72,7 +72,9 @@ impl Request<'_> {
             Some(manner) => {
                 let what = format!("server {address} of {upstream}");
                 let is_its = |number: u32| numbers.contains(&number);
-                self.drain_those(what, manner, |row| is_its(row.about.peer.number()))?.1
+                let begun = self.drain_those(what, manner, |row| is_its(row.about.peer.number()));
+                let done = "no drain has begun, but the server is used as was ordered";
+                begun.map_err(|refusal| refusal.after(done))?.1
             }
         };
         let status = group.peers().remove(&address).unwrap_or_default();
