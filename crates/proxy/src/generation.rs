@@ -278,6 +278,12 @@ impl Generation {
         self.sockets.get(address).copied()
     }
 
+    /// Whether root has started this process, which is, or is about to be, another user's: what others must not do to
+    /// root's processes they must not do to this one.
+    pub fn is_roots(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.uid != 0)
+    }
+
     /// How long this generation may live; for those who wait without holding it.
     pub fn life(&self) -> &Life {
         &self.life
@@ -361,13 +367,22 @@ pub fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) ->
     if let Some(owner) = previous.and_then(|previous| previous.owner.clone()) {
         return Some(owner);
     }
-    // Whoever was started by a process of root that had become somebody does for him what root would do.
+    // Whoever was started by a process of root that had become somebody does for him what root would do, whatever the
+    // configuration says now: somebody else it cannot become, and what is root's must not become his.
     if privileges::keeps_some().unwrap_or(false) {
-        let name = core.user.as_ref().map_or(NOBODY, |user| &user.value.name);
-        let user = privileges::user(name).ok().flatten();
-        if let Some(user) = user.filter(privileges::runs_as) {
-            return Some(user);
+        let own = privileges::own_user();
+        if !names(core, &own) {
+            let text = format!(
+                "the process stays that of user \"{}\": another \"user\" takes effect after a restart",
+                own.name
+            );
+            let warning = Diagnostic::warning(text);
+            report.push(match &core.user {
+                Some(user) => warning.at(user.span, ""),
+                None => warning,
+            });
         }
+        return Some(own);
     }
     if !privileges::is_root() {
         let is_done =
@@ -402,6 +417,19 @@ pub fn owner(core: &Core, previous: Option<&Generation>, report: &mut Report) ->
         other => {
             refuse("getgrnam", &names.group, other.map(drop));
             None
+        }
+    }
+}
+
+/// Whether that is the user, with the group, that a process of root would become.
+fn names(core: &Core, own: &User) -> bool {
+    let user = |name: &str| privileges::user(name).ok().flatten();
+    match &core.user {
+        None => user(NOBODY).is_some_and(|user| (user.uid, user.gid) == (own.uid, own.gid)),
+        Some(wanted) => {
+            let group = privileges::group(&wanted.value.group).ok().flatten();
+            user(&wanted.value.name).is_some_and(|user| user.uid == own.uid)
+                && group == Some(own.gid)
         }
     }
 }

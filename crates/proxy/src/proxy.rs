@@ -323,7 +323,7 @@ impl Proxy {
         // At the same path the old one has to go first.
         self.admin.take_if(|admin| admin.path() == wanted.path);
         // Of the user that we have become there may be other programs.
-        let for_root = generation.owner.as_ref().is_some_and(|owner| owner.uid != 0);
+        let for_root = generation.is_roots();
         let started = self.open_admin(AdminSocket::open(wanted, for_root)?);
         started.map_err(|source| SocketError::threads(&wanted.path, source))
     }

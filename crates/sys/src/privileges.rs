@@ -101,6 +101,13 @@ pub fn is_own_or_root(uid: u32) -> bool {
     uid == 0 || uid == unsafe { libc::geteuid() }
 }
 
+/// The user and group that this process runs as, also if the system has no name for them: then the name is the number.
+pub fn own_user() -> User {
+    // SAFETY: both take nothing and cannot fail.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    User { name: user_name(uid).unwrap_or_else(|| uid.to_string()), uid, gid }
+}
+
 /// Whether this process runs as that user already.
 pub fn runs_as(user: &User) -> bool {
     // SAFETY: takes nothing and cannot fail.
@@ -256,6 +263,8 @@ mod tests {
     fn whoever_runs_this_is_known() {
         let root = user("root").unwrap().unwrap();
         assert_eq!(runs_as(&root), is_root());
+        let own = own_user();
+        assert!(runs_as(&own) && (own.name == "root") == is_root());
         assert!(!runs_as(&User { uid: u32::MAX, ..root }));
     }
 

@@ -414,7 +414,7 @@ impl Request<'_> {
         // Others may have been let in to see and close WebSockets, not to run programs in our name.
         // The program may do what its main thread may, which of a process that root has started is more than its
         // user may.
-        let is_roots = self.view.current.load().owner.as_ref().is_some_and(|owner| owner.uid != 0);
+        let is_roots = self.view.current.load().is_roots();
         let is_allowed = match self.by {
             By::Socket(by) if is_roots => by.uid == 0,
             By::Socket(by) => privileges::is_own_or_root(by.uid),
