@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// A pid file with our number in it. Dropping it removes the file.
@@ -18,13 +18,10 @@ pub(crate) struct PidFile {
 const ASIDE: &str = ".oldbin";
 
 impl PidFile {
-    /// Writes the number of this process.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Writes the number of this process. `for_root`: the file is root's, as which we run no longer.
+    pub(crate) fn create(path: &Path, for_root: bool) -> io::Result<Self> {
         let text = format!("{}\n", std::process::id());
-        // Whoever may write here decides whom `-s stop` ends.
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o644);
-        options.open(path)?.write_all(text.as_bytes())?;
+        write(path, &text, for_root)?;
         Ok(Self { path: path.to_path_buf(), text, aside: None })
     }
 
@@ -73,6 +70,25 @@ impl Drop for PidFile {
     }
 }
 
+/// Whoever may write to the file decides whom `-s stop` ends, as root if root says it.
+fn write(path: &Path, text: &str, for_root: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o644);
+    if !for_root {
+        return options.create(true).truncate(true).open(path)?.write_all(text.as_bytes());
+    }
+    // A file that is there may be the user's, and be open in a process of his.
+    let mut beside = path.to_path_buf().into_os_string();
+    beside.push(format!(".{}", std::process::id()));
+    // One of a process that had our number.
+    let _ = fs::remove_file(&beside);
+    let mut file = options.create_new(true).open(&beside)?;
+    let written = fchown(&file, Some(0), Some(0))
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::rename(&beside, path));
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
 /// The number in a pid file, or the text that is not one.
 pub(crate) fn read(path: &Path) -> io::Result<Result<i32, String>> {
     let bytes = fs::read(path)?;
@@ -106,17 +122,36 @@ mod tests {
     fn what_was_written_is_read_and_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.pid");
-        let file = PidFile::create(&path).unwrap();
+        let file = PidFile::create(&path, false).unwrap();
         assert_eq!(read(&path).unwrap(), Ok(i32::try_from(std::process::id()).unwrap()));
         drop(file);
         assert!(!path.exists());
     }
 
     #[test]
+    fn what_is_for_root_takes_the_place_of_what_is_there() {
+        if !wssgate_sys::privileges::is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.pid");
+        fs::write(&path, "1\n").unwrap();
+        std::os::unix::fs::chown(&path, Some(1), None).unwrap();
+        let mut users = OpenOptions::new().write(true).open(&path).unwrap();
+        let file = PidFile::create(&path, true).unwrap();
+        users.write_all(b"1\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), file.text);
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(&path).unwrap()), 0);
+        drop(file);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_file_that_is_set_aside_comes_back_or_goes() {
         let directory = tempfile::tempdir().unwrap();
         let (path, aside) = (directory.path().join("x.pid"), directory.path().join("x.pid.oldbin"));
-        let mut file = PidFile::create(&path).unwrap();
+        let mut file = PidFile::create(&path, false).unwrap();
         file.set_aside().unwrap();
         assert!(!path.exists() && aside.exists());
         fs::write(&path, "1\n").unwrap();
@@ -132,7 +167,7 @@ mod tests {
     fn a_file_that_another_process_took_over_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.pid");
-        let file = PidFile::create(&path).unwrap();
+        let file = PidFile::create(&path, false).unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists());

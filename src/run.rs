@@ -109,12 +109,12 @@ fn run(
         greeting.tell();
         return Ok(());
     }
-    let pid_file = match &core.pid {
-        Some(path) => {
-            Some(PidFile::create(path).map_err(|error| tell(&console, &unopened(path, &error)))?)
-        }
-        None => None,
-    };
+    // Of what we still are as root the file is root's anyway.
+    let for_root = prepared.generation().is_roots() && !privileges::is_root();
+    let pid_file = core.pid.as_ref().map(|path| {
+        PidFile::create(path, for_root).map_err(|error| tell(&console, &unopened(path, &error)))
+    });
+    let pid_file = pid_file.transpose()?;
     let log = Arc::clone(prepared.generation().logs.main());
     report_panics(Arc::clone(&log));
     if core.daemon && !log.writes_to_stderr(LogLevel::Emerg) {
@@ -187,7 +187,7 @@ fn open_admin(core: &Core, console: &Console) -> Result<Option<AdminSocket>, Fai
 /// The socket of `wssgate ctl` of the process that we replace, from now on ours. Nothing hangs on it.
 fn take_admin_over(core: &Core, old: &Predecessor, proxy: &Proxy) -> Option<AdminSocket> {
     let wanted = core.admin.as_ref()?;
-    let for_root = proxy.generation().owner.as_ref().is_some_and(|owner| owner.uid != 0);
+    let for_root = proxy.generation().is_roots();
     let opened = match old.has_admin_at(&wanted.path) {
         true => AdminSocket::take_over(wanted, for_root),
         false => AdminSocket::open(wanted, for_root),

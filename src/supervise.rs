@@ -308,7 +308,7 @@ impl Server<'_> {
             self.pid_file = None;
             return;
         };
-        match PidFile::create(path) {
+        match PidFile::create(path, self.proxy.generation().is_roots()) {
             Ok(file) => self.pid_file = Some(file),
             Err(error) => {
                 let kept = self.pid_file.as_ref().map(PidFile::path);

@@ -496,6 +496,49 @@ fn a_successor_has_what_the_main_thread_has_kept_and_its_workers_have_nothing() 
     assert_eq!(http::get(low, "a", "/").text(), next.to_string());
 }
 
+/// Nobody is to win by it: what root's process leaves behind stays root's, and so does the say over it.
+#[test]
+fn a_user_that_changed_changes_nothing_before_a_restart() {
+    if !wssgate_sys::privileges::is_root() {
+        skipped("needs root");
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let sites = "server { listen %%LISTEN_0%%; location / { return 200 $pid; } }";
+    let admin = "admin unix:%%DIR%%/a.sock mode=0666;";
+    for next in ["user nobody nogroup;", ""] {
+        let server = Server::start(&format!("user daemon daemon; {admin}"), sites, &[]);
+        let old = server.pid().unwrap();
+        let conf = server.instance.read("nginx.conf").replace("user daemon daemon;", next);
+        fs::write(server.instance.dir().join("nginx.conf"), &conf).unwrap();
+        kill("USR2", old);
+        let new = server.wait_for_successor(old);
+        let expected = "the process stays that of user \"daemon\": another \"user\" takes effect";
+        assert!(server.instance.error_log().contains(expected), "{}", server.instance.error_log());
+        let owner = |name: &str| fs::metadata(server.instance.dir().join(name)).unwrap().uid();
+        assert_eq!((owner("a.sock"), owner("nginx.pid")), (0, 0), "{next}");
+        // It would run with capabilities that this user has not.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "daemon", "--regid", "daemon", "--clear-groups"]).arg(WSSGATE);
+        command.args(["upgrade", "--binary", "/bin/true", "--socket"]);
+        let output = command.arg(server.instance.dir().join("a.sock")).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("only root and the user that started the server may"), "{told}");
+        let pid = server.instance.dir().join("other.pid");
+        let conf = conf.replace(
+            &format!("pid {}", server.instance.dir().join("nginx.pid").display()),
+            &format!("pid {}", pid.display()),
+        );
+        fs::write(server.instance.dir().join("nginx.conf"), &conf).unwrap();
+        kill("HUP", new);
+        server.instance.wait_for_log("reconfigured, generation 2");
+        assert_eq!(fs::read_to_string(&pid).unwrap(), format!("{new}\n"));
+        assert_eq!((owner("a.sock"), owner("other.pid")), (0, 0), "{next}");
+        kill("QUIT", new);
+        wait_until("the end", || !exists(new));
+    }
+}
+
 /// What nginx's init scripts do: they look for both pid files, signal what is in them, and want no error.
 #[test]
 fn a_daemon_is_replaced_by_a_script_and_waits_after_winch() {
