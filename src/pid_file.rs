@@ -12,17 +12,22 @@ pub(crate) struct PidFile {
     text: String,
     /// Where the file is while a successor has its name.
     aside: Option<PathBuf>,
+    /// Where that of the process that we have replaced is meanwhile, if it had that place.
+    former: Option<PathBuf>,
 }
 
 /// What nginx adds to the name of the pid file of a process that is being replaced.
 const ASIDE: &str = ".oldbin";
+
+/// What is added where that name is taken by the process before.
+const FORMER: &str = ".former";
 
 impl PidFile {
     /// Writes the number of this process. `for_root`: the file is root's, as which we run no longer.
     pub(crate) fn create(path: &Path, for_root: bool) -> io::Result<Self> {
         let text = format!("{}\n", std::process::id());
         write(path, &text, for_root)?;
-        Ok(Self { path: path.to_path_buf(), text, aside: None })
+        Ok(Self { path: path.to_path_buf(), text, aside: None, former: None })
     }
 
     /// Whether the file could be written, as far as that can be seen without making it.
@@ -37,20 +42,55 @@ impl PidFile {
         }
     }
 
-    /// Leaves the name to a successor; ours is then known under a longer one.
+    /// Leaves the name to a successor; ours is then known under a longer one. A file there is kept, for it may be the
+    /// one of the process that we have replaced.
     pub(crate) fn set_aside(&mut self) -> io::Result<()> {
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(ASIDE);
-        fs::rename(&self.path, &aside)?;
-        self.aside = Some(aside.into());
+        let aside = longer(&self.path, ASIDE);
+        let former = longer(&aside, FORMER);
+        self.former = fs::rename(&aside, &former).is_ok().then_some(former);
+        if let Err(error) = fs::rename(&self.path, &aside) {
+            self.restore_former(&aside);
+            return Err(error);
+        }
+        self.aside = Some(aside);
         Ok(())
     }
 
-    /// Takes the name back, also if a successor that was killed has left its file there.
-    pub(crate) fn put_back(&mut self) -> io::Result<()> {
-        match self.aside.take() {
-            Some(aside) => fs::rename(aside, &self.path),
-            None => Ok(()),
+    /// Forgets the file of the process that we have replaced: it need not come back any more.
+    pub(crate) fn forget_former(&mut self) {
+        if let Some(former) = self.former.take() {
+            // What is left is known to nobody.
+            let _ = fs::remove_file(former);
+        }
+    }
+
+    /// Takes the name back, also if a successor that was killed has left its file there. What is aside may be another
+    /// process's by now; then the name is taken only by one that `serves`, with a file as in [`PidFile::create`].
+    /// `former_lives`: the process that we have replaced gets its place back.
+    pub(crate) fn put_back(
+        &mut self,
+        serves: bool,
+        for_root: bool,
+        former_lives: bool,
+    ) -> io::Result<()> {
+        let Some(aside) = self.aside.take() else { return Ok(()) };
+        let done = match fs::read_to_string(&aside).is_ok_and(|text| text == self.text) {
+            true => fs::rename(&aside, &self.path),
+            false if serves => write(&self.path, &self.text, for_root),
+            false => Ok(()),
+        };
+        if former_lives {
+            self.restore_former(&aside);
+        } else {
+            self.forget_former();
+        }
+        done
+    }
+
+    fn restore_former(&mut self, aside: &Path) {
+        if let Some(former) = self.former.take() {
+            // Without it the process before is only harder to find.
+            let _ = fs::rename(former, aside);
         }
     }
 
@@ -64,10 +104,19 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         // Another process may have taken the name over; then the file is no longer ours.
         let path = self.aside.as_ref().unwrap_or(&self.path);
+        if let Some(former) = &self.former {
+            let _ = fs::remove_file(former);
+        }
         if fs::read_to_string(path).is_ok_and(|text| text == self.text) {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn longer(path: &Path, addition: &str) -> PathBuf {
+    let mut longer = path.to_path_buf().into_os_string();
+    longer.push(addition);
+    longer.into()
 }
 
 /// Whoever may write to the file decides whom `-s stop` ends, as root if root says it.
@@ -78,8 +127,7 @@ fn write(path: &Path, text: &str, for_root: bool) -> io::Result<()> {
         return options.create(true).truncate(true).open(path)?.write_all(text.as_bytes());
     }
     // A file that is there may be the user's, and be open in a process of his.
-    let mut beside = path.to_path_buf().into_os_string();
-    beside.push(format!(".{}", std::process::id()));
+    let beside = longer(path, &format!(".{}", std::process::id()));
     // One of a process that had our number.
     let _ = fs::remove_file(&beside);
     let mut file = options.create_new(true).open(&beside)?;
@@ -155,12 +203,38 @@ mod tests {
         file.set_aside().unwrap();
         assert!(!path.exists() && aside.exists());
         fs::write(&path, "1\n").unwrap();
-        file.put_back().unwrap();
+        file.put_back(true, false, false).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), file.text);
         file.set_aside().unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists() && !aside.exists());
+    }
+
+    /// What the third process of a chain does to the first one's.
+    #[test]
+    fn the_file_of_the_process_before_gives_way_and_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join("x.pid"), directory.path().join("x.pid.oldbin"));
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        let files = || fs::read_dir(directory.path()).unwrap().count();
+        let mut file = PidFile::create(&path, false).unwrap();
+        fs::write(&aside, "1\n").unwrap();
+        file.set_aside().unwrap();
+        assert_eq!(read(&aside), file.text);
+        file.put_back(true, false, true).unwrap();
+        assert_eq!((read(&path), read(&aside), files()), (file.text.clone(), "1\n".into(), 2));
+        file.set_aside().unwrap();
+        file.forget_former();
+        assert_eq!(files(), 1);
+        // A successor's successor has the names.
+        fs::write(&path, "3\n").unwrap();
+        fs::write(&aside, "2\n").unwrap();
+        file.put_back(false, false, false).unwrap();
+        assert_eq!((read(&path), read(&aside)), ("3\n".into(), "2\n".into()));
+        file.aside = Some(aside.clone());
+        file.put_back(true, false, false).unwrap();
+        assert_eq!((read(&path), read(&aside)), (file.text.clone(), "2\n".into()));
     }
 
     #[test]

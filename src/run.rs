@@ -163,6 +163,7 @@ fn run(
         program,
         predecessor,
         upgrade: None,
+        is_superseded: false,
     })
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Server<'a> {
     pub(crate) predecessor: Option<Predecessor>,
     /// The process that replaces us.
     pub(crate) upgrade: Option<Upgrade>,
+    /// Whether the process that has replaced us was replaced itself.
+    pub(crate) is_superseded: bool,
 }
 
 /// Runs until the last worker has ended.
@@ -158,6 +160,7 @@ impl Server<'_> {
             Signal::Reopen => self.proxy.reopen(),
             Signal::Quit => self.end_gracefully(),
             Signal::Terminate => {
+                self.commit();
                 self.proxy.share_sockets(self.has_heir());
                 self.tell_stopping("closing all connections");
                 self.proxy.stop();
@@ -178,6 +181,7 @@ impl Server<'_> {
 
     /// Ends with the last connection.
     fn end_gracefully(&mut self) {
+        self.commit();
         self.proxy.share_sockets(self.has_heir());
         self.tell_stopping("waiting for open connections to end");
         self.proxy.drain();

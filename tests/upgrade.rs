@@ -427,6 +427,55 @@ fn one_upgrade_may_follow_the_other_with_other_numbers_of_workers() {
     clients.end();
 }
 
+/// A third program that does not start costs nothing: the second one serves, and the first one still can.
+#[test]
+fn a_refused_second_upgrade_leaves_the_first_one_to_be_rolled_back() {
+    let upstream = Upstream::echo();
+    let vars = [("UP", upstream.addr().to_string()), ("SLOW", upstream.addr().to_string())];
+    let http = format!("{SERVER} server {{ listen unix:%%DIR%%/s; return 200 $pid; }}");
+    let server = Server::start("", &http, &vars);
+    let (address, first) = (server.instance.listen(0), server.pid().unwrap());
+    let mut tunnel = Handshake::to(address).path("/ws").open();
+    kill("USR2", first);
+    let second = server.wait_for_successor(first);
+    server.install(&server.script("dying", "#!/bin/sh\nexit 3\n", 0o755));
+    kill("USR2", second);
+    server.instance.wait_for_log("exited with code 3");
+    wait_until("the pid files", || (server.pid(), server.old_pid()) == (Some(second), Some(first)));
+    assert_eq!(server.answer(), second.to_string());
+    kill("TERM", second);
+    wait_until("the rollback", || (server.pid(), server.old_pid()) == (Some(first), None));
+    assert_eq!(server.answer(), first.to_string());
+    tunnel.send([text("still")]);
+    tunnel.expect([text("still")]);
+    // Nor has one that does start anything to fear from the ends of those before.
+    server.install(Path::new(WSSGATE));
+    kill("USR2", first);
+    let gave_way = |pid: u32| {
+        let line = format!("old process {pid} accepts no more");
+        server.instance.error_log().matches(&line).count()
+    };
+    wait_until("the upgrade", || gave_way(first) == 2);
+    let second = server.pid().unwrap();
+    kill("USR2", second);
+    let third = server.wait_for_successor(second);
+    server.instance.wait_for_log("the process that replaced this one is replaced itself");
+    assert_eq!((server.pid(), server.old_pid()), (Some(third), Some(second)));
+    kill("TERM", second);
+    server.instance.wait_for_log(&format!("new binary process {second} exited with code 0"));
+    wait_until("the second pid file to go", || server.old_pid().is_none());
+    assert_eq!((server.pid(), server.admin()), (Some(third), ("serving".to_owned(), third)));
+    tunnel.send([text("still")]);
+    tunnel.expect([text("still")]);
+    assert!(exists(first));
+    drop(tunnel);
+    wait_until("the end of the first", || !exists(first));
+    assert!(UnixStream::connect(server.instance.dir().join("s")).is_ok());
+    assert_eq!((server.pid(), server.admin()), (Some(third), ("serving".to_owned(), third)));
+    let log = server.instance.error_log();
+    assert_eq!(log.matches("[alert]").count(), 1, "{log}");
+}
+
 #[test]
 fn addresses_may_come_and_go_with_the_new_program() {
     let server = Server::start(
@@ -636,7 +685,12 @@ fn a_service_manager_hears_who_the_service_is_from_the_one_that_it_was() {
     let main = next(&manager).swap_remove(1);
     assert_ne!(main, format!("MAINPID={old}"));
     assert_eq!(next(&manager)[1], main);
+    // Back, and forth again.
+    kill("HUP", old);
+    assert_eq!(next(&manager)[1], format!("MAINPID={old}"));
     kill("QUIT", old);
+    assert_eq!(next(&manager)[1], main);
+    assert_eq!(next(&manager)[1], main);
     wait_until("the end of the old process", || !exists(old));
     kill("TERM", server.pid().unwrap());
     // Nothing of an old process that stops: the service does not.

@@ -49,7 +49,9 @@ impl Upgrade {
 impl Server<'_> {
     /// Whether the sockets will be served when this process has ended.
     pub(super) fn has_heir(&self) -> bool {
-        self.upgrade.is_some() || self.predecessor.as_ref().is_some_and(|old| old.is_alive())
+        self.upgrade.is_some()
+            || self.is_superseded
+            || self.predecessor.as_ref().is_some_and(|old| old.is_alive())
     }
 
     /// The process that replaces us.
@@ -120,9 +122,6 @@ impl Server<'_> {
                 format!("execve() failed while executing new binary process \"{path}\" ({error})");
             (LogLevel::Alert, text)
         })?;
-        if let Some(old) = &self.predecessor {
-            old.tell(&Message::Final);
-        }
         Ok(successor)
     }
 
@@ -141,6 +140,7 @@ impl Server<'_> {
                 Event::Final => {
                     let text = "the process that replaced this one is replaced itself";
                     self.proxy.log(LogLevel::Notice, text);
+                    self.is_superseded = true;
                     self.end_gracefully();
                 }
                 Event::Ended(status) => self.on_successors_end(status),
@@ -164,6 +164,13 @@ impl Server<'_> {
     fn on_ready(&mut self, now: Instant) {
         let Some(upgrade) = &mut self.upgrade else { return };
         upgrade.is_ready = true;
+        // Not before: until then it is the one that can go on in our place.
+        if let Some(old) = &self.predecessor {
+            old.tell(&Message::Final);
+        }
+        if let Some(file) = &mut self.pid_file {
+            file.forget_former();
+        }
         // Who has asked on the command line has no signals to come.
         let linger = if upgrade.by_signal { LINGER } else { Duration::ZERO };
         self.yield_to_successor(Some(now + linger));
@@ -189,6 +196,14 @@ impl Server<'_> {
         self.proxy.give_way();
         upgrade.successor.tell(&Message::Committed);
         self.manager.hand_over(upgrade.successor.pid(), "serving");
+    }
+
+    /// Leaves accepting to a new process that serves, if that was taken back, because this one is about to end.
+    pub(super) fn commit(&mut self) {
+        if self.proxy.is_serving() && self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_ready)
+        {
+            self.yield_to_successor(None);
+        }
     }
 
     /// SIGWINCH: nginx's workers end and its master waits. Whether there is a new process to accept.
@@ -224,7 +239,9 @@ impl Server<'_> {
         let level = if status.success() { LogLevel::Notice } else { LogLevel::Alert };
         self.proxy.log(level, &text);
         self.proxy.share_sockets(self.has_heir());
-        self.manager.speak();
+        if !self.is_superseded {
+            self.manager.speak();
+        }
         if self.proxy.is_yielding() {
             let must_reload = self.proxy.resume();
             self.proxy.log(LogLevel::Notice, "connections are accepted again");
@@ -249,8 +266,14 @@ impl Server<'_> {
     }
 
     fn restore_pid_file(&mut self) {
+        // The file is the one of the process that has replaced our successor.
+        if self.is_superseded {
+            return;
+        }
+        let is_rescuable = self.predecessor.as_ref().is_some_and(|old| old.is_alive());
+        let (serves, for_root) = (self.proxy.is_serving(), self.proxy.generation().is_roots());
         if let Some(file) = &mut self.pid_file
-            && let Err(error) = file.put_back()
+            && let Err(error) = file.put_back(serves, for_root, is_rescuable)
         {
             let (path, error) = (file.path().display(), errno_text(&error));
             let text = format!("rename() \"{path}.oldbin\" back to \"{path}\" failed ({error})");
@@ -310,7 +333,13 @@ impl Server<'_> {
                 News::Resumed => {
                     let text = format!("old process {pid} accepts connections again");
                     self.proxy.log(LogLevel::Notice, &text);
-                    self.manager.hand_over(pid, text);
+                    self.manager.hand_over(pid, &text);
+                    // Whoever goes back wants no third one.
+                    if let Some(upgrade) = self.upgrade.as_mut().filter(|upgrade| !upgrade.is_ready)
+                    {
+                        upgrade.successor.reason = Some(text);
+                        upgrade.successor.kill();
+                    }
                 }
                 News::Gone => {
                     self.proxy.log(LogLevel::Notice, format_args!("old process {pid} has ended"));
