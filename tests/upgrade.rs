@@ -320,15 +320,19 @@ fn what_cannot_take_over_changes_nothing_and_says_why() {
     assert_eq!(server.answer(), new.to_string());
 }
 
-/// TERM to the new process, also where both have a Unix socket and `worker_shutdown_timeout` has ended what the old one
-/// had.
+/// TERM to the new process, also where both have a Unix socket, where `worker_shutdown_timeout` or `websocket_drain` has
+/// ended what the old one had, and where it does not know the new one's configuration.
 #[test]
 fn the_old_process_accepts_again_when_the_new_one_ends() {
     let upstream = Upstream::echo();
     let vars = [("UP", upstream.addr().to_string()), ("SLOW", upstream.addr().to_string())];
-    for main in ["", "worker_shutdown_timeout 10ms;"] {
-        let http = format!("{SERVER} server {{ listen unix:%%DIR%%/s; return 200 $pid; }}");
+    for (main, drain) in
+        [("", ""), ("worker_shutdown_timeout 10ms;", ""), ("", "websocket_drain 100ms;")]
+    {
+        let http = format!("{drain} {SERVER} server {{ listen unix:%%DIR%%/s; return 200 $pid; }}");
         let server = Server::start(main, &http, &vars);
+        let conf = server.instance.read("nginx.conf");
+        let configure = |text: &str| fs::write(server.instance.dir().join("nginx.conf"), text);
         let (address, old) = (server.instance.listen(0), server.pid().unwrap());
         let mut tunnel = Handshake::to(address).path("/ws").open();
         let clients = Clients::start(address);
@@ -339,12 +343,13 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
                 server.instance.error_log().matches("accepts no more").count() > upgrades
             });
             let new = server.pid().unwrap();
-            if main.is_empty() {
+            if main.is_empty() && drain.is_empty() {
                 tunnel.send([text("still")]);
                 tunnel.expect([text("still")]);
             } else if signal == "TERM" {
                 tunnel.recv_to_end();
             }
+            configure(&format!("{conf}\nunknown to the old one;")).unwrap();
             kill(signal, new);
             wait_until("the old process to be the one again", || {
                 server.pid() == Some(old) && server.old_pid().is_none()
@@ -352,10 +357,14 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
             assert_eq!(server.answer(), old.to_string());
             assert_eq!(server.admin(), ("serving".to_owned(), old));
             assert!(UnixStream::connect(server.instance.dir().join("s")).is_ok());
-            // What comes now is not closed by the timeout of the time before.
+            // What comes now is not closed by the end of the time before.
             let mut another = Handshake::to(address).path("/ws").open();
-            another.send([text("new")]);
-            another.expect([text("new")]);
+            for _ in 0..10 {
+                another.send([text("new")]);
+                another.expect([text("new")]);
+            }
+            assert!(!server.instance.error_log().contains("unknown"), "nobody has read it");
+            configure(&conf).unwrap();
         }
         clients.wait_for_more();
         // What the new one had begun ended with it; but nobody was refused.

@@ -214,16 +214,13 @@ impl Server<'_> {
 
     /// SIGHUP to a process that has given way: it accepts again, beside the new one.
     pub(super) fn take_back(&mut self) {
-        let must_reload = self.proxy.resume();
+        self.proxy.resume();
         self.manager.speak();
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.ends_from = None;
             upgrade.successor.tell(&Message::Resumed);
             let text = format!("connections are accepted again, also by {}", upgrade.name());
             self.proxy.log(LogLevel::Notice, text);
-        }
-        if must_reload {
-            self.reload();
         }
     }
 
@@ -243,11 +240,8 @@ impl Server<'_> {
             self.manager.speak();
         }
         if self.proxy.is_yielding() {
-            let must_reload = self.proxy.resume();
+            self.proxy.resume();
             self.proxy.log(LogLevel::Notice, "connections are accepted again");
-            if must_reload {
-                self.reload();
-            }
         }
         if self.proxy.is_serving() {
             // The new one had taken its path over.

@@ -18,7 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 use wssgate_config::Config;
 use wssgate_config::model::{
@@ -128,7 +128,7 @@ pub struct Generation {
     /// Its open tunnels.
     pub(crate) tunnels: Arc<Tally>,
     sockets: HashMap<ListenAddr, usize>,
-    life: Life,
+    life: ArcSwap<Life>,
     /// Tells the main thread that the last one who held this generation is gone.
     _ended: NotifyOnDrop,
 }
@@ -199,7 +199,7 @@ impl Generation {
             Ok(logs) if !report.has_errors() => logs,
             _ => return Err(report),
         };
-        let life = Life::default();
+        let life = ArcSwap::default();
         let (policies, places) = (policies::build(&config), places::build(&config));
         let servers = config.http.iter().flat_map(|http| &http.servers);
         let server_series =
@@ -285,8 +285,13 @@ impl Generation {
     }
 
     /// How long this generation may live; for those who wait without holding it.
-    pub fn life(&self) -> &Life {
-        &self.life
+    pub fn life(&self) -> Life {
+        Life::clone(&self.life.load())
+    }
+
+    /// Begins to live anew: what begins from now on does not end with what has begun before.
+    pub(crate) fn revive(&self) {
+        self.life.store(Arc::default());
     }
 }
 

@@ -108,6 +108,7 @@ impl Prepared {
             phase,
             workers,
             retired: Vec::new(),
+            former: Vec::new(),
             replaced_at: None,
             drains_at: None,
         };
@@ -135,6 +136,8 @@ pub struct Proxy {
     phase: watch::Sender<Phase>,
     workers: Vec<WorkerThread>,
     retired: Vec<Retired>,
+    /// Of generations that were revived, by number, the lives in which something may still be ending.
+    former: Vec<(u64, Life)>,
     replaced_at: Option<Instant>,
     /// When a drain begins that was asked for, but waits for load balancers.
     drains_at: Option<Instant>,
@@ -255,7 +258,7 @@ impl Proxy {
         // From here on nothing can fail, so the old configuration may go.
         self.retire(&previous);
         let paces = draining::paces(&previous, Beginning::Reload);
-        let (replaced, life) = (previous.number, previous.life().clone());
+        let (replaced, life) = (previous.number, previous.life());
         // It ends when nobody holds it, and this would be somebody.
         drop(previous);
         let generation = Arc::new(generation);
@@ -434,23 +437,24 @@ impl Proxy {
         self.begin_drains();
     }
 
-    /// Accepts again after [`Proxy::give_way`]. The answer is whether the configuration must be read again for that
-    /// to last: connections of the newest generation are being closed by `websocket_drain`, or its
-    /// `worker_shutdown_timeout` is over.
-    pub fn resume(&mut self) -> bool {
+    /// Accepts again after [`Proxy::give_way`]. What was open then goes on ending if `websocket_drain` or
+    /// `worker_shutdown_timeout` ends it already; what begins now does not end with it.
+    pub fn resume(&mut self) {
         if *self.phase.borrow() != Phase::Yielding {
-            return false;
+            return;
         }
         let generation = self.generation();
         let life = generation.life();
         let is_ending = life.has_expired() || life.draining().is_some();
-        if !is_ending {
-            self.retired.retain(|retired| retired.number != generation.number);
+        // Not by a reload: the files may have changed since, and be those of the new program.
+        if is_ending {
+            generation.revive();
+            self.former.push((generation.number, life));
         }
+        self.retired.retain(|retired| retired.number != generation.number);
         follow(&generation, &self.environment);
         self.phase.send_replace(Phase::Serving);
         self.offered.send_replace(self.listeners.all());
-        is_ending
     }
 
     /// Whether it has left accepting to another process.
@@ -511,8 +515,9 @@ impl Proxy {
         // First, so that who finds a generation expired from now on knows that this is why.
         self.end(Phase::Stopping);
         self.retire(&self.generation());
-        for retired in &self.retired {
-            retired.life.expire();
+        let former = self.former.iter().map(|(_, life)| life);
+        for life in self.retired.iter().map(|retired| &retired.life).chain(former) {
+            life.expire();
         }
         for worker in &self.workers {
             // One that has ended has no tunnels.
@@ -603,7 +608,7 @@ impl Proxy {
         self.retired.push(Retired {
             number: generation.number,
             generation: Arc::downgrade(generation),
-            life: generation.life().clone(),
+            life: generation.life(),
             expires_at: timeout.map(|timeout| Instant::now() + timeout),
             ended: false,
         });
@@ -616,6 +621,9 @@ impl Proxy {
             retired.expires_at = None;
             // Those who have a tunnel wait for the relay, all others for the life.
             retired.life.expire();
+            for (_, life) in self.former.extract_if(.., |(number, _)| *number == retired.number) {
+                life.expire();
+            }
             for worker in &self.workers {
                 let selection = Selection::Generation(retired.number);
                 let _ = worker.relay.close(selection, EndCause::Drained);
@@ -633,6 +641,7 @@ impl Proxy {
         for retired in self.retired.iter_mut().filter(|retired| !retired.ended) {
             retired.ended = retired.generation.strong_count() == 0;
             if retired.ended {
+                self.former.retain(|(number, _)| *number != retired.number);
                 let (number, pid) = (retired.number, std::process::id());
                 let text = format!(
                     "generation {number} ended: nothing uses it any more (worker process {pid} exited with \

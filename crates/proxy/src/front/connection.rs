@@ -92,7 +92,7 @@ pub(crate) async fn serve(
         Ok(opened) => opened,
         Err(error) => return log_failure(&site, &generation, serial, &peer, &local, &error),
     };
-    let life = generation.life().clone();
+    let life = generation.life();
     drop(generation);
     let misses_tls = matches!(opened, Opened::MissesTls(..));
     let (stream, read, tls) = match opened {

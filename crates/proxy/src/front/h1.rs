@@ -94,8 +94,8 @@ pub(crate) async fn serve(link: Link, wait: Duration, mut life: Life) {
         let generation = link.site.generation();
         // A reload may have taken the address away.
         let Some(socket) = generation.socket_at(&link.address) else { break };
-        if !life.is(generation.life()) {
-            life = generation.life().clone();
+        if !life.is(&generation.life()) {
+            life = generation.life();
             expired.set(life.clone().end());
         }
         // Boxed, so that an idle connection owns no memory of requests.
@@ -270,7 +270,7 @@ impl Link {
         }
         request.fate.keepalive = keeps_alive && self.client.records_left() > FEW_RECORDS;
         request.fate.lingering = !exchange.body.is_empty();
-        let life = request.generation.life().clone();
+        let life = request.generation.life();
         tokio::select! {
             biased;
             end = phases::answer(exchange) => end,

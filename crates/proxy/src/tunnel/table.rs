@@ -60,7 +60,7 @@ impl Tunnels {
     ///
     /// When its generation expires, the main thread has the relay close it.
     pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel, site: &Site) {
-        let (life, peer) = (tunnel.generation().life().clone(), Arc::clone(tunnel.peer()));
+        let (life, peer) = (tunnel.generation().life(), Arc::clone(tunnel.peer()));
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
         let (location, label) = (handover.origin.location, handover.label.clone());
