@@ -135,11 +135,18 @@ fn current_rates_tell_who_is_busy_now() {
 
 #[test]
 fn filters_and_orders_choose() {
-    let upstream = Upstream::echo();
+    let upstream = Upstream::serve(|conn| {
+        let Ok(Some(request)) = conn.try_recv_request() else { return };
+        let offered = request.field("Sec-WebSocket-Protocol");
+        let more = offered.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+        conn.accept_websocket(&request, more.as_deref().unwrap_or(""));
+        conn.echo();
+    });
     let server = start(&upstream);
     let _ann = open(&server, "/chat?user=ann");
     let mut bob = open(&server, "/chat?user=bob");
-    let _nobody = open(&server, "/other");
+    let nobody = Handshake::to(server.listen(0)).path("/other");
+    let _nobody = nobody.field("Sec-WebSocket-Protocol", "v1").open();
     bob.send([text("hello")]);
     bob.expect([text("hello")]);
     let peer = upstream.addr().to_string();
@@ -156,10 +163,22 @@ fn filters_and_orders_choose() {
         (&["--min-idle", "0s", "--generation", "1"], &["ann", "bob", "-"]),
         (&["--min-rate", "1"], &["bob"]),
         (&["--min-rtt", "1ms"], &[]),
+        (&["--subprotocol", "v1"], &["-"]),
         (&["--subprotocol", "v2"], &[]),
+        (&["--subprotocol", ""], &["ann", "bob"]),
     ] {
         assert_eq!(users(&server, arguments), expected, "{arguments:?}");
     }
+    // Of a name that is longer than what is kept, as much counts.
+    let long = "x".repeat(300);
+    let long_one = open(&server, &format!("/other?user={long}"));
+    let found = json(&server, &["list", "--user", &long]);
+    assert_eq!(found["matched"], 1, "{found}");
+    assert_eq!(json(&server, &["list", "--user", &long[..255]])["matched"], 0);
+    drop(long_one);
+    wait_until("the end of it", || json(&server, &["list"])["matched"] == 3);
+    let speaks = &json(&server, &["list", "--location", "/other"])["tunnels"][0]["subprotocol"];
+    assert_eq!(speaks, "v1");
     let output = run(server.dir(), &["list", "--limit", "2"]);
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("2 of 3 shown"));
     let first = json(&server, &["list", "--limit", "2"]);

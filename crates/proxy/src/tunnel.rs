@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
 use wssgate_relay::listing::Label;
 use wssgate_relay::{
@@ -47,8 +47,10 @@ use table::Tunnels;
 
 /// An upstream that has switched protocols.
 pub struct Switch {
-    /// The 101 for the client.
+    /// The 101 for the client, until it is sent.
     pub reply: Reply,
+    /// What it says the WebSocket speaks.
+    pub(crate) subprotocol: Option<Bytes>,
     /// Its side of the tunnel.
     pub(crate) upstream: Leg,
     pub(crate) lease: Lease,
@@ -81,9 +83,8 @@ pub(crate) async fn begin(
     let handshake = request.arrival.at.elapsed();
     request.tunnel.handshake = Some(handshake);
     request.tunnel.is_websocket = switch.extensions.is_some();
-    let Switch { reply, upstream, lease, session, extensions, began } = switch;
-    let subprotocol = reply.field("sec-websocket-protocol").filter(|_| extensions.is_some());
-    let about = About::new(&request, &lease, subprotocol.map(|name| &name[..]));
+    let Switch { reply: _, subprotocol, upstream, lease, session, extensions, began } = switch;
+    let about = About::new(&request, &lease, subprotocol.as_deref());
     match legs(client, input, upstream, &request) {
         Ok(legs) => {
             let handover = handover(&request, lease.peer(), legs, extensions, about);

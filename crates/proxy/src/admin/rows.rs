@@ -10,8 +10,9 @@ use wssgate_relay::{Side, Totals};
 use super::current::Current;
 use super::query::{Query, QueryError};
 use super::walk::Row;
-use crate::auth::revocations::Kind;
+use crate::auth::revocations::{self, Kind};
 use crate::clock::millis;
+use crate::tunnel::about;
 
 /// Rows of one answer unless it is said.
 const ROWS: usize = 100;
@@ -67,16 +68,22 @@ impl Filter {
             let (address, bits, _) = value::network(text.as_bytes())?;
             Some((address, bits))
         };
+        // As much of a name as is kept, so that long ones are found.
+        let kept = |name: Option<String>| {
+            name.map(|name| revocations::text_of(name.as_bytes()).into_string())
+        };
         Ok(Self {
             id: query.number("id")?,
-            user: query.text("user"),
+            user: kept(query.text("user")),
             client: query.read("client", "an address or a network is expected", network)?,
             upstream: query.text("upstream"),
             server: query.text("server"),
             location: query.text("location"),
-            subprotocol: query.text("subprotocol"),
-            subject: query.text("subject"),
-            token_id: query.text("token_id"),
+            subprotocol: query
+                .text("subprotocol")
+                .map(|name| about::subprotocol_text(name.as_bytes()).into()),
+            subject: kept(query.text("subject")),
+            token_id: kept(query.text("token_id")),
             generation: query.number("generation")?,
             worker: query.number("worker")?,
             min_age: query.duration("min_age")?,

@@ -63,7 +63,7 @@ impl About {
             place: Arc::clone(request.generation.place(request.route.location)),
             peer: Arc::clone(lease.shared_peer()),
             client: request.client,
-            subprotocol: subprotocol.map(|name| text_of(name, MAX_SUBPROTOCOL)),
+            subprotocol: subprotocol.map(subprotocol_text),
             user: user.map(|user| revocations::text_of(&user)),
             token: TokenNames::of(request),
             opened_ms: now_ms(),
@@ -93,6 +93,7 @@ pub(crate) fn now_ms() -> u64 {
     clock::millis(clock::since_epoch(clock::now()))
 }
 
-fn text_of(bytes: &[u8], most: usize) -> Box<str> {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into()
+/// As much of a subprotocol's name as is kept.
+pub(crate) fn subprotocol_text(bytes: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SUBPROTOCOL)]).into()
 }

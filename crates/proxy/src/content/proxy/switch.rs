@@ -122,7 +122,9 @@ impl Proxying<'_> {
         self.count_answer(&mut lease);
         lease.switched(Instant::now());
         let session = self.learn_at_switch(&lease);
-        let switch = Switch { reply, upstream, lease, session, extensions, began };
+        let subprotocol =
+            extensions.as_ref().and_then(|_| reply.field("sec-websocket-protocol").cloned());
+        let switch = Switch { reply, subprotocol, upstream, lease, session, extensions, began };
         Tried::Over(Outcome::Upgrade(Box::new(switch)))
     }
 }
