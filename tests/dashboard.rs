@@ -25,6 +25,9 @@ const CONF: &str = "upstream chat { server %%UP%%; }
       location /dashboard/ { dashboard control; }
       location /named/ { auth_basic ops; auth_basic_user_file users; dashboard control; }
       location /less/ { dashboard control; limit_except GET { deny all; } }
+      location /any/ { satisfy any; deny all; auth_request /ok; auth_basic ops; auth_basic_user_file users;
+        dashboard control; }
+      location = /ok { return 204; }
       location /page { ssi on; root %%DIR%%; } }";
 
 fn start(upstream: &Upstream) -> Instance {
@@ -304,6 +307,16 @@ fn who_closes_what_is_in_the_log() {
     server.wait_for_log(&format!(
         "closing the WebSocket of connection {id}, by 127.0.0.1 through the dashboard"
     ));
+    // Something else lets in, so a name with a wrong password is nobody's.
+    let _cy = open(&server, "/chat?user=cy");
+    let wrong = "Authorization: Basic YW5uOndyb25n";
+    let line = "POST /any/api/tunnels/close?user=cy&code=4002";
+    assert_eq!(json_of(&ask(&server, line, &[OWN[0], OWN[1], wrong]))["closed"], 1);
+    server.wait_for_log("with code 4002, by 127.0.0.1 through the dashboard");
+    let _di = open(&server, "/chat?user=di");
+    let line = "POST /any/api/tunnels/close?user=di&code=4003";
+    assert_eq!(json_of(&ask(&server, line, &[OWN[0], OWN[1], basic]))["closed"], 1);
+    server.wait_for_log("with code 4003, by ann (127.0.0.1) through the dashboard");
 }
 
 /// A person filters, looks at one socket, closes some, and sees the server go and come.

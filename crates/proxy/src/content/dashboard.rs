@@ -14,7 +14,7 @@ use wssgate_http1::Method;
 
 use crate::content::{self, Outcome};
 use crate::dashboard::Asked;
-use crate::exchange::{Exchange, Reply, Request, credentials, identity};
+use crate::exchange::{Exchange, Reply, Request, identity};
 
 /// What a browser lets the page do: run scripts and use styles from where it came from, and talk to that.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -171,7 +171,7 @@ async fn ask(exchange: &mut Exchange, wanted: Dashboard, path: &str) -> Outcome 
         }
     }
     let (path, args) = (path.to_owned(), request.target.args.borrow().clone());
-    let asked = Asked { method, path, args, control: wanted.control, by: who(request, wanted) };
+    let asked = Asked { method, path, args, control: wanted.control, by: who(request) };
     let Some(desk) = request.site.desk.clone() else { return Outcome::Status(503) };
     if let Err(error) = exchange.body.will_discard().await {
         return Outcome::Status(error.status());
@@ -226,15 +226,12 @@ fn is_origin_of(request: &Request, origin: &[u8]) -> bool {
         && port == Some(arrival.port.unwrap_or(default_port))
 }
 
-/// Who asks, for the log.
-fn who(request: &Request, wanted: Dashboard) -> String {
+/// Who asks, for the log: a name only if the access phase has verified it.
+fn who(request: &Request) -> String {
     let address = request.client_text();
     let token = identity::token(request);
     let subject = token.and_then(|token| token.claim(&[b"sub".as_slice().into()]));
-    // Where an address may be enough, the password was perhaps not looked at.
-    let is_checked = request.location().settings.auth_basic.is_some() && !wanted.by_address;
-    let name = || credentials::basic(request).filter(|_| is_checked).map(|basic| basic.user);
-    match subject.or_else(name) {
+    match subject.or_else(|| request.identity.user()) {
         Some(user) => format!("{} ({address})", wssgate_syntax::printable(&user)),
         None => address,
     }

@@ -34,6 +34,8 @@ pub struct Identity {
     trust: Cell<Trust>,
     /// The leeway for its times, once it has let the request in.
     leeway: Cell<Option<Duration>>,
+    /// Whose password was right.
+    user: RefCell<Option<Bytes>>,
     /// Whether a variable was given something that is not verified.
     peeked: Cell<bool>,
 }
@@ -43,6 +45,21 @@ impl Identity {
     pub fn expires(&self) -> Option<SystemTime> {
         let leeway = self.leeway.get()?;
         self.token.borrow().as_ref()?.expires()?.checked_add(leeway)
+    }
+
+    /// The password of this user was right.
+    pub(crate) fn logged_in(&self, user: Bytes) {
+        *self.user.borrow_mut() = Some(user);
+    }
+
+    /// The access phase begins: nobody has logged in to this location.
+    pub(crate) fn begin(&self) {
+        *self.user.borrow_mut() = None;
+    }
+
+    /// Whose password the access phase has found right.
+    pub(crate) fn user(&self) -> Option<Bytes> {
+        self.user.borrow().clone()
     }
 
     /// The token was verified.

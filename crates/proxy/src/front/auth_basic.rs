@@ -35,10 +35,16 @@ pub(super) async fn check(
     let file = basic.directory.join(OsStr::from_bytes(&request.text(&basic.user_file.value)));
     let refusal = match credentials::basic(request) {
         None => Refusal::Basic(BasicRefusal::NoCredentials),
-        Some(credentials) => match log_in(exchange, file, credentials).await {
-            Ok(()) => return Ok(Verdict::Allowed),
-            Err(refusal) => refusal,
-        },
+        Some(credentials) => {
+            let user = credentials.user.clone();
+            match log_in(exchange, file, credentials).await {
+                Ok(()) => {
+                    exchange.request.identity.logged_in(user);
+                    return Ok(Verdict::Allowed);
+                }
+                Err(refusal) => refusal,
+            }
+        }
     };
     if refusal.status() == 401 {
         let challenge = (Bytes::from_static(b"WWW-Authenticate"), challenge(&realm));

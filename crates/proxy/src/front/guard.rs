@@ -45,6 +45,7 @@ pub(super) async fn let_in(
     if exchange.request.is_subrequest() {
         return Ok(());
     }
+    exchange.request.identity.begin();
     let judged = judge(exchange, settings).await;
     identity::settle(&exchange.request);
     judged?;
