@@ -28,6 +28,8 @@ const CONF: &str = "upstream chat { server %%UP%%; }
       location /any/ { satisfy any; deny all; auth_request /ok; auth_basic ops; auth_basic_user_file users;
         dashboard control; }
       location = /ok { return 204; }
+      location /shared/ { dashboard; expires 1h; add_header Access-Control-Allow-Origin *;
+        add_header X-Frame-Options ALLOWALL; add_header Strict-Transport-Security max-age=60; }
       location /page { ssi on; root %%DIR%%; } }";
 
 fn start(upstream: &Upstream) -> Instance {
@@ -317,6 +319,27 @@ fn who_closes_what_is_in_the_log() {
     let line = "POST /any/api/tunnels/close?user=di&code=4003";
     assert_eq!(json_of(&ask(&server, line, &[OWN[0], OWN[1], basic]))["closed"], 1);
     server.wait_for_log("with code 4003, by ann (127.0.0.1) through the dashboard");
+}
+
+/// What applies to all of a server must not open a dashboard to others or have it kept.
+#[test]
+fn inherited_fields_do_not_weaken_it() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    for (path, kept) in [("/shared/api/overview", "no-store"), ("/shared/", "no-cache")] {
+        let response = ask(&server, &format!("GET {path}"), &["Origin: https://evil.example"]);
+        assert_eq!(response.status, 200);
+        for (name, value) in [
+            ("cache-control", Some(kept)),
+            ("expires", None),
+            ("access-control-allow-origin", None),
+            ("x-frame-options", Some("DENY")),
+            ("strict-transport-security", Some("max-age=60")),
+        ] {
+            let all: Vec<_> = response.head.all(name).collect();
+            assert_eq!(all, Vec::from_iter(value), "{path} {name}");
+        }
+    }
 }
 
 /// A person filters, looks at one socket, closes some, and sees the server go and come.

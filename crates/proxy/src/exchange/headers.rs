@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use wssgate_config::model::{AddHeader, Expires, Location};
+use wssgate_config::model::{AddHeader, Content, Expires, Location};
 use wssgate_config::value;
 use wssgate_http1::Fields;
 
@@ -23,7 +23,9 @@ fn is_safe_status(status: u16) -> bool {
 pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Location) {
     let settings = &location.settings;
     let safe = is_safe_status(reply.status);
-    if let Some(expires) = settings.expires.as_ref().filter(|_| safe) {
+    // What is inherited must not let others read a dashboard, or keep what it shows.
+    let is_dashboard = matches!(location.content, Content::Dashboard(_));
+    if let Some(expires) = settings.expires.as_ref().filter(|_| safe && !is_dashboard) {
         set_expires(request, reply, expires);
     }
     request.response.status = reply.status;
@@ -33,6 +35,9 @@ pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Locatio
         last_modified: reply.last_modified,
     };
     for header in applicable(&settings.add_headers, reply.status) {
+        if is_dashboard && is_for_the_dashboard_alone(reply, &header.name) {
+            continue;
+        }
         // Variables see the fields that are there by now.
         request.response.fields = std::mem::take(&mut reply.fields);
         let value = request.text(&header.value);
@@ -40,6 +45,15 @@ pub(crate) fn apply(request: &mut Request, reply: &mut Reply, location: &Locatio
         add_header(reply, &header.name, value);
     }
     reply.trailers |= applicable(&settings.add_trailers, reply.status).next().is_some();
+}
+
+/// Whether a dashboard itself decides what browsers are told by this field: who may read it, how long it is kept, and
+/// whatever its own answer says.
+fn is_for_the_dashboard_alone(reply: &Reply, name: &[u8]) -> bool {
+    const SHARES: &[u8] = b"access-control-";
+    name.get(..SHARES.len()).is_some_and(|start| start.eq_ignore_ascii_case(SHARES))
+        || [&b"cache-control"[..], b"expires"].iter().any(|own| name.eq_ignore_ascii_case(own))
+        || reply.fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
 /// Takes out what will not be true of a changed body: its length, and unless `keep` says so its time.
