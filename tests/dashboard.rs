@@ -342,6 +342,18 @@ fn inherited_fields_do_not_weaken_it() {
     }
 }
 
+/// A dashboard cannot let new WebSockets in again, so it does not keep them out.
+#[test]
+fn a_dashboard_closes_no_door() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let line = "POST /dashboard/api/drains?server=chat.test&over=1m&refuse_new=true";
+    let refused = ask(&server, line, &OWN);
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("refuse_new is for `wssgate ctl`"), "{}", refused.text());
+    let _ann = open(&server, "/chat?user=ann");
+}
+
 /// A person filters, looks at one socket, closes some, and sees the server go and come.
 #[test]
 fn operators_use_the_page() {

@@ -214,6 +214,11 @@ impl Request<'_> {
         logs.main().write(LogLevel::Notice, None, format_args!("{what}, by {}", self.who()));
     }
 
+    /// Whether a page of `dashboard` asks.
+    pub(super) fn is_of_dashboard(&self) -> bool {
+        matches!(self.by, By::Dashboard(_))
+    }
+
     /// Such as `root (process 77)`.
     pub(super) fn who(&self) -> String {
         let Credentials { pid, uid } = match self.by {

@@ -120,6 +120,10 @@ impl Request<'_> {
         let manner = Manner::parse(&mut self.query)?.ok_or(QueryError::Missing("over"))?;
         let (all, dry_run) = (self.query.flag("all")?, self.query.flag("dry_run")?);
         let refuse_new = self.query.flag("refuse_new")?;
+        if refuse_new && self.is_of_dashboard() {
+            let why = "refuse_new is for `wssgate ctl`: a dashboard could not let new WebSockets in again";
+            return Err(Refusal::Wrong(why));
+        }
         let again = self.query.read("retry_after", "a time or a range such as 10s-60s", again)?;
         std::mem::take(&mut self.query).finish()?;
         if filter.is_empty() && !all {
