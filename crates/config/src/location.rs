@@ -14,6 +14,7 @@ use crate::directive::{AnyDirective, Braces, Context, Directive, L, Parameter, S
 use crate::health_check::matching::Matches;
 use crate::health_check::{HealthCheck, check_of};
 use crate::ignored::ignored;
+use crate::level::Entry;
 use crate::log::Logs;
 use crate::position::{LocationKind, Position};
 use crate::proxy::inherited::InheritedProxy;
@@ -307,6 +308,16 @@ const NO_SETTINGS: [&[&dyn AnyDirective]; 4] = [rewrite::ROWS, ROWS, pass::ROWS,
 /// What is known while locations are built.
 pub(crate) struct Resolver<'r, 'a> {
     pub(crate) reading: &'r mut Reading<'a>,
+/// The directive, if it says who answers, and whether nginx does not know it.
+fn answers<'t>(entry: &Entry<'t>) -> Option<(&'t syntax::Directive, bool)> {
+    let pass = entry.of(&PROXY_PASS).map(|line| (line.directive, false));
+    pass.or_else(|| entry.of(&STUB_STATUS).map(|line| (line.directive, false)))
+        .or_else(|| entry.of(&EMPTY_GIF).map(|line| (line.directive, false)))
+        .or_else(|| entry.of(&DASHBOARD).map(|line| (line.directive, true)))
+        .or_else(|| entry.of(&PROMETHEUS).map(|line| (line.directive, true)))
+        .or_else(|| entry.of(&READINESS).map(|line| (line.directive, true)))
+}
+
     pub(crate) groups: Groups,
     pub(crate) logs: Logs,
     pub(crate) acme: Certificates,
@@ -359,6 +370,7 @@ impl Resolver<'_, '_> {
         for entry in scope.level.entries().iter().rev() {
             if entry.of(&PROXY_PASS).is_some() {
                 let prefix = position.prefix();
+        self.check_contents(scope);
                 let pass = own_pass(self.reading, &mut self.groups, scope, prefix);
                 return pass.map_or(Content::Files, Content::Proxy);
             }
@@ -392,6 +404,24 @@ impl Resolver<'_, '_> {
     pub(crate) fn nested(
         &mut self,
         scope: &Scope<'_, '_>,
+    /// Reports what answers besides the last one, which is the only one that does. nginx lets those that it knows
+    /// itself stand together without a word.
+    fn check_contents(&mut self, scope: &Scope<'_, '_>) {
+        let answering: Vec<_> = scope.level.entries().iter().filter_map(answers).collect();
+        let [others @ .., (last, last_is_ours)] = &answering[..] else { return };
+        for (other, is_ours) in
+            others.iter().filter(|(other, _)| other.name.value != last.name.value)
+        {
+            let message = format!("\"{}\" and \"{}\" both answer here", other.name, last.name);
+            let problem = match is_ours | last_is_ours {
+                true => Diagnostic::error(message),
+                false => Diagnostic::warning(message),
+            };
+            let problem = problem.at(other.span, "without effect");
+            self.reading.report.push(problem.at(last.span, "the last one answers"));
+        }
+    }
+
         inherited: &Inherited,
         position: &Position<'_>,
         locations: &mut Locations,
