@@ -4,7 +4,7 @@
 //! but programs of this machine can connect is not enough: a browser on it does what pages of others say, and so may
 //! a proxy in front.
 
-use wssgate_syntax::Diagnostic;
+use wssgate_syntax::{Diagnostic, printable};
 
 use crate::access::{AccessFrom, AccessRule, Satisfy};
 use crate::listen::ListenSocket;
@@ -15,6 +15,7 @@ use crate::server::{Server, ServerId};
 use crate::settings::LocationSettings;
 use crate::template::Template;
 use crate::tls::VerifyClient;
+use crate::trust::TrustedProxy;
 
 /// What stands between a location and everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,15 @@ enum Guard {
     Addresses,
     /// Everybody has to prove who he is.
     Credentials,
+}
+
+/// What is known of a server for all its dashboards.
+#[derive(Clone, Copy, Debug)]
+struct Doors {
+    /// It asks every client for a certificate.
+    certified: bool,
+    /// It listens on a Unix socket, where clients have no address.
+    unix: bool,
 }
 
 /// Looks at every dashboard: reports those that nothing guards, and tells the others by what they are guarded.
@@ -42,15 +52,17 @@ pub(crate) fn check(
         if !locations[own.clone()].iter().any(is_dashboard) {
             continue;
         }
-        let certified = verifies_clients(ServerId(id), server, sockets);
+        let doors = Doors::of(ServerId(id), server, sockets);
         for number in own.clone() {
             let location = &mut locations[number];
             if let Content::Dashboard(dashboard) = &mut location.content {
-                dashboard.by_address = guard(certified, &location.settings) != Guard::Credentials;
+                dashboard.by_address = may_go_by_address(doors, &location.settings);
+                dashboard.certified = doors.certified;
             }
         }
         for number in own {
-            report(reading, certified, locations, number);
+            report(reading, doors, locations, number);
+            report_regex(reading, server, locations, number);
         }
     }
 }
@@ -60,7 +72,7 @@ fn is_dashboard(location: &Location) -> bool {
 }
 
 /// Reports what is wrong with the dashboard of a location, if it has one.
-fn report(reading: &mut Reading<'_>, certified: bool, locations: &[Location], number: usize) {
+fn report(reading: &mut Reading<'_>, doors: Doors, locations: &[Location], number: usize) {
     use LocationKind as K;
     let location = &locations[number];
     // Blocks inside a location are looked at with it.
@@ -70,12 +82,12 @@ fn report(reading: &mut Reading<'_>, certified: bool, locations: &[Location], nu
     if matches!(location.kind, K::Exact | K::Regex | K::Named) {
         let problem = Diagnostic::error("\"dashboard\" needs a location that is a prefix")
             .at(location.span, "its files are below its path")
-            .help("write `location /dashboard/`");
+            .help("write `location ^~ /dashboard/`");
         reading.report.push(problem);
     }
     let others = location.limit_except.as_ref().map(|(_, others)| &locations[others.0]);
     let all = std::iter::once(location).chain(others);
-    let open = all.filter_map(|one| match guard(certified, &one.settings) {
+    let open = all.clone().filter_map(|one| match guard(doors, &one.settings) {
         Guard::None(why) => Some((one.span, why)),
         Guard::Addresses | Guard::Credentials => None,
     });
@@ -84,10 +96,64 @@ fn report(reading: &mut Reading<'_>, certified: bool, locations: &[Location], nu
         let problem = Diagnostic::error("the dashboard is open to everybody");
         reading.report.push(problem.at(span, why).help(help));
     }
+    let claimed = |one: &&Location| {
+        guard(doors, &one.settings) == Guard::Addresses && believes_everybody(&one.settings)
+    };
+    if let Some(one) = all.clone().find(claimed) {
+        let problem = Diagnostic::warning("clients say themselves from which address they come")
+            .at(one.span, "the dashboard lets them in by it")
+            .help("name only your own proxies with `set_real_ip_from`");
+        reading.report.push(problem);
+    }
 }
 
-fn guard(certified: bool, settings: &LocationSettings) -> Guard {
-    if certified {
+/// Whether somebody may be let in for the address alone. Whom `auth_request` asks may do so too.
+fn may_go_by_address(doors: Doors, settings: &LocationSettings) -> bool {
+    if guard(doors, settings) != Guard::Credentials {
+        return true;
+    }
+    let asks_others = !doors.certified && settings.auth_request.is_some();
+    let mut others = settings.clone();
+    others.auth_request = None;
+    asks_others && (settings.satisfy == Satisfy::Any || guard(doors, &others) != Guard::Credentials)
+}
+
+/// Whether `set_real_ip_from` names all addresses.
+fn believes_everybody(settings: &LocationSettings) -> bool {
+    let everybody = |proxy: &TrustedProxy| matches!(proxy, TrustedProxy::Network(_, 0));
+    settings.real_ip.as_ref().is_some_and(|real_ip| real_ip.from.iter().any(everybody))
+}
+
+/// Some of what stands below a dashboard, as far as regular expressions tell files apart.
+const BELOW: [&str; 5] = ["app.js", "style.css", "icon.svg", "api/overview", ""];
+
+/// Warns of a regular expression of the server that takes what belongs to a dashboard, since it goes before a prefix.
+fn report_regex(reading: &mut Reading<'_>, server: &Server, locations: &[Location], number: usize) {
+    let location = &locations[number];
+    let mut prefixes = server.locations.prefixes.iter();
+    if !is_dashboard(location)
+        || location.kind != LocationKind::Prefix
+        || !prefixes.any(|(_, id)| id.0 == number)
+    {
+        return;
+    }
+    let directory = [location.name.strip_suffix(b"/").unwrap_or(&location.name), b"/"].concat();
+    let taken = BELOW.iter().find_map(|file| {
+        let path = [&directory[..], file.as_bytes()].concat();
+        let (_, id) =
+            server.locations.regexes.iter().find(|(regex, _)| regex.captures(&path).is_some())?;
+        Some((path, locations[id.0].span))
+    });
+    let Some((path, regex)) = taken else { return };
+    let problem = Diagnostic::warning("the dashboard does not get all that is below its path")
+        .at(regex, format!("takes `{}`", printable(&path)))
+        .at(location.span, "a regular expression goes before this prefix")
+        .help(format!("write `location ^~ {}`", printable(&location.name)));
+    reading.report.push(problem);
+}
+
+fn guard(doors: Doors, settings: &LocationSettings) -> Guard {
+    if doors.certified {
         return Guard::Credentials;
     }
     // A realm that is made of variables may become `off`.
@@ -95,7 +161,7 @@ fn guard(certified: bool, settings: &LocationSettings) -> Guard {
     let basic = settings.auth_basic.as_ref().map(|basic| asks(&basic.realm));
     let token = settings.auth_jwt.as_ref().map(|jwt| asks(&jwt.realm));
     let credentials = basic == Some(true) || token == Some(true) || settings.auth_request.is_some();
-    match (settings.satisfy, credentials, Addresses::of(&settings.access)) {
+    match (settings.satisfy, credentials, Addresses::of(&settings.access, doors.unix)) {
         (Satisfy::Any, true, Addresses::Everybody) => {
             Guard::None("with `satisfy any` the `allow` lets everybody in")
         }
@@ -111,13 +177,20 @@ fn guard(certified: bool, settings: &LocationSettings) -> Guard {
     }
 }
 
-/// Whether a server asks every client for a certificate.
-fn verifies_clients(id: ServerId, server: &Server, sockets: &[ListenSocket]) -> bool {
-    let routes = sockets.iter().flat_map(|socket| &socket.routes);
-    let mut own = routes.filter(|route| {
-        route.default_server == id || route.names.values().any(|named| *named == id)
-    });
-    server.tls.verify_client == VerifyClient::On && own.all(|route| route.ssl)
+impl Doors {
+    fn of(id: ServerId, server: &Server, sockets: &[ListenSocket]) -> Self {
+        let routes = sockets
+            .iter()
+            .flat_map(|socket| socket.routes.iter().map(move |route| (socket, route)));
+        let mut own = routes.filter(|(_, route)| {
+            route.default_server == id || route.names.values().any(|named| *named == id)
+        });
+        Self {
+            certified: server.tls.verify_client == VerifyClient::On
+                && own.clone().all(|(_, route)| route.ssl),
+            unix: own.any(|(socket, _)| socket.address.port().is_none()),
+        }
+    }
 }
 
 /// Whom `allow` and `deny` let in.
@@ -134,19 +207,31 @@ enum Addresses {
 }
 
 impl Addresses {
-    fn of(rules: &[AccessRule]) -> Self {
-        // The first rule that fits decides; this one fits everybody, or all of a family.
-        let is_for_all = |rule: &&AccessRule| match rule.who {
-            AccessFrom::All => true,
-            AccessFrom::Network(_, bits) => rule.allow && bits == 0,
-            AccessFrom::Unix => false,
-        };
-        match rules.iter().find(is_for_all) {
-            _ if rules.is_empty() => Self::None,
-            Some(rule) if rule.allow => Self::Everybody,
-            Some(_) => Self::Closed,
-            None => Self::Open,
+    /// `unix`: clients may have no address.
+    fn of(rules: &[AccessRule], unix: bool) -> Self {
+        if rules.is_empty() {
+            return Self::None;
         }
+        // The first rule that fits decides: of IPv4, IPv6 and Unix sockets those that are denied as a whole.
+        let mut denied = [false, false, !unix];
+        for rule in rules {
+            let whole = match rule.who {
+                AccessFrom::All => [true; 3],
+                AccessFrom::Network(ip, 0) => [ip.is_ipv4(), ip.is_ipv6(), false],
+                AccessFrom::Unix => [false, false, true],
+                AccessFrom::Network(..) => continue,
+            };
+            if rule.allow && (0..2).any(|family| whole[family] && !denied[family]) {
+                return Self::Everybody;
+            }
+            for family in 0..3 {
+                denied[family] |= whole[family] && !rule.allow;
+            }
+            if denied == [true; 3] {
+                return Self::Closed;
+            }
+        }
+        Self::Open
     }
 }
 
@@ -174,7 +259,9 @@ mod tests {
         const BASIC: &str = "auth_basic a; auth_basic_user_file f;";
         for (rules, expected) in [
             (BASIC.to_owned(), Some(false)),
-            ("auth_request /ask;".into(), Some(false)),
+            ("auth_request /ask;".into(), Some(true)),
+            (format!("{BASIC} auth_request /ask;"), Some(false)),
+            (format!("{BASIC} auth_request /ask; satisfy any;"), Some(true)),
             ("allow 10.0.0.0/8; deny all;".into(), Some(true)),
             (format!("{BASIC} allow 10.0.0.0/8; deny all;"), Some(false)),
             (format!("{BASIC} allow 10.0.0.0/8; deny all; satisfy any;"), Some(true)),
@@ -185,6 +272,10 @@ mod tests {
             ("deny all;".into(), Some(true)),
             ("deny 10.0.0.1;".into(), None),
             ("deny 0.0.0.0/0;".into(), None),
+            ("allow 10.0.0.0/8; deny 0.0.0.0/0; deny ::/0;".into(), Some(true)),
+            ("deny ::/0; deny 0.0.0.0/0; allow all;".into(), Some(true)),
+            ("deny ::/0; allow 0.0.0.0/0; deny all;".into(), None),
+            ("allow unix:; deny all;".into(), Some(true)),
             ("allow 0.0.0.0/0; deny all;".into(), None),
             ("allow 10.0.0.0/8; allow all; deny all;".into(), None),
             ("auth_basic a;".into(), None),
@@ -192,7 +283,11 @@ mod tests {
             (String::new(), None),
         ] {
             let found = dashboard(&format!("location /d/ {{ dashboard; {rules} }}"));
-            let expected = expected.map(|by_address| Dashboard { control: false, by_address });
+            let expected = expected.map(|by_address| Dashboard {
+                control: false,
+                by_address,
+                certified: false,
+            });
             assert_eq!(found, expected, "{rules}");
         }
     }
@@ -200,8 +295,22 @@ mod tests {
     #[test]
     fn blocks_inside_are_the_dashboard_too() {
         let lines = "location /d/ { dashboard control; deny all; limit_except GET { allow 10.0.0.1; deny all; } }";
-        assert_eq!(dashboard(lines), Some(Dashboard { control: true, by_address: true }));
+        let expected = Dashboard { control: true, by_address: true, certified: false };
+        assert_eq!(dashboard(lines), Some(expected));
         let open = "location /d/ { dashboard; deny all; limit_except GET { allow all; } }";
         assert_eq!(dashboard(open), None);
+    }
+
+    /// Clients of a Unix socket have no address, so only `all` and `unix:` are for them.
+    #[test]
+    fn a_unix_socket_is_closed_by_its_own_rule() {
+        let lines = |more| {
+            format!(
+                "listen unix:/tmp/d.sock; location /d/ {{ dashboard; deny 0.0.0.0/0; deny ::/0; {more} }}"
+            )
+        };
+        assert_eq!(dashboard(&lines("")), None);
+        assert!(dashboard(&lines("deny unix:;")).is_some());
+        assert!(dashboard(&lines("deny all;")).is_some());
     }
 }

@@ -40,10 +40,11 @@ pub(crate) static DASHBOARD: Directive<bool> = Directive {
     contexts: L,
     arity: Between(0, 1),
     doc: "Shows a page for operators: open WebSockets with their users, rates, causes of ends, upstream servers and \
-          certificates ([dashboard.md](dashboard.md)). The location must be a prefix, and its access restricted by \
+          certificates ([dashboard.md](dashboard.md)). The location must be a prefix, with `^~` if the server has regular \
+          expressions that match below it, and its access restricted by \
           `allow` and `deny all`, `auth_basic`, `auth_jwt`, `auth_request` or `ssl_verify_client on`.",
     parameters: &[("control", "whoever gets in may also close and drain WebSockets")],
-    example: "server {\n    listen 9000;\n    location /dashboard/ {\n        dashboard control;\n        \
+    example: "server {\n    listen 9000;\n    location ^~ /dashboard/ {\n        dashboard control;\n        \
               auth_basic operators;\n        auth_basic_user_file operators.htpasswd;\n        access_log off;\n    \
               }\n}",
     ..Directive::once(control)
@@ -195,6 +196,8 @@ pub struct Dashboard {
     /// Some are let in for their address alone. A page of others can have a browser come from there, under a name of
     /// its own (DNS rebinding), so requests must name the server as it is known.
     pub by_address: bool,
+    /// Clients are known by their certificates, so requests must have one that was verified.
+    pub certified: bool,
 }
 
 /// The arguments of `location`.
@@ -305,9 +308,6 @@ const NO_PROXY_SETTINGS: [&[&dyn AnyDirective]; 2] = [rewrite::ROWS, ROWS];
 /// What has no say in [`LocationSettings`].
 const NO_SETTINGS: [&[&dyn AnyDirective]; 4] = [rewrite::ROWS, ROWS, pass::ROWS, proxy::ROWS];
 
-/// What is known while locations are built.
-pub(crate) struct Resolver<'r, 'a> {
-    pub(crate) reading: &'r mut Reading<'a>,
 /// The directive, if it says who answers, and whether nginx does not know it.
 fn answers<'t>(entry: &Entry<'t>) -> Option<(&'t syntax::Directive, bool)> {
     let pass = entry.of(&PROXY_PASS).map(|line| (line.directive, false));
@@ -318,6 +318,9 @@ fn answers<'t>(entry: &Entry<'t>) -> Option<(&'t syntax::Directive, bool)> {
         .or_else(|| entry.of(&READINESS).map(|line| (line.directive, true)))
 }
 
+/// What is known while locations are built.
+pub(crate) struct Resolver<'r, 'a> {
+    pub(crate) reading: &'r mut Reading<'a>,
     pub(crate) groups: Groups,
     pub(crate) logs: Logs,
     pub(crate) acme: Certificates,
@@ -367,16 +370,17 @@ impl Resolver<'_, '_> {
         outer: &Inherited,
         position: &Position<'_>,
     ) -> Content {
+        self.check_contents(scope);
         for entry in scope.level.entries().iter().rev() {
             if entry.of(&PROXY_PASS).is_some() {
                 let prefix = position.prefix();
-        self.check_contents(scope);
                 let pass = own_pass(self.reading, &mut self.groups, scope, prefix);
                 return pass.map_or(Content::Files, Content::Proxy);
             }
             if let Some(line) = entry.of(&DASHBOARD) {
                 let control = line.value == Some(&true);
-                return Content::Dashboard(Dashboard { control, by_address: true });
+                let dashboard = Dashboard { control, by_address: true, certified: false };
+                return Content::Dashboard(dashboard);
             }
             if entry.of(&PROMETHEUS).is_some() {
                 return Content::Prometheus;
@@ -400,10 +404,6 @@ impl Resolver<'_, '_> {
         }
     }
 
-    /// Takes in the locations inside a level.
-    pub(crate) fn nested(
-        &mut self,
-        scope: &Scope<'_, '_>,
     /// Reports what answers besides the last one, which is the only one that does. nginx lets those that it knows
     /// itself stand together without a word.
     fn check_contents(&mut self, scope: &Scope<'_, '_>) {
@@ -422,6 +422,10 @@ impl Resolver<'_, '_> {
         }
     }
 
+    /// Takes in the locations inside a level.
+    pub(crate) fn nested(
+        &mut self,
+        scope: &Scope<'_, '_>,
         inherited: &Inherited,
         position: &Position<'_>,
         locations: &mut Locations,

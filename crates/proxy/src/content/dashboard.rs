@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use serde_json::json;
-use wssgate_config::model::Dashboard;
+use wssgate_config::model::{Dashboard, VerifyClient};
 use wssgate_http1::Method;
 
 use crate::content::{self, Outcome};
@@ -111,6 +111,10 @@ pub(crate) async fn dashboard(exchange: &mut Exchange, wanted: Dashboard) -> Out
         let text = "this name is no server_name of the server, so a page of others may have sent the browser here\n";
         return tell(exchange, 421, "text/plain", text.into(), "no-store").await;
     }
+    // An `error_page` for those without one may lead here.
+    if wanted.certified && !is_certified(request) {
+        return Outcome::Status(403);
+    }
     let path = request.target.path.clone();
     match Place::of(&request.location().name, &path) {
         Place::AddSlash => {
@@ -121,6 +125,12 @@ pub(crate) async fn dashboard(exchange: &mut Exchange, wanted: Dashboard) -> Out
         Place::Api(path) => ask(exchange, wanted, path).await,
         Place::Nothing => Outcome::Status(404),
     }
+}
+
+/// Whether the client has shown a certificate that was found good.
+fn is_certified(request: &Request) -> bool {
+    let tls = request.connection.tls.as_ref();
+    tls.is_some_and(|tls| tls.refusal(VerifyClient::On).is_none())
 }
 
 /// Whether `Host` is an address, or a name that the configuration gives this server.
