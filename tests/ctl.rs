@@ -7,6 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use wssgate_testkit::{
@@ -494,4 +497,43 @@ fn what_is_not_understood_is_refused() {
     }
     assert_eq!(users(&server, &[]), ["ann"]);
     drop(silent);
+}
+
+/// Their configuration is a pipe that nobody has written to yet.
+#[test]
+fn reloads_that_take_long_leave_room_for_questions() {
+    let upstream = Upstream::echo();
+    let server = start(&upstream);
+    let (conf, pipe) = (server.dir().join("nginx.conf"), server.dir().join("slow.conf"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = fs::read_to_string(&conf).unwrap();
+    fs::write(&conf, format!("{text}\ninclude slow.conf;\n")).unwrap();
+    let ask = |line: &str| {
+        let mut stream = UnixStream::connect(server.dir().join("nginx.admin.sock")).unwrap();
+        write!(stream, "{line} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream
+    };
+    let answer = |mut stream: UnixStream| -> String {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..3 {
+        let (stream, sender) = (ask("POST /v1/reload"), sender.clone());
+        thread::spawn(move || sender.send(answer(stream)));
+    }
+    // Which one finds no place is left to chance.
+    let refused = answers.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 409 ") && refused.contains("is under way"), "{refused}");
+    assert!(answer(ask("GET /v1/status")).starts_with("HTTP/1.1 200 "));
+    let writer = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    fs::remove_file(&pipe).unwrap();
+    fs::write(&pipe, "").unwrap();
+    drop(writer);
+    for _ in 0..2 {
+        let answer = answers.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(answer(ask("POST /v1/reload")).contains("\"generation\":4"));
 }
