@@ -250,17 +250,25 @@ fn who_waits_for_a_turn_is_refused_where_nobody_is_let_in_any_more() {
     let upstream = Upstream::echo();
     let rate = "websocket_handshake_rate 12r/m queue=5 retry_after=1s-2s; websocket_user";
     let http = USERS.replace("websocket_user", rate);
-    let setup = Instance::setup(WSSGATE).main_and_http("user root; worker_processes 1;", &http);
-    let server = setup.var("UP", upstream.addr()).start();
-    let _first = open(&server, "/chat");
-    thread::scope(|scope| {
-        // Its turn comes in five seconds.
-        let waiting = scope.spawn(|| refused(&server, "/chat"));
-        wait_until("the handshake", || json(&server, &["status"])["connections"] == 2);
-        let drain = ["drain", "--location", "/chat", "--over", "0s", "--refuse-new", "--yes"];
-        ctl(&server, 0, &[&drain[..], &["--retry-after", "77s", "--detach"]].concat());
-        assert_eq!(waiting.join().unwrap(), Some(77));
-    });
+    let wait = |reloads: bool| {
+        let setup = Instance::setup(WSSGATE).main_and_http("user root; worker_processes 1;", &http);
+        let server = setup.var("UP", upstream.addr()).start();
+        let _first = open(&server, "/chat");
+        thread::scope(|scope| {
+            // Its turn comes in five seconds.
+            let waiting = scope.spawn(|| refused(&server, "/chat"));
+            wait_until("the handshake", || json(&server, &["status"])["connections"] == 2);
+            if reloads {
+                ctl(&server, 0, &["reload"]);
+            }
+            let drain = ["drain", "--location", "/chat", "--over", "0s", "--refuse-new", "--yes"];
+            ctl(&server, 0, &[&drain[..], &["--retry-after", "77s", "--detach"]].concat());
+            assert_eq!(waiting.join().unwrap(), Some(77), "reloads: {reloads}");
+        });
+    };
+    wait(false);
+    // Then it waits with the configuration before.
+    wait(true);
 }
 
 /// Its request has begun with the configuration before; the door is closed in the newest one.
