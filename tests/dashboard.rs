@@ -255,6 +255,7 @@ fn only_the_page_itself_gives_orders() {
     assert_eq!(get(&server, "/less/api/tunnels")["matched"], 1, "it may look");
     // A preflight gets no leave.
     assert_eq!(ask(&server, "OPTIONS /dashboard/api/tunnels/close", &[&own]).status, 405);
+    assert_eq!(get(&server, "/less/api/overview")["control"], false, "and is told so");
     ann.send([text("still here")]);
     ann.expect([text("still here")]);
 }

@@ -52,6 +52,21 @@ pub(super) async fn let_in(
     refuse_revoked_user(&exchange.request)
 }
 
+/// Whether a POST of this client may get in too where its GET did, as far as `limit_except` and addresses tell: whose
+/// password or token another location wants is not asked for.
+pub(super) fn may_post(request: &Request) -> bool {
+    let Some((exempt, others)) = &request.location().limit_except else { return true };
+    if exempt.iter().any(|method| **method == *b"POST") {
+        return true;
+    }
+    let settings = &request.http().locations[others.0].settings;
+    let asks = settings.auth_basic.is_some()
+        || settings.auth_jwt.is_some()
+        || settings.auth_request.is_some();
+    settings.satisfy == Satisfy::Any && asks
+        || access::check(&settings.access, request.client_ip()).is_ok()
+}
+
 /// Refuses a WebSocket for a user that is revoked, as far as its name is known by now: `websocket_user` may have
 /// variables of the upstream's response, and then the tunnel is ended as soon as it has begun.
 fn refuse_revoked_user(request: &Request) -> Result<(), Refusal> {

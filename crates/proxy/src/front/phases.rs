@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wssgate_config::model::{Content, LocationId, LocationSettings, Return, ServerId};
+use wssgate_config::model::{Content, Dashboard, LocationId, LocationSettings, Return, ServerId};
 use wssgate_http1::{Escape, Framing, Method, escape};
 
 use crate::content::{Outcome, dashboard, files, pages, prometheus, proxy, status};
@@ -239,7 +239,10 @@ async fn run(exchange: &mut Exchange, start: Start) -> Outcome {
         Content::Files => files::serve(exchange, location).await,
         // Boxed, so that what is answered without an upstream is small.
         Content::Proxy(pass) => Box::pin(proxy::proxy(exchange, pass)).await,
-        Content::Dashboard(wanted) => Box::pin(dashboard::dashboard(exchange, *wanted)).await,
+        Content::Dashboard(wanted) => {
+            let control = wanted.control && guard::may_post(&exchange.request);
+            Box::pin(dashboard::dashboard(exchange, Dashboard { control, ..*wanted })).await
+        }
         Content::Prometheus => prometheus::prometheus(exchange).await,
         Content::Readiness(_) => status::readiness(exchange).await,
         Content::StubStatus => status::stub_status(exchange).await,
