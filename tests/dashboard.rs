@@ -285,6 +285,33 @@ fn a_name_of_others_shows_nothing() {
 
 #[test]
 fn who_closes_what_is_in_the_log() {
+/// An `error_page` for clients without a certificate leads past `ssl_verify_client`, but shows them nothing.
+#[test]
+fn without_a_certificate_there_is_nothing_to_see() {
+    let pki = Pki::new();
+    let (server_leaf, client_leaf) = (pki.leaf(&["ops.test"]), pki.leaf(&["ann.test"]));
+    let lines = format!(
+        "server {{ listen %%LISTEN_0%% ssl; server_name ops.test; ssl_certificate {}; ssl_certificate_key {};
+          ssl_verify_client on; ssl_client_certificate {}; error_page 495 496 = /d/api/overview;
+          location /d/ {{ dashboard control; }} }}",
+        server_leaf.fullchain.display(),
+        server_leaf.key.display(),
+        pki.root_path().display(),
+    );
+    let server = Instance::setup(WSSGATE).main_and_http("user root;", &lines).start();
+    for (config, status) in
+        [(pki.client_config(), 403), (pki.client_config_with(&client_leaf), 200)]
+    {
+        let mut conn = Conn::try_connect_tls(server.listen(0), config, "ops.test").unwrap();
+        conn.send_raw(
+            "GET /d/api/overview HTTP/1.1\r\nHost: ops.test\r\nConnection: close\r\n\r\n",
+        );
+        let response = conn.try_recv_response("GET").unwrap();
+        assert_eq!(response.status, status, "{}", response.text());
+        assert_eq!(response.text().contains("counters"), status == 200);
+    }
+}
+
     let upstream = Upstream::echo();
     let server = start(&upstream);
     let mut all: Vec<_> =
