@@ -28,6 +28,8 @@ const CONF: &str = "upstream chat { server %%UP%%; }
       location /any/ { satisfy any; deny all; auth_request /ok; auth_basic ops; auth_basic_user_file users;
         dashboard control; }
       location = /ok { return 204; }
+      location = /dashboard/api/moved { return 302 /login; }
+      location = /dashboard/api/foreign { return 200 hello; }
       location /shared/ { dashboard; expires 1h; add_header Access-Control-Allow-Origin *;
         add_header X-Frame-Options ALLOWALL; add_header Strict-Transport-Security max-age=60; }
       location /page { ssi on; root %%DIR%%; } }";
@@ -253,9 +255,9 @@ fn only_the_page_itself_gives_orders() {
         assert_eq!(response.field("access-control-allow-origin"), None);
     }
     assert_eq!(get(&server, "/less/api/tunnels")["matched"], 1, "it may look");
+    assert_eq!(get(&server, "/less/api/overview")["control"], false, "and is told so");
     // A preflight gets no leave.
     assert_eq!(ask(&server, "OPTIONS /dashboard/api/tunnels/close", &[&own]).status, 405);
-    assert_eq!(get(&server, "/less/api/overview")["control"], false, "and is told so");
     ann.send([text("still here")]);
     ann.expect([text("still here")]);
 }
@@ -283,8 +285,6 @@ fn a_name_of_others_shows_nothing() {
     assert_eq!(ask(&server, "GET /named/", &["Host: evil.example", basic]).status, 200);
 }
 
-#[test]
-fn who_closes_what_is_in_the_log() {
 /// An `error_page` for clients without a certificate leads past `ssl_verify_client`, but shows them nothing.
 #[test]
 fn without_a_certificate_there_is_nothing_to_see() {
@@ -312,6 +312,8 @@ fn without_a_certificate_there_is_nothing_to_see() {
     }
 }
 
+#[test]
+fn who_closes_what_is_in_the_log() {
     let upstream = Upstream::echo();
     let server = start(&upstream);
     let mut all: Vec<_> =
@@ -418,6 +420,10 @@ fn operators_use_the_page() {
     let themes = &shown["themes"];
     assert_eq!(themes["Theme: auto"], themes["Theme: light"]);
     assert_ne!(themes["Theme: dark"], themes["Theme: light"]);
+    assert_eq!(shown["modules"], json!({"focused": "a", "visible": "a\\u{202e}b\\u{200b}c\\n"}));
+    assert_eq!(shown["refusals"], json!([1, 2, 404]));
+    let misled = text("misled");
+    assert!(misled.contains("not known here") && misled.ends_with(": usr."), "{misled}");
     closed(&shown["close"]);
     drained(&shown["drain"]);
     let lost = &shown["lost"];

@@ -30,6 +30,20 @@ INJECT = """(() => { const script = document.createElement('script');
     try { script.textContent = 'globalThis.injected = true'; } catch {}
     try { script.append('globalThis.injected = true'); document.body.append(script); } catch {}
     return globalThis.injected ?? false; })()"""
+# A list whose first child, which has the focus, moves behind the other.
+MOVE = """import('./dom.js').then(({ list, make, visible }) => {
+    const parent = make('ul');
+    document.body.append(parent);
+    const fill = keys => list(parent, keys, key => key, key => make('button', { type: 'button' }, key), () => {});
+    fill(['a', 'b']);
+    parent.firstElementChild.focus();
+    fill(['b', 'a']);
+    const focused = document.activeElement.textContent;
+    parent.remove();
+    return { focused, visible: visible('a\\u202eb\\u200bc\\n') };
+  })"""
+REFUSALS = """import('./server.js').then(({ get }) =>
+    Promise.all(['moved', 'foreign', 'none'].map(path => get(path).then(() => null, refusal => refusal.status))))"""
 SIZES = {
     "light": (1440, 1000, "light"), "dark": (1440, 1000, "dark"), "wide": (1920, 1080, "light"),
     "tablet": (820, 1180, "dark"), "phone": (390, 844, "light"), "smallest": (320, 640, "dark"),
@@ -178,6 +192,16 @@ async def lose(page):
     return {"banner": lost, "cut off": cut, "back": await text(page, "[data-name=restarted] span")}
 
 
+async def misled(page):
+    """A link with a filter that there is not, which must not look as if it chose something."""
+    await page.value("location.hash = 'usr=ann&user=ann'")
+    await page.wait("the unknown filter", "!document.getElementById('problem').hidden")
+    told = await text(page, "#problem")
+    await page.value("location.hash = ''")
+    await page.wait("no filter", "document.getElementById('problem').hidden")
+    return told
+
+
 async def use(page, url, view):
     await page.open(url, WATCH)
     await page.wait("all rows", f"{LIVE} && {ROWS}.length === 3")
@@ -192,6 +216,9 @@ async def use(page, url, view):
     shown["reload"] = await text(page, "#reload")
     await page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
     shown["themes"] = await themes(page)
+    shown["modules"] = await page.value(MOVE)
+    shown["refusals"] = await page.value(REFUSALS)
+    shown["misled"] = await misled(page)
     shown["close"] = await filter_and_close(page)
     shown["drain"] = await drain(page)
     shown["lost"] = await lose(page)
@@ -200,13 +227,13 @@ async def use(page, url, view):
     shown["injected"] = await page.value(INJECT)
     shown["caught"] = await page.value("violations")
     viewer = page.another()
-    await viewer.open(view, WATCH)
+    await viewer.open(view.replace("//", "//ann:secret@"), WATCH)
     await viewer.wait("the other dashboard", LIVE)
     shown["view"] = {
         "tag": await viewer.value("!document.getElementById('reads').hidden"),
         "control": await viewer.value("!document.getElementById('control').hidden"),
         "refused": await viewer.value(
-            "fetch('api/tunnels/close?all=true', { method: 'POST', headers: { 'X-Wssgate': '1' } }).then(answer => answer.status)"
+            "fetch(location.origin + location.pathname + 'api/tunnels/close?all=true', { method: 'POST', headers: { 'X-Wssgate': '1' } }).then(answer => answer.status)"
         ),
     }
     return shown

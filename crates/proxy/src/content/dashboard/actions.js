@@ -9,15 +9,16 @@ const MAX_REASON_LEN = 123; // bytes, RFC 6455 §5.5
 
 const LABELS = {
   user: "user", client: "client", upstream: "upstream", server: "server", location: "location", subprotocol: "subprotocol",
+  generation: "generation",
   min_age: "older than", min_idle: "idle for", min_rate: "bytes/s from", min_rtt: "RTT from",
 };
 
 let tell = () => {};
 
-/** Lets whoever may do so act; `notify` shows what came of it. */
-export function allow(notify) {
+/** Lets whoever `may` do so act; `notify` shows what came of it. */
+export function allow(may, notify) {
   tell = notify;
-  at("control").hidden = at("details-close").hidden = false;
+  at("control").hidden = at("details-close").hidden = !may;
 }
 
 /** A dialog with a form that is sent, and stays open with what was wrong until it is done. */

@@ -5,7 +5,7 @@ import { allow, drains } from "./actions.js";
 import { Chart } from "./chart.js";
 import { at, list, make, say } from "./dom.js";
 import { bytes, clock, count, day, duration, many, moment, short, whole } from "./format.js";
-import { get } from "./server.js";
+import { FOREIGN, get, REDIRECTED } from "./server.js";
 import { look, refresh } from "./sockets.js";
 
 const EVERY_MS = 2000;
@@ -17,7 +17,7 @@ const perSecond = of => point => (point.span ? (of(point) * 1000) / point.span :
 const total = numbers => Object.values(numbers).reduce((sum, number) => sum + number, 0);
 const rate = value => `${count(value)}/s`;
 const byteRate = value => `${bytes(value)}/s`;
-const BOTH = ["from clients", "from upstreams"];
+const BOTH = ["clients", "upstreams"];
 const ofBoth = of => BOTH.map((name, side) => ({ name, of: of(side) }));
 
 const charts = {
@@ -76,7 +76,7 @@ function show(answer) {
   document.title = `${count(counters.tunnels)} sockets · wssgate`;
   say(at("process"), `${status.version} · process ${status.pid} · up ${duration(status.uptime)} · ${many(status.workers, "worker")}`);
   at("reads").hidden = control;
-  if (control) allow(notify);
+  allow(control, notify);
   showCharts(status, counters, answer.rtt, history);
   showEnds(counters, failures, history);
   showUpstreams(upstreams);
@@ -84,6 +84,8 @@ function show(answer) {
   showCertificates(certificates, counters.at / 1000);
   const phases = {
     draining: "The server drains: it accepts no new connections and ends with the last socket.",
+    leaving: "The server is about to drain: it still accepts connections, but tells load balancers to go elsewhere.",
+    yielding: "Another process accepts connections: this one keeps its WebSockets until they end.",
     stopping: "The server is stopping.",
   };
   banner("phase", "warn", phases[status.phase]);
@@ -109,7 +111,7 @@ function showCharts(status, counters, rtt, history) {
   charts.messages.tell(...sides(one => one.messages, rate));
   charts.bytes.tell(...sides(one => one.bytes, byteRate));
   const [median, most] = last?.rtt[0] ?? [null, null];
-  charts.rtt.tell(orNone(median, short), median === null ? (rtt[0] ? "no pong lately" : "no websocket_ping_interval") : `median · ${short(most)} for 95 %`);
+  charts.rtt.tell(orNone(median, short), median === null ? (rtt[0] ? "no pong lately" : "no ping answered yet") : `median · ${short(most)} for 95 %`);
   const failed = points.reduce((sum, point) => sum + point.failed, 0);
   charts.failed.tell(orNone(lately(one => one.failed), rate), `${whole(failed)} in the ${spanned()}`);
 }
@@ -162,11 +164,15 @@ function showUpstreams(upstreams) {
   }
   if (!element.firstElementChild?.dataset.key) element.replaceChildren();
   const names = new Map();
-  const keyed = upstreams.filter(group => group.peers.length).map(group => {
+  // What is down comes first.
+  const isDown = peer => peer.state === "down";
+  const downFirst = (all, isBad) => [...all.filter(isBad), ...all.filter(one => !isBad(one))];
+  const shown = downFirst(upstreams, group => group.peers.some(isDown));
+  const keyed = shown.filter(group => group.peers.length).map(group => {
     // Groups of different places may have one name.
     const seen = names.get(group.name) ?? 0;
     names.set(group.name, seen + 1);
-    return { ...group, key: `${group.name} ${seen}` };
+    return { ...group, peers: downFirst(group.peers, isDown), key: `${group.name} ${seen}` };
   });
   list(element, keyed, group => group.key, upstreamGroup, (item, group) => {
     list(item.querySelector("tbody"), group.peers, peer => peer.address, peerRow, fillPeer);
@@ -240,9 +246,10 @@ function showCertificates(certificates, now) {
 
 // --- Banners and the state of the connection.
 
-/** Shows a line above everything, or none without a text. */
+/** Shows a line above everything, or none without a text. What has just happened is shown where one looks: below. */
 function banner(name, kind, text, mayGo) {
-  let element = at("banners").querySelector(`[data-name=${name}]`);
+  const place = at(["done", "lost"].includes(name) ? "toasts" : "banners");
+  let element = place.querySelector(`[data-name=${name}]`);
   if (!text) {
     element?.remove();
     return;
@@ -255,7 +262,7 @@ function banner(name, kind, text, mayGo) {
       button.onclick = () => element.remove();
       element.append(button);
     }
-    at("banners").append(element);
+    place.append(element);
   }
   element.className = `banner ${kind}`;
   say(element.firstElementChild, text);
@@ -282,9 +289,18 @@ function lost(refusal) {
   at("state").className = "state lost";
   document.body.classList.add("stale");
   const since = answeredAt ? ` What you see is of ${clock(answeredAt)}.` : "";
-  if ([401, 403, 421].includes(refusal.status)) {
+  const elsewhere = {
+    401: "You have to sign in again: load the page anew.",
+    404: "There is no dashboard at this place any more. Perhaps a reload has moved it.",
+    [REDIRECTED]: "Requests are led elsewhere, perhaps to sign in: load the page anew.",
+    [FOREIGN]: "Something else answers in place of the dashboard, perhaps a page to sign in: load the page anew.",
+  }[refusal.status];
+  if (elsewhere) {
     say(at("state"), "no access");
-    banner("lost", "warn", `You may not look any more (${refusal.message}). Load the page again to sign in.${since}`);
+    banner("lost", "warn", `${elsewhere}${since}`);
+  } else if ([403, 421].includes(refusal.status)) {
+    say(at("state"), "no access");
+    banner("lost", "warn", `You may not look any more (${refusal.message}).${since}`);
   } else {
     say(at("state"), "no answer");
     const why = refusal.status ? `: ${refusal.message}` : "";

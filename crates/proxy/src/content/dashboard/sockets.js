@@ -1,6 +1,6 @@
 // The table of live sockets: filters, order, pages, and everything about one.
 
-import { at, list, make, say } from "./dom.js";
+import { at, list, make, say, visible } from "./dom.js";
 import { bytes, count, duration, many, moment, roundTrip, short, whole } from "./format.js";
 import { get } from "./server.js";
 
@@ -30,7 +30,7 @@ const COLUMNS = [
 const inAndOut = ([from, to]) => `↑ ${from} ↓ ${to}`;
 const isNumber = column => column.sort && column.sort !== "id";
 
-const form = at("filters"), state = { sort: "age", order: undefined, after: [] };
+const form = at("filters"), state = { sort: "age", order: undefined, after: [], unknown: [] };
 let asked = 0, shown = null, opened = null;
 
 /** What is filtered by, as requests have it; `""` in a field asks for those without. */
@@ -61,7 +61,7 @@ export async function refresh() {
   }
   // Another question is on its way.
   if (number !== asked) return;
-  complain(null);
+  complain(state.unknown.length ? `The link has filters that are not known here, and without effect: ${state.unknown.join(", ")}.` : null);
   // The last page may have gone meanwhile.
   if (!answer.tunnels.length && state.after.length) {
     state.after.pop();
@@ -119,7 +119,7 @@ function fillRow(tr, socket) {
     const cell = tr.children[number + 1], [first, second] = column.write(socket);
     say(cell.firstElementChild, first);
     say(cell.lastElementChild, second);
-    cell.title = number < 4 ? [first, second].filter(Boolean).join("\n") : "";
+    cell.title = number < 4 ? [first, second].filter(Boolean).map(visible).join("\n") : "";
   });
 }
 
@@ -184,7 +184,7 @@ form.onreset = () => setTimeout(() => {
 
 function changed() {
   clearTimeout(pause);
-  state.after = [];
+  Object.assign(state, { after: [], unknown: [] });
   const words = new URLSearchParams(filters());
   if (state.sort !== "age") words.set("sort", state.sort);
   if (state.order) words.set("order", state.order);
@@ -206,6 +206,8 @@ function read() {
   }
   state.sort = COLUMNS.find(column => column.sort && column.sort === words.get("sort"))?.sort ?? "age";
   state.order = ["asc", "desc"].find(order => order === words.get("order"));
+  const known = new Set([...form.elements].map(field => field.name).concat("order"));
+  state.unknown = [...new Set(words.keys())].filter(name => name && !known.has(name));
   state.after = [];
   heads();
 }
