@@ -168,7 +168,8 @@ impl CtlArgs {
                     (show::text(&place["location"]), show::text(&place["server"]));
                 format!("no new WebSockets in location {location} of server {server}\n")
             });
-            lines.chain(refusing).collect()
+            let told: String = lines.chain(refusing).collect();
+            if told.is_empty() { "no drains\n".to_owned() } else { told }
         })
     }
 

@@ -59,29 +59,52 @@ pub(super) fn tunnel(answer: &Value) -> String {
     pairs(answer)
 }
 
-/// The members of an object, a line for each; those of objects within behind their names.
+/// The members of an object, a line for each; those of objects within behind their names. Each object of a list has a
+/// line of its own.
 pub(super) fn pairs(answer: &Value) -> String {
-    fn add(rows: &mut Vec<Vec<String>>, name: &str, value: &Value) {
+    let line = |cells: &Vec<String>| cells.join("=");
+    let rows = members(answer).into_iter().flat_map(|(name, value)| match value {
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            let items = items.iter().enumerate().map(|(number, item)| {
+                let words: Vec<_> = told(members(item)).iter().map(line).collect();
+                vec![format!("{name}.{number}"), words.join(" ")]
+            });
+            items.collect()
+        }
+        _ => told(vec![(name, value)]),
+    });
+    table(&[], rows.collect::<Vec<_>>())
+}
+
+/// What an object and the objects within have, but for what is null, with names such as `totals.ended`.
+fn members(object: &Value) -> Vec<(String, &Value)> {
+    fn add<'v>(all: &mut Vec<(String, &'v Value)>, name: &str, value: &'v Value) {
         match value {
             Value::Object(members) => {
                 for (member, value) in members {
                     let name =
                         if name.is_empty() { member.clone() } else { format!("{name}.{member}") };
-                    add(rows, &name, value);
+                    add(all, &name, value);
                 }
             }
             Value::Null => {}
-            value => {
-                let is_time = ["age", "idle", "rtt", "blocked", "uptime"];
-                let is_time = is_time.contains(&name.rsplit('.').next().unwrap_or_default());
-                let shown = if is_time { seconds(value) } else { text(value) };
-                rows.push(vec![name.to_owned(), shown]);
-            }
+            value => all.push((name.to_owned(), value)),
         }
     }
-    let mut rows = Vec::new();
-    add(&mut rows, "", answer);
-    table(&[], rows)
+    let mut all = Vec::new();
+    add(&mut all, "", object);
+    all
+}
+
+/// Names and values as words.
+fn told(members: Vec<(String, &Value)>) -> Vec<Vec<String>> {
+    let told = members.into_iter().map(|(name, value)| {
+        let is_time = ["age", "idle", "rtt", "blocked", "uptime"];
+        let is_time = is_time.contains(&name.rsplit('.').next().unwrap_or_default());
+        let shown = if is_time { seconds(value) } else { text(value) };
+        vec![name, shown]
+    });
+    told.collect()
 }
 
 /// What a reload came to.
@@ -196,6 +219,23 @@ mod tests {
         {
             assert_eq!(size(bytes), expected);
         }
+    }
+
+    #[test]
+    fn each_object_of_a_list_has_a_line() {
+        let worker =
+            |number| json!({"worker": number, "tunnels": 2, "totals": {"ended": 5}, "none": null});
+        let shown =
+            pairs(&json!({"uptime": 61, "by_worker": [worker(0), worker(1)], "empty": ["a"]}));
+        let lines: Vec<Vec<_>> =
+            shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        let expected: [Vec<&str>; 4] = [
+            vec!["by_worker.0", "totals.ended=5", "tunnels=2", "worker=0"],
+            vec!["by_worker.1", "totals.ended=5", "tunnels=2", "worker=1"],
+            vec!["empty", "[\"a\"]"],
+            vec!["uptime", "1m1s"],
+        ];
+        assert_eq!(lines, expected, "{shown}");
     }
 
     /// A user's name may come from a token that the client has made.
