@@ -565,6 +565,38 @@ fn those_stay_whose_server_is_well_again_before_their_turn() {
     assert!(ends.all(|code| code == Some(1001)));
 }
 
+/// What an operator has ordered is neither changed nor undone by a health check; and the other way round.
+#[test]
+fn a_drain_of_an_operator_keeps_its_code_when_the_server_fails() {
+    let (health, upstream) = (Server::new("health", true), Upstream::echo());
+    let lines = "websocket_drain 100ms; websocket_user $arg_user;";
+    let server = drained(&health, &upstream, lines);
+    let mut open =
+        |user: &str| Handshake::to(server.listen(0)).path(&format!("/?user={user}")).open();
+    let [mut ann, mut bob, mut cid] = ["ann", "bob", "cid"].map(&mut open);
+    let ctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(EXE);
+        command.arg("ctl").arg("-p").arg(server.dir()).args(["-c", "nginx.conf"]).args(arguments);
+        assert!(command.status().unwrap().success(), "{arguments:?}");
+    };
+    for (user, over, code) in [("ann", "20s", "4010"), ("bob", "1h", "4011")] {
+        let drain = ["drain", "--user", user, "--code", code, "--over", over, "--yes", "--detach"];
+        ctl(&drain);
+    }
+    server.wait_for_log("drain 2 of user=bob: closing 1 WebSocket");
+    health.set_well(false);
+    // Who is in no other drain goes at once.
+    let end = cid.recv();
+    assert_eq!((end.close_code(), &end.payload[2..]), (Some(1001), &b"server unavailable"[..]));
+    for client in [&mut ann, &mut bob] {
+        client.send([text("still here")]);
+        client.expect([text("still here")]);
+    }
+    ctl(&["drains", "--cancel", "2"]);
+    assert_eq!(bob.recv().payload[2..], *b"server unavailable");
+    assert_eq!(ann.recv().close_code(), Some(4010));
+}
+
 /// Nobody is sent to a server that a name has brought and no check has seen.
 #[test]
 fn servers_that_names_bring_are_checked_first() {

@@ -133,7 +133,8 @@ impl Tunnels {
             why: Why::Unhealthy,
             paces: Paces::ByLocation(draining::paces_of_unhealthy(generation)),
             words: None,
-            takes_over: true,
+            // Who is drained already ends in the words of who has ordered that.
+            takes_over: false,
             seed: draining::seed(),
             progress: Arc::clone(&progress),
         });
