@@ -141,7 +141,7 @@ fn a_drain_goes_on_through_a_reload_until_it_is_cancelled_or_a_sooner_one_comes(
     let mut new = open(&server, "/chat?user=ann");
     let shown = ctl(&server, 0, &["drains"]);
     assert!(shown.starts_with("drain 1 of user=ann: 0 of 3 closed over 1h0m, 0 have ended\n"));
-    // Who is to be gone sooner goes over.
+    // Who is to be gone sooner belongs to both.
     let id =
         json(&server, &["list", "--limit", "1"])["tunnels"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/drains?id={id}&over=50ms&code=1012");
@@ -152,14 +152,15 @@ fn a_drain_goes_on_through_a_reload_until_it_is_cancelled_or_a_sooner_one_comes(
     );
     answer_close(anns.remove(0), 1012, "");
     wait_until("the end", || json(&server, &["drains"])["drains"][0]["state"] == "ended");
-    assert_eq!(json(&server, &["drains"])["drains"][1]["spared"], 1);
+    let first = &json(&server, &["drains"])["drains"][1];
+    assert_eq!([&first["told"], &first["ended"], &first["spared"]], [1, 1, 0]);
     let following = spawn(&server, &["drain", "--user", "ann", "--over", "30m", "--yes"]);
     wait_until("the third", || json(&server, &["drains"])["drains"][0]["tunnels"] == 3);
     let told = ctl(&server, 0, &["drains", "--cancel", "3"]);
     assert!(told.starts_with("drain 3 of user=ann: cancelled"), "{told}");
     assert_eq!(following.wait_with_output().unwrap().status.code(), Some(1));
     server.wait_for_log("drain 3 of user=ann: 0 WebSockets ended in ");
-    assert!(server.error_log().contains(", 3 stay: it was cancelled"));
+    assert!(server.error_log().contains(", 3 left it: it was cancelled"));
     for client in anns.iter_mut().chain([&mut new]) {
         echo(client, "still here");
     }
@@ -180,6 +181,35 @@ fn quit_does_not_wait_for_a_longer_drain() {
     server.signal("QUIT");
     answer_close(ann, 1012, "");
     assert!(server.wait().success());
+}
+
+/// Whoever a cancelled drain lets go is what the other one waits for: the server would never end.
+#[test]
+fn who_is_let_go_after_quit_is_closed_all_the_same() {
+    let upstream = Upstream::echo();
+    let http = USERS.replace("websocket_user", "websocket_drain 2s code=1012; websocket_user");
+    for over in ["1500ms", "1h"] {
+        let server = Instance::setup(WSSGATE).main_and_http("user root;", &http);
+        let server = server.var("UP", upstream.addr()).start();
+        let anns: Vec<_> = (0..20).map(|_| open(&server, "/chat?user=ann")).collect();
+        let drain = ["drain", "--user", "ann", "--code", "4010", "--over", over];
+        ctl(&server, 0, &[&drain[..], &["--yes", "--detach"]].concat());
+        server.wait_for_log("drain 1 of user=ann: closing 20 WebSockets");
+        server.signal("QUIT");
+        server.wait_for_log("drain of generation 1: closing 20 WebSockets over 2s");
+        ctl(&server, 0, &["drains", "--cancel", "1"]);
+        let answer = |mut ann: Conn| {
+            let end = ann.recv();
+            ann.send([close(end.close_code().unwrap(), "")]);
+            ann.recv_to_end();
+            end.close_code().unwrap()
+        };
+        let anns: Vec<_> = anns.into_iter().map(|ann| thread::spawn(move || answer(ann))).collect();
+        let codes: Vec<_> = anns.into_iter().map(|ann| ann.join().unwrap()).collect();
+        assert!(codes.iter().all(|code| [4010, 1012].contains(code)), "{codes:?}");
+        assert!(codes.contains(&1012), "{over}: {codes:?}");
+        assert!(server.wait().success());
+    }
 }
 
 /// An upstream server that echoes on WebSockets and answers other requests.

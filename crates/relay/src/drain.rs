@@ -90,8 +90,8 @@ pub struct Drain {
     pub paces: Paces,
     /// What clients are told instead of the code of their pace.
     pub words: Option<Arc<Farewell>>,
-    /// Whether those come along who belong to another drain that ends later and have not been told; else they keep
-    /// their time.
+    /// Whether those who belong to another drain that ends later are told by this one; else they keep their time. They
+    /// belong to both either way, and whichever of them is cancelled, the other one goes on.
     pub takes_over: bool,
     /// What chance is made of; another one for every relay.
     pub seed: u64,
@@ -119,7 +119,7 @@ pub struct DrainCounts {
     pub told: u64,
     /// Those that have ended, told or not.
     pub ended: u64,
-    /// Those that left it before they were told: it was cancelled, or another drain has taken them over.
+    /// Those that left it before they were told, for it was cancelled.
     pub spared: u64,
 }
 
@@ -188,15 +188,31 @@ impl fmt::Debug for DrainProgress {
     }
 }
 
-/// Which part of the drains under way a tunnel belongs to.
+/// A part of the drains under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PartId(u32);
+
+/// The place of a tunnel in a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Membership {
+    part: PartId,
+    /// When it is told, unless another drain decides until then.
+    at_ms: u64,
+}
+
+/// The drains that a tunnel belongs to. The last one decides when it is told, and what; if that one is cancelled, the one
+/// before it does.
+#[derive(Debug, Default)]
+pub(crate) struct Memberships(Vec<Membership>);
 
 /// Those of a drain with the same pace.
 #[derive(Debug)]
 struct Part {
-    cause: Cause,
+    pace: Pace,
+    why: Why,
     words: Option<Arc<Farewell>>,
+    takes_over: bool,
+    seed: u64,
     /// When the last one is told.
     ends_ms: u64,
     /// How many have not ended.
@@ -204,26 +220,40 @@ struct Part {
     progress: Arc<DrainProgress>,
 }
 
+/// Who has to be given a new moment: those of each part, with their places in the order.
+#[derive(Debug, Default)]
+pub(crate) struct Late(BTreeMap<PartId, Vec<(u64, usize)>>);
+
 /// The drains under way in one relay.
 #[derive(Debug, Default)]
 pub(crate) struct Drains {
     parts: BTreeMap<PartId, Part>,
     /// The next part. No number comes twice, for there may still be moments of those that are over.
     next: u32,
-    /// When who is told, by keys of tunnels, which may have ended. Bounded by the tunnels there were at the
-    /// beginning of each drain.
-    due: BinaryHeap<Reverse<(u64, usize, PartId)>>,
+    /// When who is told, by keys of tunnels, which may have ended, or be told by another part by now. At the beginning
+    /// of a drain at most twice as many as there are memberships.
+    due: BinaryHeap<Reverse<Due>>,
+}
+
+/// A moment, the key of a tunnel, and the part by which it is told then.
+pub(crate) type Due = (u64, usize, PartId);
+
+impl Memberships {
+    /// Whether it is told then by this part.
+    pub(crate) fn is_due(&self, (at_ms, _, part): Due) -> bool {
+        self.0.last() == Some(&Membership { part, at_ms })
+    }
 }
 
 impl Drains {
-    /// Begins a drain of these, each with its pace, its place in the order and its key; says which part who belongs
-    /// to.
+    /// Begins a drain of these, each with its pace, its place in the order and its key; says when who is told by which
+    /// part. [`Self::join`] has to follow for each.
     pub(crate) fn begin(
         &mut self,
         drain: &Drain,
         selected: impl Iterator<Item = (Pace, u64, usize)>,
         now_ms: u64,
-    ) -> Vec<(usize, PartId)> {
+    ) -> Vec<Due> {
         let mut chance = Chance(drain.seed);
         let mut by_pace: Vec<(Pace, Vec<(u64, usize)>)> = Vec::new();
         for (pace, since_ms, key) in selected {
@@ -234,23 +264,39 @@ impl Drains {
         }
         let mut members = Vec::new();
         for (pace, waiting) in by_pace {
-            let progress = Arc::clone(&drain.progress);
-            let cause = match drain.why {
-                Why::Ordered => Cause::Drain(pace.code),
-                Why::Unhealthy => Cause::Unhealthy,
+            let part = Part {
+                pace,
+                why: drain.why,
+                words: drain.words.clone(),
+                takes_over: drain.takes_over,
+                seed: drain.seed,
+                ends_ms: end_of(now_ms, millis(pace.over)),
+                left: waiting.len(),
+                progress: Arc::clone(&drain.progress),
             };
-            let (words, ends_ms) = (drain.words.clone(), end_of(now_ms, millis(pace.over)));
-            let part = Part { cause, words, ends_ms, left: waiting.len(), progress };
             let id = PartId(self.next);
             self.next = self.next.wrapping_add(1);
             self.parts.insert(id, part);
-            for (at_ms, key) in plan(&pace, waiting, now_ms, &mut chance) {
-                self.due.push(Reverse((at_ms, key, id)));
-                members.push((key, id));
-            }
+            let plan = plan(&pace, waiting, now_ms, &mut chance);
+            members.extend(plan.map(|(at_ms, key)| (at_ms, key, id)));
         }
         drain.progress.add_plan(members.len() as u64);
         members
+    }
+
+    /// Lets a tunnel belong to a part, too: before all others if it takes over from the one that decides now, else
+    /// behind those that keep their time.
+    pub(crate) fn join(&mut self, due: Due, memberships: &mut Memberships) {
+        let (at_ms, _, part) = due;
+        let new = &self.parts[&part];
+        let gives_to_it =
+            |member: &Membership| new.takes_over && self.parts[&member.part].ends_ms > new.ends_ms;
+        let Memberships(list) = memberships;
+        let place = list.iter().rposition(gives_to_it).map_or(0, |under| under + 1);
+        list.insert(place, Membership { part, at_ms });
+        if place + 1 == list.len() {
+            self.due.push(Reverse(due));
+        }
     }
 
     /// When the next one is told.
@@ -258,56 +304,121 @@ impl Drains {
         self.due.peek().map(|Reverse((at_ms, ..))| *at_ms)
     }
 
-    /// Takes one who is to be told by now, if it is still there.
-    pub(crate) fn pop(&mut self, now_ms: u64) -> Option<(usize, PartId)> {
+    /// Takes one who is to be told by now, if it is still there and [`Memberships::is_due`].
+    pub(crate) fn pop(&mut self, now_ms: u64) -> Option<Due> {
         if self.next_ms()? > now_ms {
             return None;
         }
-        self.due.pop().map(|Reverse((_, key, part))| (key, part))
+        let due = self.due.pop();
+        // Who came back from another drain may be here twice.
+        while due.is_some() && self.due.peek() == due.as_ref() {
+            self.due.pop();
+        }
+        due.map(|Reverse(due)| due)
     }
 
-    /// Notes that one of a part is told; says why it ends, and with which words if there are some.
-    pub(crate) fn tell(&self, part: PartId) -> (Cause, Option<Arc<Farewell>>) {
-        let progress = &self.parts[&part].progress;
-        progress.told.fetch_add(1, Ordering::AcqRel);
-        self.ending(part)
+    #[cfg(test)]
+    pub(crate) fn moments(&self) -> usize {
+        self.due.len()
     }
 
-    /// Why those of a part end, and with which words.
-    pub(crate) fn ending(&self, part: PartId) -> (Cause, Option<Arc<Farewell>>) {
-        let part = &self.parts[&part];
-        (part.cause, part.words.clone())
+    /// Forgets moments at which nobody is told, once there are many: so that who begins drains again and again fills
+    /// nothing.
+    pub(crate) fn purge(&mut self, is_due: impl Fn(&Due) -> bool) {
+        let members: usize = self.parts.values().map(|part| part.left).sum();
+        if self.due.len() > members.saturating_mul(2) {
+            self.due.retain(|Reverse(due)| is_due(due));
+        }
     }
 
-    /// Whether one of a part who was not told goes over to this drain, in which the last one is told at `ends_ms`.
-    pub(crate) fn gives_to(&self, part: PartId, drain: &Drain, ends_ms: u64) -> bool {
-        let part = &self.parts[&part];
-        drain.takes_over && part.ends_ms > ends_ms && !Arc::ptr_eq(&part.progress, &drain.progress)
+    /// Notes that one is told; says why it ends, and with which words if there are some. `None` if it is not drained.
+    pub(crate) fn tell(&self, memberships: &Memberships) -> Option<(Cause, Option<Arc<Farewell>>)> {
+        for member in &memberships.0 {
+            self.parts[&member.part].progress.told.fetch_add(1, Ordering::AcqRel);
+        }
+        self.ending(memberships)
     }
 
-    /// Whether a part is one of this drain.
-    pub(crate) fn is_of(&self, part: PartId, progress: &Arc<DrainProgress>) -> bool {
-        self.parts.get(&part).is_some_and(|part| Arc::ptr_eq(&part.progress, progress))
+    /// Why one ends, and with which words, if it is drained.
+    pub(crate) fn ending(
+        &self,
+        memberships: &Memberships,
+    ) -> Option<(Cause, Option<Arc<Farewell>>)> {
+        let part = &self.parts[&memberships.0.last()?.part];
+        let cause = match part.why {
+            Why::Ordered => Cause::Drain(part.pace.code),
+            Why::Unhealthy => Cause::Unhealthy,
+        };
+        Some((cause, part.words.clone()))
     }
 
-    /// One of a part has ended.
-    pub(crate) fn end(&mut self, id: PartId) {
-        self.leave(id, |progress| &progress.ended);
+    /// Whether a tunnel belongs to this drain.
+    pub(crate) fn has(&self, memberships: &Memberships, progress: &Arc<DrainProgress>) -> bool {
+        self.place(memberships, progress).is_some()
     }
 
-    /// One of a part who was not told belongs to it no longer.
-    pub(crate) fn spare(&mut self, id: PartId) {
-        self.leave(id, |progress| &progress.spared);
+    fn place(&self, memberships: &Memberships, progress: &Arc<DrainProgress>) -> Option<usize> {
+        let is_its =
+            |member: &Membership| Arc::ptr_eq(&self.parts[&member.part].progress, progress);
+        memberships.0.iter().position(is_its)
     }
 
-    /// Nobody of a drain is told any more; those who were not are spared already.
-    pub(crate) fn cancel(&mut self, progress: &Arc<DrainProgress>) {
-        // So that who begins and cancels drains again and again fills nothing.
-        let mut due = std::mem::take(&mut self.due);
-        due.retain(|Reverse((.., part))| {
-            self.parts.contains_key(part) && !self.is_of(*part, progress)
-        });
-        self.due = due;
+    /// One has ended.
+    pub(crate) fn end(&mut self, memberships: &Memberships) {
+        for member in &memberships.0 {
+            self.leave(member.part, |progress| &progress.ended);
+        }
+    }
+
+    /// One who was not told belongs to this drain no longer. If another one decides then whose moment for it is past,
+    /// it is `late`; `since_ms` is its place in an order.
+    pub(crate) fn spare(
+        &mut self,
+        key: usize,
+        memberships: &mut Memberships,
+        progress: &Arc<DrainProgress>,
+        now_ms: u64,
+        since_ms: impl Fn(Order, Why) -> Option<u64>,
+        late: &mut Late,
+    ) {
+        let Some(place) = self.place(memberships, progress) else { return };
+        let Memberships(list) = memberships;
+        let left = list.remove(place);
+        self.leave(left.part, |progress| &progress.spared);
+        let Some(next) = list.last().filter(|_| place == list.len()) else { return };
+        if next.at_ms > now_ms {
+            self.due.push(Reverse((next.at_ms, key, next.part)));
+            return;
+        }
+        let part = &self.parts[&next.part];
+        let since_ms = since_ms(part.pace.order, part.why).unwrap_or(now_ms);
+        late.0.entry(next.part).or_default().push((since_ms, key));
+    }
+
+    /// Spreads these over what is left of the times of their parts, or over the same time again; says when who is told
+    /// by which part. [`Self::defer`] has to follow for each.
+    pub(crate) fn spread(&mut self, late: Late, now_ms: u64) -> Vec<Due> {
+        let mut moments = Vec::new();
+        for (id, waiting) in late.0 {
+            let Some(part) = self.parts.get_mut(&id) else { continue };
+            if part.ends_ms <= now_ms {
+                part.ends_ms = end_of(now_ms, millis(part.pace.over));
+            }
+            let pace = Pace { over: Duration::from_millis(part.ends_ms - now_ms), ..part.pace };
+            let mut chance = Chance(part.seed ^ now_ms);
+            let plan = plan(&pace, waiting, now_ms, &mut chance);
+            moments.extend(plan.map(|(at_ms, key)| (at_ms, key, id)));
+        }
+        moments
+    }
+
+    /// Gives a new moment to one who is told by this part.
+    pub(crate) fn defer(&mut self, due: Due, memberships: &mut Memberships) {
+        let (at_ms, _, part) = due;
+        if let Some(last) = memberships.0.last_mut().filter(|last| last.part == part) {
+            last.at_ms = at_ms;
+            self.due.push(Reverse(due));
+        }
     }
 
     fn leave(&mut self, id: PartId, number: impl Fn(&DrainProgress) -> &AtomicU64) {

@@ -16,11 +16,11 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::{Cause, Notes, end_of};
+use wssgate_ws::conversation::{Cause, Notes};
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines, millis};
-use crate::drain::{Drain, DrainProgress, Drains, Whom};
+use crate::drain::{Drain, DrainProgress, Drains, Due, Late, Whom};
 use crate::lingering::Lingering;
 use crate::listing::{Handle, PAGE, Page};
 use crate::reclaim;
@@ -254,7 +254,7 @@ impl Engine {
                 Ok(Command::HandOver(handover)) => self.take_over(*handover, now_ms),
                 Ok(Command::Close(selection, cause)) => self.close(selection, cause, now_ms),
                 Ok(Command::Drain(drain)) => self.drain(&drain, now_ms),
-                Ok(Command::CancelDrain(progress)) => self.cancel_drain(&progress),
+                Ok(Command::CancelDrain(progress)) => self.cancel_drain(&progress, now_ms),
                 Ok(Command::IoUring(on)) => self.use_io_uring(on),
                 // Who asked may be gone; then nobody wants to know.
                 Ok(Command::Page { from, answer }) => {
@@ -514,42 +514,54 @@ impl Engine {
             let tunnel = &mut self.tunnels[key];
             let Some(pace) = drain.paces.of(tunnel.origin.location) else { continue };
             let Some(since_ms) = tunnel.drainable_since_ms(pace.order, drain.why) else { continue };
-            if let Some(part) = tunnel.drain {
-                // Who has its time already keeps it, but for one that would be told later.
-                let ends_ms = end_of(now_ms, millis(pace.over));
-                if !self.drains.gives_to(part, drain, ends_ms) {
-                    continue;
-                }
-                tunnel.drain = None;
-                self.drains.spare(part);
+            if self.drains.has(&tunnel.drains, &drain.progress) {
+                continue;
             }
             selected.push((pace, since_ms, key));
         }
-        for (key, part) in self.drains.begin(drain, selected.into_iter(), now_ms) {
-            self.tunnels[key].drain = Some(part);
+        for due in self.drains.begin(drain, selected.into_iter(), now_ms) {
+            self.drains.join(due, &mut self.tunnels[due.1].drains);
         }
+        self.purge_drains();
     }
 
-    /// Lets those of a drain stay who were not told.
-    fn cancel_drain(&mut self, progress: &Arc<DrainProgress>) {
-        self.drains.cancel(progress);
-        for (_, tunnel) in &mut self.tunnels {
-            let part = tunnel.drain.filter(|part| self.drains.is_of(*part, progress));
-            if let Some(part) = part.filter(|_| !tunnel.is_closing()) {
-                tunnel.drain = None;
-                self.drains.spare(part);
+    /// Lets those of a drain stay who were not told, unless they belong to another one.
+    fn cancel_drain(&mut self, progress: &Arc<DrainProgress>, now_ms: u64) {
+        let mut late = Late::default();
+        for (key, tunnel) in &mut self.tunnels {
+            if tunnel.is_closing() {
+                continue;
             }
+            let mut memberships = std::mem::take(&mut tunnel.drains);
+            let since_ms = |order, why| tunnel.drainable_since_ms(order, why);
+            self.drains.spare(key, &mut memberships, progress, now_ms, since_ms, &mut late);
+            tunnel.drains = memberships;
         }
+        for due in self.drains.spread(late, now_ms) {
+            self.drains.defer(due, &mut self.tunnels[due.1].drains);
+        }
+        self.purge_drains();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn drain_moments(&self) -> usize {
+        self.drains.moments()
+    }
+
+    fn purge_drains(&mut self) {
+        let is_due = |due: &Due| self.tunnels.get(due.1).is_some_and(|it| it.drains.is_due(*due));
+        self.drains.purge(is_due);
     }
 
     /// Tells those to close whose time in a drain has come.
     fn drain_due(&mut self, now_ms: u64) {
-        while let Some((key, part)) = self.drains.pop(now_ms) {
+        while let Some(due) = self.drains.pop(now_ms) {
+            let key = due.1;
             // Another one may have taken the place of one that has ended.
-            let Some(tunnel) = self.tunnels.get_mut(key).filter(|it| it.drain == Some(part)) else {
+            let Some(tunnel) = self.tunnels.get_mut(key).filter(|it| it.drains.is_due(due)) else {
                 continue;
             };
-            let (cause, words) = self.drains.tell(part);
+            let Some((cause, words)) = self.drains.tell(&tunnel.drains) else { continue };
             tunnel.end_with_words(cause, words.as_ref(), now_ms);
             self.settle(key, now_ms);
         }
@@ -561,7 +573,7 @@ impl Engine {
             let tunnel = &mut self.tunnels[key];
             match cause {
                 EndCause::Drained => {
-                    let ending = tunnel.drain.map(|part| self.drains.ending(part));
+                    let ending = self.drains.ending(&tunnel.drains);
                     let (cause, words) =
                         ending.unwrap_or((Cause::Drain(CloseCode::GOING_AWAY), None));
                     tunnel.end_with_words(cause, words.as_ref(), now_ms);
@@ -632,9 +644,7 @@ impl Engine {
             self.ready.retain(|&ready| ready != key);
         }
         self.deadlines.disarm(key, tunnel.armed_ms);
-        if let Some(part) = tunnel.drain {
-            self.drains.end(part);
-        }
+        self.drains.end(&tunnel.drains);
         let end = tunnel.end(now_ms);
         for (side, totals) in [(Side::Client, &end.client), (Side::Upstream, &end.upstream)] {
             // A wait that goes on ends here.

@@ -148,7 +148,8 @@ impl RelayHandle {
         self.send(Command::Drain(Box::new(drain))).inspect_err(|_| progress.add_plan(0))
     }
 
-    /// Ends a drain of which nobody else is to be told; those who were not stay open.
+    /// Ends a drain of which nobody else is to be told; those who were not stay open, unless they belong to another
+    /// drain: then that one goes on with them.
     pub fn cancel_drain(&self, progress: &Arc<DrainProgress>) -> Result<(), Stopped> {
         self.send(Command::CancelDrain(Arc::clone(progress)))
     }

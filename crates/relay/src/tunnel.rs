@@ -19,7 +19,7 @@ use wssgate_ws::{ControlFrame, Conversation, OwnFrame, Verdict};
 use crate::buffers::{Buffer, BufferRange, Buffers, INPUT_SIZE};
 use crate::counters::Counters;
 use crate::deadlines::millis;
-use crate::drain::PartId;
+use crate::drain::Memberships;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, SendError, SourceEnd};
 use crate::listing::{Handle, Label, Live};
@@ -55,8 +55,8 @@ pub(crate) struct Tunnel {
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
     pub(crate) expanded: bool,
-    /// The part of a drain that it belongs to.
-    pub(crate) drain: Option<PartId>,
+    /// The drains that it belongs to.
+    pub(crate) drains: Memberships,
     /// When its entry among the deadlines fires.
     pub(crate) armed_ms: u64,
     /// That entry was made or looked at while the tunnel was quiescent.
@@ -190,7 +190,7 @@ impl Tunnel {
             rearm: false,
             queued: false,
             expanded: false,
-            drain: None,
+            drains: Memberships::default(),
             armed_ms: u64::MAX,
             armed_quiescent: false,
         };

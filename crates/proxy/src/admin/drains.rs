@@ -258,10 +258,9 @@ impl Known {
             lines.push(format!("{name}: closing {} over {:?}", websockets(tunnels), self.over));
             self.log = Log::Until(now + interval);
         }
-        let left = match (spared, self.is_cancelled) {
-            (0, _) => String::new(),
-            (_, true) => format!(", {spared} stay: it was cancelled"),
-            (_, false) => format!(", {spared} went over to a drain that ends sooner"),
+        let left = match spared {
+            0 => String::new(),
+            _ => format!(", {spared} left it: it was cancelled"),
         };
         if let Some(took) = took {
             let took = took.as_secs_f64();

@@ -208,10 +208,10 @@ fn who_is_being_drained_keeps_its_time_and_others_get_theirs() {
     let slow = rig.drain(Selection::All, Paces::One(pace(100 * SECOND)));
     let (mut second, _upstream) = rig.websocket();
     let quick = rig.drain(Selection::All, Paces::One(pace(SECOND)));
-    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [1, 0, 0]));
+    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [2, 0, 0]));
     rig.pass(SECOND);
     rig.pass(CLOSING_MS as u32 * Duration::from_millis(2));
-    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [1, 1, 1]));
+    assert_eq!((slow.counts(), quick.counts()), ([1, 0, 0], [2, 1, 1]));
     second.poll();
     assert_eq!(second.received, RESTART);
     // The end of all patience has the code of the drain.
@@ -290,30 +290,112 @@ fn left(told: &Told) -> DrainCounts {
     told.progress.counts().unwrap()
 }
 
+fn all(
+    over: Duration,
+    takes_over: bool,
+    code: CloseCode,
+) -> impl FnOnce(Arc<DrainProgress>) -> Drain {
+    let paces = Paces::One(Pace { code, ..pace(over) });
+    move |progress| Drain { takes_over, ..order(Whom::Selected(Selection::All), paces, progress) }
+}
+
+const OF_FIRST: CloseCode = CloseCode(4001);
+const OF_SECOND: CloseCode = CloseCode(4002);
+
 /// The operator who orders it wants an end by then, whatever was ordered before.
 #[test]
-fn a_drain_that_takes_over_gets_those_who_would_be_told_later() {
+fn a_drain_that_takes_over_tells_those_who_would_be_told_later() {
     let mut rig = Rig::new();
     let (mut client, _upstream) = rig.websocket();
-    let slow = rig.drain(Selection::All, Paces::One(pace(100 * SECOND)));
-    let takes_over = |over| {
-        move |progress| Drain {
-            takes_over: true,
-            ..order(Whom::Selected(Selection::All), Paces::One(pace(over)), progress)
-        }
-    };
-    let later = rig.begin(takes_over(200 * SECOND));
-    assert_eq!(left(&later), DrainCounts::default());
-    let sooner = rig.begin(takes_over(SECOND));
-    assert_eq!(left(&slow), DrainCounts { tunnels: 1, spared: 1, ..DrainCounts::default() });
-    assert!(left(&slow).is_over());
-    assert_eq!(slow.changes.load(Ordering::Relaxed), 2, "it is told that nobody is left");
+    let slow = rig.begin(all(100 * SECOND, false, OF_FIRST));
+    let later = rig.begin(all(200 * SECOND, true, OF_FIRST));
+    let sooner = rig.begin(all(SECOND, true, OF_SECOND));
+    // One that does not take over, however soon it is.
+    let meek = rig.begin(all(Duration::ZERO, false, OF_FIRST));
+    let drains = [&slow, &later, &sooner, &meek];
+    assert!(drains.iter().all(|drain| drain.counts() == [1, 0, 0]));
     rig.pass(SECOND);
-    rig.expect(&mut client, RESTART);
+    rig.expect(&mut client, b"\x88\x02\x0f\xa2");
     // Who was told is not told again.
-    let again = rig.begin(takes_over(Duration::ZERO));
+    let again = rig.begin(all(Duration::ZERO, true, OF_FIRST));
     assert_eq!(left(&again), DrainCounts::default());
-    assert_eq!(sooner.counts(), [1, 1, 0]);
+    assert!(drains.iter().all(|drain| drain.counts() == [1, 1, 0]));
+    rig.pass(2 * SECOND);
+    for drain in drains {
+        assert_eq!(drain.counts(), [1, 1, 1], "all of them know of its end");
+        assert_eq!(drain.changes.load(Ordering::Relaxed), 2);
+    }
+    assert_eq!(rig.engine.drain_moments(), 0);
+}
+
+impl Rig {
+    fn cancel(&mut self, told: &Told) {
+        self.handle.cancel_drain(&told.progress).unwrap();
+        self.step();
+    }
+}
+
+/// Whichever of two drains is cancelled, the other one goes on, in its own time and words.
+#[test]
+fn who_is_let_go_by_a_cancelled_drain_belongs_to_the_other_one() {
+    const SPARED: DrainCounts = DrainCounts { tunnels: 1, told: 0, ended: 0, spared: 1 };
+    for (second, takes_over) in [(10, true), (10, false), (200, true), (200, false)] {
+        for cancels_first in [false, true] {
+            let case = (second, takes_over, cancels_first);
+            let mut rig = Rig::new();
+            let (mut client, _upstream) = rig.websocket();
+            let first = rig.begin(all(100 * SECOND, true, OF_FIRST));
+            let second = rig.begin(all(second * SECOND, takes_over, OF_SECOND));
+            rig.pass(SECOND / 100);
+            client.poll();
+            assert!(client.received.is_empty());
+            let (gone, stays) = if cancels_first { (&first, &second) } else { (&second, &first) };
+            rig.cancel(gone);
+            assert_eq!((left(gone), stays.counts()), (SPARED, [1, 0, 0]), "{case:?}");
+            let over = if cancels_first { case.0 } else { 100 };
+            rig.pass(over * SECOND);
+            let code = if cancels_first { 0xa2 } else { 0xa1 };
+            rig.expect(&mut client, &[0x88, 2, 0x0f, code]);
+            rig.pass(2 * SECOND);
+            assert_eq!((left(gone), stays.counts()), (SPARED, [1, 1, 1]), "{case:?}");
+            assert!(rig.engine.is_empty());
+        }
+    }
+}
+
+/// A storm is not to come of it that their moments have passed meanwhile.
+#[test]
+fn those_whose_moment_is_past_are_spread_anew() {
+    // What is left of the time, or if nothing is, the whole time again.
+    for (waited, over) in [(6, 4), (15, 10)] {
+        let mut rig = Rig::new();
+        let (mut clients, _upstreams): (Vec<_>, Vec<_>) = (0..100).map(|_| rig.websocket()).unzip();
+        // It keeps its time, which is longer.
+        let operators = rig.begin(all(1_000_000 * SECOND, true, OF_FIRST));
+        let reloads = rig.begin(all(10 * SECOND, false, OF_SECOND));
+        rig.pass(waited * SECOND);
+        assert!(operators.counts()[1] <= 1 && reloads.counts() == operators.counts());
+        rig.cancel(&operators);
+        let mut told = |rig: &mut Rig, within| heard(rig, &mut clients, within).len();
+        let half = told(&mut rig, over * SECOND / 2);
+        assert!((40..=60).contains(&half), "{half} in the first half of {over}");
+        told(&mut rig, over * SECOND / 2 + 3 * SECOND);
+        assert_eq!(reloads.counts(), [100; 3]);
+        assert!(rig.engine.is_empty());
+    }
+}
+
+#[test]
+fn drains_without_end_keep_no_moments_of_those_who_are_gone() {
+    let mut rig = Rig::new();
+    let _peers: Vec<_> = (0..10).map(|_| rig.websocket()).collect();
+    let kept = rig.begin(all(1_000_000 * SECOND, true, OF_FIRST));
+    for round in 0..1_000 {
+        let sooner = rig.begin(all((900_000 - round) * SECOND, true, OF_SECOND));
+        rig.cancel(&sooner);
+        assert!(rig.engine.drain_moments() <= 40, "{}", rig.engine.drain_moments());
+    }
+    assert_eq!(kept.counts(), [10, 0, 0]);
 }
 
 #[test]
