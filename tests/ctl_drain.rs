@@ -183,6 +183,53 @@ fn quit_does_not_wait_for_a_longer_drain() {
     assert!(server.wait().success());
 }
 
+/// An exit code of 0 says that all that were meant have ended.
+#[test]
+fn the_exit_code_says_whether_anybody_stays() {
+    let upstream = Upstream::echo();
+    let http = USERS.replace("location /other {", "location /other { websocket_check off;");
+    let server = Instance::setup(WSSGATE).main_and_http("user root;", &http);
+    let server = server.var("UP", upstream.addr()).start();
+    let mut unparsed = open(&server, "/other");
+    let counted = ctl(&server, 1, &["drain", "--all", "--over", "1s"]);
+    assert!(counted.starts_with("0 would be closed; add --yes to begin\n"), "{counted}");
+    assert!(counted.contains("1 stays: its frames are not known"), "{counted}");
+    let ann = open(&server, "/chat?user=ann");
+    let client = thread::spawn(move || answer_close(ann, 1001, ""));
+    let told = ctl(&server, 1, &["drain", "--all", "--over", "0s", "--yes"]);
+    assert!(told.contains(": 1 ended in ") && told.contains("1 stays: "), "{told}");
+    client.join().unwrap();
+    echo(&mut unparsed, "still here");
+    // One that would end later waits for the one that ends sooner.
+    let bob = open(&server, "/chat?user=bob");
+    let client = thread::spawn(move || answer_close(bob, 4010, ""));
+    let drain = ["drain", "--user", "bob", "--yes", "--over"];
+    ctl(&server, 0, &[&drain[..], &["500ms", "--code", "4010", "--detach"]].concat());
+    let told = ctl(&server, 0, &[&drain[..], &["1h"]].concat());
+    assert!(told.contains("drain 3 of user=bob: 1 ended in "), "{told}");
+    client.join().unwrap();
+}
+
+#[test]
+fn a_server_that_ends_while_it_is_followed_has_drained_all() {
+    let upstream = Upstream::echo();
+    let http = USERS.replace("websocket_user", "websocket_drain 100ms code=1012; websocket_user");
+    let server = Instance::setup(WSSGATE).main_and_http("user root;", &http);
+    let server = server.var("UP", upstream.addr()).start();
+    let mut silent = open(&server, "/chat?user=ann");
+    let mut following = command(&server, &["drain", "--all", "--over", "1h", "--yes"]);
+    let following = following.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    server.wait_for_log("drain 1 of everything: closing 1 WebSocket over 3600s");
+    server.signal("QUIT");
+    // Nobody answers: so the server is there for a second more, and is asked again.
+    silent.expect([close(1012, "")]);
+    assert!(server.wait().success());
+    let output = following.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("the server has ended"), "{told}");
+}
+
 /// Whoever a cancelled drain lets go is what the other one waits for: the server would never end.
 #[test]
 fn who_is_let_go_after_quit_is_closed_all_the_same() {
@@ -354,6 +401,8 @@ fn drains_that_make_no_sense_are_refused() {
         ("POST", "drains", 400, "parameter \"over\" is missing"),
         ("POST", "drains?over=1s", 400, "all=true"),
         ("POST", "drains?all=true&over=soon", 400, "a time such as"),
+        ("POST", "drains?all=true&over=367d", 400, "at most 366d"),
+        ("POST", "drains?all=true&over=1s&jitter=367d", 400, "at most 366d"),
         ("POST", "drains?all=true&over=1s&code=1006", 400, "a code that may be sent"),
         ("POST", "drains?all=true&over=1s&order=newest", 400, "oldest or idlest"),
         ("POST", "drains?user=ann&over=1s&refuse_new=true", 400, "goes with server, location"),
@@ -370,8 +419,14 @@ fn drains_that_make_no_sense_are_refused() {
         let told = answer["error"].as_str().unwrap();
         assert!(found == status && told.contains(error), "{path}: {found} {told}");
     }
-    ctl(&server, 1, &["drain", "--over", "1s", "--yes"]);
-    ctl(&server, 1, &["drain", "--all", "--yes"]);
+    for arguments in [
+        &["drain", "--over", "1s", "--yes"][..],
+        &["drain", "--all", "--yes"],
+        &["drain", "--all", "--over", "soon", "--yes"],
+    ] {
+        ctl(&server, 2, arguments);
+    }
+    assert!(ctl(&server, 2, &["resume"]).contains("or say --all"));
     ctl(&server, 2, &["drain", "--all", "--over", "1s", "--reason", "no code"]);
     assert_eq!(json(&server, &["drains"])["drains"].as_array().unwrap().len(), 0);
     assert_eq!(refused(&server, "/chat"), None);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, CtlError};
 use super::{CtlArgs, FilterArgs, show};
+use crate::console;
 
 /// How often the server is asked how far a drain is, at most.
 const TICK: Duration = Duration::from_millis(250);
@@ -121,12 +122,13 @@ impl CtlArgs {
         let matched = answer["matched"].as_u64().unwrap_or(0);
         if !drain.yes {
             self.print(&answer, || format!("{matched} would be closed; add --yes to begin\n"))?;
+            tell_staying(&answer);
             return Ok(false);
         }
         self.follow_drain(client, &answer, drain.detach)
     }
 
-    /// Tells how far a drain is that has begun, until it is over.
+    /// Tells how far a drain is that has begun, until it is over; says whether all that were meant have ended.
     pub(super) fn follow_drain(
         &self,
         client: &Client,
@@ -136,23 +138,58 @@ impl CtlArgs {
         let mut drain = answer["drain"].clone();
         let id = drain["id"].as_u64().ok_or_else(|| client.unexpected())?;
         if detach {
-            return self.print(answer, || line(&drain) + "\n");
+            self.print(answer, || line(&drain) + "\n")?;
+            tell_staying(answer);
+            return Ok(true);
         }
         if self.json {
             self.print(answer, String::new)?;
         }
         let mut told = Progress::new(self.json);
-        loop {
+        // Whether the server is about to end, with all that it has open.
+        let mut is_ending = false;
+        let has_ended = loop {
             let is_over = drain["state"] != "running" && is_over(&drain);
             told.tell(&drain, is_over)?;
             if is_over {
-                break;
+                told.end()?;
+                break drain["state"] == "ended";
             }
             thread::sleep(told.tick(&drain));
-            drain = client.get(&format!("drains/{id}"), &[])?;
-        }
-        told.end()?;
-        Ok(drain["state"] == "ended")
+            match ask(client, id, &drain) {
+                Ok(Asked::Same(now)) => drain = now,
+                Ok(Asked::Other) => {
+                    told.end()?;
+                    console::say(
+                        "another server answers there now; the drain goes on in the old one, \
+                         whose error log says how far it is",
+                    );
+                    break false;
+                }
+                Err(error) if is_gone(&error) => {
+                    told.end()?;
+                    let left = number(&drain, "tunnels").saturating_sub(number(&drain, "told"));
+                    let all_told = !drain["tunnels"].is_null() && left == 0;
+                    if all_told || is_ending {
+                        console::say("the server has ended");
+                        break true;
+                    }
+                    console::say(format_args!(
+                        "the server has ended; {left} had not been closed when it was asked last"
+                    ));
+                    break false;
+                }
+                Err(error) => {
+                    told.end()?;
+                    return Err(error);
+                }
+            }
+            // What cannot be asked is seen the next time.
+            if let Ok(status) = client.get("status", &[]) {
+                is_ending = matches!(status["phase"].as_str(), Some("draining" | "stopping"));
+            }
+        };
+        Ok(has_ended & !tell_staying(answer))
     }
 
     pub(super) fn drains(&self, client: &Client, drains: &DrainsArgs) -> Result<bool, CtlError> {
@@ -175,6 +212,10 @@ impl CtlArgs {
 
     pub(super) fn resume(&self, client: &Client, resume: &ResumeArgs) -> Result<bool, CtlError> {
         let ResumeArgs { server, location, upstream, all } = resume;
+        if !all && [server, location, upstream].into_iter().all(Option::is_none) {
+            let usage = "name a location by --server, --location or --upstream, or say --all";
+            return Err(CtlError::Usage(usage));
+        }
         let names = [("server", server), ("location", location), ("upstream", upstream)];
         let names = names.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
         let all = all.then(|| ("all", "true".to_owned()));
@@ -186,6 +227,48 @@ impl CtlArgs {
         })?;
         Ok(resumed > 0)
     }
+}
+
+/// Tells how many stay because they cannot be drained; says whether there are any.
+fn tell_staying(answer: &Value) -> bool {
+    let staying = match answer["staying"].as_u64().unwrap_or(0) {
+        0 => return false,
+        1 => "1 stays: its frames are not known".to_owned(),
+        staying => format!("{staying} stay: their frames are not known"),
+    };
+    console::say(staying);
+    true
+}
+
+/// Who answers when a drain is asked about.
+enum Asked {
+    /// The server that it has begun in; this is known of it now.
+    Same(Value),
+    /// Another one, which has taken the socket.
+    Other,
+}
+
+fn ask(client: &Client, id: u64, drain: &Value) -> Result<Asked, CtlError> {
+    let get = || client.get(&format!("drains/{id}"), &[]);
+    let asked = get().or_else(|error| match error {
+        // It may have ended in the middle of the answer: then nobody is there the next time.
+        CtlError::Io { .. } | CtlError::Unexpected(_) => {
+            thread::sleep(TICK);
+            get()
+        }
+        error => Err(error),
+    });
+    match asked {
+        Ok(now) if now["started"] == drain["started"] => Ok(Asked::Same(now)),
+        Ok(_) | Err(CtlError::Refused { status: 404, .. }) => Ok(Asked::Other),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is no server any more.
+fn is_gone(error: &CtlError) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error, CtlError::Connect { source, .. } if matches!(source.kind(), NotFound | ConnectionRefused))
 }
 
 /// What is told of a drain while it goes on: in a terminal a line that changes, else a line for each change; with
@@ -252,15 +335,17 @@ fn counts(drain: &Value) -> Value {
 
 /// Whether nobody is left; of a cancelled one some may be closing still.
 fn is_over(drain: &Value) -> bool {
-    let number = |name: &str| drain[name].as_u64();
-    number("tunnels").is_some_and(|tunnels| {
-        number("ended").unwrap_or(0) + number("spared").unwrap_or(0) >= tunnels
-    })
+    !drain["tunnels"].is_null()
+        && number(drain, "ended") + number(drain, "spared") >= number(drain, "tunnels")
+}
+
+fn number(drain: &Value, name: &str) -> u64 {
+    drain[name].as_u64().unwrap_or(0)
 }
 
 /// One drain in a line.
 fn line(drain: &Value) -> String {
-    let number = |name: &str| drain[name].as_u64().unwrap_or(0);
+    let number = |name: &str| number(drain, name);
     let (id, what) = (number("id"), show::text(&drain["what"]));
     let Some(tunnels) = drain["tunnels"].as_u64() else {
         return format!("drain {id} of {what}: counting");

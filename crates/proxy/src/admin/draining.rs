@@ -23,6 +23,28 @@ use crate::generation::{Generation, Place};
 /// When those who are refused may come again unless it is said, in seconds.
 const AGAIN: Again = Again { least: 10, most: 60 };
 
+/// The longest time of a drain, as that of a revocation.
+const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How many a drain means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Meant {
+    /// Those that it can close.
+    matched: usize,
+    /// Those that fit and stay, for their frames are not known.
+    pub(super) staying: usize,
+}
+
+impl Meant {
+    /// Counts one that fits; says whether it can be closed.
+    fn count(&mut self, row: &Row) -> bool {
+        let is_open = row.live.is_websocket && !row.live.is_closing;
+        self.matched += usize::from(is_open);
+        self.staying += usize::from(!row.live.is_websocket);
+        is_open
+    }
+}
+
 /// How an operator wants some drained.
 #[derive(Debug)]
 pub(super) struct Manner {
@@ -33,7 +55,11 @@ pub(super) struct Manner {
 impl Manner {
     /// `over` and what goes with it; `None` if nothing of it is there.
     pub(super) fn parse(query: &mut Query) -> Result<Option<Self>, QueryError> {
-        let over = query.duration("over")?;
+        let expected = "a time such as 90s, 1h30m or 250ms, at most 366d, is expected";
+        let time = |text: &str| {
+            wssgate_config::value::duration(text.as_bytes()).filter(|time| *time <= MAX_TIME)
+        };
+        let over = query.read("over", expected, time)?;
         let words = words(query)?;
         let order = |text: &str| match text {
             "oldest" => Some(Order::Oldest),
@@ -41,7 +67,7 @@ impl Manner {
             _ => None,
         };
         let order = query.read("order", "oldest or idlest is expected", order)?;
-        let jitter = query.duration("jitter")?;
+        let jitter = query.read("jitter", expected, time)?;
         let Some(over) = over else {
             let is_said = words.is_some() || order.is_some() || jitter.is_some();
             return if is_said { Err(QueryError::Missing("over")) } else { Ok(None) };
@@ -135,9 +161,14 @@ impl Request<'_> {
             (false, None) => None,
         };
         if dry_run {
-            let mut matched = 0;
-            walk(&self.view.relays.all(), |row| matched += usize::from(filter.fits(&row)))?;
-            return Ok(ok(json!({"matched": matched, "drain": null})));
+            let mut meant = Meant::default();
+            walk(&self.view.relays.all(), |row| {
+                if filter.fits(&row) {
+                    meant.count(&row);
+                }
+            })?;
+            let Meant { matched, staying } = meant;
+            return Ok(ok(json!({"matched": matched, "staying": staying, "drain": null})));
         }
         self.view.drains.check_room()?;
         if let Some((locations, again)) = &closes {
@@ -145,28 +176,30 @@ impl Request<'_> {
             self.close_doors(locations, *again);
         }
         let begun = self.drain_those(what, manner, |row| filter.fits(row));
-        let (matched, drain) = begun.map_err(|refusal| match closes {
+        let (meant, drain) = begun.map_err(|refusal| match closes {
             Some(_) => refusal.after("no drain has begun, but new WebSockets are refused already"),
             None => refusal,
         })?;
-        Ok(ok(json!({"matched": matched, "drain": drain, "refusing": self.refusing()})))
+        let (Meant { matched, staying }, refusing) = (meant, self.refusing());
+        Ok(ok(
+            json!({"matched": matched, "staying": staying, "drain": drain, "refusing": refusing}),
+        ))
     }
 
-    /// Begins a drain of those that fit now; says how many those are, and what is known of the drain.
+    /// Begins a drain of those that fit now; says how many it means, and what is known of the drain.
     pub(super) fn drain_those(
         &self,
         what: String,
         manner: Manner,
         fits: impl Fn(&Row) -> bool,
-    ) -> Result<(usize, Value), Refusal> {
+    ) -> Result<(Meant, Value), Refusal> {
         let drains = &self.view.drains;
         drains.check_room()?;
         let relays = self.view.relays.all();
         let mut handles = vec![Vec::<Handle>::new(); relays.len()];
-        let mut matched = 0;
+        let mut meant = Meant::default();
         walk(&relays, |row| {
-            if fits(&row) {
-                matched += 1;
+            if fits(&row) && meant.count(&row) {
                 handles[row.worker].push(row.live.handle);
             }
         })?;
@@ -184,7 +217,7 @@ impl Request<'_> {
         let drain = drains.show(id)?;
         let what = drain["what"].as_str().unwrap_or_default();
         self.note(format_args!("drain {id} of {what} over {:?}", pace.over));
-        Ok((matched, drain))
+        Ok((meant, drain))
     }
 
     /// The locations to close for a drain of these.

@@ -11,6 +11,7 @@ use wssgate_syntax::printable;
 use super::api::{Answer, Refusal, Request, ok};
 use super::draining::Manner;
 use super::query::QueryError;
+use super::walk::Row;
 use crate::generation::Generation;
 use crate::peers::group::PeerStatus;
 use crate::peers::{Change, Group, Standing, Usage};
@@ -67,18 +68,20 @@ impl Request<'_> {
         }
         let what = format!("upstream server {address} of {upstream}");
         self.note(format_args!("{what}: {}", words(change)));
-        let drain = match manner {
-            None => Value::Null,
+        let (staying, drain) = match manner {
+            None => (Value::Null, Value::Null),
             Some(manner) => {
                 let what = format!("server {address} of {upstream}");
                 let is_its = |number: u32| numbers.contains(&number);
-                let begun = self.drain_those(what, manner, |row| is_its(row.about.peer.number()));
+                let fits = |row: &Row| is_its(row.about.peer.number());
                 let done = "no drain has begun, but the server is used as was ordered";
-                begun.map_err(|refusal| refusal.after(done))?.1
+                let begun = self.drain_those(what, manner, fits);
+                let (meant, drain) = begun.map_err(|refusal| refusal.after(done))?;
+                (meant.staying.into(), drain)
             }
         };
         let status = group.peers().remove(&address).unwrap_or_default();
-        Ok(ok(json!({"peer": peer(&address, &status), "drain": drain})))
+        Ok(ok(json!({"peer": peer(&address, &status), "staying": staying, "drain": drain})))
     }
 }
 
