@@ -75,8 +75,8 @@ enum Action {
     },
     /// Close some one after the other, evenly spread over a time, and tell how far it is
     ///
-    /// An interrupt ends only the telling; the drain goes on. The exit code is 1 if it was only counted or was
-    /// cancelled.
+    /// An interrupt ends only the telling; the drain goes on. The exit code is 0 if all that match have ended, 1 if
+    /// they were only counted, the drain was cancelled, or some stay because their frames are not known.
     Drain(DrainArgs),
     /// Show drains, also those of reloads and QUIT, and where new WebSockets are refused
     Drains(DrainsArgs),
@@ -255,8 +255,14 @@ pub(crate) fn run(args: &CtlArgs) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            console::say(error);
-            ExitCode::FAILURE
+            console::say(&error);
+            match error {
+                // Without a terminal there is nothing wrong with the command line.
+                CtlError::Usage(_) if matches!(args.action, Action::Top(_)) => ExitCode::FAILURE,
+                // As what the parser of the command line refuses.
+                CtlError::Usage(_) | CtlError::Refused { status: 400, .. } => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

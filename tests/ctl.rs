@@ -186,7 +186,7 @@ fn filters_and_orders_choose() {
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("2 of 3 shown"));
     let first = json(&server, &["list", "--limit", "2"]);
     assert_eq!((&first["matched"], first["tunnels"].as_array().unwrap().len()), (&3.into(), 2));
-    ctl(&server, 1, &["list", "--min-age", "soon"]);
+    ctl(&server, 2, &["list", "--min-age", "soon"]);
     ctl(&server, 2, &["list", "--sort", "colour"]);
 }
 
@@ -230,9 +230,9 @@ fn many_are_killed_only_on_purpose() {
         ctl(&server, 1, &["kill", "--user", "ann"]),
         "40 would be closed; add --yes to close them\n"
     );
-    ctl(&server, 1, &["kill"]);
-    ctl(&server, 1, &["kill", "1", "--user", "ann", "--yes"]);
-    ctl(&server, 1, &["kill", "--user", "ann", "--code", "1006", "--yes"]);
+    ctl(&server, 2, &["kill"]);
+    ctl(&server, 2, &["kill", "1", "--user", "ann", "--yes"]);
+    ctl(&server, 2, &["kill", "--user", "ann", "--code", "1006", "--yes"]);
     ctl(&server, 2, &["kill", "--user", "ann", "--reason", "no code", "--yes"]);
     assert_eq!(users(&server, &[]).len(), 41);
     let arguments = ["kill", "--user", "ann", "--code", "1008", "--yes"];
@@ -439,7 +439,7 @@ fn the_log_level_changes_until_the_next_reload() {
     ctl(&server, 0, &["log-level", "debug"]);
     ctl(&server, 0, &["reload"]);
     assert_eq!(ctl(&server, 0, &["log-level"]), "info, as configured\n");
-    ctl(&server, 1, &["log-level", "loud"]);
+    ctl(&server, 2, &["log-level", "loud"]);
 }
 
 #[test]

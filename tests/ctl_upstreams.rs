@@ -285,7 +285,7 @@ fn changes_that_make_no_sense_are_refused() {
             "{query}: {answer}"
         );
     }
-    ctl(&server, 1, &["upstreams", "weight", "app", &address, "heavy"]);
+    ctl(&server, 2, &["upstreams", "weight", "app", &address, "heavy"]);
     ctl(&server, 2, &["upstreams", "sideways", "app", &address]);
     assert_eq!(responses(&server, 4).len(), 2, "nothing has changed");
 }

@@ -85,10 +85,15 @@ impl Drop for Tap {
 
 #[track_caller]
 fn refused(server: &Instance, arguments: &[&str], why: &str) {
+    refused_with(server, 1, arguments, why);
+}
+
+#[track_caller]
+fn refused_with(server: &Instance, code: i32, arguments: &[&str], why: &str) {
     let Output { status, stderr, stdout } =
         ctl(server, &[&["tap"], arguments].concat()).output().unwrap();
     let told = String::from_utf8_lossy(&stderr);
-    assert!(status.code() == Some(1) && told.contains(why), "{arguments:?}: {told}");
+    assert!(status.code() == Some(code) && told.contains(why), "{arguments:?}: {told}");
     assert!(stdout.is_empty());
 }
 
@@ -146,8 +151,8 @@ fn payloads_are_told_only_where_that_is_allowed_and_without_secrets() {
     refused(&server, &["--user", "off"], "`websocket_tap off` holds there");
     refused(&server, &["--user", "unchecked"], "no frames are known there");
     refused(&server, &["--user", "nobody"], "no live WebSocket fits");
-    refused(&server, &[], "name an id or a filter");
-    refused(&server, &["7", "--user", "ann"], "cannot be used together");
+    refused_with(&server, 2, &[], "name an id or a filter");
+    refused_with(&server, 2, &["7", "--user", "ann"], "cannot be used together");
     let (mut tap, first) = Tap::start(&server, &["--client", "127.0.0.1", "--payload"]);
     let expected = json!({"tunnels": 3, "off": 1, "without_frames": 1, "without_payload": 1});
     assert_eq!(first, expected);
