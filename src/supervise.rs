@@ -80,16 +80,28 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
     // `exit` runs no destructors, which would do all of these.
     server.proxy.flush_logs();
     server.proxy.close_admin();
+    server.remain_if_first();
     drop(server.pid_file);
     std::process::exit(i32::from(ended.is_err()));
 }
 
 impl Server<'_> {
+    /// Whether a container would end with us, who have been replaced.
+    fn must_remain(&self) -> bool {
+        remain::is_needed() && (self.upgrade.is_some() || self.is_superseded)
+    }
+
     /// Stays as the parent of whoever has replaced us, if a container would end with us.
     fn remain_if_first(&mut self) {
-        let Some(successor) = self.successor().filter(|_| remain::is_needed()) else { return };
-        self.proxy
-            .log(LogLevel::Notice, format_args!("stays as the parent of process {successor}"));
+        if !self.must_remain() {
+            return;
+        }
+        let successor = self.successor();
+        let text = match successor {
+            Some(successor) => format!("stays as the parent of process {successor}"),
+            None => "stays as the parent of those who have replaced it".to_owned(),
+        };
+        self.proxy.log(LogLevel::Notice, text);
         let pid = self.proxy.generation().config.core.pid.clone();
         // They would be ours for as long as the container lives.
         self.pid_file = None;
@@ -112,6 +124,10 @@ impl Server<'_> {
                 if let Some((signal, line)) = Signal::received(received) {
                     self.proxy.log(LogLevel::Notice, line);
                     self.on_signal(signal, &mut stop_by);
+                    // Who stops a container means whoever serves.
+                    if matches!(signal, Signal::Quit | Signal::Terminate) && self.must_remain() {
+                        remain::pass_on(received.number);
+                    }
                 }
             }
             while let Some(order) = self.proxy.next_order() {

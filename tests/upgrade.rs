@@ -706,50 +706,139 @@ fn a_service_manager_hears_who_the_service_is_from_the_one_that_it_was() {
     assert_eq!(next(&manager)[..], ["STOPPING=1", "STATUS=closing all connections"]);
 }
 
-/// The first process of a container ends last, and passes signals on.
+/// A server that is the first process of its PID namespace, as in a container.
+struct Container {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    process: std::process::Child,
+}
+
+impl Container {
+    /// None where it cannot be.
+    fn start(http: &str) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+        if !Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "true"])
+            .status()
+            .is_ok_and(|done| done.success())
+        {
+            skipped("needs root and unshare");
+            return None;
+        }
+        let (dir, address) = (tempfile::tempdir().unwrap(), free_addr());
+        let path = dir.path().display();
+        let conf = format!(
+            "daemon off; user root; pid {path}/nginx.pid; error_log {path}/error.log notice;
+             events {{}} http {{ access_log off;
+             server {{ listen {address}; location / {{ return 200 $pid; }} {http} }} }}"
+        );
+        fs::write(dir.path().join("nginx.conf"), conf).unwrap();
+        command.arg(WSSGATE).arg("-p").arg(dir.path()).args(["-c", "nginx.conf"]);
+        let this =
+            Self { process: command.args(["-e", "error.log"]).spawn().unwrap(), dir, address };
+        wait_until("the start", || this.log().contains(" started"));
+        Some(this)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("error.log")).unwrap_or_default()
+    }
+
+    /// The first process.
+    fn first(&self) -> u32 {
+        let id = self.process.id();
+        number(&fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap())
+    }
+
+    #[track_caller]
+    fn answer(&self) -> String {
+        http::get(self.address, "a", "/").text()
+    }
+
+    /// `wssgate upgrade` of whoever serves, from within; the process that does then.
+    #[track_caller]
+    fn upgrade(&self) -> String {
+        let mut command = Command::new("nsenter");
+        command.args(["--pid", "--mount", "--target", &self.first().to_string(), "--"]);
+        command.args([WSSGATE, "upgrade", "-c", "nginx.conf", "-p"]).arg(self.dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.answer()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- error.log\n{}---", self.log());
+        }
+    }
+}
+
+/// It ends last, and passes signals on.
 #[test]
 fn the_first_process_of_a_container_stays_for_its_successor() {
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    if !Command::new("unshare")
-        .args(["--pid", "--fork", "--mount-proc", "true"])
-        .status()
-        .is_ok_and(|done| done.success())
-    {
-        skipped("needs root and unshare");
-        return;
-    }
-    let (dir, address) = (tempfile::tempdir().unwrap(), free_addr());
-    let path = dir.path().display();
-    let conf = format!(
-        "daemon off; user root; pid {path}/nginx.pid; error_log {path}/error.log notice; events {{}}
-         http {{ access_log off; server {{ listen {address}; location / {{ return 200 $pid; }} }} }}"
-    );
-    fs::write(dir.path().join("nginx.conf"), conf).unwrap();
-    command.arg(WSSGATE).arg("-p").arg(dir.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-    let mut container = command.spawn().unwrap();
-    let log = || fs::read_to_string(dir.path().join("error.log")).unwrap_or_default();
-    wait_until("the start", || log().contains(" started"));
-    let children = format!("/proc/{0}/task/{0}/children", container.id());
-    let first = number(&fs::read_to_string(children).unwrap());
-    assert_eq!(http::get(address, "a", "/").text(), "1");
-    kill("USR2", first);
-    wait_until("the upgrade", || log().contains("old process 1 accepts no more"));
-    let second = http::get(address, "a", "/").text();
+    let Some(mut container) = Container::start("") else { return };
+    assert_eq!(container.answer(), "1");
+    let second = container.upgrade();
     assert_ne!(second, "1");
-    kill("QUIT", first);
     wait_until("the first to stay", || {
-        log().contains(&format!("stays as the parent of process {second}"))
+        container.log().contains(&format!("stays as the parent of process {second}"))
     });
     // The next one is no child of it, until its own parent has ended.
-    kill("USR2", first);
+    kill("USR2", container.first());
     let given_way = format!("old process {second} accepts no more");
-    wait_until("the second upgrade", || log().contains(&given_way));
-    let third = http::get(address, "a", "/").text();
+    wait_until("the second upgrade", || container.log().contains(&given_way));
+    let third = container.answer();
     assert!(third != second && third != "1");
-    kill("QUIT", first);
-    assert!(container.wait().unwrap().success());
-    assert!(Conn::try_connect(address).is_err());
+    kill("QUIT", container.first());
+    assert!(container.process.wait().unwrap().success());
+    assert!(Conn::try_connect(container.address).is_err());
+}
+
+/// It has still connections then, and is sent what ends a container.
+#[test]
+fn a_container_ends_when_its_first_process_is_told_to_that_was_replaced() {
+    let upstream = Upstream::echo();
+    let sites = format!("location /ws {{ proxy_pass http://{}; }}", upstream.addr());
+    for (signal, replacements) in [("TERM", 1), ("QUIT", 1), ("TERM", 2), ("QUIT", 2)] {
+        let Some(mut container) = Container::start(&sites) else { return };
+        let mut tunnel = Handshake::to(container.address).path("/ws").open();
+        let mut serves = container.upgrade();
+        for _ in 1..replacements {
+            // The first one still has the tunnel; the second one has nothing, and ends.
+            let next = container.upgrade();
+            let ended = format!("new binary process {serves} exited with code 0");
+            wait_until("the end of the second", || container.log().contains(&ended));
+            serves = next;
+        }
+        assert_ne!(serves, "1");
+        if replacements == 2 && signal == "QUIT" {
+            // Nor does the container end with the first one.
+            drop(tunnel);
+            wait_until("the first to stay", || container.log().contains("stays as the parent of"));
+            assert_eq!(container.answer(), serves);
+            kill("QUIT", container.first());
+        } else {
+            kill(signal, container.first());
+            if signal == "TERM" {
+                tunnel.recv_to_end();
+            } else {
+                wait_until("the address to close", || {
+                    Conn::try_connect(container.address).is_err()
+                });
+                tunnel.send([text("still")]);
+                tunnel.expect([text("still")]);
+                drop(tunnel);
+            }
+        }
+        assert!(container.process.wait().unwrap().success(), "{signal} {replacements}");
+        assert!(Conn::try_connect(container.address).is_err());
+    }
 }
 
 /// Sockets and pid files pass between nginx and us as between two nginx, if operators send the signals.

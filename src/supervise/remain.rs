@@ -28,21 +28,35 @@ pub(super) fn is_needed() -> bool {
     std::process::id() == FIRST
 }
 
+/// Has all others end as we are to.
+pub(super) fn pass_on(signal: i32) {
+    // They may just have ended.
+    let _ = process::kill(EVERYBODY, signal);
+}
+
 /// Passes on signals until the last child has ended, and returns its exit code. Who is the server now is in the pid file;
-/// without that it is `successor`. `epoll` knows the signals.
-pub(super) fn remain(epoll: &Epoll, signals: &Signals, pid: Option<&Path>, successor: u32) -> u8 {
+/// without that it is `successor`, if it is still there. `epoll` knows the signals.
+pub(super) fn remain(
+    epoll: &Epoll,
+    signals: &Signals,
+    pid: Option<&Path>,
+    successor: Option<u32>,
+) -> u8 {
     let mut events = Events::with_capacity(4);
     let mut last = None;
     loop {
         while let Some(received) = signals.take() {
             let server = || pid_file::read(pid?).ok()?.ok().filter(|&pid| pid > 1);
-            let to = match Signal::received(received) {
+            match Signal::received(received) {
                 // Those that are ending already are to do so, too.
-                Some((Signal::Quit | Signal::Terminate, _)) => EVERYBODY,
-                _ => server().unwrap_or(successor.cast_signed()),
-            };
-            // It may just have ended.
-            let _ = process::kill(to, received.number);
+                Some((Signal::Quit | Signal::Terminate, _)) => pass_on(received.number),
+                _ => {
+                    if let Some(server) = server().or(successor.map(u32::cast_signed)) {
+                        // It may just have ended.
+                        let _ = process::kill(server, received.number);
+                    }
+                }
+            }
         }
         loop {
             match process::reap() {
