@@ -11,6 +11,7 @@ use wssgate_proxy::admin::Upgraded;
 use wssgate_proxy::errno_text;
 
 use super::Server;
+use crate::pid_file::{self, PidFile};
 use crate::upgrade::{Event, Message, News, Successor};
 
 /// How long a new process may take to serve.
@@ -233,7 +234,10 @@ impl Server<'_> {
         let reason = upgrade.successor.reason.take();
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         let text = format!("{} {how}{reason}", upgrade.name());
-        let level = if status.success() { LogLevel::Notice } else { LogLevel::Alert };
+        // What ends before it serves has failed, whatever it says; of another program we do not know when it did.
+        let has_served = upgrade.is_ready || self.proxy.is_yielding() || self.is_superseded;
+        let is_good = status.success() && has_served;
+        let level = if is_good { LogLevel::Notice } else { LogLevel::Alert };
         self.proxy.log(level, &text);
         self.proxy.share_sockets(self.has_heir());
         if !self.is_superseded {
@@ -285,7 +289,12 @@ impl Server<'_> {
         if now < upgrade.start_by {
             return poll.into_iter().chain([upgrade.start_by]).min();
         }
-        if upgrade.successor.hello.is_some() {
+        // nginx says nothing, but has its pid file then.
+        let pid = i32::try_from(upgrade.successor.pid()).unwrap_or_default();
+        let has_pid_file = |file: &PidFile| matches!(pid_file::read(file.path()), Ok(Ok(written)) if written == pid);
+        let is_other =
+            upgrade.successor.hello.is_none() && self.pid_file.as_ref().is_none_or(has_pid_file);
+        if !is_other {
             upgrade.start_by = now + START_TIME;
             let seconds = START_TIME.as_secs();
             upgrade.successor.reason = Some(format!("it did not serve within {seconds} seconds"));
