@@ -126,6 +126,7 @@ fn run(
         log.write(LogLevel::Emerg, None, &error);
         Failed
     })?;
+    proxy.show_program(program.path());
     let admin = match &predecessor {
         Some(old) => take_admin_over(&core, old, &proxy),
         None => admin,

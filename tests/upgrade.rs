@@ -250,14 +250,13 @@ fn without_quit_the_old_process_ends_with_its_last_tunnel() {
     assert!(output.status.success(), "{errors}");
     let new = server.wait_for_successor(old);
     let version = env!("CARGO_PKG_VERSION");
-    let program = fs::canonicalize(WSSGATE).unwrap();
     assert_eq!(
         told,
         format!(
             "process {old} runs wssgate {version}\n{} accepts its configuration\n\
              process {new} runs wssgate {version} in its place: 1 listening socket inherited\n\
              process {old} has 1 connection left, among them 1 tunnel, and ends with the last one\n",
-            program.display()
+            server.link().display()
         )
     );
     assert_eq!(server.admin(), ("serving".to_owned(), new));
@@ -277,6 +276,7 @@ fn what_cannot_take_over_changes_nothing_and_says_why() {
     let old = server.pid().unwrap();
     let conf = server.instance.read("nginx.conf");
     let dying = server.script("dying", "#!/bin/sh\nexit 3\n", 0o755);
+    let silent = server.script("silent", "#!/bin/sh\nexit 0\n", 0o755);
     let killed = server.script("killed", "#!/bin/sh\n[ \"$7\" = -t ] || kill -9 $$\n", 0o755);
     let plain = server.script("plain", "no program", 0o644);
     let none = server.programs.path().join("none");
@@ -285,6 +285,7 @@ fn what_cannot_take_over_changes_nothing_and_says_why() {
         (&*none, false, "(2: No such file or directory)"),
         (&plain, false, "(13: Permission denied)"),
         (&dying, false, "exited with code 3"),
+        (&silent, false, "exited with code 0"),
         (&killed, false, "exited on signal 9"),
         (Path::new(WSSGATE), true, "exited with code 1: unknown directive \"wrong\""),
     ]
@@ -649,6 +650,18 @@ fn a_daemon_is_replaced_by_a_script_and_waits_after_winch() {
     wait_until("the end of the old process", || !exists(number(&second)));
     assert!(run(&["-s", "stop"]).status.success());
     wait_until("the end", || !exists(number(&third)));
+    // The process that listens first on the admin socket is the one that puts the server into the background.
+    assert!(run(&[]).status.success());
+    wait_until("the pid file", || read("nginx.pid").ends_with('\n'));
+    let fourth = read("nginx.pid");
+    let mut command = Command::new(WSSGATE);
+    command.current_dir(dir.path()).args(["upgrade", "-p", ".", "-c", "nginx.conf"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_until("the end of the old process", || !exists(number(&fourth)));
+    let fifth = read("nginx.pid");
+    assert!(run(&["-s", "stop"]).status.success());
+    wait_until("the end", || !exists(number(&fifth)));
     assert!(!dir.path().join("nginx.pid").exists());
 }
 
@@ -784,6 +797,12 @@ impl Drop for Container {
 fn the_first_process_of_a_container_stays_for_its_successor() {
     let Some(mut container) = Container::start("") else { return };
     assert_eq!(container.answer(), "1");
+    // From outside it has another number, which may be anybody's inside.
+    let mut outside = Command::new(WSSGATE);
+    outside.args(["upgrade", "-c", "nginx.conf", "-p"]).arg(container.dir.path());
+    let output = outside.output().unwrap();
+    let (told, first) = (String::from_utf8_lossy(&output.stderr), container.first());
+    assert!(told.contains(&format!("it is process 1, and is {first} here")), "{told}");
     let second = container.upgrade();
     assert_ne!(second, "1");
     wait_until("the first to stay", || {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 use wssgate_http1::ResponseParser;
 use wssgate_proxy::errno_text;
+use wssgate_sys::socket::credentials;
 
 /// The most rows that a server puts into one answer.
 pub(super) const MAX_ROWS: u64 = 1000;
@@ -139,6 +141,15 @@ impl Client {
         let sent = sent.and_then(|()| (&stream).write_all(request.as_bytes()));
         sent.map_err(|source| self.failed(source))?;
         Ok(stream)
+    }
+
+    /// The process that listens, as it is numbered here: 0 if it is in no PID namespace of ours.
+    pub(crate) fn server(&self) -> Result<u64, CtlError> {
+        let connected = UnixStream::connect(&self.path);
+        let stream =
+            connected.map_err(|source| CtlError::Connect { path: self.path.clone(), source })?;
+        let server = credentials(stream.as_fd()).map_err(|source| self.failed(source))?;
+        Ok(u64::try_from(server.pid).unwrap_or_default())
     }
 
     fn ask(

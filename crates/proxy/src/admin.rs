@@ -30,7 +30,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::{fmt, io, thread};
 
 use arc_swap::ArcSwap;
@@ -63,6 +63,8 @@ pub(crate) struct View {
     pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// The program file that an upgrade starts, once the main thread has told.
+    pub(crate) program: OnceLock<PathBuf>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) drains: Drains,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
@@ -69,6 +70,7 @@ impl Prepared {
             current: Arc::new(ArcSwap::from_pointee(self.generation)),
             metrics: Metrics::new(self.workers, Arc::clone(&self.environment.metrics)),
             phase: wanted_phase.clone(),
+            program: Default::default(),
             relays: Arc::new(Relays::default()),
             revocations: Arc::default(),
             drains: Drains::new(self.environment.files.notifier().clone()),
@@ -304,6 +306,12 @@ impl Proxy {
     pub fn open_admin(&mut self, socket: AdminSocket) -> io::Result<()> {
         self.admin = Some(Admin::start(socket, Arc::clone(&self.view))?);
         Ok(())
+    }
+
+    /// Lets those who ask on the admin socket know the program file that an upgrade starts.
+    pub fn show_program(&self, path: &Path) {
+        // It is told once.
+        let _ = self.view.program.set(path.to_path_buf());
     }
 
     /// Has the admin socket that the newest generation wants: the same, another one, or none.

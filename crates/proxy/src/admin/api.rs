@@ -232,13 +232,14 @@ impl Request<'_> {
     fn status(self) -> Result<Answer, Refusal> {
         self.reads()?;
         self.query.finish()?;
-        let View { current, metrics, phase, .. } = self.view;
+        let View { current, metrics, phase, program, .. } = self.view;
         let started = clock::since_epoch(metrics.started);
         let uptime = clock::since_epoch(clock::now()).saturating_sub(started);
         let generations: BTreeMap<_, _> = metrics.registry.generations().into_iter().collect();
         Ok(ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
+            "program": program.get().map(|path| path.to_string_lossy()),
             "phase": match *phase.borrow() {
                 Phase::Serving => "serving",
                 Phase::Yielding => "yielding",

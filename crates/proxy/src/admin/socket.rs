@@ -95,8 +95,11 @@ impl AdminSocket {
     }
 
     pub(super) fn take_listener(&mut self) -> io::Result<UnixListener> {
-        let socket = self.listening.take();
-        Ok(socket.ok_or(io::ErrorKind::NotConnected)?.into())
+        let socket = self.listening.take().ok_or(io::ErrorKind::NotConnected)?;
+        // Clients see the process that has listened last (unix(7), SO_PEERCRED): it may have been the one that has put us
+        // into the background.
+        listen::listen(&socket, BACKLOG).map_err(|refused| refused.source)?;
+        Ok(socket.into())
     }
 
     /// Whether it is at this path; then it gets this mode.
