@@ -109,6 +109,11 @@ fn run(
         greeting.tell();
         return Ok(());
     }
+    // Before the pid file, from which on others expect us there.
+    if let Some(socket) = &admin {
+        let listens = socket.listen_as_this_process();
+        listens.map_err(|error| tell(&console, &failed("listen() of \"admin\"", &error)))?;
+    }
     // Of what we still are as root the file is root's anyway.
     let for_root = prepared.generation().is_roots() && !privileges::is_root();
     let pid_file = core.pid.as_ref().map(|path| {

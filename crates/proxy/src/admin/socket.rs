@@ -94,12 +94,19 @@ impl AdminSocket {
         self.file = None;
     }
 
+    /// Has clients see this process as the one that listens, and not the one that has put it into the background: that
+    /// is whoever listened last before they connected (unix(7), SO_PEERCRED).
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn listen_as_this_process(&self) -> io::Result<()> {
+        let Some(socket) = &self.listening else { return Ok(()) };
+        listen::listen(socket, BACKLOG).map_err(|refused| refused.source)
+    }
+
     pub(super) fn take_listener(&mut self) -> io::Result<UnixListener> {
-        let socket = self.listening.take().ok_or(io::ErrorKind::NotConnected)?;
-        // Clients see the process that has listened last (unix(7), SO_PEERCRED): it may have been the one that has put us
-        // into the background.
-        listen::listen(&socket, BACKLOG).map_err(|refused| refused.source)?;
-        Ok(socket.into())
+        let socket = self.listening.take();
+        Ok(socket.ok_or(io::ErrorKind::NotConnected)?.into())
     }
 
     /// Whether it is at this path; then it gets this mode.
