@@ -290,7 +290,7 @@ fn what_is_not_understood_is_refused() {
     ctl(&server, 2, &["revoke"]);
     ctl(&server, 2, &["revoke", "--subject", "a", "--user", "b"]);
     ctl(&server, 2, &["unrevoke"]);
-    ctl(&server, 1, &["revoke", "--subject", "a", "--for", "soon"]);
+    ctl(&server, 2, &["revoke", "--subject", "a", "--for", "soon"]);
 }
 
 #[test]
