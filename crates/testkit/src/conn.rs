@@ -233,7 +233,14 @@ impl Conn {
     /// Adds at least one byte to the unread ones; the end of the stream is an error.
     pub(crate) fn read_more(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 << 10];
-        match self.stream.read(&mut buffer)? {
+        let read = loop {
+            match self.stream.read(&mut buffer) {
+                // A process that was stopped and goes on is told so where a read has a timeout (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        match read {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, CLEAN_EOF)),
             len => {
                 self.unread.extend_from_slice(&buffer[..len]);
