@@ -49,6 +49,7 @@ use crate::site::Phase;
 use drains::Drains;
 use places::{Place, Places};
 
+pub use rows::FILTERS;
 pub use socket::{AdminSocket, SocketError};
 
 /// How many requests are answered at a time; others wait in the queue of the socket.

@@ -1,20 +1,6 @@
 //! Which tunnels are shown, as it is typed: `user=ann min_age=1h location="/a b"`.
 
-/// What may be filtered by, as in the API.
-pub(super) const NAMES: [&str; 12] = [
-    "user",
-    "client",
-    "upstream",
-    "server",
-    "location",
-    "subprotocol",
-    "generation",
-    "worker",
-    "min_age",
-    "min_idle",
-    "min_rate",
-    "min_rtt",
-];
+use wssgate_proxy::admin::FILTERS;
 
 /// The parameters that a text means; a word alone is a user. What is wrong with it otherwise.
 pub(super) fn parse(text: &str) -> Result<Vec<(&'static str, String)>, String> {
@@ -24,7 +10,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(&'static str, String)>, String> {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => ("user".to_owned(), word),
         };
-        let known = NAMES.into_iter().find(|known| *known == name);
+        let known = FILTERS.into_iter().find(|known| *known == name);
         let name = known.ok_or_else(|| format!("there is no filter \"{name}\""))?;
         if query.iter().any(|(other, _)| *other == name) {
             return Err(format!("\"{name}\" is repeated"));
@@ -84,6 +70,7 @@ mod tests {
             ("user=\"Ann B\"", query(&[("user", "Ann B")])),
             ("user=\"\"", query(&[("user", "")])),
             ("user=\"a\"\"b\"", query(&[("user", "a\"b")])),
+            ("subject=s token_id=t", query(&[("subject", "s"), ("token_id", "t")])),
             ("location=/a=b", query(&[("location", "/a=b")])),
             ("colour=red", Err("there is no filter \"colour\"".to_owned())),
             ("user=a b", Err("\"user\" is repeated".to_owned())),

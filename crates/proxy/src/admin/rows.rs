@@ -20,8 +20,8 @@ const ROWS: usize = 100;
 /// The most rows of one answer.
 const MAX_ROWS: usize = 1000;
 
-/// The names of all parts of a [`Filter`].
-pub(super) const FILTERS: [&str; 13] = [
+/// The names of all parts of a [`Filter`], in the order in which people see them.
+pub const FILTERS: [&str; 15] = [
     "id",
     "user",
     "client",
@@ -29,6 +29,8 @@ pub(super) const FILTERS: [&str; 13] = [
     "server",
     "location",
     "subprotocol",
+    "subject",
+    "token_id",
     "generation",
     "worker",
     "min_age",
@@ -405,6 +407,20 @@ pub(super) mod tests {
         let group = Group::of_server(server, Recovery::Eager);
         let mut selection = group.selection(b"", None, 0);
         Arc::clone(group.choose(&mut selection, Instant::now()).unwrap().shared_peer())
+    }
+
+    #[test]
+    fn what_a_filter_says_is_told_under_its_names() {
+        for name in FILTERS {
+            let value = if name == "client" { "::1" } else { "1" };
+            let args = format!("{name}={value}");
+            let mut query = Query::parse(args.as_bytes()).unwrap();
+            // The log calls what is meant so; else it would be everything.
+            assert_eq!(query.meaning(), args);
+            let filter = Filter::parse(&mut query).unwrap();
+            assert!(!filter.is_empty(), "{name}");
+            assert_eq!(query.finish(), Ok(()), "{name}");
+        }
     }
 
     /// A tunnel that began `id` seconds after the first one, and has got `messages` of 100 bytes.
