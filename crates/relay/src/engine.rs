@@ -16,7 +16,7 @@ use wssgate_sys::epoll::{Epoll, Events};
 use wssgate_ws::CloseCode;
 #[cfg(test)]
 use wssgate_ws::Conversation;
-use wssgate_ws::conversation::{Cause, Notes};
+use wssgate_ws::conversation::{Cause, Farewell, Notes};
 
 use crate::buffers::Buffers;
 use crate::deadlines::{self, Deadlines, millis};
@@ -260,15 +260,8 @@ impl Engine {
                 Ok(Command::Page { from, answer }) => {
                     answer.send(self.page(from, now_ms)).ok();
                 }
-                Ok(Command::Kill { tunnels, words, answer }) => {
-                    let kill = |tunnel: &mut Tunnel, now_ms| {
-                        tunnel.end_with_words(Cause::Kill, words.as_ref(), now_ms);
-                    };
-                    answer.send(self.end_each(&tunnels, now_ms, kill)).ok();
-                }
-                Ok(Command::End { tunnels, cause, answer }) => {
-                    let end = |tunnel: &mut Tunnel, now_ms| tunnel.end_in_order(cause, now_ms);
-                    answer.send(self.end_each(&tunnels, now_ms, end)).ok();
+                Ok(Command::End { tunnels, cause, words, answer }) => {
+                    answer.send(self.end_each(&tunnels, cause, words.as_ref(), now_ms)).ok();
                 }
                 Ok(Command::Tap { tunnels, tap, answer }) => {
                     answer.send(self.tap(tunnels, &tap)).ok();
@@ -600,14 +593,15 @@ impl Engine {
     fn end_each(
         &mut self,
         handles: &[Handle],
+        cause: Cause,
+        words: Option<&Arc<Farewell>>,
         now_ms: u64,
-        end: impl Fn(&mut Tunnel, u64),
     ) -> usize {
         let mut ended = 0;
         for handle in handles {
             let Some(tunnel) = self.tunnels.get_mut(handle.key()) else { continue };
             if handle.names(tunnel.label()) && !tunnel.is_closing() {
-                end(tunnel, now_ms);
+                tunnel.end_with_words(cause, words, now_ms);
                 ended += 1;
                 self.settle(handle.key(), now_ms);
             }

@@ -164,29 +164,17 @@ impl RelayHandle {
         Ok(page)
     }
 
-    /// Ends those of up to [`MAX_KILLS`] tunnels that are still there with [`EndCause::Killed`], with these
-    /// words for their clients. The answer is how many those were: not those whose closing we had begun.
-    pub fn kill(
-        &self,
-        tunnels: Vec<Handle>,
-        words: Option<Arc<Farewell>>,
-    ) -> Result<mpsc::Receiver<usize>, Stopped> {
-        assert!(tunnels.len() <= MAX_KILLS, "{} tunnels at once", tunnels.len());
-        let (answer, killed) = mpsc::channel();
-        self.send(Command::Kill { tunnels, words, answer })?;
-        Ok(killed)
-    }
-
-    /// Ends those of up to [`MAX_KILLS`] tunnels that are still there for this cause. The answer is as for
-    /// [`Self::kill`].
+    /// Ends those of up to [`MAX_KILLS`] tunnels that are still there for this cause, if wanted with these words for
+    /// the clients of WebSockets. The answer is how many those were: not those whose closing we had begun.
     pub fn end(
         &self,
         tunnels: Vec<Handle>,
         cause: Cause,
+        words: Option<Arc<Farewell>>,
     ) -> Result<mpsc::Receiver<usize>, Stopped> {
         assert!(tunnels.len() <= MAX_KILLS, "{} tunnels at once", tunnels.len());
         let (answer, ended) = mpsc::channel();
-        self.send(Command::End { tunnels, cause, answer })?;
+        self.send(Command::End { tunnels, cause, words, answer })?;
         Ok(ended)
     }
 
@@ -245,11 +233,25 @@ pub(crate) enum Command {
     Drain(Box<Drain>),
     CancelDrain(Arc<DrainProgress>),
     IoUring(bool),
-    Page { from: usize, answer: mpsc::Sender<Page> },
-    Kill { tunnels: Vec<Handle>, words: Option<Arc<Farewell>>, answer: mpsc::Sender<usize> },
-    End { tunnels: Vec<Handle>, cause: Cause, answer: mpsc::Sender<usize> },
-    Tap { tunnels: Vec<(Handle, usize)>, tap: Arc<Tap>, answer: mpsc::Sender<usize> },
-    Untap { tunnels: Vec<Handle>, number: u64 },
+    Page {
+        from: usize,
+        answer: mpsc::Sender<Page>,
+    },
+    End {
+        tunnels: Vec<Handle>,
+        cause: Cause,
+        words: Option<Arc<Farewell>>,
+        answer: mpsc::Sender<usize>,
+    },
+    Tap {
+        tunnels: Vec<(Handle, usize)>,
+        tap: Arc<Tap>,
+        answer: mpsc::Sender<usize>,
+    },
+    Untap {
+        tunnels: Vec<Handle>,
+        number: u64,
+    },
     Stop,
 }
 

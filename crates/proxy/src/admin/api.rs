@@ -10,12 +10,11 @@ use thiserror::Error;
 use wssgate_config::model::LogLevel;
 use wssgate_http1::{Method, RequestHead};
 use wssgate_relay::SideCounters;
-use wssgate_relay::listing::Handle;
 use wssgate_sys::privileges;
 use wssgate_sys::socket::Credentials;
 use wssgate_ws::CloseCode;
 use wssgate_ws::close::MAX_REASON_LEN;
-use wssgate_ws::conversation::Farewell;
+use wssgate_ws::conversation::{Cause, Farewell};
 
 use super::current::Comparison;
 use super::drains::DrainError;
@@ -332,17 +331,16 @@ impl Request<'_> {
         dry_run: bool,
     ) -> Result<(usize, usize), Refusal> {
         let relays = self.view.relays.all();
-        let mut handles = vec![Vec::<Handle>::new(); relays.len()];
         let (mut matched, mut first) = (0, None);
-        walk(&relays, |row| {
-            if filter.fits(&row) {
-                matched += 1;
-                // What is being closed already needs no second order.
-                if !row.live.is_closing {
-                    first.get_or_insert(row.about.id);
-                    handles[row.worker].push(row.live.handle);
-                }
+        let handles = walk::select(&relays, |row| {
+            let fits = filter.fits(row);
+            matched += usize::from(fits);
+            // What is being closed already needs no second order.
+            let is_meant = fits && !row.live.is_closing;
+            if is_meant {
+                first.get_or_insert(row.about.id);
             }
+            is_meant
         })?;
         let count: usize = handles.iter().map(Vec::len).sum();
         let mut closed = 0;
@@ -356,7 +354,7 @@ impl Request<'_> {
             // Before it is done, for that may be the last thing.
             self.note(what);
             for (worker, handles) in handles.iter().enumerate() {
-                let killed = walk::kill(&relays, worker, handles, words);
+                let killed = walk::end(&relays, worker, handles, Cause::Kill, words);
                 closed += killed.map_err(|silent| {
                     Refusal::from(silent).after(format!("{closed} of {count} are closed already"))
                 })?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wssgate_config::model::{Content, LocationId};
 use wssgate_http1::Method;
-use wssgate_relay::listing::Handle;
 use wssgate_relay::{Order, Pace, Paces, Whom};
 use wssgate_ws::CloseCode;
 use wssgate_ws::conversation::Farewell;
@@ -16,7 +15,7 @@ use super::api::{Answer, Refusal, Request, ok, words};
 use super::drains::Wanted;
 use super::query::{Query, QueryError};
 use super::rows::Filter;
-use super::walk::{Row, walk};
+use super::walk::{self, Row, walk};
 use crate::generation::doors::Again;
 use crate::generation::{Generation, Place};
 
@@ -196,13 +195,8 @@ impl Request<'_> {
         let drains = &self.view.drains;
         drains.check_room()?;
         let relays = self.view.relays.all();
-        let mut handles = vec![Vec::<Handle>::new(); relays.len()];
         let mut meant = Meant::default();
-        walk(&relays, |row| {
-            if fits(&row) && meant.count(&row) {
-                handles[row.worker].push(row.live.handle);
-            }
-        })?;
+        let handles = walk::select(&relays, |row| fits(row) && meant.count(row))?;
         let whom = handles.into_iter().map(|handles| Whom::These(handles.into()));
         let Manner { pace, words } = manner;
         let wanted = Wanted {

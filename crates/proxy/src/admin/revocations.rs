@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wssgate_http1::Method;
-use wssgate_relay::listing::Handle;
 use wssgate_syntax::printable;
 use wssgate_ws::conversation::{Cause, Lapse};
 
 use super::api::{Answer, Refusal, Request, ok};
 use super::query::Query;
-use super::walk::{self, walk};
+use super::walk::{self, Row};
 use crate::auth::revocations::{Kind, MAX, Revocation, text_of};
 use crate::clock::{self, Moment};
 
@@ -91,16 +90,12 @@ impl Request<'_> {
     /// Ends the tunnels that are known by this text; how many we had not begun to close before.
     fn end_revoked(&self, kind: Kind, text: &str) -> Result<usize, Refusal> {
         let relays = self.view.relays.all();
-        let mut handles = vec![Vec::<Handle>::new(); relays.len()];
-        walk(&relays, |row| {
-            if row.about.name(kind) == Some(text) && !row.live.is_closing {
-                handles[row.worker].push(row.live.handle);
-            }
-        })?;
+        let is_meant = |row: &Row| row.about.name(kind) == Some(text) && !row.live.is_closing;
+        let handles = walk::select(&relays, is_meant)?;
         let cause = Cause::Credentials(Lapse::Revoked);
         let mut ended = 0;
         for (worker, handles) in handles.iter().enumerate() {
-            ended += walk::end(&relays, worker, handles, cause)?;
+            ended += walk::end(&relays, worker, handles, cause, None)?;
         }
         Ok(ended)
     }

@@ -52,31 +52,32 @@ pub(super) fn walk(relays: &[RelayHandle], mut see: impl FnMut(Row)) -> Result<(
     Ok(())
 }
 
-/// Has tunnels of one relay closed; the answer is how many were, a few at a time.
-pub(super) fn kill(
+/// The tunnels that are `wanted` of all live ones, by worker.
+pub(super) fn select(
     relays: &[RelayHandle],
-    worker: usize,
-    handles: &[Handle],
-    words: Option<&Arc<Farewell>>,
-) -> Result<usize, Silent> {
-    let mut killed = 0;
-    for some in handles.chunks(MAX_KILLS) {
-        let Ok(answer) = relays[worker].kill(some.to_vec(), words.cloned()) else { break };
-        killed += received(&answer, worker)?.unwrap_or(0);
-    }
-    Ok(killed)
+    mut wanted: impl FnMut(&Row) -> bool,
+) -> Result<Vec<Vec<Handle>>, Silent> {
+    let mut handles = vec![Vec::new(); relays.len()];
+    walk(relays, |row| {
+        if wanted(&row) {
+            handles[row.worker].push(row.live.handle);
+        }
+    })?;
+    Ok(handles)
 }
 
-/// Has tunnels of one relay ended for this cause; the answer is how many were, a few at a time.
+/// Has tunnels of one relay ended for this cause, if wanted with these words for clients; the answer is how many were, a
+/// few at a time.
 pub(super) fn end(
     relays: &[RelayHandle],
     worker: usize,
     handles: &[Handle],
     cause: Cause,
+    words: Option<&Arc<Farewell>>,
 ) -> Result<usize, Silent> {
     let mut ended = 0;
     for some in handles.chunks(MAX_KILLS) {
-        let Ok(answer) = relays[worker].end(some.to_vec(), cause) else { break };
+        let Ok(answer) = relays[worker].end(some.to_vec(), cause, words.cloned()) else { break };
         ended += received(&answer, worker)?.unwrap_or(0);
     }
     Ok(ended)

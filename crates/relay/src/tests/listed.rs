@@ -29,7 +29,7 @@ impl Rig {
 
     fn kill(&mut self, handles: &[&Handle], words: Option<&Arc<Farewell>>) -> usize {
         let handles = handles.iter().map(|&handle| handle.clone()).collect();
-        let answer = self.handle.kill(handles, words.cloned()).unwrap();
+        let answer = self.handle.end(handles, Cause::Kill, words.cloned()).unwrap();
         self.step();
         answer.try_recv().unwrap()
     }
@@ -102,7 +102,7 @@ fn some_are_ended_for_a_cause_between_two_frames() {
     let it = rig.listed().0.remove(0).handle;
     let cause = Cause::Credentials(Lapse::Revoked);
     let ended = |rig: &mut Rig, cause| {
-        let answer = rig.handle.end(vec![it.clone()], cause).unwrap();
+        let answer = rig.handle.end(vec![it.clone()], cause, None).unwrap();
         rig.step();
         answer.try_recv().unwrap()
     };
@@ -137,5 +137,5 @@ fn a_relay_is_not_asked_for_more_than_it_can_do_in_a_moment() {
     let mut rig = Rig::new();
     let _tunnel = rig.labelled("it");
     let it = rig.listed().0.remove(0).handle;
-    rig.handle.kill(vec![it; MAX_KILLS + 1], None).ok();
+    rig.handle.end(vec![it; MAX_KILLS + 1], Cause::Kill, None).ok();
 }

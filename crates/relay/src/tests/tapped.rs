@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use wssgate_ws::Opcode;
-use wssgate_ws::conversation::Farewell;
+use wssgate_ws::conversation::{Cause, Farewell};
 
 use super::*;
 use crate::listing::{Handle, Label};
@@ -70,7 +70,7 @@ fn frames_of_both_sides_and_our_own_are_told_until_the_end() {
         [(UPSTREAM, Opcode::Text, b"hi".to_vec()), (CLIENT, Opcode::Ping, b"?".to_vec())];
     assert_eq!(told(&outlet), expected);
     let words = Farewell { code: CloseCode(4001), reason: "bye".into() };
-    let answer = rig.handle.kill(vec![handle.clone()], Some(Arc::new(words))).unwrap();
+    let answer = rig.handle.end(vec![handle.clone()], Cause::Kill, Some(Arc::new(words))).unwrap();
     rig.step();
     assert_eq!(answer.try_recv(), Ok(1));
     let own = [
