@@ -16,6 +16,7 @@ use wssgate_ws::CloseCode;
 use wssgate_ws::conversation::{Cause, Farewell, end_of};
 
 use crate::Selection;
+use crate::chance::Chance;
 use crate::deadlines::millis;
 use crate::listing::Handle;
 
@@ -461,26 +462,6 @@ fn plan(
         let after_ms = moment * over_ms / (count << 32);
         (now_ms.saturating_add(u64::try_from(after_ms).unwrap_or(u64::MAX)), key)
     })
-}
-
-/// Chance that need not be a secret: SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed >> 32) as u32
-    }
-
-    /// Puts things into any order (Fisher and Yates).
-    fn shuffle<T>(&mut self, things: &mut [T]) {
-        for last in (1..things.len()).rev() {
-            let other = (u64::from(self.bits()) * (last as u64 + 1)) >> 32;
-            things.swap(last, other as usize);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! tunnel, ever; bytes of a peer end at most its own tunnel.
 
 mod buffers;
+mod chance;
 mod counters;
 mod deadlines;
 mod drain;

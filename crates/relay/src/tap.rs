@@ -18,6 +18,7 @@ use wssgate_ws::frame::MAX_CONTROL_LEN;
 use wssgate_ws::{FrameError, FrameHeader, Opcode, UnderWay, mask};
 
 use crate::Side;
+use crate::chance;
 use crate::listing::Label;
 
 /// How many tunnels a relay is to begin or end to look at, at once.
@@ -153,11 +154,8 @@ impl Tap {
     /// Whether the next frame is among those that are told.
     fn chooses(&self) -> bool {
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
-        // SplitMix64 of the place in the row: every second frame might always be from the same side.
-        let mut hash = seen.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (hash ^ (hash >> 31)).is_multiple_of(u64::from(self.sample.get()))
+        // Every second frame might always be from the same side.
+        chance::at(seen).is_multiple_of(u64::from(self.sample.get()))
     }
 
     /// Says whether anybody listens.
