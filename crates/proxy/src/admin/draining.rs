@@ -13,7 +13,7 @@ use wssgate_ws::conversation::Farewell;
 
 use super::api::{Answer, Refusal, Request, ok, words};
 use super::drains::Wanted;
-use super::query::{Query, QueryError};
+use super::query::{MAX_TIME, Query, QueryError};
 use super::rows::Filter;
 use super::walk::{self, Row, walk};
 use crate::generation::doors::Again;
@@ -21,9 +21,6 @@ use crate::generation::{Generation, Place};
 
 /// When those who are refused may come again unless it is said, in seconds.
 const AGAIN: Again = Again { least: 10, most: 60 };
-
-/// The longest time of a drain, as that of a revocation.
-const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How many a drain means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,9 @@ use thiserror::Error;
 use wssgate_config::value;
 use wssgate_http1::{Unescape, unescape};
 
+/// The longest time for which anything is ordered.
+pub(super) const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What is wrong with the parameters; the text names the parameter.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum QueryError {

@@ -8,16 +8,13 @@ use wssgate_syntax::printable;
 use wssgate_ws::conversation::{Cause, Lapse};
 
 use super::api::{Answer, Refusal, Request, ok};
-use super::query::Query;
+use super::query::{MAX_TIME, Query};
 use super::walk::{self, Row};
 use crate::auth::revocations::{Kind, MAX, Revocation, text_of};
 use crate::clock::{self, Moment};
 
 /// How long something is revoked unless it is said.
 const TIME: Duration = Duration::from_secs(24 * 3600);
-
-/// For how long at most.
-const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// The most rows of one answer.
 const MAX_ROWS: usize = 1000;
