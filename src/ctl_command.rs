@@ -269,17 +269,15 @@ pub(crate) fn run(args: &CtlArgs) -> ExitCode {
 
 impl CtlArgs {
     fn run(&self) -> Result<bool, CtlError> {
-        if let Action::Top(top) = &self.action {
-            return top::run(self.server.socket()?, top).map(|()| true);
-        }
-        let client = Client::new(self.server.socket()?);
+        let socket = self.server.socket()?;
+        let client = Client::new(socket.clone());
         match &self.action {
             Action::List(list) => self.list(&client, list),
             Action::Show { id } => {
                 let shown = client.get(&format!("tunnels/{}", client::escaped(id)), &[])?;
                 self.print(&shown, || show::tunnel(&shown))
             }
-            Action::Top(_) => unreachable!("it asks in its own way"),
+            Action::Top(top) => top::run(socket, top).map(|()| true),
             Action::Tap(tap) => tap::run(&client, tap, self.json),
             Action::Kill(kill) => self.kill(&client, kill),
             Action::Revoke(revoke) => {
