@@ -26,6 +26,7 @@ mod retry;
 mod rows;
 mod session;
 mod stats;
+mod svg;
 mod upgrade;
 
 /// Runs the comparison as the command line says; `wssgate` is the program under test and `out` the

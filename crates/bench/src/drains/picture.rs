@@ -4,6 +4,7 @@
 
 use super::report::{ARRIVED, ENDED, TRIED};
 use crate::rows::thousands;
+use crate::svg::{document, text};
 
 const WIDTH: f64 = 900.0;
 /// Where the axes begin and end.
@@ -58,11 +59,8 @@ pub(super) fn draw(markdown: &str) -> String {
         body += &text("small", LEFT + step * second as f64, axis, "middle", &second.to_string());
     }
     body += &text("small", RIGHT, axis + 18.0, "end", "seconds since the reload");
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"WebSockets ended and handshakes per second after a reload\">\n\
-         <style>\n{STYLE}\n</style>\n{body}</svg>\n"
-    )
+    let label = "WebSockets ended and handshakes per second after a reload";
+    document((WIDTH, height), label, STYLE, &body)
 }
 
 fn legend() -> String {
@@ -119,12 +117,6 @@ fn nice(value: usize) -> usize {
         }
         ten *= 10;
     }
-}
-
-fn text(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> String {
-    format!(
-        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n"
-    )
 }
 
 /// The proxies of a report, whose last table has three columns for each of them.

@@ -4,6 +4,7 @@
 //! It has no background of its own, and follows the reader's light or dark scheme.
 
 use crate::stats::Spread;
+use crate::svg::{document, escape, text};
 
 /// The figures of one row.
 #[derive(Debug)]
@@ -68,11 +69,8 @@ pub(super) fn draw(groups: &[Group]) -> String {
             body += &figure(line, y, &axis);
         }
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"How many times better wssgate is than nginx and HAProxy\">\n\
-         <style>\n{STYLE}\n</style>\n{body}</svg>\n"
-    )
+    let label = "How many times better wssgate is than nginx and HAProxy";
+    document((WIDTH, height), label, STYLE, &body)
 }
 
 /// Powers of two between which all medians lie. What single runs brought may lie beyond.
@@ -157,17 +155,6 @@ fn figure(line: &Line, y: f64, axis: &Axis) -> String {
         out += &text(style, x, y, "end", &format!("{median:.2}×"));
     }
     out + "\n"
-}
-
-fn text(class: &str, x: f64, y: f64, anchor: &str, text: &str) -> String {
-    let text = escape(text);
-    format!(
-        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>\n"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 #[cfg(test)]
