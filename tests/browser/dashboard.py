@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 from chromium import running
+from steps import INJECT, resize, text, texts, told
 
 ROWS = "document.querySelectorAll('#rows tr')"
 LIVE = "document.getElementById('state').textContent === 'live'"
@@ -25,11 +26,6 @@ WATCH = """globalThis.violations = []; globalThis.errors = [];
     addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));
     addEventListener('error', e => errors.push(e.message));
     addEventListener('unhandledrejection', e => errors.push(String(e.reason)));"""
-# What a page with somebody's script in a name would do.
-INJECT = """(() => { const script = document.createElement('script');
-    try { script.textContent = 'globalThis.injected = true'; } catch {}
-    try { script.append('globalThis.injected = true'); document.body.append(script); } catch {}
-    return globalThis.injected ?? false; })()"""
 # A list whose first child, which has the focus, moves behind the other.
 MOVE = """import('./dom.js').then(({ list, make, visible }) => {
     const parent = make('ul');
@@ -50,21 +46,6 @@ SIZES = {
 }  # fmt: skip
 
 
-async def told(word):
-    """Has the test do something and waits until it is done."""
-    print(word, flush=True)
-    if await asyncio.to_thread(sys.stdin.readline) != "done\n":
-        raise SystemExit(f"nobody did {word}")
-
-
-async def text(page, selector):
-    return await page.value(f"document.querySelector('{selector}').innerText")
-
-
-async def texts(page, selector):
-    return await page.value(f"[...document.querySelectorAll('{selector}')].map(e => e.innerText)")
-
-
 async def fill(page, selector, words):
     await page.click(selector)
     await page.value(f"document.querySelector('{selector}').select()")
@@ -73,15 +54,7 @@ async def fill(page, selector, words):
 
 async def look(page, name, width, height, scheme):
     """Takes a picture at this size; gives what is cut off, and the colour behind everything."""
-    features = [
-        {"name": "prefers-color-scheme", "value": scheme},
-        {"name": "prefers-reduced-motion", "value": "reduce"},
-    ]
-    await page.command("Emulation.setEmulatedMedia", features=features)
-    await page.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
-    )  # fmt: skip
+    await resize(page, width, height, scheme)
     # Charts are drawn again once they know how wide they are.
     await page.wait("charts of this width", "[...document.querySelectorAll('.plot')].every(plot => plot.firstChild.viewBox.baseVal.width === plot.clientWidth)")
     await page.screenshot(DIRECTORY / f"{name}.png")

@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 from chromium import running
+from steps import INJECT, resize, text, texts, told
 
 OPEN = "document.getElementById('state')?.textContent.startsWith('open')"
 # Elements whose content is wider than they are, on a page that scrolls only down.
@@ -20,26 +21,6 @@ CUT_OFF = """[document.documentElement, ...document.querySelectorAll('body *')]
     .filter(e => getComputedStyle(e).display !== 'inline').map(e => e.outerHTML.slice(0, 80))"""
 WATCH_POLICY = """globalThis.violations = [];
     addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));"""
-# What a page with somebody's script in a chat message would do.
-INJECT = """(() => { const script = document.createElement('script');
-    try { script.textContent = 'globalThis.injected = true'; } catch {}
-    try { script.append('globalThis.injected = true'); document.body.append(script); } catch {}
-    return globalThis.injected ?? false; })()"""
-
-
-async def told(word):
-    """Has the test do something and waits until it is done."""
-    print(word, flush=True)
-    if await asyncio.to_thread(sys.stdin.readline) != "done\n":
-        raise SystemExit(f"nobody did {word}")
-
-
-async def text(page, selector):
-    return await page.value(f"document.querySelector('{selector}').innerText")
-
-
-async def texts(page, selector):
-    return await page.value(f"[...document.querySelectorAll('{selector}')].map(e => e.innerText)")
 
 
 async def say(page, words):
@@ -51,16 +32,7 @@ async def say(page, words):
 
 async def look(page, name, width, height, scheme="light"):
     """Takes a picture at this size; gives what is cut off."""
-    features = [
-        {"name": "prefers-color-scheme", "value": scheme},
-        # Colours that are on their way would be in the picture.
-        {"name": "prefers-reduced-motion", "value": "reduce"},
-    ]
-    await page.command("Emulation.setEmulatedMedia", features=features)
-    await page.command(
-        "Emulation.setDeviceMetricsOverride",
-        width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
-    )  # fmt: skip
+    await resize(page, width, height, scheme)
     await page.screenshot(DIRECTORY / f"{name}.png")
     return await page.value(CUT_OFF)
 
