@@ -1,5 +1,6 @@
 //! Why a WebSocket is closed: the payload of a Close frame (RFC 6455 §5.5.1 and §7.4).
 
+use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::frame::{ControlFrame, MAX_CONTROL_LEN, Opcode};
@@ -10,8 +11,9 @@ pub const MAX_REASON_LEN: usize = MAX_CONTROL_LEN - 2;
 /// A status code of the closing handshake (RFC 6455 §7.4, IANA's registry).
 ///
 /// Any number can be held; [`CloseCode::is_valid_on_wire`] says which may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CloseCode(pub u16);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct CloseCode(#[n(0)] pub u16);
 
 impl CloseCode {
     /// The purpose of the connection is fulfilled.
@@ -83,19 +85,23 @@ impl std::fmt::Display for CloseCode {
 }
 
 /// What is wrong with the payload of a Close frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Encode, Decode)]
 pub enum CloseError {
     /// One byte is no code.
     #[error("close payload of one byte")]
+    #[n(0)]
     HalfCode,
     /// The code may not stand in a frame.
     #[error("close code {} must not be sent", .0.0)]
-    Code(CloseCode),
+    #[n(1)]
+    Code(#[n(0)] CloseCode),
     /// The reason is not UTF-8.
     #[error("close reason is not UTF-8")]
+    #[n(2)]
     Reason,
     /// The payload is longer than a control frame can be.
     #[error("close payload is longer than 125 bytes")]
+    #[n(3)]
     TooLong,
 }
 

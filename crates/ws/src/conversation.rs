@@ -40,6 +40,7 @@ mod direction;
 mod keep_alive;
 pub mod meter;
 mod policy;
+mod portable;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod simulation;
 #[cfg(any(test, feature = "fuzz"))]
@@ -51,8 +52,11 @@ use std::sync::Arc;
 pub use cause::{Cause, Lapse};
 use direction::{Direction, Injection};
 pub use keep_alive::PING_LEN;
+use minicbor::{Decode, Encode};
 pub use policy::{Check, KeepAlive, Limits, Meters, PerSide, Policy, Settings};
+pub use portable::{ConversationState, Unsound};
 
+use crate::cbor::{is_default, known};
 use crate::frame::ControlFrame;
 use crate::tracker::UnderWay;
 use crate::{CloseCode, Counts, FrameError, Opcode, Progress, Side, close};
@@ -113,21 +117,26 @@ pub enum Insert {
 }
 
 /// What an operator has a client told: the code and the reason of its Close.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Farewell {
     /// One that may stand in a Close ([`CloseCode::is_valid_on_wire`]).
+    #[n(0)]
     pub code: CloseCode,
     /// Cut to what a Close has room for ([`close::MAX_REASON_LEN`]).
+    #[n(1)]
     pub reason: Box<str>,
 }
 
 /// A frame of the proxy's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum OwnFrame {
     /// Asks for a pong with the same payload.
-    Ping([u8; PING_LEN]),
+    #[n(0)]
+    Ping(#[cbor(n(0), with = "minicbor::bytes")] [u8; PING_LEN]),
     /// Begins the closing handshake, or answers it; with a reason if there is a cause that has one.
-    Close(CloseCode, Option<Cause>),
+    #[n(1)]
+    Close(#[n(0)] CloseCode, #[cbor(n(1), decode_with = "known")] Option<Cause>),
 }
 
 impl OwnFrame {
@@ -141,26 +150,34 @@ impl OwnFrame {
 }
 
 /// Why a conversation is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum End {
     /// We have closed, and each side has sent its Close, as far as it was there to do so.
-    Answered(Cause),
+    #[n(0)]
+    Answered(#[n(0)] Cause),
     /// We have closed, and [`CLOSING_MS`] were over before. Nothing of it is worth another wait.
-    Unanswered(Cause),
+    #[n(1)]
+    Unanswered(#[n(0)] Cause),
     /// This side has ended, and the other did not within [`LINGER_MS`].
-    Ended(Side),
+    #[n(2)]
+    Ended(#[n(0)] Side),
     /// This side did not answer our ping, nor say anything else.
-    Lost(Side),
+    #[n(3)]
+    Lost(#[n(0)] Side),
 }
 
 /// What should be known of a conversation while it goes on, but for answers each told once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Notes {
     /// This side has broken a rule of frames, and nothing of ours is said any more.
+    #[cbor(n(0), skip_if = "is_default")]
     pub broken: PerSide<bool>,
     /// This side has not answered the first pings that it was sent.
+    #[cbor(n(1), skip_if = "is_default")]
     pub silent: PerSide<bool>,
     /// This side has answered a ping in the time that is known now; told each time.
+    #[cbor(n(2), skip_if = "is_default")]
     pub answered: PerSide<bool>,
 }
 

@@ -6,6 +6,7 @@
 //! bit, control frames that are long or fragmented. What depends on the direction, on extensions
 //! or on the frames before belongs to [`crate::tracker`].
 
+use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use crate::{Side, mask};
@@ -20,20 +21,27 @@ pub const MAX_CONTROL_LEN: usize = 125;
 pub const RSV1: u8 = 0b100;
 
 /// What a frame is (RFC 6455 §5.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
 #[repr(u8)]
 pub enum Opcode {
     /// A further fragment of a message.
+    #[n(0)]
     Continuation = 0x0,
     /// A text message, or its first fragment.
+    #[n(1)]
     Text = 0x1,
     /// A binary message, or its first fragment.
+    #[n(2)]
     Binary = 0x2,
     /// The closing handshake.
+    #[n(8)]
     Close = 0x8,
     /// Asks for a pong.
+    #[n(9)]
     Ping = 0x9,
     /// Answers a ping, or is a one-way heartbeat.
+    #[n(10)]
     Pong = 0xa,
 }
 
@@ -61,40 +69,51 @@ impl TryFrom<u8> for Opcode {
 }
 
 /// How a stream of frames broke the protocol; every case is a protocol error (close code 1002).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Encode, Decode)]
 pub enum FrameError {
     /// RFC 6455 §5.2: an unknown opcode fails the connection.
     #[error("opcode {0:#x} is reserved")]
-    ReservedOpcode(u8),
+    #[n(0)]
+    ReservedOpcode(#[n(0)] u8),
     /// RFC 6455 §5.2: reserved bits are zero unless an extension defines them.
     #[error("reserved bits {0:03b} are set, which no negotiated extension defines here")]
-    ReservedBits(u8),
+    #[n(1)]
+    ReservedBits(#[n(0)] u8),
     /// RFC 6455 §5.5: control frames carry at most 125 bytes.
     #[error("control frame is longer than 125 bytes")]
+    #[n(2)]
     LongControl,
     /// RFC 6455 §5.5: control frames are not fragmented.
     #[error("control frame is fragmented")]
+    #[n(3)]
     FragmentedControl,
     /// RFC 6455 §5.2: the shortest form of the length must be used.
     #[error("payload length is not in its shortest form")]
+    #[n(4)]
     LengthNotMinimal,
     /// RFC 6455 §5.2: the highest bit of a 64-bit length is zero.
     #[error("payload length exceeds 63 bits")]
+    #[n(5)]
     LengthTooBig,
     /// RFC 6455 §5.1: a client masks every frame.
     #[error("frame from the client is not masked")]
+    #[n(6)]
     NotMasked,
     /// RFC 6455 §5.1: a server masks no frame.
     #[error("frame from the server is masked")]
+    #[n(7)]
     Masked,
     /// RFC 6455 §5.4: a continuation needs a message that it continues.
     #[error("continuation frame without a message to continue")]
+    #[n(8)]
     NothingToContinue,
     /// RFC 6455 §5.4: fragments of different messages are not interleaved.
     #[error("new message before the fragmented one has ended")]
+    #[n(9)]
     MessageNotEnded,
     /// RFC 6455 §5.5.1: the payload of a Close is empty or begins with a two-byte code.
     #[error("close frame with a payload of one byte")]
+    #[n(10)]
     HalfCloseCode,
 }
 

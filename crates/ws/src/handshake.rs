@@ -9,12 +9,15 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 mod lists;
 
 pub use lists::only_extensions;
 use lists::{elements, extension_names, has_token, trimmed};
+
+use crate::cbor::is_default;
 
 /// The name and the value of a header field.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
@@ -312,11 +315,14 @@ pub enum Switched {
 ///
 /// permessage-deflate sets RSV1 on the first frame of a message and nowhere else (RFC 7692 §6).
 /// Of an extension that is not known here nothing can be said, so it allows all bits everywhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Extensions {
     /// Bits allowed on the first data frame of a message.
+    #[cbor(n(0), skip_if = "is_default")]
     pub(crate) rsv_on_first: u8,
     /// Bits allowed on every other frame.
+    #[cbor(n(1), skip_if = "is_default")]
     pub(crate) rsv_on_others: u8,
 }
 

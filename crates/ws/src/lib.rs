@@ -6,6 +6,7 @@
 //! where may a frame of our own stand ([`conversation`])? Everything here is a function of bytes and
 //! time that others supply: no socket, no timer, no random numbers.
 
+mod cbor;
 pub mod close;
 pub mod conversation;
 pub mod frame;
@@ -15,20 +16,25 @@ pub mod tracker;
 mod utf8;
 
 pub use close::CloseCode;
-pub use conversation::{Conversation, OwnFrame, Verdict};
+pub use conversation::{Conversation, ConversationState, OwnFrame, Unsound, Verdict};
 pub use frame::{ControlFrame, FrameError, FrameHeader, Opcode};
 pub use handshake::{Extensions, Oddity, Offer, RequestError, SwitchError, Switched, accept_key};
 pub use tracker::{Counts, Progress, Tracker, UnderWay};
+
+use minicbor::{Decode, Encode};
 
 /// The two ends of a WebSocket (RFC 6455 §1.2).
 ///
 /// A proxy stands between them: towards the client it is the server, towards the upstream it is
 /// the client. What a proxy sends on therefore keeps the side it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Side {
     /// The end that sent the upgrade request; it masks its frames.
+    #[n(0)]
     Client,
     /// The end that answered 101; it must not mask.
+    #[n(1)]
     Server,
 }
 

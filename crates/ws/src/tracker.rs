@@ -15,7 +15,12 @@
 
 #[cfg(any(test, feature = "fuzz"))]
 pub mod reference;
+mod state;
 
+use minicbor::{Decode, Encode};
+pub(crate) use state::TrackerState;
+
+use crate::cbor::is_default;
 use crate::close::MAX_REASON_LEN;
 use crate::mask;
 use crate::{
@@ -25,25 +30,35 @@ use crate::{
 };
 
 /// What went by, in numbers that only grow; one may serve many trackers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Counts {
     /// All bytes, headers included.
+    #[cbor(n(0), skip_if = "is_default")]
     pub bytes: u64,
     /// Complete frames of any kind.
+    #[cbor(n(1), skip_if = "is_default")]
     pub frames: u64,
     /// Complete text and binary messages.
+    #[cbor(n(2), skip_if = "is_default")]
     pub messages: u64,
     /// Complete pings.
+    #[cbor(n(3), skip_if = "is_default")]
     pub pings: u64,
     /// Complete pongs.
+    #[cbor(n(4), skip_if = "is_default")]
     pub pongs: u64,
     /// Complete text messages; all others are binary.
+    #[cbor(n(5), skip_if = "is_default")]
     pub texts: u64,
     /// Payload of complete messages, in bytes, as on the wire: compressed if it is compressed.
+    #[cbor(n(6), skip_if = "is_default")]
     pub payload: u64,
     /// The part of it that is text.
+    #[cbor(n(7), skip_if = "is_default")]
     pub text_payload: u64,
     /// The longest complete message's.
+    #[cbor(n(8), skip_if = "is_default")]
     pub largest: u64,
 }
 
@@ -114,10 +129,13 @@ pub struct Tracker {
 }
 
 /// The reason in a Close (RFC 6455 §5.5.1), as it comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 struct Reason {
+    #[cbor(n(0), with = "minicbor::bytes")]
     mask: [u8; 4],
     /// Unmasked.
+    #[cbor(n(1), with = "minicbor::bytes")]
     bytes: Vec<u8>,
 }
 
@@ -219,6 +237,11 @@ impl Tracker {
             State::Payload { .. } => self.on_payload(rest, counts, progress),
             State::Broken(_) => None,
         }
+    }
+
+    /// What the two ends have agreed upon.
+    pub(crate) fn extensions(&self) -> Extensions {
+        self.extensions
     }
 
     /// Whether the last byte ended a frame, or none has begun: a control frame may be injected.

@@ -20,6 +20,23 @@ pub(crate) struct Utf8 {
 pub(crate) struct NotUtf8;
 
 impl Utf8 {
+    /// The bytes of a character whose rest has not come.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.tail[..usize::from(self.len)]
+    }
+
+    /// Goes on behind the first bytes of a character, or none; `None` if these are something else.
+    pub(crate) fn restore(first: &[u8]) -> Option<Self> {
+        let begins =
+            |error: std::str::Utf8Error| error.error_len().is_none() && error.valid_up_to() == 0;
+        if !first.is_empty() && !std::str::from_utf8(first).is_err_and(begins) {
+            return None;
+        }
+        let mut tail = [0; 3];
+        tail.get_mut(..first.len())?.copy_from_slice(first);
+        Some(Self { tail, len: first.len() as u8 })
+    }
+
     /// Moves on by masked payload whose first byte is byte `offset` of its frame's.
     pub(crate) fn masked(
         &mut self,

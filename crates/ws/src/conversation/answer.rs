@@ -3,15 +3,21 @@
 //! Most who break a rule of one frame keep those of the next ones, so the Close that answers ours can be found
 //! behind it. Where a length is not to be trusted nothing is found, and the answer has its time.
 
+use minicbor::{Decode, Encode};
+
+use crate::cbor::is_default;
 use crate::frame::MAX_HEADER_LEN;
 use crate::{CloseCode, FrameError, FrameHeader, Opcode, mask};
 
 /// Looks for the Close of a side, from the beginning of a frame that broke a rule.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub(super) struct Answer {
     /// What has come of a header, and of the code behind it if it is that of a Close.
+    #[cbor(n(0), with = "minicbor::bytes", skip_if = "is_default")]
     front: Vec<u8>,
     /// How much of the frame behind it is still to come.
+    #[cbor(n(1), skip_if = "is_default")]
     left: u64,
 }
 
@@ -19,6 +25,11 @@ pub(super) struct Answer {
 const MAX_FRONT_LEN: usize = MAX_HEADER_LEN + 2;
 
 impl Answer {
+    /// Whether it can have come to that: a front that is as long as any is always read.
+    pub(super) fn is_sound(&self) -> bool {
+        self.front.len() < MAX_FRONT_LEN && read(&self.front).is_none()
+    }
+
     /// Takes the next bytes; says the code of the Close that has come with them, if one has.
     pub(super) fn find(&mut self, mut bytes: &[u8]) -> Option<CloseCode> {
         loop {
@@ -32,7 +43,10 @@ impl Answer {
             let more = bytes.len().min(MAX_FRONT_LEN - before);
             self.front.extend_from_slice(&bytes[..more]);
             match read(&self.front) {
-                Some(Front::Close(code)) => return Some(code),
+                Some(Front::Close(code)) => {
+                    self.front.clear();
+                    return Some(code);
+                }
                 Some(Front::Other(frame_len)) => {
                     self.front.clear();
                     // None of the bytes before were a whole frame, or this would have been known.

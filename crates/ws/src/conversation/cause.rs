@@ -1,53 +1,74 @@
 //! Why we end a conversation, and what its sides are told.
 
+use minicbor::{Decode, Encode};
+
 use super::OwnFrame;
 use super::meter::Excess;
 use crate::close::CloseError;
 use crate::{CloseCode, FrameError, Side};
 
 /// Why we end a conversation in good order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Cause {
     /// An operator wants it gone, and others of its kind; the client is told this code, 1001 or 1012.
-    Drain(CloseCode),
+    #[n(0)]
+    Drain(#[n(0)] CloseCode),
     /// An operator wants this one gone.
+    #[n(1)]
     Kill,
     /// Its server has failed its health checks.
+    #[n(2)]
     Unhealthy,
     /// No data frame for so long.
+    #[n(3)]
     IdleTimeout,
     /// It is as old as it may become.
+    #[n(4)]
     MaxLifetime,
     /// This side broke a rule of frames.
-    Violation(Side, FrameError),
+    #[n(5)]
+    Violation(#[n(0)] Side, #[n(1)] FrameError),
     /// This side sent a Close that nobody may send.
-    InvalidClose(Side, CloseError),
+    #[n(6)]
+    InvalidClose(#[n(0)] Side, #[n(1)] CloseError),
     /// This side sent text that is not UTF-8.
-    InvalidText(Side),
+    #[n(7)]
+    InvalidText(#[n(0)] Side),
     /// This side began a frame that is too long.
-    FrameTooBig(Side),
+    #[n(8)]
+    FrameTooBig(#[n(0)] Side),
     /// This side began a frame that makes its message too long.
-    MessageTooBig(Side),
+    #[n(9)]
+    MessageTooBig(#[n(0)] Side),
     /// This side sent a message in too many pieces.
-    TooManyFragments(Side),
+    #[n(10)]
+    TooManyFragments(#[n(0)] Side),
     /// This side sent too many control frames in a second.
-    ControlFlood(Side),
+    #[n(11)]
+    ControlFlood(#[n(0)] Side),
     /// This side sent more in a time than it may.
-    Rate(Side, Excess),
+    #[n(12)]
+    Rate(#[n(0)] Side, #[n(1)] Excess),
     /// This side did not take what was sent to it for so long.
-    SlowReader(Side),
+    #[n(13)]
+    SlowReader(#[n(0)] Side),
     /// What the client may do is over.
-    Credentials(Lapse),
+    #[n(14)]
+    Credentials(#[n(0)] Lapse),
 }
 
 /// How what a client may do came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Lapse {
     /// Its time is over.
+    #[n(0)]
     Expired,
     /// Who was asked again does not let it in any more.
+    #[n(1)]
     Refused,
     /// An operator has taken it back.
+    #[n(2)]
     Revoked,
 }
 

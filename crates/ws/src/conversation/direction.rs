@@ -1,5 +1,7 @@
 //! What one side says to the other.
 
+use minicbor::{Decode, Encode};
+
 use super::keep_alive::Pinging;
 use super::watch::Watch;
 use super::{OwnFrame, Settings, Verdict};
@@ -26,19 +28,26 @@ pub(super) struct Direction {
 }
 
 /// What we have to say in a direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Injection {
     /// Nothing.
+    #[default]
+    #[n(0)]
     None,
     /// A frame that waits for a boundary.
-    Pending(OwnFrame),
+    #[n(1)]
+    Pending(#[n(0)] OwnFrame),
     /// A Close, but its source may finish first. It goes in the place of its source's own at the latest.
+    #[n(2)]
     Deferred,
     /// Nothing any more, nor has anybody: we have sent a Close with this code.
-    Closed(CloseCode),
+    #[n(3)]
+    Closed(#[n(0)] CloseCode),
     /// The same, and a Close has no place: a frame was cut that must not go on.
+    #[n(4)]
     Cut,
     /// The same: its source has sent its own Close, and says more than it may.
+    #[n(5)]
     Said,
 }
 

@@ -12,8 +12,12 @@
 //! there, so a pong may be late behind a long message. Who has never answered a ping may not know what
 //! that is, and is not ended for it.
 
-use super::{Closing, Conversation, End, OwnFrame, end_of};
+use minicbor::{Decode, Encode};
+
+use super::portable::{earlier, later, left, since};
+use super::{Closing, Conversation, End, KeepAlive, OwnFrame, end_of};
 use crate::Side;
+use crate::cbor::is_default;
 
 /// What is known about the presence of a side.
 #[derive(Clone, Debug)]
@@ -41,6 +45,42 @@ enum State {
     Unheeded,
 }
 
+/// [`Pinging`] as plain data; moments as in [`super::ConversationState`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct PingingState {
+    #[cbor(n(0), skip_if = "is_default")]
+    silent_ms: u64,
+    #[n(1)]
+    spared_ms: Option<i64>,
+    #[cbor(n(2), skip_if = "is_default")]
+    question: Question,
+    #[cbor(n(3), skip_if = "is_default")]
+    number: u32,
+    #[n(4)]
+    rtt_ms: Option<u32>,
+}
+
+/// [`State`] as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+enum Question {
+    #[default]
+    #[n(0)]
+    Quiet,
+    #[n(1)]
+    Waiting {
+        #[n(0)]
+        late: bool,
+    },
+    #[n(2)]
+    Asked {
+        #[n(0)]
+        ms_ago: u64,
+    },
+    #[n(3)]
+    Unheeded,
+}
+
 /// The length of the payload of our pings, in bytes.
 pub const PING_LEN: usize = 8;
 
@@ -54,6 +94,38 @@ const LATE: u32 = u32::MAX;
 impl Pinging {
     pub(super) fn new(now_ms: u64) -> Self {
         Self { heard_ms: now_ms, not_before_ms: 0, state: State::Quiet, number: 0, rtt_ms: None }
+    }
+
+    /// What is needed to go on from here.
+    pub(super) fn state(&self, now_ms: u64) -> PingingState {
+        PingingState {
+            silent_ms: since(self.heard_ms, now_ms),
+            spared_ms: (self.not_before_ms > 0).then(|| left(self.not_before_ms, now_ms)),
+            question: match self.state {
+                State::Quiet => Question::Quiet,
+                State::Waiting { late } => Question::Waiting { late },
+                State::Asked { sent_ms } => Question::Asked { ms_ago: since(sent_ms, now_ms) },
+                State::Unheeded => Question::Unheeded,
+            },
+            number: self.number,
+            rtt_ms: self.rtt_ms,
+        }
+    }
+
+    /// Goes on where another one was.
+    pub(super) fn restore(state: &PingingState, now_ms: u64) -> Self {
+        Self {
+            heard_ms: earlier(state.silent_ms, now_ms),
+            not_before_ms: state.spared_ms.map_or(0, |left_ms| later(left_ms, now_ms).max(1)),
+            state: match state.question {
+                Question::Quiet => State::Quiet,
+                Question::Waiting { late } => State::Waiting { late },
+                Question::Asked { ms_ago } => State::Asked { sent_ms: earlier(ms_ago, now_ms) },
+                Question::Unheeded => State::Unheeded,
+            },
+            number: state.number,
+            rtt_ms: state.rtt_ms,
+        }
     }
 
     /// Bytes came from it; says whether it may have to be asked sooner than before.
@@ -102,6 +174,18 @@ impl Conversation {
                 let not_before_ms = keep_alive.pong_timeout_ms.map_or(pinging.not_before_ms, |_| 0);
                 Some(due_ms.max(not_before_ms))
             }
+        }
+    }
+
+    /// Another keep-alive holds for this side than before. It counts from the last bytes; if it were due by that
+    /// already, from now.
+    pub(super) fn on_new_keep_alive(&mut self, side: Side, keep_alive: KeepAlive, now_ms: u64) {
+        let pinging = &mut self.directions.get_mut(side).pinging;
+        // What was spared for the sake of a longer interval is not spared for longer than this one.
+        let spared_ms = pinging.not_before_ms;
+        pinging.not_before_ms = spared_ms.min(end_of(now_ms, keep_alive.wait_ms()));
+        if self.keep_alive_due(side).is_some_and(|due_ms| due_ms <= now_ms) {
+            self.directions.get_mut(side).pinging.heard(now_ms);
         }
     }
 

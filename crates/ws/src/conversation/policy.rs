@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use minicbor::{Decode, Encode};
+
 use super::meter::Meter;
+use crate::cbor::is_default;
 use crate::{CloseCode, Side};
 
 /// Something for each side of a WebSocket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct PerSide<T> {
     /// For the client, or what it sends.
+    #[n(0)]
     pub client: T,
     /// For the server, or what it sends.
+    #[n(1)]
     pub server: T,
 }
 
@@ -43,24 +48,41 @@ impl<T> PerSide<T> {
 }
 
 /// What holds for many conversations. By default it is nothing: all passes, and nobody is asked.
-#[derive(Clone, Debug, Default)]
+///
+/// It travels with each of them; what the numbers of its fields mean never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Policy {
     /// How each side is asked whether it is there.
+    #[cbor(n(0), skip_if = "is_default")]
     pub keep_alive: PerSide<Option<KeepAlive>>,
     /// How long no data frame may pass either way, in milliseconds.
+    #[cbor(n(1), skip_if = "is_default")]
     pub idle_ms: Option<u64>,
     /// Whether somebody will ask when the last data frame passed, whatever `idle_ms` is.
+    #[cbor(n(2), skip_if = "is_default")]
     pub notes_data: bool,
     /// How long bytes may wait, without a moment between, because a side does not take them, in
     /// milliseconds.
+    #[cbor(n(3), skip_if = "is_default")]
     pub slow_reader_ms: PerSide<Option<u64>>,
     /// What becomes of broken rules.
+    #[cbor(n(4), skip_if = "is_default")]
     pub check: Check,
     /// What each side may send.
+    #[cbor(n(5), skip_if = "is_default")]
     pub limits: PerSide<Limits>,
     /// The code of the Close that one side is sent when the other is lost. Without it, it is sent none and
     /// sees its connection end, as from nginx.
+    #[cbor(n(6), skip_if = "is_default")]
     pub failure: Option<CloseCode>,
+}
+
+impl Policy {
+    /// Whether anything is looked for in the frames of this side.
+    pub(super) fn watches(&self, from: Side) -> bool {
+        self.check != Check::Note || *self.limits.get(from) != Limits::default()
+    }
 }
 
 /// What a conversation is begun with.
@@ -84,11 +106,14 @@ pub struct Settings {
 pub type Meters = Vec<Arc<dyn Meter>>;
 
 /// How a side is asked whether it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct KeepAlive {
     /// After how much silence of its own, in milliseconds.
+    #[n(0)]
     pub interval_ms: u64,
     /// How long it may stay silent then, in milliseconds, if anybody waits for that.
+    #[n(1)]
     pub pong_timeout_ms: Option<u64>,
 }
 
@@ -100,26 +125,35 @@ impl KeepAlive {
 }
 
 /// What becomes of broken rules of RFC 6455.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Check {
     /// They are noted, and all passes: the ends are to judge. Nothing of ours is said any more.
     #[default]
+    #[n(0)]
     Note,
     /// They end the conversation with 1002.
+    #[n(1)]
     Frames,
     /// And text that is not UTF-8 with 1007.
+    #[n(2)]
     Text,
 }
 
 /// What one side may send. Payloads are counted as they are on the wire, so compressed ones compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct Limits {
     /// The longest payload of a frame, in bytes.
+    #[n(0)]
     pub frame: Option<u64>,
     /// The longest message over all its fragments, in bytes.
+    #[n(1)]
     pub message: Option<u64>,
     /// How many frames a message may have.
+    #[n(2)]
     pub fragments: Option<u32>,
     /// How many control frames may come within a second.
+    #[n(3)]
     pub controls: Option<u32>,
 }

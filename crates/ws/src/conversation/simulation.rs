@@ -11,6 +11,7 @@ mod gate;
 mod judge;
 mod reading;
 mod rules;
+mod twins;
 mod way;
 
 use super::*;
@@ -19,6 +20,7 @@ use end::ScriptedEnd;
 use gate::Gate;
 use judge::Presence;
 use rules::Rules;
+use twins::Twins;
 use way::Way;
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
@@ -27,7 +29,7 @@ const SIDES: [Side; 2] = [Side::Client, Side::Server];
 struct World<'c> {
     chance: &'c mut Chance,
     rules: Rules,
-    conversation: Conversation,
+    conversation: Twins,
     now_ms: u64,
     /// When the driver will call.
     armed_ms: Option<u64>,
@@ -50,9 +52,22 @@ struct World<'c> {
 ///
 /// If it breaks a promise.
 pub fn run(chance: &mut Chance) {
+    run_beside(chance, false);
+}
+
+/// The same beside a conversation that goes from process to process, and must decide the same.
+///
+/// # Panics
+///
+/// If it breaks a promise, or they differ.
+pub fn run_moved(chance: &mut Chance) {
+    run_beside(chance, true);
+}
+
+fn run_beside(chance: &mut Chance, moves: bool) {
     let began_ms = chance.below(3) * 700;
     let rules = Rules::choose(chance, began_ms);
-    let conversation = Conversation::new(&rules.settings, began_ms);
+    let conversation = Twins::new(&rules, began_ms, moves.then(|| chance.clone()));
     let ends = SIDES.map(|side| ScriptedEnd::choose(side, chance));
     let [client, server] = ends;
     let mut world = World {
@@ -70,6 +85,7 @@ pub fn run(chance: &mut Chance) {
         chance,
     };
     let end = world.play();
+    world.conversation.compare(world.now_ms);
     world.judge(end);
 }
 
@@ -273,6 +289,7 @@ impl World<'_> {
 
     /// Does what is wanted behind every event, and tells the end.
     fn settle(&mut self) -> Option<End> {
+        self.conversation.wander(self.now_ms);
         let changed = self.conversation.take_changed();
         for to in SIDES {
             if let Some(frame) = self.conversation.poll_frame(to, self.now_ms) {

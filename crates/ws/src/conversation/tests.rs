@@ -348,6 +348,18 @@ fn any_conversation_keeps_its_promises() {
     }
 }
 
+/// At any moment a conversation may go on in another process.
+#[test]
+fn any_conversation_goes_on_elsewhere_as_if_it_had_stayed() {
+    for seed in 0..3_000 {
+        let run = || simulation::run_moved(&mut simulation::Chance::from_seed(seed));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 #[test]
 fn a_drain_tells_the_client_its_code_and_the_server_that_the_client_goes() {
     for code in [CloseCode::GOING_AWAY, CloseCode::SERVICE_RESTART] {

@@ -41,9 +41,6 @@ impl Rules {
             })
         };
         let gates = PerSide { client: gate(chance), server: gate(chance) };
-        let meters = |gate: &Option<Arc<Gate>>| -> Meters {
-            gate.iter().map(|gate| Arc::clone(gate) as Arc<dyn Meter>).collect()
-        };
         let lifetime_ms = chance.perhaps(1, 10_000);
         let expiry_ms = chance.perhaps(0, 10_000);
         let policy = Policy {
@@ -61,13 +58,20 @@ impl Rules {
             lifetime_ms,
             expiry_ms,
             mark: *b"mark",
-            meters: (gates.client.is_some() || gates.server.is_some()).then(|| {
-                Box::new(PerSide { client: meters(&gates.client), server: meters(&gates.server) })
-            }),
+            meters: meters(&gates),
         };
         let [ends_ms, expires_ms] =
             [lifetime_ms, expiry_ms].map(|wait| wait.map(|ms| end_of(began_ms, ms)));
         Self { settings, gates, ends_ms, expires_ms }
+    }
+
+    /// Meters that have counted nothing.
+    pub(super) fn same_meters(&self) -> Option<Box<PerSide<Meters>>> {
+        let same = |gate: &Option<Arc<Gate>>| {
+            gate.as_ref().map(|gate| Arc::new(Gate::new(gate.every, gate.wait_ms, gate.most)))
+        };
+        let PerSide { client, server } = &self.gates;
+        meters(&PerSide { client: same(client), server: same(server) })
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -153,6 +157,15 @@ impl Rules {
             assert!(within <= 2 * most as usize, "{within} control frames in a second");
         }
     }
+}
+
+fn meters(gates: &PerSide<Option<Arc<Gate>>>) -> Option<Box<PerSide<Meters>>> {
+    let meters = |gate: &Option<Arc<Gate>>| -> Meters {
+        gate.iter().map(|gate| Arc::clone(gate) as Arc<dyn Meter>).collect()
+    };
+    let PerSide { client, server } = gates;
+    let any = client.is_some() || server.is_some();
+    any.then(|| Box::new(PerSide { client: meters(client), server: meters(server) }))
 }
 
 /// Whether the text of a message can still be UTF-8.

@@ -1,0 +1,20 @@
+//! How fields of records are left out and read; see [`crate::ConversationState`].
+
+use minicbor::{Decode, Decoder, decode};
+
+/// Whether a field need not be written, because it is read so where it is missing.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Reads an optional part whose values must all be known: by default one that holds an unknown value would be
+/// taken for one that is missing.
+pub(crate) fn known<'b, Ctx, T: Decode<'b, Ctx>>(
+    decoder: &mut Decoder<'b>,
+    context: &mut Ctx,
+) -> Result<T, decode::Error> {
+    T::decode(decoder, context).map_err(|error| match error.is_unknown_variant() {
+        true => decode::Error::message("unknown value").at(decoder.position()),
+        false => error,
+    })
+}
