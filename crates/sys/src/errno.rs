@@ -18,3 +18,5 @@ pub const ENOMEM: i32 = libc::ENOMEM;
 pub const ENOTDIR: i32 = libc::ENOTDIR;
 /// The peer takes nothing more.
 pub const EPIPE: i32 = libc::EPIPE;
+/// More descriptors are on their way to other processes than this user's process may open.
+pub const ETOOMANYREFS: i32 = libc::ETOOMANYREFS;

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod passed;
 pub mod privileges;
 pub mod process;
+pub mod rights;
 pub mod signals;
 pub mod socket;
 pub mod successor;
