@@ -15,3 +15,5 @@ pub mod rights;
 pub mod signals;
 pub mod socket;
 pub mod successor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -217,11 +217,9 @@ mod tests {
     use std::io::{Read, Seek, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
-    use std::process::Command;
 
     use super::*;
-    use crate::privileges::{User, become_user, drop_capabilities, is_root};
-    use crate::process::set_descriptor_limit;
+    use crate::testing::{alone, open_descriptors};
 
     fn send_all(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
         let sent = send(socket.as_fd(), &[IoSlice::new(bytes)], descriptors).unwrap();
@@ -385,69 +383,54 @@ mod tests {
         }
     }
 
-    /// Runs one test of this module again, alone in a process that may open few descriptors, as an ordinary user.
-    fn alone(name: &str, test: impl FnOnce()) {
-        const VARIABLE: &str = "WSSGATE_TEST_ALONE";
-        if std::env::var(VARIABLE).as_deref() != Ok(name) {
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            let path = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
-            command.args(["--exact", &path, "--nocapture"]).env(VARIABLE, name);
-            let output = command.output().unwrap();
-            let told = String::from_utf8_lossy(&output.stdout);
-            assert!(told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
-            return;
-        }
-        set_descriptor_limit(100).unwrap();
-        if is_root() {
-            // A number of its own, for the kernel counts what is on its way by user.
-            let uid = 1_000_000 + std::process::id();
-            become_user(&User { name: "nobody".into(), uid, gid: 65_534 }).unwrap();
-            drop_capabilities().unwrap();
-        }
-        test();
-    }
-
-    fn open_descriptors() -> usize {
-        std::fs::read_dir("/proc/self/fd").unwrap().count()
-    }
-
     #[test]
     fn who_is_short_of_descriptors_is_told_and_loses_none_that_came() {
-        alone("who_is_short_of_descriptors_is_told_and_loses_none_that_came", || {
-            let (near, far) = stream_channel().unwrap();
-            let file = numbered(1);
-            let before = open_descriptors();
-            send_all(&near, b"abc", &[file.as_fd(); 150]);
-            let mut got = Vec::new();
-            let received = receive(far.as_fd(), &mut [0; 8], MOST, &mut got).unwrap();
-            assert_eq!(received, Received { len: 3, truncated: true });
-            assert!(got.len() > 50 && got.len() < 100, "{}", got.len());
-            assert!(File::open("/dev/null").is_err(), "there is none left");
-            drop(got);
-            assert_eq!(open_descriptors(), before);
-            // And the next message is whole.
-            send_all(&near, b"d", &[file.as_fd(); 50]);
-            let mut got = Vec::new();
-            let received = receive(far.as_fd(), &mut [0; 8], MOST, &mut got).unwrap();
-            assert_eq!((received.truncated, got.len()), (false, 50));
-        });
+        alone(
+            concat!(
+                module_path!(),
+                "::who_is_short_of_descriptors_is_told_and_loses_none_that_came"
+            ),
+            100,
+            || {
+                let (near, far) = stream_channel().unwrap();
+                let file = numbered(1);
+                let before = open_descriptors();
+                send_all(&near, b"abc", &[file.as_fd(); 150]);
+                let mut got = Vec::new();
+                let received = receive(far.as_fd(), &mut [0; 8], MOST, &mut got).unwrap();
+                assert_eq!(received, Received { len: 3, truncated: true });
+                assert!(got.len() > 50 && got.len() < 100, "{}", got.len());
+                assert!(File::open("/dev/null").is_err(), "there is none left");
+                drop(got);
+                assert_eq!(open_descriptors(), before);
+                // And the next message is whole.
+                send_all(&near, b"d", &[file.as_fd(); 50]);
+                let mut got = Vec::new();
+                let received = receive(far.as_fd(), &mut [0; 8], MOST, &mut got).unwrap();
+                assert_eq!((received.truncated, got.len()), (false, 50));
+            },
+        );
     }
 
     #[test]
     fn an_ordinary_user_has_only_so_many_on_their_way() {
-        alone("an_ordinary_user_has_only_so_many_on_their_way", || {
-            let (near, far) = stream_channel().unwrap();
-            let file = numbered(1);
-            // The kernel looks only at those that are on their way already.
-            send_all(&near, b"a", &[file.as_fd(); 80]);
-            send_all(&near, b"b", &[file.as_fd(); 80]);
-            let error = send(near.as_fd(), &[IoSlice::new(b"c")], &[file.as_fd()]).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(crate::errno::ETOOMANYREFS));
-            send_all(&near, b"d", &[]);
-            let (mut buffer, mut got) = ([0; 1], Vec::new());
-            receive(far.as_fd(), &mut buffer, MOST, &mut got).unwrap();
-            assert_eq!((buffer, got.len()), (*b"a", 80));
-            send_all(&near, b"e", &[file.as_fd()]);
-        });
+        alone(
+            concat!(module_path!(), "::an_ordinary_user_has_only_so_many_on_their_way"),
+            100,
+            || {
+                let (near, far) = stream_channel().unwrap();
+                let file = numbered(1);
+                // The kernel looks only at those that are on their way already.
+                send_all(&near, b"a", &[file.as_fd(); 80]);
+                send_all(&near, b"b", &[file.as_fd(); 80]);
+                let error = send(near.as_fd(), &[IoSlice::new(b"c")], &[file.as_fd()]).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(crate::errno::ETOOMANYREFS));
+                send_all(&near, b"d", &[]);
+                let (mut buffer, mut got) = ([0; 1], Vec::new());
+                receive(far.as_fd(), &mut buffer, MOST, &mut got).unwrap();
+                assert_eq!((buffer, got.len()), (*b"a", 80));
+                send_all(&near, b"e", &[file.as_fd()]);
+            },
+        );
     }
 }
