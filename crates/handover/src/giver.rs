@@ -1,6 +1,7 @@
 //! The side that has the tunnels.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -22,13 +23,20 @@ pub const MAX_OUTSTANDING: usize = 4;
 const MAX_PAUSE: Duration = Duration::from_millis(16);
 
 /// What travels of one tunnel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Parcel<'a> {
     /// What is known of it, at most [`MAX_RECORD`] bytes.
     pub record: &'a [u8],
     /// Its two sockets. The giver keeps its own descriptors; once a tunnel is taken it closes them, and does nothing else
     /// with them: `shutdown` would end the connection for the taker too.
     pub sockets: [BorrowedFd<'a>; 2],
+}
+
+impl fmt::Debug for Parcel<'_> {
+    /// Without the record, which has secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parcel").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
 }
 
 /// What has become of a tunnel.

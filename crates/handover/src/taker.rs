@@ -1,5 +1,6 @@
 //! The side that takes over.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -14,7 +15,6 @@ use crate::wire::{
 use crate::{Deadline, MAX_BATCH};
 
 /// What arrives.
-#[derive(Debug)]
 pub enum Item {
     /// Tunnels, to be answered before anything else is received.
     Batch(Batch),
@@ -24,7 +24,6 @@ pub enum Item {
 
 /// Tunnels that have arrived together; they are the taker's once it has answered so. Until then it does nothing with their
 /// sockets, and if they stay the giver's it closes them and does nothing else.
-#[derive(Debug)]
 pub struct Batch {
     /// The records, one behind the other; wiped with the batch.
     records: Zeroizing<Vec<u8>>,
@@ -34,7 +33,6 @@ pub struct Batch {
 }
 
 /// What has arrived of one tunnel.
-#[derive(Debug)]
 pub struct Arrival<'a> {
     /// What the giver knows of it.
     pub record: &'a [u8],
@@ -56,6 +54,28 @@ impl Batch {
             records = rest;
             Some(Arrival { record, sockets: [sockets.next()?, sockets.next()?] })
         })
+    }
+}
+
+/// Records and notes have secrets, so they are not shown.
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch(batch) => f.debug_tuple("Batch").field(batch).finish(),
+            Self::Note(_) => f.debug_tuple("Note").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("tunnels", &self.tunnels()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Arrival<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival").field("sockets", &self.sockets).finish_non_exhaustive()
     }
 }
 

@@ -178,6 +178,20 @@ fn notes_come_in_their_order_among_the_batches_and_the_end_last() {
 }
 
 #[test]
+fn records_and_notes_are_not_shown() {
+    let (mut giver, mut taker) = both();
+    let (socket, records) = (any(), [vec![222; 8]]);
+    let parcels = parcels(&records, &socket);
+    giver.note(&records[0]).unwrap();
+    giver.send(&parcels).unwrap();
+    let note = taker.receive().unwrap().unwrap();
+    let mut received = batch(taker.receive());
+    let mut shown = format!("{parcels:?} {note:?} {received:?} {giver:?} {taker:?}");
+    shown.extend(received.arrivals().map(|arrival| format!("{arrival:?}")));
+    assert!(!shown.contains("222, 222"), "{shown}");
+}
+
+#[test]
 fn several_batches_may_be_on_their_way_and_are_answered_in_order() {
     let (mut giver, mut taker) = both();
     let (socket, records) = (any(), vec![vec![1; 700]; MAX_BATCH + 1]);
