@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::epoll::check;
@@ -42,6 +43,44 @@ pub fn set_name(name: &OsStr) -> io::Result<()> {
     // SAFETY: `name` is a C string that lives through the call, which copies it.
     check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) })?;
     Ok(())
+}
+
+/// While there is one, this process leaves no core dump (prctl(2), `PR_SET_DUMPABLE`), and nobody without root's rights
+/// looks into its memory.
+#[derive(Debug)]
+pub struct NoCoreDumps(());
+
+/// How many there are, and what held before the first.
+static NO_CORE_DUMPS: Mutex<(usize, libc::c_int)> = Mutex::new((0, 0));
+
+impl NoCoreDumps {
+    /// From now on.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn begin() -> io::Result<Self> {
+        let mut state = NO_CORE_DUMPS.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 == 0 {
+            // SAFETY: takes numbers.
+            state.1 = check(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) })?;
+            // SAFETY: as above.
+            check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+        }
+        state.0 += 1;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for NoCoreDumps {
+    fn drop(&mut self) {
+        let mut state = NO_CORE_DUMPS.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 -= 1;
+        // Any other value than 1 is the system's, for programs that have changed their user, and cannot be set.
+        if *state == (0, 1) {
+            // SAFETY: takes numbers.
+            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
+        }
+    }
 }
 
 /// The name of this machine, in lower case as nginx shows it.
@@ -198,6 +237,18 @@ pub(crate) fn c_string(path: &Path) -> io::Result<CString> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn core_dumps_are_back_when_the_last_one_wants_them() {
+        // SAFETY: takes numbers.
+        let dumpable = || unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) };
+        let before = dumpable();
+        let (first, second) = (NoCoreDumps::begin().unwrap(), NoCoreDumps::begin().unwrap());
+        drop(first);
+        assert_eq!(dumpable(), 0);
+        drop(second);
+        assert_eq!(dumpable(), before);
+    }
 
     #[test]
     fn errors_have_the_texts_of_the_system() {
