@@ -240,6 +240,11 @@ pub(crate) struct Drains {
 pub(crate) type Due = (u64, usize, PartId);
 
 impl Memberships {
+    /// Whether it belongs to none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether it is told then by this part.
     pub(crate) fn is_due(&self, (at_ms, _, part): Due) -> bool {
         self.0.last() == Some(&Membership { part, at_ms })

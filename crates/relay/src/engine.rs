@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, SendError, TryRecvError};
 use std::time::Duration;
 
 use slab::Slab;
@@ -23,6 +23,7 @@ use crate::deadlines::{self, Deadlines, millis};
 use crate::drain::{Drain, DrainProgress, Drains, Due, Late, Whom};
 use crate::lingering::Lingering;
 use crate::listing::{Handle, PAGE, Page};
+use crate::moving::{FrozenPage, MAX_FROZEN, Resume};
 use crate::reclaim;
 use crate::tap::Tap;
 use crate::thread::{Command, Shared};
@@ -102,6 +103,8 @@ pub(crate) struct Engine {
     sending: Vec<usize>,
     /// Those whose turn comes behind the group: their keys, and how long bytes had waited. Empty like it.
     alone: Vec<(usize, [u64; 2])>,
+    /// How many tunnels were taken out and have not come back or moved.
+    frozen: usize,
     stopping: bool,
     /// Which tunnels had their turns, and whether in a group.
     #[cfg(test)]
@@ -142,6 +145,7 @@ impl Engine {
             group: Vec::with_capacity(GROUP),
             sending: Vec::with_capacity(GROUP),
             alone: Vec::new(),
+            frozen: 0,
             stopping: false,
             #[cfg(test)]
             turns: Vec::new(),
@@ -165,9 +169,10 @@ impl Engine {
         };
     }
 
-    /// Whether it was told to stop, or all handles are gone, and no tunnel has time left to end in.
+    /// Whether it was told to stop, or all handles are gone, and no tunnel has time left to end in. Those that were taken
+    /// out come back, or are said to have moved, soon.
     pub(crate) fn is_finished(&self) -> bool {
-        self.stopping && self.tunnels.is_empty()
+        self.stopping && self.tunnels.is_empty() && self.frozen == 0
     }
 
     /// Ends what came behind the word to stop, and reports the last ends.
@@ -267,6 +272,14 @@ impl Engine {
                     answer.send(self.tap(tunnels, &tap)).ok();
                 }
                 Ok(Command::Untap { tunnels, number }) => self.untap(&tunnels, number),
+                Ok(Command::Freeze { from, answer }) => {
+                    if let Err(SendError(page)) = answer.send(self.freeze(from, now_ms)) {
+                        self.give_back(page.tunnels, now_ms);
+                    }
+                }
+                Ok(Command::LetGo { moved, unknown }) => self.let_go(moved, unknown, now_ms),
+                Ok(Command::GiveBack(tunnels)) => self.give_back(tunnels, now_ms),
+                Ok(Command::Resume(tunnels)) => self.resume(tunnels, now_ms),
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;
@@ -278,11 +291,19 @@ impl Engine {
     }
 
     fn take_over(&mut self, handover: Handover, now_ms: u64) {
-        let entry = self.tunnels.vacant_entry();
-        let key = entry.key();
+        let key = self.tunnels.vacant_key();
         let limit = self.settings.tls_record_limit;
         let counters = Arc::clone(&self.shared.counters);
-        let mut tunnel = Tunnel::new(handover, counters, &mut self.buffers, limit, now_ms);
+        let tunnel = Tunnel::new(handover, counters, &mut self.buffers, limit, now_ms);
+        self.last = (tunnel.ticket, key);
+        self.shared.counters.tunnels.increment();
+        self.carry(tunnel, now_ms);
+    }
+
+    /// Watches the sockets of a tunnel, and gives it a turn.
+    fn carry(&mut self, mut tunnel: Tunnel, now_ms: u64) {
+        let entry = self.tunnels.vacant_entry();
+        let key = entry.key();
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg(side);
             // All calls say themselves that they do not wait, so the socket need not be told.
@@ -291,11 +312,69 @@ impl Engine {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
         }
-        self.shared.counters.tunnels.increment();
         tunnel.queued = true;
-        self.last = (tunnel.ticket, key);
         entry.insert(tunnel);
         self.ready.push_back(key);
+    }
+
+    /// Takes those out that can move of some places: nobody reads their sockets any more.
+    fn freeze(&mut self, from: usize, now_ms: u64) -> FrozenPage {
+        let end = self.tunnels.capacity().min(from.saturating_add(MAX_FROZEN));
+        let mut page = FrozenPage {
+            tunnels: Vec::new(),
+            stays: 0,
+            next: Some(end).filter(|&end| end < self.tunnels.capacity()),
+            at_ms: now_ms,
+        };
+        for key in from..end {
+            let Some(tunnel) = self.tunnels.get(key) else { continue };
+            if !tunnel.may_move() {
+                page.stays += 1;
+                continue;
+            }
+            let tunnel = self.tunnels.remove(key);
+            self.deadlines.disarm(key, tunnel.armed_ms);
+            for side in [Side::Client, Side::Upstream] {
+                // Passed sockets stay in the epoll that knows them, and are told of until it forgets them.
+                let _ = self.epoll.delete(tunnel.leg(side).fd());
+            }
+            page.tunnels.push(tunnel);
+        }
+        self.ready.retain(|&key| self.tunnels.contains(key));
+        self.frozen += page.tunnels.len();
+        page
+    }
+
+    /// Some that were taken out are another process's now, and others perhaps.
+    fn let_go(&mut self, moved: Vec<Tunnel>, unknown: Vec<Tunnel>, now_ms: u64) {
+        self.frozen -= moved.len() + unknown.len();
+        let moved = moved.into_iter().map(|tunnel| (tunnel, true));
+        for (mut tunnel, is_moved) in moved.chain(unknown.into_iter().map(|it| (it, false))) {
+            tunnel.end_taps(now_ms);
+            let report = match is_moved {
+                true => Report::Moved,
+                false => Report::End(Box::new(tunnel.end(now_ms))),
+            };
+            self.reports.push((tunnel.ticket, report));
+            reclaim::shrink(&mut self.tunnels, &mut self.removed);
+        }
+    }
+
+    /// Goes on with some that were taken out.
+    fn give_back(&mut self, tunnels: Vec<Tunnel>, now_ms: u64) {
+        self.frozen -= tunnels.len();
+        for mut tunnel in tunnels {
+            tunnel.forget_place();
+            self.carry(tunnel, now_ms);
+        }
+    }
+
+    /// Goes on with some that have come from another process.
+    fn resume(&mut self, tunnels: Vec<Resume>, now_ms: u64) {
+        for Resume(tunnel) in tunnels {
+            self.shared.counters.tunnels.increment();
+            self.carry(*tunnel, now_ms);
+        }
     }
 
     /// The keys of those that are meant.
@@ -659,7 +738,7 @@ impl Engine {
     fn report(&mut self) {
         // A new list, for this one may be as long as there were tunnels.
         for (ticket, report) in std::mem::take(&mut self.reports) {
-            if let Report::End(_) = report {
+            if let Report::End(_) | Report::Moved = report {
                 self.shared.live.fetch_sub(1, Ordering::Relaxed);
             }
             (self.on_report)(ticket, report);

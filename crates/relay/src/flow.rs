@@ -11,9 +11,9 @@ pub(crate) struct Flow {
     pub(crate) state: FlowState,
     /// How much is read at once: doubled while reads fill it and the destination takes it all, halved
     /// while turns bring much less, `buffer_size` once the destination did not take it.
-    window: u32,
+    pub(crate) window: u32,
     /// The least that is read at once.
-    least: u32,
+    pub(crate) least: u32,
     /// Bytes that came from the source.
     pub(crate) received: u64,
     /// Bytes that the destination's leg took, sent or kept.

@@ -21,7 +21,7 @@ impl Stepper {
     pub fn new(settings: Settings) -> io::Result<Self> {
         let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
-        let shared = Arc::new(Shared::new(Arc::default())?);
+        let shared = Arc::new(Shared::new(Arc::default(), settings.tls_record_limit)?);
         let on_report = Box::new(move |_, report| {
             if let Report::End(end) = report {
                 // Nobody asks any more once the stepper is gone.

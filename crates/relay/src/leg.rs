@@ -27,31 +27,31 @@ pub(crate) struct Leg {
     /// epoll said that the socket is broken, and nobody has asked how.
     failed: bool,
     /// The socket was read to its end.
-    ended: bool,
+    pub(crate) ended: bool,
     /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
-    unix: bool,
+    pub(crate) unix: bool,
     /// Whether epoll is asked for EPOLLOUT.
     wants_writable: bool,
-    protection: Protection,
+    pub(crate) protection: Protection,
     /// The front of a record whose rest has not come, at most one record; after a hand-over whole ones
     /// too. Owns memory only while there is one.
-    unopened: Vec<u8>,
-    unsent: Unsent,
+    pub(crate) unopened: Vec<u8>,
+    pub(crate) unsent: Unsent,
     /// When the kernel last took bytes, or refused the first of those that are unsent.
-    progress_ms: u64,
+    pub(crate) progress_ms: u64,
     /// Since when some are unsent, if some are.
-    blocked_since_ms: u64,
+    pub(crate) blocked_since_ms: u64,
     /// How long some were unsent before.
-    blocked_ms: u64,
+    pub(crate) blocked_ms: u64,
 }
 
 /// Bytes of the wire that the kernel did not take. Owns memory only while there are some.
 ///
 /// Bounded: a leg is given more only when this is empty, except for the closing records of TLS.
 #[derive(Debug, Default)]
-struct Unsent {
-    bytes: Vec<u8>,
-    start: usize,
+pub(crate) struct Unsent {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) start: usize,
 }
 
 /// How the direction from a leg ends.
@@ -90,11 +90,15 @@ impl Leg {
         peer: Side,
         record_limit: u64,
     ) -> Self {
+        Self::with_protection(socket, unix, Protection::new(tls, peer, record_limit))
+    }
+
+    pub(crate) fn with_protection(socket: OwnedFd, unix: bool, protection: Protection) -> Self {
         Self {
             socket,
             unix,
             wants_writable: false,
-            protection: Protection::new(tls, peer, record_limit),
+            protection,
             unopened: Vec::new(),
             readable: false,
             writable: true,
@@ -119,6 +123,11 @@ impl Leg {
     pub(crate) fn take_interest_change(&mut self) -> Option<bool> {
         let wants = self.blocked() || self.wants_writable && !self.unix;
         (std::mem::replace(&mut self.wants_writable, wants) != wants).then_some(wants)
+    }
+
+    /// Nobody watches it for room any more.
+    pub(crate) fn forget_interest(&mut self) {
+        self.wants_writable = false;
     }
 
     pub(crate) fn on_event(&mut self, event: Event) {

@@ -29,6 +29,7 @@ mod leg;
 mod lingering;
 pub mod listing;
 mod model;
+pub mod moving;
 mod protection;
 pub mod reclaim;
 pub mod tap;

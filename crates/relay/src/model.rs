@@ -171,6 +171,8 @@ pub enum Report {
     Progress(Box<Progress>),
     /// How it ended; nothing follows.
     End(Box<TunnelEnd>),
+    /// Another process goes on with it, and tells its end; nothing follows here.
+    Moved,
 }
 
 /// What has passed through a tunnel that goes on.

@@ -10,6 +10,7 @@ mod drain;
 mod held;
 mod keep_alive;
 mod listed;
+mod moved;
 mod peer;
 mod plain;
 mod resets;
@@ -53,7 +54,7 @@ impl Rig {
         let (sender, commands) = mpsc::channel();
         let (ended, ends) = mpsc::channel();
         let (told, reports) = mpsc::channel();
-        let shared = Arc::new(Shared::new(Arc::default()).unwrap());
+        let shared = Arc::new(Shared::new(Arc::default(), settings.tls_record_limit).unwrap());
         let on_report = Box::new(move |ticket, report| match report {
             Report::End(end) => ended.send((ticket, *end)).unwrap(),
             other => told.send((ticket, other)).unwrap(),
@@ -109,12 +110,13 @@ impl Rig {
 
     /// Lets time go by until a tunnel ends.
     fn pass_until_end(&mut self) -> TunnelEnd {
+        let end = self.now + Duration::from_secs(1_000);
         loop {
             self.pass(Duration::from_millis(1));
             if let Ok((_, end)) = self.ends.try_recv() {
                 return end;
             }
-            assert!(self.now < Duration::from_secs(1_000), "no tunnel ended");
+            assert!(self.now < end, "no tunnel ended");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
 use thiserror::Error;
@@ -13,7 +13,9 @@ use wssgate_ws::conversation::{Cause, Farewell};
 use crate::deadlines::millis;
 use crate::engine::{self, Engine};
 use crate::listing::{Handle, MAX_KILLS, Page};
+use crate::moving::{FrozenPage, Resume};
 use crate::tap::{MAX_TAPPED, Tap};
+use crate::tunnel::Tunnel;
 use crate::{Counters, Drain, DrainProgress, EndCause, Handover, Report, Selection, Settings};
 
 /// The relay has stopped and takes nothing more.
@@ -39,7 +41,7 @@ pub fn start(
     on_refusal: impl FnMut(&io::Error) + Send + 'static,
 ) -> io::Result<Relay> {
     let (sender, commands) = mpsc::channel();
-    let shared = Arc::new(Shared::new(counters)?);
+    let shared = Arc::new(Shared::new(counters, settings.tls_record_limit)?);
     let (on_report, on_refusal) = (Box::new(on_report), Box::new(on_refusal));
     let engine = Engine::new(settings, commands, Arc::clone(&shared), on_report, on_refusal)?;
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(engine))?;
@@ -49,19 +51,26 @@ pub fn start(
 /// One clock for all relays, so that they can count together what happens in a time.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// What the clock shows when it begins: ten years, so that tunnels can come from processes that began before.
+const START: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How late it is by the clock of all relays.
+fn clock() -> Duration {
+    START + BEGAN.elapsed()
+}
+
 /// How late it is by the clock of all relays, in milliseconds.
 pub fn clock_ms() -> u64 {
-    millis(BEGAN.elapsed())
+    millis(clock())
 }
 
 /// Moves an engine by the clock until it is told to stop.
 fn run(mut engine: Engine) -> io::Result<()> {
-    let began = *BEGAN;
     while !engine.is_finished() {
-        engine.wait(began.elapsed(), None)?;
-        engine.step(began.elapsed());
+        engine.wait(clock(), None)?;
+        engine.step(clock());
     }
-    engine.stop(began.elapsed());
+    engine.stop(clock());
     Ok(())
 }
 
@@ -203,6 +212,44 @@ impl RelayHandle {
         self.send(Command::IoUring(on))
     }
 
+    /// Goes on with tunnels that have come from another process, and tells their ends in any case unless it has stopped.
+    ///
+    /// # Errors
+    /// When the relay has stopped; their sockets are closed then.
+    pub fn resume(&self, tunnels: Vec<Resume>) -> Result<(), Stopped> {
+        let count = tunnels.len();
+        self.shared.live.fetch_add(count, Ordering::Relaxed);
+        self.send(Command::Resume(tunnels)).inspect_err(|_| {
+            self.shared.live.fetch_sub(count, Ordering::Relaxed);
+        })
+    }
+
+    /// What tunnels that have come from another process are made with.
+    pub(crate) fn for_tunnels(&self) -> (Arc<Counters>, u64) {
+        (Arc::clone(&self.shared.counters), self.shared.tls_record_limit)
+    }
+
+    /// Takes tunnels out of the relay. Whoever asks for them owes it [`Self::let_go`] or [`Self::give_back`].
+    pub(crate) fn take_frozen(&self, from: usize) -> Result<mpsc::Receiver<FrozenPage>, Stopped> {
+        let (answer, page) = mpsc::channel();
+        self.send(Command::Freeze { from, answer })?;
+        Ok(page)
+    }
+
+    /// The first are another process's now, and the others perhaps.
+    pub(crate) fn let_go(
+        &self,
+        moved: Vec<Tunnel>,
+        unknown: Vec<Tunnel>,
+    ) -> Result<(), Stopped> {
+        self.send(Command::LetGo { moved, unknown })
+    }
+
+    /// Goes on with tunnels that were taken out of it.
+    pub(crate) fn give_back(&self, tunnels: Vec<Tunnel>) -> Result<(), Stopped> {
+        self.send(Command::GiveBack(tunnels))
+    }
+
     /// How many tunnels were handed over and have not ended.
     pub fn live(&self) -> usize {
         self.shared.live.load(Ordering::Relaxed)
@@ -252,6 +299,16 @@ pub(crate) enum Command {
         tunnels: Vec<Handle>,
         number: u64,
     },
+    Freeze {
+        from: usize,
+        answer: mpsc::Sender<FrozenPage>,
+    },
+    LetGo {
+        moved: Vec<Tunnel>,
+        unknown: Vec<Tunnel>,
+    },
+    GiveBack(Vec<Tunnel>),
+    Resume(Vec<Resume>),
     Stop,
 }
 
@@ -263,6 +320,7 @@ pub(crate) struct Shared {
     /// Tunnels handed over since the thread was last woken for some; only callers touch it.
     unwoken: AtomicUsize,
     pub(crate) counters: Arc<Counters>,
+    tls_record_limit: u64,
 }
 
 /// How many tunnels are not made to wait for a [`RelayHandle::wake`]: a handshake takes the front a
@@ -270,12 +328,13 @@ pub(crate) struct Shared {
 pub(crate) const MAX_UNWOKEN: usize = 8;
 
 impl Shared {
-    pub(crate) fn new(counters: Arc<Counters>) -> io::Result<Self> {
+    pub(crate) fn new(counters: Arc<Counters>, tls_record_limit: u64) -> io::Result<Self> {
         Ok(Self {
             wakeup: EventFd::new()?,
             live: AtomicUsize::new(0),
             unwoken: AtomicUsize::new(0),
             counters,
+            tls_record_limit,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! a side sent before it ended or broke still arrives, and half-close needs no case of its own.
 
 mod ending;
+pub(crate) mod state;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -51,6 +52,8 @@ pub(crate) struct Tunnel {
     cause: Option<EndCause>,
     /// Its conversation has changed: its entry among the deadlines may be too late.
     rearm: bool,
+    /// It cannot move to another process.
+    pub(crate) stays: bool,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
@@ -188,6 +191,7 @@ impl Tunnel {
             active_ms: now_ms,
             cause: None,
             rearm: false,
+            stays: false,
             queued: false,
             expanded: false,
             drains: Memberships::default(),
@@ -657,6 +661,16 @@ impl Tunnel {
             client: self.totals(Side::Client, now_ms),
             upstream: self.totals(Side::Upstream, now_ms),
         }
+    }
+
+    /// It has no place in a relay any more, and gets another one.
+    pub(crate) fn forget_place(&mut self) {
+        self.queued = false;
+        self.expanded = false;
+        self.armed_ms = u64::MAX;
+        self.armed_quiescent = false;
+        self.client.forget_interest();
+        self.upstream.forget_interest();
     }
 
     pub(crate) fn label(&self) -> Option<&Label> {

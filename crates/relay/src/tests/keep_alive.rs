@@ -5,12 +5,12 @@ use wssgate_ws::conversation::{KeepAlive, PerSide, Policy};
 
 use super::*;
 
-const INTERVAL: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Rig {
     /// A WebSocket whose sides are asked whether they are there.
-    fn asked(&mut self) -> (Peer, Peer) {
+    pub(super) fn asked(&mut self) -> (Peer, Peer) {
         let keep_alive = KeepAlive {
             interval_ms: INTERVAL.as_millis() as u64,
             pong_timeout_ms: Some(TIMEOUT.as_millis() as u64),
@@ -26,7 +26,7 @@ impl Rig {
     }
 
     /// Lets an interval go by and takes the pings that both sides get; the upstream's payload comes unmasked.
-    fn pings(&mut self, client: &mut Peer, upstream: &mut Peer) -> [Vec<u8>; 2] {
+    pub(super) fn pings(&mut self, client: &mut Peer, upstream: &mut Peer) -> [Vec<u8>; 2] {
         self.pass(INTERVAL + Duration::from_millis(200));
         self.until("pings", || {
             client.poll();
@@ -45,7 +45,7 @@ impl Rig {
 
 impl Rig {
     /// The same, and both answer.
-    fn answered_pings(&mut self, client: &mut Peer, upstream: &mut Peer) {
+    pub(super) fn answered_pings(&mut self, client: &mut Peer, upstream: &mut Peer) {
         let [to_client, to_upstream] = self.pings(client, upstream);
         client.send(&masked_pong(&to_client));
         upstream.send(&pong(&to_upstream));
@@ -53,7 +53,7 @@ impl Rig {
     }
 
     /// Steps until nothing is asked of these sides any more.
-    fn until_answered(&mut self, sides: &[wssgate_ws::Side]) {
+    pub(super) fn until_answered(&mut self, sides: &[wssgate_ws::Side]) {
         let begin = Instant::now();
         let owes = |rig: &mut Self| {
             let mut open = rig.engine.conversations();

@@ -9,7 +9,7 @@ use super::peer::TlsPeer;
 use super::*;
 
 /// A tunnel with TLS on both legs.
-fn secure(
+pub(super) fn secure(
     rig: &mut Rig,
     client_suite: CipherSuite,
     upstream_suite: CipherSuite,
@@ -27,7 +27,7 @@ fn secure(
     (TlsPeer::new(client_wire, client.peer), TlsPeer::new(upstream_wire, upstream_tls))
 }
 
-fn tls_in_front(rig: &mut Rig, suite: CipherSuite) -> (TlsPeer, Peer) {
+pub(super) fn tls_in_front(rig: &mut Rig, suite: CipherSuite) -> (TlsPeer, Peer) {
     let Session { keys, peer, .. } = session(suite, Role::Server);
     let (client, upstream) =
         rig.hand_over(|handover| handover.client.tls = LegTls::Keys(Box::new(keys)));
@@ -35,7 +35,7 @@ fn tls_in_front(rig: &mut Rig, suite: CipherSuite) -> (TlsPeer, Peer) {
 }
 
 impl Rig {
-    fn expect_tls(&mut self, to: &mut TlsPeer, expected: &[u8]) {
+    pub(super) fn expect_tls(&mut self, to: &mut TlsPeer, expected: &[u8]) {
         self.until("bytes", || {
             to.poll();
             to.received.len() >= expected.len() || to.wire.ended || to.error.is_some()
@@ -45,7 +45,7 @@ impl Rig {
         to.received.clear();
     }
 
-    fn expect_close_notify(&mut self, of: &mut TlsPeer) {
+    pub(super) fn expect_close_notify(&mut self, of: &mut TlsPeer) {
         self.until("close_notify", || {
             of.poll();
             of.wire.ended

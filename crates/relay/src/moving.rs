@@ -1,0 +1,276 @@
+//! Tunnels on their way from one process to another.
+//!
+//! The relay that has them lets go of some between two turns: nobody reads their sockets any more, and what comes waits in
+//! the kernel. Whoever asked for them ([`RelayHandle::freeze`]) tells their state to the other process and passes their
+//! sockets on. Those that it has taken end here without a word ([`Report::Moved`](crate::Report)); the others go back to the
+//! relay, and so do all whose fate nobody decides: a tunnel is always in one process's hands.
+//!
+//! ```text
+//! relay ──freeze──▶ Frozen ──record, sockets──▶ the other process: Arriving ──bind──▶ Resume ──resume──▶ its relay
+//!   ▲                 │ └──settle: taken──▶ over here
+//!   └──settle: not taken, or dropped
+//! ```
+
+use std::convert::Infallible;
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use minicbor::encode::Write;
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+use wssgate_ws::conversation::{Meters, PerSide, Policy};
+use zeroize::Zeroizing;
+
+use crate::listing::Label;
+use crate::thread::clock_ms;
+use crate::tunnel::Tunnel;
+use crate::tunnel::state::TunnelState;
+use crate::{Origin, RelayHandle, Side, Stopped, Timers};
+
+/// The version of the format of [`Frozen::record`]. It rises only with a change that a reader of this one would
+/// misunderstand.
+pub const FORMAT: u32 = 1;
+
+/// How many tunnels a relay lets go of at once, at most: with each it needs some microseconds.
+pub const MAX_FROZEN: usize = 512;
+
+/// How long the records of most tunnels are, in bytes.
+const MOST_RECORDS: usize = 1024;
+
+/// Tunnels that no relay carries for now. What was not settled goes back to its relay when this is dropped.
+pub struct Frozen {
+    relay: RelayHandle,
+    tunnels: Vec<Tunnel>,
+    /// When they were taken out, by the relay's clock.
+    at_ms: u64,
+}
+
+/// What becomes of a tunnel that was taken out of its relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is the other process's now.
+    Moved,
+    /// Its relay goes on with it.
+    Back,
+    /// Its relay goes on with it, and it is not taken out again: it cannot move.
+    Stays,
+    /// Nobody knows whether the other process goes on with it. It ends here, and nothing is written to its sockets.
+    Unknown,
+}
+
+/// What there is at some places of a relay.
+pub(crate) struct FrozenPage {
+    pub(crate) tunnels: Vec<Tunnel>,
+    pub(crate) stays: usize,
+    pub(crate) next: Option<usize>,
+    pub(crate) at_ms: u64,
+}
+
+/// What [`RelayHandle::freeze`] brings.
+#[derive(Debug)]
+pub struct Page {
+    /// Those that can move.
+    pub frozen: Frozen,
+    /// How many at these places cannot, or are about to end.
+    pub stays: usize,
+    /// The next place; `None` behind the last one.
+    pub next: Option<usize>,
+}
+
+impl Frozen {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.tunnels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tunnels.is_empty()
+    }
+
+    /// Their tickets.
+    pub fn tickets(&self) -> Vec<u64> {
+        self.tunnels.iter().map(|tunnel| tunnel.ticket).collect()
+    }
+
+    /// What another process needs to go on with one of them, besides its sockets: secrets. `extra` is what the front adds.
+    pub fn record(&self, number: usize, extra: &[u8]) -> Zeroizing<Vec<u8>> {
+        let state = self.tunnels[number].state(self.at_ms);
+        let mut record = Wiped(Zeroizing::new(Vec::with_capacity(MOST_RECORDS + extra.len())));
+        let Ok(()) = minicbor::encode(Record { state, extra: extra.to_vec() }, &mut record)
+            .map_err(|error| unreachable!("memory takes it: {error}"));
+        record.0
+    }
+
+    /// The sockets of the client and the upstream of one of them.
+    pub fn sockets(&self, number: usize) -> [BorrowedFd<'_>; 2] {
+        [Side::Client, Side::Upstream].map(|side| self.tunnels[number].leg(side).fd())
+    }
+
+    /// Says what becomes of each of them.
+    pub fn settle(mut self, fate: impl Fn(usize) -> Fate) {
+        let (mut moved, mut unknown) = (Vec::new(), Vec::new());
+        for (number, mut tunnel) in std::mem::take(&mut self.tunnels).into_iter().enumerate() {
+            match fate(number) {
+                Fate::Moved => moved.push(tunnel),
+                Fate::Unknown => unknown.push(tunnel),
+                fate @ (Fate::Back | Fate::Stays) => {
+                    tunnel.stays |= fate == Fate::Stays;
+                    self.tunnels.push(tunnel);
+                }
+            }
+        }
+        // A relay that has stopped tells no ends either.
+        let _ = self.relay.let_go(moved, unknown);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if !self.tunnels.is_empty() {
+            let _ = self.relay.give_back(std::mem::take(&mut self.tunnels));
+        }
+    }
+}
+
+impl fmt::Debug for Frozen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Frozen").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Memory that grows, and of which nothing is left behind.
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl Write for Wiped {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A record.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Record {
+    #[n(0)]
+    state: TunnelState,
+    /// What the front adds.
+    #[cbor(n(1), default, with = "minicbor::bytes")]
+    extra: Vec<u8>,
+}
+
+/// Why a tunnel cannot go on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// It is described in a way that is not understood, as that of a cipher or protocol which this release does not know.
+    #[error("its description is not understood")]
+    Unknown,
+    /// What is said of it cannot be.
+    #[error("its description is inconsistent")]
+    Unsound,
+}
+
+/// A tunnel that comes from another process, not bound to anything here yet.
+#[derive(Debug)]
+pub struct Arriving {
+    state: TunnelState,
+    extra: Vec<u8>,
+}
+
+/// What a tunnel is to be here.
+#[derive(Debug)]
+pub struct Binding {
+    /// As [`crate::Handover::ticket`].
+    pub ticket: u64,
+    /// Where it belongs.
+    pub origin: Origin,
+    /// What a listing tells of it.
+    pub label: Option<Label>,
+    /// How long to wait for what.
+    pub timers: Timers,
+    /// As [`crate::Handover::buffer_size`].
+    pub buffer_size: usize,
+    /// What holds for its WebSocket from now on; `None`: what did until now.
+    pub policy: Option<Arc<Policy>>,
+    /// Who counts what its sides send.
+    pub meters: Option<Box<PerSide<Meters>>>,
+}
+
+/// A tunnel that a relay can go on with.
+pub struct Resume(pub(crate) Box<Tunnel>);
+
+impl fmt::Debug for Resume {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Resume").field(&self.0.ticket).finish()
+    }
+}
+
+impl Arriving {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`], also for bytes that are no record at all.
+    pub fn decode(record: &[u8]) -> Result<Self, Refused> {
+        let Record { state, extra } = minicbor::decode(record).map_err(|_| Refused::Unknown)?;
+        Ok(Self { state, extra })
+    }
+
+    /// What the front of the other process has added.
+    pub fn extra(&self) -> &[u8] {
+        &self.extra
+    }
+
+    /// Makes it one that a relay can go on with. Nothing happens to its sockets.
+    ///
+    /// # Errors
+    /// [`Refused::Unsound`].
+    pub fn bind(
+        self,
+        sockets: [OwnedFd; 2],
+        binding: Binding,
+        relay: &RelayHandle,
+    ) -> Result<Resume, Refused> {
+        self.bind_at(sockets, binding, relay, clock_ms())
+    }
+
+    /// The same at a time of the clock of this relay.
+    pub(crate) fn bind_at(
+        self,
+        sockets: [OwnedFd; 2],
+        binding: Binding,
+        relay: &RelayHandle,
+        now_ms: u64,
+    ) -> Result<Resume, Refused> {
+        let (counters, record_limit) = relay.for_tunnels();
+        let tunnel = Tunnel::restore(self.state, sockets, binding, counters, record_limit, now_ms)?;
+        Ok(Resume(Box::new(tunnel)))
+    }
+}
+
+impl RelayHandle {
+    /// Takes tunnels out of the relay, those that can move of [`MAX_FROZEN`] places from this one on; 0 is the first. It
+    /// waits for the end of a turn.
+    ///
+    /// # Errors
+    /// When the relay has stopped.
+    pub fn freeze(&self, from: usize) -> Result<Page, Stopped> {
+        let page = self.take_frozen(from)?.recv().map_err(|_| Stopped)?;
+        Ok(self.owing(page))
+    }
+
+    /// Answers for what was taken out of the relay.
+    pub(crate) fn owing(&self, page: FrozenPage) -> Page {
+        let FrozenPage { tunnels, stays, next, at_ms } = page;
+        Page { frozen: Frozen { relay: self.clone(), tunnels, at_ms }, stays, next }
+    }
+}

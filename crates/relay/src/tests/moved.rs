@@ -1,0 +1,408 @@
+//! Tunnels that move to another relay, as they do to another process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use wssgate_records::testing::SUITES;
+
+use super::bounds::{narrow, stuff};
+use super::keep_alive::INTERVAL;
+use super::peer::TlsPeer;
+use super::secure::{secure, tls_in_front};
+use super::*;
+use crate::listing::Label;
+use crate::moving::{Arriving, Binding, Fate, Frozen, Page, Refused, Resume};
+
+impl Rig {
+    /// Another process, whose clock shows something else.
+    fn elsewhere() -> Self {
+        Self { now: Duration::from_secs(100_000), ..Self::new() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now.as_millis() as u64
+    }
+
+    fn freeze(&mut self) -> Page {
+        let page = self.handle.take_frozen(0).unwrap();
+        self.step();
+        self.handle.owing(page.recv().unwrap())
+    }
+
+    /// Goes on with all of these.
+    fn go_on(&mut self, frozen: &Frozen, edit: impl Fn(&mut Binding)) {
+        let tunnels = (0..frozen.len()).map(|number| {
+            let record = frozen.record(number, b"extra");
+            let arriving = Arriving::decode(&record).unwrap();
+            assert_eq!(arriving.extra(), b"extra");
+            let mut binding = binding(frozen.tickets()[number]);
+            edit(&mut binding);
+            let bound =
+                arriving.bind_at(passed(frozen, number), binding, &self.handle, self.now_ms());
+            bound.unwrap()
+        });
+        let tunnels: Vec<Resume> = tunnels.collect();
+        self.handle.resume(tunnels).unwrap();
+        self.step();
+    }
+}
+
+fn binding(ticket: u64) -> Binding {
+    Binding {
+        ticket,
+        origin: Origin::default(),
+        label: Some(Label::new(ticket)),
+        timers: Timers::default(),
+        buffer_size: 4096,
+        policy: None,
+        meters: None,
+    }
+}
+
+/// The sockets as another process receives them.
+fn passed(frozen: &Frozen, number: usize) -> [OwnedFd; 2] {
+    frozen.sockets(number).map(|socket| socket.try_clone_to_owned().unwrap())
+}
+
+/// Moves all tunnels, and makes sure that nothing is left behind.
+fn move_all(from: &mut Rig, to: &mut Rig) -> usize {
+    let page = from.freeze();
+    assert_eq!((page.stays, page.next), (0, None));
+    let (frozen, live) = (page.frozen, from.handle.live());
+    let moved = frozen.len();
+    to.go_on(&frozen, |_| {});
+    frozen.settle(|_| Fate::Moved);
+    from.step();
+    from.pass(Duration::from_millis(10));
+    assert!(from.ends.try_recv().is_err(), "what has moved has not ended");
+    let reports: Vec<_> = from.reports.try_iter().filter(|(_, it)| *it == Report::Moved).collect();
+    assert_eq!((reports.len(), from.handle.live()), (moved, live - moved));
+    assert!(from.engine.is_empty());
+    moved
+}
+
+#[test]
+fn bytes_pass_both_ways_under_every_suite_behind_a_move() {
+    for suite in SUITES {
+        let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+        let (mut client, mut upstream) = secure(&mut rig, suite, suite, |_, _| {});
+        for round in 0..3 {
+            client.send(b"ping");
+            rig.expect_tls(&mut upstream, b"ping");
+            upstream.send(&noise(40_000));
+            rig.expect_tls(&mut client, &noise(40_000));
+            assert_eq!(move_all(&mut rig, &mut other), 1, "{round}");
+            std::mem::swap(&mut rig, &mut other);
+        }
+        let wire = client.close_notify();
+        client.wire.send(&wire);
+        client.wire.end();
+        rig.expect_close_notify(&mut upstream);
+        let wire = upstream.close_notify();
+        upstream.wire.send(&wire);
+        upstream.wire.end();
+        let end = rig.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Client));
+        assert_eq!((end.client.received, end.client.sent), (12, 120_000));
+        assert_eq!((end.upstream.received, end.upstream.sent), (120_000, 12));
+    }
+}
+
+#[test]
+fn a_record_whose_rest_has_not_come_goes_on_where_it_was_cut() {
+    for cut in [1, 4, 5, 6, 20, 30] {
+        let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+        let (mut client, mut upstream) = tls_in_front(&mut rig, SUITES[0]);
+        let wire = client.sealed(b"a record in two parts");
+        client.wire.send(&wire[..cut]);
+        (0..5).for_each(|_| rig.step());
+        move_all(&mut rig, &mut other);
+        client.wire.send(&wire[cut..]);
+        other.expect(&mut upstream, b"a record in two parts");
+    }
+}
+
+#[test]
+fn what_the_kernel_has_received_waits_in_the_socket() {
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (mut client, mut upstream) = rig.tunnel();
+    let page = rig.freeze();
+    client.send(b"while nobody reads");
+    upstream.send(b"and this");
+    client.end();
+    (0..5).for_each(|_| rig.step());
+    other.go_on(&page.frozen, |_| {});
+    page.frozen.settle(|_| Fate::Moved);
+    rig.step();
+    other.expect(&mut upstream, b"while nobody reads");
+    other.expect_end(&mut upstream);
+    upstream.end();
+    other.until("the answer", || {
+        client.poll();
+        client.ended
+    });
+    assert_eq!(client.received, b"and this");
+    assert_eq!(other.end().cause, EndCause::Ended(Side::Client));
+}
+
+#[test]
+fn bytes_for_a_slow_side_arrive_from_the_new_place() {
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (mut client, mut upstream) = rig.hand_over(narrow);
+    let bytes = noise(3 << 20);
+    // Until the relay keeps some, because the client takes nothing.
+    let sent = stuff(&mut rig, &mut upstream, &bytes);
+    let mut left = &bytes[sent..];
+    assert!(rig.engine.kept_bytes() > 0, "nothing waits");
+    move_all(&mut rig, &mut other);
+    other.until("all bytes", || {
+        left = &left[upstream.send_some(left)..];
+        client.poll();
+        client.received.len() >= bytes.len()
+    });
+    assert!(client.received == bytes);
+    drop((client, upstream));
+    let end = other.end();
+    assert_eq!((end.upstream.received, end.client.sent), (bytes.len() as u64, bytes.len() as u64));
+    assert!(end.client.blocked > Duration::ZERO);
+}
+
+#[test]
+fn a_half_closed_tunnel_moves_and_ends_as_it_would_have() {
+    for suite in SUITES {
+        let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+        let (mut client, mut upstream) = tls_in_front(&mut rig, suite);
+        upstream.end();
+        rig.expect_close_notify_only(&mut client);
+        move_all(&mut rig, &mut other);
+        client.send(b"still");
+        other.expect(&mut upstream, b"still");
+        let wire = client.close_notify();
+        client.wire.send(&wire);
+        client.wire.end();
+        other.expect_end(&mut upstream);
+        let end = other.end();
+        assert_eq!(end.cause, EndCause::Ended(Side::Upstream), "{suite:?}");
+        assert_eq!((end.client.received, end.upstream.sent), (5, 5));
+    }
+}
+
+impl Rig {
+    /// The end of one direction; the connection stays.
+    fn expect_close_notify_only(&mut self, of: &mut TlsPeer) {
+        self.until("close_notify", || {
+            of.poll();
+            of.closed
+        });
+    }
+}
+
+#[test]
+fn a_websocket_is_followed_to_its_last_byte() {
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (mut client, mut upstream) = rig.websocket();
+    // Two messages and a half; the rest of the third comes behind the move.
+    let message = b"\x82\x83\0\0\0\0abc";
+    let sent = [&message[..], message, &message[..7]].concat();
+    client.send(&sent);
+    rig.expect(&mut upstream, &sent);
+    rig.pass(Duration::from_secs(2));
+    move_all(&mut rig, &mut other);
+    client.send(&message[7..]);
+    other.expect(&mut upstream, &message[7..]);
+    other.pass(Duration::from_secs(3));
+    client.send(b"\x88\x82\0\0\0\0\x03\xe8");
+    other.expect(&mut upstream, b"\x88\x82\0\0\0\0\x03\xe8");
+    upstream.send(b"\x88\x02\x03\xe8");
+    other.expect(&mut client, b"\x88\x02\x03\xe8");
+    drop((client, upstream));
+    let end = other.end();
+    let counts = end.client.frames.unwrap();
+    assert_eq!((counts.messages, counts.payload, counts.frames), (3, 9, 4));
+    assert_eq!(
+        (end.client.close, end.upstream.close),
+        (Some(CloseCode(1000)), Some(CloseCode(1000)))
+    );
+    assert_eq!(end.first_close, Some(Side::Client));
+    assert!(end.duration >= Duration::from_secs(5) && end.duration < Duration::from_secs(20));
+}
+
+#[test]
+fn pings_go_on_and_a_dead_peer_is_found_behind_a_move() {
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (mut client, mut upstream) = rig.asked();
+    rig.answered_pings(&mut client, &mut upstream);
+    // With a ping that has its answer still to come.
+    let [to_client, to_upstream] = rig.pings(&mut client, &mut upstream);
+    move_all(&mut rig, &mut other);
+    client.send(&[b"\x8a\x88\0\0\0\0", &to_client[..]].concat());
+    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+    other.until_answered(&[wssgate_ws::Side::Client, wssgate_ws::Side::Server]);
+    let [_, to_upstream] = other.pings(&mut client, &mut upstream);
+    upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
+    let end = other.pass_until_end();
+    assert_eq!(end.cause, EndCause::Lost(Side::Client));
+    assert!(end.client.rtt.is_some() && end.duration < INTERVAL * 8, "{:?}", end.duration);
+    assert_eq!(end.client.frames.unwrap().pongs, 0, "they answer ours");
+}
+
+#[test]
+fn what_was_not_taken_goes_on_where_it_was() {
+    for dropped in [false, true] {
+        let mut rig = Rig::new();
+        let (mut client, mut upstream) = rig.tunnel();
+        let (mut slow, mut fast) = rig.hand_over(narrow);
+        let bytes = noise(3 << 20);
+        let sent = stuff(&mut rig, &mut fast, &bytes);
+        let mut left = &bytes[sent..];
+        let page = rig.freeze();
+        assert_eq!(page.frozen.len(), 2);
+        client.send(b"meanwhile");
+        (0..3).for_each(|_| rig.step());
+        upstream.poll();
+        assert!(upstream.received.is_empty(), "nobody reads it");
+        match dropped {
+            true => drop(page),
+            false => page.frozen.settle(|_| Fate::Back),
+        }
+        rig.expect(&mut upstream, b"meanwhile");
+        rig.until("all bytes", || {
+            left = &left[fast.send_some(left)..];
+            slow.poll();
+            slow.received.len() >= bytes.len()
+        });
+        assert!(slow.received == bytes);
+        assert_eq!((rig.handle.live(), rig.freeze().frozen.len()), (2, 2));
+    }
+}
+
+#[test]
+fn who_cannot_move_is_not_taken_out_again() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.tunnel();
+    rig.freeze().frozen.settle(|_| Fate::Stays);
+    rig.step();
+    let page = rig.freeze();
+    assert_eq!((page.frozen.len(), page.stays), (0, 1));
+    client.send(b"hello");
+    rig.expect(&mut upstream, b"hello");
+}
+
+#[test]
+fn who_is_about_to_end_stays() {
+    let mut rig = Rig::new();
+    let _closing = rig.websocket();
+    rig.order(EndCause::Drained);
+    let _open = rig.websocket();
+    let page = rig.freeze();
+    assert_eq!((page.frozen.len(), page.stays), (1, 1));
+}
+
+#[test]
+fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
+    let mut rig = Rig::new();
+    let (_client, _upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let (_other_client, _other_upstream) = rig.websocket();
+    let page = rig.freeze();
+    for number in 0..page.frozen.len() {
+        let record = page.frozen.record(number, b"");
+        for (at, bit) in (0..record.len()).flat_map(|at| [1, 4, 0x20, 0xff].map(|bit| (at, bit))) {
+            let mut changed = record.to_vec();
+            changed[at] ^= bit;
+            let Ok(arriving) = Arriving::decode(&changed) else { continue };
+            let binding = binding(0);
+            let sockets = passed(&page.frozen, number);
+            let bound = arriving.bind_at(sockets, binding, &rig.handle, rig.now_ms());
+            assert!(matches!(bound, Ok(_) | Err(Refused::Unsound)));
+        }
+        for cut in 0..record.len() {
+            assert_eq!(Arriving::decode(&record[..cut]).unwrap_err(), Refused::Unknown);
+        }
+    }
+    assert!(page.frozen.sockets(0)[0].as_fd().try_clone_to_owned().is_ok());
+}
+
+/// Two relays that run by the clock, and tunnels that move between them while their peers talk.
+#[test]
+fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
+    const MOVES: usize = 60;
+    let (ended, ends) = mpsc::channel();
+    let relays = [0, 1].map(|number| {
+        let ended = ended.clone();
+        let on_report = move |ticket, report| {
+            if let Report::End(end) = report {
+                ended.send((number, ticket, end)).unwrap();
+            }
+        };
+        start("test", Settings::default(), Arc::default(), on_report, |_| {}).unwrap()
+    });
+    let handles = [relays[0].handle(), relays[1].handle()];
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let dialogues: Vec<_> = (0..8)
+        .map(|ticket| {
+            let (client, near_client) = peer::tcp_pair();
+            let (upstream, near_upstream) = peer::tcp_pair();
+            handles[0]
+                .hand_over(Handover {
+                    ticket,
+                    origin: Origin::default(),
+                    client: Leg::plain(near_client, Vec::new()),
+                    upstream: Leg::plain(near_upstream, Vec::new()),
+                    protocol: Protocol::Other,
+                    timers: Timers::default(),
+                    buffer_size: 4096,
+                    label: None,
+                })
+                .unwrap();
+            handles[0].wake();
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || talk(client, upstream, &stop))
+        })
+        .collect();
+    let mut moved = 0;
+    for number in 0..MOVES {
+        let (from, to) = (&handles[number % 2], &handles[(number + 1) % 2]);
+        let page = from.freeze(0).unwrap();
+        let resumed = (0..page.frozen.len()).map(|number| {
+            let record = page.frozen.record(number, b"");
+            let binding = binding(page.frozen.tickets()[number]);
+            let arriving = Arriving::decode(&record).unwrap();
+            arriving.bind(passed(&page.frozen, number), binding, to).unwrap()
+        });
+        to.resume(resumed.collect()).unwrap();
+        moved += page.frozen.len();
+        page.frozen.settle(|_| Fate::Moved);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let said: u64 = dialogues.into_iter().map(|dialogue| dialogue.join().unwrap()).sum();
+    assert_eq!(moved, 8 * MOVES);
+    let ends: Vec<_> = (0..8).map(|_| ends.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(ends.iter().all(|(number, ..)| *number == MOVES % 2));
+    assert_eq!(ends.iter().map(|(_, _, end)| end.client.received).sum::<u64>(), said);
+    assert_eq!(ends.iter().map(|(_, _, end)| end.client.sent).sum::<u64>(), said);
+}
+
+/// Has an upstream echo what its client says, and says how many bytes that were.
+fn talk(
+    client: std::net::TcpStream,
+    upstream: std::net::TcpStream,
+    stop: &std::sync::atomic::AtomicBool,
+) -> u64 {
+    use std::io::{Read, Write};
+    let echo = std::thread::spawn(move || {
+        let (mut from, mut to) = (upstream.try_clone().unwrap(), upstream);
+        std::io::copy(&mut from, &mut to).unwrap();
+    });
+    let (mut client, mut said, mut len) = (client, 0, 1);
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let message = noise(len);
+        client.write_all(&message).unwrap();
+        let mut answer = vec![0; len];
+        client.read_exact(&mut answer).unwrap();
+        assert!(answer == message);
+        said += len as u64;
+        len = len * 3 % 20_011;
+    }
+    drop(client);
+    echo.join().unwrap();
+    said
+}

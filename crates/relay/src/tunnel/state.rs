@@ -1,0 +1,314 @@
+//! A tunnel as plain data, for another process to go on with.
+//!
+//! Moments travel as times from now, because every process has its own clock. What the front decides anew where the tunnel
+//! arrives (its timers, its label, who counts its bytes) is not here.
+//!
+//! The numbers of fields, here and in the parts, are a format that other releases read: a number is never used again for
+//! something else. Unknown fields are skipped, a missing one has the value that most tunnels have; what cannot be
+//! understood without is an error, and the tunnel stays where it is.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+use wssgate_records::{Records, RecordsState};
+use wssgate_ws::Conversation;
+use wssgate_ws::conversation::ConversationState;
+
+use super::{GROUP_WINDOW, Rare, Telling, Tunnel};
+use crate::drain::Memberships;
+use crate::flow::{Flow, FlowState};
+use crate::leg::{Leg, Unsent};
+use crate::moving::{Binding, Refused};
+use crate::protection::Protection;
+use crate::{Counters, EndCause, Side};
+
+/// The most bytes of the wire that a leg keeps for its peer and travel: some more than one turn seals.
+const MAX_UNSENT: usize = 1 << 20;
+
+/// All that is needed to go on with a tunnel, but for its sockets.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct TunnelState {
+    #[n(0)]
+    client: LegState,
+    #[n(1)]
+    upstream: LegState,
+    /// From the client to the upstream.
+    #[n(2)]
+    up: FlowTotals,
+    #[n(3)]
+    down: FlowTotals,
+    /// None in a tunnel of other things than a WebSocket.
+    #[n(4)]
+    conversation: Option<ConversationState>,
+    /// How long ago it began, in milliseconds.
+    #[n(5)]
+    #[cbor(default)]
+    lived_ms: u64,
+    /// How long ago bytes moved.
+    #[n(6)]
+    #[cbor(default)]
+    idle_ms: u64,
+    /// The side that has ended its direction in good order, if one has.
+    #[n(7)]
+    ended: Option<EndedBy>,
+    /// In how many milliseconds it tells what has passed, if it does.
+    #[n(8)]
+    tells_in_ms: Option<u64>,
+}
+
+/// The side whose end is the cause of the tunnel's.
+#[derive(Debug, Clone, Copy, Encode, Decode)]
+#[cbor(index_only)]
+enum EndedBy {
+    #[n(0)]
+    Client,
+    #[n(1)]
+    Upstream,
+}
+
+/// One leg.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct LegState {
+    /// It is a Unix socket.
+    #[n(0)]
+    #[cbor(default, skip_if = "is_default")]
+    unix: bool,
+    /// None without TLS.
+    #[n(1)]
+    records: Option<RecordsState>,
+    /// The front of a record whose rest has not come.
+    #[cbor(n(2), default, with = "minicbor::bytes", skip_if = "is_default")]
+    unopened: Vec<u8>,
+    /// Bytes of the wire that the peer has not taken.
+    #[cbor(n(3), default, with = "minicbor::bytes", skip_if = "is_default")]
+    unsent: Vec<u8>,
+    /// The socket was read to its end.
+    #[n(4)]
+    #[cbor(default, skip_if = "is_default")]
+    ended: bool,
+    /// How long ago the peer took bytes, or the first of those that are unsent was refused.
+    #[n(5)]
+    #[cbor(default, skip_if = "is_default")]
+    progress_ago_ms: u64,
+    /// Since how long some are unsent.
+    #[n(6)]
+    #[cbor(default, skip_if = "is_default")]
+    blocked_ago_ms: u64,
+    /// How long some were unsent before.
+    #[n(7)]
+    #[cbor(default, skip_if = "is_default")]
+    blocked_ms: u64,
+}
+
+/// One direction.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct FlowTotals {
+    #[n(0)]
+    #[cbor(default, skip_if = "is_default")]
+    state: Direction,
+    #[n(1)]
+    #[cbor(default)]
+    received: u64,
+    #[n(2)]
+    #[cbor(default)]
+    passed: u64,
+    /// The source ended TLS without close_notify.
+    #[n(3)]
+    #[cbor(default, skip_if = "is_default")]
+    truncated: bool,
+}
+
+/// How far a direction has come.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+enum Direction {
+    #[default]
+    #[n(0)]
+    Open,
+    #[n(1)]
+    Draining,
+    #[n(2)]
+    Closed,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Tunnel {
+    /// Whether it can go on in another process: not one that is about to end here, by a drain or because a side is lost.
+    pub(crate) fn may_move(&self) -> bool {
+        let cause = matches!(self.cause, None | Some(EndCause::Ended(_)));
+        let unsent = [&self.client, &self.upstream].map(Leg::unsent_len);
+        cause
+            && !self.stays
+            && self.drains.is_empty()
+            && !self.is_closing()
+            && !self.is_over()
+            && unsent.into_iter().all(|len| len <= MAX_UNSENT)
+    }
+
+    /// What is needed to go on from here; only for those that [`Self::may_move`].
+    pub(crate) fn state(&self, now_ms: u64) -> TunnelState {
+        let telling = self.rare.as_ref().and_then(|rare| rare.telling.as_ref());
+        TunnelState {
+            client: self.client.state(now_ms),
+            upstream: self.upstream.state(now_ms),
+            up: self.up.state(),
+            down: self.down.state(),
+            conversation: self.conversation.as_ref().map(|it| it.state(now_ms)),
+            lived_ms: now_ms.saturating_sub(self.began_ms),
+            idle_ms: now_ms.saturating_sub(self.active_ms),
+            ended: match self.cause {
+                Some(EndCause::Ended(Side::Client)) => Some(EndedBy::Client),
+                Some(EndCause::Ended(Side::Upstream)) => Some(EndedBy::Upstream),
+                _ => None,
+            },
+            tells_in_ms: telling.map(|telling| telling.due_ms.saturating_sub(now_ms)),
+        }
+    }
+
+    /// Goes on where another process was.
+    ///
+    /// # Errors
+    /// When it cannot be: it is unsound, or of a kind that is not carried here.
+    pub(crate) fn restore(
+        state: TunnelState,
+        sockets: [OwnedFd; 2],
+        binding: Binding,
+        counters: Arc<Counters>,
+        record_limit: u64,
+        now_ms: u64,
+    ) -> Result<Self, Refused> {
+        let TunnelState { client, upstream, up, down, conversation, .. } = state;
+        let least = binding.buffer_size.clamp(1, GROUP_WINDOW);
+        let [client_socket, upstream_socket] = sockets;
+        let meters = binding.meters.map(|meters| *meters);
+        let restored = conversation
+            .map(|state| Conversation::restore(state, binding.policy.as_ref(), meters, now_ms));
+        let conversation = restored.transpose().map_err(|_| Refused::Unsound)?;
+        let telling = Telling::new(binding.timers.progress, binding.ticket, now_ms);
+        let telling = telling.map(|telling| Telling {
+            due_ms: state.tells_in_ms.map_or(telling.due_ms, |left_ms| {
+                now_ms.saturating_add(left_ms.min(telling.interval_ms))
+            }),
+            ..telling
+        });
+        let tunnel = Self {
+            ticket: binding.ticket,
+            origin: binding.origin,
+            label: binding.label,
+            counters,
+            client: Leg::restore(client, client_socket, record_limit, now_ms)?,
+            upstream: Leg::restore(upstream, upstream_socket, record_limit, now_ms)?,
+            up: Flow::restore(&up, least),
+            down: Flow::restore(&down, least),
+            conversation,
+            timers: binding.timers.into(),
+            rare: telling
+                .map(|telling| Box::new(Rare { telling: Some(telling), ..Rare::default() })),
+            began_ms: now_ms.saturating_sub(state.lived_ms),
+            active_ms: now_ms.saturating_sub(state.idle_ms),
+            cause: state.ended.map(|by| match by {
+                EndedBy::Client => EndCause::Ended(Side::Client),
+                EndedBy::Upstream => EndCause::Ended(Side::Upstream),
+            }),
+            // Its conversation may have something to say, under another policy than before.
+            rearm: true,
+            stays: false,
+            queued: false,
+            expanded: false,
+            drains: Memberships::default(),
+            armed_ms: u64::MAX,
+            armed_quiescent: false,
+        };
+        let closed = |flow: &Flow| flow.state == FlowState::Closed;
+        match closed(&tunnel.up) && closed(&tunnel.down) {
+            // It would have ended where it was.
+            true => Err(Refused::Unsound),
+            false => Ok(tunnel),
+        }
+    }
+}
+
+impl Leg {
+    fn state(&self, now_ms: u64) -> LegState {
+        LegState {
+            unix: self.unix,
+            records: match &self.protection {
+                Protection::None => None,
+                Protection::Keys(records) => Some(records.state(now_ms)),
+            },
+            unopened: self.unopened.clone(),
+            unsent: self.unsent.bytes[self.unsent.start..].to_vec(),
+            ended: self.ended,
+            progress_ago_ms: match self.blocked() {
+                true => now_ms.saturating_sub(self.progress_ms),
+                false => 0,
+            },
+            blocked_ago_ms: self
+                .blocked_since_ms()
+                .map_or(0, |since_ms| now_ms.saturating_sub(since_ms)),
+            blocked_ms: self.blocked_ms,
+        }
+    }
+
+    fn restore(
+        state: LegState,
+        socket: OwnedFd,
+        record_limit: u64,
+        now_ms: u64,
+    ) -> Result<Self, Refused> {
+        let protection = match &state.records {
+            None => Protection::None,
+            Some(records) => {
+                let records = Records::restore(records, record_limit, now_ms);
+                Protection::Keys(Box::new(records.map_err(|_| Refused::Unsound)?))
+            }
+        };
+        let has_records = matches!(protection, Protection::Keys(_));
+        if state.unopened.len() > wssgate_records::MAX_RECORD
+            || !has_records && !state.unopened.is_empty()
+        {
+            return Err(Refused::Unsound);
+        }
+        let mut leg = Self::with_protection(socket, state.unix, protection);
+        leg.unopened = state.unopened;
+        leg.unsent = Unsent { bytes: state.unsent, start: 0 };
+        leg.ended = state.ended;
+        leg.progress_ms = now_ms.saturating_sub(state.progress_ago_ms);
+        leg.blocked_since_ms = now_ms.saturating_sub(state.blocked_ago_ms);
+        leg.blocked_ms = state.blocked_ms;
+        Ok(leg)
+    }
+}
+
+impl Flow {
+    fn state(&self) -> FlowTotals {
+        FlowTotals {
+            state: match self.state {
+                FlowState::Open => Direction::Open,
+                FlowState::Draining => Direction::Draining,
+                FlowState::Closed => Direction::Closed,
+            },
+            received: self.received,
+            passed: self.passed,
+            truncated: self.truncated,
+        }
+    }
+
+    fn restore(state: &FlowTotals, least: usize) -> Self {
+        let &FlowTotals { state, received, passed, truncated } = state;
+        let state = match state {
+            Direction::Open => FlowState::Open,
+            Direction::Draining => FlowState::Draining,
+            Direction::Closed => FlowState::Closed,
+        };
+        let Self { window, least, .. } = Self::new(least);
+        Self { state, window, least, received, passed, truncated }
+    }
+}
