@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -137,7 +139,6 @@ pub fn close_stderr() -> io::Result<()> {
 }
 
 fn onto_null(fd: libc::c_int) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     // SAFETY: `null` is open, and `fd` is one of the standard descriptors, which nobody owns.
     check(unsafe { libc::dup2(null.as_raw_fd(), fd) })?;
@@ -206,6 +207,21 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (_, hard) = descriptor_limit()?;
     set_soft_descriptor_limit(hard)?;
     Ok(hard)
+}
+
+/// Has the kernel make the table of descriptors large enough for `count` of them, as far as the limit allows. It doubles
+/// the table when that is full, and in a process with several threads each time waits until none of them uses the old
+/// one: 6 to 24 ms were measured, seven times on the way to 16,384.
+pub fn make_room_for_descriptors(count: u64) -> io::Result<()> {
+    let (soft, _) = descriptor_limit()?;
+    let last = count.min(soft).saturating_sub(1);
+    let last = libc::c_int::try_from(last).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let some = File::open("/dev/null")?;
+    // SAFETY: takes numbers; `some` is open during the call.
+    let copy = check(unsafe { libc::fcntl(some.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last) })?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+    drop(unsafe { OwnedFd::from_raw_fd(copy) });
+    Ok(())
 }
 
 fn set_soft_descriptor_limit(soft: u64) -> io::Result<()> {
@@ -296,6 +312,16 @@ mod tests {
         let (_, hard) = descriptor_limit().unwrap();
         assert_eq!(raise_descriptor_limit().unwrap(), hard);
         assert_eq!(descriptor_limit().unwrap(), (hard, hard));
+    }
+
+    #[test]
+    fn the_table_of_descriptors_grows_before_it_is_full() {
+        let most = raise_descriptor_limit().unwrap().min(5000);
+        make_room_for_descriptors(0).unwrap();
+        make_room_for_descriptors(most).unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() >= most, "{size} for {most}");
     }
 
     #[test]
