@@ -7,8 +7,8 @@ pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Reads an optional part whose values must all be known: by default one that holds an unknown value would be
-/// taken for one that is missing.
+/// Reads a part that may be missing, and whose values must all be known. By default one with an unknown value would be
+/// taken for one that is missing; so this reads every field of that kind which is an enum, or may come to hold one.
 pub(crate) fn known<'b, Ctx, T: Decode<'b, Ctx>>(
     decoder: &mut Decoder<'b>,
     context: &mut Ctx,

@@ -17,7 +17,7 @@ use minicbor::{Decode, Encode};
 use super::portable::{earlier, later, left, since};
 use super::{Closing, Conversation, End, KeepAlive, OwnFrame, end_of};
 use crate::Side;
-use crate::cbor::is_default;
+use crate::cbor::{is_default, known};
 
 /// What is known about the presence of a side.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub(super) struct PingingState {
     silent_ms: u64,
     #[n(1)]
     spared_ms: Option<i64>,
-    #[cbor(n(2), skip_if = "is_default")]
+    #[cbor(n(2), decode_with = "known", skip_if = "is_default")]
     question: Question,
     #[cbor(n(3), skip_if = "is_default")]
     number: u32,

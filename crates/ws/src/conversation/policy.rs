@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use super::meter::Meter;
-use crate::cbor::is_default;
+use crate::cbor::{is_default, known};
 use crate::{CloseCode, Side};
 
 /// Something for each side of a WebSocket.
@@ -67,7 +67,7 @@ pub struct Policy {
     #[cbor(n(3), skip_if = "is_default")]
     pub slow_reader_ms: PerSide<Option<u64>>,
     /// What becomes of broken rules.
-    #[cbor(n(4), skip_if = "is_default")]
+    #[cbor(n(4), decode_with = "known", skip_if = "is_default")]
     pub check: Check,
     /// What each side may send.
     #[cbor(n(5), skip_if = "is_default")]

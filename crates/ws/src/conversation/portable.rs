@@ -30,16 +30,16 @@ use crate::{CloseCode, Counts, Extensions, FrameHeader, Opcode, Side, Tracker};
 #[cbor(map)]
 pub struct ConversationState {
     /// What holds for it.
-    #[cbor(n(0), skip_if = "is_default")]
+    #[cbor(n(0), decode_with = "known", skip_if = "is_default")]
     pub policy: Policy,
     /// The buckets that are its own, with their rules, for who makes meters again.
-    #[cbor(n(1), skip_if = "is_default")]
+    #[cbor(n(1), decode_with = "known", skip_if = "is_default")]
     pub buckets: PerSide<Vec<BucketState>>,
     #[cbor(n(2), skip_if = "is_default")]
     extensions: Extensions,
-    #[cbor(n(3), skip_if = "is_default")]
+    #[cbor(n(3), decode_with = "known", skip_if = "is_default")]
     directions: PerSide<DirectionState>,
-    #[cbor(n(4), skip_if = "is_default")]
+    #[cbor(n(4), decode_with = "known", skip_if = "is_default")]
     closing: ClosingState,
     #[cbor(n(5), with = "minicbor::bytes", skip_if = "is_default")]
     mark: [u8; 4],
@@ -64,23 +64,23 @@ pub struct ConversationState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 struct DirectionState {
-    #[cbor(n(0), skip_if = "is_default")]
+    #[cbor(n(0), decode_with = "known", skip_if = "is_default")]
     tracker: TrackerState,
     #[cbor(n(1), skip_if = "is_default")]
     counts: Counts,
     #[n(2)]
     close: Option<CloseCode>,
-    #[cbor(n(3), skip_if = "is_default")]
+    #[cbor(n(3), decode_with = "known", skip_if = "is_default")]
     injection: Injection,
     #[cbor(n(4), skip_if = "is_default")]
     ended: bool,
     #[cbor(n(5), skip_if = "is_default")]
     attentive: bool,
-    #[cbor(n(6), skip_if = "is_default")]
+    #[cbor(n(6), decode_with = "known", skip_if = "is_default")]
     pinging: PingingState,
     #[cbor(n(7), with = "minicbor::bytes", skip_if = "is_default")]
     held: Vec<u8>,
-    #[cbor(n(8), skip_if = "is_default")]
+    #[cbor(n(8), decode_with = "known", skip_if = "is_default")]
     watch: WatchState,
 }
 

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Counts, Reason, State, Tracker};
-use crate::cbor::is_default;
+use crate::cbor::{is_default, known};
 use crate::close::MAX_REASON_LEN;
 use crate::frame::{MAX_CONTROL_LEN, MAX_HEADER_LEN, must_mask};
 use crate::{Extensions, FrameError, FrameHeader, Opcode, Side};
@@ -12,7 +12,7 @@ use crate::{Extensions, FrameError, FrameHeader, Opcode, Side};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct TrackerState {
-    #[cbor(n(0), skip_if = "is_default")]
+    #[cbor(n(0), decode_with = "known", skip_if = "is_default")]
     place: Place,
     #[cbor(n(1), skip_if = "is_default")]
     message_len: u64,
