@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod policies;
+mod portable;
 
 use proptest::prelude::*;
 

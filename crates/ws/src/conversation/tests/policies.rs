@@ -10,22 +10,22 @@ use crate::close::CloseError;
 const BOTH: [Side; 2] = [Side::Client, Side::Server];
 
 /// A conversation and what has reached its sides.
-struct Line {
-    conversation: Conversation,
-    to: PerSide<Vec<u8>>,
+pub(super) struct Line {
+    pub(super) conversation: Conversation,
+    pub(super) to: PerSide<Vec<u8>>,
 }
 
 impl Line {
-    fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self::with(Settings { policy: Arc::new(policy), mark: *b"mark", ..Settings::default() })
     }
 
-    fn with(settings: Settings) -> Self {
+    pub(super) fn with(settings: Settings) -> Self {
         Self { conversation: Conversation::new(&settings, 0), to: PerSide::default() }
     }
 
     /// Bytes of a side come at this time.
-    fn say(&mut self, from: Side, bytes: &[u8], now_ms: u64) {
+    pub(super) fn say(&mut self, from: Side, bytes: &[u8], now_ms: u64) {
         let mut rest = bytes;
         loop {
             let verdict = self.conversation.on_bytes(from, rest, now_ms);
@@ -58,7 +58,7 @@ impl Line {
         self.poll(now_ms);
     }
 
-    fn at(&mut self, now_ms: u64) {
+    pub(super) fn at(&mut self, now_ms: u64) {
         self.conversation.on_time(now_ms);
         self.poll(now_ms);
     }
@@ -82,7 +82,7 @@ impl Line {
     }
 
     /// What has reached a side since the last time.
-    fn taken(&mut self, to: Side) -> Vec<u8> {
+    pub(super) fn taken(&mut self, to: Side) -> Vec<u8> {
         std::mem::take(self.to.get_mut(to))
     }
 }
@@ -91,20 +91,20 @@ fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     close::encode(CloseCode(code), reason, None).to_vec()
 }
 
-fn checking(check: Check) -> Policy {
+pub(super) fn checking(check: Check) -> Policy {
     Policy { check, ..Policy::default() }
 }
 
-fn limiting(limits: Limits) -> Policy {
+pub(super) fn limiting(limits: Limits) -> Policy {
     Policy { limits: PerSide::both(limits), ..Policy::default() }
 }
 
-fn asking(interval_ms: u64, pong_timeout_ms: Option<u64>) -> Policy {
+pub(super) fn asking(interval_ms: u64, pong_timeout_ms: Option<u64>) -> Policy {
     let keep_alive = Some(KeepAlive { interval_ms, pong_timeout_ms });
     Policy { keep_alive: PerSide { client: keep_alive, server: None }, ..Policy::default() }
 }
 
-fn fragment(from: Side, fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(super) fn fragment(from: Side, fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = frame(from, opcode, payload);
     bytes[0] = u8::from(fin) << 7 | opcode as u8;
     bytes
