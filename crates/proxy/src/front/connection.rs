@@ -273,10 +273,22 @@ pub(crate) async fn read_once(stream: &mut Stream) -> io::Result<Vec<u8>> {
     .await
 }
 
-/// Connections are numbered through all workers.
+/// The number of the last connection; connections are numbered through all workers.
+static LAST_SERIAL: AtomicU64 = AtomicU64::new(0);
+
 fn next_serial() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    LAST_SERIAL.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// The number that a connection was given last, `$connection`; 0 before the first one.
+pub fn last_serial() -> u64 {
+    LAST_SERIAL.load(Ordering::Relaxed)
+}
+
+/// Begins to number connections with this one, unless larger numbers have been given: those before it are another
+/// process's, whose tunnels may come here.
+pub fn set_first_serial(first: u64) {
+    LAST_SERIAL.fetch_max(first.saturating_sub(1), Ordering::Relaxed);
 }
 
 fn log_failure(
