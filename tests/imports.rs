@@ -10,7 +10,7 @@ use std::path::Path;
 /// From the bottom to the top. What stands on one line may use each other and all before; the
 /// longest name that a path begins with says where it belongs.
 const ORDER: &[&[&str]] = &[
-    &["clock", "metrics"],
+    &["clock", "metrics", "portable"],
     &["auth", "limit"],
     &["log"],
     &["resolve"],

@@ -70,6 +70,11 @@ impl Regex {
         &self.0.source
     }
 
+    /// Whether letters match whatever their case.
+    pub fn is_caseless(&self) -> bool {
+        self.0.caseless
+    }
+
     /// The groups of the first match in `subject`; a match that goes beyond the limit is none.
     pub fn captures(&self, subject: &[u8]) -> Option<Captures> {
         let code = self.0.matching();

@@ -102,8 +102,8 @@ pub enum Variable {
 impl Variable {
     /// The meaning of a name, in lower case, that the program itself knows.
     pub fn named(name: &str) -> Option<Self> {
-        if let Ok(index) = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name) {
-            return Some(Self::Builtin(BUILTINS[index].1));
+        if let Some(builtin) = Builtin::named(name) {
+            return Some(Self::Builtin(builtin));
         }
         if let Some(rest) = name.strip_prefix("proxy_protocol_tlv_") {
             return ProxyProtocolTlv::parse(rest).map(Self::ProxyProtocolTlv);
@@ -403,6 +403,18 @@ builtins! {
 }
 
 impl Builtin {
+    /// The name without `$`.
+    pub fn name(self) -> &'static str {
+        // Both are made of one list.
+        BUILTINS[self as usize].0
+    }
+
+    /// The one with this name, in lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        let row = BUILTINS.binary_search_by_key(&name, |(name, ..)| *name).ok()?;
+        Some(BUILTINS[row].1)
+    }
+
     /// Why the variable is known but never has a value.
     pub fn always_empty(self) -> Option<&'static str> {
         let row = BUILTINS.iter().find(|(_, builtin, _)| *builtin == self);
@@ -417,6 +429,9 @@ mod tests {
     #[test]
     fn builtins_are_sorted_and_unique() {
         assert!(BUILTINS.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (name, builtin, _) in BUILTINS {
+            assert_eq!((builtin.name(), Builtin::named(name)), (*name, Some(*builtin)));
+        }
     }
 
     #[test]

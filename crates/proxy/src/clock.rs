@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use wssgate_sys::process::monotonic_micros;
 
 /// The wall clock.
 pub fn now() -> SystemTime {
@@ -29,6 +30,42 @@ impl Moment {
     pub fn now() -> Self {
         Self { instant: Instant::now(), wall: now() }
     }
+}
+
+/// Moments as other processes of this machine know them: in microseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedClock {
+    now: Instant,
+    micros: u64,
+}
+
+impl SharedClock {
+    /// That of now.
+    pub(crate) fn now() -> Self {
+        Self { now: Instant::now(), micros: monotonic_micros() }
+    }
+
+    /// A moment that has been, or is to come.
+    pub(crate) fn micros_of(&self, moment: Instant) -> u64 {
+        match moment.checked_duration_since(self.now) {
+            Some(ahead) => self.micros.saturating_add(micros(ahead)),
+            None => self.micros.saturating_sub(micros(self.now - moment)),
+        }
+    }
+
+    /// The moment; the present if this process cannot have it.
+    pub(crate) fn moment(&self, micros: u64) -> Instant {
+        let moment = match micros.checked_sub(self.micros) {
+            Some(ahead) => self.now.checked_add(Duration::from_micros(ahead)),
+            None => self.now.checked_sub(Duration::from_micros(self.micros - micros)),
+        };
+        moment.unwrap_or(self.now)
+    }
+}
+
+/// Whole microseconds; more than there is room for is for ever.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Time since 1970, for `$msec` and the like; zero if the clock is before that.

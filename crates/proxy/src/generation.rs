@@ -7,6 +7,7 @@ mod credentials;
 mod descriptors;
 pub(crate) mod doors;
 pub(crate) mod draining;
+pub(crate) mod homes;
 mod places;
 mod policies;
 mod undone;
@@ -15,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -36,6 +37,7 @@ use crate::clock;
 use crate::errno_text;
 use crate::generation::doors::Doors;
 use crate::generation::draining::Draining;
+use crate::generation::homes::Homes;
 use crate::limit::{self, Turns};
 use crate::log::{LogFiles, Logs, NotifyOnDrop, OpenError};
 use crate::metrics::{Registry, ServerCounters, ServerSeries, Tally};
@@ -99,6 +101,8 @@ pub struct Generation {
     policies: Vec<Option<Arc<Policy>>>,
     /// Where tunnels are, by `LocationId`.
     places: Vec<Arc<Place>>,
+    /// What other processes call its locations; made when one is there.
+    homes: OnceLock<Homes>,
     /// Where operators let no new WebSockets in.
     pub(crate) doors: Doors,
     /// Whom to become when started as root.
@@ -213,6 +217,7 @@ impl Generation {
             policies,
             doors: Doors::new(places.len()),
             places,
+            homes: OnceLock::new(),
             owner,
             upstreams,
             resolvers,
@@ -254,10 +259,19 @@ impl Generation {
         &self.places[location.0]
     }
 
+    /// What other processes call its locations.
+    pub(crate) fn homes(&self) -> &Homes {
+        self.homes.get_or_init(|| self.config.http.as_ref().map(Homes::new).unwrap_or_default())
+    }
+
+    /// What is counted of the server of a location.
+    pub(crate) fn series(&self, location: LocationId) -> &Arc<ServerSeries> {
+        &self.server_series[self.http().server_of(location).0]
+    }
+
     /// What a worker counts of the server of a location.
     pub(crate) fn server_counters(&self, location: LocationId, worker: usize) -> &ServerCounters {
-        let server = self.http().server_of(location);
-        self.server_series[server.0].worker(worker)
+        self.series(location).worker(worker)
     }
 
     /// Begins to look up the names of its upstreams and to ask about its certificates, instead of those

@@ -17,6 +17,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod peers;
+mod portable;
 pub mod resolve;
 pub mod site;
 pub mod tls;
