@@ -9,6 +9,7 @@
 
 mod connections;
 mod handshakes;
+mod moved;
 mod requests;
 mod table;
 mod traffic;
@@ -24,13 +25,14 @@ use crate::metrics::Tally;
 
 pub(crate) use connections::{Held, Occupied};
 pub(crate) use handshakes::{Entry, Turns};
+pub(crate) use moved::KeyState;
 pub(crate) use requests::{Bounds, Excess, Pin};
-pub(crate) use traffic::{Allowance, Measure, Rule};
+pub(crate) use traffic::{Allowance, Level, Measure, Rule, Share};
 
 use connections::ConnectionZone;
+use moved::ZoneName;
 use requests::RequestZone;
 use table::TooLarge;
-use traffic::Share;
 
 /// All zones of a configuration.
 #[derive(Debug, Default)]
@@ -108,11 +110,33 @@ impl Zones {
         }
     }
 
+    /// What counts a WebSocket that another process has counted, if there is a zone for that.
+    pub(crate) fn share_of(&self, state: &KeyState<'_>, rule: Rule) -> Option<Share> {
+        let id = (0..self.0.len()).map(LimitZoneId).find(|id| self.is_of(*id, state))?;
+        Some(self.share(id, Bytes::copy_from_slice(state.key()), rule))
+    }
+
     /// A zone of `limit_conn_zone`.
     pub(crate) fn connections(&self, id: LimitZoneId) -> &Arc<ConnectionZone> {
         match &self.0[id.0].tables {
             Tables::Connections(zone) => zone,
             Tables::Requests(_) => unreachable!("`limit_conn` names zones of connections"),
+        }
+    }
+
+    /// The zone of `limit_conn_zone` that counts by what `state` says, if there is one.
+    pub(crate) fn connections_of(&self, state: &KeyState<'_>) -> Option<&Arc<ConnectionZone>> {
+        self.0.iter().find_map(|zone| match &zone.tables {
+            Tables::Connections(zone) if state.is_of(zone.name()) => Some(zone),
+            _ => None,
+        })
+    }
+
+    /// Whether it is this zone of messages or bytes that counts by what `state` says.
+    pub(crate) fn is_of(&self, id: LimitZoneId, state: &KeyState<'_>) -> bool {
+        match &self.0[id.0].tables {
+            Tables::Requests(zone) => state.is_of(zone.name()),
+            Tables::Connections(_) => false,
         }
     }
 
@@ -124,12 +148,13 @@ impl Zones {
 
 impl Zone {
     fn new(wanted: &LimitZone) -> Result<Self, TooLarge> {
+        let name = ZoneName::of_zone(wanted);
         let tables = match wanted.kind {
             LimitKind::Requests { .. } | LimitKind::Messages { .. } | LimitKind::Bytes { .. } => {
-                Tables::Requests(Arc::new(RequestZone::new(wanted.size)?))
+                Tables::Requests(Arc::new(RequestZone::new(name, wanted.size)?))
             }
             LimitKind::Connections => {
-                Tables::Connections(Arc::new(ConnectionZone::new(wanted.size)?))
+                Tables::Connections(Arc::new(ConnectionZone::new(name, wanted.size)?))
             }
         };
         Ok(Self { tables, effects: Arc::default() })

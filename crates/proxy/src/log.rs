@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod kept_open;
 mod losses;
+mod moved;
 mod stderr;
 mod syslog;
 mod with_variables;
@@ -23,6 +24,7 @@ pub(crate) use error::level_named;
 pub use error::{ErrorLog, level_name};
 pub use file::{LogFiles, OpenError};
 pub(crate) use file::{Notifier, NotifyOnDrop};
+pub(crate) use moved::TargetState;
 pub(crate) use with_variables::{AppendError, LogWithVariables};
 use wssgate_config::Config;
 use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarget};
@@ -32,6 +34,8 @@ use wssgate_config::model::{self, AccessLogTarget, LocationId, LogLevel, LogTarg
 pub struct Logs {
     main: Arc<ErrorLog>,
     locations: Vec<LocationLogs>,
+    /// All places of access lines and records that have no variables.
+    sinks: HashMap<LogTarget, Arc<AccessSink>>,
 }
 
 #[derive(Debug)]
@@ -90,7 +94,8 @@ impl Logs {
                 records.map(|record| places.sink(&record.target)).collect::<Result<_, _>>()?;
             locations.push(LocationLogs { error, access, websocket });
         }
-        Ok(Self { main, locations })
+        let sinks = places.sinks.into_iter().map(|(target, sink)| (target.clone(), sink)).collect();
+        Ok(Self { main, locations, sinks })
     }
 
     /// The error log of the main level.
@@ -125,6 +130,11 @@ impl Logs {
         index: usize,
     ) -> Option<&Arc<AccessSink>> {
         self.locations.get(location.0)?.websocket.get(index)
+    }
+
+    /// A place of access lines or records of any location.
+    pub(crate) fn sink_at(&self, target: &LogTarget) -> Option<&Arc<AccessSink>> {
+        self.sinks.get(target)
     }
 
     /// Where line number `index` of a location's `access_logs` goes, if its path has variables.

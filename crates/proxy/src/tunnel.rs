@@ -7,6 +7,7 @@ pub(crate) mod about;
 mod conclusion;
 mod message;
 mod meters;
+mod portable;
 pub(crate) mod reauth;
 pub(crate) mod table;
 
@@ -17,14 +18,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use wssgate_config::model::{Lifetime, LogLevel, TunnelSettings};
+use wssgate_config::model::{Lifetime, Location, LogLevel, TunnelSettings};
 use wssgate_relay::listing::Label;
 use wssgate_relay::{
     EndCause, Handover, Leg, LegTls, Origin, Progress, Protocol, Side, Timers, TunnelEnd,
 };
 use wssgate_sys::errno::ECONNRESET;
 use wssgate_sys::socket;
-use wssgate_ws::conversation::{Notes, Policy};
+use wssgate_ws::conversation::{Meters, Notes, PerSide, Policy};
 use wssgate_ws::{Extensions, conversation};
 
 use crate::clock::{self, millis};
@@ -42,6 +43,7 @@ use crate::site::Open;
 use crate::tls::keys::{self, DetachError, Detached};
 use about::About;
 use conclusion::Conclusion;
+use meters::Metered;
 use reauth::Asked;
 use table::Tunnels;
 
@@ -87,15 +89,30 @@ pub(crate) async fn begin(
     let about = About::new(&request, &lease, subprotocol.as_deref());
     match legs(client, input, upstream, &request) {
         Ok(legs) => {
-            let handover = handover(&request, lease.peer(), legs, extensions, about);
+            let metered = Metered::of(&request);
+            let mut handover =
+                handover(&request, lease.peer(), legs, extensions, metered.as_deref());
+            let label = Label::new(about);
             let site = Rc::clone(&request.site);
             let open = site.open();
             let limits = request.limits.held.take().into();
-            let asked = request.tunnel.is_websocket.then(|| Asked::of(&request)).flatten();
+            let is_websocket = request.tunnel.is_websocket;
+            let asked = is_websocket.then(|| Asked::of(&request)).flatten();
             let mut conclusion = Conclusion::new(request, began);
             conclusion.server_counters().handshake.observe(handshake);
             conclusion.open();
-            let tunnel = Tunnel { conclusion, session, lease, open, asked, _limits: limits };
+            let tunnel = Tunnel {
+                conclusion,
+                session,
+                lease,
+                open,
+                asked,
+                limits,
+                metered,
+                label: label.clone(),
+                is_websocket,
+            };
+            handover.label = Some(label);
             tunnels.carry(handover, tunnel, &site);
         }
         Err(error) => {
@@ -116,7 +133,12 @@ pub(crate) struct Tunnel {
     /// Where `websocket_reauth` wants it.
     asked: Option<Rc<Asked>>,
     /// `limit_conn` counts it until the end.
-    _limits: Box<[Held]>,
+    limits: Box<[Held]>,
+    /// Who counts what its sides send.
+    metered: Option<Box<Metered>>,
+    /// What listings tell of it.
+    label: Label,
+    is_websocket: bool,
 }
 
 /// The session that a tunnel belongs to. It is in use until the tunnel ends.
@@ -134,7 +156,7 @@ impl Tunnel {
         self.lease.shared_peer()
     }
 
-    /// The generation that it began with.
+    /// The generation that it began with, or came to from another process.
     pub(crate) fn generation(&self) -> &Arc<Generation> {
         self.conclusion.generation()
     }
@@ -149,6 +171,11 @@ impl Tunnel {
         for (side, _) in sides.into_iter().filter(|(_, broken)| *broken) {
             self.conclusion.note(format_args!("{side} sent an invalid WebSocket frame"));
         }
+    }
+
+    /// It goes on in another process: nothing is said here, and nothing counts it any more.
+    pub(crate) fn leave(self) {
+        self.conclusion.leave();
     }
 
     /// Tells what has passed while it goes on.
@@ -251,7 +278,7 @@ fn handover(
     peer: &Peer,
     (client, upstream): (Leg, Leg),
     extensions: Option<Extensions>,
-    about: About,
+    metered: Option<&Metered>,
 ) -> Handover {
     let location = request.location();
     let proxy = &location.proxy;
@@ -267,24 +294,28 @@ fn handover(
         upstream,
         protocol: match (extensions, request.generation.policy(request.route.location)) {
             (Some(extensions), Some(policy)) => {
-                Protocol::WebSocket(settings(request, extensions, policy, &proxy.tunnels))
+                let meters = metered.map(Metered::meters);
+                let settings = settings(request, extensions, policy, &proxy.tunnels, meters);
+                Protocol::WebSocket(settings)
             }
             _ => Protocol::Other,
         },
-        timers: Timers {
-            read: proxy.read_timeout,
-            upstream_send: proxy.send_timeout,
-            client_send: location.settings.send_timeout,
-            // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
-            half_close: proxy.read_timeout,
-            progress: if request.tunnel.is_websocket {
-                access_log::shortest_interval(&location.settings)
-            } else {
-                None
-            },
-        },
+        timers: timers(location, request.tunnel.is_websocket),
         buffer_size: proxy.buffer_size,
-        label: Some(Label::new(about)),
+        label: None,
+    }
+}
+
+/// How long the tunnels of a location wait for what.
+fn timers(location: &Location, is_websocket: bool) -> Timers {
+    let Location { proxy, settings, .. } = location;
+    Timers {
+        read: proxy.read_timeout,
+        upstream_send: proxy.send_timeout,
+        client_send: settings.send_timeout,
+        // No directive of nginx's speaks of it, because nginx ends such a tunnel at once.
+        half_close: proxy.read_timeout,
+        progress: is_websocket.then(|| access_log::shortest_interval(settings)).flatten(),
     }
 }
 
@@ -294,6 +325,7 @@ fn settings(
     extensions: Extensions,
     policy: &Arc<Policy>,
     tunnels: &TunnelSettings,
+    meters: Option<Box<PerSide<Meters>>>,
 ) -> conversation::Settings {
     let mut mark = [0; 4];
     // Without random numbers the mark is one that somebody else may have as well; then an end's pong with
@@ -308,7 +340,7 @@ fn settings(
             Some(left_ms(at, clock::now()))
         }),
         mark,
-        meters: meters::meters(request),
+        meters,
     }
 }
 

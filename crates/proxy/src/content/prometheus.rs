@@ -22,7 +22,9 @@ use crate::content::{self, Outcome};
 use crate::exchange::{Exchange, Reply, Request};
 use crate::generation::Generation;
 use crate::listen::Listener;
-use crate::metrics::{CLASSES, Ends, Failure, Metrics, PerKind, ServerSeries, WorkerCounters};
+use crate::metrics::{
+    CLASSES, Ends, Failure, Metrics, PerKind, ServerCounters, ServerSeries, WorkerCounters,
+};
 use crate::peers::group::PeerStatus;
 use crate::peers::ports;
 
@@ -128,15 +130,19 @@ fn servers(out: &mut Exposition, servers: &[Arc<ServerSeries>]) {
         opened.count(&[&server.name], server.total(|worker| worker.opened.value()));
     }
     drop(opened);
+    let mut taken_over = out.family(&families::TUNNELS_TAKEN_OVER);
+    for server in servers {
+        taken_over.count(&[&server.name], server.total(|worker| worker.taken_over.value()));
+    }
+    drop(taken_over);
     let mut open = out.family(&families::SERVER_TUNNELS);
     for server in servers {
-        let ended = server.total(|worker| worker.ended.value());
-        let opened = server.total(|worker| worker.opened.value());
-        open.count(&[&server.name], opened.saturating_sub(ended));
+        let gone = server.total(ServerCounters::gone);
+        let begun = server.total(ServerCounters::begun);
+        open.count(&[&server.name], begun.saturating_sub(gone));
     }
     drop(open);
-    let with_tunnels =
-        || servers.iter().filter(|one| one.total(|worker| worker.opened.value()) > 0);
+    let with_tunnels = || servers.iter().filter(|one| one.total(ServerCounters::begun) > 0);
     let mut handshakes = out.family(&families::HANDSHAKE_DURATION);
     for server in with_tunnels() {
         let all = server.workers().iter().map(|worker| &worker.handshake);

@@ -19,7 +19,7 @@ use crate::exchange::variables;
 use crate::exchange::websocket::{Event, Record};
 use crate::log::AppendError;
 
-pub(crate) use early::EarlyLines;
+pub(crate) use early::{EarlyLines, LineState};
 
 /// Writes the lines that the location asks for. Only a file that has to be opened is waited for.
 pub(crate) async fn write(request: &Request) {
@@ -71,14 +71,19 @@ fn is_wanted_now(settings: &LocationSettings, index: usize, record: Option<&Reco
     match record.event {
         Event::Open => asked.open,
         Event::Close => true,
-        Event::Progress => asked.interval.is_some_and(|interval| {
-            // What is told comes as often as the most eager log wants it.
-            let shortest = shortest_interval(settings).unwrap_or(interval);
-            let lived = record.passed.duration;
-            let number = |lived: Duration| lived.as_millis() / interval.as_millis();
-            interval == shortest || number(lived) != number(lived.saturating_sub(shortest))
-        }),
+        Event::Progress => {
+            let shortest = || shortest_interval(settings);
+            asked.interval.is_some_and(|interval| is_due(record, interval, shortest()))
+        }
     }
+}
+
+/// Whether a record is wanted that comes after each interval, when it is told of as often as the most eager log wants it.
+fn is_due(record: &Record, interval: Duration, shortest: Option<Duration>) -> bool {
+    let shortest = shortest.unwrap_or(interval);
+    let lived = record.passed.duration;
+    let number = |lived: Duration| lived.as_millis() / interval.as_millis().max(1);
+    interval == shortest || number(lived) != number(lived.saturating_sub(shortest))
 }
 
 /// `if=`.

@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use minicbor::bytes::ByteSlice;
+use minicbor::{Decode, Encode};
 use wssgate_config::variable::Builtin;
 use wssgate_relay::Progress;
 
-use crate::clock::{self, Moment};
+use crate::clock::{self, Moment, SharedClock, micros};
 use crate::exchange::request::{Request, UpstreamState};
 use crate::exchange::variables::{self, seconds};
 use crate::exchange::websocket::{self, Record};
@@ -33,7 +35,112 @@ pub struct Ending<'a> {
     pub tunnel: Option<&'a Record>,
 }
 
+/// An [`Ending`] without a tunnel, for another process. Numbers are never used again for something else.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct EndingState<'b> {
+    /// When the connection was accepted, on the shared clock.
+    #[n(0)]
+    accepted: u64,
+    /// When the first byte of the request came.
+    #[n(1)]
+    started: u64,
+    #[n(2)]
+    sent: u64,
+    #[n(3)]
+    head_len: u64,
+    #[b(4)]
+    attempts: Option<Vec<AttemptState<'b>>>,
+    #[n(5)]
+    #[cbor(default)]
+    complete: bool,
+}
+
+/// An [`UpstreamState`]; times are in microseconds.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct AttemptState<'b> {
+    #[b(0)]
+    address: Option<&'b ByteSlice>,
+    #[n(1)]
+    #[cbor(default)]
+    status: u16,
+    #[n(2)]
+    connect_time: Option<u64>,
+    #[n(3)]
+    header_time: Option<u64>,
+    #[n(4)]
+    response_time: Option<u64>,
+    #[n(5)]
+    #[cbor(default)]
+    response_length: u64,
+    #[n(6)]
+    #[cbor(default)]
+    bytes_received: u64,
+    #[n(7)]
+    #[cbor(default)]
+    bytes_sent: u64,
+}
+
+impl<'b> From<&'b UpstreamState> for AttemptState<'b> {
+    fn from(attempt: &'b UpstreamState) -> Self {
+        Self {
+            address: attempt.address.as_deref().map(Into::into),
+            status: attempt.status,
+            connect_time: attempt.connect_time.map(micros),
+            header_time: attempt.header_time.map(micros),
+            response_time: attempt.response_time.map(micros),
+            response_length: attempt.response_length,
+            bytes_received: attempt.bytes_received,
+            bytes_sent: attempt.bytes_sent,
+        }
+    }
+}
+
+impl From<&AttemptState<'_>> for UpstreamState {
+    fn from(state: &AttemptState<'_>) -> Self {
+        Self {
+            address: state.address.map(|address| Bytes::copy_from_slice(address)),
+            status: state.status,
+            connect_time: state.connect_time.map(Duration::from_micros),
+            header_time: state.header_time.map(Duration::from_micros),
+            response_time: state.response_time.map(Duration::from_micros),
+            response_length: state.response_length,
+            bytes_received: state.bytes_received,
+            bytes_sent: state.bytes_sent,
+        }
+    }
+}
+
 impl<'a> Ending<'a> {
+    /// What another process has to know of it; nothing of a tunnel.
+    pub(crate) fn state(&self, clock: &SharedClock) -> EndingState<'_> {
+        let attempts = (!self.attempts.is_empty())
+            .then(|| self.attempts.iter().map(AttemptState::from).collect());
+        EndingState {
+            accepted: clock.micros_of(self.accepted),
+            started: clock.micros_of(self.started),
+            sent: self.sent,
+            head_len: self.head_len,
+            attempts,
+            complete: self.complete,
+        }
+    }
+
+    /// The one that another process has known.
+    pub(crate) fn restore(state: &EndingState<'_>, clock: &SharedClock) -> Ending<'static> {
+        let attempts = state.attempts.iter().flatten().map(UpstreamState::from);
+        Ending {
+            accepted: clock.moment(state.accepted),
+            started: clock.moment(state.started),
+            sent: state.sent,
+            head_len: state.head_len,
+            attempts: Cow::Owned(attempts.collect()),
+            complete: state.complete,
+            tunnel: None,
+        }
+    }
+
     /// What is known of `request` by now.
     pub fn of(request: &'a Request) -> Self {
         let ending = Self {
@@ -71,7 +178,7 @@ impl<'a> Ending<'a> {
         if !self.attempts.is_empty() {
             add_tunnel(self.attempts.to_mut(), &record.passed, took);
         }
-        self.sent += record.passed.client.sent;
+        self.sent = self.sent.saturating_add(record.passed.client.sent);
         self.complete = record.is_complete();
         self.tunnel = Some(record);
         self
@@ -102,8 +209,8 @@ impl<'a> Ending<'a> {
 fn add_tunnel(attempts: &mut [UpstreamState], passed: &Progress, took: Duration) {
     if let Some(state) = attempts.last_mut() {
         state.response_time = Some(took);
-        state.bytes_sent += passed.upstream.sent;
-        state.bytes_received += passed.upstream.received;
+        state.bytes_sent = state.bytes_sent.saturating_add(passed.upstream.sent);
+        state.bytes_received = state.bytes_received.saturating_add(passed.upstream.received);
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use super::Shards;
 use super::table::{Table, TooLarge};
+use super::{KeyState, Shards, ZoneName};
 
 /// The table of one zone: how many requests and tunnels of each key are in progress. A key that has none is not there.
 #[derive(Debug)]
-pub(crate) struct ConnectionZone(Shards<Table<u32>>);
+pub(crate) struct ConnectionZone {
+    name: ZoneName,
+    shards: Shards<Table<u32>>,
+}
 
 /// Why a request may not be in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +22,32 @@ pub(crate) enum Occupied {
 }
 
 impl ConnectionZone {
-    pub(super) fn new(size: u64) -> Result<Self, TooLarge> {
-        Shards::new(size, Table::new).map(Self)
+    pub(super) fn new(name: ZoneName, size: u64) -> Result<Self, TooLarge> {
+        Ok(Self { name, shards: Shards::new(size, Table::new)? })
+    }
+
+    /// What it is known by.
+    pub(super) fn name(&self) -> &ZoneName {
+        &self.name
     }
 
     /// Counts one more of `key`, until the answer is dropped, unless `most` are counted.
     pub(crate) fn enter(self: &Arc<Self>, key: &[u8], most: u16) -> Result<Held, Occupied> {
-        let place = self.0.place(key);
-        let mut table = self.0.lock(place.shard);
+        self.count(key, u32::from(most))
+    }
+
+    /// Counts one that has been let in elsewhere, however many there are; not if there is no room for its key.
+    pub(crate) fn take_over(self: &Arc<Self>, key: &[u8]) -> Option<Held> {
+        self.count(key, u32::MAX).ok()
+    }
+
+    fn count(self: &Arc<Self>, key: &[u8], most: u32) -> Result<Held, Occupied> {
+        let place = self.shards.place(key);
+        let mut table = self.shards.lock(place.shard);
         let number = match table.find(place.hash, key) {
             Some(number) => {
                 let count = table.value_mut(number);
-                if *count >= u32::from(most) {
+                if *count >= most {
                     return Err(Occupied::Limit);
                 }
                 *count += 1;
@@ -51,9 +68,17 @@ pub(crate) struct Held {
     number: u32,
 }
 
+impl Held {
+    /// What another process has to know to count it.
+    pub(crate) fn state(&self) -> KeyState<'_> {
+        let table = self.zone.shards.lock(self.shard);
+        self.zone.name.of(table.key(self.number).to_vec().into())
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut table = self.zone.0.lock(self.shard);
+        let mut table = self.zone.shards.lock(self.shard);
         let count = table.value_mut(self.number);
         *count -= 1;
         if *count == 0 {
@@ -69,7 +94,7 @@ mod tests {
 
     #[test]
     fn as_many_as_may_be_are_in_progress() {
-        let zone = Arc::new(ConnectionZone::new(32 << 10).unwrap());
+        let zone = Arc::new(ConnectionZone::new(ZoneName::default(), 32 << 10).unwrap());
         let first = zone.enter(b"a", 2).unwrap();
         let second = zone.enter(b"a", 2).unwrap();
         assert_eq!(zone.enter(b"a", 2).unwrap_err(), Occupied::Limit);
@@ -77,12 +102,12 @@ mod tests {
         drop(first);
         assert!(zone.enter(b"a", 2).is_ok());
         drop(second);
-        assert_eq!(zone.0.lock(0).find(zone.0.place(b"a").hash, b"a"), None);
+        assert_eq!(zone.shards.lock(0).find(zone.shards.place(b"a").hash, b"a"), None);
     }
 
     #[test]
     fn a_full_zone_takes_known_keys_only() {
-        let zone = Arc::new(ConnectionZone::new(32 << 10).unwrap());
+        let zone = Arc::new(ConnectionZone::new(ZoneName::default(), 32 << 10).unwrap());
         let mut held = Vec::new();
         let refused = (0u32..).find_map(|key| match zone.enter(&key.to_be_bytes(), 9) {
             Ok(one) => {

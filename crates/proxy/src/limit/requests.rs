@@ -9,11 +9,12 @@
 use std::time::Instant;
 
 use super::table::{NONE, Table, TooLarge};
-use super::{Place, Shards};
+use super::{Place, Shards, ZoneName};
 
 /// The table of one zone.
 #[derive(Debug)]
 pub(crate) struct RequestZone {
+    name: ZoneName,
     began: Instant,
     shards: Shards<Buckets>,
 }
@@ -64,12 +65,17 @@ const LONG_AGO: u64 = 3_600_000;
 const KEEP: u64 = 60_000;
 
 impl RequestZone {
-    pub(super) fn new(size: u64) -> Result<Self, TooLarge> {
+    pub(super) fn new(name: ZoneName, size: u64) -> Result<Self, TooLarge> {
         let make = |size| {
             let table = Table::new(size)?;
             Ok(Buckets { table, newest: NONE, oldest: NONE })
         };
-        Ok(Self { began: Instant::now(), shards: Shards::new(size, make)? })
+        Ok(Self { name, began: Instant::now(), shards: Shards::new(size, make)? })
+    }
+
+    /// What it is known by.
+    pub(super) fn name(&self) -> &ZoneName {
+        &self.name
     }
 
     /// Counts a request of `key` unless it is one too many; gives the excess.
@@ -123,6 +129,31 @@ impl RequestZone {
         let excess = bucket.excess.saturating_sub(gone).saturating_add(amount);
         bucket.fill(excess, now);
         Some(excess)
+    }
+
+    /// How many thousandths are in the bucket of a key.
+    pub(super) fn level(&self, place: Place, key: &[u8], rate: u64) -> u64 {
+        let now = self.now();
+        let mut buckets = self.shards.lock(place.shard);
+        let Some(number) = buckets.find(place, key) else { return 0 };
+        let bucket = buckets.table.value(number);
+        bucket.excess.saturating_sub(leaked(now.saturating_sub(bucket.last), rate))
+    }
+
+    /// Has at least so many thousandths be in the bucket of a key, if there is room for the key.
+    pub(super) fn raise(&self, place: Place, key: &[u8], level: u64, rate: u64) {
+        let now = self.now();
+        let mut buckets = self.shards.lock(place.shard);
+        let number = match buckets.find(place, key) {
+            Some(number) => number,
+            None => match buckets.add(place, key, now, 0, rate, now) {
+                Ok(number) => number,
+                Err(_) => return,
+            },
+        };
+        let bucket = buckets.table.value_mut(number);
+        let gone = leaked(now.saturating_sub(bucket.last), rate);
+        bucket.fill(bucket.excess.saturating_sub(gone).max(level), now);
     }
 
     /// Where a key belongs.
@@ -302,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_request_too_many_is_refused_and_not_counted() {
-        let zone = RequestZone::new(32 << 10).unwrap();
+        let zone = RequestZone::new(ZoneName::default(), 32 << 10).unwrap();
         let slow = Bounds { rate: 1, burst: 1000 };
         assert_eq!(zone.count(b"a", slow), Ok(0));
         let near = |found: Result<u64, Excess>, expected: u64| match found {
@@ -319,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_was_only_looked_at_is_not_counted() {
-        let zone = RequestZone::new(32 << 10).unwrap();
+        let zone = RequestZone::new(ZoneName::default(), 32 << 10).unwrap();
         let once = bounds(1, 0);
         drop(zone.look(b"a", once).unwrap());
         assert_eq!(zone.look(b"a", once).unwrap().count(), 0);
@@ -371,7 +402,7 @@ mod tests {
     /// Workers count at the same time, and no request is lost or counted twice.
     #[test]
     fn counts_are_exact_across_threads() {
-        let zone = RequestZone::new(1 << 20).unwrap();
+        let zone = RequestZone::new(ZoneName::default(), 1 << 20).unwrap();
         let bounds = Bounds { rate: 1, burst: 1_000_000 };
         let allowed = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {

@@ -151,6 +151,11 @@ impl<V> Table<V> {
         &self.entry(number).value
     }
 
+    /// The key of an entry.
+    pub(super) fn key(&self, number: u32) -> &[u8] {
+        self.entry(number).key.as_bytes()
+    }
+
     /// The value of an entry.
     pub(super) fn value_mut(&mut self, number: u32) -> &mut V {
         &mut self.entries[number as usize - 1].value

@@ -1,12 +1,14 @@
 //! How much WebSockets may send in a time: leaky buckets of thousandths, of one WebSocket or of all with a key.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use wssgate_ws::conversation::meter::{Charge, Excess, Meter, Toll};
 
 use super::requests::{RequestZone, leaked};
-use super::{Effects, Place};
+use super::{Effects, KeyState, Place};
+use crate::clock::millis;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +38,22 @@ pub(crate) struct Allowance {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Thousandths.
-    excess: u64,
+    level: Level,
     /// When it was that much, in milliseconds.
     last_ms: u64,
+    /// When the bucket was made,
+    made: Instant,
+    /// and what the clock of those who charge said then; `None` before the first charge.
+    made_ms: Option<u64>,
+}
+
+/// What is in the bucket of one WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Level {
+    /// Thousandths.
+    pub(crate) excess: u64,
     /// How much may come before anything counts, in thousandths.
-    free: u64,
+    pub(crate) free: u64,
 }
 
 /// The bucket of a key, for one WebSocket of those that have the key.
@@ -84,10 +96,32 @@ impl Rule {
 }
 
 impl Allowance {
-    /// Nothing has come; the first `free` bytes or messages do not count.
-    pub(crate) fn new(rule: Rule, free: u64) -> Self {
-        let bucket = Bucket { excess: 0, last_ms: 0, free: free.saturating_mul(1000) };
+    /// From now on by this rule, whoever has filled it.
+    pub(crate) fn resume(rule: Rule, level: Level) -> Self {
+        let bucket = Bucket { level, last_ms: 0, made: Instant::now(), made_ms: None };
         Self { rule, bucket: Mutex::new(bucket) }
+    }
+
+    /// How much is allowed.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// What is in it now.
+    pub(crate) fn level(&self) -> Level {
+        let bucket = self.lock();
+        let since = millis(bucket.made.elapsed());
+        // Without a charge it has run out since it was made.
+        let gone = match bucket.made_ms {
+            Some(made_ms) => made_ms.saturating_add(since).saturating_sub(bucket.last_ms),
+            None => since,
+        };
+        let Level { excess, free } = bucket.level;
+        Level { excess: excess.saturating_sub(leaked(gone, self.rule.rate)), free }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,13 +131,18 @@ impl Meter for Allowance {
         if amount == 0 {
             return Toll::Free;
         }
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.lock();
+        if bucket.made_ms.is_none() {
+            let made_ms = now_ms.saturating_sub(millis(bucket.made.elapsed()));
+            (bucket.made_ms, bucket.last_ms) = (Some(made_ms), made_ms);
+        }
         let gone = leaked(now_ms.saturating_sub(bucket.last_ms), self.rule.rate);
-        let free = amount.min(bucket.free);
-        bucket.free -= free;
-        bucket.excess = bucket.excess.saturating_sub(gone).saturating_add(amount - free);
+        let free = amount.min(bucket.level.free);
+        bucket.level.free -= free;
+        let excess = bucket.level.excess.saturating_sub(gone).saturating_add(amount - free);
+        bucket.level.excess = excess;
         bucket.last_ms = now_ms;
-        self.rule.toll(bucket.excess, now_ms)
+        self.rule.toll(excess, now_ms)
     }
 }
 
@@ -115,6 +154,24 @@ impl Share {
         rule: Rule,
     ) -> Self {
         Self { place: zone.place(&key), zone, effects, key, rule }
+    }
+
+    /// How much is allowed.
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// What another process has to know to count by the same key, and how many thousandths are in its bucket.
+    pub(crate) fn state(&self) -> (KeyState<'_>, u64) {
+        let level = self.zone.level(self.place, &self.key, self.rule.rate);
+        (self.zone.name().of(self.key.to_vec().into()), level)
+    }
+
+    /// Has at least so many thousandths be in the bucket: as many as another process has counted.
+    pub(crate) fn raise(&self, level: u64) {
+        if level > 0 {
+            self.zone.raise(self.place, &self.key, level, self.rule.rate);
+        }
     }
 }
 
@@ -140,9 +197,14 @@ impl Meter for Share {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::limit::ZoneName;
 
     fn rule(measure: Measure, rate: u64, burst: u64, close: bool) -> Rule {
         Rule { measure, rate: rate * 1000, burst: burst * 1000, close }
+    }
+
+    fn allowance(rule: Rule, free: u64) -> Allowance {
+        Allowance::resume(rule, Level { excess: 0, free: free * 1000 })
     }
 
     fn messages(messages: u64) -> Charge {
@@ -153,13 +215,13 @@ mod tests {
 
     #[test]
     fn what_is_too_much_for_now_waits_for_the_rate_to_make_up_for_it() {
-        let steady = Allowance::new(rule(Measure::Messages, 10, 0, false), 0);
+        let steady = allowance(rule(Measure::Messages, 10, 0, false), 0);
         assert_eq!(steady.charge(messages(1), 5_000), WAIT(5_100));
         assert_eq!(steady.charge(messages(0), 5_050), Toll::Free, "it adds nothing");
         assert_eq!(steady.charge(messages(2), 5_100), WAIT(5_300));
         assert_eq!(steady.charge(messages(1), 9_000), WAIT(9_100), "nothing is saved");
 
-        let bursts = Allowance::new(rule(Measure::Messages, 10, 5, false), 0);
+        let bursts = allowance(rule(Measure::Messages, 10, 5, false), 0);
         assert_eq!(bursts.charge(messages(5), 5_000), Toll::Free);
         assert_eq!(bursts.charge(messages(1), 5_050), WAIT(5_100));
         assert_eq!(bursts.charge(messages(5), 5_600), Toll::Free);
@@ -167,18 +229,18 @@ mod tests {
 
     #[test]
     fn what_is_too_much_ends_it_where_that_is_wanted() {
-        let once = Allowance::new(rule(Measure::Messages, 10, 0, true), 0);
+        let once = allowance(rule(Measure::Messages, 10, 0, true), 0);
         assert_eq!(once.charge(messages(1), 5_000), Toll::Free);
         assert_eq!(once.charge(messages(1), 5_100), Toll::Free);
         assert_eq!(once.charge(messages(1), 5_150), Toll::TooMuch(Excess::Messages));
-        let bytes = Allowance::new(rule(Measure::Bytes, 100, 300, true), 0);
+        let bytes = allowance(rule(Measure::Bytes, 100, 300, true), 0);
         assert_eq!(bytes.charge(messages(3), 5_000), Toll::Free);
         assert_eq!(bytes.charge(messages(1), 5_500), Toll::TooMuch(Excess::Bytes));
     }
 
     #[test]
     fn the_first_bytes_may_be_free() {
-        let after = Allowance::new(rule(Measure::Bytes, 100, 0, false), 250);
+        let after = allowance(rule(Measure::Bytes, 100, 0, false), 250);
         assert_eq!(after.charge(messages(2), 5_000), Toll::Free);
         assert_eq!(after.charge(messages(1), 5_000), WAIT(5_500));
     }
@@ -187,7 +249,7 @@ mod tests {
     #[test]
     fn the_rate_is_exact_over_time() {
         for chunk in [1, 7, 1_000, 16_384] {
-            let meter = Allowance::new(rule(Measure::Bytes, 3_000, 3_000, false), 0);
+            let meter = allowance(rule(Measure::Bytes, 3_000, 3_000, false), 0);
             let (mut now_ms, mut passed) = (0, 0);
             while now_ms < 60_000 {
                 let toll = meter.charge(Charge { messages: 0, bytes: chunk }, now_ms);
@@ -206,7 +268,7 @@ mod tests {
 
     #[test]
     fn those_with_one_key_share_a_bucket() {
-        let zone = Arc::new(RequestZone::new(32 << 10).unwrap());
+        let zone = Arc::new(RequestZone::new(ZoneName::default(), 32 << 10).unwrap());
         let effects = Arc::<Effects>::default();
         let share = |key: &'static [u8]| {
             let rule = rule(Measure::Messages, 1, 10, true);

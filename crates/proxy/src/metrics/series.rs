@@ -85,6 +85,10 @@ pub struct ServerCounters {
     pub opened: Counter,
     /// Tunnels that have ended.
     pub ended: Counter,
+    /// Tunnels that an old process has handed over.
+    pub taken_over: Counter,
+    /// Tunnels that have left for a new process, or back to the old one.
+    pub left: Counter,
     /// How long it took to open them.
     pub handshake: Histogram<13>,
     /// How long those lived that have ended.
@@ -98,10 +102,24 @@ impl Default for ServerCounters {
         Self {
             opened: Counter::default(),
             ended: Counter::default(),
+            taken_over: Counter::default(),
+            left: Counter::default(),
             handshake: Histogram::new(&HANDSHAKE),
             lifetime: Histogram::new(&LIFETIME),
             requests: std::array::from_fn(|_| Histogram::new(&REQUEST)),
         }
+    }
+}
+
+impl ServerCounters {
+    /// Tunnels that have been here.
+    pub fn begun(&self) -> u64 {
+        self.opened.value() + self.taken_over.value()
+    }
+
+    /// Tunnels that are here no longer.
+    pub fn gone(&self) -> u64 {
+        self.ended.value() + self.left.value()
     }
 }
 

@@ -27,6 +27,7 @@ use wssgate_config::template::Template;
 use super::balance::{Load, Method, Progress, Ring, Tier, View};
 use super::checked::{Rules as Checks, Standing, Turn};
 use super::lease::Lease;
+use super::moved::former;
 use super::names::known_servers;
 use super::overrides::{Change, Override, Overrides, Usage};
 use super::peer::{Peer, State, UNIT};
@@ -38,7 +39,7 @@ use super::weights::CurrentWeights;
 #[derive(Debug)]
 pub struct Group {
     /// Name of the `upstream` block, or `host:port`.
-    pub name: Box<[u8]>,
+    pub name: Arc<[u8]>,
     /// How many idle connections are kept and for how long.
     pub keepalive: Keepalive,
     /// How clients are kept at one peer.
@@ -157,7 +158,9 @@ impl Group {
         let known = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.known));
         let before = previous.map(|previous| previous.peers.load_full());
         let checks: Checks = model.checks.as_slice().into();
+        let name = Arc::from(&*model.name);
         let peers = PeerSet::new(
+            &name,
             &known_servers(model, previous),
             (&model.balance, model.recovery, &checks),
             &Overrides::default(),
@@ -180,7 +183,7 @@ impl Group {
             _ => None,
         };
         Self {
-            name: model.name.clone(),
+            name,
             keepalive,
             sticky: model.sticky.clone(),
             sessions,
@@ -228,7 +231,8 @@ impl Group {
     ) -> Arc<PeerSet> {
         let before = self.peers.load_full();
         let ways = (&self.balance, self.recovery, &self.checks);
-        let peers = PeerSet::new(servers, ways, overrides, Some(&before), self.workers, known);
+        let (name, workers) = (&self.name, self.workers);
+        let peers = PeerSet::new(name, servers, ways, overrides, Some(&before), workers, known);
         let peers = Arc::new(peers);
         peers.go_on_with_checks(&self.checks);
         let was_there: HashSet<_> = before.all().map(|peer| Arc::as_ptr(&peer.state)).collect();
@@ -311,6 +315,29 @@ impl Group {
             status.failures += state.failures.value();
         }
         peers
+    }
+
+    /// Its peer at an address, the first one, and whether it is the only peer.
+    pub(super) fn peer_at(&self, address: &ListenAddr) -> Option<(Arc<Peer>, bool)> {
+        let peers = self.peers.load();
+        let found = peers.all().find(|peer| peer.address == *address)?;
+        Some((Arc::clone(found), peers.single()))
+    }
+
+    /// A peer at an address that is none of its own now, and that goes on with what is known of it.
+    pub(super) fn former_peer(&self, address: &ListenAddr) -> Arc<Peer> {
+        let mut known = lock(&self.known);
+        let state = known.state_at(address).unwrap_or_else(|| {
+            let state = Arc::new(State::new(&self.checks));
+            known.states.push((address.clone(), Arc::downgrade(&state)));
+            state
+        });
+        former(&self.name, address, state)
+    }
+
+    /// Those who wait for a peer, where they may.
+    pub(super) fn queue(&self) -> Option<Arc<Queue>> {
+        self.queue.as_ref().map(|(_, queue)| Arc::clone(queue))
     }
 
     /// Goes on with what the checks of the generation before have found: this one is in force now.
@@ -439,7 +466,7 @@ impl Group {
         }
         selection.progress.wanted = self.wanted(selection, now);
         let mut lease = self.choose_of(&peers, selection, now)?;
-        lease.queue = self.queue.as_ref().map(|(_, queue)| Arc::clone(queue));
+        lease.queue = self.queue();
         Some(lease)
     }
 
@@ -475,6 +502,7 @@ impl PeerSet {
     /// The peers of `servers`, going on with what is `known` of them and with the round robin of
     /// the set `before`.
     fn new(
+        group: &Arc<[u8]>,
         servers: &[UpstreamServer],
         (balance, recovery, checks): (&Balance, Recovery, &Checks),
         overrides: &Overrides,
@@ -490,7 +518,7 @@ impl PeerSet {
                 let state = state.unwrap_or_else(|| Arc::new(State::new(checks)));
                 known.states.push((address.clone(), Arc::downgrade(&state)));
                 let server = overrides.apply(server, address);
-                let peer = Arc::new(Peer::new(&server, recovery, line, address, state));
+                let peer = Arc::new(Peer::new(&server, recovery, line, (group, address), state));
                 if server.backup { backup.push(peer) } else { primary.push(peer) }
             }
         }
@@ -612,6 +640,12 @@ fn tier(peers: Vec<Arc<Peer>>, before: Option<&Tier>, workers: usize) -> Tier {
 }
 
 impl Known {
+    /// What is known of a peer at an address.
+    fn state_at(&self, address: &ListenAddr) -> Option<Arc<State>> {
+        let mut states = self.states.iter().filter(|(known, _)| known == address);
+        states.find_map(|(_, state)| state.upgrade())
+    }
+
     /// Takes out what is still in use, by address; those of the newest set come first.
     fn take(&mut self) -> HashMap<ListenAddr, VecDeque<Arc<State>>> {
         let mut states = HashMap::<_, VecDeque<_>>::new();

@@ -94,6 +94,11 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// A connection that another process has made, to a peer in use.
+    pub(super) fn over(now: Instant) -> Self {
+        Self { at: Stamp::of(now), way: Way::Used }
+    }
+
     /// How long ago that was.
     pub(super) fn age(&self, now: Instant) -> Duration {
         between(self.at, Stamp::of(now)).unwrap_or_default()

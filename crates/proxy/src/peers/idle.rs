@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::group::Keepalive;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The group's name; its bound counts all connections of that name.
-    pub(crate) group: Box<[u8]>,
+    pub(crate) group: Arc<[u8]>,
     /// The peer.
     pub(crate) address: ListenAddr,
     /// What else must be the same, where settings of the caller made the connection what it is.

@@ -32,6 +32,8 @@ const LONGEST: u64 = 5000;
 /// One address of one `server` line.
 #[derive(Clone, Debug)]
 pub struct Peer {
+    /// The name of its group.
+    pub(super) group: Arc<[u8]>,
     /// Where to connect.
     pub address: ListenAddr,
     /// The address as text, for `$upstream_addr` and messages.
@@ -88,12 +90,12 @@ impl Default for Number {
 }
 
 impl Peer {
-    /// The peer at one of the addresses of `server`, which is in that `line`.
+    /// The peer of a group at one of the addresses of `server`, which is in that `line`.
     pub(super) fn new(
         server: &UpstreamServer,
         recovery: Recovery,
         line: usize,
-        address: &ListenAddr,
+        (group, address): (&Arc<[u8]>, &ListenAddr),
         state: Arc<State>,
     ) -> Self {
         let weight = i64::from(server.weight);
@@ -105,6 +107,7 @@ impl Peer {
         let rules =
             Rules { max_fails: server.max_fails, fail_timeout: server.fail_timeout, recovery };
         Self {
+            group: Arc::clone(group),
             address: address.clone(),
             name: address.to_string().into(),
             weight,
@@ -274,6 +277,11 @@ impl Peer {
         conns.fetch_update(Relaxed, Relaxed, room).ok().map(drop)
     }
 
+    /// Counts a connection that there is already.
+    pub(super) fn count_anyway(&self) {
+        self.state.conns.fetch_add(1, Relaxed);
+    }
+
     /// A connection has ended.
     pub(super) fn give_back(&self) {
         self.state.conns.fetch_sub(1, Relaxed);
@@ -318,7 +326,7 @@ mod tests {
             resolve: None,
         };
         let address = ListenAddr::Unix("peer".into());
-        Peer::new(&server, Recovery::Eager, 0, &address, Arc::default())
+        Peer::new(&server, Recovery::Eager, 0, (&Arc::default(), &address), Arc::default())
     }
 
     /// Two workers have both seen that it can be used.

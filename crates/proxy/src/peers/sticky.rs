@@ -60,6 +60,16 @@ impl fmt::Debug for PeerId {
 pub struct SessionKey([u8; 16]);
 
 impl SessionKey {
+    /// As bytes, for another process.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The one of these bytes, if they are one's.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// Of this name.
     pub fn of(name: &[u8]) -> Self {
         Self(Md5::digest(name).into())
@@ -136,8 +146,17 @@ impl Sessions {
         &self.name
     }
 
+    /// What is told when a session had to be forgotten for another one.
+    pub(crate) fn full(&self) -> String {
+        format!(
+            "sticky session zone \"{}\" is full, least recently used sessions are removed; make it \
+             larger",
+            self.name.escape_ascii()
+        )
+    }
+
     /// The peer of a session that is remembered.
-    pub(super) fn find(&self, key: SessionKey, now: Instant) -> Option<PeerId> {
+    pub(crate) fn find(&self, key: SessionKey, now: Instant) -> Option<PeerId> {
         let part = self.part(key);
         let session = part.sessions.get(&key)?;
         (now.saturating_duration_since(session.used) < self.timeout).then_some(session.peer)

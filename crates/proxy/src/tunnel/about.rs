@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use minicbor::{Decode, Encode};
+
 use crate::auth::revocations::{self, Kind, Revocations};
 use crate::clock;
 use crate::exchange::identity;
 use crate::exchange::request::Request;
 use crate::generation::Place;
 use crate::peers::{Lease, Peer};
+use crate::portable::AddressState;
 
 /// How much of a subprotocol is kept, in bytes.
 const MAX_SUBPROTOCOL: usize = 64;
@@ -41,6 +44,29 @@ pub(crate) struct TokenNames {
     pub(crate) id: Option<Box<str>>,
 }
 
+/// An [`About`] for another process, which has places and peers of its own. Numbers are never used again for
+/// something else.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct AboutState<'b> {
+    #[n(0)]
+    id: u64,
+    #[b(1)]
+    client: Option<AddressState<'b>>,
+    #[b(2)]
+    subprotocol: Option<&'b str>,
+    #[b(3)]
+    user: Option<&'b str>,
+    /// What the token says of its subject.
+    #[b(4)]
+    subject: Option<&'b str>,
+    /// What the token says of itself.
+    #[b(5)]
+    token_id: Option<&'b str>,
+    #[n(6)]
+    opened_ms: u64,
+}
+
 impl TokenNames {
     /// Of the verified token of a request.
     fn of(request: &Request) -> Option<Box<Self>> {
@@ -67,6 +93,39 @@ impl About {
             user: user.map(|user| revocations::text_of(&user)),
             token: TokenNames::of(request),
             opened_ms: now_ms(),
+        }
+    }
+
+    /// What another process has to know of it.
+    pub(super) fn state(&self) -> AboutState<'_> {
+        let token = self.token.as_deref();
+        AboutState {
+            id: self.id,
+            client: self.client.map(Into::into),
+            subprotocol: self.subprotocol.as_deref(),
+            user: self.user.as_deref(),
+            subject: token.and_then(|token| token.subject.as_deref()),
+            token_id: token.and_then(|token| token.id.as_deref()),
+            opened_ms: self.opened_ms,
+        }
+    }
+
+    /// What another process has known of it.
+    pub(super) fn restore(state: &AboutState<'_>, place: Arc<Place>, peer: Arc<Peer>) -> Self {
+        let token = TokenNames {
+            subject: state.subject.map(Into::into),
+            id: state.token_id.map(Into::into),
+        };
+        let has_names = token.subject.is_some() || token.id.is_some();
+        Self {
+            id: state.id,
+            place,
+            peer,
+            client: state.client.and_then(|client| client.ip()),
+            subprotocol: state.subprotocol.map(Into::into),
+            user: state.user.map(Into::into),
+            token: has_names.then(|| Box::new(token)),
+            opened_ms: state.opened_ms,
         }
     }
 

@@ -6,18 +6,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use minicbor::{Decode, Encode};
 use wssgate_config::model::{LocationId, LogLevel};
 use wssgate_relay::TunnelEnd;
 
-use crate::exchange::access_log::{self, EarlyLines};
-use crate::exchange::ending::Ending;
+use crate::clock::SharedClock;
+use crate::exchange::access_log::{self, EarlyLines, LineState};
+use crate::exchange::ending::{Ending, EndingState};
 use crate::exchange::request::Request;
 use crate::exchange::variables;
 use crate::exchange::websocket::Record;
 use crate::generation::Generation;
-use crate::metrics::ServerCounters;
+use crate::metrics::{ServerCounters, ServerSeries};
 use crate::peers::Lease;
 use crate::tunnel::message;
+use crate::tunnel::portable::{Spot, Stays};
 
 /// What is kept of a request until its tunnel ends.
 pub(super) struct Conclusion {
@@ -33,31 +36,56 @@ pub(super) struct Conclusion {
 /// A tunnel as its server and its generation count it, however it comes to its end: also with the worker, if that
 /// panics.
 struct Counted {
-    /// The one that it began with.
+    /// The one that it began with, or came to.
     generation: Arc<Generation>,
-    location: LocationId,
+    spot: Spot,
     worker: usize,
+    series: Arc<ServerSeries>,
+    /// Whether it goes on elsewhere.
+    leaves: bool,
 }
 
 impl Counted {
+    /// One that begins.
     fn new(request: &Request) -> Self {
-        let generation = Arc::clone(&request.generation);
-        let counted =
-            Self { generation, location: request.route.location, worker: request.site.id };
+        let (generation, location) = (Arc::clone(&request.generation), request.route.location);
+        let series = Arc::clone(generation.series(location));
+        let counted = Self::of(generation, Spot::Here(location), series, request.site.id);
         counted.server().opened.increment();
-        counted.generation.tunnels.increment();
         counted
     }
 
+    /// One that has begun elsewhere.
+    fn taken_over(generation: Arc<Generation>, spot: Spot, worker: usize) -> Self {
+        let series = match &spot {
+            Spot::Here(location) => Arc::clone(generation.series(*location)),
+            Spot::Gone(gone) => Arc::clone(&gone.series),
+        };
+        let counted = Self::of(generation, spot, series, worker);
+        counted.server().taken_over.increment();
+        counted
+    }
+
+    fn of(
+        generation: Arc<Generation>,
+        spot: Spot,
+        series: Arc<ServerSeries>,
+        worker: usize,
+    ) -> Self {
+        generation.tunnels.increment();
+        Self { generation, spot, worker, series, leaves: false }
+    }
+
     fn server(&self) -> &ServerCounters {
-        self.generation.server_counters(self.location, self.worker)
+        self.series.worker(self.worker)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.generation.tunnels.decrement();
-        self.server().ended.increment();
+        let server = self.server();
+        if self.leaves { &server.left } else { &server.ended }.increment();
     }
 }
 
@@ -68,7 +96,90 @@ enum Access {
     Request(Box<Request>),
 }
 
+/// A [`Conclusion`] for another process. Numbers are never used again for something else.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct ConclusionState<'b> {
+    #[n(0)]
+    serial: u64,
+    /// On the shared clock.
+    #[n(1)]
+    began: u64,
+    #[b(2)]
+    context: Option<&'b str>,
+    #[b(3)]
+    lines: Option<Vec<LineState<'b>>>,
+    /// Where there are lines.
+    #[b(4)]
+    ending: Option<EndingState<'b>>,
+}
+
 impl Conclusion {
+    /// What another process has to know of it.
+    pub(super) fn state(&self, clock: &SharedClock) -> Result<ConclusionState<'_>, Stays> {
+        let (lines, ending) = match &self.access {
+            Access::Nothing => (None, None),
+            Access::Lines(kept) => {
+                let (lines, ending) = &**kept;
+                let lines = lines.state(&self.counted.generation, self.location());
+                (Some(lines), Some(ending.state(clock)))
+            }
+            Access::Request(_) => return Err(Stays::Request),
+        };
+        Ok(ConclusionState {
+            serial: self.serial,
+            began: clock.micros_of(self.began),
+            context: self.context.as_deref(),
+            lines,
+            ending,
+        })
+    }
+
+    /// The one that another process has known, at a place of this generation. It is counted as taken over.
+    pub(super) fn restore(
+        state: &ConclusionState<'_>,
+        generation: &Arc<Generation>,
+        spot: &Spot,
+        worker: usize,
+        clock: &SharedClock,
+    ) -> Self {
+        let access = match (&state.lines, &state.ending) {
+            (Some(lines), Some(ending)) => {
+                let lines = match spot {
+                    Spot::Here(location) => EarlyLines::restore(lines, generation, *location),
+                    Spot::Gone(_) => EarlyLines::restore_of_nowhere(lines, generation),
+                };
+                match lines.is_empty() {
+                    true => Access::Nothing,
+                    false => Access::Lines(Box::new((lines, Ending::restore(ending, clock)))),
+                }
+            }
+            _ => Access::Nothing,
+        };
+        Self {
+            counted: Counted::taken_over(Arc::clone(generation), spot.clone(), worker),
+            serial: state.serial,
+            began: clock.moment(state.began),
+            context: state.context.map(Into::into),
+            access,
+        }
+    }
+
+    /// Nothing is said here: another process goes on with the tunnel.
+    pub(super) fn leave(mut self) {
+        self.counted.leaves = true;
+    }
+
+    /// Where the tunnel is.
+    pub(super) fn spot(&self) -> &Spot {
+        &self.counted.spot
+    }
+
+    /// The location that it is in, or near.
+    pub(super) fn location(&self) -> LocationId {
+        self.counted.spot.location()
+    }
+
     /// Takes what is needed out of a request whose upstream was asked at `began`.
     pub(super) fn new(request: Request, began: Instant) -> Self {
         let context = request.logs(LogLevel::Info).then(|| request.context().into());
@@ -107,7 +218,7 @@ impl Conclusion {
                 "upstream server {name} temporarily disabled, it reset an upgraded connection at \
                  once{context}"
             );
-            let log = self.counted.generation.logs.error_log(self.counted.location);
+            let log = self.counted.generation.logs.error_log(self.location());
             log.write(LogLevel::Warn, Some(self.serial), line);
         }
     }
@@ -116,15 +227,14 @@ impl Conclusion {
     pub(super) fn note(&self, what: std::fmt::Arguments<'_>) {
         if let Some(context) = &self.context {
             let line = format_args!("{what} while proxying upgraded connection{context}");
-            let log = self.counted.generation.logs.error_log(self.counted.location);
+            let log = self.counted.generation.logs.error_log(self.location());
             log.write(LogLevel::Info, Some(self.serial), line);
         }
     }
 
     /// Says that a WebSocket begins, where that is wanted.
     pub(super) fn open(&mut self) {
-        let Counted { generation, location, .. } = &self.counted;
-        let location = &generation.http().locations[location.0];
+        let location = &self.counted.generation.http().locations[self.location().0];
         if !location.settings.websocket_logs.is_empty() {
             self.tell(Record::open());
         }
@@ -138,7 +248,7 @@ impl Conclusion {
             Access::Lines(kept) => {
                 let (lines, ending) = &**kept;
                 let ending = ending.clone().with_tunnel(&record, took);
-                lines.write(&self.counted.generation, self.counted.location, &ending);
+                lines.write(&self.counted.generation, self.counted.spot.location(), &ending);
             }
             Access::Request(request) => {
                 if request.tunnel.told.replace((Box::new(record), took)).is_some() {

@@ -20,6 +20,7 @@ use crate::generation::{Generation, draining};
 use crate::site::{Phase, Site};
 use crate::tunnel::Tunnel;
 use crate::tunnel::about::About;
+use crate::tunnel::portable::{Binder, Bound, Packer, Refusal, Stays};
 use crate::tunnel::reauth::{Answer, Asked, Waiting};
 
 /// What hears of the end of each tunnel; a ticket is free again once its end was told.
@@ -60,13 +61,20 @@ impl Tunnels {
     ///
     /// When its generation expires, the main thread has the relay close it.
     pub(crate) fn carry(&self, mut handover: Handover, tunnel: Tunnel, site: &Site) {
-        let (life, peer) = (tunnel.generation().life(), Arc::clone(tunnel.peer()));
         let ticket = self.enter(tunnel);
         handover.ticket = ticket;
-        let (location, label) = (handover.origin.location, handover.label.clone());
-        if self.hand_over(handover).is_err() {
-            return self.end(ticket, &stopped());
+        match self.hand_over(handover) {
+            Ok(()) => self.settle(ticket, site),
+            Err(Stopped) => self.end(ticket, &stopped()),
         }
+    }
+
+    /// Ends a tunnel that the relay has only now, where orders to end it may have come before it was there.
+    pub(crate) fn settle(&self, ticket: u64, site: &Site) {
+        let carried = self.carried.borrow();
+        let tunnel = usize::try_from(ticket).ok().and_then(|key| carried.get(key));
+        let Some(tunnel) = tunnel else { return };
+        let life = tunnel.generation().life();
         if life.has_expired() {
             // The request to close this generation may have come before the tunnel did.
             let cause = match site.phase() {
@@ -77,16 +85,16 @@ impl Tunnels {
             };
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
         } else if let Some(draining) = life.draining()
-            && let Some(drain) = draining.late(ticket, location, Instant::now())
+            && let Some(drain) = draining.late(ticket, tunnel.origin().location, Instant::now())
         {
             // And so may the one to drain it; who has its time already keeps it.
             let _ = self.relay.drain(drain);
         }
-        if let Some(cause) = end_of_unhealthy(peer.on_down()) {
+        if let Some(cause) = end_of_unhealthy(tunnel.peer().on_down()) {
             // The same of the end of all tunnels of this peer.
             let _ = self.relay.close(Selection::Ticket(ticket), cause);
         }
-        let about = label.and_then(|label| label.about::<About>());
+        let about = tunnel.label.about::<About>();
         if about.is_some_and(|about| about.is_revoked(&site.revocations)) {
             // Whoever has revoked it meanwhile may have looked for it before it was there.
             let cause = EndCause::Closed(Cause::Credentials(Lapse::Revoked));
@@ -228,6 +236,47 @@ impl Tunnels {
         if let Some(tunnel) = ended {
             tunnel.end(end);
         }
+    }
+
+    /// A tunnel goes on in another process, or was only about to come from there: nothing is said of it, and all that
+    /// counts it is given back.
+    // Until processes hand tunnels over.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(crate) fn forget(&self, ticket: u64) {
+        let Ok(key) = usize::try_from(ticket) else { return };
+        if let Some(tunnel) = self.remove(key) {
+            tunnel.leave();
+        }
+    }
+
+    /// What another process has to know of each of these tunnels, to go on with it by [`Self::bind`]; or why it stays
+    /// here.
+    // Until processes hand tunnels over.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(crate) fn pack(&self, tickets: &[u64]) -> Vec<Result<Vec<u8>, Stays>> {
+        let carried = self.carried.borrow();
+        let mut packer = Packer::new();
+        let pack = |ticket: &u64| {
+            let tunnel = usize::try_from(*ticket).ok().and_then(|key| carried.get(key));
+            tunnel.ok_or(Stays::Ended).and_then(|tunnel| packer.pack(tunnel))
+        };
+        tickets.iter().map(pack).collect()
+    }
+
+    /// Enters tunnels that another process has packed, bound to the newest generation. The relay is given each with
+    /// what the answer says; then [`Self::settle`] is called for it, or [`Self::forget`] if it does not come after all.
+    // Until processes hand tunnels over.
+    #[cfg_attr(not(test), expect(dead_code))]
+    pub(crate) fn bind(&self, records: &[&[u8]], site: &Rc<Site>) -> Vec<Result<Bound, Refusal>> {
+        let mut binder = match Binder::new(site) {
+            Ok(binder) => binder,
+            Err(refusal) => return records.iter().map(|_| Err(refusal)).collect(),
+        };
+        let bind = |record: &&[u8]| {
+            let (tunnel, bound) = binder.bind(record)?;
+            Ok(Bound { ticket: self.enter(tunnel), ..bound })
+        };
+        records.iter().map(bind).collect()
     }
 
     fn remove(&self, key: usize) -> Option<Tunnel> {

@@ -126,10 +126,19 @@ pub(super) static TUNNELS_OPENED: Family =
     Family::new("wssgate_tunnels_opened_total", Counter, "Tunnels that began.")
         .by(&["server"], SERVERS);
 
+pub(super) static TUNNELS_TAKEN_OVER: Family = Family::new(
+    "wssgate_tunnels_taken_over_total",
+    Counter,
+    "Tunnels that an old process has handed over at a binary upgrade. They began there, so `wssgate_tunnels_opened_total` \
+     does not count them.",
+)
+.by(&["server"], SERVERS);
+
 pub(super) static GENERATION_TUNNELS: Family = Family::new(
     "wssgate_generation_tunnels",
     Gauge,
-    "Open tunnels by the configuration with which they began; `older` stands for all but the newest five.",
+    "Open tunnels by the configuration with which they began, or to which an old process has handed them over; `older` \
+     stands for all but the newest five.",
 )
 .by(&["generation"], "6");
 
@@ -318,6 +327,7 @@ pub static ALL: &[&Family] = &[
     &HANDSHAKE_FAILURES,
     &REQUEST_DURATION,
     &TUNNELS_OPENED,
+    &TUNNELS_TAKEN_OVER,
     &SERVER_TUNNELS,
     &HANDSHAKE_DURATION,
     &LIFETIME,

@@ -78,14 +78,7 @@ impl Proxying<'_> {
         let name = created.or_else(|| first(self.request, &learn.lookup))?;
         let (key, peer) = (SessionKey::of(&name), *lease.peer().id());
         if sessions.learn(key, peer, new, Instant::now()) == Learnt::FirstLost {
-            let zone = sessions.name().escape_ascii();
-            self.request.log(
-                LogLevel::Warn,
-                format_args!(
-                    "sticky session zone \"{zone}\" is full, least recently used sessions are \
-                     removed; make it larger"
-                ),
-            );
+            self.request.log(LogLevel::Warn, sessions.full());
         }
         Some(TunnelSession { sessions: sessions.clone(), key, peer, new })
     }

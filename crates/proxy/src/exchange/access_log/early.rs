@@ -1,19 +1,31 @@
 //! Access lines that are rendered before the end, with holes for the few values that only the end
 //! knows (bytes, durations, the time). So a tunnel, which may live for days, keeps no request.
+//!
+//! They move to another process as they are. Its configuration says where they go, and not how they look: that was
+//! decided when they were rendered.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
-use wssgate_config::model::{Http, LocationId, LogEscape, LogFormat, MapKind};
+use minicbor::bytes::ByteSlice;
+use minicbor::{Decode, Encode};
+use wssgate_config::model::{
+    AccessLogTarget, Http, LocationId, LocationSettings, LogEscape, LogFormat, LogTarget, MapKind,
+};
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
 
 use super::Rendered;
 use crate::clock::Moment;
+use crate::clock::micros;
 use crate::exchange::ending::{
     Ending, is_late as is_late_builtin, is_of_attempts, is_of_the_moment,
 };
 use crate::exchange::request::Request;
-use crate::exchange::websocket::Record;
+use crate::exchange::websocket::{Event, Record};
 use crate::generation::Generation;
+use crate::log::{AccessSink, TargetState};
 
 /// How deep maps are followed before they are taken for late.
 const MAX_DEPTH: u8 = 10;
@@ -23,12 +35,71 @@ const MAX_DEPTH: u8 = 10;
 pub(crate) struct EarlyLines(Box<[Line]>);
 
 /// Which log of the location a line is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Log {
     /// This one of its `access_log` lines: at the end.
     Access(u16),
     /// This one of its `websocket_log` lines: at the events that it wants.
     WebSocket(u16),
+    /// One of a location that is no more.
+    Former(Box<Former>),
+}
+
+/// A log of a location that is no more, which others of the configuration still have.
+#[derive(Debug)]
+struct Former {
+    kind: Kind,
+    target: LogTarget,
+    sink: Arc<AccessSink>,
+    /// How often there is a record in between.
+    interval: Option<Duration>,
+    /// How often that is told of.
+    shortest: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+enum Kind {
+    #[n(0)]
+    Access,
+    #[n(1)]
+    WebSocket,
+}
+
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[cbor(index_only)]
+enum Escape {
+    #[n(0)]
+    Default,
+    #[n(1)]
+    Json,
+    #[n(2)]
+    None,
+}
+
+/// A line for another process. Numbers are never used again for something else.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct LineState<'b> {
+    /// What it is for.
+    #[n(0)]
+    kind: Kind,
+    /// Where it goes.
+    #[b(1)]
+    target: TargetState<'b>,
+    #[n(2)]
+    escape: Escape,
+    #[b(3)]
+    text: &'b ByteSlice,
+    /// Where in the text values are missing, and the names of the variables; one whose name is not known has none.
+    #[b(4)]
+    holes: Vec<(u32, &'b str)>,
+    /// How often there is a record in between, in microseconds.
+    #[n(5)]
+    interval: Option<u64>,
+    /// The interval of the most eager log of the location.
+    #[n(6)]
+    shortest: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -37,7 +108,7 @@ struct Line {
     escape: LogEscape,
     text: Box<[u8]>,
     /// Where in `text` a value is missing, and which.
-    holes: Box<[(u32, Builtin)]>,
+    holes: Box<[(u32, Option<Builtin>)]>,
 }
 
 impl EarlyLines {
@@ -76,7 +147,7 @@ impl EarlyLines {
     /// Whether a hole asks for the attempts at peers.
     pub(crate) fn ask_for_attempts(&self) -> bool {
         let mut holes = self.0.iter().flat_map(|line| &*line.holes);
-        holes.any(|&(_, hole)| is_of_attempts(hole))
+        holes.any(|&(_, hole)| hole.is_some_and(is_of_attempts))
     }
 
     /// Fills the holes and writes the lines of the event that `ending` tells of.
@@ -85,15 +156,16 @@ impl EarlyLines {
         let now = Moment::now();
         for line in &self.0 {
             let logs = &generation.logs;
-            let sink = match line.log {
+            let sink = match &line.log {
                 Log::Access(index) if ending.tunnel.is_some_and(Record::is_end) => {
-                    logs.access_sink(location, index.into())
+                    logs.access_sink(location, usize::from(*index))
                 }
                 Log::WebSocket(index)
-                    if super::is_wanted_now(settings, index.into(), ending.tunnel) =>
+                    if super::is_wanted_now(settings, usize::from(*index), ending.tunnel) =>
                 {
-                    logs.websocket_sink(location, index.into())
+                    logs.websocket_sink(location, usize::from(*index))
                 }
+                Log::Former(former) if former.wants(ending.tunnel) => Some(&former.sink),
                 _ => None,
             };
             let Some(sink) = sink else { continue };
@@ -101,12 +173,128 @@ impl EarlyLines {
             let mut done = 0;
             for &(at, hole) in &line.holes {
                 whole.extend_from_slice(&line.text[done..at as usize]);
-                super::put_value(&mut whole, line.escape, ending.value(hole, now));
+                let value = hole.and_then(|hole| ending.value(hole, now));
+                super::put_value(&mut whole, line.escape, value);
                 done = at as usize;
             }
             whole.extend_from_slice(&line.text[done..]);
             sink.write_line(&whole);
         }
+    }
+
+    /// What another process has to know of them.
+    pub(crate) fn state<'b>(
+        &'b self,
+        generation: &'b Generation,
+        location: LocationId,
+    ) -> Vec<LineState<'b>> {
+        let settings = &generation.http().locations[location.0].settings;
+        self.0.iter().filter_map(|line| line.state(settings)).collect()
+    }
+
+    /// Those that another process has rendered, in a location of this one. Each goes to the log of the location that is
+    /// at the same place as before. Where there is none any more, to one of the other logs of the location, in their
+    /// order: its file was given another name. A log with a condition is none of these, for nobody can say now whether
+    /// it wants the line. What is left belongs to logs that are not wanted any more, and is dropped.
+    pub(crate) fn restore(
+        lines: &[LineState<'_>],
+        generation: &Generation,
+        location: LocationId,
+    ) -> Self {
+        let settings = &generation.http().locations[location.0].settings;
+        let mut logs = Taken::new(settings);
+        let mut found: Vec<_> = lines.iter().map(|line| logs.same(line)).collect();
+        for (line, log) in lines.iter().zip(&mut found).filter(|(_, log)| log.is_none()) {
+            *log = logs.other(line);
+        }
+        let lines = lines.iter().zip(found);
+        Self(lines.filter_map(|(line, log)| Line::restore(line, log?)).collect())
+    }
+
+    /// Those that another process has rendered in a location that this one does not have. They go where they went, as
+    /// far as any location has a log there: others are not open.
+    pub(crate) fn restore_of_nowhere(lines: &[LineState<'_>], generation: &Generation) -> Self {
+        let restored = lines.iter().filter_map(|line| {
+            let target = line.target.target()?;
+            let former = Former {
+                kind: line.kind,
+                sink: Arc::clone(generation.logs.sink_at(&target)?),
+                target,
+                interval: line.interval.map(Duration::from_micros),
+                shortest: line.shortest.map(Duration::from_micros),
+            };
+            Line::restore(line, Log::Former(Box::new(former)))
+        });
+        Self(restored.collect())
+    }
+}
+
+impl Former {
+    /// Whether it wants a line of the event that is told of.
+    fn wants(&self, record: Option<&Record>) -> bool {
+        let Some(record) = record else { return false };
+        match (record.event, self.kind, self.interval) {
+            (Event::Close, ..) => true,
+            (Event::Progress, Kind::WebSocket, Some(interval)) => {
+                super::is_due(record, interval, self.shortest)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The logs of a location, and which of them lines were found for.
+struct Taken<'s> {
+    settings: &'s LocationSettings,
+    access: Vec<bool>,
+    websocket: Vec<bool>,
+}
+
+impl<'s> Taken<'s> {
+    fn new(settings: &'s LocationSettings) -> Self {
+        let access = vec![false; settings.access_logs.len()];
+        Self { settings, access, websocket: vec![false; settings.websocket_logs.len()] }
+    }
+
+    /// The log at the place of a line.
+    fn same(&mut self, line: &LineState<'_>) -> Option<Log> {
+        self.first(line.kind, |target, _| line.target.is(target))
+    }
+
+    /// Another log.
+    fn other(&mut self, line: &LineState<'_>) -> Option<Log> {
+        self.first(line.kind, |_, is_conditional| !is_conditional)
+    }
+
+    /// The first log that is free and fits.
+    fn first(&mut self, kind: Kind, fits: impl Fn(&LogTarget, bool) -> bool) -> Option<Log> {
+        let index = match kind {
+            Kind::Access => {
+                self.settings.access_logs.iter().zip(&self.access).position(|(log, taken)| {
+                    match &log.target {
+                        AccessLogTarget::Fixed(target) => {
+                            !taken && fits(target, log.condition.is_some())
+                        }
+                        AccessLogTarget::Variable(_) => false,
+                    }
+                })
+            }
+            Kind::WebSocket => {
+                let mut logs = self.settings.websocket_logs.iter().zip(&self.websocket);
+                logs.position(|(log, taken)| !taken && fits(&log.target, false))
+            }
+        }?;
+        let number = u16::try_from(index).ok()?;
+        Some(match kind {
+            Kind::Access => {
+                self.access[index] = true;
+                Log::Access(number)
+            }
+            Kind::WebSocket => {
+                self.websocket[index] = true;
+                Log::WebSocket(number)
+            }
+        })
     }
 }
 
@@ -120,13 +308,67 @@ impl Line {
             match late(http, part) {
                 Late::No => rendered.put(request, part),
                 Late::Builtin(builtin) => {
-                    holes.push((u32::try_from(rendered.len()).ok()?, builtin));
+                    holes.push((u32::try_from(rendered.len()).ok()?, Some(builtin)));
                 }
                 Late::WithRequest => return None,
             }
         }
         let text = rendered.into_text();
         Some(Self { log, escape: format.escape, text: text[..].into(), holes: holes.into() })
+    }
+
+    fn state<'b>(&'b self, settings: &'b LocationSettings) -> Option<LineState<'b>> {
+        let mut interval = None;
+        let mut shortest = super::shortest_interval(settings);
+        let (kind, target) = match &self.log {
+            Log::Access(index) => match &settings.access_logs.get(usize::from(*index))?.target {
+                AccessLogTarget::Fixed(target) => (Kind::Access, target),
+                AccessLogTarget::Variable(_) => return None,
+            },
+            Log::WebSocket(index) => {
+                let log = settings.websocket_logs.get(usize::from(*index))?;
+                interval = log.interval;
+                (Kind::WebSocket, &log.target)
+            }
+            Log::Former(former) => {
+                (interval, shortest) = (former.interval, former.shortest);
+                (former.kind, &former.target)
+            }
+        };
+        Some(LineState {
+            kind,
+            target: target.into(),
+            escape: match self.escape {
+                LogEscape::Default => Escape::Default,
+                LogEscape::Json => Escape::Json,
+                LogEscape::None => Escape::None,
+            },
+            text: (&*self.text).into(),
+            holes: (self.holes.iter())
+                .map(|(at, hole)| (*at, hole.map_or("", Builtin::name)))
+                .collect(),
+            interval: interval.map(micros),
+            shortest: interval.and(shortest).map(micros),
+        })
+    }
+
+    /// `None` if it cannot be one of ours.
+    fn restore(state: &LineState<'_>, log: Log) -> Option<Self> {
+        let positions = state.holes.iter().map(|(at, _)| *at as usize);
+        if !positions.clone().is_sorted() || positions.max() > Some(state.text.len()) {
+            return None;
+        }
+        let known = |name: &str| Builtin::named(name).filter(|hole| is_late_builtin(*hole));
+        Some(Self {
+            log,
+            escape: match state.escape {
+                Escape::Default => LogEscape::Default,
+                Escape::Json => LogEscape::Json,
+                Escape::None => LogEscape::None,
+            },
+            text: state.text[..].into(),
+            holes: state.holes.iter().map(|(at, name)| (*at, known(name))).collect(),
+        })
     }
 }
 

@@ -33,7 +33,13 @@ impl Bench {
                 route: None,
                 resolve: None,
             };
-            Arc::new(Peer::new(&server, Recovery::Nginx, line, &address, Arc::default()))
+            Arc::new(Peer::new(
+                &server,
+                Recovery::Nginx,
+                line,
+                (&Arc::default(), &address),
+                Arc::default(),
+            ))
         });
         let weights: Vec<_> = weights.iter().map(|&weight| i64::from(weight)).collect();
         let tier = Tier {
