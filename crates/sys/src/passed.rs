@@ -43,24 +43,24 @@ pub const SOCKETS_VARIABLE: &str = "NGINX";
 pub struct Inheritance {
     /// Sockets that listen, with the numbers that they have in both processes.
     pub sockets: Vec<(RawFd, OwnedFd)>,
-    /// What the other variable names, if it does.
-    pub channel: Option<OwnedFd>,
+    /// What the other variables name, as far as they do.
+    pub channels: [Option<OwnedFd>; 2],
 }
 
-/// Takes what the process that started us leaves to us: the sockets of [`SOCKETS_VARIABLE`], and the descriptor that the
-/// variable `channel` has the number of. Both are gone from the environment then, since they mean nothing to programs
+/// Takes what the process that started us leaves to us: the sockets of [`SOCKETS_VARIABLE`], and the descriptors that the
+/// variables `channels` have the numbers of. All are gone from the environment then, since they mean nothing to programs
 /// that we start. `None` if nothing was left to us.
 ///
 /// Must be called while the process has one thread, and before it opens anything that could take the numbers, had they
 /// not been passed on after all.
-pub fn inheritance(channel: &str) -> Option<Inheritance> {
+pub fn inheritance(channels: [&str; 2]) -> Option<Inheritance> {
     let take = |name: &str| {
         let value = std::env::var(name).ok()?;
         // SAFETY: there is only this thread, so nobody reads the environment meanwhile.
         unsafe { std::env::remove_var(name) };
         Some(value)
     };
-    let (sockets, channel) = (take(SOCKETS_VARIABLE), take(channel));
+    let (sockets, channels) = (take(SOCKETS_VARIABLE), channels.map(take));
     // Of the same name there may be something else altogether, such as a version in the environment of a container.
     let numbers = sockets.as_deref().and_then(numbers).unwrap_or_default();
     let sockets: Vec<_> = numbers
@@ -68,9 +68,9 @@ pub fn inheritance(channel: &str) -> Option<Inheritance> {
         .filter(|&fd| is_listening(fd))
         .filter_map(|fd| Some((fd, own(fd).ok()?)))
         .collect();
-    let channel =
-        channel.and_then(|number| own(number.parse().ok().filter(|&fd| fd >= FIRST)?).ok());
-    (!sockets.is_empty() || channel.is_some()).then_some(Inheritance { sockets, channel })
+    let channels = channels.map(|number| own(number?.parse().ok().filter(|&fd| fd >= FIRST)?).ok());
+    let is_some = !sockets.is_empty() || channels.iter().any(Option::is_some);
+    is_some.then_some(Inheritance { sockets, channels })
 }
 
 /// What the variable says of these sockets.
