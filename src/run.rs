@@ -10,6 +10,7 @@ use wssgate_config::model::{Core, ListenSocket, LogLevel};
 use wssgate_proxy::admin::AdminSocket;
 use wssgate_proxy::listen::PassedSockets;
 use wssgate_proxy::log::ErrorLog;
+use wssgate_proxy::moving::Taking;
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
 use wssgate_sys::process::{self, Daemonised};
@@ -25,6 +26,9 @@ use crate::pid_file::PidFile;
 use crate::service_manager::ServiceManager;
 use crate::supervise::{self, Server};
 use crate::upgrade::{Message, Predecessor, Program};
+
+/// How many connections a process that is replaced may number while the next one starts.
+const BETWEEN_NUMBERS: u64 = 1 << 20;
 
 /// Reads the configuration and serves with it, perhaps in the place of a process that runs.
 pub(crate) fn serve(options: &Options, console: Console) -> Result<(), Failed> {
@@ -67,6 +71,10 @@ fn prepare(
     if let Err(message) = set_descriptor_limit(&core) {
         console.write(LogLevel::Alert, message);
     }
+    if let Some(old) = predecessor {
+        // While there is one thread; tunnels that come later would wait for it. Without the room they only wait.
+        let _ = process::make_room_for_descriptors(old.descriptors());
+    }
     let prepared = match Proxy::prepare(config, console.environment.clone(), passed) {
         Ok(prepared) => prepared,
         Err(report) => {
@@ -90,7 +98,7 @@ fn run(
     prepared: Prepared,
     console: Console,
     program: Program,
-    predecessor: Option<Predecessor>,
+    mut predecessor: Option<Predecessor>,
 ) -> Result<(), Failed> {
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
@@ -148,8 +156,12 @@ fn run(
         greeting.tell();
     }
     let manager = ServiceManager::from_environment();
-    if let Some(old) = &predecessor {
+    let mut taking = None;
+    if let Some(old) = &mut predecessor {
         proxy.share_sockets(true);
+        // Its tunnels keep their numbers, and it goes on to number until it gives way.
+        wssgate_proxy::set_first_serial(old.last_connection() + BETWEEN_NUMBERS);
+        taking = take_tunnels(old, &proxy);
         // Until it gives way the service is the old process.
         if old.speaks() {
             manager.be_silent();
@@ -168,8 +180,19 @@ fn run(
         manager,
         program,
         predecessor,
+        taking,
         upgrade: None,
         is_superseded: false,
+    })
+}
+
+/// Waits for the tunnels of the process that we replace.
+fn take_tunnels(old: &mut Predecessor, proxy: &Proxy) -> Option<Taking> {
+    let taken = old.take_tunnels().map(|channel| proxy.take_tunnels(channel)).transpose();
+    taken.unwrap_or_else(|error| {
+        let text = failed("starting the thread that takes tunnels over", &error);
+        proxy.log(LogLevel::Error, text);
+        None
     })
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wssgate_config::model::{Core, LogLevel};
 use wssgate_proxy::admin::{Order, Reloaded};
 use wssgate_proxy::log::level_name;
+use wssgate_proxy::moving::Taking;
 use wssgate_proxy::{Proxy, errno_text};
 use wssgate_syntax::{Report, Severity, SourceMap};
 use wssgate_sys::epoll::{Epoll, Events};
@@ -57,6 +58,8 @@ pub(crate) struct Server<'a> {
     pub(crate) program: Program,
     /// The process that we replace, if it was there when we began.
     pub(crate) predecessor: Option<Predecessor>,
+    /// What takes its tunnels over, until nothing more comes.
+    pub(crate) taking: Option<Taking>,
     /// The process that replaces us.
     pub(crate) upgrade: Option<Upgrade>,
     /// Whether the process that has replaced us was replaced itself.

@@ -10,9 +10,10 @@
 //!  │ ◀────────── checked | refused ─  │  starts its workers
 //!  │ ◀──────────────────── ready ──   │  both accept
 //!  │ ── committed ────────────────▶   │  only the new one accepts
+//!  │ ══ tunnels ══════════════════▶   │  and goes on with those that it takes
 //! ```
 //!
-//! Until the old process has ended it can take accepting over again (`resumed`); it does so by itself when the new one
+//! Tunnels go over a channel of their own ([`wssgate_proxy::moving`]). Until the old process has ended it can take accepting over again (`resumed`); it does so by itself when the new one
 //! ends. A new program that never says anything is one of somebody else, such as nginx, and is waited for no longer than
 //! operators do.
 
@@ -21,7 +22,7 @@ mod predecessor;
 mod program;
 mod successor;
 
-pub(crate) use message::Message;
+pub(crate) use message::{Hello, Message};
 pub(crate) use predecessor::{News, Predecessor};
 pub(crate) use program::Program;
 pub(crate) use successor::{Event, Successor};

@@ -148,6 +148,10 @@ fn result(upgraded: &Value, lost: u64) -> String {
         "process {to} runs wssgate {} in its place: {sockets} inherited\n",
         text(&upgraded["to"]["version"])
     );
+    if let moved @ 1.. = number(&upgraded["moved"]) {
+        let have = if moved == 1 { "has" } else { "have" };
+        words += &format!("{} {have} moved to it\n", counted(moved, "tunnel"));
+    }
     words += &match connections {
         0 => format!("process {from} has no connections left and ends\n"),
         _ => {
@@ -188,12 +192,14 @@ mod tests {
         let answer = |connections: u64| {
             json!({
                 "from": {"pid": 1, "version": "0.1.0"}, "to": {"pid": 2, "version": "0.2.0"},
-                "sockets": 3, "remaining": {"connections": connections, "tunnels": 1},
+                "sockets": 3, "moved": connections * 5,
+                "remaining": {"connections": connections, "tunnels": 1},
             })
         };
         assert_eq!(
             result(&answer(2), 0),
             "process 2 runs wssgate 0.2.0 in its place: 3 listening sockets inherited\n\
+             10 tunnels have moved to it\n\
              process 1 has 2 connections left, among them 1 tunnel, and ends with the last one\n"
         );
         assert!(result(&answer(0), 0).ends_with("process 1 has no connections left and ends\n"));

@@ -26,6 +26,7 @@ const ORDER: &[&[&str]] = &[
     &["content"],
     &["front"],
     &["worker"],
+    &["moving"],
     &["admin"],
     &["proxy"],
 ];

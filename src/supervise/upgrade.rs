@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use wssgate_config::model::LogLevel;
 use wssgate_proxy::admin::Upgraded;
 use wssgate_proxy::errno_text;
+use wssgate_proxy::moving::{Giving, Pass, Taken, Taking};
 
 use super::Server;
 use crate::pid_file::{self, PidFile};
-use crate::upgrade::{Event, Message, News, Successor};
+use crate::upgrade::{Event, Hello, Message, News, Successor};
 
 /// How long a new process may take to serve.
 const START_TIME: Duration = Duration::from_secs(100);
@@ -34,13 +35,24 @@ pub(crate) struct Upgrade {
     answer: Option<Answer>,
     start_by: Instant,
     is_ready: bool,
+    /// Whether what can move has done so.
+    is_settled: bool,
     /// Whether it was asked for by a signal, whose sender may go on by signals.
     by_signal: bool,
     /// From when on this process ends with its last connection; not by itself if operators want to see first.
     ends_from: Option<Instant>,
+    /// What gives our tunnels to it.
+    giving: Option<Giving>,
+    /// How many tunnels are its own by now that were ours.
+    moved: u64,
 }
 
 impl Upgrade {
+    /// What its program says of its version.
+    fn version(&self) -> String {
+        self.successor.hello.as_ref().map(|hello| hello.program.clone()).unwrap_or_default()
+    }
+
     /// What its process is called in the log.
     fn name(&self) -> String {
         format!("new binary process {}", self.successor.pid())
@@ -65,9 +77,18 @@ impl Server<'_> {
         let by_signal = answer.is_none();
         match self.start_successor(binary) {
             Ok(successor) => {
-                let (start_by, ends_from) = (Instant::now() + START_TIME, None);
-                let upgrade =
-                    Upgrade { successor, answer, start_by, is_ready: false, by_signal, ends_from };
+                let start_by = Instant::now() + START_TIME;
+                let upgrade = Upgrade {
+                    successor,
+                    answer,
+                    start_by,
+                    is_ready: false,
+                    is_settled: false,
+                    by_signal,
+                    ends_from: None,
+                    giving: None,
+                    moved: 0,
+                };
                 self.proxy.log(LogLevel::Notice, format_args!("start {}", upgrade.name()));
                 self.upgrade = Some(upgrade);
                 self.proxy.share_sockets(true);
@@ -107,8 +128,11 @@ impl Server<'_> {
         }
         let core = &self.proxy.generation().config.core;
         let admin = core.admin.as_ref().map(|admin| admin.path.clone());
+        // A tunnel is one connection and has two sockets.
+        let descriptors = 2 * self.proxy.open_connections() + 256;
+        let hello = Hello { admin, descriptors, ..Hello::ours() };
         let sockets = self.proxy.sockets_to_leave();
-        let started = Successor::start(&self.program, binary, &sockets, admin);
+        let started = Successor::start(&self.program, binary, &sockets, hello);
         let watched = started.and_then(|mut successor| {
             let mut descriptors = successor.descriptors();
             let added = descriptors.try_for_each(|fd| self.epoll.add_level_readable(fd, 2));
@@ -147,6 +171,7 @@ impl Server<'_> {
                 Event::Ended(status) => self.on_successors_end(status),
             }
         }
+        self.follow_tunnels();
         let looks = [self.wait_for_start(now), self.end_if_unused(now)];
         looks.into_iter().flatten().min()
     }
@@ -175,18 +200,111 @@ impl Server<'_> {
         // Who has asked on the command line has no signals to come.
         let linger = if upgrade.by_signal { LINGER } else { Duration::ZERO };
         self.yield_to_successor(Some(now + linger));
-        let (Some(upgrade), proxy) = (&mut self.upgrade, &self.proxy) else { return };
-        let (connections, tunnels) = (proxy.open_connections(), proxy.open_tunnels());
-        let version = upgrade.successor.hello.as_ref().map(|hello| hello.program.clone());
-        let version = version.unwrap_or_default();
+        let (Some(upgrade), proxy) = (&self.upgrade, &self.proxy) else { return };
         let text = format!(
-            "{}, wssgate {version}, accepts connections; {connections} remain here, {tunnels} of them tunnels",
-            upgrade.name()
+            "{}, wssgate {}, accepts connections; {} remain here, {} of them tunnels",
+            upgrade.name(),
+            upgrade.version(),
+            proxy.open_connections(),
+            proxy.open_tunnels()
         );
         proxy.log(LogLevel::Notice, text);
-        if let Some(answer) = upgrade.answer.take() {
-            let (pid, sockets) = (upgrade.successor.pid(), upgrade.successor.sockets);
-            let _ = answer.send(Ok(Upgraded { pid, version, sockets, connections, tunnels }));
+        self.give_tunnels();
+    }
+
+    /// Begins to give our tunnels to the new process, if it takes them.
+    fn give_tunnels(&mut self) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        let channel = upgrade.successor.take_tunnels();
+        let giving = channel.map(|channel| self.proxy.give_tunnels(channel)).transpose();
+        upgrade.giving = giving.unwrap_or_else(|error| {
+            let text =
+                format!("the tunnels stay here: no thread for them ({})", errno_text(&error));
+            self.proxy.log(LogLevel::Error, text);
+            None
+        });
+        if upgrade.giving.is_none() {
+            self.end_first_pass();
+        }
+    }
+
+    /// Tells what has become of tunnels, here and there.
+    fn follow_tunnels(&mut self) {
+        while let Some(pass) = self.upgrade.as_ref().and_then(|it| it.giving.as_ref()?.next()) {
+            self.tell_pass(&pass);
+            self.end_first_pass();
+        }
+        self.follow_taking();
+    }
+
+    fn tell_pass(&mut self, pass: &Pass) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        upgrade.moved += pass.moved;
+        let log = |level, text: String| self.proxy.log(level, text);
+        if pass.moved > 0 {
+            let (moved, took, longest) = (pass.moved, ms(pass.took), ms(pass.longest));
+            log(
+                LogLevel::Notice,
+                format!(
+                    "{} moved to {} in {took} ms, none was out of work for more than {longest} ms",
+                    counted(moved, "tunnel has", "tunnels have"),
+                    upgrade.name()
+                ),
+            );
+        }
+        for (why, count) in &pass.stay {
+            let stay = counted(*count, "tunnel stays", "tunnels stay");
+            log(LogLevel::Notice, format!("{stay} in this process: {why}"));
+        }
+        if pass.unknown > 0 {
+            let ended = counted(pass.unknown, "tunnel has", "tunnels have");
+            let text =
+                format!("{ended} ended, for nobody knows whether {} serves them", upgrade.name());
+            log(LogLevel::Alert, text);
+        }
+        // One that has ended is told of when it ends.
+        if let Some(error) = pass.error.as_ref().filter(|_| upgrade.is_ready) {
+            let text = format!("no more tunnels move to {}: {error}", upgrade.name());
+            log(LogLevel::Warn, text);
+        }
+    }
+
+    /// What remains here ends here, and whoever has asked for the upgrade is told how it went.
+    fn end_first_pass(&mut self) {
+        let (Some(upgrade), proxy) = (&mut self.upgrade, &mut self.proxy) else { return };
+        if std::mem::replace(&mut upgrade.is_settled, true) {
+            return;
+        }
+        proxy.drain_tunnels();
+        let Some(answer) = upgrade.answer.take() else { return };
+        let (pid, sockets) = (upgrade.successor.pid(), upgrade.successor.sockets);
+        let (connections, tunnels) = (proxy.open_connections(), proxy.open_tunnels());
+        let (version, moved) = (upgrade.version(), upgrade.moved);
+        // Who asked may be gone.
+        let _ = answer.send(Ok(Upgraded { pid, version, sockets, moved, connections, tunnels }));
+    }
+
+    /// What comes from the process that we replace.
+    fn follow_taking(&mut self) {
+        while let Some(taken) = self.taking.as_ref().and_then(Taking::next) {
+            let pid = self.predecessor.as_ref().map_or(0, |old| old.pid());
+            match taken {
+                Taken::Pass { taken, refused } => {
+                    let took = counted(taken, "tunnel", "tunnels");
+                    let text = match refused {
+                        0 => format!("{took} taken over from old process {pid}"),
+                        _ => format!("{took} taken over from old process {pid}, {refused} refused"),
+                    };
+                    self.proxy.log(LogLevel::Notice, text);
+                }
+                Taken::End(error) => {
+                    if let Some(error) = error {
+                        let text = format!("no more tunnels come from old process {pid}: {error}");
+                        self.proxy.log(LogLevel::Notice, text);
+                    }
+                    self.taking = None;
+                }
+            }
         }
     }
 
@@ -196,6 +314,9 @@ impl Server<'_> {
         upgrade.ends_from = ends_from;
         self.proxy.give_way();
         upgrade.successor.tell(&Message::Committed);
+        if let Some(giving) = &upgrade.giving {
+            giving.go_on(true);
+        }
         self.manager.hand_over(upgrade.successor.pid(), "serving");
     }
 
@@ -219,6 +340,9 @@ impl Server<'_> {
         self.manager.speak();
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.ends_from = None;
+            if let Some(giving) = &upgrade.giving {
+                giving.go_on(false);
+            }
             upgrade.successor.tell(&Message::Resumed);
             let text = format!("connections are accepted again, also by {}", upgrade.name());
             self.proxy.log(LogLevel::Notice, text);
@@ -226,6 +350,11 @@ impl Server<'_> {
     }
 
     fn on_successors_end(&mut self, status: ExitStatus) {
+        // What it has taken is known for certain only now.
+        let giving = self.upgrade.as_mut().and_then(|upgrade| upgrade.giving.take());
+        for pass in giving.into_iter().flat_map(Giving::finish) {
+            self.tell_pass(&pass);
+        }
         let Some(mut upgrade) = self.upgrade.take() else { return };
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exited with code {code}"),
@@ -239,6 +368,11 @@ impl Server<'_> {
         let is_good = status.success() && has_served;
         let level = if is_good { LogLevel::Notice } else { LogLevel::Alert };
         self.proxy.log(level, &text);
+        if !is_good && upgrade.moved > 0 {
+            let moved = counted(upgrade.moved, "tunnel", "tunnels");
+            let lost = format!("{moved} that {} had taken over ended with it", upgrade.name());
+            self.proxy.log(LogLevel::Alert, lost);
+        }
         self.proxy.share_sockets(self.has_heir());
         if !self.is_superseded {
             self.manager.speak();
@@ -362,4 +496,14 @@ impl Server<'_> {
             self.manager.ready("serving");
         }
     }
+}
+
+/// So many of something, and what they do.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A time in milliseconds, to a tenth.
+fn ms(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1e3)
 }

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wssgate_proxy::moving::FORMAT;
 
 /// The version that we speak.
 pub(crate) const VERSION: u32 = 1;
@@ -54,8 +55,12 @@ pub(crate) struct Hello {
     pub(crate) pid: u32,
     /// The version of the program.
     pub(crate) program: String,
-    /// The versions of the format of live tunnels that it can take; none yet.
+    /// The versions of the format of live tunnels that it can take.
     pub(crate) tunnels: Vec<u32>,
+    /// The number of its last connection (`$connection`): the other process counts on far behind it.
+    pub(crate) last_connection: u64,
+    /// How many descriptors it has open, about.
+    pub(crate) descriptors: u64,
     /// Of the sockets that are passed on, those that a service manager has opened.
     pub(crate) of_manager: Vec<RawFd>,
     /// Where its admin socket is.
@@ -66,7 +71,14 @@ impl Hello {
     /// Of this process.
     pub(crate) fn ours() -> Self {
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        Self { version: VERSION, pid: std::process::id(), program, ..Self::default() }
+        Self {
+            version: VERSION,
+            pid: std::process::id(),
+            program,
+            tunnels: vec![FORMAT],
+            last_connection: wssgate_proxy::last_serial(),
+            ..Self::default()
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use super::message::{Channel, Hello, Message, Received};
 /// Where the number of the descriptor of the channel is told.
 pub(super) const CHANNEL_VARIABLE: &str = "WSSGATE_UPGRADE";
 
+/// And that of the channel by which its tunnels come.
+pub(super) const TUNNELS_VARIABLE: &str = "WSSGATE_TUNNELS";
+
 /// The process that we are to replace.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
@@ -19,6 +22,8 @@ pub(crate) struct Predecessor {
     /// None if it is another program, such as nginx.
     channel: Option<Channel>,
     hello: Hello,
+    /// By which its tunnels come, until that is taken.
+    tunnels: Option<OwnedFd>,
     sockets: Vec<(RawFd, OwnedFd)>,
     /// Whether it has told that it accepts no more.
     has_given_way: bool,
@@ -38,15 +43,16 @@ pub(crate) enum News {
 impl Predecessor {
     /// The process that has left us sockets, if there is one. Call it before there are other threads.
     pub(crate) fn find() -> Option<Self> {
-        let left = passed::inheritance(CHANNEL_VARIABLE)?;
-        let channel = left.channel.and_then(|socket| Channel::new(socket).ok());
+        let left = passed::inheritance([CHANNEL_VARIABLE, TUNNELS_VARIABLE])?;
+        let [channel, tunnels] = left.channels;
+        let channel = channel.and_then(|socket| Channel::new(socket).ok());
         let hello = channel.as_ref().map(Channel::receive);
         let hello = match hello {
             Some(Received::Message(Message::Hello(hello))) => hello,
             _ => Hello::default(),
         };
-        let this =
-            Self { pid: parent_id(), channel, hello, sockets: left.sockets, has_given_way: false };
+        let (pid, sockets) = (parent_id(), left.sockets);
+        let this = Self { pid, channel, hello, tunnels, sockets, has_given_way: false };
         this.tell(&Message::Hello(Hello::ours()));
         Some(this)
     }
@@ -61,6 +67,21 @@ impl Predecessor {
             }
         }
         PassedSockets { of_manager, of_predecessor }
+    }
+
+    /// Where its tunnels come from, once.
+    pub(crate) fn take_tunnels(&mut self) -> Option<OwnedFd> {
+        self.tunnels.take()
+    }
+
+    /// The number of its last connection, about; 0 if it does not say.
+    pub(crate) fn last_connection(&self) -> u64 {
+        self.hello.last_connection
+    }
+
+    /// How many descriptors it has open, about; we are to have as many.
+    pub(crate) fn descriptors(&self) -> u64 {
+        self.hello.descriptors
     }
 
     /// Its process.

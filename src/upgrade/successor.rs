@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 
 use wssgate_proxy::listen::LeftSocket;
-use wssgate_sys::{passed, successor};
+use wssgate_proxy::moving::FORMAT;
+use wssgate_sys::{passed, rights, successor};
 
 use super::message::{Channel, Hello, Message, Received};
 use super::predecessor;
@@ -20,6 +21,8 @@ pub(crate) struct Successor {
     has_channel: bool,
     /// Readable when it has ended; the kernel may be too old for that.
     end: Option<OwnedFd>,
+    /// By which it takes tunnels, until that is taken.
+    tunnels: Option<OwnedFd>,
     /// How many listening sockets it was left.
     pub(crate) sockets: usize,
     /// What it says of itself.
@@ -42,30 +45,33 @@ pub(crate) enum Event {
 }
 
 impl Successor {
-    /// Starts it.
+    /// Starts it and says `hello`, to which it adds what it knows of `sockets`.
     pub(crate) fn start(
         program: &Program,
         binary: Option<&Path>,
         sockets: &[LeftSocket<'_>],
-        admin: Option<PathBuf>,
+        hello: Hello,
     ) -> io::Result<Self> {
         let (ours, theirs) = successor::channel()?;
+        let (tunnels, their_tunnels) = rights::stream_channel()?;
         let channel = Channel::new(ours)?;
         let of_manager = sockets.iter().filter(|socket| socket.is_managers);
         let of_manager = of_manager.map(|socket| socket.fd.as_raw_fd()).collect();
         // It waits there until it is asked for.
-        channel.send(&Message::Hello(Hello { of_manager, admin, ..Hello::ours() }));
+        channel.send(&Message::Hello(Hello { of_manager, ..hello }));
         let numbers = sockets.iter().map(|socket| socket.fd.as_raw_fd());
         let mut command = program.command(binary);
         command
             .env(passed::SOCKETS_VARIABLE, passed::sockets_variable(numbers))
-            .env(predecessor::CHANNEL_VARIABLE, theirs.as_raw_fd().to_string());
+            .env(predecessor::CHANNEL_VARIABLE, theirs.as_raw_fd().to_string())
+            .env(predecessor::TUNNELS_VARIABLE, their_tunnels.as_raw_fd().to_string());
         let mut descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.fd).collect();
-        descriptors.push(theirs.as_fd());
+        descriptors.extend([theirs.as_fd(), their_tunnels.as_fd()]);
         let child = successor::start(&mut command, &descriptors)?;
         let end = successor::end_of(&child).ok();
-        let sockets = sockets.len();
-        Ok(Self { child, channel, has_channel: true, end, sockets, hello: None, reason: None })
+        let (sockets, tunnels) = (sockets.len(), Some(tunnels));
+        let (has_channel, hello, reason) = (true, None, None);
+        Ok(Self { child, channel, has_channel, end, tunnels, sockets, hello, reason })
     }
 
     /// Its process.
@@ -103,6 +109,12 @@ impl Successor {
     /// Whether its channel has come to its end, and need not be looked at any more.
     pub(crate) fn is_mute(&self) -> bool {
         !self.has_channel
+    }
+
+    /// The way for tunnels to it, once, if it takes those of our format.
+    pub(crate) fn take_tunnels(&mut self) -> Option<OwnedFd> {
+        let takes = self.hello.as_ref().is_some_and(|hello| hello.tunnels.contains(&FORMAT));
+        self.tunnels.take_if(|_| takes)
     }
 
     /// Where its end of the channel is.

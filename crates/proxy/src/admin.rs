@@ -123,6 +123,8 @@ pub struct Upgraded {
     pub version: String,
     /// How many listening sockets it was left.
     pub sockets: usize,
+    /// Tunnels that have moved to it.
+    pub moved: u64,
     /// Connections that the old process still has, tunnels among them.
     pub connections: u64,
     /// Tunnels that the old process still has.

@@ -16,6 +16,7 @@ pub mod limit;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod moving;
 pub mod peers;
 mod portable;
 pub mod resolve;
@@ -31,6 +32,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
+pub use front::connection::{last_serial, set_first_serial};
 pub use generation::fitting_connections;
 pub use proxy::{Prepared, Proxy};
 

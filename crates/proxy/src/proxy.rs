@@ -1,7 +1,7 @@
 //! The engine as the main thread sees it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
@@ -26,6 +26,7 @@ use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, LeftSocket, ListenError, Listener, Listeners, PassedSockets};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
+use crate::moving::{Giving, Post, Taking};
 use crate::site::Phase;
 use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
@@ -432,8 +433,9 @@ impl Proxy {
         }
     }
 
-    /// Leaves accepting to another process that has the same sockets: connections end as with [`Proxy::drain`], but
-    /// this can be taken back by [`Proxy::resume`].
+    /// Leaves accepting to another process that has the same sockets: idle connections end, and this can be taken back by
+    /// [`Proxy::resume`]. Tunnels go on: they can go over to it ([`Proxy::give_tunnels`]), or be drained
+    /// ([`Proxy::drain_tunnels`]).
     pub fn give_way(&mut self) {
         if !self.is_serving() {
             return;
@@ -442,7 +444,39 @@ impl Proxy {
         self.environment.acme.rest();
         self.offered.send_replace(Vec::new());
         self.phase.send_replace(Phase::Yielding);
-        self.begin_drains();
+    }
+
+    /// Closes the WebSockets that have remained here behind [`Proxy::give_way`], at the pace of `websocket_drain` where
+    /// there is one, as with [`Proxy::drain`].
+    pub fn drain_tunnels(&mut self) {
+        if self.is_yielding() {
+            self.begin_drains();
+        }
+    }
+
+    /// Gives the tunnels away that can go on in the process at the other end of this channel, as long as the answer is
+    /// there.
+    ///
+    /// # Errors
+    /// When there cannot be a thread for it.
+    pub fn give_tunnels(&self, channel: OwnedFd) -> io::Result<Giving> {
+        Giving::begin(self.posts(), channel, self.environment.files.notifier().clone())
+    }
+
+    /// Takes tunnels over from the process at the other end of this channel.
+    ///
+    /// # Errors
+    /// When there cannot be a thread for it.
+    pub fn take_tunnels(&self, channel: OwnedFd) -> io::Result<Taking> {
+        Taking::begin(self.posts(), channel, self.environment.files.notifier().clone())
+    }
+
+    fn posts(&self) -> Vec<Post> {
+        let post = |worker: &WorkerThread| Post {
+            relay: worker.relay.clone(),
+            errands: worker.errands.clone(),
+        };
+        self.workers.iter().map(post).collect()
     }
 
     /// Accepts again after [`Proxy::give_way`]. What was open then goes on ending if `websocket_drain` or

@@ -7,7 +7,7 @@ pub(crate) mod about;
 mod conclusion;
 mod message;
 mod meters;
-mod portable;
+pub(crate) mod portable;
 pub(crate) mod reauth;
 pub(crate) mod table;
 

@@ -6,9 +6,11 @@
 //! [`Phase`](crate::site::Phase).
 
 mod accept;
+mod errands;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod reserve;
 mod thread;
 
+pub(crate) use errands::{Errand, Errands};
 pub(crate) use thread::{WorkerContext, WorkerThread};

@@ -237,11 +237,7 @@ impl RelayHandle {
     }
 
     /// The first are another process's now, and the others perhaps.
-    pub(crate) fn let_go(
-        &self,
-        moved: Vec<Tunnel>,
-        unknown: Vec<Tunnel>,
-    ) -> Result<(), Stopped> {
+    pub(crate) fn let_go(&self, moved: Vec<Tunnel>, unknown: Vec<Tunnel>) -> Result<(), Stopped> {
         self.send(Command::LetGo { moved, unknown })
     }
 

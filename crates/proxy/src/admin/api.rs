@@ -440,6 +440,7 @@ impl Request<'_> {
             "from": {"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION")},
             "to": {"pid": upgraded.pid, "version": upgraded.version},
             "sockets": upgraded.sockets,
+            "moved": upgraded.moved,
             "remaining": {"connections": upgraded.connections, "tunnels": upgraded.tunnels},
         })))
     }

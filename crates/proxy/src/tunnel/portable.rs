@@ -103,8 +103,6 @@ impl Spot {
 
 /// A tunnel that has come from another process, as its relay needs it.
 #[derive(Debug)]
-// Until processes hand tunnels over.
-#[cfg_attr(not(test), expect(dead_code))]
 pub(crate) struct Bound {
     /// Its ticket.
     pub(crate) ticket: u64,
@@ -116,8 +114,6 @@ pub(crate) struct Bound {
     pub(crate) timers: Timers,
     /// How much is read at once for a peer that is slow.
     pub(crate) buffer_size: usize,
-    /// Whether WebSocket was agreed upon.
-    pub(crate) is_websocket: bool,
     /// What holds in its WebSocket, if anybody is to look at its frames.
     pub(crate) policy: Option<Arc<Policy>>,
     /// Who counts what is sent in its WebSocket, if anybody does.
@@ -342,7 +338,6 @@ impl<'s> Binder<'s> {
             label: tunnel.label.clone(),
             timers,
             buffer_size,
-            is_websocket,
             policy: policy.filter(|_| is_websocket),
             meters: tunnel.metered.as_ref().map(|metered| metered.meters()),
         }

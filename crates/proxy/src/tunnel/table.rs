@@ -211,6 +211,7 @@ impl Tunnels {
     pub(crate) fn tell(&self, ticket: u64, report: Report) {
         match report {
             Report::End(end) => self.end(ticket, &end),
+            Report::Moved => self.forget(ticket),
             Report::Note(notes) => {
                 let carried = self.carried.borrow();
                 let tunnel = usize::try_from(ticket).ok().and_then(|key| carried.get(key));
@@ -240,8 +241,6 @@ impl Tunnels {
 
     /// A tunnel goes on in another process, or was only about to come from there: nothing is said of it, and all that
     /// counts it is given back.
-    // Until processes hand tunnels over.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn forget(&self, ticket: u64) {
         let Ok(key) = usize::try_from(ticket) else { return };
         if let Some(tunnel) = self.remove(key) {
@@ -251,8 +250,6 @@ impl Tunnels {
 
     /// What another process has to know of each of these tunnels, to go on with it by [`Self::bind`]; or why it stays
     /// here.
-    // Until processes hand tunnels over.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn pack(&self, tickets: &[u64]) -> Vec<Result<Vec<u8>, Stays>> {
         let carried = self.carried.borrow();
         let mut packer = Packer::new();
@@ -265,8 +262,6 @@ impl Tunnels {
 
     /// Enters tunnels that another process has packed, bound to the newest generation. The relay is given each with
     /// what the answer says; then [`Self::settle`] is called for it, or [`Self::forget`] if it does not come after all.
-    // Until processes hand tunnels over.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn bind(&self, records: &[&[u8]], site: &Rc<Site>) -> Vec<Result<Bound, Refusal>> {
         let mut binder = match Binder::new(site) {
             Ok(binder) => binder,

@@ -16,6 +16,7 @@ use wssgate_relay::{self as relay, Relay, RelayHandle, Report};
 use wssgate_sys::privileges;
 
 use super::accept::Accepting;
+use super::errands::{self, Errand, Errands};
 use super::reserve::Reserve;
 
 use crate::auth::revocations::Revocations;
@@ -57,6 +58,8 @@ pub(crate) struct WorkerContext {
 #[derive(Debug)]
 pub(crate) struct WorkerThread {
     pub(crate) relay: RelayHandle,
+    /// The way to its front.
+    pub(crate) errands: Errands,
     thread: thread::JoinHandle<()>,
     finished: Arc<AtomicBool>,
 }
@@ -80,16 +83,17 @@ impl WorkerThread {
     pub(crate) fn start(id: usize, context: WorkerContext) -> io::Result<Self> {
         let (ready, started) = std_mpsc::channel();
         let finished = Arc::<AtomicBool>::default();
+        let (errands, received) = Errands::new();
         let finish = Finish { finished: Arc::clone(&finished), notifier: context.notifier.clone() };
         let thread = thread::Builder::new().name(format!("worker {id}")).spawn(move || {
             let _finish = finish;
-            if let Err(error) = run(id, context, &ready) {
+            if let Err(error) = run(id, context, received, &ready) {
                 let _ = ready.send(Err(error));
             }
         })?;
         let gone = || io::Error::other("the worker thread ended while it started");
         let relay = started.recv().map_err(|_| gone())??;
-        Ok(Self { relay, thread, finished })
+        Ok(Self { relay, errands, thread, finished })
     }
 
     /// Whether its last connection has ended.
@@ -104,7 +108,8 @@ impl WorkerThread {
             relay::start("test", relay::Settings::default(), Arc::default(), |_, _| {}, |_| {});
         let relay = relay.expect("a relay starts").handle();
         let thread = thread::spawn(|| panic!("as the test wants it"));
-        Self { relay, thread, finished: Arc::new(AtomicBool::new(true)) }
+        let (errands, _) = Errands::new();
+        Self { relay, errands, thread, finished: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Waits for the thread; whether it ended as it should.
@@ -116,6 +121,7 @@ impl WorkerThread {
 fn run(
     id: usize,
     context: WorkerContext,
+    errands: mpsc::UnboundedReceiver<Errand>,
     ready: &std_mpsc::Sender<io::Result<RelayHandle>>,
 ) -> io::Result<()> {
     privileges::drop_capabilities()?;
@@ -160,7 +166,7 @@ fn run(
     tasks.block_on(&runtime, async {
         front.listen();
         let _ = ready.send(Ok(relay.handle()));
-        front.work(reports, relay).await;
+        front.work(reports, errands, relay).await;
     });
     Ok(())
 }
@@ -177,12 +183,19 @@ struct Front {
 }
 
 impl Front {
-    async fn work(&mut self, reports: mpsc::UnboundedReceiver<(u64, Report)>, relay: Relay) {
+    async fn work(
+        &mut self,
+        reports: mpsc::UnboundedReceiver<(u64, Report)>,
+        errands: mpsc::UnboundedReceiver<Errand>,
+        relay: Relay,
+    ) {
         let mut telling = tokio::task::spawn_local(tell(reports, Rc::clone(&self.tunnels)));
         let tunnels = Rc::clone(&self.tunnels);
         tokio::task::spawn_local(async move { tunnels.wake_relay().await });
         tokio::task::spawn_local(end_tunnels(Rc::clone(&self.site), Rc::clone(&self.tunnels)));
         tokio::task::spawn_local(reauth::work(Rc::clone(&self.tunnels)));
+        let (tunnels, site) = (Rc::clone(&self.tunnels), Rc::clone(&self.site));
+        tokio::task::spawn_local(errands::run(errands, tunnels, site));
         if self.site.id == 0 {
             // Of all workers one is enough.
             tokio::task::spawn_local(check_peers(Rc::clone(&self.site), self.newest.clone()));

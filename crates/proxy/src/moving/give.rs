@@ -1,0 +1,255 @@
+//! The side that has tunnels and gives them away.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use wssgate_handover::{GiveError, Giver, MAX_OUTSTANDING, Outcome, Parcel, TOO_MANY_OPEN_FILES};
+use wssgate_relay::moving::{Fate, Frozen};
+use wssgate_sys::process::NoCoreDumps;
+use zeroize::Zeroizing;
+
+use super::{NOT_NOW, Post, WAIT};
+use crate::log::Notifier;
+use crate::worker::Errand;
+
+/// When to look again for tunnels that have come after the others: requests that were in work have become some.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What was said to the other process behind each pass over all workers.
+const END_OF_PASS: &[u8] = b"pass";
+
+/// What one look at all workers has brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Tunnels that are the other process's now.
+    pub moved: u64,
+    /// Those that cannot move, by why.
+    pub stay: BTreeMap<String, u64>,
+    /// Those of which nobody knows whether the other process has them, so that they have ended here.
+    pub unknown: u64,
+    /// From the first one taken out of its relay to the last answer.
+    pub took: Duration,
+    /// How long any was out of its relay, at most.
+    pub longest: Duration,
+    /// Why there is no further pass.
+    pub error: Option<String>,
+}
+
+/// A thread that gives tunnels away, until this is dropped.
+#[derive(Debug)]
+pub struct Giving {
+    passes: mpsc::Receiver<Pass>,
+    /// Whether it is to go on; without a sender it ends.
+    goes_on: mpsc::Sender<bool>,
+}
+
+impl Giving {
+    /// Begins; `notifier` is rung whenever there is a pass to be told of.
+    pub(crate) fn begin(
+        posts: Vec<Post>,
+        channel: OwnedFd,
+        notifier: Notifier,
+    ) -> io::Result<Self> {
+        let (told, passes) = mpsc::channel();
+        let (goes_on, orders) = mpsc::channel();
+        let mut work = Work { posts, giver: Giver::new(channel, WAIT) };
+        thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
+            loop {
+                let pass = work.pass();
+                let is_last = pass.error.is_some();
+                // Whoever is not there any more need not know.
+                let _ = told.send(pass);
+                notifier.notify();
+                if is_last || !waits_and_goes_on(&orders) {
+                    break;
+                }
+            }
+            // A process that is gone need not be told.
+            let _ = work.giver.finish();
+        })?;
+        Ok(Self { passes, goes_on })
+    }
+
+    /// What was done since the last time, if something was.
+    pub fn next(&self) -> Option<Pass> {
+        self.passes.try_recv().ok()
+    }
+
+    /// Keeps what comes from now on, or gives it away again.
+    pub fn go_on(&self, goes_on: bool) {
+        // One that has failed does nothing more.
+        let _ = self.goes_on.send(goes_on);
+    }
+
+    /// Ends it behind the pass that is under way, if the other process does not hang, and says what was done since the
+    /// last time.
+    pub fn finish(self) -> Vec<Pass> {
+        let Self { passes, goes_on } = self;
+        drop(goes_on);
+        std::iter::from_fn(|| passes.recv_timeout(WAIT).ok()).collect()
+    }
+}
+
+/// Waits until it is time for the next pass; whether there is one.
+fn waits_and_goes_on(orders: &mpsc::Receiver<bool>) -> bool {
+    let mut goes_on = true;
+    loop {
+        let order = match goes_on {
+            true => orders.recv_timeout(AGAIN),
+            false => orders.recv().map_err(RecvTimeoutError::from),
+        };
+        match order {
+            Ok(order) => goes_on = order,
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}
+
+struct Work {
+    posts: Vec<Post>,
+    giver: Giver,
+}
+
+/// Tunnels that were taken out of a relay together.
+struct Page {
+    frozen: Frozen,
+    since: Instant,
+    /// What is decided so far.
+    fates: Vec<Fate>,
+    /// Those that were sent, in that order, and not answered.
+    sent: VecDeque<usize>,
+    /// Whether all were sent that will be.
+    is_whole: bool,
+}
+
+impl Work {
+    /// Gives away what there is.
+    fn pass(&mut self) -> Pass {
+        // Without it a core dump might hold the keys of tunnels; those that move are in memory anyway.
+        let _no_dumps = NoCoreDumps::begin();
+        let mut pass = Pass::default();
+        let mut began = None;
+        let mut pages = VecDeque::new();
+        for post in self.posts.clone() {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                // A relay that has stopped has no tunnels.
+                let Ok(page) = post.relay.freeze(place) else { break };
+                from = page.next.filter(|_| pass.error.is_none());
+                if page.frozen.is_empty() {
+                    continue;
+                }
+                let since = Instant::now();
+                began.get_or_insert(since);
+                let fates = vec![Fate::Back; page.frozen.len()];
+                pages.push_back(Page {
+                    frozen: page.frozen,
+                    since,
+                    fates,
+                    sent: VecDeque::new(),
+                    is_whole: false,
+                });
+                self.offer(&post, &mut pages, &mut pass);
+            }
+        }
+        while self.hear(&mut pages, &mut pass) {}
+        if let Some(began) = began {
+            pass.took = began.elapsed();
+        }
+        let noted = self.giver.note(END_OF_PASS).err().map(|error| error.to_string());
+        pass.error = pass.error.take().or(noted);
+        pass
+    }
+
+    /// Sends what can move of the last page.
+    fn offer(&mut self, post: &Post, pages: &mut VecDeque<Page>, pass: &mut Pass) {
+        let Some(number) = pages.len().checked_sub(1) else { return };
+        let tickets = pages[number].frozen.tickets();
+        let packed = post.errands.ask(|answer| Errand::Pack { tickets, answer });
+        let mut records: Vec<(usize, Zeroizing<Vec<u8>>)> = Vec::new();
+        for (at, packed) in packed.into_iter().flatten().enumerate() {
+            match packed {
+                Ok(packed) => records.push((at, pages[number].frozen.record(at, &packed))),
+                Err(stays) => {
+                    pages[number].fates[at] = Fate::Stays;
+                    *pass.stay.entry(stays.to_string()).or_default() += 1;
+                }
+            }
+        }
+        let mut rest = &records[..];
+        // Counted from the end, for pages before it may be over meanwhile.
+        while !rest.is_empty() && pass.error.is_none() {
+            if self.giver.outstanding() == MAX_OUTSTANDING {
+                self.hear(pages, pass);
+                continue;
+            }
+            let Some(page) = pages.back_mut() else { return };
+            let sockets = |at: usize| page.frozen.sockets(at);
+            let parcels: Vec<_> = rest
+                .iter()
+                .take(wssgate_handover::MAX_BATCH)
+                .map(|(at, record)| Parcel { record, sockets: sockets(*at) })
+                .collect();
+            match self.giver.send(&parcels) {
+                Ok(sent) => {
+                    drop(parcels);
+                    page.sent.extend(rest[..sent].iter().map(|(at, _)| *at));
+                    rest = &rest[sent..];
+                }
+                Err(error @ GiveError::TooLong(_)) => {
+                    drop(parcels);
+                    page.fates[rest[0].0] = Fate::Stays;
+                    *pass.stay.entry(error.to_string()).or_default() += 1;
+                    rest = &rest[1..];
+                }
+                Err(error) => pass.error = Some(error.to_string()),
+            }
+        }
+        if let Some(page) = pages.back_mut() {
+            page.is_whole = true;
+        }
+        settle(pages, pass);
+    }
+
+    /// Waits for the next answer; whether there was one to come.
+    fn hear(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) -> bool {
+        let Some(outcomes) = self.giver.outcomes() else { return false };
+        let Some(page) = pages.iter_mut().find(|page| !page.sent.is_empty()) else { return true };
+        for outcome in outcomes {
+            let Some(at) = page.sent.pop_front() else { break };
+            page.fates[at] = match outcome {
+                Outcome::Taken => {
+                    pass.moved += 1;
+                    Fate::Moved
+                }
+                Outcome::Unknown => {
+                    pass.unknown += 1;
+                    Fate::Unknown
+                }
+                Outcome::Kept => Fate::Back,
+                Outcome::Refused(refusal) => {
+                    *pass.stay.entry(refusal.text).or_default() += 1;
+                    match refusal.code {
+                        TOO_MANY_OPEN_FILES | NOT_NOW => Fate::Back,
+                        _ => Fate::Stays,
+                    }
+                }
+            };
+        }
+        settle(pages, pass);
+        true
+    }
+}
+
+/// Ends the pages of which all is decided.
+fn settle(pages: &mut VecDeque<Page>, pass: &mut Pass) {
+    while pages.front().is_some_and(|page| page.is_whole && page.sent.is_empty()) {
+        let Some(Page { frozen, since, fates, .. }) = pages.pop_front() else { return };
+        frozen.settle(|at| fates[at]);
+        pass.longest = pass.longest.max(since.elapsed());
+    }
+}

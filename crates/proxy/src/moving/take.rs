@@ -1,0 +1,166 @@
+//! The side that takes tunnels over.
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::{io, thread};
+
+use wssgate_handover::{Batch, Item, Refusal, Taker, Verdict};
+use wssgate_relay::moving::{Arriving, Resume};
+use wssgate_sys::process::NoCoreDumps;
+
+use super::{NOT_HERE, NOT_NOW, Post, WAIT};
+use crate::log::Notifier;
+use crate::worker::Errand;
+
+/// What has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// So many more tunnels are ours, and so many were refused, since the last time.
+    Pass {
+        /// Those that are ours.
+        taken: u64,
+        /// Those that are not.
+        refused: u64,
+    },
+    /// Nothing more comes, because of this if it is no good end.
+    End(Option<String>),
+}
+
+/// A thread that takes tunnels over.
+#[derive(Debug)]
+pub struct Taking(mpsc::Receiver<Taken>);
+
+impl Taking {
+    /// Begins; `notifier` is rung whenever something has come.
+    pub(crate) fn begin(
+        posts: Vec<Post>,
+        channel: OwnedFd,
+        notifier: Notifier,
+    ) -> io::Result<Self> {
+        let (told, taken) = mpsc::channel();
+        let mut work = Work { posts, taker: Taker::new(channel, WAIT), taken: 0, refused: 0 };
+        thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
+            let tell = |taken| {
+                // Whoever is not there any more need not know.
+                let _ = told.send(taken);
+                notifier.notify();
+            };
+            let mut no_dumps = None;
+            let error = loop {
+                match work.taker.receive() {
+                    Ok(Some(Item::Batch(batch))) => {
+                        no_dumps = no_dumps.or_else(|| NoCoreDumps::begin().ok());
+                        if let Err(error) = work.take(batch) {
+                            break Some(error);
+                        }
+                    }
+                    // The end of a pass.
+                    Ok(Some(Item::Note(_))) => {
+                        no_dumps = None;
+                        let (taken, refused) = work.count();
+                        if taken + refused > 0 {
+                            tell(Taken::Pass { taken, refused });
+                        }
+                    }
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                }
+            };
+            let (taken, refused) = work.count();
+            if taken + refused > 0 {
+                tell(Taken::Pass { taken, refused });
+            }
+            tell(Taken::End(error));
+        })?;
+        Ok(Self(taken))
+    }
+
+    /// What has come since the last time, if something has.
+    pub fn next(&self) -> Option<Taken> {
+        self.0.try_recv().ok()
+    }
+}
+
+struct Work {
+    posts: Vec<Post>,
+    taker: Taker,
+    taken: u64,
+    refused: u64,
+}
+
+impl Work {
+    fn count(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.taken), std::mem::take(&mut self.refused))
+    }
+
+    /// Takes a batch over, as far as that can be; all of one batch come to the worker that has the fewest tunnels.
+    fn take(&mut self, mut batch: Batch) -> Result<(), String> {
+        let count = batch.tunnels();
+        let Some(post) = self.posts.iter().min_by_key(|post| post.relay.live()).cloned() else {
+            return Err("there is no worker".to_owned());
+        };
+        let mut verdicts = vec![Verdict::Taken; count];
+        let mut arriving = Vec::with_capacity(count);
+        let mut packed = Vec::with_capacity(count);
+        for (at, arrival) in batch.arrivals().enumerate() {
+            match Arriving::decode(arrival.record) {
+                Ok(tunnel) => {
+                    packed.push(tunnel.extra().to_vec());
+                    arriving.push((at, tunnel, arrival.sockets));
+                }
+                Err(error) => verdicts[at] = refusal(NOT_HERE, &error),
+            }
+        }
+        let bound = post.errands.ask(|answer| Errand::Bind { packed, answer });
+        let mut resumed: Vec<Resume> = Vec::with_capacity(count);
+        let (mut tickets, mut refused) = (Vec::with_capacity(count), Vec::new());
+        match bound {
+            None => verdicts.fill(refusal(NOT_NOW, &"its worker has ended")),
+            Some(bound) => {
+                for ((at, tunnel, sockets), bound) in arriving.into_iter().zip(bound) {
+                    let binding = match bound {
+                        Ok(binding) => binding,
+                        Err(error) => {
+                            verdicts[at] = refusal(NOT_HERE, &error);
+                            continue;
+                        }
+                    };
+                    let ticket = binding.ticket;
+                    match tunnel.bind(sockets, binding.into(), &post.relay) {
+                        Ok(tunnel) => {
+                            resumed.push(tunnel);
+                            tickets.push(ticket);
+                        }
+                        Err(error) => {
+                            verdicts[at] = refusal(NOT_HERE, &error);
+                            refused.push(ticket);
+                        }
+                    }
+                }
+            }
+        }
+        if !refused.is_empty() {
+            post.errands.send(Errand::Forget(refused));
+        }
+        match self.taker.answer(&verdicts) {
+            Ok(()) => {
+                self.taken += resumed.len() as u64;
+                self.refused += (count - resumed.len()) as u64;
+                // A relay that has stopped closes them; the process is about to end.
+                let _ = post.relay.resume(resumed);
+                post.errands.send(Errand::Settle(tickets));
+                Ok(())
+            }
+            Err(error) => {
+                // They are not ours, and their sockets are closed without a word.
+                drop(resumed);
+                post.errands.send(Errand::Forget(tickets));
+                Err(error.to_string())
+            }
+        }
+    }
+}
+
+fn refusal(code: u8, why: &impl std::fmt::Display) -> Verdict {
+    Verdict::Refused(Refusal { code, text: why.to_string() })
+}
