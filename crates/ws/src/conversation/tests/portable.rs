@@ -529,6 +529,48 @@ proptest! {
     }
 }
 
+/// Frames that nobody objects to, and a Close behind them.
+fn good_stream() -> impl Strategy<Value = Vec<u8>> {
+    let client = Side::Client;
+    let text = any::<String>().prop_map(move |text| frame(client, Opcode::Text, text.as_bytes()));
+    let pieces = any::<(String, prop::sample::Index)>().prop_map(move |(text, at)| {
+        let (one, two) = text.as_bytes().split_at(at.index(text.len() + 1));
+        let pong = frame(client, Opcode::Pong, b"12345678");
+        let last = fragment(client, true, Opcode::Continuation, two);
+        [fragment(client, false, Opcode::Text, one), pong, last].concat()
+    });
+    let binary = prop::collection::vec(any::<u8>(), 0..300)
+        .prop_map(move |data| frame(client, Opcode::Binary, &data));
+    let messages = prop::collection::vec(prop_oneof![text, pieces, binary], 0..6);
+    messages.prop_map(|messages| [messages.concat(), closing(Side::Client)].concat())
+}
+
+proptest! {
+    /// Each part of a stream comes under another policy, or the same, in another process.
+    #[test]
+    fn no_byte_is_lost_however_policies_change(
+        stream in good_stream(),
+        moves in prop::collection::vec((1..40_usize, 0..5_usize), 0..30),
+    ) {
+        let longest = limiting(Limits { message: Some(50_000), ..Limits::default() });
+        let policies = [Check::Note, Check::Frames, Check::Text].map(checking);
+        let policies = [&policies[..], &[asking(1_000, None), longest]].concat();
+        let mut line = Line::new(Policy::default());
+        let (mut at, mut now_ms) = (0, 0);
+        for (len, policy) in moves {
+            let end = stream.len().min(at + len);
+            line.say(Side::Client, &stream[at..end], now_ms);
+            at = end;
+            line.move_on(Some(&policies[policy]), now_ms);
+            now_ms += AHEAD_MS;
+        }
+        line.say(Side::Client, &stream[at..], now_ms);
+        prop_assert_eq!(line.taken(Side::Server), stream);
+        prop_assert_eq!(line.conversation.cause(), None);
+        prop_assert_eq!(line.conversation.close_code(Side::Client), Some(CloseCode::NORMAL));
+    }
+}
+
 /// What it says before the move, what behind it, and what of all that reaches the server.
 #[test]
 fn what_a_new_policy_looks_for_begins_with_the_next_message() {
