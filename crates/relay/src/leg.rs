@@ -196,6 +196,11 @@ impl Leg {
     }
 
     #[cfg(test)]
+    pub(crate) fn has_records(&self) -> bool {
+        matches!(self.protection, Protection::Keys(_))
+    }
+
+    #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> usize {
         self.unopened.capacity() + self.unsent.bytes.capacity()
     }

@@ -209,6 +209,14 @@ pub struct Binding {
 /// A tunnel that a relay can go on with.
 pub struct Resume(pub(crate) Box<Tunnel>);
 
+#[cfg(test)]
+impl Resume {
+    /// Whether the client's and the upstream's leg have TLS, and whether it is a WebSocket.
+    pub(crate) fn kind(&self) -> [bool; 3] {
+        self.0.kind()
+    }
+}
+
 impl fmt::Debug for Resume {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_tuple("Resume").field(&self.0.ticket).finish()

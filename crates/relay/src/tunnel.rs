@@ -742,6 +742,12 @@ impl Tunnel {
     }
 
     #[cfg(test)]
+    pub(crate) fn kind(&self) -> [bool; 3] {
+        let tls = |leg: &Leg| leg.has_records();
+        [tls(&self.client), tls(&self.upstream), self.conversation.is_some()]
+    }
+
+    #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> usize {
         self.client.kept_bytes() + self.upstream.kept_bytes()
     }

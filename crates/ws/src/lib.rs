@@ -6,7 +6,7 @@
 //! where may a frame of our own stand ([`conversation`])? Everything here is a function of bytes and
 //! time that others supply: no socket, no timer, no random numbers.
 
-mod cbor;
+pub mod cbor;
 pub mod close;
 pub mod conversation;
 pub mod frame;

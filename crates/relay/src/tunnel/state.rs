@@ -11,8 +11,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
-use wssgate_records::{Records, RecordsState};
+use wssgate_records::{MAX_RECORD, Records, RecordsState};
 use wssgate_ws::Conversation;
+use wssgate_ws::cbor::{is_default, known};
 use wssgate_ws::conversation::ConversationState;
 
 use super::{GROUP_WINDOW, Rare, Telling, Tunnel};
@@ -39,8 +40,9 @@ pub(crate) struct TunnelState {
     up: FlowTotals,
     #[n(3)]
     down: FlowTotals,
-    /// None in a tunnel of other things than a WebSocket.
+    /// Only in a WebSocket.
     #[n(4)]
+    #[cbor(decode_with = "known")]
     conversation: Option<ConversationState>,
     /// How long ago it began, in milliseconds.
     #[n(5)]
@@ -52,10 +54,33 @@ pub(crate) struct TunnelState {
     idle_ms: u64,
     /// The side that has ended its direction in good order, if one has.
     #[n(7)]
+    #[cbor(decode_with = "known")]
     ended: Option<EndedBy>,
     /// In how many milliseconds it tells what has passed, if it does.
     #[n(8)]
     tells_in_ms: Option<u64>,
+    #[n(9)]
+    protocol: Spoken,
+}
+
+/// What is spoken in a tunnel. Whatever comes to be spoken one day is refused by those who do not know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+enum Spoken {
+    #[n(0)]
+    Other,
+    #[n(1)]
+    WebSocket,
+}
+
+/// What protects a leg, likewise: without it a leg whose keys are told in a new way would pass for a plain one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+enum Layer {
+    #[n(0)]
+    Plain,
+    #[n(1)]
+    Records,
 }
 
 /// The side whose end is the cause of the tunnel's.
@@ -76,8 +101,9 @@ struct LegState {
     #[n(0)]
     #[cbor(default, skip_if = "is_default")]
     unix: bool,
-    /// None without TLS.
+    /// Only with TLS.
     #[n(1)]
+    #[cbor(decode_with = "known")]
     records: Option<RecordsState>,
     /// The front of a record whose rest has not come.
     #[cbor(n(2), default, with = "minicbor::bytes", skip_if = "is_default")]
@@ -101,6 +127,8 @@ struct LegState {
     #[n(7)]
     #[cbor(default, skip_if = "is_default")]
     blocked_ms: u64,
+    #[n(8)]
+    layer: Layer,
 }
 
 /// One direction.
@@ -108,7 +136,7 @@ struct LegState {
 #[cbor(map)]
 struct FlowTotals {
     #[n(0)]
-    #[cbor(default, skip_if = "is_default")]
+    #[cbor(default, skip_if = "is_default", decode_with = "known")]
     state: Direction,
     #[n(1)]
     #[cbor(default)]
@@ -133,10 +161,6 @@ enum Direction {
     Draining,
     #[n(2)]
     Closed,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl Tunnel {
@@ -169,6 +193,10 @@ impl Tunnel {
                 _ => None,
             },
             tells_in_ms: telling.map(|telling| telling.due_ms.saturating_sub(now_ms)),
+            protocol: match self.conversation {
+                Some(_) => Spoken::WebSocket,
+                None => Spoken::Other,
+            },
         }
     }
 
@@ -185,6 +213,9 @@ impl Tunnel {
         now_ms: u64,
     ) -> Result<Self, Refused> {
         let TunnelState { client, upstream, up, down, conversation, .. } = state;
+        if conversation.is_some() != (state.protocol == Spoken::WebSocket) {
+            return Err(Refused::Unsound);
+        }
         let least = binding.buffer_size.clamp(1, GROUP_WINDOW);
         let [client_socket, upstream_socket] = sockets;
         let meters = binding.meters.map(|meters| *meters);
@@ -254,6 +285,10 @@ impl Leg {
                 .blocked_since_ms()
                 .map_or(0, |since_ms| now_ms.saturating_sub(since_ms)),
             blocked_ms: self.blocked_ms,
+            layer: match self.protection {
+                Protection::None => Layer::Plain,
+                Protection::Keys(_) => Layer::Records,
+            },
         }
     }
 
@@ -263,19 +298,14 @@ impl Leg {
         record_limit: u64,
         now_ms: u64,
     ) -> Result<Self, Refused> {
-        let protection = match &state.records {
-            None => Protection::None,
-            Some(records) => {
+        let protection = match (state.layer, &state.records) {
+            (Layer::Plain, None) if state.unopened.is_empty() => Protection::None,
+            (Layer::Records, Some(records)) if state.unopened.len() <= MAX_RECORD => {
                 let records = Records::restore(records, record_limit, now_ms);
                 Protection::Keys(Box::new(records.map_err(|_| Refused::Unsound)?))
             }
+            (Layer::Plain | Layer::Records, _) => return Err(Refused::Unsound),
         };
-        let has_records = matches!(protection, Protection::Keys(_));
-        if state.unopened.len() > wssgate_records::MAX_RECORD
-            || !has_records && !state.unopened.is_empty()
-        {
-            return Err(Refused::Unsound);
-        }
         let mut leg = Self::with_protection(socket, state.unix, protection);
         leg.unopened = state.unopened;
         leg.unsent = Unsent { bytes: state.unsent, start: 0 };
