@@ -31,11 +31,11 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::pki_types::ServerName};
 use wssgate_testkit::{Instance, Pki, net::free_addr_on, program, wait_until};
-use wssgate_ws::{Side, accept_key, handshake};
+use wssgate_ws::Side;
 
 use end::{World, live};
 use life::{Life, MAX_MESSAGE, Random};
-use wire::{Reader, Stream, Writer, split};
+use wire::{Reader, Stream, Writer};
 
 const EXE: &str = env!("CARGO_BIN_EXE_wssgate");
 const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
@@ -178,19 +178,11 @@ async fn welcome(tcp: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(u64, R
         None => Box::new(tcp),
         Some(tls) => Box::new(tls.accept(tcp).await?),
     };
-    let (mut reader, mut writer) = split(stream, Side::Server);
-    let head = reader.head().await?;
-    let seed = head.split(['/', ' ']).nth(3).and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-    let (Some(seed), Some(key)) = (seed, key) else { return Err(io::Error::other(head)) };
+    let asked = wire::hear(stream).await?;
+    let seed = asked.path.split('/').nth(2).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let Some(seed) = seed else { return Err(io::Error::other(asked.path)) };
     Life::new(seed).arm(&socket, Side::Server)?;
-    let accept = accept_key(key.as_bytes());
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        accept.escape_ascii()
-    );
-    writer.bytes(answer.as_bytes()).await?;
+    let (reader, writer) = asked.grant().await?;
     Ok((seed, reader, writer))
 }
 
@@ -243,15 +235,8 @@ impl Entry {
                 Box::new(self.tls.connect(name, tcp).await?)
             }
         };
-        let (mut reader, mut writer) = split(stream, Side::Client);
         let (checked, wire) = (lives.is_checked, if tls_there { "tls" } else { "plain" });
         let path = format!("/{}{wire}/{life:x}", if checked { "checked-" } else { "" });
-        let key = handshake::encode_key([b'k'; 16]);
-        writer.bytes(&handshake::encode_request(&path, "localhost", &key, &[])).await?;
-        let head = reader.head().await?;
-        match head.starts_with("HTTP/1.1 101 ") {
-            true => Ok((reader, writer)),
-            false => Err(io::Error::other(head)),
-        }
+        wire::ask(stream, &path).await
     }
 }

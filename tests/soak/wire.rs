@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use wssgate_testkit::Frame;
-use wssgate_ws::{FrameHeader, Side, frame::must_mask, mask};
+use wssgate_ws::{FrameHeader, Side, accept_key, frame::must_mask, handshake, mask};
 
 /// The longest head of a handshake.
 const MAX_HEAD_LEN: usize = 8 << 10;
@@ -33,6 +33,49 @@ pub(crate) fn split(stream: Box<dyn Stream>, side: Side) -> (Reader, Writer) {
     let (read, write) = tokio::io::split(stream);
     let reader = Reader { stream: read, from: side.other(), unread: Vec::new(), taken: 0 };
     (reader, Writer { stream: write, side })
+}
+
+/// The client's part of a handshake.
+pub(crate) async fn ask(stream: Box<dyn Stream>, path: &str) -> io::Result<(Reader, Writer)> {
+    let (mut reader, mut writer) = split(stream, Side::Client);
+    let key = handshake::encode_key([b'k'; 16]);
+    writer.bytes(&handshake::encode_request(path, "localhost", &key, &[])).await?;
+    let head = reader.head().await?;
+    match head.starts_with("HTTP/1.1 101 ") {
+        true => Ok((reader, writer)),
+        false => Err(io::Error::other(head)),
+    }
+}
+
+/// A client's request that waits for its 101.
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    key: String,
+    reader: Reader,
+    writer: Writer,
+}
+
+/// The server's part of a handshake, up to the answer.
+pub(crate) async fn hear(stream: Box<dyn Stream>) -> io::Result<Asked> {
+    let (mut reader, writer) = split(stream, Side::Server);
+    let head = reader.head().await?;
+    let path = head.split(' ').nth(1);
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let (Some(path), Some(key)) = (path, key) else { return Err(io::Error::other(head)) };
+    Ok(Asked { path: path.to_owned(), key: key.to_owned(), reader, writer })
+}
+
+impl Asked {
+    /// Answers with a 101.
+    pub(crate) async fn grant(mut self) -> io::Result<(Reader, Writer)> {
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n",
+            accept_key(self.key.as_bytes()).escape_ascii()
+        );
+        self.writer.bytes(answer.as_bytes()).await?;
+        Ok((self.reader, self.writer))
+    }
 }
 
 impl Reader {
