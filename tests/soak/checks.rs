@@ -1,8 +1,8 @@
 //! What the ends would notice: a middleman without faults, and one that loses, doubles or swaps bytes.
 
 use std::{
-    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -12,7 +12,8 @@ use crate::{
     end::{World, live},
     life::{Ending, Life},
     on_a_runtime,
-    wire::{Stream, split},
+    tunnel::{self, Kind, Stop, Tunnel},
+    wire::{Reader, Stream, Writer, split},
 };
 
 /// What a middleman does to the bytes of one direction.
@@ -57,20 +58,84 @@ fn faults_of(life: &Life, fault: Fault, from: Side) -> Vec<String> {
     // Nobody pauses.
     let world = World { stop: AtomicBool::new(true), ..World::default() };
     on_a_runtime(async {
-        let (client, from_client) = duplex(1 << 16);
-        let (server, from_server) = duplex(1 << 16);
-        let middle = pin!(pass(from_client, from_server, fault, from));
-        let end = |stream: DuplexStream, side| {
-            let stream: Box<dyn Stream> = Box::new(stream);
-            let (world, (reader, writer)) = (&world, split(stream, side));
+        let (middle, ends) = past(fault, from);
+        let ends = ends.map(|(side, (reader, writer))| {
+            let world = &world;
             async move { world.note(0, side, live(world, life, side, reader, writer).await) }
-        };
-        tokio::join!(middle, end(client, Side::Client), end(server, Side::Server));
+        });
+        let [client, server] = ends;
+        tokio::join!(middle, client, server);
     });
     let ended = world.ended.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
     let faults = world.faults.into_inner().unwrap();
     assert_eq!(ended + faults.len() as u64, 2);
     faults
+}
+
+/// An end that has not begun.
+type End = (Side, (Reader, Writer));
+
+/// A middleman, and the ends of a tunnel past it.
+fn past(fault: Fault, from: Side) -> (impl Future<Output = ()>, [End; 2]) {
+    let (client, from_client) = duplex(1 << 16);
+    let (server, from_server) = duplex(1 << 16);
+    let ends = [(client, Side::Client), (server, Side::Server)].map(|(stream, side)| {
+        let stream: Box<dyn Stream> = Box::new(stream);
+        (side, split(stream, side))
+    });
+    (pass(from_client, from_server, fault, from), ends)
+}
+
+/// Those that live long. What a fault does to the end of a half is seen by whoever hears it.
+#[test]
+fn every_fault_in_a_long_life_is_noticed_and_nothing_else() {
+    let says_enough = |tunnel: &Tunnel| {
+        [Side::Client, Side::Server].into_iter().all(|side| {
+            let first = tunnel.content(side).take(FEW as usize);
+            first.map(|frame| frame.payload.len()).sum::<usize>() > 2 * PLACE
+        })
+    };
+    for kind in [Kind::Echo, Kind::HalfClient, Kind::HalfServer] {
+        let tunnels = (0..).map(|id| Tunnel::new(id, id));
+        let mut tunnels = tunnels.filter(|tunnel| tunnel.kind == kind && says_enough(tunnel));
+        for fault in [Fault::None, Fault::Loses, Fault::Doubles, Fault::Swaps, Fault::Ends] {
+            for from in [Side::Client, Side::Server] {
+                let tunnel = tunnels.next().unwrap();
+                let ends = ends_of(&tunnel, fault, from);
+                let is_noticed = ends.iter().any(Result::is_err);
+                assert_eq!(
+                    is_noticed,
+                    fault != Fault::None,
+                    "{kind:?}, {fault:?}, {from:?}: {ends:?}"
+                );
+                let is_cut = ends.iter().all(|end| !matches!(end, Err(Stop::Fault(_))));
+                assert_eq!(
+                    is_cut,
+                    matches!(fault, Fault::None | Fault::Ends),
+                    "{fault:?}: {ends:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Frames of each end that are sent in any case.
+const FEW: u64 = 10;
+
+/// What became of both ends of a tunnel past a middleman with a fault.
+fn ends_of(tunnel: &Tunnel, fault: Fault, from: Side) -> [Result<(), Stop>; 2] {
+    on_a_runtime(async {
+        let (middle, [client, server]) = past(fault, from);
+        let end = |(side, halves): End| tunnel::live(tunnel, side, halves, 1);
+        let finish = async {
+            while tunnel.progress.load(Ordering::Relaxed) < 2 * FEW && !tunnel.is_finishing() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tunnel.finish();
+        };
+        tokio::join!(middle, end(client), end(server), finish);
+    });
+    [Side::Client, Side::Server].map(|side| tunnel.end(side).unwrap().how)
 }
 
 /// Passes bytes both ways until both directions are over.

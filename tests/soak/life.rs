@@ -119,8 +119,19 @@ impl Life {
         let salt = if of == Side::Client { 0x636c_6965_6e74 } else { 0x7365_7276_6572 };
         let mut random = Random::new(self.seed ^ salt);
         let left = random.range(FRAMES);
-        Content { random, left, in_message: None }
+        Content { random, left, lens: Lens::Mixed, in_message: None }
     }
+}
+
+/// How long messages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lens {
+    /// Most of them short, a few of some hundred KiB.
+    Mixed,
+    /// None of those few.
+    Short,
+    /// A mebibyte, or a little more or less.
+    Large,
 }
 
 /// The longest message where there is a limit: every one of a life is shorter.
@@ -142,6 +153,7 @@ pub(crate) struct Content {
     random: Random,
     /// Frames that may begin a message or be pings.
     left: u64,
+    lens: Lens,
     /// What is left of a message whose first fragments are out, and of how many it has.
     in_message: Option<(Vec<u8>, u64)>,
 }
@@ -160,8 +172,10 @@ impl Iterator for Content {
         }
         self.left = self.left.checked_sub(1)?;
         let len = match self.random.range((0, 99)) {
+            _ if self.lens == Lens::Large => self.random.range(((1 << 20) - 9, (1 << 20) + 9)),
             0..60 => self.random.range((0, 125)),
             60..90 => self.random.range((126, 4000)),
+            90.. if self.lens == Lens::Short => self.random.range((4000, 30_000)),
             90..98 => self.random.range((4000, 70_000)),
             _ => self.random.range((70_000, 600_000)),
         };
@@ -183,6 +197,16 @@ impl Iterator for Content {
 }
 
 impl Content {
+    /// Frames that do not end.
+    pub(crate) fn endless(seed: u64, lens: Lens) -> Self {
+        Self { random: Random::new(seed), left: u64::MAX, lens, in_message: None }
+    }
+
+    /// Whether the last frame left a message unfinished.
+    pub(crate) fn is_in_message(&self) -> bool {
+        self.in_message.is_some()
+    }
+
     /// The next fragment of a message, which `fragments` more follow; cuts characters as it comes.
     fn fragment(&mut self, mut rest: Vec<u8>, fragments: u64) -> Frame {
         if fragments == 0 {

@@ -7,20 +7,25 @@
 //! pass where frames are checked and messages limited, and some end by what is refused there. What the ends
 //! would notice is tried without the program ([`checks`]).
 //!
+//! Tunnels of another kind ([`tunnel`]) live as long as the test, while the program is replaced ([`upgrades`]).
+//!
 //! `WSSGATE_SOAK_TUNNELS` (200), `WSSGATE_SOAK_SECONDS` (15) and `WSSGATE_SOAK_SEED` make it the
 //! long run; `WSSGATE_TEST_DIRECTIVES` adds to the `http` block.
 #![allow(clippy::unwrap_used)]
 
 mod checks;
 mod end;
+mod hold;
 mod life;
+mod tunnel;
+mod upgrades;
 mod wire;
 
 use std::{
     env, io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -43,8 +48,16 @@ const BETWEEN_RELOADS: Duration = Duration::from_secs(1);
 /// What all ends send together, in frames a second; a busy machine takes longer, and nothing else.
 const FRAMES_A_SECOND: u64 = 4000;
 
+/// Long tests come one after the other: each wants the whole machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // One that fails does not make the others fail.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn not_a_byte_is_lost() {
+    let _alone = alone();
     let tunnels = setting("WSSGATE_SOAK_TUNNELS", 200);
     let lasts = Duration::from_secs(setting("WSSGATE_SOAK_SECONDS", 15));
     let seed = setting("WSSGATE_SOAK_SEED", u64::from(std::process::id()));
