@@ -269,6 +269,31 @@ fn without_quit_the_old_process_ends_with_its_last_tunnel() {
     assert_eq!(server.admin().1, new, "its path is left to the new one");
 }
 
+/// It has no connection left by then, and nothing else to wait for; and who answers gives way to all others on a busy
+/// machine.
+#[test]
+fn who_asks_for_an_upgrade_is_answered_before_the_old_process_ends() {
+    let server =
+        Server::start("", "server { listen %%LISTEN_0%%; location / { return 200 $pid; } }", &[]);
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let failed = (0..8).find_map(|_| {
+            let output = server.upgrade(&[]);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            (!output.status.success()).then_some(told)
+        });
+        ends.store(true, Ordering::Relaxed);
+        assert_eq!(failed, None);
+    });
+}
+
 #[test]
 fn what_cannot_take_over_changes_nothing_and_says_why() {
     let server =

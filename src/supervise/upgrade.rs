@@ -446,7 +446,8 @@ impl Server<'_> {
     /// Ends a process that was replaced with its last connection.
     fn end_if_unused(&mut self, now: Instant) -> Option<Instant> {
         let from = self.upgrade.as_ref()?.ends_from.filter(|_| self.proxy.is_yielding())?;
-        if self.proxy.open_connections() > 0 {
+        // Who has asked for the upgrade is told of it first.
+        if self.proxy.open_connections() > 0 || self.proxy.is_answering() {
             return Some(from.max(now + LOOK));
         }
         if now < from {

@@ -70,6 +70,8 @@ pub(crate) struct View {
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) drains: Drains,
     pub(crate) orders: Orders,
+    /// Of requests that are being answered on the socket.
+    pub(crate) answers: Answering,
     /// What was told to those who ask for current rates.
     pub(crate) walks: current::Walks,
     /// Those who look at frames.
@@ -77,6 +79,9 @@ pub(crate) struct View {
     /// The last hour, while a `dashboard` shows it.
     pub(crate) history: Arc<History>,
 }
+
+/// Places of requests, one for each thread.
+pub(crate) type Answering = Places<THREADS>;
 
 /// The relays of all workers, by their numbers.
 #[derive(Debug, Default)]

@@ -76,6 +76,7 @@ impl Prepared {
             revocations: Arc::default(),
             drains: Drains::new(self.environment.files.notifier().clone()),
             orders: to_us,
+            answers: Default::default(),
             walks: Default::default(),
             taps: Default::default(),
             history: Arc::default(),
@@ -507,6 +508,11 @@ impl Proxy {
     /// The connections and tunnels that are open.
     pub fn open_connections(&self) -> u64 {
         self.context.metrics.total(|worker| worker.active.value())
+    }
+
+    /// Whether somebody who asked on the admin socket has no answer yet.
+    pub fn is_answering(&self) -> bool {
+        self.view.answers.are_in_use()
     }
 
     /// The tunnels that are open.

@@ -24,6 +24,11 @@ impl<const MAX: usize> Places<MAX> {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         Some(Place(Arc::clone(&self.0)))
     }
+
+    /// Whether any is taken.
+    pub(crate) fn are_in_use(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
 }
 
 #[cfg(test)]
@@ -37,5 +42,8 @@ mod tests {
         assert_eq!((taken.len(), places.take().is_none()), (4, true));
         taken.pop();
         assert!(places.take().is_some());
+        assert!(places.are_in_use());
+        drop(taken);
+        assert!(!places.are_in_use());
     }
 }

@@ -50,11 +50,16 @@ pub(super) fn serve(listener: &UnixListener, ends: &AtomicBool, view: &View) {
 
 fn answer(mut stream: UnixStream, view: &View) -> io::Result<()> {
     stream.set_write_timeout(Some(ANSWER_TIME))?;
+    // This process does not end by itself until the answer is written.
+    let place = view.answers.take();
     let answer = match read(&stream)? {
         Ok(head) => {
             let by = socket::credentials(stream.as_fd())?;
             match api::tap(&head, by, view) {
-                Some(Ok((tap, who))) => return tell(tap, who, stream, view),
+                Some(Ok((tap, who))) => {
+                    drop(place);
+                    return tell(tap, who, stream, view);
+                }
                 Some(Err(refusal)) => refusal,
                 None => api::answer(&head, by, view),
             }
