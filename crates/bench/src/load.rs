@@ -22,11 +22,14 @@ mod client;
 mod message;
 mod outgoing;
 mod records;
+mod returning;
 
 use backend::{Backend, Next};
 pub(crate) use client::Security;
 use client::{Client, Role, Shared};
 use message::Message;
+use returning::Returning;
+pub(crate) use returning::Seen;
 
 /// Work that is not done by then has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -103,6 +106,10 @@ pub(crate) struct Load {
     connects: usize,
     echoes: u64,
     latencies: Latencies,
+    /// What becomes of clients whose tunnel ends; without it that is a failure.
+    returning: Option<Returning>,
+    /// How long it had something to do.
+    busy: Duration,
 }
 
 impl Load {
@@ -123,6 +130,8 @@ impl Load {
             connects: 0,
             echoes: 0,
             latencies: Latencies::default(),
+            returning: None,
+            busy: Duration::ZERO,
         })
     }
 
@@ -301,8 +310,10 @@ impl Load {
     }
 
     fn send(&mut self, index: usize) -> io::Result<()> {
-        if let Some(client) = &mut self.clients[index] {
-            client.send_message(&mut self.shared)?;
+        if let Some(client) = &mut self.clients[index]
+            && let Err(error) = client.send_message(&mut self.shared)
+        {
+            self.on_end(index, error)?;
         }
         if self.shared.outbox.is_full() { self.deliver() } else { Ok(()) }
     }
@@ -314,6 +325,7 @@ impl Load {
             return Err(error);
         }
         let mut outbox = std::mem::take(&mut self.shared.outbox);
+        let mut ended = Vec::new();
         let Self { batch, clients, backend, .. } = self;
         let is_there = |&(token, _): &(u64, &[u8])| socket(clients, backend, token).is_some();
         let posts: Vec<_> = outbox.pieces().filter(is_there).collect();
@@ -324,8 +336,10 @@ impl Load {
         for ((token, bytes), &outcome) in posts.into_iter().zip(outcomes) {
             match split(token) {
                 (CLIENT, index) => {
-                    if let Some(client) = &mut clients[index] {
-                        client.on_delivered(bytes, outcome)?;
+                    if let Some(client) = &mut clients[index]
+                        && let Err(error) = client.on_delivered(bytes, outcome)
+                    {
+                        ended.push((index, error));
                     }
                 }
                 (_, slot) => backend.on_delivered(slot, bytes, outcome),
@@ -333,7 +347,7 @@ impl Load {
         }
         outbox.clear();
         self.shared.outbox = outbox;
-        Ok(())
+        ended.into_iter().try_for_each(|(index, error)| self.on_end(index, error))
     }
 
     /// Sends what is to be sent, waits for events, and does what they ask for.
@@ -343,6 +357,7 @@ impl Load {
         self.epoll.wait(&mut self.events, Some(wait))?;
         self.ready.clear();
         self.ready.extend(self.events.iter());
+        let begin = (!self.ready.is_empty()).then(Instant::now);
         let (ready, mut pieces) =
             (std::mem::take(&mut self.ready), std::mem::take(&mut self.pieces));
         ready.chunks(GROUP).try_for_each(|group| self.on_group(group, &mut pieces))?;
@@ -352,6 +367,7 @@ impl Load {
                 Event { token, readable: true, writable: false, hung_up: false, failed: false };
             self.on_event(readable, None)?;
         }
+        self.busy += begin.map(|begin| begin.elapsed()).unwrap_or_default();
         Ok(())
     }
 
@@ -408,7 +424,10 @@ impl Load {
         let Some(client) = self.clients.get_mut(index).and_then(Option::as_mut) else {
             return Ok(());
         };
-        let echoes = client.on_ready(event, read, &mut self.shared)?;
+        let echoes = match client.on_ready(event, read, &mut self.shared) {
+            Ok(echoes) => echoes,
+            Err(error) => return self.on_end(index, error),
+        };
         if client.floods() && client.is_open() {
             self.flood(index)?;
         }
@@ -436,10 +455,14 @@ impl Load {
                 return self.connect_as(index, &target, Role::Echo);
             }
         }
+        let now = Instant::now();
         if let Some(client) = &mut self.clients[index]
             && let Some(due) = client.due.pop_front()
         {
-            self.latencies.add(Instant::now() - due);
+            self.latencies.add(now - due);
+            self.returning.iter_mut().for_each(|it| it.on_delay(now, now - due));
+        } else if let Some(returning) = &mut self.returning {
+            returning.on_back(index, now);
         }
         Ok(())
     }

@@ -481,6 +481,9 @@ impl Talk {
     fn on_frames(&mut self, mut bytes: &[u8], echo: &[u8]) -> io::Result<Heard> {
         let mut heard = Heard::default();
         while let Some(&first) = bytes.first() {
+            if self.received == 0 && self.ping.is_empty() && first == CLOSE {
+                return Err(ended(&self.stage));
+            }
             if self.received == 0 && (first == PING || !self.ping.is_empty()) {
                 bytes = self.on_ping(bytes)?;
                 heard.pings += u64::from(self.ping.is_empty());
@@ -523,6 +526,9 @@ impl Talk {
 /// The first byte of a ping: whole, as control frames are.
 const PING: u8 = 0x80 | Opcode::Ping as u8;
 
+/// The first byte of a Close, which is the end of a tunnel.
+const CLOSE: u8 = 0x80 | Opcode::Close as u8;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -541,6 +547,9 @@ mod tests {
         wrong[700] ^= 1;
         let mut talk = Talk::new(Stage::Open);
         assert!(talk.on_plain(&wrong, &message).is_err());
+        let closed = [&message.echo[..], &[CLOSE, 2, 3, 0xe9]].concat();
+        let error = Talk::new(Stage::Open).on_plain(&closed, &message).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -16,6 +16,7 @@ const TAG_LEN: usize = 16;
 const MAX_PLAINTEXT: usize = 1 << 14;
 
 /// The content types that matter here (RFC 8446 §5.1).
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
@@ -92,6 +93,10 @@ impl Records {
             APPLICATION_DATA => Ok(Some(Opened { len, plain: &inner[..end] })),
             // NewSessionTicket is 4, KeyUpdate 24 (§4).
             HANDSHAKE if inner.first() == Some(&4) => Ok(Some(Opened { len, plain: &[] })),
+            // close_notify is 0 (§6.1).
+            ALERT if inner.get(1) == Some(&0) => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the proxy ended a tunnel"))
+            }
             _ => Err(invalid("an alert or a key update")),
         }
     }
