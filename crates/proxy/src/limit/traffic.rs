@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
-use wssgate_ws::conversation::meter::{BucketState, Charge, Excess, Meter, Toll};
+use wssgate_ws::conversation::meter::{Charge, Excess, Meter, Toll};
 
 use super::requests::{RequestZone, leaked};
 use super::{Effects, KeyState, Place};
@@ -66,16 +66,6 @@ pub(crate) struct Share {
     rule: Rule,
 }
 
-impl Measure {
-    /// Of what there is too much, if there is.
-    fn excess(self) -> Excess {
-        match self {
-            Self::Messages => Excess::Messages,
-            Self::Bytes => Excess::Bytes,
-        }
-    }
-}
-
 impl Rule {
     /// What a charge adds to a bucket.
     fn amount(&self, charge: Charge) -> u64 {
@@ -91,7 +81,10 @@ impl Rule {
         let over = excess.saturating_sub(self.burst);
         match self.close {
             true if over <= 1000 => Toll::Free,
-            true => Toll::TooMuch(self.measure.excess()),
+            true => Toll::TooMuch(match self.measure {
+                Measure::Messages => Excess::Messages,
+                Measure::Bytes => Excess::Bytes,
+            }),
             false if over == 0 => Toll::Free,
             false => {
                 let wait = (u128::from(over) * 1000).div_ceil(u128::from(self.rate));
@@ -150,20 +143,6 @@ impl Meter for Allowance {
         bucket.level.excess = excess;
         bucket.last_ms = now_ms;
         self.rule.toll(excess, now_ms)
-    }
-
-    fn bucket(&self, now_ms: u64) -> Option<BucketState> {
-        let Rule { measure, rate, burst, close } = self.rule;
-        let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(BucketState {
-            measure: measure.excess(),
-            rate,
-            burst,
-            close,
-            excess: bucket.excess,
-            charged_ms_ago: now_ms.saturating_sub(bucket.last_ms),
-            free: bucket.free,
-        })
     }
 }
 
@@ -264,25 +243,6 @@ mod tests {
         let after = allowance(rule(Measure::Bytes, 100, 0, false), 250);
         assert_eq!(after.charge(messages(2), 5_000), Toll::Free);
         assert_eq!(after.charge(messages(1), 5_000), WAIT(5_500));
-    }
-
-    #[test]
-    fn a_bucket_is_told_with_its_rule_and_for_how_long_it_was_left_alone() {
-        let after = Allowance::new(rule(Measure::Bytes, 100, 300, false), 250);
-        assert_eq!(after.charge(messages(2), 5_000), Toll::Free);
-        let mut expected = BucketState {
-            measure: Excess::Bytes,
-            rate: 100_000,
-            burst: 300_000,
-            close: false,
-            excess: 0,
-            charged_ms_ago: 40,
-            free: 50_000,
-        };
-        assert_eq!(after.bucket(5_040), Some(expected));
-        assert_eq!(after.charge(messages(1), 5_050), Toll::Free);
-        (expected.excess, expected.free, expected.charged_ms_ago) = (50_000, 0, 0);
-        assert_eq!(after.bucket(5_050), Some(expected));
     }
 
     /// However the bytes come, the rate is held to a thousandth.
