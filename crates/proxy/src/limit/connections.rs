@@ -106,6 +106,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_let_in_elsewhere_counts_beyond_the_limit() {
+        let zone = |size| Arc::new(ConnectionZone::new(ZoneName::default(), size).unwrap());
+        let (old, new) = (zone(32 << 10), zone(64 << 10));
+        let long = [b'k'; 300];
+        for key in [&b"a"[..], b"", &long] {
+            let held = old.enter(key, 1).unwrap();
+            let state = held.state();
+            assert!(state.is_of(new.name()));
+            let taken: Vec<_> = (0..3).filter_map(|_| new.take_over(state.key())).collect();
+            assert_eq!(taken.len(), 3);
+            assert_eq!(new.enter(key, 3).unwrap_err(), Occupied::Limit);
+            drop(taken);
+            assert!(new.enter(key, 1).is_ok());
+        }
+        let held: Vec<_> = (0u32..).map_while(|key| new.take_over(&key.to_be_bytes())).collect();
+        assert!(held.len() > 1_000, "{}", held.len());
+    }
+
+    #[test]
     fn a_full_zone_takes_known_keys_only() {
         let zone = Arc::new(ConnectionZone::new(ZoneName::default(), 32 << 10).unwrap());
         let mut held = Vec::new();

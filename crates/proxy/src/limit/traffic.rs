@@ -1,14 +1,12 @@
 //! How much WebSockets may send in a time: leaky buckets of thousandths, of one WebSocket or of all with a key.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 use wssgate_ws::conversation::meter::{Charge, Excess, Meter, Toll};
 
 use super::requests::{RequestZone, leaked};
 use super::{Effects, KeyState, Place};
-use crate::clock::millis;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +39,6 @@ struct Bucket {
     level: Level,
     /// When it was that much, in milliseconds.
     last_ms: u64,
-    /// When the bucket was made,
-    made: Instant,
-    /// and what the clock of those who charge said then; `None` before the first charge.
-    made_ms: Option<u64>,
 }
 
 /// What is in the bucket of one WebSocket.
@@ -96,10 +90,9 @@ impl Rule {
 }
 
 impl Allowance {
-    /// From now on by this rule, whoever has filled it.
-    pub(crate) fn resume(rule: Rule, level: Level) -> Self {
-        let bucket = Bucket { level, last_ms: 0, made: Instant::now(), made_ms: None };
-        Self { rule, bucket: Mutex::new(bucket) }
+    /// As full as it is at `now_ms`, on the clock of [`Meter::charge`].
+    pub(crate) fn new(rule: Rule, level: Level, now_ms: u64) -> Self {
+        Self { rule, bucket: Mutex::new(Bucket { level, last_ms: now_ms }) }
     }
 
     /// How much is allowed.
@@ -107,17 +100,12 @@ impl Allowance {
         self.rule
     }
 
-    /// What is in it now.
-    pub(crate) fn level(&self) -> Level {
+    /// What is in it at `now_ms`.
+    pub(crate) fn level(&self, now_ms: u64) -> Level {
         let bucket = self.lock();
-        let since = millis(bucket.made.elapsed());
-        // Without a charge it has run out since it was made.
-        let gone = match bucket.made_ms {
-            Some(made_ms) => made_ms.saturating_add(since).saturating_sub(bucket.last_ms),
-            None => since,
-        };
         let Level { excess, free } = bucket.level;
-        Level { excess: excess.saturating_sub(leaked(gone, self.rule.rate)), free }
+        let gone = leaked(now_ms.saturating_sub(bucket.last_ms), self.rule.rate);
+        Level { excess: excess.saturating_sub(gone), free }
     }
 
     fn lock(&self) -> MutexGuard<'_, Bucket> {
@@ -132,10 +120,6 @@ impl Meter for Allowance {
             return Toll::Free;
         }
         let mut bucket = self.lock();
-        if bucket.made_ms.is_none() {
-            let made_ms = now_ms.saturating_sub(millis(bucket.made.elapsed()));
-            (bucket.made_ms, bucket.last_ms) = (Some(made_ms), made_ms);
-        }
         let gone = leaked(now_ms.saturating_sub(bucket.last_ms), self.rule.rate);
         let free = amount.min(bucket.level.free);
         bucket.level.free -= free;
@@ -204,7 +188,7 @@ mod tests {
     }
 
     fn allowance(rule: Rule, free: u64) -> Allowance {
-        Allowance::resume(rule, Level { excess: 0, free: free * 1000 })
+        Allowance::new(rule, Level { excess: 0, free: free * 1000 }, 0)
     }
 
     fn messages(messages: u64) -> Charge {
@@ -239,6 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_goes_on_as_full_as_another_one_is() {
+        let rule = rule(Measure::Messages, 10, 100, false);
+        let before = allowance(rule, 3);
+        assert_eq!(before.charge(messages(13), 5_000), Toll::Free);
+        let level = before.level(5_400);
+        assert_eq!(level, Level { excess: 6_000, free: 0 });
+        // On another clock, and by another rule.
+        let after = Allowance::new(Rule { burst: 1_000, ..rule }, level, 100);
+        assert_eq!(after.level(400), Level { excess: 3_000, free: 0 });
+        assert_eq!(after.charge(messages(1), 400), WAIT(700));
+        let unused = allowance(rule, 3).level(9_000);
+        assert_eq!(unused, Level { excess: 0, free: 3_000 });
+    }
+
+    #[test]
     fn the_first_bytes_may_be_free() {
         let after = allowance(rule(Measure::Bytes, 100, 0, false), 250);
         assert_eq!(after.charge(messages(2), 5_000), Toll::Free);
@@ -264,6 +263,32 @@ mod tests {
                 "{passed} {allowed}"
             );
         }
+    }
+
+    #[test]
+    fn what_another_process_has_counted_is_counted_once() {
+        let zone = || Arc::new(RequestZone::new(ZoneName::default(), 32 << 10).unwrap());
+        let rule = rule(Measure::Messages, 1, 10, true);
+        let share = |zone: &Arc<RequestZone>| {
+            Share::new(Arc::clone(zone), Arc::default(), Bytes::from_static(b"a"), rule)
+        };
+        let (old, new) = (zone(), zone());
+        let (one, two) = (share(&old), share(&old));
+        assert_eq!(one.charge(messages(4), 0), Toll::Free);
+        assert_eq!(two.charge(messages(4), 0), Toll::Free);
+        let moved: Vec<_> = [one, two].iter().map(|share| share.state().1).collect();
+        assert!(moved.iter().all(|level| (7_000..=8_000).contains(level)), "{moved:?}");
+        let shares: Vec<_> = moved
+            .iter()
+            .map(|level| {
+                let share = share(&new);
+                share.raise(*level);
+                share
+            })
+            .collect();
+        assert!((6_000..=8_000).contains(&shares[0].state().1));
+        assert_eq!(shares[0].charge(messages(2), 0), Toll::Free);
+        assert_eq!(shares[1].charge(messages(3), 0), Toll::TooMuch(Excess::Messages));
     }
 
     #[test]

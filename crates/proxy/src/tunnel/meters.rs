@@ -6,6 +6,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use wssgate_config::model::{LimitKind, Sides, TunnelLimit, TunnelRate, TunnelSettings};
 use wssgate_config::value;
+use wssgate_relay::clock_ms;
 use wssgate_ws::Side;
 use wssgate_ws::conversation::{Meters, PerSide};
 
@@ -161,7 +162,7 @@ impl Metered {
             for (side, rate) in [(Side::Client, rates.client), (Side::Server, rates.upstream)] {
                 let Some(rate) = rate else { continue };
                 let rule = rule(measure, rate.rate, rate.burst, rate.close);
-                let allowance = Allowance::resume(rule, level(side, measure));
+                let allowance = Allowance::new(rule, level(side, measure), clock_ms());
                 self.add(side, By::Rate(Arc::new(allowance)));
             }
         };
@@ -233,7 +234,7 @@ impl Metered {
     fn add_limit_rate(&mut self, origin: LimitRate, per_second: u64, level: Level) {
         if per_second > 0 {
             let rule = rule(Measure::Bytes, per_second.saturating_mul(1000), None, false);
-            let allowance = Arc::new(Allowance::resume(rule, level));
+            let allowance = Arc::new(Allowance::new(rule, level, clock_ms()));
             self.add(Side::Server, By::LimitRate(origin, allowance));
         }
     }
@@ -249,9 +250,9 @@ impl Metered {
                     By::Zone(Arc::new(share))
                 }
                 (None, Some(origin)) => {
-                    By::LimitRate(origin, Arc::new(Allowance::resume(rule, state.level())))
+                    By::LimitRate(origin, Arc::new(Allowance::new(rule, state.level(), clock_ms())))
                 }
-                (None, None) => By::Rate(Arc::new(Allowance::resume(rule, state.level()))),
+                (None, None) => By::Rate(Arc::new(Allowance::new(rule, state.level(), clock_ms()))),
             };
             self.add(state.side(), by);
         }
@@ -261,9 +262,9 @@ impl Metered {
 impl One {
     fn state(&self) -> MeterState<'_> {
         let (rule, level, key, limit_rate) = match &self.by {
-            By::Rate(allowance) => (allowance.rule(), allowance.level(), None, None),
+            By::Rate(allowance) => (allowance.rule(), allowance.level(clock_ms()), None, None),
             By::LimitRate(origin, allowance) => {
-                (allowance.rule(), allowance.level(), None, Some(*origin))
+                (allowance.rule(), allowance.level(clock_ms()), None, Some(*origin))
             }
             By::Zone(share) => {
                 let (key, excess) = share.state();

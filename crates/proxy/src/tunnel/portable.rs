@@ -425,3 +425,7 @@ impl<'s> Binder<'s> {
         self.generation.limit_zones.connections_of(state)?.take_over(state.key())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
