@@ -205,6 +205,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn moments_are_the_same_on_the_shared_clock_later() {
+        let before = SharedClock::now();
+        let (past, future) =
+            (before.now - Duration::from_millis(1_500), before.now + Duration::from_secs(5));
+        let after = SharedClock::now();
+        for moment in [past, before.now, future] {
+            let again = after.moment(before.micros_of(moment));
+            let off = again.max(moment) - again.min(moment);
+            // The two clocks are not read at once.
+            assert!(off < Duration::from_secs(1), "{off:?}");
+        }
+        assert_eq!(before.micros - before.micros_of(past), 1_500_000);
+        assert_eq!(before.micros_of(future) - before.micros, 5_000_000);
+        assert!(before.moment(0) <= before.now);
+        before.moment(u64::MAX);
+    }
+
+    #[test]
     fn every_form_is_the_one_that_nginx_writes() {
         let time = UNIX_EPOCH + Duration::from_millis(784_111_777_999);
         assert_eq!(http_date(time), "Sun, 06 Nov 1994 08:49:37 GMT");

@@ -314,3 +314,18 @@ fn ip(address: &ListenAddr) -> Option<SocketAddr> {
         ListenAddr::Unix(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other tests may have connections numbered meanwhile.
+    #[test]
+    fn numbers_begin_behind_those_of_another_process() {
+        let first = last_serial() + 1_000_000;
+        set_first_serial(first);
+        assert!(next_serial() >= first);
+        set_first_serial(1);
+        assert!(next_serial() > first && last_serial() > first);
+    }
+}

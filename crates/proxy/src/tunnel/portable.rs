@@ -7,7 +7,10 @@
 //! reload, and drained and closed with the server that its client would come to now.
 //!
 //! What cannot be found again needs no place: a peer that is gone is one as after a reload, a zone that is gone counts
-//! nothing, and a line for a log that is gone is dropped. Only what holds a whole request stays where it is ([`Stays`]).
+//! nothing, and a line for a log that is gone is dropped. What only the request could say is not asked for anew: a zone
+//! that is new in the location does not count the tunnel, its client is not asked about by a `websocket_reauth` that is
+//! new, and the times of `websocket_max_lifetime` and `websocket_expiry` are those with which it began. Only what holds a
+//! whole request stays where it is ([`Stays`]).
 //!
 //! A record is a map of numbered fields, as are all its parts. A number is never used again for something else; unknown
 //! fields are skipped. A value that this process does not know where it must is no tunnel that it could take
@@ -255,7 +258,8 @@ pub(super) struct Binder<'s> {
     found: HashMap<Box<[u8]>, Found>,
     gone: HashMap<NameAndSettings, Rc<Gone>>,
     groups: HashMap<Arc<[u8]>, Arc<Group>>,
-    berths: HashMap<(Box<[u8]>, ListenAddr), Berth>,
+    /// By the names of groups.
+    berths: HashMap<Box<[u8]>, HashMap<ListenAddr, Berth>>,
 }
 
 impl<'s> Binder<'s> {
@@ -387,16 +391,15 @@ impl<'s> Binder<'s> {
 
     fn lease(&mut self, state: &LeaseState<'_>) -> Result<Lease, Refusal> {
         let address = state.address.address().ok_or(Refusal::Unreadable)?;
-        let key = (state.group[..].into(), address);
-        if let Some(berth) = self.berths.get(&key) {
+        if let Some(berth) = self.berths.get(&state.group[..]).and_then(|it| it.get(&address)) {
             return Ok(berth.lease(self.now));
         }
         let berth = match self.groups.get(&state.group[..]) {
-            Some(group) => Berth::of(group, &key.1),
-            None => Berth::of_nobody(&key.0, &key.1),
+            Some(group) => Berth::of(group, &address),
+            None => Berth::of_nobody(state.group, &address),
         };
         let lease = berth.lease(self.now);
-        self.berths.insert(key, berth);
+        self.berths.entry(state.group[..].into()).or_default().insert(address, berth);
         Ok(lease)
     }
 

@@ -12,6 +12,7 @@ use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 use wssgate_config::model::{
     AccessLogTarget, Http, LocationId, LocationSettings, LogEscape, LogFormat, LogTarget, MapKind,
+    WebSocketLog,
 };
 use wssgate_config::template::{Part, Template, VariableId};
 use wssgate_config::variable::{Builtin, Variable};
@@ -195,7 +196,7 @@ impl EarlyLines {
     /// Those that another process has rendered, in a location of this one. Each goes to the log of the location that is
     /// at the same place as before. Where there is none any more, to one of the other logs of the location, in their
     /// order: its file was given another name. A log with a condition is none of these, for nobody can say now whether
-    /// it wants the line. What is left belongs to logs that are not wanted any more, and is dropped.
+    /// it wants the line; nor is one whose path has variables. What is left belongs to logs that are not wanted any more, and is dropped.
     pub(crate) fn restore(
         lines: &[LineState<'_>],
         generation: &Generation,
@@ -243,17 +244,16 @@ impl Former {
     }
 }
 
-/// The logs of a location, and which of them lines were found for.
+/// The logs of a location, and which of the first 64 of each kind lines were found for.
 struct Taken<'s> {
     settings: &'s LocationSettings,
-    access: Vec<bool>,
-    websocket: Vec<bool>,
+    access: u64,
+    websocket: u64,
 }
 
 impl<'s> Taken<'s> {
     fn new(settings: &'s LocationSettings) -> Self {
-        let access = vec![false; settings.access_logs.len()];
-        Self { settings, access, websocket: vec![false; settings.websocket_logs.len()] }
+        Self { settings, access: 0, websocket: 0 }
     }
 
     /// The log at the place of a line.
@@ -268,33 +268,29 @@ impl<'s> Taken<'s> {
 
     /// The first log that is free and fits.
     fn first(&mut self, kind: Kind, fits: impl Fn(&LogTarget, bool) -> bool) -> Option<Log> {
-        let index = match kind {
+        let is_free = |taken: u64, index: usize| index < 64 && taken & (1 << index) == 0;
+        match kind {
             Kind::Access => {
-                self.settings.access_logs.iter().zip(&self.access).position(|(log, taken)| {
-                    match &log.target {
-                        AccessLogTarget::Fixed(target) => {
-                            !taken && fits(target, log.condition.is_some())
-                        }
-                        AccessLogTarget::Variable(_) => false,
+                let mut logs = self.settings.access_logs.iter().enumerate();
+                let index = logs.position(|(index, log)| match &log.target {
+                    AccessLogTarget::Fixed(target) => {
+                        is_free(self.access, index) && fits(target, log.condition.is_some())
                     }
-                })
+                    AccessLogTarget::Variable(_) => false,
+                })?;
+                self.access |= 1 << index;
+                Some(Log::Access(u16::try_from(index).ok()?))
             }
             Kind::WebSocket => {
-                let mut logs = self.settings.websocket_logs.iter().zip(&self.websocket);
-                logs.position(|(log, taken)| !taken && fits(&log.target, false))
+                let mut logs = self.settings.websocket_logs.iter().enumerate();
+                let free = |(index, log): (usize, &WebSocketLog)| {
+                    is_free(self.websocket, index) && fits(&log.target, false)
+                };
+                let index = logs.position(free)?;
+                self.websocket |= 1 << index;
+                Some(Log::WebSocket(u16::try_from(index).ok()?))
             }
-        }?;
-        let number = u16::try_from(index).ok()?;
-        Some(match kind {
-            Kind::Access => {
-                self.access[index] = true;
-                Log::Access(number)
-            }
-            Kind::WebSocket => {
-                self.websocket[index] = true;
-                Log::WebSocket(number)
-            }
-        })
+        }
     }
 }
 
