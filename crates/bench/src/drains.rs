@@ -9,7 +9,6 @@ mod clients;
 mod frames;
 mod options;
 mod outcome;
-mod picture;
 mod report;
 
 use std::cell::RefCell;
@@ -23,19 +22,35 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use wssgate_sys::affinity;
 
+use crate::bars::{self, BLUE, Bars, RED, YELLOW};
 use crate::peers::{Extra, Installed, Peer, Running, Site, installed};
 use crate::process::{self, Tree};
 use backend::Backend;
 use clients::Clients;
 pub(crate) use options::{HELP, Options};
 use outcome::{Events, Outcome};
-use report::Report;
+use report::{ARRIVED, ENDED, Report, TRIED};
 
 /// How long clients use their WebSockets before the reload.
 const STEADY: Duration = Duration::from_secs(4);
 
 /// How long clients are waited for, beyond the time of the drain.
 const LONGEST: Duration = Duration::from_secs(90);
+
+/// The picture.
+const BARS: Bars = Bars {
+    title: "Per second after a reload",
+    label: "WebSockets ended and handshakes per second after a reload",
+    axis: "seconds since the reload",
+    per_second: 1,
+    step: 5,
+    columns: 3,
+    bars: &[
+        (ENDED, "WebSockets ended", RED),
+        (TRIED, "handshakes tried", YELLOW),
+        (ARRIVED, "handshakes at the app server", BLUE),
+    ],
+};
 
 /// How a reload ends the WebSockets that are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +101,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     if let Some(report) = &options.draw {
         let markdown = fs::read_to_string(report)
             .map_err(|error| io::Error::other(format!("{}: {error}", report.display())))?;
-        return fs::write(report.with_extension("svg"), picture::draw(&markdown));
+        return fs::write(report.with_extension("svg"), bars::draw(&BARS, &markdown));
     }
     let mut site = Site::new()?;
     affinity::run_on(site.cores.load)?;
@@ -121,7 +136,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     println!("\n{markdown}");
     if let Some(out) = options.out.as_deref().or(options.is_full().then_some(out)) {
         fs::create_dir_all(out)?;
-        fs::write(out.join("drains.svg"), picture::draw(&markdown))?;
+        fs::write(out.join("drains.svg"), bars::draw(&BARS, &markdown))?;
         fs::write(out.join("drains.md"), markdown)?;
         println!("written to {}", out.display());
     }

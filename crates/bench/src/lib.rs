@@ -5,13 +5,14 @@
 //! costs is what the operating system says of its processes (`process`); how fast the load is
 //! does not enter. `rows` is the list of the works, `report` makes the table and the picture.
 //! `restarts` is another comparison: what clients see of app servers that restart; and so is `drains`:
-//! what they see of a proxy that is reloaded.
+//! what they see of a proxy that is reloaded. `upgrades` replaces the program of a proxy.
 
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 mod bare;
+mod bars;
 mod certificate;
 mod drains;
 mod listings;
@@ -28,6 +29,7 @@ mod session;
 mod stats;
 mod svg;
 mod upgrade;
+mod upgrades;
 
 /// Runs the comparison as the command line says; `wssgate` is the program under test and `out` the
 /// directory for `peers.md` and `peers.svg`.
@@ -65,6 +67,18 @@ pub fn drains(wssgate: &Path, out: &Path) -> ExitCode {
         Ok(options) => exit_code(drains::run(&options, wssgate, out)),
         Err(problem) => {
             eprintln!("{problem}\n{}", drains::HELP);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Replaces the programs of the proxies under tunnels in use, as the command line says; `wssgate` is the program
+/// under test and `out` the directory for `upgrades.md` and `upgrades.svg`.
+pub fn upgrades(wssgate: &Path, out: &Path) -> ExitCode {
+    match upgrades::Options::parse(std::env::args().skip(1)) {
+        Ok(options) => exit_code(upgrades::run(&options, wssgate, out)),
+        Err(problem) => {
+            eprintln!("{problem}\n{}", upgrades::HELP);
             ExitCode::from(2)
         }
     }

@@ -29,7 +29,7 @@ pub(crate) use client::Security;
 use client::{Client, Role, Shared};
 use message::Message;
 use returning::Returning;
-pub(crate) use returning::Seen;
+pub(crate) use returning::{PER_SECOND, SLOT, Seen, Slot};
 
 /// Work that is not done by then has failed.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use wssgate_sys::{affinity, process};
 
 use crate::certificate::Certificate;
-use crate::process::Tree;
+use crate::process::{Tree, is_alive};
 
 mod config;
 
@@ -82,6 +82,9 @@ pub(crate) enum Extra {
     Clients,
     /// A reload ends open tunnels after this time (`worker_shutdown_timeout`, `hard-stop-after`).
     Reload(Duration),
+    /// It runs in the background, where it can be upgraded (USR2); what remains in the old process ends after this
+    /// time (`worker_shutdown_timeout`).
+    Upgrade(Duration),
 }
 
 /// A proxy that is installed.
@@ -284,6 +287,84 @@ impl Drop for Running {
                 let _ = process::kill(pid as i32, libc::SIGKILL);
             }
             let _ = self.child.wait();
+        }
+    }
+}
+
+/// A proxy in the background, and whatever replaces it; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Background {
+    dir: PathBuf,
+    pub(crate) tls: Vec<SocketAddr>,
+}
+
+impl Background {
+    /// Starts a proxy that can be upgraded in front of `backends` and waits until it listens.
+    pub(crate) fn start(
+        installed: &Installed,
+        site: &Site,
+        backends: &[SocketAddr],
+        extra: Extra,
+    ) -> io::Result<Self> {
+        let (plain, tls) = free_ports()?;
+        // Each time another one: the one before may have left its files behind.
+        let dir = tempfile::Builder::new().prefix("run").tempdir_in(site.dir.path())?.keep();
+        let setup = config::Setup { site, dir: &dir, plain: &plain, tls: &tls, backends, extra };
+        let (text, args) = setup.of(installed.peer);
+        fs::write(dir.join("proxy.conf"), text)?;
+        let stderr = fs::File::create(dir.join("stderr"))?;
+        let mut command = Command::new(&installed.program);
+        command.args(args).current_dir(&dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        // What is started from here runs on the core of the proxies.
+        affinity::run_on(site.cores.proxy)?;
+        let status = command.status();
+        affinity::run_on(site.cores.load)?;
+        let this = Self { dir, tls };
+        let begin = Instant::now();
+        let is_ready = || {
+            let listens = |address: &SocketAddr| TcpStream::connect(address).is_ok();
+            this.pid().is_some() && this.tls.iter().all(listens)
+        };
+        while !is_ready() {
+            if !status.as_ref().is_ok_and(ExitStatus::success) || begin.elapsed() > PATIENCE {
+                let text = fs::read_to_string(this.dir.join("stderr"))?;
+                return Err(io::Error::other(format!("it does not start: {}", text.trim())));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(this)
+    }
+
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid_in("nginx.pid")
+    }
+
+    fn pid_in(&self, file: &str) -> Option<u32> {
+        fs::read_to_string(self.dir.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("error.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // The old one first, as it would serve again when the new one ends.
+        for pid in ["nginx.pid.oldbin", "nginx.pid"].iter().filter_map(|file| self.pid_in(file)) {
+            let pids = Tree::of(pid).pids().unwrap_or_default();
+            let begin = Instant::now();
+            // They may have ended by themselves; then there is nothing to signal.
+            let _ = process::kill(pid as i32, libc::SIGTERM);
+            while pids.iter().any(|&pid| is_alive(pid)) && begin.elapsed() < PATIENCE {
+                std::thread::sleep(POLL);
+            }
+            for pid in pids.into_iter().filter(|&pid| is_alive(pid)) {
+                let _ = process::kill(pid as i32, libc::SIGKILL);
+            }
         }
     }
 }

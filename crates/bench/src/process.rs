@@ -5,6 +5,8 @@
 //! proportional set size (`Pss` of `smaps_rollup`), in which pages that two processes share count
 //! once; the kernel's own memory for sockets is not in it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -56,6 +58,54 @@ impl Tree {
         }
         Ok(descendants(self.root, &parents))
     }
+}
+
+/// Processes that replace each other: those that were known once, and their children.
+///
+/// What a process used between the last look and its end is missing.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// CPU time of each when it was looked at last.
+    seen: BTreeMap<u32, Duration>,
+}
+
+impl Line {
+    /// The one that begins.
+    pub(crate) fn from(pid: u32) -> Self {
+        Self { seen: BTreeMap::from([(pid, Duration::ZERO)]) }
+    }
+
+    /// CPU time so far of all of them, user and system. It looks at nobody else, and so takes little time.
+    pub(crate) fn cpu(&mut self) -> Duration {
+        let mut next: Vec<u32> = self.seen.keys().copied().collect();
+        while let Some(pid) = next.pop() {
+            for child in children(pid) {
+                if let Entry::Vacant(place) = self.seen.entry(child) {
+                    place.insert(Duration::ZERO);
+                    next.push(child);
+                }
+            }
+        }
+        for (&pid, cpu) in &mut self.seen {
+            // Of one that has ended there is what was seen last.
+            *cpu = cpu_of(pid).unwrap_or_default().max(*cpu);
+        }
+        self.seen.values().sum()
+    }
+}
+
+/// The children of a process, whichever thread has started them; none if it has ended.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let texts = tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")));
+    let texts: Vec<String> = texts.flatten().collect();
+    texts.iter().flat_map(|text| text.split(' ')).filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether a process is there and has not ended.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 fn descendants(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
@@ -155,6 +205,24 @@ mod tests {
     fn descendants_are_found_at_any_depth() {
         let parents = [(5, 3), (2, 1), (3, 2), (4, 9), (6, 2)];
         assert_eq!(descendants(2, &parents), [2, 3, 6, 5]);
+    }
+
+    #[test]
+    fn what_an_ended_child_used_stays_in_its_line() {
+        // It ends by itself, should nobody do it.
+        let text = "i=0; while [ $i -lt 3000000 ]; do i=$((i + 1)); done";
+        let mut child = std::process::Command::new("sh").args(["-c", text]).spawn().unwrap();
+        let mut line = Line::from(std::process::id());
+        let is_seen = |line: &Line| line.seen.get(&child.id()) > Some(&Duration::from_millis(10));
+        while !is_seen(&line) && is_alive(child.id()) {
+            line.cpu();
+        }
+        let used = line.seen[&child.id()];
+        assert!(used > Duration::ZERO);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_alive(child.id()) && line.cpu() >= used);
+        assert!(line.seen[&child.id()] >= used);
     }
 
     #[test]

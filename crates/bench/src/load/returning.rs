@@ -17,7 +17,10 @@ const JITTER: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The pieces of time for which figures are kept.
-pub(crate) const SLOT: Duration = Duration::from_millis(250);
+pub(crate) const SLOT: Duration = Duration::from_millis(1000 / PER_SECOND as u64);
+
+/// How many of them are a second.
+pub(crate) const PER_SECOND: usize = 4;
 
 /// What was seen.
 #[derive(Debug, Default)]

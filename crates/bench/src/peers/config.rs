@@ -67,8 +67,15 @@ impl Setup<'_> {
             _ => ("", String::new()),
         };
         let shutdown = match self.extra {
-            Extra::Reload(end) => format!("worker_shutdown_timeout {}s;", end.as_secs()),
+            Extra::Reload(end) | Extra::Upgrade(end) => {
+                format!("worker_shutdown_timeout {}s;", end.as_secs())
+            }
             _ => String::new(),
+        };
+        // In the foreground nginx ignores USR2. What an upgrade took stands in the log.
+        let (daemon, level) = match self.extra {
+            Extra::Upgrade(_) => ("on", "notice"),
+            _ => ("off", "crit"),
         };
         let verified = match self.extra {
             Extra::Clients => format!(
@@ -80,12 +87,12 @@ impl Setup<'_> {
         };
         format!(
             "\
-daemon off;
+daemon {daemon};
 worker_processes 1;
 worker_rlimit_nofile {limit};
 {shutdown}
 pid {dir}/nginx.pid;
-error_log {dir}/error.log crit;
+error_log {dir}/error.log {level};
 events {{
     worker_connections {limit};
 }}
@@ -228,6 +235,9 @@ mod tests {
             assert!(args.iter().any(|arg| arg == "proxy.conf"));
         }
         assert_eq!(setup.of(Peer::Wssgate).0, setup.of(Peer::Nginx).0);
+        let upgraded = Setup { extra: Extra::Upgrade(Duration::from_secs(5)), ..setup };
+        let text = upgraded.of(Peer::Nginx).0;
+        assert!(text.contains("daemon on;") && text.contains("worker_shutdown_timeout 5s;"));
         let reloaded = Setup { extra: Extra::Reload(Duration::from_secs(20)), ..setup };
         assert!(reloaded.of(Peer::Nginx).0.contains("worker_shutdown_timeout 20s;"));
         let (text, args) = reloaded.of(Peer::Haproxy);
