@@ -24,6 +24,9 @@ use crate::{
 /// Frames of a side that ends its direction soon, at least.
 const FIRST: u64 = 10;
 
+/// The longest pause where the other side has ended its direction: three seconds of silence would end the tunnel.
+const HALF_PAUSE_MS: u64 = 500;
+
 /// What happens in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -51,7 +54,7 @@ const SHARES: [(Kind, u64); 7] = [
     (Kind::UnreadServer, 1),
     (Kind::HalfClient, 5),
     (Kind::HalfServer, 5),
-    (Kind::Large, 3),
+    (Kind::Large, 2),
     (Kind::Torn, 15),
     (Kind::Quiet, 5),
 ];
@@ -287,7 +290,11 @@ pub(crate) async fn live(
 ) {
     let hears = Hears { tunnel, side, reader };
     let pauses = Random::new(tunnel.id ^ side as u64);
-    let pause_ms = if tunnel.kind == Kind::Large { 2 * pause_ms } else { pause_ms };
+    let pause_ms = match tunnel.kind {
+        Kind::Large => 2 * pause_ms,
+        Kind::HalfClient | Kind::HalfServer => pause_ms.min(HALF_PAUSE_MS),
+        _ => pause_ms,
+    };
     let tells =
         Tells { tunnel, side, writer, sent: Tally::default(), has_closed: false, pauses, pause_ms };
     let mut ends = Ends { tunnel, side, hears, tells };
