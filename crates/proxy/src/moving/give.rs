@@ -8,12 +8,13 @@ use std::{io, thread};
 
 use wssgate_handover::{GiveError, Giver, MAX_OUTSTANDING, Outcome, Parcel, TOO_MANY_OPEN_FILES};
 use wssgate_relay::moving::{Fate, Frozen};
+use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 use zeroize::Zeroizing;
 
 use super::{NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
-use crate::worker::Errand;
+use crate::worker::{Errand, Errands};
 
 /// When to look again for tunnels that have come after the others: requests that were in work have become some.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -57,8 +58,13 @@ impl Giving {
         let (goes_on, orders) = mpsc::channel();
         let mut work = Work { posts, giver: Giver::new(channel, WAIT) };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
+            // It needs none; if they cannot be given up, it does not run with them.
+            let dropped = privileges::drop_capabilities();
             loop {
-                let pass = work.pass();
+                let pass = match &dropped {
+                    Ok(()) => work.pass(),
+                    Err(error) => Pass { error: Some(error.to_string()), ..Pass::default() },
+                };
                 let is_last = pass.error.is_some();
                 // Whoever is not there any more need not know.
                 let _ = told.send(pass);

@@ -6,6 +6,7 @@ use std::{io, thread};
 
 use wssgate_handover::{Batch, Item, Refusal, Taker, Verdict};
 use wssgate_relay::moving::{Arriving, Resume};
+use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 
 use super::{NOT_HERE, NOT_NOW, Post, WAIT};
@@ -45,6 +46,10 @@ impl Taking {
                 let _ = told.send(taken);
                 notifier.notify();
             };
+            // It needs none; if they cannot be given up, it does not run with them.
+            if let Err(error) = privileges::drop_capabilities() {
+                return tell(Taken::End(Some(error.to_string())));
+            }
             let mut no_dumps = None;
             let error = loop {
                 match work.taker.receive() {
