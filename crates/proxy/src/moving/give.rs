@@ -14,10 +14,15 @@ use zeroize::Zeroizing;
 
 use super::{NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
+use crate::tunnel::portable::Stays;
 use crate::worker::{Errand, Errands};
 
 /// When to look again for tunnels that have come after the others: requests that were in work have become some.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a pass waits for the fronts to hear from their relays of those that have moved, and how often it looks.
+const NEWS: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What was said to the other process behind each pass over all workers.
 const END_OF_PASS: &[u8] = b"pass";
@@ -56,7 +61,7 @@ impl Giving {
     ) -> io::Result<Self> {
         let (told, passes) = mpsc::channel();
         let (goes_on, orders) = mpsc::channel();
-        let mut work = Work { posts, giver: Giver::new(channel, WAIT) };
+        let mut work = Work { posts, giver: Giver::new(channel, WAIT), moved: Vec::new() };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
             // It needs none; if they cannot be given up, it does not run with them.
             let dropped = privileges::drop_capabilities();
@@ -118,10 +123,13 @@ fn waits_and_goes_on(orders: &mpsc::Receiver<bool>) -> bool {
 struct Work {
     posts: Vec<Post>,
     giver: Giver,
+    /// The tickets of those that have moved in this pass, by worker.
+    moved: Vec<(Errands, Vec<u64>)>,
 }
 
 /// Tunnels that were taken out of a relay together.
 struct Page {
+    errands: Errands,
     frozen: Frozen,
     since: Instant,
     /// What is decided so far.
@@ -153,6 +161,7 @@ impl Work {
                 began.get_or_insert(since);
                 let fates = vec![Fate::Back; page.frozen.len()];
                 pages.push_back(Page {
+                    errands: post.errands.clone(),
                     frozen: page.frozen,
                     since,
                     fates,
@@ -168,7 +177,23 @@ impl Work {
         }
         let noted = self.giver.note(END_OF_PASS).err().map(|error| error.to_string());
         pass.error = pass.error.take().or(noted);
+        self.wait_for_fronts();
         pass
+    }
+
+    /// Until the fronts count none of those that have moved any more: whoever is told of the pass looks at what is left.
+    fn wait_for_fronts(&mut self) {
+        let until = Instant::now() + NEWS;
+        for (errands, tickets) in self.moved.drain(..) {
+            let knows = || {
+                let tickets = tickets.clone();
+                // A worker that has ended knows none.
+                errands.ask(|answer| Errand::Know { tickets, answer }).unwrap_or(false)
+            };
+            while knows() && Instant::now() < until {
+                thread::sleep(LOOK);
+            }
+        }
     }
 
     /// Sends what can move of the last page.
@@ -182,7 +207,10 @@ impl Work {
                 Ok(packed) => records.push((at, pages[number].frozen.record(at, &packed))),
                 Err(stays) => {
                     pages[number].fates[at] = Fate::Stays;
-                    *pass.stay.entry(stays.to_string()).or_default() += 1;
+                    // Its relay says so by itself.
+                    if stays != Stays::Ended {
+                        *pass.stay.entry(stays.to_string()).or_default() += 1;
+                    }
                 }
             }
         }
@@ -218,7 +246,7 @@ impl Work {
         if let Some(page) = pages.back_mut() {
             page.is_whole = true;
         }
-        settle(pages, pass);
+        self.settle(pages, pass);
     }
 
     /// Waits for the next answer; whether there was one to come.
@@ -246,16 +274,22 @@ impl Work {
                 }
             };
         }
-        settle(pages, pass);
+        self.settle(pages, pass);
         true
     }
-}
 
-/// Ends the pages of which all is decided.
-fn settle(pages: &mut VecDeque<Page>, pass: &mut Pass) {
-    while pages.front().is_some_and(|page| page.is_whole && page.sent.is_empty()) {
-        let Some(Page { frozen, since, fates, .. }) = pages.pop_front() else { return };
-        frozen.settle(|at| fates[at]);
-        pass.longest = pass.longest.max(since.elapsed());
+    /// Ends the pages of which all is decided.
+    fn settle(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
+        while pages.front().is_some_and(|page| page.is_whole && page.sent.is_empty()) {
+            let Some(Page { errands, frozen, since, fates, .. }) = pages.pop_front() else {
+                return;
+            };
+            let tickets = frozen.tickets().into_iter().zip(&fates);
+            let moved =
+                tickets.filter_map(|(ticket, fate)| (*fate == Fate::Moved).then_some(ticket));
+            self.moved.push((errands, moved.collect()));
+            frozen.settle(|at| fates[at]);
+            pass.longest = pass.longest.max(since.elapsed());
+        }
     }
 }

@@ -248,6 +248,11 @@ impl Tunnels {
         }
     }
 
+    /// Whether there is a tunnel of this ticket.
+    pub(crate) fn knows(&self, ticket: u64) -> bool {
+        usize::try_from(ticket).is_ok_and(|key| self.carried.borrow().contains(key))
+    }
+
     /// What another process has to know of each of these tunnels, to go on with it by [`Self::bind`]; or why it stays
     /// here.
     pub(crate) fn pack(&self, tickets: &[u64]) -> Vec<Result<Vec<u8>, Stays>> {

@@ -19,6 +19,13 @@ pub(crate) enum Errand {
         /// In the same order.
         answer: std_mpsc::Sender<Vec<Result<Vec<u8>, Stays>>>,
     },
+    /// Says whether any of these has not been forgotten yet.
+    Know {
+        /// Which ones.
+        tickets: Vec<u64>,
+        /// Whether.
+        answer: std_mpsc::Sender<bool>,
+    },
     /// Takes in tunnels that another process has packed; the relay gets them, or [`Errand::Forget`] follows.
     Bind {
         /// What that said.
@@ -68,6 +75,9 @@ pub(super) async fn run(
         match errand {
             Errand::Pack { tickets, answer } => {
                 let _ = answer.send(tunnels.pack(&tickets));
+            }
+            Errand::Know { tickets, answer } => {
+                let _ = answer.send(tickets.into_iter().any(|ticket| tunnels.knows(ticket)));
             }
             Errand::Bind { packed, answer } => {
                 let packed: Vec<_> = packed.iter().map(Vec::as_slice).collect();
