@@ -17,9 +17,12 @@ use wssgate_testkit::{
 
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 
-/// Says which process answers, and carries WebSockets.
+/// Says which process answers, and carries WebSockets: some that move to the next one, and some that stay, for their
+/// requests are needed.
 const SERVER: &str = "server { listen %%LISTEN_0%%; location / { return 200 $pid; }
-    location /ws { proxy_pass http://%%UP%%; } location /slow { proxy_pass http://%%SLOW%%; } }";
+    location /ws { proxy_pass http://%%UP%%; } location /slow { proxy_pass http://%%SLOW%%; }
+    location /stays { websocket_reauth 1h /auth; proxy_pass http://%%UP%%; }
+    location = /auth { internal; return 204; } }";
 
 /// A server and all that have replaced it, which end with the test. Its program is a link, so that others can be put
 /// in its place.
@@ -126,6 +129,12 @@ fn kill(signal: &str, pid: u32) {
     assert!(status.unwrap().success(), "cannot send {signal} to {pid}");
 }
 
+#[track_caller]
+fn echo(tunnel: &mut Conn, message: &str) {
+    tunnel.send([text(message)]);
+    tunnel.expect([text(message)]);
+}
+
 fn exists(pid: u32) -> bool {
     // Of those who are no children of ours nobody keeps the number.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -202,7 +211,7 @@ fn nobody_is_refused_while_the_program_is_replaced() {
     let vars = [("UP", upstream.addr().to_string()), ("SLOW", slow.addr().to_string())];
     let server = Server::start("worker_processes 2;", SERVER, &vars);
     let (address, old) = (server.instance.listen(0), server.pid().unwrap());
-    let mut tunnel = Handshake::to(address).path("/ws").open();
+    let mut tunnels = ["/ws", "/stays"].map(|path| Handshake::to(address).path(path).open());
     let mut request = Conn::connect(address);
     request.send_raw("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     slow.next_request();
@@ -219,18 +228,18 @@ fn nobody_is_refused_while_the_program_is_replaced() {
         assert_eq!(server.answer(), new.to_string());
     }
     clients.wait_for_more();
-    tunnel.send([text("before")]);
-    tunnel.expect([text("before")]);
+    tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "before"));
     kill("QUIT", server.old_pid().unwrap());
     clients.wait_for_more();
     gate.open();
     let response = request.recv_response();
     assert_eq!((response.text(), response.field("connection")), ("slow".into(), Some("close")));
-    tunnel.send([text("after")]);
-    tunnel.expect([text("after")]);
+    tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "after"));
     assert!(exists(old));
-    drop(tunnel);
+    let [mut moved, stays] = tunnels;
+    drop(stays);
     wait_until("the end of the old process", || !exists(old) && server.old_pid().is_none());
+    echo(&mut moved, "and on");
     clients.wait_for_more();
     clients.end();
     let log = server.instance.error_log();
@@ -243,7 +252,8 @@ fn without_quit_the_old_process_ends_with_its_last_tunnel() {
     let vars = [("UP", upstream.addr().to_string()), ("SLOW", upstream.addr().to_string())];
     let server = Server::start("", SERVER, &vars);
     let old = server.pid().unwrap();
-    let mut tunnel = Handshake::to(server.instance.listen(0)).path("/ws").open();
+    let handshake = Handshake::to(server.instance.listen(0));
+    let mut tunnels = ["/ws", "/ws", "/stays"].map(|path| handshake.clone().path(path).open());
     let output = server.upgrade(&[]);
     let (told, errors) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -255,16 +265,19 @@ fn without_quit_the_old_process_ends_with_its_last_tunnel() {
         format!(
             "process {old} runs wssgate {version}\n{} accepts its configuration\n\
              process {new} runs wssgate {version} in its place: 1 listening socket inherited\n\
+             2 tunnels have moved to it\n\
              process {old} has 1 connection left, among them 1 tunnel, and ends with the last one\n",
             server.link().display()
         )
     );
     assert_eq!(server.admin(), ("serving".to_owned(), new));
-    tunnel.send([text("still")]);
-    tunnel.expect([text("still")]);
+    tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "still"));
     assert!(exists(old));
-    drop(tunnel);
+    let [mut first, mut second, stays] = tunnels;
+    drop(stays);
     wait_until("the end of the old process", || !exists(old) && server.old_pid().is_none());
+    echo(&mut first, "still");
+    echo(&mut second, "still");
     assert_eq!(server.answer(), new.to_string());
     assert_eq!(server.admin().1, new, "its path is left to the new one");
 }
@@ -360,7 +373,7 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
         let conf = server.instance.read("nginx.conf");
         let configure = |text: &str| fs::write(server.instance.dir().join("nginx.conf"), text);
         let (address, old) = (server.instance.listen(0), server.pid().unwrap());
-        let mut tunnel = Handshake::to(address).path("/ws").open();
+        let mut tunnel = Handshake::to(address).path("/stays").open();
         let clients = Clients::start(address);
         for signal in ["TERM", "QUIT", "KILL"] {
             let upgrades = server.instance.error_log().matches("accepts no more").count();
@@ -370,8 +383,7 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
             });
             let new = server.pid().unwrap();
             if main.is_empty() && drain.is_empty() {
-                tunnel.send([text("still")]);
-                tunnel.expect([text("still")]);
+                echo(&mut tunnel, "still");
             } else if signal == "TERM" {
                 tunnel.recv_to_end();
             }
@@ -386,8 +398,7 @@ fn the_old_process_accepts_again_when_the_new_one_ends() {
             // What comes now is not closed by the end of the time before.
             let mut another = Handshake::to(address).path("/ws").open();
             for _ in 0..10 {
-                another.send([text("new")]);
-                another.expect([text("new")]);
+                echo(&mut another, "new");
             }
             assert!(!server.instance.error_log().contains("unknown"), "nobody has read it");
             configure(&conf).unwrap();
@@ -470,7 +481,7 @@ fn a_refused_second_upgrade_leaves_the_first_one_to_be_rolled_back() {
     let http = format!("{SERVER} server {{ listen unix:%%DIR%%/s; return 200 $pid; }}");
     let server = Server::start("", &http, &vars);
     let (address, first) = (server.instance.listen(0), server.pid().unwrap());
-    let mut tunnel = Handshake::to(address).path("/ws").open();
+    let mut tunnel = Handshake::to(address).path("/stays").open();
     kill("USR2", first);
     let second = server.wait_for_successor(first);
     server.install(&server.script("dying", "#!/bin/sh\nexit 3\n", 0o755));
@@ -481,8 +492,7 @@ fn a_refused_second_upgrade_leaves_the_first_one_to_be_rolled_back() {
     kill("TERM", second);
     wait_until("the rollback", || (server.pid(), server.old_pid()) == (Some(first), None));
     assert_eq!(server.answer(), first.to_string());
-    tunnel.send([text("still")]);
-    tunnel.expect([text("still")]);
+    echo(&mut tunnel, "still");
     // Nor has one that does start anything to fear from the ends of those before.
     server.install(Path::new(WSSGATE));
     kill("USR2", first);
@@ -500,8 +510,7 @@ fn a_refused_second_upgrade_leaves_the_first_one_to_be_rolled_back() {
     server.instance.wait_for_log(&format!("new binary process {second} exited with code 0"));
     wait_until("the second pid file to go", || server.old_pid().is_none());
     assert_eq!((server.pid(), server.admin()), (Some(third), ("serving".to_owned(), third)));
-    tunnel.send([text("still")]);
-    tunnel.expect([text("still")]);
+    echo(&mut tunnel, "still");
     assert!(exists(first));
     drop(tunnel);
     wait_until("the end of the first", || !exists(first));
@@ -848,10 +857,14 @@ fn the_first_process_of_a_container_stays_for_its_successor() {
 #[test]
 fn a_container_ends_when_its_first_process_is_told_to_that_was_replaced() {
     let upstream = Upstream::echo();
-    let sites = format!("location /ws {{ proxy_pass http://{}; }}", upstream.addr());
+    let sites = format!(
+        "location /stays {{ websocket_reauth 1h /auth; proxy_pass http://{}; }}
+         location = /auth {{ internal; return 204; }}",
+        upstream.addr()
+    );
     for (signal, replacements) in [("TERM", 1), ("QUIT", 1), ("TERM", 2), ("QUIT", 2)] {
         let Some(mut container) = Container::start(&sites) else { return };
-        let mut tunnel = Handshake::to(container.address).path("/ws").open();
+        let mut tunnel = Handshake::to(container.address).path("/stays").open();
         let mut serves = container.upgrade();
         for _ in 1..replacements {
             // The first one still has the tunnel; the second one has nothing, and ends.
@@ -875,8 +888,7 @@ fn a_container_ends_when_its_first_process_is_told_to_that_was_replaced() {
                 wait_until("the address to close", || {
                     Conn::try_connect(container.address).is_err()
                 });
-                tunnel.send([text("still")]);
-                tunnel.expect([text("still")]);
+                echo(&mut tunnel, "still");
                 drop(tunnel);
             }
         }
