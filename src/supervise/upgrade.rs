@@ -1,5 +1,6 @@
 //! The steps of an upgrade in the main thread: of the process that is replaced, and of the one that replaces it.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -45,6 +46,8 @@ pub(crate) struct Upgrade {
     giving: Option<Giving>,
     /// How many tunnels are its own by now that were ours.
     moved: u64,
+    /// Why how many could not move, as it was told last: they are offered again in each pass.
+    stay: BTreeMap<String, u64>,
 }
 
 impl Upgrade {
@@ -88,6 +91,7 @@ impl Server<'_> {
                     ends_from: None,
                     giving: None,
                     moved: 0,
+                    stay: BTreeMap::new(),
                 };
                 self.proxy.log(LogLevel::Notice, format_args!("start {}", upgrade.name()));
                 self.upgrade = Some(upgrade);
@@ -252,7 +256,8 @@ impl Server<'_> {
                 ),
             );
         }
-        for (why, count) in &pass.stay {
+        let told = std::mem::replace(&mut upgrade.stay, pass.stay.clone());
+        for (why, count) in pass.stay.iter().filter(|&(why, count)| told.get(why) != Some(count)) {
             let stay = counted(*count, "tunnel stays", "tunnels stay");
             log(LogLevel::Notice, format!("{stay} in this process: {why}"));
         }
