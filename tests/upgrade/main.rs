@@ -1,6 +1,8 @@
 //! The program is replaced while it serves: by USR2 as nginx's operators know it, and by `wssgate upgrade`.
 #![allow(clippy::unwrap_used)]
 
+mod moving;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
