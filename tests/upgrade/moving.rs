@@ -212,8 +212,8 @@ fn tunnels_that_have_moved_are_counted() {
     let server = Server::start(
         "worker_processes 2;",
         "limit_conn_zone $server_port zone=all:1m; limit_conn_status 429;
-         upstream few { server %%A%%; server %%B%%; least_conn; zone few 64k; }
-         upstream one { server %%A%% max_conns=1; zone one 64k; }
+         upstream few { server %%A%%; server %%B%% down; least_conn; }
+         upstream one { server %%A%% max_conns=1; }
          server { listen %%LISTEN_0%%;
              location /least { proxy_pass http://few; }
              location /max { proxy_pass http://one; }
@@ -221,13 +221,14 @@ fn tunnels_that_have_moved_are_counted() {
         &vars,
     );
     let handshake = |path: &str| Handshake::to(server.instance.listen(0)).path(path);
-    let first = handshake("/least").open();
-    assert_eq!((a.connections(), b.connections()), (1, 0));
+    let least = || -> Vec<_> { (0..4).map(|_| handshake("/least").open()).collect() };
+    let first = least();
+    assert_eq!((a.connections(), b.connections()), (4, 0));
     let (max, limited) = (handshake("/max").open(), handshake("/limit").open());
+    server.change(" down;", ";");
     server.replace_all();
-    // A group that knows nothing begins with the first server.
-    let second = handshake("/least").open();
-    assert_eq!(b.connections(), 1);
+    let second = least();
+    assert_eq!(b.connections(), 4, "none where there are four already");
     for (path, status) in [("/max", 502), ("/limit", 429)] {
         assert_eq!(handshake(path).answer().1.status, status, "{path}");
     }
