@@ -78,6 +78,8 @@ impl Server<'_> {
     /// Starts a new program: the one that we were started from, or `binary`.
     pub(super) fn begin_upgrade(&mut self, binary: Option<&Path>, answer: Option<Answer>) {
         let by_signal = answer.is_none();
+        // Whoever asks may have seen the end of the one before, which stands in the way until we have.
+        self.follow_predecessor();
         match self.start_successor(binary) {
             Ok(successor) => {
                 let start_by = Instant::now() + START_TIME;
