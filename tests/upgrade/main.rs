@@ -272,6 +272,9 @@ fn without_quit_the_old_process_ends_with_its_last_tunnel() {
             server.link().display()
         )
     );
+    server.instance.wait_for_log(
+        "1 tunnel stays in this process: its client is asked about again (websocket_reauth)",
+    );
     assert_eq!(server.admin(), ("serving".to_owned(), new));
     tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "still"));
     assert!(exists(old));
@@ -831,8 +834,11 @@ impl Drop for Container {
 /// It ends last, and passes signals on.
 #[test]
 fn the_first_process_of_a_container_stays_for_its_successor() {
-    let Some(mut container) = Container::start("") else { return };
+    let upstream = Upstream::echo();
+    let sites = format!("location /ws {{ proxy_pass http://{}; }}", upstream.addr());
+    let Some(mut container) = Container::start(&sites) else { return };
     assert_eq!(container.answer(), "1");
+    let mut tunnel = Handshake::to(container.address).path("/ws").open();
     // From outside it has another number, which may be anybody's inside.
     let mut outside = Command::new(WSSGATE);
     outside.args(["upgrade", "-c", "nginx.conf", "-p"]).arg(container.dir.path());
@@ -850,7 +856,13 @@ fn the_first_process_of_a_container_stays_for_its_successor() {
     wait_until("the second upgrade", || container.log().contains(&given_way));
     let third = container.answer();
     assert!(third != second && third != "1");
+    // It has come along, and is what the last one waits for.
+    let moved = format!("1 tunnel taken over from old process {second}");
+    wait_until("the tunnel", || container.log().contains(&moved));
     kill("QUIT", container.first());
+    wait_until("the address to close", || Conn::try_connect(container.address).is_err());
+    echo(&mut tunnel, "in the third");
+    drop(tunnel);
     assert!(container.process.wait().unwrap().success());
     assert!(Conn::try_connect(container.address).is_err());
 }

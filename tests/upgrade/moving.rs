@@ -457,3 +457,44 @@ fn scripts_made_for_nginx_leave_websockets_alone() {
     }
     assert_eq!(server.messages(), 6);
 }
+
+/// More than go in one batch, to more workers and to fewer, while all of them talk.
+#[test]
+fn many_move_to_other_numbers_of_workers_while_they_talk() {
+    const TALKERS: usize = 4;
+    const EACH: usize = 80;
+    let upstream = Upstream::echo();
+    let vars = [("UP", upstream.addr().to_string()), ("SLOW", upstream.addr().to_string())];
+    let server = Server::start("worker_processes 2;", SERVER, &vars);
+    let handshake = Handshake::to(server.instance.listen(0)).path("/ws");
+    let (ends, rounds) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let talkers: Vec<_> = (0..TALKERS)
+        .map(|_| {
+            let mut tunnels: Vec<_> = (0..EACH).map(|_| handshake.open()).collect();
+            let (ends, rounds) = (Arc::clone(&ends), Arc::clone(&rounds));
+            thread::spawn(move || {
+                while !ends.load(Ordering::Relaxed) {
+                    let message = format!("round {}", rounds.fetch_add(1, Ordering::Relaxed));
+                    tunnels.iter_mut().for_each(|tunnel| tunnel.send([text(&message)]));
+                    tunnels.iter_mut().for_each(|tunnel| tunnel.expect([text(&message)]));
+                }
+                tunnels
+            })
+        })
+        .collect();
+    let all = TALKERS * EACH;
+    for (before, after) in [(2, 3), (3, 1), (1, 2)] {
+        let [before, after] = [before, after].map(|count| format!("worker_processes {count};"));
+        server.change(&before, &after);
+        let old = server.pid().unwrap();
+        server.replace();
+        wait_until("the end of the old process", || !exists(old));
+        let status: Value = serde_json::from_str(&server.ctl(&["status", "--json"])).unwrap();
+        assert_eq!(status["tunnels"], all);
+        let round = rounds.load(Ordering::Relaxed);
+        wait_until("some rounds", || rounds.load(Ordering::Relaxed) > round + 2 * TALKERS);
+    }
+    ends.store(true, Ordering::Relaxed);
+    let tunnels: Vec<_> = talkers.into_iter().flat_map(|one| one.join().unwrap()).collect();
+    assert_eq!((tunnels.len(), &*server.instance.access_log()), (all, ""), "none has ended");
+}
