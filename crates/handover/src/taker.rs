@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use thiserror::Error;
+use wssgate_sys::memory::Secret;
 use wssgate_sys::rights;
-use zeroize::Zeroizing;
 
 use crate::wire::{
     self, BadHeader, HEADER, Header, Kind, Refusal, TOO_MANY_OPEN_FILES, VERSION, Verdict,
@@ -19,14 +19,14 @@ pub enum Item {
     /// Tunnels, to be answered before anything else is received.
     Batch(Batch),
     /// Bytes that concern several tunnels.
-    Note(Zeroizing<Vec<u8>>),
+    Note(Secret),
 }
 
 /// Tunnels that have arrived together; they are the taker's once it has answered so. Until then it does nothing with their
 /// sockets, and if they stay the giver's it closes them and does nothing else.
 pub struct Batch {
     /// The records, one behind the other; wiped with the batch.
-    records: Zeroizing<Vec<u8>>,
+    records: Secret,
     lens: Vec<usize>,
     /// Two for each.
     sockets: Vec<OwnedFd>,
@@ -48,7 +48,7 @@ impl Batch {
 
     /// Takes the tunnels out, in their order; the records stay and are wiped with the batch. Can be done once.
     pub fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        let (mut records, mut sockets) = (self.records.as_slice(), self.sockets.drain(..));
+        let (mut records, mut sockets) = (&self.records[..], self.sockets.drain(..));
         self.lens.iter().map_while(move |&len| {
             let (record, rest) = records.split_at(len);
             records = rest;
@@ -180,7 +180,7 @@ impl Taker {
             if header.kind == Kind::Batch && !is_sum {
                 return Err(TakeError::Malformed);
             }
-            let mut bytes = Zeroizing::new(vec![0; len]);
+            let mut bytes = Secret::zeros(len);
             self.read_exact(&mut bytes, deadline)?;
             if header.kind == Kind::Note {
                 return Ok(Some(Item::Note(bytes)));

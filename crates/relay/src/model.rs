@@ -1,10 +1,12 @@
 //! What others tell a relay, and what it tells them: plain data.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use wssgate_records::{AES_GCM_RECORDS, TlsFault, TlsKeys};
-use wssgate_ws::conversation::{Cause, Notes};
+use wssgate_ws::conversation::{Cause, Meters, Notes, PerSide, Policy};
 use wssgate_ws::{CloseCode, Counts, FrameError, conversation};
 
 use crate::listing::Label;
@@ -331,4 +333,34 @@ impl Selection {
             Self::Ticket(wanted) => ticket == wanted,
         }
     }
+}
+
+/// Why a tunnel cannot go on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// It is described in a way that is not understood, as that of a cipher or protocol which this release does not know.
+    #[error("its description is not understood")]
+    Unknown,
+    /// What is said of it cannot be.
+    #[error("its description is inconsistent")]
+    Unsound,
+}
+
+/// What a tunnel is to be here.
+#[derive(Debug)]
+pub struct Binding {
+    /// As [`Handover::ticket`].
+    pub ticket: u64,
+    /// Where it belongs.
+    pub origin: Origin,
+    /// What a listing tells of it.
+    pub label: Option<Label>,
+    /// How long to wait for what.
+    pub timers: Timers,
+    /// As [`Handover::buffer_size`].
+    pub buffer_size: usize,
+    /// What holds for its WebSocket from now on; `None`: what did until now.
+    pub policy: Option<Arc<Policy>>,
+    /// Who counts what its sides send.
+    pub meters: Option<Box<PerSide<Meters>>>,
 }

@@ -14,19 +14,18 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
+use minicbor::bytes::ByteSlice;
 use minicbor::encode::Write;
 use minicbor::{Decode, Encode};
-use thiserror::Error;
-use wssgate_ws::conversation::{Meters, PerSide, Policy};
-use zeroize::Zeroizing;
+use wssgate_sys::memory::Secret;
 
-use crate::listing::Label;
 use crate::thread::clock_ms;
 use crate::tunnel::Tunnel;
 use crate::tunnel::state::TunnelState;
-use crate::{Origin, RelayHandle, Side, Stopped, Timers};
+use crate::{RelayHandle, Side, Stopped};
+
+pub use crate::model::{Binding, Refused};
 
 /// The version of the format of [`Frozen::record`]. It rises only with a change that a reader of this one would
 /// misunderstand.
@@ -34,9 +33,6 @@ pub const FORMAT: u32 = 1;
 
 /// How many tunnels a relay lets go of at once, at most: with each it needs some microseconds.
 pub const MAX_FROZEN: usize = 512;
-
-/// How long the records of most tunnels are, in bytes.
-const MOST_RECORDS: usize = 1024;
 
 /// Tunnels that no relay carries for now. What was not settled goes back to its relay when this is dropped.
 pub struct Frozen {
@@ -94,13 +90,12 @@ impl Frozen {
         self.tunnels.iter().map(|tunnel| tunnel.ticket).collect()
     }
 
-    /// What another process needs to go on with one of them, besides its sockets: secrets. `extra` is what the front adds.
-    pub fn record(&self, number: usize, extra: &[u8]) -> Zeroizing<Vec<u8>> {
-        let state = self.tunnels[number].state(self.at_ms);
-        let mut record = Wiped(Zeroizing::new(Vec::with_capacity(MOST_RECORDS + extra.len())));
-        let Ok(()) = minicbor::encode(Record { state, extra: extra.to_vec() }, &mut record)
+    /// Adds to `records` what another process needs to go on with one of them, besides its sockets: secrets. `extra` is
+    /// what the front adds.
+    pub fn record(&self, number: usize, extra: &[u8], records: &mut Secret) {
+        let record = Record { state: self.tunnels[number].state(self.at_ms), extra: extra.into() };
+        let Ok(()) = minicbor::encode(record, Memory(records))
             .map_err(|error| unreachable!("memory takes it: {error}"));
-        record.0
     }
 
     /// The sockets of the client and the upstream of one of them.
@@ -140,19 +135,13 @@ impl fmt::Debug for Frozen {
     }
 }
 
-/// Memory that grows, and of which nothing is left behind.
-struct Wiped(Zeroizing<Vec<u8>>);
+/// Where records are written.
+struct Memory<'m>(&'m mut Secret);
 
-impl Write for Wiped {
+impl Write for Memory<'_> {
     type Error = Infallible;
 
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        let needed = self.0.len() + bytes.len();
-        if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
-            larger.extend_from_slice(&self.0);
-            self.0 = larger;
-        }
         self.0.extend_from_slice(bytes);
         Ok(())
     }
@@ -161,49 +150,19 @@ impl Write for Wiped {
 /// A record.
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Record {
+struct Record<'b> {
     #[n(0)]
     state: TunnelState,
     /// What the front adds.
-    #[cbor(n(1), default, with = "minicbor::bytes")]
-    extra: Vec<u8>,
-}
-
-/// Why a tunnel cannot go on here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refused {
-    /// It is described in a way that is not understood, as that of a cipher or protocol which this release does not know.
-    #[error("its description is not understood")]
-    Unknown,
-    /// What is said of it cannot be.
-    #[error("its description is inconsistent")]
-    Unsound,
+    #[b(1)]
+    extra: &'b ByteSlice,
 }
 
 /// A tunnel that comes from another process, not bound to anything here yet.
 #[derive(Debug)]
-pub struct Arriving {
+pub struct Arriving<'r> {
     state: TunnelState,
-    extra: Vec<u8>,
-}
-
-/// What a tunnel is to be here.
-#[derive(Debug)]
-pub struct Binding {
-    /// As [`crate::Handover::ticket`].
-    pub ticket: u64,
-    /// Where it belongs.
-    pub origin: Origin,
-    /// What a listing tells of it.
-    pub label: Option<Label>,
-    /// How long to wait for what.
-    pub timers: Timers,
-    /// As [`crate::Handover::buffer_size`].
-    pub buffer_size: usize,
-    /// What holds for its WebSocket from now on; `None`: what did until now.
-    pub policy: Option<Arc<Policy>>,
-    /// Who counts what its sides send.
-    pub meters: Option<Box<PerSide<Meters>>>,
+    extra: &'r ByteSlice,
 }
 
 /// A tunnel that a relay can go on with.
@@ -223,19 +182,19 @@ impl fmt::Debug for Resume {
     }
 }
 
-impl Arriving {
+impl<'r> Arriving<'r> {
     /// Reads a record.
     ///
     /// # Errors
     /// [`Refused::Unknown`], also for bytes that are no record at all.
-    pub fn decode(record: &[u8]) -> Result<Self, Refused> {
+    pub fn decode(record: &'r [u8]) -> Result<Self, Refused> {
         let Record { state, extra } = minicbor::decode(record).map_err(|_| Refused::Unknown)?;
         Ok(Self { state, extra })
     }
 
     /// What the front of the other process has added.
-    pub fn extra(&self) -> &[u8] {
-        &self.extra
+    pub fn extra(&self) -> &'r [u8] {
+        self.extra
     }
 
     /// Makes it one that a relay can go on with. Nothing happens to its sockets.

@@ -1,6 +1,7 @@
 //! The side that has tunnels and gives them away.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use std::{io, thread};
 
 use wssgate_handover::{GiveError, Giver, MAX_OUTSTANDING, Outcome, Parcel, TOO_MANY_OPEN_FILES};
 use wssgate_relay::moving::{Fate, Frozen};
+use wssgate_sys::memory::Secret;
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
-use zeroize::Zeroizing;
 
 use super::{NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
@@ -61,7 +62,12 @@ impl Giving {
     ) -> io::Result<Self> {
         let (told, passes) = mpsc::channel();
         let (goes_on, orders) = mpsc::channel();
-        let mut work = Work { posts, giver: Giver::new(channel, WAIT), moved: Vec::new() };
+        let mut work = Work {
+            posts,
+            giver: Giver::new(channel, WAIT),
+            records: Secret::default(),
+            moved: Vec::new(),
+        };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
             // It needs none; if they cannot be given up, it does not run with them.
             let dropped = privileges::drop_capabilities();
@@ -123,6 +129,8 @@ fn waits_and_goes_on(orders: &mpsc::Receiver<bool>) -> bool {
 struct Work {
     posts: Vec<Post>,
     giver: Giver,
+    /// The records of the last page.
+    records: Secret,
     /// The tickets of those that have moved in this pass, by worker.
     moved: Vec<(Errands, Vec<u64>)>,
 }
@@ -201,10 +209,16 @@ impl Work {
         let Some(number) = pages.len().checked_sub(1) else { return };
         let tickets = pages[number].frozen.tickets();
         let packed = post.errands.ask(|answer| Errand::Pack { tickets, answer });
-        let mut records: Vec<(usize, Zeroizing<Vec<u8>>)> = Vec::new();
+        self.records.clear();
+        // Of each its number in the page, and where its record is.
+        let mut records: Vec<(usize, Range<usize>)> = Vec::with_capacity(pages[number].fates.len());
         for (at, packed) in packed.into_iter().flatten().enumerate() {
             match packed {
-                Ok(packed) => records.push((at, pages[number].frozen.record(at, &packed))),
+                Ok(packed) => {
+                    let start = self.records.len();
+                    pages[number].frozen.record(at, &packed, &mut self.records);
+                    records.push((at, start..self.records.len()));
+                }
                 Err(stays) => {
                     pages[number].fates[at] = Fate::Stays;
                     // Its relay says so by itself.
@@ -226,7 +240,10 @@ impl Work {
             let parcels: Vec<_> = rest
                 .iter()
                 .take(wssgate_handover::MAX_BATCH)
-                .map(|(at, record)| Parcel { record, sockets: sockets(*at) })
+                .map(|(at, place)| Parcel {
+                    record: &self.records[place.clone()],
+                    sockets: sockets(*at),
+                })
                 .collect();
             match self.giver.send(&parcels) {
                 Ok(sent) => {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use wssgate_records::testing::SUITES;
+use wssgate_sys::memory::Secret;
 
 use super::bounds::{narrow, stuff};
 use super::keep_alive::INTERVAL;
@@ -31,7 +32,7 @@ impl Rig {
     /// Goes on with all of these.
     fn go_on(&mut self, frozen: &Frozen, edit: impl Fn(&mut Binding)) {
         let tunnels = (0..frozen.len()).map(|number| {
-            let record = frozen.record(number, b"extra");
+            let record = record(frozen, number, b"extra");
             let arriving = Arriving::decode(&record).unwrap();
             assert_eq!(arriving.extra(), b"extra");
             let mut binding = binding(frozen.tickets()[number]);
@@ -56,6 +57,12 @@ fn binding(ticket: u64) -> Binding {
         policy: None,
         meters: None,
     }
+}
+
+fn record(frozen: &Frozen, number: usize, extra: &[u8]) -> Secret {
+    let mut record = Secret::default();
+    frozen.record(number, extra, &mut record);
+    record
 }
 
 /// The sockets as another process receives them.
@@ -304,8 +311,8 @@ fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
     let (_other_client, _other_upstream) = rig.websocket();
     let page = rig.freeze();
     let kinds = [[true, false, false], [false, false, true]];
-    for number in 0..page.frozen.len() {
-        let record = page.frozen.record(number, b"");
+    for (number, kind) in kinds.into_iter().enumerate() {
+        let record = record(&page.frozen, number, b"");
         // Also small numbers that no variant has.
         let values = |byte: u8| [byte ^ 1, byte ^ 4, byte ^ 0x20, byte ^ 0xff, 0x16, 0x17];
         let changes = (0..record.len()).flat_map(|at| values(record[at]).map(|value| (at, value)));
@@ -317,7 +324,7 @@ fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
             let sockets = passed(&page.frozen, number);
             match arriving.bind_at(sockets, binding, &rig.handle, rig.now_ms()) {
                 // What has keys is never taken for something without, nor a WebSocket for anything else.
-                Ok(bound) => assert_eq!(bound.kind(), kinds[number], "byte {at} as {value}"),
+                Ok(bound) => assert_eq!(bound.kind(), kind, "byte {at} as {value}"),
                 Err(error) => assert_eq!(error, Refused::Unsound),
             }
         }
@@ -370,7 +377,7 @@ fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
         let (from, to) = (&handles[number % 2], &handles[(number + 1) % 2]);
         let page = from.freeze(0).unwrap();
         let resumed = (0..page.frozen.len()).map(|number| {
-            let record = page.frozen.record(number, b"");
+            let record = record(&page.frozen, number, b"");
             let binding = binding(page.frozen.tickets()[number]);
             let arriving = Arriving::decode(&record).unwrap();
             arriving.bind(passed(&page.frozen, number), binding, to).unwrap()

@@ -20,7 +20,7 @@ use super::{GROUP_WINDOW, Rare, Telling, Tunnel};
 use crate::drain::Memberships;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, Unsent};
-use crate::moving::{Binding, Refused};
+use crate::model::{Binding, Refused};
 use crate::protection::Protection;
 use crate::{Counters, EndCause, Side};
 

@@ -249,7 +249,7 @@ fn a_tunnel_that_moves_is_told_and_counted_as_one_that_stays() {
             Origin { generation: 1, location: new.location("/ws").0 as u32, server: peer.number() };
         assert_eq!((bound.ticket, bound.origin), (0, origin));
         assert_eq!(bound.timers.read, Duration::from_secs(33));
-        assert!(bound.is_websocket && bound.policy.is_some() && bound.meters.is_none());
+        assert!(bound.policy.is_some() && bound.meters.is_none());
         let about = bound.label.about::<About>().unwrap();
         assert_eq!((about.id, about.client), (41, Some(CLIENT.parse::<SocketAddr>().unwrap())));
         assert_eq!(about.subprotocol.as_deref(), Some("chat"));
