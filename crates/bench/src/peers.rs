@@ -316,8 +316,8 @@ impl Background {
         let mut command = Command::new(&installed.program);
         command.args(args).current_dir(&dir);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        // What is started from here runs on the core of the proxies.
-        affinity::run_on(site.cores.proxy)?;
+        // A program that replaces another one has the machine as its operators have it.
+        affinity::run_on_any(&[site.cores.proxy, site.cores.load])?;
         let status = command.status();
         affinity::run_on(site.cores.load)?;
         let this = Self { dir, tls };

@@ -162,7 +162,7 @@ fn notes_come_in_their_order_among_the_batches_and_the_end_last() {
     assert_eq!(giver.send(&parcels(&records, &socket)).unwrap(), 2);
     giver.note(b"").unwrap();
     assert_eq!(giver.send(&[]).unwrap(), 0);
-    let note = |item| matches!(item, Ok(Some(Item::Note(note))) if note.as_slice() == b"first");
+    let note = |item| matches!(item, Ok(Some(Item::Note(note))) if note[..] == *b"first");
     assert!(note(taker.receive()));
     let mut received = batch(taker.receive());
     let got: Vec<_> = received.arrivals().map(|arrival| arrival.record.to_vec()).collect();
@@ -415,7 +415,7 @@ fn a_giver_that_dies_anywhere_leaves_nothing_half() {
         drop(near);
         let mut taker = Taker::new(far, LONG);
         if written >= ends[0] {
-            assert!(matches!(taker.receive(), Ok(Some(Item::Note(note))) if *note == b"note"));
+            assert!(matches!(taker.receive(), Ok(Some(Item::Note(note))) if note[..] == *b"note"));
         }
         if written >= ends[1] {
             let mut batch = batch(taker.receive());

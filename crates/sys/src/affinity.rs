@@ -15,12 +15,19 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
 
 /// Binds the calling thread, and what it starts from now on, to one core.
 pub fn run_on(core: usize) -> io::Result<()> {
-    if core >= MAX_CORES {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
+    run_on_any(&[core])
+}
+
+/// Binds the calling thread, and what it starts from now on, to these cores.
+pub fn run_on_any(cores: &[usize]) -> io::Result<()> {
     let mut set = empty();
-    // SAFETY: `core` is within the set's size, which was just checked.
-    unsafe { libc::CPU_SET(core, &mut set) };
+    for &core in cores {
+        if core >= MAX_CORES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: `core` is within the set's size, which was just checked.
+        unsafe { libc::CPU_SET(core, &mut set) };
+    }
     // SAFETY: `set` lives through the call and its size is told; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) })?;
     Ok(())

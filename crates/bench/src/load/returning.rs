@@ -16,6 +16,9 @@ const JITTER: Duration = Duration::from_secs(1);
 /// How often somebody looks whether it is over.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long it sleeps at most when nothing comes: what is due may be sent so much later.
+const PACE: Duration = Duration::from_millis(1);
+
 /// The pieces of time for which figures are kept.
 pub(crate) const SLOT: Duration = Duration::from_millis(1000 / PER_SECOND as u64);
 
@@ -167,7 +170,8 @@ impl Load {
                 }
             } else {
                 self.connect_due(target, now)?;
-                self.turn(Duration::ZERO)?;
+                // The proxies run on this core as well.
+                self.turn(PACE)?;
             }
         }
         // What is under way is part of it; who is away stays so.

@@ -73,9 +73,9 @@ impl Setup<'_> {
             _ => String::new(),
         };
         // In the foreground nginx ignores USR2. What an upgrade took stands in the log.
-        let (daemon, level) = match self.extra {
-            Extra::Upgrade(_) => ("on", "notice"),
-            _ => ("off", "crit"),
+        let (daemon, level, workers) = match self.extra {
+            Extra::Upgrade(_) => ("on", "notice", 2),
+            _ => ("off", "crit", 1),
         };
         let verified = match self.extra {
             Extra::Clients => format!(
@@ -88,7 +88,7 @@ impl Setup<'_> {
         format!(
             "\
 daemon {daemon};
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {limit};
 {shutdown}
 pid {dir}/nginx.pid;
