@@ -12,6 +12,7 @@ pub mod passed;
 pub mod privileges;
 pub mod process;
 pub mod rights;
+pub mod sealed;
 pub mod signals;
 pub mod socket;
 pub mod successor;
