@@ -168,6 +168,19 @@ fn repeat(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
     }
 }
 
+/// Copies the first bytes of what is there into `buffer` and leaves everything as it is; how many. Descriptors that would
+/// come along stay where they are.
+///
+/// # Errors
+/// `WouldBlock`: there is nothing.
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    repeat(|| {
+        let how = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: the buffer is valid for writes of its length during the call.
+        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), how) }
+    })
+}
+
 /// Waits until a read would not have to (`true`), or until `timeout` has passed (`false`; `None`: for ever).
 pub fn wait_readable(socket: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
     wait(socket, libc::POLLIN, timeout)
@@ -271,6 +284,29 @@ mod tests {
         borrowed.push(files[0].as_fd());
         let error = send(near.as_fd(), &[IoSlice::new(b"x")], &borrowed).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn what_is_looked_at_is_still_there_with_its_descriptors() {
+        let (near, far) = stream_channel().unwrap();
+        let mut buffer = [0; 8];
+        let error = peek(far.as_fd(), &mut buffer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let before = open_descriptors();
+        send_all(&near, b"look", &[numbered(7).as_fd()]);
+        for _ in 0..2 {
+            assert_eq!(peek(far.as_fd(), &mut buffer).unwrap(), 4);
+            assert_eq!(&buffer[..4], b"look");
+        }
+        assert_eq!(open_descriptors(), before);
+        let mut got = Vec::new();
+        let received = receive(far.as_fd(), &mut buffer, 1, &mut got).unwrap();
+        assert_eq!(received, Received { len: 4, truncated: false });
+        assert_eq!(number_of(got.pop().unwrap()), 7);
+        drop(near);
+        assert_eq!(peek(far.as_fd(), &mut buffer).unwrap(), 0);
+        let (one, _) = std::io::pipe().unwrap();
+        assert!(peek(one.as_fd(), &mut buffer).is_err(), "no socket");
     }
 
     #[test]
