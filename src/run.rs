@@ -62,7 +62,7 @@ fn prepare(
 ) -> Result<(Core, Prepared), Failed> {
     let Accepted { config, sources } = accepted;
     let core = config.core.clone();
-    let of_manager = passed::descriptors();
+    let of_manager = passed::descriptors().into_iter().map(|it| it.descriptor).collect();
     let passed = match predecessor {
         Some(old) => old.take_sockets(of_manager),
         None => PassedSockets { of_manager, ..PassedSockets::default() },

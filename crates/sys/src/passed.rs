@@ -19,12 +19,22 @@ const MOST: RawFd = 1024;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// What was passed on, and as what.
+#[derive(Debug)]
+pub struct Passed {
+    /// What the manager calls it: a socket its unit, and what it has kept for an earlier process of ours that one's own
+    /// word. Empty if it does not say.
+    pub name: String,
+    /// It is ours now.
+    pub descriptor: OwnedFd,
+}
+
 /// The descriptors that were passed on to this process, at the first call; nothing afterwards, for they have an owner
 /// then.
 ///
 /// Must be called before the process opens anything that could take their numbers, had they not been passed on after
 /// all: `LISTEN_PID` and `LISTEN_FDS` say that they were.
-pub fn descriptors() -> Vec<OwnedFd> {
+pub fn descriptors() -> Vec<Passed> {
     let variable = |name| std::env::var(name).ok()?.parse::<RawFd>().ok();
     let is_ours =
         variable("LISTEN_PID").and_then(|pid| u32::try_from(pid).ok()) == Some(std::process::id());
@@ -32,7 +42,16 @@ pub fn descriptors() -> Vec<OwnedFd> {
     if count == 0 || TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }
-    (FIRST..FIRST + count).filter_map(|fd| own(fd).ok()).collect()
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    (FIRST..FIRST + count)
+        .zip(self::names(&names))
+        .filter_map(|(fd, name)| Some(Passed { name: name.to_owned(), descriptor: own(fd).ok()? }))
+        .collect()
+}
+
+/// The names in a list like `http.socket:stored`, and then empty ones without end.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(':').chain(std::iter::repeat(""))
 }
 
 /// Where nginx says which listening sockets its successor inherits: `6;7;`.
@@ -153,6 +172,18 @@ mod tests {
             assert_eq!(numbers(other), None, "{other}");
         }
         assert!(!is_listening(i32::MAX) && !is_listening(0));
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_the_descriptors() {
+        for (list, expected) in [
+            ("", ["", "", ""]),
+            ("one", ["one", "", ""]),
+            ("one::two", ["one", "", "two"]),
+            ("one:two:three:four", ["one", "two", "three"]),
+        ] {
+            assert_eq!(names(list).take(3).collect::<Vec<_>>(), expected, "{list}");
+        }
     }
 
     #[test]
