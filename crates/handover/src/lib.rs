@@ -18,14 +18,21 @@
 //! answers nonsense: the giver does not know then, and must serve none of the batches that were undecided
 //! ([`Outcome::Unknown`]), for a tunnel that ends is better than one that two processes write to.
 //!
+//! Where the two processes do not live at the same time, a service manager keeps the tunnels between them: a [`Deposit`],
+//! and what becomes of it, a [`Withdrawal`].
+//!
 //! Records hold traffic secrets. The giver copies them nowhere but into the channel; the taker wipes its buffers.
 
+mod deposit;
 mod giver;
 mod taker;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use deposit::{
+    DEPOSIT_VERSION, Deposit, Depositing, Portion, WithdrawError, Withdrawal, Withdrawn,
+};
 pub use giver::{GiveError, Given, Giver, MAX_OUTSTANDING, Outcome, Parcel};
 pub use taker::{AnswerError, Arrival, Batch, Item, TakeError, Taker};
 pub use wire::{MAX_TEXT, Refusal, TOO_MANY_OPEN_FILES, VERSION, Verdict};
