@@ -4,14 +4,15 @@
 //! first message brings a sealed file in memory with the records, and each of the others the sockets of some tunnels:
 //!
 //! ```text
-//! "WSGS"  version u8  0 u8 × 3  number u64          + the file
+//! "WSGS"  version u8  0 u8 × 3  what is announced   + the file
 //! tunnels u8 (1 ..= 126)                            + their sockets, two for each
 //! tunnels u8                                        + …
 //!
 //! the file: length u32, record, length u32, record, …
 //! ```
 //!
-//! Numbers are in little endian. Tunnels have the same order in both.
+//! What is announced are numbers: the format of records (u32), about how many tunnels there are (u32), and one for whoever
+//! takes them up (u64). All numbers are in little endian. Tunnels have the same order in both.
 //!
 //! Every socket could be stored by itself instead, but a manager such as systemd compares each with all that it has, names
 //! them all in one variable of the next process, which can then not be started when there are too many, and has copies of
@@ -40,11 +41,22 @@ pub const DEPOSIT_VERSION: u8 = 1;
 /// How many bytes of records one deposit takes.
 const MAX_BYTES: u64 = if cfg!(test) { 8 << 20 } else { 256 << 20 };
 
-const HEADER: usize = 16;
+const HEADER: usize = 24;
 const MAGIC: [u8; 4] = *b"WSGS";
 
 /// How long the length of a record is.
 const LENGTH: usize = 4;
+
+/// What is known of a deposit before anything is taken up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Which format the records have.
+    pub format: u32,
+    /// About how many tunnels there are.
+    pub tunnels: u32,
+    /// What else whoever takes them up has to know first.
+    pub number: u64,
+}
 
 /// A deposit that is being filled.
 #[derive(Debug)]
@@ -57,14 +69,14 @@ pub struct Depositing {
 }
 
 impl Depositing {
-    /// An empty one. `number` is for whoever takes it up, who may want to know it before.
+    /// An empty one.
     ///
     /// # Errors
     /// When the system does not give us one.
-    pub fn begin(number: u64) -> io::Result<Self> {
+    pub fn begin(announced: Announced) -> io::Result<Self> {
         let (near, far) = rights::stream_channel()?;
         let file = Unsealed::create()?;
-        let header = header(DEPOSIT_VERSION, number);
+        let header = header(DEPOSIT_VERSION, announced);
         rights::send(near.as_fd(), &[IoSlice::new(&header)], &[file.as_fd()])?;
         Ok(Self { near, far, file, bytes: 0, tunnels: 0 })
     }
@@ -197,14 +209,15 @@ pub struct Portion {
 /// A deposit that is being taken up.
 #[derive(Debug)]
 pub struct Withdrawal {
+    announced: Announced,
     socket: OwnedFd,
     records: Sealed,
     offset: u64,
 }
 
 impl Withdrawal {
-    /// The number that was deposited along, without taking anything up.
-    pub fn number(descriptor: BorrowedFd<'_>) -> Option<u64> {
+    /// What a descriptor is said to have, if it is a deposit; nothing is taken up.
+    pub fn announced_by(descriptor: BorrowedFd<'_>) -> Option<Announced> {
         let mut bytes = [0; HEADER];
         let len = rights::peek(descriptor, &mut bytes).ok()?;
         read_header(&bytes[..len]).ok()
@@ -221,9 +234,14 @@ impl Withdrawal {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(WithdrawError::Unreadable(error)),
         };
-        read_header(&bytes[..len])?;
+        let announced = read_header(&bytes[..len])?;
         let records = file.pop().and_then(Sealed::open).ok_or(WithdrawError::Malformed)?;
-        Ok(Self { socket, records, offset: 0 })
+        Ok(Self { announced, socket, records, offset: 0 })
+    }
+
+    /// What it is said to have.
+    pub fn announced(&self) -> Announced {
+        self.announced
     }
 
     /// The next tunnels; `None` if there are no more. They are ours only from then on.
@@ -283,23 +301,35 @@ impl Withdrawal {
     }
 }
 
-fn header(version: u8, number: u64) -> [u8; HEADER] {
+fn header(version: u8, announced: Announced) -> [u8; HEADER] {
+    let Announced { format, tunnels, number } = announced;
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC);
     header[4] = version;
-    header[8..].copy_from_slice(&number.to_le_bytes());
+    header[8..12].copy_from_slice(&format.to_le_bytes());
+    header[12..16].copy_from_slice(&tunnels.to_le_bytes());
+    header[16..].copy_from_slice(&number.to_le_bytes());
     header
 }
 
-fn read_header(bytes: &[u8]) -> Result<u64, WithdrawError> {
-    match *bytes {
-        [] => Err(WithdrawError::Empty),
-        [b'W', b'S', b'G', b'S', DEPOSIT_VERSION, _, _, _, n0, n1, n2, n3, n4, n5, n6, n7] => {
-            Ok(u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]))
-        }
-        [b'W', b'S', b'G', b'S', version, ..] if version != DEPOSIT_VERSION => {
-            Err(WithdrawError::Version(version))
-        }
-        _ => Err(WithdrawError::Malformed),
+fn read_header(bytes: &[u8]) -> Result<Announced, WithdrawError> {
+    if bytes.is_empty() {
+        return Err(WithdrawError::Empty);
     }
+    let Some(([version, _, _, _], numbers)) =
+        bytes.strip_prefix(&MAGIC).and_then(|rest| rest.split_first_chunk())
+    else {
+        return Err(WithdrawError::Malformed);
+    };
+    if *version != DEPOSIT_VERSION {
+        return Err(WithdrawError::Version(*version));
+    }
+    let &[f0, f1, f2, f3, t0, t1, t2, t3, n0, n1, n2, n3, n4, n5, n6, n7] = numbers else {
+        return Err(WithdrawError::Malformed);
+    };
+    Ok(Announced {
+        format: u32::from_le_bytes([f0, f1, f2, f3]),
+        tunnels: u32::from_le_bytes([t0, t1, t2, t3]),
+        number: u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]),
+    })
 }

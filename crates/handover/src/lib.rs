@@ -31,7 +31,7 @@ mod tests;
 mod wire;
 
 pub use deposit::{
-    DEPOSIT_VERSION, Deposit, Depositing, Portion, WithdrawError, Withdrawal, Withdrawn,
+    Announced, DEPOSIT_VERSION, Deposit, Depositing, Portion, WithdrawError, Withdrawal, Withdrawn,
 };
 pub use giver::{GiveError, Given, Giver, MAX_OUTSTANDING, Outcome, Parcel};
 pub use taker::{AnswerError, Arrival, Batch, Item, TakeError, Taker};

@@ -9,6 +9,9 @@ use wssgate_sys::testing::{alone, open_descriptors};
 
 use super::*;
 
+/// What is announced where it matters little.
+const SOME: Announced = Announced { format: 1, tunnels: 2, number: 77 };
+
 /// For what is there already.
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -23,10 +26,10 @@ fn stored(deposit: &Deposit) -> OwnedFd {
 }
 
 /// One with so many tunnels, whose records say their numbers.
-fn deposit(tunnels: usize, number: u64) -> Deposit {
+fn deposit(tunnels: usize) -> Deposit {
     let (one, other) = UnixStream::pair().unwrap();
     let records: Vec<_> = (0..tunnels).map(|at| at.to_string()).collect();
-    let mut depositing = Depositing::begin(number).unwrap();
+    let mut depositing = Depositing::begin(SOME).unwrap();
     for records in records.chunks(MAX_BATCH) {
         let sockets = [one.as_fd(), other.as_fd()];
         let records = records.iter().map(String::as_bytes);
@@ -55,7 +58,7 @@ fn tunnels_wait_with_what_comes_meanwhile_until_they_are_taken_up() {
     let (back, mut upstream) = connect(&listener);
     let (near, mut local) = UnixStream::pair().unwrap();
     client.write_all(b"before").unwrap();
-    let mut depositing = Depositing::begin(77).unwrap();
+    let mut depositing = Depositing::begin(SOME).unwrap();
     let long = vec![b'x'; MAX_RECORD];
     let parcels = [
         Parcel { record: b"first", sockets: [front.as_fd(), back.as_fd()] },
@@ -68,8 +71,9 @@ fn tunnels_wait_with_what_comes_meanwhile_until_they_are_taken_up() {
     drop((front, back, near));
     client.write_all(b" and between").unwrap();
     local.write_all(b"local").unwrap();
-    assert_eq!(Withdrawal::number(kept.as_fd()), Some(77));
+    assert_eq!(Withdrawal::announced_by(kept.as_fd()), Some(SOME));
     let mut withdrawal = Withdrawal::begin(kept).unwrap();
+    assert_eq!(withdrawal.announced(), SOME);
     let portion = withdrawal.take().unwrap().unwrap();
     assert!(portion.lost == 0 && withdrawal.take().unwrap().is_none());
     let [first, second] = <[Withdrawn; 2]>::try_from(portion.tunnels).unwrap();
@@ -88,21 +92,21 @@ fn tunnels_wait_with_what_comes_meanwhile_until_they_are_taken_up() {
 
 #[test]
 fn thousands_keep_their_order_and_are_taken_up_once() {
-    let deposit = deposit(3000, 0);
+    let deposit = deposit(3000);
     let (kept, again) = (stored(&deposit), stored(&deposit));
     assert!(deposit.leave(AT_ONCE));
     let mut withdrawal = Withdrawal::begin(kept).unwrap();
     let expected: Vec<_> = (0..3000).map(|at| at.to_string()).collect();
     assert_eq!(records(&mut withdrawal).unwrap(), expected);
-    assert_eq!(Withdrawal::number(again.as_fd()), None);
+    assert_eq!(Withdrawal::announced_by(again.as_fd()), None);
     assert!(matches!(Withdrawal::begin(again), Err(WithdrawError::Empty)));
 }
 
 #[test]
 fn a_deposit_that_nobody_keeps_is_known_to_be_gone() {
-    assert!(!deposit(1, 0).leave(AT_ONCE));
+    assert!(!deposit(1).leave(AT_ONCE));
     // Who closes it late is waited for.
-    let deposit = deposit(1, 0);
+    let deposit = deposit(1);
     let kept = stored(&deposit);
     let closing = std::thread::spawn(move || drop(kept));
     assert!(!deposit.leave(Duration::from_secs(60)));
@@ -113,7 +117,7 @@ fn a_deposit_that_nobody_keeps_is_known_to_be_gone() {
 fn what_is_taken_back_is_nobody_elses_any_more() {
     alone(concat!(module_path!(), "::what_is_taken_back_is_nobody_elses_any_more"), 200, || {
         let before = open_descriptors();
-        let deposit = deposit(80, 0);
+        let deposit = deposit(80);
         let kept = stored(&deposit);
         // Also where there is no room for all that comes out.
         let many: Vec<_> = (open_descriptors()..190).map(|_| UnixStream::pair()).collect();
@@ -127,7 +131,7 @@ fn what_is_taken_back_is_nobody_elses_any_more() {
 #[test]
 fn a_process_that_may_open_few_gets_what_it_may() {
     alone(concat!(module_path!(), "::a_process_that_may_open_few_gets_what_it_may"), 60, || {
-        let deposit = deposit(30, 0);
+        let deposit = deposit(30);
         let kept = stored(&deposit);
         assert!(deposit.leave(AT_ONCE));
         let mut withdrawal = Withdrawal::begin(kept).unwrap();
@@ -143,7 +147,7 @@ fn a_process_that_may_open_few_gets_what_it_may() {
 fn a_deposit_says_when_it_is_full_and_goes_on_as_it_is() {
     let (one, other) = UnixStream::pair().unwrap();
     let sockets = [one.as_fd(), other.as_fd()];
-    let mut depositing = Depositing::begin(0).unwrap();
+    let mut depositing = Depositing::begin(SOME).unwrap();
     let long = vec![0; MAX_RECORD];
     let one_long = [Parcel { record: &long, sockets }];
     while depositing.add(&one_long).unwrap() {}
@@ -162,7 +166,7 @@ fn too_many_on_their_way_are_an_error() {
     alone(concat!(module_path!(), "::too_many_on_their_way_are_an_error"), 400, || {
         let (one, other) = UnixStream::pair().unwrap();
         let parcel = Parcel { record: b"", sockets: [one.as_fd(), other.as_fd()] };
-        let mut depositing = Depositing::begin(0).unwrap();
+        let mut depositing = Depositing::begin(SOME).unwrap();
         let parcels = [parcel; MAX_BATCH];
         let error = loop {
             match depositing.add(&parcels) {
@@ -193,12 +197,14 @@ fn sealed(bytes: &[u8]) -> OwnedFd {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let whole = header(DEPOSIT_VERSION, 5);
+    let whole = header(DEPOSIT_VERSION, SOME);
     let file = sealed(b"\x01\0\0\0a");
     let begin = |header: &[u8], file| Withdrawal::begin(stream(header, file, &[]));
-    let next = begin(&header(9, 5), Some(file.as_fd()));
+    let next = begin(&header(9, SOME), Some(file.as_fd()));
     assert!(matches!(next, Err(WithdrawError::Version(9))));
-    for header in [&b"WSGX\x01\0\0\0\0\0\0\0\0\0\0\0"[..], &whole[..15], b"{\"json\": [1,2]}"] {
+    for header in
+        [&b"WSGX\x01"[..], &whole[..23], &whole[..5], b"{\"some\": [\"other\", \"text\"]}"]
+    {
         let begun = begin(header, Some(file.as_fd()));
         assert!(matches!(begun, Err(WithdrawError::Malformed)), "{header:?}");
     }
