@@ -4,8 +4,10 @@
 //! after the other, has the fronts say what they know of them, and sends all of it over a channel that it has shared with
 //! nobody but its child; that of the new one binds them to its own newest generation and answers. Whoever the answer says
 //! has a tunnel goes on with it ([`wssgate_handover`]).
+//!
 
 mod give;
+mod land;
 mod take;
 
 pub use give::{Giving, Pass};

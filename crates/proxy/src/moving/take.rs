@@ -4,14 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::{io, thread};
 
-use wssgate_handover::{Batch, Item, Refusal, Taker, Verdict};
-use wssgate_relay::moving::{Arriving, Resume};
+use wssgate_handover::{Batch, Item, Taker, Verdict};
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 
-use super::{NOT_HERE, NOT_NOW, Post, WAIT};
+use super::{Post, WAIT};
 use crate::log::Notifier;
-use crate::worker::Errand;
 
 /// What has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,71 +99,25 @@ impl Work {
     /// Takes a batch over, as far as that can be; all of one batch come to the worker that has the fewest tunnels.
     fn take(&mut self, mut batch: Batch) -> Result<(), String> {
         let count = batch.tunnels();
-        let Some(post) = self.posts.iter().min_by_key(|post| post.relay.live()).cloned() else {
+        let Some(post) = Post::least(&self.posts) else {
             return Err("there is no worker".to_owned());
         };
+        let mut landed = post.land(batch.arrivals().map(|it| (it.record, it.sockets)));
         let mut verdicts = vec![Verdict::Taken; count];
-        let mut arriving = Vec::with_capacity(count);
-        let mut packed = Vec::with_capacity(count);
-        for (at, arrival) in batch.arrivals().enumerate() {
-            match Arriving::decode(arrival.record) {
-                Ok(tunnel) => {
-                    packed.push(tunnel.extra().to_vec());
-                    arriving.push((at, tunnel, arrival.sockets));
-                }
-                Err(error) => verdicts[at] = refusal(NOT_HERE, &error),
-            }
-        }
-        let bound = post.errands.ask(|answer| Errand::Bind { packed, answer });
-        let mut resumed: Vec<Resume> = Vec::with_capacity(count);
-        let (mut tickets, mut refused) = (Vec::with_capacity(count), Vec::new());
-        match bound {
-            None => verdicts.fill(refusal(NOT_NOW, &"its worker has ended")),
-            Some(bound) => {
-                for ((at, tunnel, sockets), bound) in arriving.into_iter().zip(bound) {
-                    let binding = match bound {
-                        Ok(binding) => binding,
-                        Err(error) => {
-                            verdicts[at] = refusal(NOT_HERE, &error);
-                            continue;
-                        }
-                    };
-                    let ticket = binding.ticket;
-                    match tunnel.bind(sockets, binding.into(), &post.relay) {
-                        Ok(tunnel) => {
-                            resumed.push(tunnel);
-                            tickets.push(ticket);
-                        }
-                        Err(error) => {
-                            verdicts[at] = refusal(NOT_HERE, &error);
-                            refused.push(ticket);
-                        }
-                    }
-                }
-            }
-        }
-        if !refused.is_empty() {
-            post.errands.send(Errand::Forget(refused));
+        for (at, refusal) in landed.refused.drain(..) {
+            verdicts[at] = Verdict::Refused(refusal);
         }
         match self.taker.answer(&verdicts) {
             Ok(()) => {
-                self.taken += resumed.len() as u64;
-                self.refused += (count - resumed.len()) as u64;
-                // A relay that has stopped closes them; the process is about to end.
-                let _ = post.relay.resume(resumed);
-                post.errands.send(Errand::Settle(tickets));
+                self.taken += landed.len() as u64;
+                self.refused += (count - landed.len()) as u64;
+                landed.go_on();
                 Ok(())
             }
             Err(error) => {
-                // They are not ours, and their sockets are closed without a word.
-                drop(resumed);
-                post.errands.send(Errand::Forget(tickets));
+                landed.forget();
                 Err(error.to_string())
             }
         }
     }
-}
-
-fn refusal(code: u8, why: &impl std::fmt::Display) -> Verdict {
-    Verdict::Refused(Refusal { code, text: why.to_string() })
 }
