@@ -5,12 +5,15 @@
 //! nobody but its child; that of the new one binds them to its own newest generation and answers. Whoever the answer says
 //! has a tunnel goes on with it ([`wssgate_handover`]).
 //!
+//! At a restart a service manager keeps them in between (`store`).
 
 mod give;
 mod land;
+pub(crate) mod store;
 mod take;
 
 pub use give::{Giving, Pass};
+pub use store::{Stored, TakenUp, announced};
 pub use take::{Taken, Taking};
 pub use wssgate_relay::moving::FORMAT;
 

@@ -26,7 +26,7 @@ use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, LeftSocket, ListenError, Listener, Listeners, PassedSockets};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
-use crate::moving::{Giving, Post, Taking};
+use crate::moving::{Giving, Post, Stored, TakenUp, Taking, store};
 use crate::site::Phase;
 use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
@@ -115,6 +115,7 @@ impl Prepared {
             former: Vec::new(),
             replaced_at: None,
             drains_at: None,
+            holds_tunnels: false,
         };
         proxy.show_relays();
         proxy.keep_history();
@@ -145,6 +146,8 @@ pub struct Proxy {
     replaced_at: Option<Instant>,
     /// When a drain begins that was asked for, but waits for load balancers.
     drains_at: Option<Instant>,
+    /// Whether a drain leaves tunnels alone for now.
+    holds_tunnels: bool,
 }
 
 /// Whether relays are to use io_uring, which they may do already. If it is wanted and the kernel does not
@@ -419,7 +422,7 @@ impl Proxy {
         self.drains_at = None;
         self.retire(&self.generation());
         self.end(Phase::Draining);
-        if phase != Phase::Yielding {
+        if phase != Phase::Yielding && !self.holds_tunnels {
             self.begin_drains();
         }
     }
@@ -447,12 +450,39 @@ impl Proxy {
         self.phase.send_replace(Phase::Yielding);
     }
 
-    /// Closes the WebSockets that have remained here behind [`Proxy::give_way`], at the pace of `websocket_drain` where
-    /// there is one, as with [`Proxy::drain`].
+    /// Closes the WebSockets that have remained here behind [`Proxy::give_way`] or [`Proxy::hold_tunnels`], at the pace of
+    /// `websocket_drain` where there is one, as with [`Proxy::drain`].
     pub fn drain_tunnels(&mut self) {
-        if self.is_yielding() {
+        if self.is_yielding() || self.holds_tunnels() {
+            self.holds_tunnels = false;
             self.begin_drains();
         }
+    }
+
+    /// Has [`Proxy::drain`] leave tunnels as they are until [`Proxy::drain_tunnels`]: they are to be stored
+    /// ([`Proxy::store_tunnels`]) when requests have been answered.
+    pub fn hold_tunnels(&mut self) {
+        self.holds_tunnels = *self.phase.borrow() < Phase::Draining;
+    }
+
+    /// Whether it drains, and leaves tunnels as they are.
+    pub fn holds_tunnels(&self) -> bool {
+        self.holds_tunnels && *self.phase.borrow() == Phase::Draining
+    }
+
+    /// Has somebody `keep` the tunnels that can go on in another process, in at most `most` descriptors; it waits for
+    /// that. What is kept is not ours any more, and everything else is as before.
+    pub fn store_tunnels(
+        &self,
+        most: usize,
+        keep: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), String>,
+    ) -> Stored {
+        store::store(&self.posts(), most, crate::last_serial(), keep)
+    }
+
+    /// Goes on with the tunnels that were kept for us in these descriptors.
+    pub fn take_up_tunnels(&self, kept: Vec<OwnedFd>) -> TakenUp {
+        store::take_up(&self.posts(), kept)
     }
 
     /// Gives the tunnels away that can go on in the process at the other end of this channel, as long as the answer is
