@@ -1,6 +1,7 @@
 //! From an accepted configuration to a running server.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{io, panic};
@@ -10,7 +11,7 @@ use wssgate_config::model::{Core, ListenSocket, LogLevel};
 use wssgate_proxy::admin::AdminSocket;
 use wssgate_proxy::listen::PassedSockets;
 use wssgate_proxy::log::ErrorLog;
-use wssgate_proxy::moving::Taking;
+use wssgate_proxy::moving::{self, Taking};
 use wssgate_proxy::{Prepared, Proxy, errno_text};
 use wssgate_sys::epoll::Epoll;
 use wssgate_sys::process::{self, Daemonised};
@@ -23,12 +24,15 @@ use crate::greeting::Greeting;
 use crate::load;
 use crate::options::Options;
 use crate::pid_file::PidFile;
-use crate::service_manager::ServiceManager;
-use crate::supervise::{self, Server};
+use crate::service_manager::{STORED, ServiceManager};
+use crate::supervise::{self, Server, Storing};
 use crate::upgrade::{Message, Predecessor, Program};
 
 /// How many connections a process that is replaced may number while the next one starts.
 const BETWEEN_NUMBERS: u64 = 1 << 20;
+
+/// How many descriptors a process has open besides those of tunnels, about.
+const BESIDES: u64 = 256;
 
 /// Reads the configuration and serves with it, perhaps in the place of a process that runs.
 pub(crate) fn serve(options: &Options, console: Console) -> Result<(), Failed> {
@@ -43,7 +47,7 @@ pub(crate) fn serve(options: &Options, console: Console) -> Result<(), Failed> {
     let prepared = console
         .expect(load::load(options))
         .and_then(|accepted| prepare(accepted, &console, &mut predecessor));
-    let (core, prepared) = prepared.inspect_err(|_| {
+    let (core, prepared, kept) = prepared.inspect_err(|_| {
         if let Some(old) = &predecessor {
             old.tell(&Message::Refused { reason: console.problem().unwrap_or_default() });
         }
@@ -51,18 +55,21 @@ pub(crate) fn serve(options: &Options, console: Console) -> Result<(), Failed> {
     if let Some(old) = &predecessor {
         old.tell(&Message::Checked);
     }
-    run(options, core, prepared, console, program, predecessor)
+    run(options, core, prepared, console, program, predecessor, kept)
 }
 
-/// Builds what the configuration says and binds its sockets.
+/// Builds what the configuration says and binds its sockets. Besides, what a service manager has kept for us.
 fn prepare(
     accepted: Accepted,
     console: &Console,
     predecessor: &mut Option<Predecessor>,
-) -> Result<(Core, Prepared), Failed> {
+) -> Result<(Core, Prepared, Vec<OwnedFd>), Failed> {
     let Accepted { config, sources } = accepted;
     let core = config.core.clone();
-    let of_manager = passed::descriptors().into_iter().map(|it| it.descriptor).collect();
+    let (kept, of_manager): (Vec<_>, Vec<_>) =
+        passed::descriptors().into_iter().partition(|passed| passed.name == STORED);
+    let of_manager = of_manager.into_iter().map(|passed| passed.descriptor).collect();
+    let kept: Vec<_> = kept.into_iter().map(|passed| passed.descriptor).collect();
     let passed = match predecessor {
         Some(old) => old.take_sockets(of_manager),
         None => PassedSockets { of_manager, ..PassedSockets::default() },
@@ -71,9 +78,14 @@ fn prepare(
     if let Err(message) = set_descriptor_limit(&core) {
         console.write(LogLevel::Alert, message);
     }
+    let (last_connection, tunnels) = moving::announced(&kept);
+    // Tunnels keep their numbers.
+    wssgate_proxy::set_first_serial(last_connection.saturating_add(1));
+    // While there is one thread; tunnels that come later would wait for it. Without the room they only wait.
     if let Some(old) = predecessor {
-        // While there is one thread; tunnels that come later would wait for it. Without the room they only wait.
         let _ = process::make_room_for_descriptors(old.descriptors());
+    } else if tunnels > 0 {
+        let _ = process::make_room_for_descriptors(2 * tunnels + BESIDES);
     }
     let prepared = match Proxy::prepare(config, console.environment.clone(), passed) {
         Ok(prepared) => prepared,
@@ -88,7 +100,7 @@ fn prepare(
     if let Some(path) = &core.pid {
         PidFile::check(path).map_err(|error| tell(console, &unopened(path, &error)))?;
     }
-    Ok((core, prepared))
+    Ok((core, prepared, kept))
 }
 
 /// Goes to the background, writes the pid file, gives up root, and serves until it is told to end.
@@ -99,6 +111,7 @@ fn run(
     console: Console,
     program: Program,
     mut predecessor: Option<Predecessor>,
+    kept: Vec<OwnedFd>,
 ) -> Result<(), Failed> {
     // From here on, threads exist or the terminal may be gone: signals wait in a descriptor.
     let signals = Signals::new().map_err(|error| tell(&console, &failed("signalfd()", &error)))?;
@@ -168,8 +181,7 @@ fn run(
         }
         old.tell(&Message::Ready);
     }
-    manager.ready("serving");
-    supervise::supervise(Server {
+    let server = Server {
         proxy,
         signals,
         epoll,
@@ -182,8 +194,12 @@ fn run(
         predecessor,
         taking,
         upgrade: None,
+        storing: Storing::default(),
         is_superseded: false,
-    })
+    };
+    server.take_up(kept);
+    server.manager.ready("serving");
+    supervise::supervise(server)
 }
 
 /// Waits for the tunnels of the process that we replace.

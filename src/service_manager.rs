@@ -2,21 +2,35 @@
 //!
 //! A unit of `Type=notify` counts as started when connections are accepted, and as reloaded when the new configuration
 //! is in effect. Without `NOTIFY_SOCKET` nobody is told anything.
+//!
+//! A manager with a descriptor store (`FDSTORE`, systemd's `FileDescriptorStoreMax=`) keeps descriptors for the next process
+//! of the service, which gets them beside its listening sockets. A descriptor counts as kept once the manager has read
+//! about it, which a barrier tells; whether there was room it does not say.
 
 use std::cell::Cell;
 use std::fmt::Display;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use wssgate_sys::process;
+use wssgate_sys::{process, rights};
 
 /// How long a manager may take to have room for a notification.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long it may take to read about a descriptor. Tunnels stand still meanwhile, but so they do in a restart.
+const BARRIER: Duration = Duration::from_secs(3);
+
+/// What descriptors are called that are kept for the next process.
+pub(crate) const STORED: &str = "wssgate-tunnels";
+
 /// Where notifications go.
 pub(crate) struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How many descriptors it keeps for us.
+    room: usize,
     /// Whether the service is another process: the one that we replace, or the one that replaces us.
     is_silent: Cell<bool>,
 }
@@ -28,14 +42,15 @@ impl ServiceManager {
         let address = match name.strip_prefix('@') {
             Some(name) => SocketAddr::from_abstract_name(name),
             None if name.starts_with('/') => SocketAddr::from_pathname(&name),
-            None => return Self { socket: None, is_silent: Cell::default() },
+            None => return Self { socket: None, room: 0, is_silent: Cell::default() },
         };
         let socket = UnixDatagram::unbound().and_then(|socket| {
             // A manager that is busy hears of us all the same; one that does not read must not hold us up.
             socket.set_write_timeout(Some(PATIENCE))?;
             Ok((socket, address?))
         });
-        Self { socket: socket.ok(), is_silent: Cell::default() }
+        let room = std::env::var("FDSTORE").ok().and_then(|room| room.parse().ok());
+        Self { socket: socket.ok(), room: room.unwrap_or(0), is_silent: Cell::default() }
     }
 
     /// Tells nothing until [`ServiceManager::speak`].
@@ -73,6 +88,46 @@ impl ServiceManager {
     /// Nothing new is accepted any more.
     pub(crate) fn stopping(&self, status: impl Display) {
         self.tell(format_args!("STOPPING=1\nSTATUS={status}"));
+    }
+
+    /// How many descriptors of this process it keeps for the next one.
+    pub(crate) fn room(&self) -> usize {
+        if self.socket.is_none() || self.is_silent() { 0 } else { self.room }
+    }
+
+    /// Has it keep a descriptor, also when the other end of that is closed, and waits until it has read so.
+    pub(crate) fn keep(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        self.pass(&format!("FDSTORE=1\nFDNAME={STORED}\nFDPOLL=0"), descriptor)?;
+        // The manager closes this one when it has come so far.
+        let (open, passed) = io::pipe()?;
+        self.pass("BARRIER=1", passed.as_fd())?;
+        drop(passed);
+        match rights::wait_readable(open.as_fd(), Some(BARRIER))? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// What it has kept was taken up, or is of no use.
+    pub(crate) fn forget_kept(&self) {
+        self.tell(format_args!("FDSTOREREMOVE=1\nFDNAME={STORED}"));
+    }
+
+    /// Sends a message with a descriptor.
+    fn pass(&self, message: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let Some((_, address)) = &self.socket else { return Err(io::ErrorKind::NotFound.into()) };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(address)?;
+        loop {
+            match rights::send(socket.as_fd(), &[IoSlice::new(message.as_bytes())], &[descriptor]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !rights::wait_writable(socket.as_fd(), Some(PATIENCE))? {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                other => return other.map(drop),
+            }
+        }
     }
 
     fn tell(&self, message: impl Display) {

@@ -1,6 +1,7 @@
 //! The main thread while the server runs: it obeys signals and does what is due.
 
 mod remain;
+mod store;
 mod upgrade;
 
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ use crate::run;
 use crate::service_manager::ServiceManager;
 use crate::signal::Signal;
 use crate::upgrade::{Predecessor, Program};
+pub(crate) use store::Storing;
 use upgrade::Upgrade;
 
 /// How long a fast stop may take. Workers need a fifth of a second, and another one at most for WebSockets whose sides
@@ -62,6 +64,8 @@ pub(crate) struct Server<'a> {
     pub(crate) taking: Option<Taking>,
     /// The process that replaces us.
     pub(crate) upgrade: Option<Upgrade>,
+    /// What the service manager keeps of us.
+    pub(crate) storing: Storing,
     /// Whether the process that has replaced us was replaced itself.
     pub(crate) is_superseded: bool,
 }
@@ -138,13 +142,14 @@ impl Server<'_> {
             }
             let now = Instant::now();
             let look = self.follow_upgrade(now);
+            let store = self.follow_store(now);
             // First, so that what the last worker has left to tell is told.
             let is_finished = self.proxy.is_finished();
             let due = self.proxy.maintain(now);
             if is_finished || stop_by.is_some_and(|by| by <= now) {
                 return Ok(());
             }
-            let next = due.into_iter().chain(stop_by).chain(look).min();
+            let next = due.into_iter().chain(stop_by).chain(look).chain(store).min();
             self.epoll.wait(&mut events, next.map(|next| next.saturating_duration_since(now)))?;
         }
     }
@@ -182,6 +187,7 @@ impl Server<'_> {
                 self.commit();
                 self.proxy.share_sockets(self.has_heir());
                 self.tell_stopping("closing all connections");
+                self.store_tunnels();
                 self.proxy.stop();
                 stop_by.get_or_insert(Instant::now() + LONGEST_STOP);
             }
@@ -203,6 +209,7 @@ impl Server<'_> {
         self.commit();
         self.proxy.share_sockets(self.has_heir());
         self.tell_stopping("waiting for open connections to end");
+        self.hold_tunnels();
         self.proxy.drain();
     }
 
