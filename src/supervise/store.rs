@@ -1,7 +1,7 @@
 //! A service manager that keeps descriptors keeps the tunnels: the service ends, and its next process goes on with them.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use wssgate_config::model::LogLevel;
@@ -25,6 +25,8 @@ pub(crate) struct Storing {
     by: Option<Instant>,
     /// How many descriptors it keeps already.
     descriptors: usize,
+    /// Whether it has failed to keep one; it is not asked again.
+    has_failed: bool,
 }
 
 impl Server<'_> {
@@ -32,8 +34,10 @@ impl Server<'_> {
     /// already.
     fn room(&self) -> usize {
         let is_last = self.upgrade.is_none() && !self.is_superseded;
-        let room = if is_last { self.manager.room() } else { 0 };
-        room.saturating_sub(self.storing.descriptors)
+        match is_last && !self.storing.has_failed {
+            true => self.manager.room().saturating_sub(self.storing.descriptors),
+            false => 0,
+        }
     }
 
     /// Tunnels go on until they can be stored.
@@ -67,7 +71,7 @@ impl Server<'_> {
             return;
         }
         let manager = &self.manager;
-        let mut keep = |descriptor: std::os::fd::BorrowedFd<'_>| {
+        let mut keep = |descriptor: BorrowedFd<'_>| {
             let kept = manager.keep(descriptor);
             kept.map_err(|error| {
                 format!("the service manager does not answer ({})", errno_text(&error))
@@ -75,6 +79,7 @@ impl Server<'_> {
         };
         let stored = self.proxy.store_tunnels(room, &mut keep);
         self.storing.descriptors += stored.descriptors;
+        self.storing.has_failed |= stored.has_failed;
         if stored.stored > 0 {
             let (count, took) =
                 (counted(stored.stored, "tunnel waits", "tunnels wait"), ms(stored.took));
@@ -84,8 +89,8 @@ impl Server<'_> {
             self.proxy.log(LogLevel::Notice, text);
         }
         for (why, count) in &stored.stay {
-            let end = counted(*count, "tunnel ends", "tunnels end");
-            self.proxy.log(LogLevel::Notice, format!("{end} with this process: {why}"));
+            let stay = counted(*count, "tunnel stays", "tunnels stay");
+            self.proxy.log(LogLevel::Notice, format!("{stay} in this process: {why}"));
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Stored {
     pub descriptors: usize,
     /// Those that are still ours, by why.
     pub stay: BTreeMap<String, u64>,
+    /// Whether it was tried and something was not kept.
+    pub has_failed: bool,
     /// From the first one taken out of its relay until all are settled.
     pub took: Duration,
 }
@@ -88,6 +90,7 @@ pub(crate) fn store(
         }
     }
     let kept: Vec<_> = work.finish().into_iter().map(|deposit| keeps(deposit?, keep)).collect();
+    stored.has_failed = kept.iter().any(Result::is_err);
     stored.descriptors = kept.iter().filter(|kept| kept.is_ok()).count();
     for (frozen, places) in pages {
         for place in places.iter().flatten() {
