@@ -202,32 +202,40 @@ fn new_clients_wait_in_the_socket_unit_and_requests_in_work_are_answered_first()
     manager.wait_for("ends.log", " client_close 1000");
 }
 
-/// A request that does not end must not hold up the tunnels for ever.
+/// A request that does not end must not hold up the tunnels for ever. One that becomes a tunnel later is stored beside
+/// them.
 #[test]
-fn tunnels_do_not_wait_for_a_request_without_end() {
+fn tunnels_do_not_wait_for_ever_and_late_ones_are_stored_too() {
     let mut manager = Manager::new(Unit::keeping(2));
     let (upstream, gate) = (Upstream::echo(), Gate::new());
     let door = gate.clone();
-    let endless = Upstream::serve(move |conn| {
-        conn.recv_request();
+    let slow = Upstream::serve(move |conn| {
+        let request = conn.recv_request();
         door.wait();
+        conn.accept_websocket(&request, "");
+        conn.echo();
     });
-    let more = format!("location /endless {{ proxy_pass http://{}; }}", endless.addr());
+    let more = format!("location /slow {{ proxy_pass http://{}; }}", slow.addr());
     let http = plain(&manager, &upstream, &more);
-    manager.start("worker_shutdown_timeout 4s;", &http);
+    manager.start("", &http);
     let mut client = open(manager.address(), "/ws");
     echo(&mut client, "first");
-    let mut waiting = Conn::connect(manager.address());
-    waiting.send_raw("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n");
-    endless.next_request();
+    let mut late = Handshake::to(manager.address()).path("/slow").send();
+    slow.next_request();
     manager.signal("QUIT");
-    wait_until("the store", || manager.told("FDSTORE=1"));
+    manager.wait_for("error.log", "1 tunnel waits in the service manager's store");
     assert!(!manager.has_ended());
-    manager.signal("TERM");
-    manager.wait();
     gate.open();
+    let head = late.try_recv_head().unwrap();
+    assert!(head.field("Sec-WebSocket-Accept").is_some());
+    echo(&mut late, "late");
+    manager.signal("TERM");
+    assert!(manager.wait().success());
+    assert_eq!(manager.stored(), [STORED, STORED]);
     manager.start("", &http);
     echo(&mut client, "again");
+    echo(&mut late, "again");
+    assert!(manager.read("error.log").contains("2 tunnels taken up from"));
 }
 
 #[test]
