@@ -99,7 +99,11 @@ impl Server<'_> {
         if kept.is_empty() {
             return;
         }
-        let TakenUp { taken, ended, errors, took } = self.proxy.take_up_tunnels(kept);
+        let taken_up = self.proxy.take_up_tunnels(kept).unwrap_or_else(|error| TakenUp {
+            errors: vec![errno_text(&error)],
+            ..TakenUp::default()
+        });
+        let TakenUp { taken, ended, errors, took } = taken_up;
         // Nothing is left in there.
         self.manager.forget_kept();
         let log = |level, text: String| self.proxy.log(level, text);

@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use wssgate_config::Config;
 use wssgate_config::model::{Content, EventMethod, ListenAddr, ListenSocket, LogLevel};
 use wssgate_relay::{self as relay, EndCause, Pace, Paces, Selection, Whom};
 use wssgate_syntax::{Diagnostic, Report};
+use wssgate_sys::privileges;
 
 use crate::acme::Known;
 use crate::admin::drains::{Drains, Wanted};
@@ -481,8 +483,16 @@ impl Proxy {
     }
 
     /// Goes on with the tunnels that were kept for us in these descriptors.
-    pub fn take_up_tunnels(&self, kept: Vec<OwnedFd>) -> TakenUp {
-        store::take_up(&self.posts(), kept)
+    ///
+    /// # Errors
+    /// When there cannot be a thread for it, or it cannot give up what it need not be able to do: they are closed then.
+    pub fn take_up_tunnels(&self, kept: Vec<OwnedFd>) -> io::Result<TakenUp> {
+        let posts = self.posts();
+        let taking_up = thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
+            privileges::drop_capabilities()?;
+            Ok(store::take_up(&posts, kept))
+        })?;
+        taking_up.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     }
 
     /// Gives the tunnels away that can go on in the process at the other end of this channel, as long as the answer is

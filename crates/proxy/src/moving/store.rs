@@ -15,6 +15,7 @@ use wssgate_sys::process::NoCoreDumps;
 
 use super::Post;
 use crate::errno_text;
+use crate::tunnel::portable::Stays;
 use crate::worker::Errand;
 
 /// How long a manager has to close what it does not keep. systemd says before that it has read it.
@@ -153,6 +154,8 @@ impl Work {
                     records.push((at, start..bytes.len()));
                 }
                 Ok(()) => stay(stored, "too much is held back for one of its sides", 1),
+                // Its relay says so by itself.
+                Err(Stays::Ended) => {}
                 Err(why) => stay(stored, &why.to_string(), 1),
             }
         }
