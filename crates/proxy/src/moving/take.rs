@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::{io, thread};
 
-use wssgate_handover::{Batch, Item, Taker, Verdict};
+use wssgate_handover::{Batch, Item, TakeError, Taker, Verdict};
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 
@@ -66,6 +66,8 @@ impl Taking {
                         }
                     }
                     Ok(None) => break None,
+                    // That it has ended is told anyway.
+                    Err(TakeError::Gone) => break None,
                     Err(error) => break Some(error.to_string()),
                 }
             };
