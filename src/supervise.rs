@@ -77,6 +77,7 @@ pub(crate) fn supervise(mut server: Server<'_>) -> Result<(), Failed> {
         server.proxy.log(LogLevel::Emerg, text);
         Failed
     });
+    server.end_giving();
     if server.proxy.is_finished() {
         server.proxy.log(LogLevel::Notice, "exit");
         server.remain_if_first();
@@ -114,7 +115,14 @@ impl Server<'_> {
         self.pid_file = None;
         self.proxy.close_admin();
         self.proxy.flush_logs();
-        let code = remain::remain(&self.epoll, &self.signals, pid.as_deref(), successor);
+        // Of what the other one knows nobody hears any more, and it would be readable for ever. Without a new one it only
+        // looks more often.
+        let signals_alone = Epoll::new().and_then(|epoll| {
+            epoll.add_level_readable(self.signals.as_fd(), 0)?;
+            Ok(epoll)
+        });
+        let epoll = signals_alone.as_ref().unwrap_or(&self.epoll);
+        let code = remain::remain(epoll, &self.signals, pid.as_deref(), successor);
         std::process::exit(code.into());
     }
 
@@ -206,6 +214,7 @@ impl Server<'_> {
 
     /// Ends with the last connection.
     fn end_gracefully(&mut self) {
+        self.hold_for_successor();
         self.commit();
         self.proxy.share_sockets(self.has_heir());
         self.tell_stopping("waiting for open connections to end");

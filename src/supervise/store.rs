@@ -32,7 +32,7 @@ pub(crate) struct Storing {
 impl Server<'_> {
     /// How many descriptors can be stored for the process that comes after the end of this one; none if that is there
     /// already.
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         let is_last = self.upgrade.is_none() && !self.is_superseded;
         match is_last && !self.storing.has_failed {
             true => self.manager.room().saturating_sub(self.storing.descriptors),
@@ -49,7 +49,7 @@ impl Server<'_> {
 
     /// Stores tunnels once no requests are in work. The answer is when to look again.
     pub(super) fn follow_store(&mut self, now: Instant) -> Option<Instant> {
-        if !self.proxy.holds_tunnels() {
+        if !self.proxy.holds_tunnels() || self.is_handing_over() {
             return None;
         }
         let timeout = self.proxy.generation().config.core.worker_shutdown_timeout;

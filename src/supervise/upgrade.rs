@@ -238,9 +238,34 @@ impl Server<'_> {
     fn follow_tunnels(&mut self) {
         while let Some(pass) = self.upgrade.as_ref().and_then(|it| it.giving.as_ref()?.next()) {
             self.tell_pass(&pass);
+            if let Some(upgrade) = self.upgrade.as_mut().filter(|_| pass.error.is_some()) {
+                upgrade.giving = None;
+            }
             self.end_first_pass();
         }
         self.follow_taking();
+    }
+
+    /// Gives nothing away any more.
+    pub(super) fn end_giving(&mut self) {
+        let giving = self.upgrade.as_mut().and_then(|upgrade| upgrade.giving.take());
+        for pass in giving.into_iter().flat_map(Giving::finish) {
+            self.tell_pass(&pass);
+        }
+    }
+
+    /// Whether tunnels are about to go over to a new process of ours.
+    pub(super) fn is_handing_over(&self) -> bool {
+        let hands_over =
+            |upgrade: &Upgrade| !upgrade.is_settled && upgrade.successor.hello.is_some();
+        self.upgrade.as_ref().is_some_and(hands_over)
+    }
+
+    /// Tunnels that are about to go over to a new process are not drained before.
+    pub(super) fn hold_for_successor(&mut self) {
+        if self.is_handing_over() {
+            self.proxy.hold_tunnels();
+        }
     }
 
     fn tell_pass(&mut self, pass: &Pass) {
@@ -332,12 +357,21 @@ impl Server<'_> {
         if self.proxy.is_serving() && self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_ready)
         {
             self.yield_to_successor(None);
+            self.drain_if_nothing_moves();
+        }
+    }
+
+    /// What cannot go over to the new process, or no longer, ends here.
+    fn drain_if_nothing_moves(&mut self) {
+        if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.giving.is_none()) {
+            self.proxy.drain_tunnels();
         }
     }
 
     /// SIGWINCH: nginx's workers end and its master waits. Whether there is a new process to accept.
     pub(super) fn yield_and_wait(&mut self) -> bool {
         self.yield_to_successor(None);
+        self.drain_if_nothing_moves();
         self.upgrade.is_some()
     }
 
@@ -347,6 +381,8 @@ impl Server<'_> {
         self.manager.speak();
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.ends_from = None;
+            // What begins now ends with the next time that this process gives way.
+            upgrade.is_settled = false;
             if let Some(giving) = &upgrade.giving {
                 giving.go_on(false);
             }
@@ -358,10 +394,7 @@ impl Server<'_> {
 
     fn on_successors_end(&mut self, status: ExitStatus) {
         // What it has taken is known for certain only now.
-        let giving = self.upgrade.as_mut().and_then(|upgrade| upgrade.giving.take());
-        for pass in giving.into_iter().flat_map(Giving::finish) {
-            self.tell_pass(&pass);
-        }
+        self.end_giving();
         let Some(mut upgrade) = self.upgrade.take() else { return };
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("exited with code {code}"),
@@ -369,17 +402,16 @@ impl Server<'_> {
         };
         let reason = upgrade.successor.reason.take();
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        let text = format!("{} {how}{reason}", upgrade.name());
+        let mut text = format!("{} {how}{reason}", upgrade.name());
         // What ends before it serves has failed, whatever it says; of another program we do not know when it did.
         let has_served = upgrade.is_ready || self.proxy.is_yielding() || self.is_superseded;
         let is_good = status.success() && has_served;
         let level = if is_good { LogLevel::Notice } else { LogLevel::Alert };
-        self.proxy.log(level, &text);
         if !is_good && upgrade.moved > 0 {
             let moved = counted(upgrade.moved, "tunnel", "tunnels");
-            let lost = format!("{moved} that {} had taken over ended with it", upgrade.name());
-            self.proxy.log(LogLevel::Alert, lost);
+            text += &format!("; {moved} that it had taken over ended with it");
         }
+        self.proxy.log(level, &text);
         self.proxy.share_sockets(self.has_heir());
         if !self.is_superseded {
             self.manager.speak();
@@ -387,6 +419,9 @@ impl Server<'_> {
         if self.proxy.is_yielding() {
             self.proxy.resume();
             self.proxy.log(LogLevel::Notice, "connections are accepted again");
+        } else if !self.proxy.is_serving() && self.room() == 0 {
+            // Nobody is left who could have them.
+            self.proxy.drain_tunnels();
         }
         if self.proxy.is_serving() {
             // The new one had taken its path over.

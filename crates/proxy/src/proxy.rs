@@ -118,6 +118,7 @@ impl Prepared {
             replaced_at: None,
             drains_at: None,
             holds_tunnels: false,
+            is_undrained: false,
         };
         proxy.show_relays();
         proxy.keep_history();
@@ -150,6 +151,8 @@ pub struct Proxy {
     drains_at: Option<Instant>,
     /// Whether a drain leaves tunnels alone for now.
     holds_tunnels: bool,
+    /// Whether it has given way and its tunnels are not drained yet.
+    is_undrained: bool,
 }
 
 /// Whether relays are to use io_uring, which they may do already. If it is wanted and the kernel does not
@@ -424,12 +427,14 @@ impl Proxy {
         self.drains_at = None;
         self.retire(&self.generation());
         self.end(Phase::Draining);
+        // Of those that may still go over to another process, whoever gives them away knows when.
         if phase != Phase::Yielding && !self.holds_tunnels {
             self.begin_drains();
         }
     }
 
     fn begin_drains(&mut self) {
+        self.is_undrained = false;
         let paces = |retired: &Retired| {
             let paces = draining::paces(&*retired.generation.upgrade()?, Beginning::Quit)?;
             Some((retired.number, retired.life.clone(), paces))
@@ -450,12 +455,13 @@ impl Proxy {
         self.environment.acme.rest();
         self.offered.send_replace(Vec::new());
         self.phase.send_replace(Phase::Yielding);
+        self.is_undrained = true;
     }
 
     /// Closes the WebSockets that have remained here behind [`Proxy::give_way`] or [`Proxy::hold_tunnels`], at the pace of
     /// `websocket_drain` where there is one, as with [`Proxy::drain`].
     pub fn drain_tunnels(&mut self) {
-        if self.is_yielding() || self.holds_tunnels() {
+        if self.is_undrained || self.holds_tunnels() {
             self.holds_tunnels = false;
             self.begin_drains();
         }
@@ -526,6 +532,7 @@ impl Proxy {
         if *self.phase.borrow() != Phase::Yielding {
             return;
         }
+        self.is_undrained = false;
         let generation = self.generation();
         let life = generation.life();
         let is_ending = life.has_expired() || life.draining().is_some();

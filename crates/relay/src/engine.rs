@@ -272,8 +272,8 @@ impl Engine {
                     answer.send(self.tap(tunnels, &tap)).ok();
                 }
                 Ok(Command::Untap { tunnels, number }) => self.untap(&tunnels, number),
-                Ok(Command::Freeze { from, answer }) => {
-                    if let Err(SendError(page)) = answer.send(self.freeze(from, now_ms)) {
+                Ok(Command::Freeze { from, afresh, answer }) => {
+                    if let Err(SendError(page)) = answer.send(self.freeze(from, afresh, now_ms)) {
                         self.give_back(page.tunnels, now_ms);
                     }
                 }
@@ -318,7 +318,7 @@ impl Engine {
     }
 
     /// Takes those out that can move of some places: nobody reads their sockets any more.
-    fn freeze(&mut self, from: usize, now_ms: u64) -> FrozenPage {
+    fn freeze(&mut self, from: usize, afresh: bool, now_ms: u64) -> FrozenPage {
         let end = self.tunnels.capacity().min(from.saturating_add(MAX_FROZEN));
         let mut page = FrozenPage {
             tunnels: Vec::new(),
@@ -327,7 +327,8 @@ impl Engine {
             at_ms: now_ms,
         };
         for key in from..end {
-            let Some(tunnel) = self.tunnels.get(key) else { continue };
+            let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            tunnel.stays &= !afresh;
             if !tunnel.may_move() {
                 page.stays += 1;
                 continue;

@@ -49,7 +49,7 @@ pub enum Fate {
     Moved,
     /// Its relay goes on with it.
     Back,
-    /// Its relay goes on with it, and it is not taken out again: it cannot move.
+    /// Its relay goes on with it, and it is not taken out again until somebody tries afresh: it cannot move.
     Stays,
     /// Nobody knows whether the other process goes on with it. It ends here, and nothing is written to its sockets.
     Unknown,
@@ -123,9 +123,15 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        if !self.tunnels.is_empty() {
-            let _ = self.relay.give_back(std::mem::take(&mut self.tunnels));
+        let left = std::mem::take(&mut self.tunnels);
+        if left.is_empty() {
+            return;
         }
+        // Whoever panics need not know whom the other process has taken; nobody must serve those as well.
+        let _ = match std::thread::panicking() {
+            true => self.relay.let_go(Vec::new(), left),
+            false => self.relay.give_back(left),
+        };
     }
 }
 
@@ -225,13 +231,14 @@ impl<'r> Arriving<'r> {
 }
 
 impl RelayHandle {
-    /// Takes tunnels out of the relay, those that can move of [`MAX_FROZEN`] places from this one on; 0 is the first. It
-    /// waits for the end of a turn.
+    /// Takes tunnels out of the relay, those that can move of [`MAX_FROZEN`] places from this one on; 0 is the first. Those
+    /// that could not go to another process before ([`Fate::Stays`]) are among them only if it is tried `afresh`. It waits
+    /// for the end of a turn.
     ///
     /// # Errors
     /// When the relay has stopped.
-    pub fn freeze(&self, from: usize) -> Result<Page, Stopped> {
-        let page = self.take_frozen(from)?.recv().map_err(|_| Stopped)?;
+    pub fn freeze(&self, from: usize, afresh: bool) -> Result<Page, Stopped> {
+        let page = self.take_frozen(from, afresh)?.recv().map_err(|_| Stopped)?;
         Ok(self.owing(page))
     }
 

@@ -230,9 +230,13 @@ impl RelayHandle {
     }
 
     /// Takes tunnels out of the relay. Whoever asks for them owes it [`Self::let_go`] or [`Self::give_back`].
-    pub(crate) fn take_frozen(&self, from: usize) -> Result<mpsc::Receiver<FrozenPage>, Stopped> {
+    pub(crate) fn take_frozen(
+        &self,
+        from: usize,
+        afresh: bool,
+    ) -> Result<mpsc::Receiver<FrozenPage>, Stopped> {
         let (answer, page) = mpsc::channel();
-        self.send(Command::Freeze { from, answer })?;
+        self.send(Command::Freeze { from, afresh, answer })?;
         Ok(page)
     }
 
@@ -297,6 +301,7 @@ pub(crate) enum Command {
     },
     Freeze {
         from: usize,
+        afresh: bool,
         answer: mpsc::Sender<FrozenPage>,
     },
     LetGo {

@@ -21,6 +21,9 @@ use crate::worker::{Errand, Errands};
 /// When to look again for tunnels that have come after the others: requests that were in work have become some.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// When to look again at most, while the other process is short of descriptors.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long a pass waits for the fronts to hear from their relays of those that have moved, and how often it looks.
 const NEWS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(1);
@@ -41,6 +44,8 @@ pub struct Pass {
     pub took: Duration,
     /// How long any was out of its relay, at most.
     pub longest: Duration,
+    /// Whether the other process was short of something, so that it may take more later.
+    pub is_short: bool,
     /// Why there is no further pass.
     pub error: Option<String>,
 }
@@ -67,20 +72,27 @@ impl Giving {
             giver: Giver::new(channel, WAIT),
             records: Secret::default(),
             moved: Vec::new(),
+            is_first: true,
         };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
             // It needs none; if they cannot be given up, it does not run with them.
             let dropped = privileges::drop_capabilities();
+            let mut pause = AGAIN;
             loop {
                 let pass = match &dropped {
                     Ok(()) => work.pass(),
                     Err(error) => Pass { error: Some(error.to_string()), ..Pass::default() },
                 };
                 let is_last = pass.error.is_some();
+                // Each try fills its table of descriptors, and has tunnels stand still for a moment.
+                pause = match pass.is_short && pass.moved == 0 {
+                    true => (pause * 2).min(LONGEST_PAUSE),
+                    false => AGAIN,
+                };
                 // Whoever is not there any more need not know.
                 let _ = told.send(pass);
                 notifier.notify();
-                if is_last || !waits_and_goes_on(&orders) {
+                if is_last || !waits_and_goes_on(&orders, pause) {
                     break;
                 }
             }
@@ -111,11 +123,11 @@ impl Giving {
 }
 
 /// Waits until it is time for the next pass; whether there is one.
-fn waits_and_goes_on(orders: &mpsc::Receiver<bool>) -> bool {
+fn waits_and_goes_on(orders: &mpsc::Receiver<bool>, pause: Duration) -> bool {
     let mut goes_on = true;
     loop {
         let order = match goes_on {
-            true => orders.recv_timeout(AGAIN),
+            true => orders.recv_timeout(pause),
             false => orders.recv().map_err(RecvTimeoutError::from),
         };
         match order {
@@ -133,6 +145,8 @@ struct Work {
     records: Secret,
     /// The tickets of those that have moved in this pass, by worker.
     moved: Vec<(Errands, Vec<u64>)>,
+    /// Nobody has been offered to this process yet.
+    is_first: bool,
 }
 
 /// Tunnels that were taken out of a relay together.
@@ -160,8 +174,8 @@ impl Work {
             let mut from = Some(0);
             while let Some(place) = from {
                 // A relay that has stopped has no tunnels.
-                let Ok(page) = post.relay.freeze(place) else { break };
-                from = page.next.filter(|_| pass.error.is_none());
+                let Ok(page) = post.relay.freeze(place, self.is_first) else { break };
+                from = page.next.filter(|_| pass.error.is_none() && !pass.is_short);
                 if page.frozen.is_empty() {
                     continue;
                 }
@@ -185,6 +199,7 @@ impl Work {
         }
         let noted = self.giver.note(END_OF_PASS).err().map(|error| error.to_string());
         pass.error = pass.error.take().or(noted);
+        self.is_first = false;
         self.wait_for_fronts();
         pass
     }
@@ -230,7 +245,7 @@ impl Work {
         }
         let mut rest = &records[..];
         // Counted from the end, for pages before it may be over meanwhile.
-        while !rest.is_empty() && pass.error.is_none() {
+        while !rest.is_empty() && pass.error.is_none() && !pass.is_short {
             if self.giver.outstanding() == MAX_OUTSTANDING {
                 self.hear(pages, pass);
                 continue;
@@ -256,6 +271,10 @@ impl Work {
                     page.fates[rest[0].0] = Fate::Stays;
                     *pass.stay.entry(error.to_string()).or_default() += 1;
                     rest = &rest[1..];
+                }
+                Err(error @ GiveError::TooManyInFlight) => {
+                    *pass.stay.entry(error.to_string()).or_default() += rest.len() as u64;
+                    pass.is_short = true;
                 }
                 Err(error) => pass.error = Some(error.to_string()),
             }
@@ -285,7 +304,10 @@ impl Work {
                 Outcome::Refused(refusal) => {
                     *pass.stay.entry(refusal.text).or_default() += 1;
                     match refusal.code {
-                        TOO_MANY_OPEN_FILES | NOT_NOW => Fate::Back,
+                        TOO_MANY_OPEN_FILES | NOT_NOW => {
+                            pass.is_short = true;
+                            Fate::Back
+                        }
                         _ => Fate::Stays,
                     }
                 }
@@ -301,11 +323,15 @@ impl Work {
             let Some(Page { errands, frozen, since, fates, .. }) = pages.pop_front() else {
                 return;
             };
-            let tickets = frozen.tickets().into_iter().zip(&fates);
-            let moved =
-                tickets.filter_map(|(ticket, fate)| (*fate == Fate::Moved).then_some(ticket));
-            self.moved.push((errands, moved.collect()));
+            let tickets = |wanted: &[Fate]| {
+                let all = frozen.tickets().into_iter().zip(&fates);
+                all.filter_map(|(it, fate)| wanted.contains(fate).then_some(it)).collect::<Vec<_>>()
+            };
+            let (moved, back) = (tickets(&[Fate::Moved]), tickets(&[Fate::Back, Fate::Stays]));
             frozen.settle(|at| fates[at]);
+            // What was ordered while no relay had them holds for them, too.
+            errands.send(Errand::Settle(back));
+            self.moved.push((errands, moved));
             pass.longest = pass.longest.max(since.elapsed());
         }
     }

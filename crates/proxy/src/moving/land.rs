@@ -20,7 +20,7 @@ pub(super) struct Landed {
 impl Post {
     /// The worker that has the fewest tunnels.
     pub(super) fn least(posts: &[Self]) -> Option<&Self> {
-        posts.iter().min_by_key(|post| post.relay.live())
+        posts.iter().filter(|post| !post.errands.is_closed()).min_by_key(|post| post.relay.live())
     }
 
     /// Binds tunnels to this worker, as far as that can be. Nothing happens to their sockets, but those of the others are
@@ -51,7 +51,8 @@ impl Post {
             let binding = match bound {
                 Ok(binding) => binding,
                 Err(error) => {
-                    landed.refused.push((at, refusal(NOT_HERE, &error)));
+                    let code = if error.is_final() { NOT_HERE } else { NOT_NOW };
+                    landed.refused.push((at, refusal(code, &error)));
                     continue;
                 }
             };

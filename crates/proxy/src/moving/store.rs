@@ -79,31 +79,33 @@ pub(crate) fn store(
         let mut from = Some(0);
         while let Some(place) = from {
             // A relay that has stopped has no tunnels.
-            let Ok(page) = post.relay.freeze(place) else { break };
+            let Ok(page) = post.relay.freeze(place, true) else { break };
             from = page.next;
             if page.stays > 0 {
                 stay(&mut stored, "it is about to end", page.stays as u64);
             }
             if !page.frozen.is_empty() {
                 let places = work.deposit(post, &page.frozen, &mut stored);
-                pages.push((page.frozen, places));
+                pages.push((post, page.frozen, places));
             }
         }
     }
     let kept: Vec<_> = work.finish().into_iter().map(|deposit| keeps(deposit?, keep)).collect();
     stored.has_failed = kept.iter().any(Result::is_err);
     stored.descriptors = kept.iter().filter(|kept| kept.is_ok()).count();
-    for (frozen, places) in pages {
+    for (post, frozen, places) in pages {
         for place in places.iter().flatten() {
             match &kept[*place] {
                 Ok(()) => stored.stored += 1,
                 Err(why) => stay(&mut stored, why, 1),
             }
         }
-        frozen.settle(|at| match places[at].map(|place| &kept[place]) {
-            Some(Ok(())) => Fate::Moved,
-            Some(Err(_)) | None => Fate::Back,
-        });
+        let is_kept = |at: usize| places[at].is_some_and(|place| kept[place].is_ok());
+        let tickets = frozen.tickets().into_iter().enumerate();
+        let back = tickets.filter(|&(at, _)| !is_kept(at)).map(|(_, ticket)| ticket).collect();
+        frozen.settle(|at| if is_kept(at) { Fate::Moved } else { Fate::Back });
+        // What was ordered while no relay had them holds for them, too.
+        post.errands.send(Errand::Settle(back));
     }
     stored.took = began.elapsed();
     stored

@@ -1,12 +1,13 @@
 //! The side that takes tunnels over.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::{io, thread};
 
 use wssgate_handover::{Batch, Item, TakeError, Taker, Verdict};
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
+use wssgate_sys::rights;
 
 use super::{Post, WAIT};
 use crate::log::Notifier;
@@ -50,9 +51,11 @@ impl Taking {
             }
             let mut no_dumps = None;
             let error = loop {
+                // Before there are keys in our memory; whatever is wrong with the channel shows when it is read.
+                let _ = rights::wait_readable(work.taker.as_fd(), None);
+                no_dumps = no_dumps.or_else(|| NoCoreDumps::begin().ok());
                 match work.taker.receive() {
                     Ok(Some(Item::Batch(batch))) => {
-                        no_dumps = no_dumps.or_else(|| NoCoreDumps::begin().ok());
                         if let Err(error) = work.take(batch) {
                             break Some(error);
                         }

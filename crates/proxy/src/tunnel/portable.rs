@@ -69,6 +69,16 @@ pub(crate) enum Refusal {
     /// So there is nowhere to go.
     #[error("the configuration has no server")]
     NoServer,
+    /// This process ends itself.
+    #[error("the other process is about to end")]
+    Ending,
+}
+
+impl Refusal {
+    /// Whether it is of no use to offer the tunnel again.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
 }
 
 /// Where a tunnel is.

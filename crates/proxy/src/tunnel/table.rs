@@ -198,6 +198,8 @@ impl Tunnels {
             Answer::Denied => {
                 let cause = EndCause::Closed(Cause::Credentials(Lapse::Refused));
                 let _ = self.relay.close(Selection::Ticket(ticket), cause);
+                // No relay need have it at this moment; who has ended is not asked about again.
+                self.waiting.again(ticket, asked);
             }
             Answer::Allowed | Answer::Unknown => self.waiting.again(ticket, asked),
         }

@@ -5,7 +5,7 @@ use std::sync::mpsc as std_mpsc;
 
 use tokio::sync::mpsc;
 
-use crate::site::Site;
+use crate::site::{Phase, Site};
 use crate::tunnel::portable::{Bound, Refusal, Stays};
 use crate::tunnel::table::Tunnels;
 
@@ -56,6 +56,11 @@ impl Errands {
         let _ = self.0.send(errand);
     }
 
+    /// Whether the worker has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Has something done and waits for the answer; `None` if the worker has ended.
     pub(crate) fn ask<T>(&self, errand: impl FnOnce(std_mpsc::Sender<T>) -> Errand) -> Option<T> {
         let (answer, answered) = std_mpsc::channel();
@@ -81,7 +86,10 @@ pub(super) async fn run(
             }
             Errand::Bind { packed, answer } => {
                 let packed: Vec<_> = packed.iter().map(Vec::as_slice).collect();
-                let bound = tunnels.bind(&packed, &site);
+                let bound = match site.phase() >= Phase::Draining {
+                    true => packed.iter().map(|_| Err(Refusal::Ending)).collect(),
+                    false => tunnels.bind(&packed, &site),
+                };
                 if let Err(std_mpsc::SendError(unheard)) = answer.send(bound) {
                     unheard.into_iter().flatten().for_each(|it| tunnels.forget(it.ticket));
                 }

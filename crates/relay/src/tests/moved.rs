@@ -24,7 +24,7 @@ impl Rig {
     }
 
     fn freeze(&mut self) -> Page {
-        let page = self.handle.take_frozen(0).unwrap();
+        let page = self.handle.take_frozen(0, false).unwrap();
         self.step();
         self.handle.owing(page.recv().unwrap())
     }
@@ -292,6 +292,10 @@ fn who_cannot_move_is_not_taken_out_again() {
     assert_eq!((page.frozen.len(), page.stays), (0, 1));
     client.send(b"hello");
     rig.expect(&mut upstream, b"hello");
+    // Another program may take it.
+    let page = rig.handle.take_frozen(0, true).unwrap();
+    rig.step();
+    assert_eq!(rig.handle.owing(page.recv().unwrap()).frozen.len(), 1);
 }
 
 #[test]
@@ -375,7 +379,7 @@ fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
     let mut moved = 0;
     for number in 0..MOVES {
         let (from, to) = (&handles[number % 2], &handles[(number + 1) % 2]);
-        let page = from.freeze(0).unwrap();
+        let page = from.freeze(0, true).unwrap();
         let resumed = (0..page.frozen.len()).map(|number| {
             let record = record(&page.frozen, number, b"");
             let binding = binding(page.frozen.tickets()[number]);
