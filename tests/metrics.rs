@@ -57,15 +57,10 @@ impl Scrape {
 
 /// Scrapes until `is_so`.
 #[track_caller]
+/// A scrape behind the first one in which that is so: one alone reads its numbers one after the other.
 fn scrape_until(server: &Instance, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
-    let mut last = None;
-    wait_until(what, || {
-        let scrape = Scrape::of(server);
-        let so = is_so(&scrape);
-        last = Some(scrape);
-        so
-    });
-    last.unwrap()
+    wait_until(what, || is_so(&Scrape::of(server)));
+    Scrape::of(server)
 }
 
 fn start(main: &str, http: &str, upstream: &Upstream) -> Instance {

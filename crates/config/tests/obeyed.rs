@@ -101,7 +101,7 @@ const READERS: &[(&str, &[&str])] = &[
             "exchange/zone_key.rs: zone",
             "front/limits: zone",
             "limit.rs: wanted zone",
-            "tunnel/meters.rs: zone",
+            "tunnel/meters.rs: limit_zones",
         ],
     ),
     ("ListenOptions", &["listen.rs: options"]),
