@@ -55,9 +55,8 @@ impl Scrape {
     }
 }
 
-/// Scrapes until `is_so`.
-#[track_caller]
 /// A scrape behind the first one in which that is so: one alone reads its numbers one after the other.
+#[track_caller]
 fn scrape_until(server: &Instance, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
     wait_until(what, || is_so(&Scrape::of(server)));
     Scrape::of(server)
