@@ -10,7 +10,6 @@ use thiserror::Error;
 
 use super::direction::{Direction, Injection};
 use super::keep_alive::{Pinging, PingingState};
-use super::meter::BucketState;
 use super::watch::{Watch, WatchState};
 use super::{
     CLOSING_MS, Cause, Closing, Conversation, End, Farewell, LINGER_MS, Meters, Notes, OwnFrame,
@@ -21,7 +20,7 @@ use crate::close::MAX_REASON_LEN;
 use crate::tracker::TrackerState;
 use crate::{CloseCode, Counts, Extensions, FrameHeader, Opcode, Side, Tracker};
 
-/// All that is needed to go on exactly where a [`Conversation`] is, but for meters that it shares with others.
+/// All that is needed to go on exactly where a [`Conversation`] is, but for its meters.
 ///
 /// The numbers of its fields, and those in its parts, are a format that other releases read: a number is never used
 /// again for something else. What is missing is as in a conversation that has just begun, unknown fields are skipped,
@@ -32,9 +31,6 @@ pub struct ConversationState {
     /// What holds for it.
     #[cbor(n(0), decode_with = "known", skip_if = "is_default")]
     pub policy: Policy,
-    /// The buckets that are its own, with their rules, for who makes meters again.
-    #[cbor(n(1), decode_with = "known", skip_if = "is_default")]
-    pub buckets: PerSide<Vec<BucketState>>,
     #[cbor(n(2), skip_if = "is_default")]
     extensions: Extensions,
     #[cbor(n(3), decode_with = "known", skip_if = "is_default")]
@@ -118,13 +114,9 @@ impl Conversation {
     /// parts of them.
     pub fn state(&self, now_ms: u64) -> ConversationState {
         let PerSide { client, server } = &self.directions;
-        let buckets = |direction: &Direction| {
-            direction.watch.as_ref().map(|watch| watch.buckets(now_ms)).unwrap_or_default()
-        };
         let ends = self.ends_ms < u64::MAX;
         ConversationState {
             policy: (*self.policy).clone(),
-            buckets: PerSide { client: buckets(client), server: buckets(server) },
             extensions: client.tracker.extensions(),
             directions: PerSide { client: client.state(now_ms), server: server.state(now_ms) },
             closing: self.closing.state(now_ms),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use super::answer::Answer;
-use super::meter::{BucketState, Charge, Meter, Toll};
+use super::meter::{Charge, Meter, Toll};
 use super::policy::{Check, Limits, Meters, Policy};
 use super::portable::{Unsound, earlier, later, left, since};
 use super::{Cause, Settings};
@@ -171,11 +171,6 @@ impl Watch {
             meters,
             answer: state.answer,
         })))
-    }
-
-    /// The buckets of its meters, as far as they are its own.
-    pub(super) fn buckets(&self, now_ms: u64) -> Vec<BucketState> {
-        self.meters.iter().filter_map(|meter| meter.bucket(now_ms)).collect()
     }
 
     /// Whether nothing is looked for but broken rules of frames.

@@ -7,7 +7,7 @@ use minicbor::{Encoder, data::Type};
 
 use super::policies::{Line, asking, checking, fragment, limiting};
 use super::*;
-use crate::conversation::meter::{BucketState, Charge, Excess, Meter, Toll};
+use crate::conversation::meter::{Charge, Meter, Toll};
 
 const BOTH: [Side; 2] = [Side::Client, Side::Server];
 
@@ -399,13 +399,6 @@ impl Meter for Strict {
     fn charge(&self, _: Charge, now_ms: u64) -> Toll {
         Toll::Wait { until_ms: now_ms + 100 }
     }
-
-    fn bucket(&self, _now_ms: u64) -> Option<BucketState> {
-        let (rate, burst, close) = (1_000, 2_000, false);
-        let (excess, charged_ms_ago, free) = (500, 3, 0);
-        let measure = Excess::Bytes;
-        Some(BucketState { measure, rate, burst, close, excess, charged_ms_ago, free })
-    }
 }
 
 fn strict() -> PerSide<Meters> {
@@ -743,13 +736,11 @@ fn who_owes_an_answer_is_not_lost_by_a_move() {
 }
 
 #[test]
-fn a_pause_moves_as_long_as_there_is_a_meter_and_the_bucket_is_told() {
+fn a_pause_moves_as_long_as_there_is_a_meter() {
     let meters = Some(Box::new(strict()));
     let mut line = Line::with(Settings { meters, ..Settings::default() });
     line.say(Side::Client, &frame(Side::Client, Opcode::Text, b"much"), 50);
     let state = line.conversation.state(60);
-    assert_eq!(state.buckets.client, [Strict.bucket(60).unwrap()]);
-    assert_eq!(state.buckets.server, []);
     let record = minicbor::to_vec(&state).unwrap();
     for (meters, until_ms) in [(Some(strict()), Some(150 + AHEAD_MS)), (None, None)] {
         let state: ConversationState = minicbor::decode(&record).unwrap();
