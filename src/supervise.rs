@@ -190,7 +190,11 @@ impl Server<'_> {
                 self.reload();
             }
             Signal::Reopen => self.proxy.reopen(),
-            Signal::Quit => self.end_gracefully(),
+            Signal::Quit => {
+                // What the new process has said before counts, also if both are found together.
+                self.follow_upgrade(Instant::now());
+                self.end_gracefully();
+            }
             Signal::Terminate => {
                 self.commit();
                 self.proxy.share_sockets(self.has_heir());

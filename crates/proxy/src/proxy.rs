@@ -470,7 +470,8 @@ impl Proxy {
     /// Has [`Proxy::drain`] leave tunnels as they are until [`Proxy::drain_tunnels`]: they are to be stored
     /// ([`Proxy::store_tunnels`]) when requests have been answered.
     pub fn hold_tunnels(&mut self) {
-        self.holds_tunnels = *self.phase.borrow() < Phase::Draining;
+        // Whoever asks again takes nothing back.
+        self.holds_tunnels |= *self.phase.borrow() < Phase::Draining;
     }
 
     /// Whether it drains, and leaves tunnels as they are.
