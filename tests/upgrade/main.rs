@@ -1,6 +1,7 @@
 //! The program is replaced while it serves: by USR2 as nginx's operators know it, and by `wssgate upgrade`.
 #![allow(clippy::unwrap_used)]
 
+mod faults;
 mod moving;
 
 use std::fs;

@@ -37,14 +37,14 @@ impl Server {
 
     /// Changes the configuration for whoever reads it next.
     #[track_caller]
-    fn change(&self, from: &str, to: &str) {
+    pub(super) fn change(&self, from: &str, to: &str) {
         let conf = self.instance.read("nginx.conf");
         assert!(conf.contains(from), "{from}");
         fs::write(self.instance.dir().join("nginx.conf"), conf.replace(from, to)).unwrap();
     }
 
     #[track_caller]
-    fn ctl(&self, arguments: &[&str]) -> String {
+    pub(super) fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(WSSGATE);
         command.arg("ctl").arg("-p").arg(self.instance.dir()).args(["-c", "nginx.conf"]);
         let output = command.args(arguments).output().unwrap();
@@ -55,7 +55,7 @@ impl Server {
 
     /// The tunnels of whoever has the admin socket.
     #[track_caller]
-    fn listed(&self) -> Vec<Value> {
+    pub(super) fn listed(&self) -> Vec<Value> {
         let listed: Value = serde_json::from_str(&self.ctl(&["list", "--json"])).unwrap();
         listed["tunnels"].as_array().unwrap().clone()
     }
