@@ -84,6 +84,8 @@ impl<'s> Begun<'s> {
         // That waits for a reader.
         thread::spawn(move || told.send(File::options().write(true).open(pipe)));
         let rest = opened.recv_timeout(GUARD).expect("nobody reads").unwrap();
+        // Others who read it are not to wait.
+        server.change("include rest.conf; ", "");
         wait_for_sleep(old);
         Self { server, old, new, rest: Some(rest) }
     }
