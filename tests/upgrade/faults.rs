@@ -313,6 +313,34 @@ fn quit_drains_tunnels_when_the_new_process_ends_before_it_serves() {
     server.instance.wait_for_log("exited with code 1: unknown directive \"wrong\"");
 }
 
+/// QUIT comes together with the first word of the new process.
+#[test]
+fn quit_waits_with_tunnels_for_a_new_process_that_has_just_said_who_it_is() {
+    let upstream = Upstream::echo();
+    let server = start("", "websocket_drain 100ms;", &upstream);
+    let mut tunnels = open(&server, "/ws", 3);
+    let programs = server.programs.path().display();
+    let text = format!(
+        "#!/bin/sh\nwhile [ -e {programs} ] && [ ! -e {programs}/go ]; do sleep 0.01; done\n\
+         exec {WSSGATE} \"$@\"\n"
+    );
+    server.install(&server.script("waits", &text, 0o755));
+    let old = server.pid().unwrap();
+    kill("USR2", old);
+    let new = started(&server);
+    wait_for_sleep(old);
+    let stopped = Stopped::stop(old);
+    fs::write(server.programs.path().join("go"), "").unwrap();
+    wait_until("the pid file", || server.pid() == Some(new));
+    kill("QUIT", old);
+    stopped.go_on();
+    server.instance.wait_for_log(&format!("3 tunnels have moved to new binary process {new}"));
+    tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "afterwards"));
+    wait_until("the end of the old process", || !exists(old));
+    let log = server.instance.error_log();
+    assert!(!log.contains("drain of"), "{log}");
+}
+
 /// What one program has refused for good another one may take.
 #[test]
 fn what_a_new_process_has_refused_is_offered_to_the_next() {
