@@ -297,6 +297,28 @@ fn quit_before_the_new_process_serves_waits_with_tunnels() {
     }
 }
 
+/// So many times, until somebody obeys.
+#[test]
+fn a_second_quit_changes_nothing_for_tunnels_that_wait_for_the_new_process() {
+    let upstream = Upstream::echo();
+    let server = start("", "websocket_drain 100ms;", &upstream);
+    let mut moves = open(&server, "/ws", 3);
+    let mut stays = open(&server, "/stays", 3);
+    let mut upgrade = Begun::start(&server);
+    let quits = || server.instance.error_log().matches("(SIGQUIT) received").count();
+    for count in 1..=2 {
+        kill("QUIT", upgrade.old);
+        wait_until("QUIT", || quits() == count);
+        moves.iter_mut().chain(&mut stays).for_each(|tunnel| echo(tunnel, "meanwhile"));
+    }
+    upgrade.release("");
+    let moved = format!("3 tunnels have moved to new binary process {}", upgrade.new);
+    server.instance.wait_for_log(&moved);
+    expect_drain(stays);
+    wait_until("the end of the old process", || !exists(upgrade.old));
+    moves.iter_mut().for_each(|tunnel| echo(tunnel, "afterwards"));
+}
+
 /// The same, and then nobody is there who could take them.
 #[test]
 fn quit_drains_tunnels_when_the_new_process_ends_before_it_serves() {
