@@ -308,6 +308,49 @@ fn who_is_about_to_end_stays() {
     assert_eq!((page.frozen.len(), page.stays), (1, 1));
 }
 
+/// A WebSocket over TLS that has sent a message and the front of another one.
+fn recorded(rig: &mut Rig) -> (TlsPeer, Peer) {
+    let session = wssgate_records::testing::session(SUITES[0], wssgate_records::Role::Server);
+    let (client, mut upstream) = rig.hand_over(|handover| {
+        handover.client.tls = LegTls::Keys(Box::new(session.keys));
+        handover.protocol = Protocol::WebSocket(conversation::Settings::default());
+    });
+    let mut client = TlsPeer::new(client, session.peer);
+    let said = b"\x82\x83\0\0\0\0abc\x82\x83\0\0";
+    client.send(said);
+    rig.expect(&mut upstream, said);
+    (client, upstream)
+}
+
+/// What the first release with this format wrote of [`recorded`]: later ones go on with it. `UPDATE_RECORD=1` writes it
+/// anew, which is right only before that release.
+#[test]
+fn a_record_of_the_first_release_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/data/tunnel-1.cbor");
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (_client, _upstream) = recorded(&mut rig);
+    let page = rig.freeze();
+    if std::env::var_os("UPDATE_RECORD").is_some() {
+        std::fs::write(path, &*record(&page.frozen, 0, b"extra")).unwrap();
+    }
+    let bytes = std::fs::read(path).unwrap();
+    let arriving = Arriving::decode(&bytes).unwrap();
+    assert_eq!(arriving.extra(), b"extra");
+    let (sockets, now_ms) = (passed(&page.frozen, 0), other.now_ms());
+    let bound = arriving.bind_at(sockets, binding(7), &other.handle, now_ms).unwrap();
+    assert_eq!(bound.kind(), [true, false, true]);
+    other.handle.resume(vec![bound]).unwrap();
+    other.step();
+    other.order(EndCause::Stopped);
+    let end = other.end();
+    let counts = end.client.frames.unwrap();
+    assert_eq!((counts.messages, counts.payload, end.client.received), (1, 3, 13));
+    assert_eq!((end.upstream.sent, end.upstream.received), (13, 0));
+    // And what this release writes has all that one said.
+    let ours = record(&page.frozen, 0, b"extra").len();
+    assert!(ours.abs_diff(bytes.len()) < 64, "{ours} and {} bytes", bytes.len());
+}
+
 #[test]
 fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
     let mut rig = Rig::new();
