@@ -19,6 +19,7 @@ use minicbor::bytes::ByteSlice;
 use minicbor::encode::Write;
 use minicbor::{Decode, Encode};
 use wssgate_sys::memory::Secret;
+use wssgate_sys::process::monotonic_micros;
 
 use crate::thread::clock_ms;
 use crate::tunnel::Tunnel;
@@ -93,7 +94,12 @@ impl Frozen {
     /// Adds to `records` what another process needs to go on with one of them, besides its sockets: secrets. `extra` is
     /// what the front adds.
     pub fn record(&self, number: usize, extra: &[u8], records: &mut Secret) {
-        let record = Record { state: self.tunnels[number].state(self.at_ms), extra: extra.into() };
+        let ago_us = clock_ms().saturating_sub(self.at_ms).saturating_mul(1000);
+        let record = Record {
+            state: self.tunnels[number].state(self.at_ms),
+            extra: extra.into(),
+            at_us: Some(monotonic_micros().saturating_sub(ago_us)),
+        };
         let Ok(()) = minicbor::encode(record, Memory(records))
             .map_err(|error| unreachable!("memory takes it: {error}"));
     }
@@ -162,6 +168,9 @@ struct Record<'b> {
     /// What the front adds.
     #[b(1)]
     extra: &'b ByteSlice,
+    /// Of when the state is, by the clock that all processes of a machine share (`CLOCK_MONOTONIC`), in microseconds.
+    #[n(2)]
+    at_us: Option<u64>,
 }
 
 /// A tunnel that comes from another process, not bound to anything here yet.
@@ -169,6 +178,7 @@ struct Record<'b> {
 pub struct Arriving<'r> {
     state: TunnelState,
     extra: &'r ByteSlice,
+    at_us: Option<u64>,
 }
 
 /// A tunnel that a relay can go on with.
@@ -194,8 +204,9 @@ impl<'r> Arriving<'r> {
     /// # Errors
     /// [`Refused::Unknown`], also for bytes that are no record at all.
     pub fn decode(record: &'r [u8]) -> Result<Self, Refused> {
-        let Record { state, extra } = minicbor::decode(record).map_err(|_| Refused::Unknown)?;
-        Ok(Self { state, extra })
+        let Record { state, extra, at_us } =
+            minicbor::decode(record).map_err(|_| Refused::Unknown)?;
+        Ok(Self { state, extra, at_us })
     }
 
     /// What the front of the other process has added.
@@ -213,7 +224,9 @@ impl<'r> Arriving<'r> {
         binding: Binding,
         relay: &RelayHandle,
     ) -> Result<Resume, Refused> {
-        self.bind_at(sockets, binding, relay, clock_ms())
+        // It goes on from when it stood still, so that the way counts for its age and for all that it waits for.
+        let ago_us = self.at_us.map_or(0, |at_us| monotonic_micros().saturating_sub(at_us));
+        self.bind_at(sockets, binding, relay, clock_ms().saturating_sub(ago_us / 1000))
     }
 
     /// The same at a time of the clock of this relay.

@@ -248,7 +248,7 @@ fn pings_go_on_and_a_dead_peer_is_found_behind_a_move() {
     upstream.send(&[b"\x8a\x08", &to_upstream[..]].concat());
     let end = other.pass_until_end();
     assert_eq!(end.cause, EndCause::Lost(Side::Client));
-    assert!(end.client.rtt.is_some() && end.duration < INTERVAL * 8, "{:?}", end.duration);
+    assert!(end.client.rtt.is_some() && end.duration < INTERVAL * 20, "{:?}", end.duration);
     assert_eq!(end.client.frames.unwrap().pongs, 0, "they answer ours");
 }
 
@@ -382,6 +382,50 @@ fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
     assert!(page.frozen.sockets(0)[0].as_fd().try_clone_to_owned().is_ok());
 }
 
+#[test]
+fn the_time_on_the_way_counts_for_the_age_of_a_tunnel() {
+    const AWAY: Duration = Duration::from_millis(60);
+    let (ended, ends) = mpsc::channel();
+    let on_report = move |_, report| {
+        if let Report::End(end) = report {
+            ended.send(end).unwrap();
+        }
+    };
+    let relay = start("test", Settings::default(), Arc::default(), on_report, |_| {}).unwrap();
+    let (_client, near_client) = peer::tcp_pair();
+    let (_upstream, near_upstream) = peer::tcp_pair();
+    let handle = relay.handle();
+    handle.hand_over(plain(0, near_client, near_upstream)).unwrap();
+    handle.wake();
+    for _ in 0..3 {
+        let page = handle.freeze(0, true).unwrap();
+        assert_eq!(page.frozen.len(), 1);
+        std::thread::sleep(AWAY);
+        let record = record(&page.frozen, 0, b"");
+        let arriving = Arriving::decode(&record).unwrap();
+        let bound = arriving.bind(passed(&page.frozen, 0), binding(0), &handle).unwrap();
+        page.frozen.settle(|_| Fate::Moved);
+        handle.resume(vec![bound]).unwrap();
+    }
+    relay.stop().unwrap();
+    let end = ends.recv_timeout(PATIENCE).unwrap();
+    // Moments are in whole milliseconds.
+    assert!(end.duration + Duration::from_millis(6) >= AWAY * 3, "{:?}", end.duration);
+}
+
+fn plain(ticket: u64, client: OwnedFd, upstream: OwnedFd) -> Handover {
+    Handover {
+        ticket,
+        origin: Origin::default(),
+        client: Leg::plain(client, Vec::new()),
+        upstream: Leg::plain(upstream, Vec::new()),
+        protocol: Protocol::Other,
+        timers: Timers::default(),
+        buffer_size: 4096,
+        label: None,
+    }
+}
+
 /// Two relays that run by the clock, and tunnels that move between them while their peers talk.
 #[test]
 fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
@@ -402,18 +446,7 @@ fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
         .map(|ticket| {
             let (client, near_client) = peer::tcp_pair();
             let (upstream, near_upstream) = peer::tcp_pair();
-            handles[0]
-                .hand_over(Handover {
-                    ticket,
-                    origin: Origin::default(),
-                    client: Leg::plain(near_client, Vec::new()),
-                    upstream: Leg::plain(near_upstream, Vec::new()),
-                    protocol: Protocol::Other,
-                    timers: Timers::default(),
-                    buffer_size: 4096,
-                    label: None,
-                })
-                .unwrap();
+            handles[0].hand_over(plain(ticket, near_client, near_upstream)).unwrap();
             handles[0].wake();
             let stop = Arc::clone(&stop);
             std::thread::spawn(move || talk(client, upstream, &stop))
