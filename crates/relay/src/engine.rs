@@ -374,7 +374,7 @@ impl Engine {
     fn resume(&mut self, tunnels: Vec<Resume>, now_ms: u64) {
         for Resume(tunnel) in tunnels {
             self.shared.counters.tunnels.increment();
-            self.carry(*tunnel, now_ms);
+            self.carry(tunnel, now_ms);
         }
     }
 

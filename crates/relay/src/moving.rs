@@ -41,6 +41,8 @@ pub struct Frozen {
     tunnels: Vec<Tunnel>,
     /// When they were taken out, by the relay's clock.
     at_ms: u64,
+    /// The same as [`Arriving`] tells it.
+    at_us: u64,
 }
 
 /// What becomes of a tunnel that was taken out of its relay.
@@ -94,13 +96,12 @@ impl Frozen {
     /// Adds to `records` what another process needs to go on with one of them, besides its sockets: secrets. `extra` is
     /// what the front adds.
     pub fn record(&self, number: usize, extra: &[u8], records: &mut Secret) {
-        let ago_us = clock_ms().saturating_sub(self.at_ms).saturating_mul(1000);
-        let record = Record {
+        let arriving = Arriving {
             state: self.tunnels[number].state(self.at_ms),
             extra: extra.into(),
-            at_us: Some(monotonic_micros().saturating_sub(ago_us)),
+            at_us: Some(self.at_us),
         };
-        let Ok(()) = minicbor::encode(record, Memory(records))
+        let Ok(()) = minicbor::encode(arriving, Memory(records))
             .map_err(|error| unreachable!("memory takes it: {error}"));
     }
 
@@ -159,30 +160,22 @@ impl Write for Memory<'_> {
     }
 }
 
-/// A record.
-#[derive(Encode, Decode)]
+/// A tunnel that comes from another process, not bound to anything here yet: what its record says.
+#[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-struct Record<'b> {
+pub struct Arriving<'r> {
     #[n(0)]
     state: TunnelState,
     /// What the front adds.
     #[b(1)]
-    extra: &'b ByteSlice,
+    extra: &'r ByteSlice,
     /// Of when the state is, by the clock that all processes of a machine share (`CLOCK_MONOTONIC`), in microseconds.
     #[n(2)]
     at_us: Option<u64>,
 }
 
-/// A tunnel that comes from another process, not bound to anything here yet.
-#[derive(Debug)]
-pub struct Arriving<'r> {
-    state: TunnelState,
-    extra: &'r ByteSlice,
-    at_us: Option<u64>,
-}
-
 /// A tunnel that a relay can go on with.
-pub struct Resume(pub(crate) Box<Tunnel>);
+pub struct Resume(pub(crate) Tunnel);
 
 #[cfg(test)]
 impl Resume {
@@ -204,9 +197,7 @@ impl<'r> Arriving<'r> {
     /// # Errors
     /// [`Refused::Unknown`], also for bytes that are no record at all.
     pub fn decode(record: &'r [u8]) -> Result<Self, Refused> {
-        let Record { state, extra, at_us } =
-            minicbor::decode(record).map_err(|_| Refused::Unknown)?;
-        Ok(Self { state, extra, at_us })
+        minicbor::decode(record).map_err(|_| Refused::Unknown)
     }
 
     /// What the front of the other process has added.
@@ -238,8 +229,7 @@ impl<'r> Arriving<'r> {
         now_ms: u64,
     ) -> Result<Resume, Refused> {
         let (counters, record_limit) = relay.for_tunnels();
-        let tunnel = Tunnel::restore(self.state, sockets, binding, counters, record_limit, now_ms)?;
-        Ok(Resume(Box::new(tunnel)))
+        Tunnel::restore(self.state, sockets, binding, counters, record_limit, now_ms).map(Resume)
     }
 }
 
@@ -258,6 +248,8 @@ impl RelayHandle {
     /// Answers for what was taken out of the relay.
     pub(crate) fn owing(&self, page: FrozenPage) -> Page {
         let FrozenPage { tunnels, stays, next, at_ms } = page;
-        Page { frozen: Frozen { relay: self.clone(), tunnels, at_ms }, stays, next }
+        let ago_us = clock_ms().saturating_sub(at_ms).saturating_mul(1000);
+        let at_us = monotonic_micros().saturating_sub(ago_us);
+        Page { frozen: Frozen { relay: self.clone(), tunnels, at_ms, at_us }, stays, next }
     }
 }

@@ -33,7 +33,8 @@ pub(crate) enum Errand {
         /// In the same order.
         answer: std_mpsc::Sender<Vec<Result<Bound, Refusal>>>,
     },
-    /// The relay has these, which came from another process: what was ordered meanwhile holds for them too.
+    /// The relay has these, which came from another process or have come back: what was ordered while no relay had them
+    /// holds for them too.
     Settle(Vec<u64>),
     /// These were not ours after all.
     Forget(Vec<u64>),

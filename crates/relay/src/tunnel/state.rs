@@ -257,8 +257,7 @@ impl Tunnel {
             armed_ms: u64::MAX,
             armed_quiescent: false,
         };
-        let closed = |flow: &Flow| flow.state == FlowState::Closed;
-        match closed(&tunnel.up) && closed(&tunnel.down) {
+        match tunnel.is_over() {
             // It would have ended where it was.
             true => Err(Refused::Unsound),
             false => Ok(tunnel),
