@@ -17,13 +17,17 @@ pub use store::{Stored, TakenUp, announced};
 pub use take::{Taken, Taking};
 pub use wssgate_relay::moving::FORMAT;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
+use wssgate_handover::Parcel;
 use wssgate_relay::RelayHandle;
-use wssgate_relay::moving::Binding;
+use wssgate_relay::moving::{Binding, Fate, Frozen};
+use wssgate_sys::memory::Secret;
 
-use crate::tunnel::portable::Bound;
-use crate::worker::Errands;
+use crate::tunnel::portable::{Bound, Stays};
+use crate::worker::{Errand, Errands};
 
 /// How long one process waits for the other while tunnels are between them.
 const WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +45,66 @@ pub(crate) struct Post {
     pub(crate) relay: RelayHandle,
     /// The way to its front.
     pub(crate) errands: Errands,
+}
+
+/// Of tunnels that were taken out of a relay together, those that have a record: the number of each among all, and where
+/// its record is.
+type Places = Vec<(usize, Range<usize>)>;
+
+/// How many tunnels something was said of, by what that was.
+type Reasons = BTreeMap<String, u64>;
+
+fn count(reasons: &mut Reasons, why: impl Into<String>, tunnels: u64) {
+    *reasons.entry(why.into()).or_default() += tunnels;
+}
+
+impl Post {
+    /// Adds to `records` what another process needs to go on with tunnels of this worker; `stays` is told why some have no
+    /// record. `None` if the worker has ended.
+    fn pack(
+        &self,
+        frozen: &Frozen,
+        records: &mut Secret,
+        mut stays: impl FnMut(usize, Stays),
+    ) -> Option<Places> {
+        let tickets = frozen.tickets();
+        let packed = self.errands.ask(|answer| Errand::Pack { tickets, answer })?;
+        let mut places = Vec::with_capacity(frozen.len());
+        for (at, packed) in packed.into_iter().enumerate() {
+            match packed {
+                Ok(packed) => {
+                    let start = records.len();
+                    frozen.record(at, &packed, records);
+                    places.push((at, start..records.len()));
+                }
+                Err(why) => stays(at, why),
+            }
+        }
+        Some(places)
+    }
+
+    /// Says what becomes of each of these tunnels of this worker. What was ordered while no relay had them holds for those
+    /// that come back, too.
+    fn settle(&self, frozen: Frozen, fates: &[Fate]) {
+        let comes_back = |fate: &Fate| matches!(fate, Fate::Back | Fate::Stays);
+        let back = frozen.tickets().into_iter().zip(fates).filter(|(_, fate)| comes_back(fate));
+        let back = back.map(|(ticket, _)| ticket).collect();
+        frozen.settle(|at| fates[at]);
+        self.errands.send(Errand::Settle(back));
+    }
+}
+
+/// What travels of these.
+fn parcels<'p>(
+    frozen: &'p Frozen,
+    records: &'p Secret,
+    places: &'p [(usize, Range<usize>)],
+) -> Vec<Parcel<'p>> {
+    let parcel = |(at, place): &(usize, Range<usize>)| Parcel {
+        record: &records[place.clone()],
+        sockets: frozen.sockets(*at),
+    };
+    places.iter().map(parcel).collect()
 }
 
 impl From<Bound> for Binding {

@@ -1,22 +1,23 @@
 //! The side that has tunnels and gives them away.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use wssgate_handover::{GiveError, Giver, MAX_OUTSTANDING, Outcome, Parcel, TOO_MANY_OPEN_FILES};
+use wssgate_handover::{
+    GiveError, Giver, MAX_BATCH, MAX_OUTSTANDING, Outcome, TOO_MANY_OPEN_FILES,
+};
 use wssgate_relay::moving::{Fate, Frozen};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 
-use super::{NOT_NOW, Post, WAIT};
+use super::{NOT_NOW, Post, Reasons, WAIT, count, parcels};
 use crate::log::Notifier;
 use crate::tunnel::portable::Stays;
-use crate::worker::{Errand, Errands};
+use crate::worker::Errand;
 
 /// When to look again for tunnels that have come after the others: requests that were in work have become some.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ pub struct Pass {
     /// Tunnels that are the other process's now.
     pub moved: u64,
     /// Those that cannot move, by why.
-    pub stay: BTreeMap<String, u64>,
+    pub stay: Reasons,
     /// Those of which nobody knows whether the other process has them, so that they have ended here.
     pub unknown: u64,
     /// From the first one taken out of its relay to the last answer.
@@ -144,14 +145,14 @@ struct Work {
     /// The records of the last page.
     records: Secret,
     /// The tickets of those that have moved in this pass, by worker.
-    moved: Vec<(Errands, Vec<u64>)>,
+    moved: Vec<(Post, Vec<u64>)>,
     /// Nobody has been offered to this process yet.
     is_first: bool,
 }
 
 /// Tunnels that were taken out of a relay together.
 struct Page {
-    errands: Errands,
+    post: Post,
     frozen: Frozen,
     since: Instant,
     /// What is decided so far.
@@ -183,14 +184,14 @@ impl Work {
                 began.get_or_insert(since);
                 let fates = vec![Fate::Back; page.frozen.len()];
                 pages.push_back(Page {
-                    errands: post.errands.clone(),
+                    post: post.clone(),
                     frozen: page.frozen,
                     since,
                     fates,
                     sent: VecDeque::new(),
                     is_whole: false,
                 });
-                self.offer(&post, &mut pages, &mut pass);
+                self.offer(&mut pages, &mut pass);
             }
         }
         while self.hear(&mut pages, &mut pass) {}
@@ -207,11 +208,12 @@ impl Work {
     /// Until the fronts count none of those that have moved any more: whoever is told of the pass looks at what is left.
     fn wait_for_fronts(&mut self) {
         let until = Instant::now() + NEWS;
-        for (errands, tickets) in self.moved.drain(..) {
+        for (post, tickets) in self.moved.drain(..) {
             let knows = || {
                 let tickets = tickets.clone();
                 // A worker that has ended knows none.
-                errands.ask(|answer| Errand::Know { tickets, answer }).unwrap_or(false)
+                let known = post.errands.ask(|answer| Errand::Know { tickets, answer });
+                known.unwrap_or(false)
             };
             while knows() && Instant::now() < until {
                 thread::sleep(LOOK);
@@ -220,60 +222,38 @@ impl Work {
     }
 
     /// Sends what can move of the last page.
-    fn offer(&mut self, post: &Post, pages: &mut VecDeque<Page>, pass: &mut Pass) {
-        let Some(number) = pages.len().checked_sub(1) else { return };
-        let tickets = pages[number].frozen.tickets();
-        let packed = post.errands.ask(|answer| Errand::Pack { tickets, answer });
+    fn offer(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
+        let Some(Page { post, frozen, fates, .. }) = pages.back_mut() else { return };
         self.records.clear();
-        // Of each its number in the page, and where its record is.
-        let mut records: Vec<(usize, Range<usize>)> = Vec::with_capacity(pages[number].fates.len());
-        for (at, packed) in packed.into_iter().flatten().enumerate() {
-            match packed {
-                Ok(packed) => {
-                    let start = self.records.len();
-                    pages[number].frozen.record(at, &packed, &mut self.records);
-                    records.push((at, start..self.records.len()));
-                }
-                Err(stays) => {
-                    pages[number].fates[at] = Fate::Stays;
-                    // Its relay says so by itself.
-                    if stays != Stays::Ended {
-                        *pass.stay.entry(stays.to_string()).or_default() += 1;
-                    }
-                }
+        let places = post.pack(frozen, &mut self.records, |at, stays| {
+            fates[at] = Fate::Stays;
+            // Its relay says so by itself.
+            if stays != Stays::Ended {
+                count(&mut pass.stay, stays.to_string(), 1);
             }
-        }
-        let mut rest = &records[..];
-        // Counted from the end, for pages before it may be over meanwhile.
+        });
+        // Of a worker that has ended nothing moves.
+        let places = places.unwrap_or_default();
+        let mut rest = &places[..];
         while !rest.is_empty() && pass.error.is_none() && !pass.is_short {
             if self.giver.outstanding() == MAX_OUTSTANDING {
                 self.hear(pages, pass);
                 continue;
             }
             let Some(page) = pages.back_mut() else { return };
-            let sockets = |at: usize| page.frozen.sockets(at);
-            let parcels: Vec<_> = rest
-                .iter()
-                .take(wssgate_handover::MAX_BATCH)
-                .map(|(at, place)| Parcel {
-                    record: &self.records[place.clone()],
-                    sockets: sockets(*at),
-                })
-                .collect();
-            match self.giver.send(&parcels) {
+            let batch = &rest[..rest.len().min(MAX_BATCH)];
+            match self.giver.send(&parcels(&page.frozen, &self.records, batch)) {
                 Ok(sent) => {
-                    drop(parcels);
                     page.sent.extend(rest[..sent].iter().map(|(at, _)| *at));
                     rest = &rest[sent..];
                 }
                 Err(error @ GiveError::TooLong(_)) => {
-                    drop(parcels);
                     page.fates[rest[0].0] = Fate::Stays;
-                    *pass.stay.entry(error.to_string()).or_default() += 1;
+                    count(&mut pass.stay, error.to_string(), 1);
                     rest = &rest[1..];
                 }
                 Err(error @ GiveError::TooManyInFlight) => {
-                    *pass.stay.entry(error.to_string()).or_default() += rest.len() as u64;
+                    count(&mut pass.stay, error.to_string(), rest.len() as u64);
                     pass.is_short = true;
                 }
                 Err(error) => pass.error = Some(error.to_string()),
@@ -302,7 +282,7 @@ impl Work {
                 }
                 Outcome::Kept => Fate::Back,
                 Outcome::Refused(refusal) => {
-                    *pass.stay.entry(refusal.text).or_default() += 1;
+                    count(&mut pass.stay, refusal.text, 1);
                     match refusal.code {
                         TOO_MANY_OPEN_FILES | NOT_NOW => {
                             pass.is_short = true;
@@ -320,18 +300,14 @@ impl Work {
     /// Ends the pages of which all is decided.
     fn settle(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
         while pages.front().is_some_and(|page| page.is_whole && page.sent.is_empty()) {
-            let Some(Page { errands, frozen, since, fates, .. }) = pages.pop_front() else {
+            let Some(Page { post, frozen, since, fates, .. }) = pages.pop_front() else {
                 return;
             };
-            let tickets = |wanted: &[Fate]| {
-                let all = frozen.tickets().into_iter().zip(&fates);
-                all.filter_map(|(it, fate)| wanted.contains(fate).then_some(it)).collect::<Vec<_>>()
-            };
-            let (moved, back) = (tickets(&[Fate::Moved]), tickets(&[Fate::Back, Fate::Stays]));
-            frozen.settle(|at| fates[at]);
-            // What was ordered while no relay had them holds for them, too.
-            errands.send(Errand::Settle(back));
-            self.moved.push((errands, moved));
+            let moved = frozen.tickets().into_iter().zip(&fates);
+            let moved = moved.filter(|(_, fate)| **fate == Fate::Moved).map(|(ticket, _)| ticket);
+            let moved = moved.collect();
+            post.settle(frozen, &fates);
+            self.moved.push((post, moved));
             pass.longest = pass.longest.max(since.elapsed());
         }
     }

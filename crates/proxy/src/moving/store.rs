@@ -1,8 +1,6 @@
 //! Tunnels that a service manager keeps from one process to the next: at a restart the two do not live at the same time.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,10 +11,9 @@ use wssgate_relay::moving::{FORMAT, Fate, Frozen};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::process::NoCoreDumps;
 
-use super::Post;
+use super::{Post, Reasons, count, parcels};
 use crate::errno_text;
 use crate::tunnel::portable::Stays;
-use crate::worker::Errand;
 
 /// How long a manager has to close what it does not keep. systemd says before that it has read it.
 const CLOSING: Duration = Duration::from_millis(20);
@@ -29,7 +26,7 @@ pub struct Stored {
     /// In so many descriptors.
     pub descriptors: usize,
     /// Those that are still ours, by why.
-    pub stay: BTreeMap<String, u64>,
+    pub stay: Reasons,
     /// Whether it was tried and something was not kept.
     pub has_failed: bool,
     /// From the first one taken out of its relay until all are settled.
@@ -42,7 +39,7 @@ pub struct TakenUp {
     /// Those that are ours now.
     pub taken: u64,
     /// Those that have ended, by why.
-    pub ended: BTreeMap<String, u64>,
+    pub ended: Reasons,
     /// Why others whose number nobody knows have ended.
     pub errors: Vec<String>,
     /// How long that took.
@@ -82,7 +79,7 @@ pub(crate) fn store(
             let Ok(page) = post.relay.freeze(place, true) else { break };
             from = page.next;
             if page.stays > 0 {
-                stay(&mut stored, "it is about to end", page.stays as u64);
+                count(&mut stored.stay, "it is about to end", page.stays as u64);
             }
             if !page.frozen.is_empty() {
                 let places = work.deposit(post, &page.frozen, &mut stored);
@@ -97,22 +94,15 @@ pub(crate) fn store(
         for place in places.iter().flatten() {
             match &kept[*place] {
                 Ok(()) => stored.stored += 1,
-                Err(why) => stay(&mut stored, why, 1),
+                Err(why) => count(&mut stored.stay, why, 1),
             }
         }
-        let is_kept = |at: usize| places[at].is_some_and(|place| kept[place].is_ok());
-        let tickets = frozen.tickets().into_iter().enumerate();
-        let back = tickets.filter(|&(at, _)| !is_kept(at)).map(|(_, ticket)| ticket).collect();
-        frozen.settle(|at| if is_kept(at) { Fate::Moved } else { Fate::Back });
-        // What was ordered while no relay had them holds for them, too.
-        post.errands.send(Errand::Settle(back));
+        let is_kept = |place: &Option<usize>| place.is_some_and(|place| kept[place].is_ok());
+        let fate = |place| if is_kept(place) { Fate::Moved } else { Fate::Back };
+        post.settle(frozen, &places.iter().map(fate).collect::<Vec<_>>());
     }
     stored.took = began.elapsed();
     stored
-}
-
-fn stay(stored: &mut Stored, why: &str, count: u64) {
-    *stored.stay.entry(why.to_owned()).or_default() += count;
 }
 
 /// Has a deposit kept, if it is.
@@ -141,37 +131,29 @@ impl Work {
     /// Deposits what can be of these, and says where.
     fn deposit(&mut self, post: &Post, frozen: &Frozen, stored: &mut Stored) -> Vec<Option<usize>> {
         let mut places = vec![None; frozen.len()];
-        let tickets = frozen.tickets();
-        let Some(packed) = post.errands.ask(|answer| Errand::Pack { tickets, answer }) else {
-            stay(stored, "its worker has ended", frozen.len() as u64);
+        let mut bytes = Secret::default();
+        let packed = post.pack(frozen, &mut bytes, |_, stays| {
+            // Its relay says so by itself.
+            if stays != Stays::Ended {
+                count(&mut stored.stay, stays.to_string(), 1);
+            }
+        });
+        let Some(mut records) = packed else {
+            count(&mut stored.stay, "its worker has ended", frozen.len() as u64);
             return places;
         };
-        let mut bytes = Secret::default();
-        // Of each its number in the page, and where its record is.
-        let mut records: Vec<(usize, Range<usize>)> = Vec::with_capacity(frozen.len());
-        for (at, packed) in packed.into_iter().enumerate() {
-            let start = bytes.len();
-            match packed.map(|packed| frozen.record(at, &packed, &mut bytes)) {
-                Ok(()) if bytes.len() - start <= MAX_RECORD => {
-                    records.push((at, start..bytes.len()));
-                }
-                Ok(()) => stay(stored, "too much is held back for one of its sides", 1),
-                // Its relay says so by itself.
-                Err(Stays::Ended) => {}
-                Err(why) => stay(stored, &why.to_string(), 1),
+        records.retain(|(_, place)| {
+            let fits = place.len() <= MAX_RECORD;
+            if !fits {
+                let why = "too much is held back for one of its sides";
+                count(&mut stored.stay, why, 1);
             }
-        }
+            fits
+        });
         for batch in records.chunks(MAX_BATCH) {
-            let parcels: Vec<_> = batch
-                .iter()
-                .map(|(at, place)| Parcel {
-                    record: &bytes[place.clone()],
-                    sockets: frozen.sockets(*at),
-                })
-                .collect();
-            match self.add(&parcels) {
+            match self.add(&parcels(frozen, &bytes, batch)) {
                 Ok(place) => batch.iter().for_each(|(at, _)| places[*at] = Some(place)),
-                Err(why) => stay(stored, &why, batch.len() as u64),
+                Err(why) => count(&mut stored.stay, why, batch.len() as u64),
             }
         }
         places
@@ -248,11 +230,11 @@ fn take_up_one(posts: &[Post], kept: OwnedFd, to: &mut TakenUp) -> Result<(), St
         let (records, sockets): (Vec<_>, Vec<_>) = tunnels.unzip();
         let mut landed = post.land(records.iter().map(|record| &record[..]).zip(sockets));
         for (_, refusal) in landed.refused.drain(..) {
-            *to.ended.entry(refusal.text).or_default() += 1;
+            count(&mut to.ended, refusal.text, 1);
         }
         if portion.lost > 0 {
-            let why = "this process may not open as many descriptors".to_owned();
-            *to.ended.entry(why).or_default() += portion.lost as u64;
+            let why = "this process may not open as many descriptors";
+            count(&mut to.ended, why, portion.lost as u64);
         }
         to.taken += landed.len() as u64;
         landed.go_on();
