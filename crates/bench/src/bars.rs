@@ -2,6 +2,9 @@
 //!
 //! It has no background of its own, and follows the reader's light or dark scheme.
 
+use std::path::Path;
+use std::{fs, io};
+
 use crate::rows::thousands;
 use crate::svg::{document, text};
 
@@ -55,8 +58,24 @@ struct Chart {
     rows: Vec<Vec<usize>>,
 }
 
+/// Draws the picture of a report that is there anew, beside it.
+pub(crate) fn redraw(bars: &Bars, report: &Path) -> io::Result<()> {
+    let markdown = fs::read_to_string(report)
+        .map_err(|error| io::Error::other(format!("{}: {error}", report.display())))?;
+    fs::write(report.with_extension("svg"), draw(bars, &markdown))
+}
+
+/// Writes a report of this name with its picture.
+pub(crate) fn publish(bars: &Bars, out: &Path, name: &str, markdown: &str) -> io::Result<()> {
+    fs::create_dir_all(out)?;
+    fs::write(out.join(name).with_extension("svg"), draw(bars, markdown))?;
+    fs::write(out.join(name).with_extension("md"), markdown)?;
+    println!("written to {}", out.display());
+    Ok(())
+}
+
 /// Draws a table of a report.
-pub(crate) fn draw(bars: &Bars, markdown: &str) -> String {
+fn draw(bars: &Bars, markdown: &str) -> String {
     let charts = charts(bars, markdown);
     let length = charts.iter().map(|chart| chart.rows.len()).max().unwrap_or(0).max(1);
     let values = charts.iter().flat_map(|chart| chart.rows.iter().flatten());

@@ -12,7 +12,6 @@ mod outcome;
 mod report;
 
 use std::cell::RefCell;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -99,9 +98,7 @@ fn directives(way: Way, clients: usize, over: Duration) -> String {
 /// earlier one.
 pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<()> {
     if let Some(report) = &options.draw {
-        let markdown = fs::read_to_string(report)
-            .map_err(|error| io::Error::other(format!("{}: {error}", report.display())))?;
-        return fs::write(report.with_extension("svg"), bars::draw(&BARS, &markdown));
+        return bars::redraw(&BARS, report);
     }
     let mut site = Site::new()?;
     affinity::run_on(site.cores.load)?;
@@ -123,7 +120,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
             match measure(contestant, &mut site, options.clients, options.over) {
                 Ok(outcome) => {
                     println!("{name:24} {outcome}");
-                    report.add(name, outcome);
+                    report.outcomes.add(name, outcome);
                 }
                 Err(error) => {
                     eprintln!("failed: {error}");
@@ -135,10 +132,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     let markdown = report.markdown();
     println!("\n{markdown}");
     if let Some(out) = options.out.as_deref().or(options.is_full().then_some(out)) {
-        fs::create_dir_all(out)?;
-        fs::write(out.join("drains.svg"), bars::draw(&BARS, &markdown))?;
-        fs::write(out.join("drains.md"), markdown)?;
-        println!("written to {}", out.display());
+        bars::publish(&BARS, out, "drains", &markdown)?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod drains;
 mod listings;
 mod load;
 mod options;
+mod outcomes;
 mod peers;
 mod process;
 mod report;

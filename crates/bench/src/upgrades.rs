@@ -7,7 +7,6 @@ mod options;
 mod outcome;
 mod report;
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,9 +58,7 @@ const BARS: Bars = Bars {
 /// earlier one.
 pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<()> {
     if let Some(report) = &options.draw {
-        let markdown = fs::read_to_string(report)
-            .map_err(|error| io::Error::other(format!("{}: {error}", report.display())))?;
-        return fs::write(report.with_extension("svg"), bars::draw(&BARS, &markdown));
+        return bars::redraw(&BARS, report);
     }
     let site = Site::new()?;
     affinity::run_on(site.cores.load)?;
@@ -77,7 +74,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
             match measure(contestant, &site, options) {
                 Ok(outcome) => {
                     println!("{name:10} {outcome}");
-                    report.add(name, outcome);
+                    report.outcomes.add(name, outcome);
                 }
                 Err(error) => {
                     eprintln!("failed: {error}");
@@ -89,10 +86,7 @@ pub(crate) fn run(options: &Options, wssgate: &Path, out: &Path) -> io::Result<(
     let markdown = report.markdown();
     println!("\n{markdown}");
     if let Some(out) = options.out.as_deref().or(options.is_full().then_some(out)) {
-        fs::create_dir_all(out)?;
-        fs::write(out.join("upgrades.svg"), bars::draw(&BARS, &markdown))?;
-        fs::write(out.join("upgrades.md"), markdown)?;
-        println!("written to {}", out.display());
+        bars::publish(&BARS, out, "upgrades", &markdown)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::outcome::Outcome;
 use super::{Options, rate};
+use crate::outcomes::{Figure, Outcomes};
 use crate::rows::thousands;
 
 /// How far the ends per second may be from the pace.
@@ -24,14 +25,10 @@ pub(super) struct Report {
     /// Name and version of each.
     pub(super) peers: Vec<String>,
     pub(super) failed: Vec<String>,
-    /// Of each name in the order of the runs.
-    outcomes: Vec<(&'static str, Vec<Outcome>)>,
+    pub(super) outcomes: Outcomes<Outcome>,
 }
 
-/// A line of the table: what it is called, its decimals, the figure.
-type Line = (&'static str, usize, fn(&Outcome) -> f64);
-
-const ENDS: &[Line] = &[
+const ENDS: &[Figure<Outcome>] = &[
     ("a Close between two frames", 0, |it| it.closed as f64),
     ("cut between two frames", 0, |it| it.cut as f64),
     ("cut inside a frame", 0, |it| it.cut_in_frame as f64),
@@ -43,7 +40,7 @@ const ENDS: &[Line] = &[
     ("most in a second, from the first end to the last", 0, |it| it.pace.1 as f64),
 ];
 
-const STORM: &[Line] = &[
+const STORM: &[Figure<Outcome>] = &[
     ("handshakes tried, most within a second", 0, |it| it.most_tried as f64),
     ("handshakes at the app server, most within a second", 0, |it| it.most_arrived as f64),
     ("handshakes refused with `Retry-After`", 0, |it| it.refused as f64),
@@ -61,15 +58,8 @@ const STORM: &[Line] = &[
 impl Report {
     pub(super) fn new(machine: String, options: &Options) -> Self {
         let (clients, over, runs) = (options.clients, options.over, options.runs);
-        let (peers, failed, outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        let (peers, failed, outcomes) = (Vec::new(), Vec::new(), Outcomes::default());
         Self { machine, clients, over, runs, peers, failed, outcomes }
-    }
-
-    pub(super) fn add(&mut self, name: &'static str, outcome: Outcome) {
-        match self.outcomes.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, outcomes)) => outcomes.push(outcome),
-            None => self.outcomes.push((name, vec![outcome])),
-        }
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -99,7 +89,7 @@ impl Report {
                 runs => format!("Lowest..highest of {runs} interleaved runs."),
             }
         );
-        self.table("How the WebSockets ended", ENDS, &mut text);
+        self.outcomes.table("How the WebSockets ended", ENDS, &mut text);
         let codes = self.outcomes.iter().map(|(_, outcomes)| {
             let mut codes: Vec<_> = outcomes.iter().flat_map(|it| &it.codes).collect();
             codes.sort_unstable();
@@ -108,7 +98,7 @@ impl Report {
         });
         let _ =
             writeln!(text, "| codes of the Closes | {} |", codes.collect::<Vec<_>>().join(" | "));
-        self.table("The storm", STORM, &mut text);
+        self.outcomes.table("The storm", STORM, &mut text);
         self.ratios(&mut text);
         self.verdict(&mut text);
         for failure in &self.failed {
@@ -118,38 +108,22 @@ impl Report {
         text
     }
 
-    fn table(&self, title: &str, lines: &[Line], text: &mut String) {
-        let names: Vec<_> = self.outcomes.iter().map(|(name, _)| *name).collect();
-        let rule = "|---:".repeat(names.len());
-        let _ = writeln!(text, "\n## {title}\n\n| | {} |\n|---{rule}|", names.join(" | "));
-        for (name, decimals, figure) in lines {
-            let cells = self.outcomes.iter().map(|(_, outcomes)| {
-                cell(&outcomes.iter().map(figure).collect::<Vec<_>>(), *decimals)
-            });
-            let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
-        }
-    }
-
     /// How much higher the peak at the app server is than with the drain in the same run.
     fn ratios(&self, text: &mut String) {
-        let Some((_, drained)) = self.outcomes.iter().find(|(name, _)| *name == DRAINED) else {
-            return;
+        let Some(drained) = self.outcomes.of(DRAINED) else { return };
+        let ratio = |(of, than): (&Outcome, &Outcome)| {
+            of.most_arrived as f64 / than.most_arrived.max(1) as f64
         };
-        let cells = self.outcomes.iter().map(|(_, outcomes)| {
-            let ratio = |(of, than): (&Outcome, &Outcome)| {
-                of.most_arrived as f64 / than.most_arrived.max(1) as f64
-            };
-            cell(&outcomes.iter().zip(drained).map(ratio).collect::<Vec<_>>(), 1)
-        });
-        let cells = cells.collect::<Vec<_>>().join(" | ");
-        let _ = writeln!(text, "| the peak at the app server, times that of the drain | {cells} |");
+        let ratios = |outcomes: &[Outcome]| outcomes.iter().zip(drained).map(ratio).collect();
+        let name = "the peak at the app server, times that of the drain";
+        self.outcomes.line(name, 1, ratios, text);
     }
 
     /// Whether wssgate does what is required of it.
     fn verdict(&self, text: &mut String) {
         let pace = self.clients as f64 / self.over.as_secs_f64();
         let met = |is_met| if is_met { "met" } else { "not met" };
-        for (_, outcomes) in self.outcomes.iter().filter(|(name, _)| *name == DRAINED) {
+        if let Some(outcomes) = self.outcomes.of(DRAINED) {
             let even = outcomes.iter().all(|it| {
                 let (fewest, most) = (it.pace.0 as f64, it.pace.1 as f64);
                 fewest >= pace * (1.0 - MAX_UNEVEN) && most <= pace * (1.0 + MAX_UNEVEN)
@@ -172,7 +146,7 @@ impl Report {
         }
         let kept = own
             .iter()
-            .flat_map(|(_, outcomes)| outcomes)
+            .flat_map(|(_, outcomes)| *outcomes)
             .all(|it| it.most_arrived as f64 <= rate * (1.0 + MAX_BEYOND) + 1.0);
         let _ = writeln!(
             text,
@@ -185,11 +159,8 @@ impl Report {
 
     /// What the picture is drawn from.
     fn seconds(&self, text: &mut String) {
-        let firsts: Vec<_> = self
-            .outcomes
-            .iter()
-            .filter_map(|(name, outcomes)| outcomes.first().map(|it| (*name, &it.seconds)))
-            .collect();
+        let firsts = self.outcomes.firsts().map(|(name, it)| (name, &it.seconds));
+        let firsts: Vec<_> = firsts.collect();
         let Some(last) = firsts.iter().map(|(_, seconds)| seconds.len()).max() else { return };
         let names = firsts
             .iter()
@@ -218,14 +189,6 @@ pub(super) const DRAINED: &str = "wssgate";
 pub(super) const ENDED: &str = "ended";
 pub(super) const TRIED: &str = "tried";
 pub(super) const ARRIVED: &str = "arrived";
-
-/// One figure, or from which to which.
-fn cell(values: &[f64], decimals: usize) -> String {
-    let text = |value: f64| format!("{value:.decimals$}");
-    let min = text(values.iter().copied().fold(f64::INFINITY, f64::min));
-    let max = text(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-    if min == max { min } else { format!("{min}..{max}") }
-}
 
 #[cfg(test)]
 mod tests {
@@ -266,8 +229,8 @@ mod tests {
         let options = Options { clients: 100, ..Options::default() };
         let mut report = Report::new("a machine".into(), &options);
         for run in 0..2 {
-            report.add(DRAINED, outcome(100, (4, 6), 6));
-            report.add("nginx", outcome(0, (100, 100), 60 + 6 * run));
+            report.outcomes.add(DRAINED, outcome(100, (4, 6), 6));
+            report.outcomes.add("nginx", outcome(0, (100, 100), 60 + 6 * run));
         }
         report
     }
@@ -300,7 +263,7 @@ mod tests {
             (outcome(100, (4, 6), 13), "10 %: not met"),
         ] {
             let mut report = report();
-            report.add(DRAINED, bad);
+            report.outcomes.add(DRAINED, bad);
             let text = report.markdown();
             assert!(text.contains(word), "{word} in {text}");
         }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::outcome::Outcome;
 use super::{LOOKED_AT, Options, SHUTDOWN};
 use crate::load::SLOT;
+use crate::outcomes::{Figure, Outcomes};
 use crate::rows::thousands;
 
 /// The longest that tunnels may be frozen, and a message be late by that, in milliseconds.
@@ -23,14 +24,13 @@ pub(super) struct Report {
     /// Name and version of each.
     pub(super) peers: Vec<String>,
     pub(super) failed: Vec<String>,
-    /// Of each name in the order of the runs.
-    outcomes: Vec<(&'static str, Vec<Outcome>)>,
+    pub(super) outcomes: Outcomes<Outcome>,
 }
 
-/// A line of the table: what it is called, its decimals, the figure if there is one.
-type Figure = (&'static str, usize, fn(&Outcome) -> Option<f64>);
+/// A figure that there may be none of.
+type Perhaps = Figure<Outcome, Option<f64>>;
 
-const SOCKETS: &[Figure] = &[
+const SOCKETS: &[Perhaps] = &[
     ("WebSockets that moved to the new process", 0, |it| Some(it.moved?.tunnels as f64)),
     ("from the first one frozen to the last one served, ms", 1, |it| Some(it.moved?.ms)),
     ("WebSockets lost", 0, |it| Some(it.lost as f64)),
@@ -42,7 +42,7 @@ const SOCKETS: &[Figure] = &[
     ("clients not back at the end", 0, |it| Some(it.missing as f64)),
 ];
 
-const DELAYS: &[Figure] = &[
+const DELAYS: &[Perhaps] = &[
     ("without an upgrade: median", 2, |it| Some(it.before.median)),
     ("without an upgrade: 99 %", 2, |it| Some(it.before.p99)),
     ("without an upgrade: 99.9 %", 2, |it| Some(it.before.p999)),
@@ -53,7 +53,7 @@ const DELAYS: &[Figure] = &[
     ("with the upgrade: longest", 2, |it| Some(it.during.longest)),
 ];
 
-const CPU: &[Figure] = &[
+const CPU: &[Perhaps] = &[
     ("proxy, without an upgrade, % of a core", 1, |it| Some(it.proxy_steady)),
     ("clients and app server, without an upgrade, % of a core", 1, |it| Some(it.load_steady)),
     ("proxy, both processes, for the upgrade, s", 2, |it| Some(it.proxy_cpu)),
@@ -61,7 +61,7 @@ const CPU: &[Figure] = &[
 ];
 
 /// Of what it is told how many times as much others take.
-const RATIOS: &[Figure] = &[
+const RATIOS: &[Perhaps] = &[
     ("the longest delay, times that of wssgate", 1, |it| Some(it.during.longest)),
     ("CPU of the proxy for the upgrade, times that of wssgate", 1, |it| Some(it.proxy_cpu)),
     ("CPU of all for the upgrade, times that with wssgate", 1, |it| {
@@ -72,15 +72,8 @@ const RATIOS: &[Figure] = &[
 impl Report {
     pub(super) fn new(machine: String, options: &Options) -> Self {
         let Options { clients, per_second, runs, .. } = *options;
-        let (peers, failed, outcomes) = (Vec::new(), Vec::new(), Vec::new());
+        let (peers, failed, outcomes) = (Vec::new(), Vec::new(), Outcomes::default());
         Self { machine, clients, per_second, runs, peers, failed, outcomes }
-    }
-
-    pub(super) fn add(&mut self, name: &'static str, outcome: Outcome) {
-        match self.outcomes.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, outcomes)) => outcomes.push(outcome),
-            None => self.outcomes.push((name, vec![outcome])),
-        }
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -108,9 +101,9 @@ impl Report {
                 runs => format!("Lowest..highest of {runs} interleaved runs."),
             }
         );
-        self.table("WebSockets", SOCKETS, &mut text);
-        self.table("Delays of echoes, ms", DELAYS, &mut text);
-        self.table("CPU", CPU, &mut text);
+        self.outcomes.table("WebSockets", SOCKETS, &mut text);
+        self.outcomes.table("Delays of echoes, ms", DELAYS, &mut text);
+        self.outcomes.table("CPU", CPU, &mut text);
         self.ratios(&mut text);
         self.verdict(&mut text);
         for failure in &self.failed {
@@ -120,37 +113,25 @@ impl Report {
         text
     }
 
-    fn table(&self, title: &str, figures: &[Figure], text: &mut String) {
-        let names: Vec<_> = self.outcomes.iter().map(|(name, _)| *name).collect();
-        let rule = "|---:".repeat(names.len());
-        let _ = writeln!(text, "\n## {title}\n\n| | {} |\n|---{rule}|", names.join(" | "));
-        for (name, decimals, figure) in figures {
-            let cells = self.outcomes.iter().map(|(_, outcomes)| {
-                cell(&outcomes.iter().filter_map(figure).collect::<Vec<_>>(), *decimals)
-            });
-            let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
-        }
-    }
-
     /// How many times as much as in the same run of ours.
     fn ratios(&self, text: &mut String) {
-        let Some((_, ours)) = self.outcomes.iter().find(|(name, _)| *name == OURS) else { return };
+        let Some(ours) = self.outcomes.of(OURS) else { return };
         for (name, decimals, figure) in RATIOS {
-            let cells = self.outcomes.iter().map(|(_, outcomes)| {
+            let pairs = |outcomes: &[Outcome]| {
                 let pairs = outcomes.iter().zip(ours).filter_map(|(of, than)| {
                     let (of, than) = (figure(of)?, figure(than)?);
                     // What is too little to be told from nothing has no multiple.
                     (than > 0.0).then(|| of / than)
                 });
-                cell(&pairs.collect::<Vec<_>>(), *decimals)
-            });
-            let _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+                pairs.collect()
+            };
+            self.outcomes.line(name, *decimals, pairs, text);
         }
     }
 
     /// Whether wssgate does what is required of it.
     fn verdict(&self, text: &mut String) {
-        let Some((_, ours)) = self.outcomes.iter().find(|(name, _)| *name == OURS) else { return };
+        let Some(ours) = self.outcomes.of(OURS) else { return };
         let met = |is_met: &dyn Fn(&Outcome) -> bool| {
             if ours.iter().all(is_met) { "met" } else { "not met" }
         };
@@ -171,11 +152,8 @@ impl Report {
 
     /// What the picture is drawn from.
     fn slots(&self, text: &mut String) {
-        let firsts: Vec<_> = self
-            .outcomes
-            .iter()
-            .filter_map(|(name, outcomes)| outcomes.first().map(|it| (*name, &it.slots)))
-            .collect();
+        let firsts = self.outcomes.firsts().map(|(name, it)| (name, &it.slots));
+        let firsts: Vec<_> = firsts.collect();
         let Some(last) = firsts.iter().map(|(_, slots)| slots.len()).max() else { return };
         let names = firsts
             .iter()
@@ -203,17 +181,6 @@ pub(super) const COLUMNS: usize = 3;
 pub(super) const LOST: &str = "lost";
 pub(super) const BACK: &str = "back";
 pub(super) const LONGEST: &str = "longest";
-
-/// One figure, or from which to which; a dash for none.
-fn cell(values: &[f64], decimals: usize) -> String {
-    if values.is_empty() {
-        return "–".into();
-    }
-    let text = |value: f64| format!("{value:.decimals$}");
-    let min = text(values.iter().copied().fold(f64::INFINITY, f64::min));
-    let max = text(values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-    if min == max { min } else { format!("{min}..{max}") }
-}
 
 #[cfg(test)]
 mod tests {
@@ -247,8 +214,8 @@ mod tests {
         let options = Options { clients: 100, ..Options::default() };
         let mut report = Report::new("a machine".into(), &options);
         for ms in [30.0, 31.0] {
-            report.add(OURS, outcome(0, Some(ms), 35.0, 0.5));
-            report.add("nginx", outcome(100, None, 350.0, 5.0));
+            report.outcomes.add(OURS, outcome(0, Some(ms), 35.0, 0.5));
+            report.outcomes.add("nginx", outcome(100, None, 350.0, 5.0));
         }
         report
     }
@@ -279,7 +246,7 @@ mod tests {
             (outcome(0, Some(30.0), 78.0, 0.5), "later than that: not met"),
         ] {
             let mut report = report();
-            report.add(OURS, bad);
+            report.outcomes.add(OURS, bad);
             let text = report.markdown();
             assert!(text.contains(word), "{word} in {text}");
         }
