@@ -241,8 +241,12 @@ impl Engine {
                 continue;
             }
             let side = if event.token & 1 == 0 { Side::Client } else { Side::Upstream };
-            let Ok(key) = usize::try_from(event.token >> 1) else { continue };
+            let key = (event.token as u32 >> 1) as usize;
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
+            if token(key, tunnel.ticket, side) != event.token {
+                // The one that had this place before is on its way to another process.
+                continue;
+            }
             tunnel.on_event(side, event);
             if !tunnel.queued {
                 tunnel.queued = true;
@@ -297,18 +301,21 @@ impl Engine {
         let tunnel = Tunnel::new(handover, counters, &mut self.buffers, limit, now_ms);
         self.last = (tunnel.ticket, key);
         self.shared.counters.tunnels.increment();
-        self.carry(tunnel, now_ms);
+        self.carry(tunnel, false, now_ms);
     }
 
-    /// Watches the sockets of a tunnel, and gives it a turn.
-    fn carry(&mut self, mut tunnel: Tunnel, now_ms: u64) {
+    /// Watches the sockets of a tunnel, and gives it a turn. What has come to them before is told too.
+    fn carry(&mut self, mut tunnel: Tunnel, is_watched: bool, now_ms: u64) {
         let entry = self.tunnels.vacant_entry();
         let key = entry.key();
         for side in [Side::Client, Side::Upstream] {
-            let leg = tunnel.leg(side);
+            let (leg, token) = (tunnel.leg(side), token(key, tunnel.ticket, side));
             // All calls say themselves that they do not wait, so the socket need not be told.
-            let added = self.epoll.add(leg.fd(), token(key, side), false);
-            if let Err(error) = added {
+            let watched = match is_watched {
+                true => self.epoll.set_room(leg.fd(), token, false),
+                false => self.epoll.add(leg.fd(), token, false),
+            };
+            if let Err(error) = watched {
                 tunnel.close(EndCause::Refused(error.raw_os_error().unwrap_or(0)), now_ms);
             }
         }
@@ -317,11 +324,12 @@ impl Engine {
         self.ready.push_back(key);
     }
 
-    /// Takes those out that can move of some places: nobody reads their sockets any more.
+    /// Takes those out that can move of some places: nobody reads their sockets any more. They are still watched: to end
+    /// that takes as long as all the rest, and can wait until nobody stands still.
     fn freeze(&mut self, from: usize, afresh: bool, now_ms: u64) -> FrozenPage {
         let end = self.tunnels.capacity().min(from.saturating_add(MAX_FROZEN));
         let mut page = FrozenPage {
-            tunnels: Vec::new(),
+            tunnels: Vec::with_capacity(self.tunnels.len().min(MAX_FROZEN)),
             stays: 0,
             next: Some(end).filter(|&end| end < self.tunnels.capacity()),
             at_ms: now_ms,
@@ -335,10 +343,6 @@ impl Engine {
             }
             let tunnel = self.tunnels.remove(key);
             self.deadlines.disarm(key, tunnel.armed_ms);
-            for side in [Side::Client, Side::Upstream] {
-                // Passed sockets stay in the epoll that knows them, and are told of until it forgets them.
-                let _ = self.epoll.delete(tunnel.leg(side).fd());
-            }
             page.tunnels.push(tunnel);
         }
         self.ready.retain(|&key| self.tunnels.contains(key));
@@ -351,6 +355,10 @@ impl Engine {
         self.frozen -= moved.len() + unknown.len();
         let moved = moved.into_iter().map(|tunnel| (tunnel, true));
         for (mut tunnel, is_moved) in moved.chain(unknown.into_iter().map(|it| (it, false))) {
+            for side in [Side::Client, Side::Upstream] {
+                // Passed sockets stay in the epoll that knows them, and are told of until it forgets them.
+                let _ = self.epoll.delete(tunnel.leg(side).fd());
+            }
             tunnel.end_taps(now_ms);
             let report = match is_moved {
                 true => Report::Moved,
@@ -366,7 +374,7 @@ impl Engine {
         self.frozen -= tunnels.len();
         for mut tunnel in tunnels {
             tunnel.forget_place();
-            self.carry(tunnel, now_ms);
+            self.carry(tunnel, true, now_ms);
         }
     }
 
@@ -374,7 +382,7 @@ impl Engine {
     fn resume(&mut self, tunnels: Vec<Resume>, now_ms: u64) {
         for Resume(tunnel) in tunnels {
             self.shared.counters.tunnels.increment();
-            self.carry(tunnel, now_ms);
+            self.carry(tunnel, false, now_ms);
         }
     }
 
@@ -497,11 +505,13 @@ impl Engine {
                 self.reports.push((tunnel.ticket, Report::Note(notes)));
             }
         }
+        let ticket = tunnel.ticket;
         for side in [Side::Client, Side::Upstream] {
             let leg = tunnel.leg_mut(side);
             if let Some(room) = leg.take_interest_change() {
                 // It fails only for a socket that is not watched; those tunnels are over.
-                self.epoll.set_room(leg.fd(), token(key, side), room).ok();
+                let (fd, token) = (leg.fd(), token(key, ticket, side));
+                self.epoll.set_room(fd, token, room).ok();
             }
         }
         if tunnel.wants_turn() && !tunnel.queued {
@@ -752,9 +762,11 @@ pub(crate) fn joint_calls() -> io::Result<Batch> {
     Batch::new(GROUP as u32)
 }
 
-/// The token of a leg: twice the key, plus one for the upstream.
-fn token(key: usize, side: Side) -> u64 {
-    2 * key as u64 + u64::from(side == Side::Upstream)
+/// The token of a leg: 31 bits of the ticket, as another tunnel may get the same key while this one is watched; 31 bits of
+/// the key; and one for the upstream.
+fn token(key: usize, ticket: u64, side: Side) -> u64 {
+    let ticket = (ticket << 32) & !LINGERS;
+    ticket | 2 * key as u64 + u64::from(side == Side::Upstream)
 }
 
 /// What tests look at.

@@ -426,6 +426,25 @@ fn plain(ticket: u64, client: OwnedFd, upstream: OwnedFd) -> Handover {
     }
 }
 
+/// Its sockets are watched until it has moved, and its place may be another one's before.
+#[test]
+fn what_comes_for_a_tunnel_on_its_way_does_not_wake_the_one_in_its_place() {
+    let mut rig = Rig::new();
+    let (mut client, mut upstream) = rig.tunnel();
+    let page = rig.freeze();
+    let (mut second, mut server) = rig.tunnel();
+    second.send(b"first");
+    rig.expect(&mut server, b"first");
+    client.send(b"waits");
+    rig.engine.take_turns();
+    (0..3).for_each(|_| rig.step());
+    assert_eq!(rig.engine.take_turns(), [], "nobody has a turn");
+    drop(page);
+    rig.expect(&mut upstream, b"waits");
+    second.send(b"second");
+    rig.expect(&mut server, b"second");
+}
+
 /// Two relays that run by the clock, and tunnels that move between them while their peers talk.
 #[test]
 fn a_dialogue_goes_on_while_its_tunnel_moves_to_and_fro() {
