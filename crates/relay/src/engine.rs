@@ -23,7 +23,7 @@ use crate::deadlines::{self, Deadlines, millis};
 use crate::drain::{Drain, DrainProgress, Drains, Due, Late, Whom};
 use crate::lingering::Lingering;
 use crate::listing::{Handle, PAGE, Page};
-use crate::moving::{FrozenPage, MAX_FROZEN, Resume};
+use crate::moving::{FrozenPage, MAX_ANNOUNCED, MAX_FROZEN, Resume, States};
 use crate::reclaim;
 use crate::tap::Tap;
 use crate::thread::{Command, Shared};
@@ -276,6 +276,9 @@ impl Engine {
                     answer.send(self.tap(tunnels, &tap)).ok();
                 }
                 Ok(Command::Untap { tunnels, number }) => self.untap(&tunnels, number),
+                Ok(Command::Announce { from, answer }) => {
+                    answer.send(self.announce(from, now_ms)).ok();
+                }
                 Ok(Command::Freeze { from, afresh, answer }) => {
                     if let Err(SendError(page)) = answer.send(self.freeze(from, afresh, now_ms)) {
                         self.give_back(page.tunnels, now_ms);
@@ -322,6 +325,18 @@ impl Engine {
         tunnel.queued = true;
         entry.insert(tunnel);
         self.ready.push_back(key);
+    }
+
+    /// How those are at some places that can move, which go on.
+    fn announce(&mut self, from: usize, now_ms: u64) -> States {
+        let end = self.tunnels.capacity().min(from.saturating_add(MAX_ANNOUNCED));
+        let state = |key| {
+            let tunnel = self.tunnels.get_mut(key)?;
+            Some((tunnel.ticket, tunnel.announce(now_ms)?))
+        };
+        let tunnels = (from..end).filter_map(state).collect();
+        let next = Some(end).filter(|&end| end < self.tunnels.capacity());
+        States { tunnels, next, at_ms: now_ms }
     }
 
     /// Takes those out that can move of some places: nobody reads their sockets any more. They are still watched: to end
@@ -489,6 +504,7 @@ impl Engine {
     /// What follows when a tunnel was touched: it is removed, or waits for what comes.
     fn settle(&mut self, key: usize, now_ms: u64) {
         let Some(tunnel) = self.tunnels.get_mut(key) else { return };
+        tunnel.touch();
         if tunnel.is_over() {
             return self.remove(key, now_ms);
         }

@@ -10,20 +10,25 @@
 //!   ▲                 │ └──settle: taken──▶ over here
 //!   └──settle: not taken, or dropped
 //! ```
+//!
+//! So that few stand still for long, the state of many may be told before, while they go on ([`RelayHandle::announce`]),
+//! and all that can be made of it is made ([`Expected`]). Most tunnels are quiet in the meantime; then their sockets are all
+//! that is missing, and their record is just the number of the announcement. The others are told anew.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use minicbor::bytes::ByteSlice;
+use minicbor::data::Type;
 use minicbor::encode::Write;
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::process::monotonic_micros;
 
 use crate::thread::clock_ms;
 use crate::tunnel::Tunnel;
-use crate::tunnel::state::TunnelState;
+use crate::tunnel::state::{TunnelState, Unconnected};
 use crate::{RelayHandle, Side, Stopped};
 
 pub use crate::model::{Binding, Refused};
@@ -34,6 +39,9 @@ pub const FORMAT: u32 = 1;
 
 /// How many tunnels a relay lets go of at once, at most: with each it needs some microseconds.
 pub const MAX_FROZEN: usize = 512;
+
+/// How many places of a relay are looked at for one announcement: nothing else is done there meanwhile.
+pub const MAX_ANNOUNCED: usize = 128;
 
 /// Tunnels that no relay carries for now. What was not settled goes back to its relay when this is dropped.
 pub struct Frozen {
@@ -66,6 +74,31 @@ pub(crate) struct FrozenPage {
     pub(crate) at_ms: u64,
 }
 
+/// The states of the tunnels at some places of a relay.
+pub(crate) struct States {
+    /// Behind the tickets.
+    pub(crate) tunnels: Vec<(u64, TunnelState)>,
+    pub(crate) next: Option<usize>,
+    pub(crate) at_ms: u64,
+}
+
+/// How a tunnel was at a moment, which goes on meanwhile.
+pub struct Announcement {
+    /// Its ticket.
+    pub ticket: u64,
+    state: TunnelState,
+    at_us: u64,
+}
+
+/// What [`RelayHandle::announce`] brings.
+#[derive(Debug)]
+pub struct Announcements {
+    /// Of those that can move and that nothing is kept for.
+    pub tunnels: Vec<Announcement>,
+    /// The next place; `None` behind the last one.
+    pub next: Option<usize>,
+}
+
 /// What [`RelayHandle::freeze`] brings.
 #[derive(Debug)]
 pub struct Page {
@@ -75,6 +108,21 @@ pub struct Page {
     pub stays: usize,
     /// The next place; `None` behind the last one.
     pub next: Option<usize>,
+}
+
+impl Announcement {
+    /// Adds to `records` what another process needs to expect the tunnel: secrets. `extra` is what the front adds.
+    pub fn record(self, extra: &[u8], records: &mut Secret) {
+        let Self { state, at_us, .. } = self;
+        let extra = extra.into();
+        write(&Arriving { state, extra, at_us: Some(at_us), instead_of: None }, records);
+    }
+}
+
+impl fmt::Debug for Announcement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Announcement").field(&self.ticket).finish()
+    }
 }
 
 impl Frozen {
@@ -94,15 +142,28 @@ impl Frozen {
     }
 
     /// Adds to `records` what another process needs to go on with one of them, besides its sockets: secrets. `extra` is
-    /// what the front adds.
-    pub fn record(&self, number: usize, extra: &[u8], records: &mut Secret) {
-        let arriving = Arriving {
-            state: self.tunnels[number].state(self.at_ms),
-            extra: extra.into(),
-            at_us: Some(self.at_us),
-        };
-        let Ok(()) = minicbor::encode(arriving, Memory(records))
-            .map_err(|error| unreachable!("memory takes it: {error}"));
+    /// what the front adds. If there was an announcement of it, that of this number is `instead_of` which this holds.
+    pub fn record(
+        &self,
+        number: usize,
+        extra: &[u8],
+        instead_of: Option<u64>,
+        records: &mut Secret,
+    ) {
+        let state = self.tunnels[number].state(self.at_ms);
+        let (extra, at_us) = (extra.into(), Some(self.at_us));
+        write(&Arriving { state, extra, at_us, instead_of }, records);
+    }
+
+    /// Whether the last announcement of one of them still says all; then its number is a record of it, too
+    /// ([`Self::record_as_announced`]).
+    pub fn is_as_announced(&self, number: usize) -> bool {
+        self.tunnels[number].is_as_announced()
+    }
+
+    /// Adds to `records` what says that this announcement holds.
+    pub fn record_as_announced(announcement: u64, records: &mut Secret) {
+        write(&announcement, records);
     }
 
     /// The sockets of the client and the upstream of one of them.
@@ -148,6 +209,11 @@ impl fmt::Debug for Frozen {
     }
 }
 
+pub(crate) fn write(what: &impl Encode<()>, records: &mut Secret) {
+    let Ok(()) = minicbor::encode(what, Memory(records))
+        .map_err(|error| unreachable!("memory takes it: {error}"));
+}
+
 /// Where records are written.
 struct Memory<'m>(&'m mut Secret);
 
@@ -157,6 +223,28 @@ impl Write for Memory<'_> {
     fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
         self.0.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// What the record of a tunnel is that comes from another process.
+#[derive(Debug)]
+pub enum Record<'r> {
+    /// All that is said of it.
+    Whole(Arriving<'r>),
+    /// It is as the announcement of this number says.
+    AsAnnounced(u64),
+}
+
+impl<'r> Record<'r> {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Refused::Unknown`], also for bytes that are no record at all.
+    pub fn decode(record: &'r [u8]) -> Result<Self, Refused> {
+        match Decoder::new(record).datatype() {
+            Ok(Type::Map) => Arriving::decode(record).map(Self::Whole),
+            _ => minicbor::decode(record).map(Self::AsAnnounced).map_err(|_| Refused::Unknown),
+        }
     }
 }
 
@@ -172,6 +260,25 @@ pub struct Arriving<'r> {
     /// Of when the state is, by the clock that all processes of a machine share (`CLOCK_MONOTONIC`), in microseconds.
     #[n(2)]
     at_us: Option<u64>,
+    /// The number of an announcement of this tunnel, which holds no more.
+    #[n(3)]
+    instead_of: Option<u64>,
+}
+
+/// A tunnel that a relay can go on with as soon as its sockets are there.
+pub struct Expected(Unconnected);
+
+impl Expected {
+    /// Makes it one that a relay can go on with. Nothing happens to its sockets.
+    pub fn connect(self, sockets: [OwnedFd; 2]) -> Resume {
+        Resume((self.0)(sockets))
+    }
+}
+
+impl fmt::Debug for Expected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Expected").finish_non_exhaustive()
+    }
 }
 
 /// A tunnel that a relay can go on with.
@@ -205,6 +312,11 @@ impl<'r> Arriving<'r> {
         self.extra
     }
 
+    /// The announcement that this stands for, if there was one.
+    pub fn instead_of(&self) -> Option<u64> {
+        self.instead_of
+    }
+
     /// Makes it one that a relay can go on with. Nothing happens to its sockets.
     ///
     /// # Errors
@@ -215,21 +327,28 @@ impl<'r> Arriving<'r> {
         binding: Binding,
         relay: &RelayHandle,
     ) -> Result<Resume, Refused> {
+        self.expect(binding, relay).map(|expected| expected.connect(sockets))
+    }
+
+    /// The same without its sockets.
+    ///
+    /// # Errors
+    /// [`Refused::Unsound`].
+    pub fn expect(self, binding: Binding, relay: &RelayHandle) -> Result<Expected, Refused> {
         // It goes on from when it stood still, so that the way counts for its age and for all that it waits for.
         let ago_us = self.at_us.map_or(0, |at_us| monotonic_micros().saturating_sub(at_us));
-        self.bind_at(sockets, binding, relay, clock_ms().saturating_sub(ago_us / 1000))
+        self.expect_at(binding, relay, clock_ms().saturating_sub(ago_us / 1000))
     }
 
     /// The same at a time of the clock of this relay.
-    pub(crate) fn bind_at(
+    pub(crate) fn expect_at(
         self,
-        sockets: [OwnedFd; 2],
         binding: Binding,
         relay: &RelayHandle,
         now_ms: u64,
-    ) -> Result<Resume, Refused> {
+    ) -> Result<Expected, Refused> {
         let (counters, record_limit) = relay.for_tunnels();
-        Tunnel::restore(self.state, sockets, binding, counters, record_limit, now_ms).map(Resume)
+        Tunnel::restore(self.state, binding, counters, record_limit, now_ms).map(Expected)
     }
 }
 
@@ -245,11 +364,34 @@ impl RelayHandle {
         Ok(self.owing(page))
     }
 
+    /// The states of those tunnels that can move of [`MAX_ANNOUNCED`] places from this one on; 0 is the first. It waits for
+    /// the end of a turn.
+    ///
+    /// # Errors
+    /// When the relay has stopped.
+    pub fn announce(&self, from: usize) -> Result<Announcements, Stopped> {
+        let states = self.take_states(from)?.recv().map_err(|_| Stopped)?;
+        Ok(announcements(states))
+    }
+
     /// Answers for what was taken out of the relay.
     pub(crate) fn owing(&self, page: FrozenPage) -> Page {
         let FrozenPage { tunnels, stays, next, at_ms } = page;
-        let ago_us = clock_ms().saturating_sub(at_ms).saturating_mul(1000);
-        let at_us = monotonic_micros().saturating_sub(ago_us);
+        let at_us = micros_of(at_ms);
         Page { frozen: Frozen { relay: self.clone(), tunnels, at_ms, at_us }, stays, next }
     }
+}
+
+pub(crate) fn announcements(states: States) -> Announcements {
+    let States { tunnels, next, at_ms } = states;
+    let at_us = micros_of(at_ms);
+    let tunnels =
+        tunnels.into_iter().map(|(ticket, state)| Announcement { ticket, state, at_us }).collect();
+    Announcements { tunnels, next }
+}
+
+/// A moment of the relay's clock by the one that all processes share.
+fn micros_of(at_ms: u64) -> u64 {
+    let ago_us = clock_ms().saturating_sub(at_ms).saturating_mul(1000);
+    monotonic_micros().saturating_sub(ago_us)
 }

@@ -13,7 +13,7 @@ use wssgate_ws::conversation::{Cause, Farewell};
 use crate::deadlines::millis;
 use crate::engine::{self, Engine};
 use crate::listing::{Handle, MAX_KILLS, Page};
-use crate::moving::{FrozenPage, Resume};
+use crate::moving::{FrozenPage, Resume, States};
 use crate::tap::{MAX_TAPPED, Tap};
 use crate::tunnel::Tunnel;
 use crate::{Counters, Drain, DrainProgress, EndCause, Handover, Report, Selection, Settings};
@@ -240,6 +240,12 @@ impl RelayHandle {
         Ok(page)
     }
 
+    pub(crate) fn take_states(&self, from: usize) -> Result<mpsc::Receiver<States>, Stopped> {
+        let (answer, states) = mpsc::channel();
+        self.send(Command::Announce { from, answer })?;
+        Ok(states)
+    }
+
     /// The first are another process's now, and the others perhaps.
     pub(crate) fn let_go(&self, moved: Vec<Tunnel>, unknown: Vec<Tunnel>) -> Result<(), Stopped> {
         self.send(Command::LetGo { moved, unknown })
@@ -298,6 +304,10 @@ pub(crate) enum Command {
     Untap {
         tunnels: Vec<Handle>,
         number: u64,
+    },
+    Announce {
+        from: usize,
+        answer: mpsc::Sender<States>,
     },
     Freeze {
         from: usize,

@@ -54,6 +54,8 @@ pub(crate) struct Tunnel {
     rearm: bool,
     /// It cannot move to another process.
     pub(crate) stays: bool,
+    /// Another process was told of it, and it is still so.
+    announced: bool,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
@@ -92,6 +94,9 @@ struct Rare {
     telling: Option<Telling>,
     /// Who looks at its frames.
     taps: Vec<Observer>,
+    /// What was announced last.
+    #[cfg(debug_assertions)]
+    announced: Option<state::Announced>,
 }
 
 /// When a tunnel tells what has passed.
@@ -192,6 +197,7 @@ impl Tunnel {
             cause: None,
             rearm: false,
             stays: false,
+            announced: false,
             queued: false,
             expanded: false,
             drains: Memberships::default(),
@@ -335,7 +341,12 @@ impl Tunnel {
 
     /// Both directions are finished.
     pub(crate) fn is_over(&self) -> bool {
-        self.up.state == FlowState::Closed && self.down.state == FlowState::Closed
+        is_over(&self.up, &self.down)
+    }
+
+    /// It may be another than was told of it.
+    pub(crate) fn touch(&mut self) {
+        self.announced = false;
     }
 
     fn pump(
@@ -777,4 +788,8 @@ impl Tunnel {
             None => totals,
         }
     }
+}
+
+fn is_over(up: &Flow, down: &Flow) -> bool {
+    up.state == FlowState::Closed && down.state == FlowState::Closed
 }

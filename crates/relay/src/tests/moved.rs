@@ -11,7 +11,10 @@ use super::peer::TlsPeer;
 use super::secure::{secure, tls_in_front};
 use super::*;
 use crate::listing::Label;
-use crate::moving::{Arriving, Binding, Fate, Frozen, Page, Refused, Resume};
+use crate::moving::{
+    Announcement, Arriving, Binding, Expected, Fate, Frozen, Page, Record, Refused, Resume,
+    announcements,
+};
 
 impl Rig {
     /// Another process, whose clock shows something else.
@@ -29,6 +32,21 @@ impl Rig {
         self.handle.owing(page.recv().unwrap())
     }
 
+    fn announce(&mut self) -> Vec<Announcement> {
+        let states = self.handle.take_states(0).unwrap();
+        self.step();
+        announcements(states.recv().unwrap()).tunnels
+    }
+
+    /// Expects what is announced.
+    fn expect_arrival(&self, announcement: Announcement) -> Expected {
+        let (ticket, mut record) = (announcement.ticket, Secret::default());
+        announcement.record(b"extra", &mut record);
+        let arriving = Arriving::decode(&record).unwrap();
+        assert_eq!((arriving.extra(), arriving.instead_of()), (&b"extra"[..], None));
+        arriving.expect_at(binding(ticket), &self.handle, self.now_ms()).unwrap()
+    }
+
     /// Goes on with all of these.
     fn go_on(&mut self, frozen: &Frozen, edit: impl Fn(&mut Binding)) {
         let tunnels = (0..frozen.len()).map(|number| {
@@ -37,9 +55,8 @@ impl Rig {
             assert_eq!(arriving.extra(), b"extra");
             let mut binding = binding(frozen.tickets()[number]);
             edit(&mut binding);
-            let bound =
-                arriving.bind_at(passed(frozen, number), binding, &self.handle, self.now_ms());
-            bound.unwrap()
+            let bound = arriving.expect_at(binding, &self.handle, self.now_ms());
+            bound.unwrap().connect(passed(frozen, number))
         });
         let tunnels: Vec<Resume> = tunnels.collect();
         self.handle.resume(tunnels).unwrap();
@@ -61,7 +78,7 @@ fn binding(ticket: u64) -> Binding {
 
 fn record(frozen: &Frozen, number: usize, extra: &[u8]) -> Secret {
     let mut record = Secret::default();
-    frozen.record(number, extra, &mut record);
+    frozen.record(number, extra, None, &mut record);
     record
 }
 
@@ -337,7 +354,7 @@ fn a_record_of_the_first_release_is_read() {
     let arriving = Arriving::decode(&bytes).unwrap();
     assert_eq!(arriving.extra(), b"extra");
     let (sockets, now_ms) = (passed(&page.frozen, 0), other.now_ms());
-    let bound = arriving.bind_at(sockets, binding(7), &other.handle, now_ms).unwrap();
+    let bound = arriving.expect_at(binding(7), &other.handle, now_ms).unwrap().connect(sockets);
     assert_eq!(bound.kind(), [true, false, true]);
     other.handle.resume(vec![bound]).unwrap();
     other.step();
@@ -369,9 +386,11 @@ fn nothing_that_is_said_of_a_tunnel_can_do_harm() {
             let Ok(arriving) = Arriving::decode(&changed) else { continue };
             let binding = binding(0);
             let sockets = passed(&page.frozen, number);
-            match arriving.bind_at(sockets, binding, &rig.handle, rig.now_ms()) {
+            match arriving.expect_at(binding, &rig.handle, rig.now_ms()) {
                 // What has keys is never taken for something without, nor a WebSocket for anything else.
-                Ok(bound) => assert_eq!(bound.kind(), kind, "byte {at} as {value}"),
+                Ok(expected) => {
+                    assert_eq!(expected.connect(sockets).kind(), kind, "byte {at} as {value}");
+                }
                 Err(error) => assert_eq!(error, Refused::Unsound),
             }
         }
@@ -424,6 +443,88 @@ fn plain(ticket: u64, client: OwnedFd, upstream: OwnedFd) -> Handover {
         buffer_size: 4096,
         label: None,
     }
+}
+
+#[test]
+fn who_is_quiet_behind_its_announcement_goes_on_by_its_sockets_alone() {
+    for suite in SUITES {
+        let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+        let (mut client, mut upstream) = secure(&mut rig, suite, suite, |_, _| {});
+        client.send(b"before");
+        rig.expect_tls(&mut upstream, b"before");
+        let announced = rig.announce();
+        let expected: Vec<_> = announced.into_iter().map(|it| other.expect_arrival(it)).collect();
+        let page = rig.freeze();
+        assert_eq!((page.frozen.len(), expected.len()), (1, 1));
+        assert!(page.frozen.is_as_announced(0));
+        client.send(b"while nobody reads");
+        let resumed = expected.into_iter().map(|it| it.connect(passed(&page.frozen, 0)));
+        other.handle.resume(resumed.collect()).unwrap();
+        page.frozen.settle(|_| Fate::Moved);
+        rig.step();
+        other.expect_tls(&mut upstream, b"while nobody reads");
+        upstream.send(b"and back");
+        other.expect_tls(&mut client, b"and back");
+        other.order(EndCause::Stopped);
+        let end = other.end();
+        assert_eq!((end.client.received, end.client.sent), (24, 8));
+    }
+}
+
+#[test]
+fn whoever_is_touched_behind_its_announcement_is_told_anew() {
+    let mut rig = Rig::new();
+    let tunnels: Vec<_> = (0..4).map(|_| rig.websocket()).collect();
+    let tickets: Vec<_> = rig.announce().into_iter().map(|it| it.ticket).collect();
+    assert_eq!(tickets, [0, 1, 2, 3]);
+    let mut peers = tunnels.into_iter();
+    let (mut client, mut upstream) = peers.next().unwrap();
+    client.send(b"\x81\x80\0\0\0\0");
+    rig.expect(&mut upstream, b"\x81\x80\0\0\0\0");
+    let (_second, mut server) = peers.next().unwrap();
+    server.end();
+    (0..3).for_each(|_| rig.step());
+    let page = rig.freeze();
+    let known = [0, 1, 2, 3].map(|number| page.frozen.is_as_announced(number));
+    assert_eq!((page.frozen.tickets(), known), (tickets, [false, false, true, true]));
+    // They are as they were told of when they come back; but what comes afterwards is new.
+    page.frozen.settle(|_| Fate::Back);
+    rig.pass(Duration::from_millis(10));
+    let page = rig.freeze();
+    assert!(!page.frozen.is_as_announced(0) && !page.frozen.is_as_announced(3));
+}
+
+#[test]
+fn a_record_says_which_announcement_it_stands_for() {
+    let mut rig = Rig::new();
+    let _peers = rig.tunnel();
+    let page = rig.freeze();
+    let mut record = Secret::default();
+    page.frozen.record(0, b"", Some(300), &mut record);
+    let Ok(Record::Whole(arriving)) = Record::decode(&record) else { panic!("it is whole") };
+    assert_eq!(arriving.instead_of(), Some(300));
+    record.clear();
+    Frozen::record_as_announced(300, &mut record);
+    assert!(matches!(Record::decode(&record), Ok(Record::AsAnnounced(300))));
+    for unknown in [&b""[..], b"\x40", b"\xf6", &record[..1]] {
+        assert_eq!(Record::decode(unknown).unwrap_err(), Refused::Unknown);
+    }
+}
+
+#[test]
+fn only_those_are_announced_that_can_move_and_hold_nothing_back() {
+    let mut rig = Rig::new();
+    let (mut client, _upstream) = tls_in_front(&mut rig, SUITES[0]);
+    let wire = client.sealed(b"a record in two parts");
+    client.wire.send(&wire[..9]);
+    let (_slow, mut fast) = rig.hand_over(narrow);
+    stuff(&mut rig, &mut fast, &noise(3 << 20));
+    let _closing = rig.websocket();
+    rig.handle.close(Selection::Ticket(2), EndCause::Drained).unwrap();
+    rig.step();
+    let _open = rig.websocket();
+    let tickets: Vec<_> = rig.announce().into_iter().map(|it| it.ticket).collect();
+    assert_eq!(tickets, [3]);
 }
 
 /// Its sockets are watched until it has moved, and its place may be another one's before.

@@ -16,7 +16,7 @@ use wssgate_ws::Conversation;
 use wssgate_ws::cbor::{is_default, known};
 use wssgate_ws::conversation::ConversationState;
 
-use super::{GROUP_WINDOW, Rare, Telling, Tunnel};
+use super::{GROUP_WINDOW, Rare, Telling, Tunnel, is_over};
 use crate::drain::Memberships;
 use crate::flow::{Flow, FlowState};
 use crate::leg::{Leg, Unsent};
@@ -163,6 +163,30 @@ enum Direction {
     Closed,
 }
 
+/// A tunnel of which only the sockets are missing, the client's and the upstream's.
+pub(crate) type Unconnected = Box<dyn FnOnce([OwnedFd; 2]) -> Tunnel + Send>;
+
+/// What was announced of a tunnel, and when: whoever changes one says so ([`Tunnel::touch`]), for what had changed in
+/// silence would go on as it was. Only builds that are tried look after that.
+#[cfg(debug_assertions)]
+#[derive(Debug)]
+pub(super) struct Announced {
+    at_ms: u64,
+    digest: u64,
+}
+
+#[cfg(debug_assertions)]
+impl Announced {
+    fn of(tunnel: &Tunnel, at_ms: u64) -> Self {
+        use std::hash::{DefaultHasher, Hasher};
+        let mut bytes = wssgate_sys::memory::Secret::default();
+        crate::moving::write(&tunnel.state(at_ms), &mut bytes);
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&bytes);
+        Self { at_ms, digest: hasher.finish() }
+    }
+}
+
 impl Tunnel {
     /// Whether it can go on in another process: not one that is about to end here, by a drain or because a side is lost.
     pub(crate) fn may_move(&self) -> bool {
@@ -200,24 +224,49 @@ impl Tunnel {
         }
     }
 
-    /// Goes on where another process was.
+    /// Its state, for another process to expect it, while it goes on here. One for which bytes are kept is soon another.
+    pub(crate) fn announce(&mut self, now_ms: u64) -> Option<TunnelState> {
+        let is_clear = |leg: &Leg| leg.unsent_len() == 0 && leg.unopened_len() == 0;
+        if !self.may_move() || !is_clear(&self.client) || !is_clear(&self.upstream) {
+            return None;
+        }
+        self.announced = true;
+        #[cfg(debug_assertions)]
+        {
+            let announced = Announced::of(self, now_ms);
+            self.rare.get_or_insert_default().announced = Some(announced);
+        }
+        Some(self.state(now_ms))
+    }
+
+    /// Whether nothing but time has passed since then.
+    pub(crate) fn is_as_announced(&self) -> bool {
+        #[cfg(debug_assertions)]
+        if self.announced
+            && let Some(announced) = self.rare.as_ref().and_then(|rare| rare.announced.as_ref())
+        {
+            let digest = Announced::of(self, announced.at_ms).digest;
+            assert_eq!(digest, announced.digest, "a tunnel was changed in silence");
+        }
+        self.announced
+    }
+
+    /// Goes on where another process was, as soon as the sockets are there.
     ///
     /// # Errors
     /// When it cannot be: it is unsound, or of a kind that is not carried here.
     pub(crate) fn restore(
         state: TunnelState,
-        sockets: [OwnedFd; 2],
         binding: Binding,
         counters: Arc<Counters>,
         record_limit: u64,
         now_ms: u64,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Unconnected, Refused> {
         let TunnelState { client, upstream, up, down, conversation, .. } = state;
         if conversation.is_some() != (state.protocol == Spoken::WebSocket) {
             return Err(Refused::Unsound);
         }
         let least = binding.buffer_size.clamp(1, GROUP_WINDOW);
-        let [client_socket, upstream_socket] = sockets;
         let meters = binding.meters.map(|meters| *meters);
         let restored = conversation
             .map(|state| Conversation::restore(state, binding.policy.as_ref(), meters, now_ms));
@@ -229,15 +278,22 @@ impl Tunnel {
             }),
             ..telling
         });
-        let tunnel = Self {
+        let (up, down) = (Flow::restore(&up, least), Flow::restore(&down, least));
+        if is_over(&up, &down) {
+            // It would have ended where it was.
+            return Err(Refused::Unsound);
+        }
+        let client = Leg::restore(client, record_limit, now_ms)?;
+        let upstream = Leg::restore(upstream, record_limit, now_ms)?;
+        Ok(Box::new(move |[client_socket, upstream_socket]| Self {
             ticket: binding.ticket,
             origin: binding.origin,
             label: binding.label,
             counters,
-            client: Leg::restore(client, client_socket, record_limit, now_ms)?,
-            upstream: Leg::restore(upstream, upstream_socket, record_limit, now_ms)?,
-            up: Flow::restore(&up, least),
-            down: Flow::restore(&down, least),
+            client: client(client_socket),
+            upstream: upstream(upstream_socket),
+            up,
+            down,
             conversation,
             timers: binding.timers.into(),
             rare: telling
@@ -251,17 +307,13 @@ impl Tunnel {
             // Its conversation may have something to say, under another policy than before.
             rearm: true,
             stays: false,
+            announced: false,
             queued: false,
             expanded: false,
             drains: Memberships::default(),
             armed_ms: u64::MAX,
             armed_quiescent: false,
-        };
-        match tunnel.is_over() {
-            // It would have ended where it was.
-            true => Err(Refused::Unsound),
-            false => Ok(tunnel),
-        }
+        }))
     }
 }
 
@@ -291,12 +343,12 @@ impl Leg {
         }
     }
 
+    /// What is missing is its socket.
     fn restore(
         state: LegState,
-        socket: OwnedFd,
         record_limit: u64,
         now_ms: u64,
-    ) -> Result<Self, Refused> {
+    ) -> Result<impl FnOnce(OwnedFd) -> Self, Refused> {
         let protection = match (state.layer, &state.records) {
             (Layer::Plain, None) if state.unopened.is_empty() => Protection::None,
             (Layer::Records, Some(records)) if state.unopened.len() <= MAX_RECORD => {
@@ -305,14 +357,16 @@ impl Leg {
             }
             (Layer::Plain | Layer::Records, _) => return Err(Refused::Unsound),
         };
-        let mut leg = Self::with_protection(socket, state.unix, protection);
-        leg.unopened = state.unopened;
-        leg.unsent = Unsent { bytes: state.unsent, start: 0 };
-        leg.ended = state.ended;
-        leg.progress_ms = now_ms.saturating_sub(state.progress_ago_ms);
-        leg.blocked_since_ms = now_ms.saturating_sub(state.blocked_ago_ms);
-        leg.blocked_ms = state.blocked_ms;
-        Ok(leg)
+        Ok(move |socket| {
+            let mut leg = Self::with_protection(socket, state.unix, protection);
+            leg.unopened = state.unopened;
+            leg.unsent = Unsent { bytes: state.unsent, start: 0 };
+            leg.ended = state.ended;
+            leg.progress_ms = now_ms.saturating_sub(state.progress_ago_ms);
+            leg.blocked_since_ms = now_ms.saturating_sub(state.blocked_ago_ms);
+            leg.blocked_ms = state.blocked_ms;
+            leg
+        })
     }
 }
 
