@@ -21,20 +21,28 @@ pub(super) struct Events {
     pub(super) during: Seen,
 }
 
-/// Tunnels that have moved, and how long that took from the first one frozen to the last one served.
+/// Tunnels that have moved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Moved {
     pub(super) tunnels: usize,
+    /// How long that took, from the first one frozen to the last one served.
     pub(super) ms: f64,
+    /// The longest for which one stood still, if that is told.
+    pub(super) still_ms: Option<f64>,
 }
 
 /// Reads the last line of a log that tells of tunnels that have moved:
-/// `9000 tunnels have moved to new process 902 in 33 ms`.
+/// `9000 tunnels have moved to new process 902 in 33 ms, none was out of work for more than 4 ms`.
 pub(super) fn moved(log: &str) -> Option<Moved> {
     let line = log.lines().rfind(|line| line.contains(" moved to ") && line.contains(" tunnel"))?;
     let before = |word: &str| line.split_once(word)?.0.rsplit(' ').next();
     let (tunnels, ms) = (before(" tunnel")?, before(" ms")?);
-    Some(Moved { tunnels: tunnels.parse().ok()?, ms: ms.parse().ok()? })
+    let still_ms = line.split_once("for more than ").and_then(|(_, rest)| rest.split(' ').next());
+    Some(Moved {
+        tunnels: tunnels.parse().ok()?,
+        ms: ms.parse().ok()?,
+        still_ms: still_ms.and_then(|ms| ms.parse().ok()),
+    })
 }
 
 /// The figures of one upgrade.
@@ -111,7 +119,7 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.moved {
-            Some(Moved { tunnels, ms }) => write!(f, "{tunnels} tunnels moved in {ms} ms, ")?,
+            Some(Moved { tunnels, ms, .. }) => write!(f, "{tunnels} tunnels moved in {ms} ms, ")?,
             None => write!(f, "none moved, ")?,
         }
         write!(
@@ -136,11 +144,12 @@ mod tests {
     #[test]
     fn the_log_tells_what_has_moved() {
         let log = "2026/12/01 08:21:15 [notice] 7#7: start new binary process 902\n\
-                   2026/12/01 08:21:15 [notice] 7#7: 9000 tunnels have moved to new process 902 in 33 ms\n\
+                   2026/12/01 08:21:15 [notice] 7#7: 9000 tunnels have moved to new process 902 in 33 ms, none was out of work for more than 4.5 ms\n\
                    2026/12/01 08:21:15 [notice] 7#7: exit\n";
-        assert_eq!(moved(log), Some(Moved { tunnels: 9000, ms: 33.0 }));
+        let still_ms = Some(4.5);
+        assert_eq!(moved(log), Some(Moved { tunnels: 9000, ms: 33.0, still_ms }));
         let one = "[notice] 1 tunnel has moved to new process 902 in 0.4 ms";
-        assert_eq!(moved(one), Some(Moved { tunnels: 1, ms: 0.4 }));
+        assert_eq!(moved(one), Some(Moved { tunnels: 1, ms: 0.4, still_ms: None }));
         assert_eq!(moved("[notice] 7#7: start new binary process 902"), None);
     }
 

@@ -33,6 +33,7 @@ type Perhaps = Figure<Outcome, Option<f64>>;
 const SOCKETS: &[Perhaps] = &[
     ("WebSockets that moved to the new process", 0, |it| Some(it.moved?.tunnels as f64)),
     ("from the first one frozen to the last one served, ms", 1, |it| Some(it.moved?.ms)),
+    ("the longest that one stood still, ms", 1, |it| it.moved?.still_ms),
     ("WebSockets lost", 0, |it| Some(it.lost as f64)),
     ("messages sent and not answered", 0, |it| Some(it.unanswered as f64)),
     ("messages not sent, as the client was away", 0, |it| Some(it.unsent as f64)),
@@ -192,7 +193,7 @@ mod tests {
 
     fn outcome(lost: usize, ms: Option<f64>, longest: f64, proxy_cpu: f64) -> Outcome {
         Outcome {
-            moved: ms.map(|ms| Moved { tunnels: 100 - lost, ms }),
+            moved: ms.map(|ms| Moved { tunnels: 100 - lost, ms, still_ms: None }),
             lost,
             unanswered: lost / 10,
             unsent: lost,
