@@ -173,6 +173,11 @@ impl Tunnel {
         }
     }
 
+    /// It is carried here, if it was not before.
+    pub(crate) fn arrive(&self) {
+        self.conclusion.arrive();
+    }
+
     /// It goes on in another process: nothing is said here, and nothing counts it any more.
     pub(crate) fn leave(self) {
         self.conclusion.leave();

@@ -3,6 +3,7 @@
 //! A tunnel may live for days, so nothing of its request stays but rendered access lines. Only where
 //! a line cannot be made that way the request itself is kept.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ struct Counted {
     spot: Spot,
     worker: usize,
     series: Arc<ServerSeries>,
+    /// Whether it is one of another process that was bound here and has not come.
+    expected: Cell<bool>,
     /// Whether it goes on elsewhere.
     leaves: bool,
 }
@@ -55,15 +58,22 @@ impl Counted {
         counted
     }
 
-    /// One that has begun elsewhere.
-    fn taken_over(generation: Arc<Generation>, spot: Spot, worker: usize) -> Self {
+    /// One that has begun elsewhere and may come.
+    fn expected(generation: Arc<Generation>, spot: Spot, worker: usize) -> Self {
         let series = match &spot {
             Spot::Here(location) => Arc::clone(generation.series(*location)),
             Spot::Gone(gone) => Arc::clone(&gone.series),
         };
         let counted = Self::of(generation, spot, series, worker);
-        counted.server().taken_over.increment();
+        counted.expected.set(true);
         counted
+    }
+
+    /// It has come, if it was expected.
+    fn arrive(&self) {
+        if self.expected.replace(false) {
+            self.server().taken_over.increment();
+        }
     }
 
     fn of(
@@ -73,7 +83,7 @@ impl Counted {
         worker: usize,
     ) -> Self {
         generation.tunnels.increment();
-        Self { generation, spot, worker, series, leaves: false }
+        Self { generation, spot, worker, series, expected: Cell::new(false), leaves: false }
     }
 
     fn server(&self) -> &ServerCounters {
@@ -84,6 +94,11 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.generation.tunnels.decrement();
+        if self.leaves && self.expected.get() {
+            // It has stayed where it was.
+            return;
+        }
+        self.arrive();
         let server = self.server();
         if self.leaves { &server.left } else { &server.ended }.increment();
     }
@@ -135,7 +150,7 @@ impl Conclusion {
         })
     }
 
-    /// The one that another process has known, at a place of this generation. It is counted as taken over.
+    /// The one that another process has known, at a place of this generation. It is counted as taken over when it comes.
     pub(super) fn restore(
         state: &ConclusionState<'_>,
         generation: &Arc<Generation>,
@@ -157,12 +172,17 @@ impl Conclusion {
             _ => Access::Nothing,
         };
         Self {
-            counted: Counted::taken_over(Arc::clone(generation), spot.clone(), worker),
+            counted: Counted::expected(Arc::clone(generation), spot.clone(), worker),
             serial: state.serial,
             began: clock.moment(state.began),
             context: state.context.map(Into::into),
             access,
         }
+    }
+
+    /// It is carried here, if it was not before.
+    pub(super) fn arrive(&self) {
+        self.counted.arrive();
     }
 
     /// Nothing is said here: another process goes on with the tunnel.

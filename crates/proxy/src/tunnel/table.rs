@@ -74,6 +74,7 @@ impl Tunnels {
         let carried = self.carried.borrow();
         let tunnel = usize::try_from(ticket).ok().and_then(|key| carried.get(key));
         let Some(tunnel) = tunnel else { return };
+        tunnel.arrive();
         let life = tunnel.generation().life();
         if life.has_expired() {
             // The request to close this generation may have come before the tunnel did.

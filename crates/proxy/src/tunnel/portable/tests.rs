@@ -173,8 +173,16 @@ impl World {
         [self.site.metrics.tunnels.value(), live, generation.tunnels.value(), peers]
     }
 
-    fn bind(&self, record: &[u8]) -> Bound {
+    /// One that is on its way.
+    fn expect(&self, record: &[u8]) -> Bound {
         self.tunnels.bind(&[record], &self.site).pop().unwrap().unwrap()
+    }
+
+    /// One that has come.
+    fn bind(&self, record: &[u8]) -> Bound {
+        let bound = self.expect(record);
+        self.tunnels.settle(bound.ticket, &self.site);
+        bound
     }
 }
 
@@ -238,6 +246,11 @@ fn a_tunnel_that_moves_is_told_and_counted_as_one_that_stays() {
         let stays = old.open("/ws", 41).await;
         let moves = old.open("/ws", 41).await;
         let record = pack(&old, moves);
+        // One that was expected and does not come is none.
+        let expected = new.expect(&record);
+        assert_eq!(new.tallies(), [1, 1, 1, 1]);
+        new.tunnels.forget(expected.ticket);
+        assert_eq!((new.tallies(), new.counts("chat.test")), ([0; 4], [0; 3]));
         let bound = new.bind(&record);
         assert_eq!(new.tallies(), [1, 1, 1, 1]);
         assert_eq!(new.counts("chat.test"), [1, 0, 1]);
