@@ -9,6 +9,7 @@
 
 mod give;
 mod land;
+mod note;
 pub(crate) mod store;
 mod take;
 
@@ -17,7 +18,7 @@ pub use store::{Stored, TakenUp, announced};
 pub use take::{Taken, Taking};
 pub use wssgate_relay::moving::FORMAT;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -59,23 +60,43 @@ fn count(reasons: &mut Reasons, why: impl Into<String>, tunnels: u64) {
 }
 
 impl Post {
-    /// Adds to `records` what another process needs to go on with tunnels of this worker; `stays` is told why some have no
-    /// record. `None` if the worker has ended.
+    /// Adds to `records` what another process needs to go on with tunnels of this worker. `announced` has the numbers of
+    /// announcements by tickets: those that still hold say all. `stays` is told why some have no record. `None` if the
+    /// worker has ended.
     fn pack(
         &self,
         frozen: &Frozen,
+        announced: &HashMap<u64, u64>,
         records: &mut Secret,
         mut stays: impl FnMut(usize, Stays),
     ) -> Option<Places> {
-        let tickets = frozen.tickets();
-        let packed = self.errands.ask(|answer| Errand::Pack { tickets, answer })?;
         let mut places = Vec::with_capacity(frozen.len());
-        for (at, packed) in packed.into_iter().enumerate() {
+        let mut add = |at, write: &mut dyn FnMut(&mut Secret)| {
+            let start = records.len();
+            write(records);
+            places.push((at, start..records.len()));
+        };
+        let (mut changed, mut tickets) = (Vec::new(), Vec::new());
+        for (at, ticket) in frozen.tickets().into_iter().enumerate() {
+            let number = announced.get(&ticket).copied();
+            match number.filter(|_| frozen.is_as_announced(at)) {
+                Some(number) => {
+                    add(at, &mut |records| Frozen::record_as_announced(number, records));
+                }
+                None => {
+                    changed.push((at, number));
+                    tickets.push(ticket);
+                }
+            }
+        }
+        if changed.is_empty() {
+            return Some(places);
+        }
+        let packed = self.errands.ask(|answer| Errand::Pack { tickets, answer })?;
+        for ((at, number), packed) in changed.into_iter().zip(packed) {
             match packed {
                 Ok(packed) => {
-                    let start = records.len();
-                    frozen.record(at, &packed, records);
-                    places.push((at, start..records.len()));
+                    add(at, &mut |records| frozen.record(at, &packed, number, records));
                 }
                 Err(why) => stays(at, why),
             }

@@ -286,7 +286,10 @@ impl Engine {
                 }
                 Ok(Command::LetGo { moved, unknown }) => self.let_go(moved, unknown, now_ms),
                 Ok(Command::GiveBack(tunnels)) => self.give_back(tunnels, now_ms),
-                Ok(Command::Resume(tunnels)) => self.resume(tunnels, now_ms),
+                Ok(Command::Resume { tunnels, answer }) => {
+                    self.resume(tunnels, now_ms);
+                    answer.send(()).ok();
+                }
                 Ok(Command::Stop) => self.stopping = true,
                 Err(TryRecvError::Disconnected) => {
                     self.stopping = true;

@@ -209,7 +209,8 @@ impl fmt::Debug for Frozen {
     }
 }
 
-pub(crate) fn write(what: &impl Encode<()>, records: &mut Secret) {
+/// Adds something, encoded, to what is wiped.
+pub fn write(what: &impl Encode<()>, records: &mut Secret) {
     let Ok(()) = minicbor::encode(what, Memory(records))
         .map_err(|error| unreachable!("memory takes it: {error}"));
 }

@@ -213,15 +213,18 @@ impl RelayHandle {
     }
 
     /// Goes on with tunnels that have come from another process, and tells their ends in any case unless it has stopped.
+    /// Whoever wants to know when it carries them waits for the answer.
     ///
     /// # Errors
     /// When the relay has stopped; their sockets are closed then.
-    pub fn resume(&self, tunnels: Vec<Resume>) -> Result<(), Stopped> {
+    pub fn resume(&self, tunnels: Vec<Resume>) -> Result<mpsc::Receiver<()>, Stopped> {
         let count = tunnels.len();
+        let (answer, carried) = mpsc::channel();
         self.shared.live.fetch_add(count, Ordering::Relaxed);
-        self.send(Command::Resume(tunnels)).inspect_err(|_| {
+        self.send(Command::Resume { tunnels, answer }).inspect_err(|_| {
             self.shared.live.fetch_sub(count, Ordering::Relaxed);
-        })
+        })?;
+        Ok(carried)
     }
 
     /// What tunnels that have come from another process are made with.
@@ -319,7 +322,10 @@ pub(crate) enum Command {
         unknown: Vec<Tunnel>,
     },
     GiveBack(Vec<Tunnel>),
-    Resume(Vec<Resume>),
+    Resume {
+        tunnels: Vec<Resume>,
+        answer: mpsc::Sender<()>,
+    },
     Stop,
 }
 

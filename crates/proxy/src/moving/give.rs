@@ -1,6 +1,7 @@
 //! The side that has tunnels and gives them away.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use std::{io, thread};
 use wssgate_handover::{
     GiveError, Giver, MAX_BATCH, MAX_OUTSTANDING, Outcome, TOO_MANY_OPEN_FILES,
 };
-use wssgate_relay::moving::{Fate, Frozen};
+use wssgate_relay::moving::{Announcement, Fate, Frozen};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 
+use super::note::{Announced, Note};
 use super::{NOT_NOW, Post, Reasons, WAIT, count, parcels};
 use crate::log::Notifier;
 use crate::tunnel::portable::Stays;
@@ -28,9 +30,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a pass waits for the fronts to hear from their relays of those that have moved, and how often it looks.
 const NEWS: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(1);
-
-/// What was said to the other process behind each pass over all workers.
-const END_OF_PASS: &[u8] = b"pass";
 
 /// What one look at all workers has brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,10 +68,13 @@ impl Giving {
         let (told, passes) = mpsc::channel();
         let (goes_on, orders) = mpsc::channel();
         let mut work = Work {
-            posts,
             giver: Giver::new(channel, WAIT),
+            announced: posts.iter().map(|_| HashMap::new()).collect(),
+            announcements: 0,
             records: Secret::default(),
+            done: Vec::new(),
             moved: Vec::new(),
+            posts,
             is_first: true,
         };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
@@ -142,8 +144,14 @@ fn waits_and_goes_on(orders: &mpsc::Receiver<bool>, pause: Duration) -> bool {
 struct Work {
     posts: Vec<Post>,
     giver: Giver,
+    /// The numbers of announcements by the tickets of each worker.
+    announced: Vec<HashMap<u64, u64>>,
+    /// How many there were.
+    announcements: u64,
     /// The records of the last page.
     records: Secret,
+    /// Pages of which all tunnels have moved.
+    done: Vec<Page>,
     /// The tickets of those that have moved in this pass, by worker.
     moved: Vec<(Post, Vec<u64>)>,
     /// Nobody has been offered to this process yet.
@@ -152,7 +160,7 @@ struct Work {
 
 /// Tunnels that were taken out of a relay together.
 struct Page {
-    post: Post,
+    worker: usize,
     frozen: Frozen,
     since: Instant,
     /// What is decided so far.
@@ -169,13 +177,16 @@ impl Work {
         // Without it a core dump might hold the keys of tunnels; those that move are in memory anyway.
         let _no_dumps = NoCoreDumps::begin();
         let mut pass = Pass::default();
+        if self.is_first {
+            pass.error = self.announce().err().map(|error| error.to_string());
+        }
         let mut began = None;
         let mut pages = VecDeque::new();
-        for post in self.posts.clone() {
-            let mut from = Some(0);
+        for worker in 0..self.posts.len() {
+            let mut from = Some(0).filter(|_| pass.error.is_none());
             while let Some(place) = from {
                 // A relay that has stopped has no tunnels.
-                let Ok(page) = post.relay.freeze(place, self.is_first) else { break };
+                let Ok(page) = self.posts[worker].relay.freeze(place, self.is_first) else { break };
                 from = page.next.filter(|_| pass.error.is_none() && !pass.is_short);
                 if page.frozen.is_empty() {
                     continue;
@@ -184,7 +195,7 @@ impl Work {
                 began.get_or_insert(since);
                 let fates = vec![Fate::Back; page.frozen.len()];
                 pages.push_back(Page {
-                    post: post.clone(),
+                    worker,
                     frozen: page.frozen,
                     since,
                     fates,
@@ -198,11 +209,68 @@ impl Work {
         if let Some(began) = began {
             pass.took = began.elapsed();
         }
-        let noted = self.giver.note(END_OF_PASS).err().map(|error| error.to_string());
+        for page in std::mem::take(&mut self.done) {
+            self.end(page);
+        }
+        self.announced.iter_mut().for_each(HashMap::clear);
+        let note = Note::EndOfPass.encode();
+        let noted = self.giver.note(&note).err().map(|error| error.to_string());
         pass.error = pass.error.take().or(noted);
         self.is_first = false;
         self.wait_for_fronts();
         pass
+    }
+
+    /// Tells how all tunnels are that can move, while they go on. Those that are quiet until it is their turn need only
+    /// their sockets then, so that the time in which tunnels stand still is short.
+    fn announce(&mut self) -> Result<(), GiveError> {
+        for worker in 0..self.posts.len() {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                // A relay that has stopped has no tunnels.
+                let Ok(announcements) = self.posts[worker].relay.announce(place) else { break };
+                from = announcements.next;
+                self.announce_page(worker, announcements.tunnels)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn announce_page(
+        &mut self,
+        worker: usize,
+        tunnels: Vec<Announcement>,
+    ) -> Result<(), GiveError> {
+        let tickets = tunnels.iter().map(|tunnel| tunnel.ticket).collect();
+        let errands = &self.posts[worker].errands;
+        let Some(packed) = errands.ask(|answer| Errand::Pack { tickets, answer }) else {
+            return Ok(());
+        };
+        self.records.clear();
+        let mut places = Vec::with_capacity(tunnels.len());
+        for (tunnel, packed) in tunnels.into_iter().zip(packed) {
+            // Why one stays is told when it is its turn.
+            let Ok(packed) = packed else { continue };
+            let (ticket, start) = (tunnel.ticket, self.records.len());
+            tunnel.record(&packed, &mut self.records);
+            places.push((ticket, self.announcements, start..self.records.len()));
+            self.announcements += 1;
+        }
+        let announced = |(_, number, place): &(u64, u64, Range<usize>)| Announced {
+            number: *number,
+            record: self.records[place.clone()].into(),
+        };
+        let note = Note::Announced(places.iter().map(announced).collect()).encode();
+        match self.giver.note(&note) {
+            Ok(()) => {
+                let numbers = places.into_iter().map(|(ticket, number, _)| (ticket, number));
+                self.announced[worker].extend(numbers);
+                Ok(())
+            }
+            // They come whole when it is their turn.
+            Err(GiveError::TooLong(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Until the fronts count none of those that have moved any more: whoever is told of the pass looks at what is left.
@@ -223,9 +291,10 @@ impl Work {
 
     /// Sends what can move of the last page.
     fn offer(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
-        let Some(Page { post, frozen, fates, .. }) = pages.back_mut() else { return };
+        let Some(Page { worker, frozen, fates, .. }) = pages.back_mut() else { return };
         self.records.clear();
-        let places = post.pack(frozen, &mut self.records, |at, stays| {
+        let (post, announced) = (&self.posts[*worker], &self.announced[*worker]);
+        let places = post.pack(frozen, announced, &mut self.records, |at, stays| {
             fates[at] = Fate::Stays;
             // Its relay says so by itself.
             if stays != Stays::Ended {
@@ -297,18 +366,24 @@ impl Work {
         true
     }
 
-    /// Ends the pages of which all is decided.
+    /// Ends the pages of which all is decided; those that have moved as a whole can wait until nobody stands still.
     fn settle(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
         while pages.front().is_some_and(|page| page.is_whole && page.sent.is_empty()) {
-            let Some(Page { post, frozen, since, fates, .. }) = pages.pop_front() else {
-                return;
-            };
-            let moved = frozen.tickets().into_iter().zip(&fates);
-            let moved = moved.filter(|(_, fate)| **fate == Fate::Moved).map(|(ticket, _)| ticket);
-            let moved = moved.collect();
-            post.settle(frozen, &fates);
-            self.moved.push((post, moved));
-            pass.longest = pass.longest.max(since.elapsed());
+            let Some(page) = pages.pop_front() else { return };
+            pass.longest = pass.longest.max(page.since.elapsed());
+            match page.fates.iter().all(|fate| *fate == Fate::Moved) {
+                true => self.done.push(page),
+                false => self.end(page),
+            }
         }
+    }
+
+    fn end(&mut self, Page { worker, frozen, fates, .. }: Page) {
+        let moved = frozen.tickets().into_iter().zip(&fates);
+        let moved = moved.filter(|(_, fate)| **fate == Fate::Moved).map(|(ticket, _)| ticket);
+        let moved = moved.collect();
+        let post = self.posts[worker].clone();
+        post.settle(frozen, &fates);
+        self.moved.push((post, moved));
     }
 }

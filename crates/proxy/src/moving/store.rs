@@ -1,5 +1,6 @@
 //! Tunnels that a service manager keeps from one process to the next: at a restart the two do not live at the same time.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -7,13 +8,15 @@ use std::time::{Duration, Instant};
 use wssgate_handover::{
     Announced, Deposit, Depositing, MAX_BATCH, MAX_RECORD, Parcel, WithdrawError, Withdrawal,
 };
-use wssgate_relay::moving::{FORMAT, Fate, Frozen};
+use wssgate_relay::moving::{Arriving, FORMAT, Fate, Frozen};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::process::NoCoreDumps;
 
+use super::land::Landing;
 use super::{Post, Reasons, count, parcels};
 use crate::errno_text;
 use crate::tunnel::portable::Stays;
+use crate::worker::Errand;
 
 /// How long a manager has to close what it does not keep. systemd says before that it has read it.
 const CLOSING: Duration = Duration::from_millis(20);
@@ -132,7 +135,7 @@ impl Work {
     fn deposit(&mut self, post: &Post, frozen: &Frozen, stored: &mut Stored) -> Vec<Option<usize>> {
         let mut places = vec![None; frozen.len()];
         let mut bytes = Secret::default();
-        let packed = post.pack(frozen, &mut bytes, |_, stays| {
+        let packed = post.pack(frozen, &HashMap::new(), &mut bytes, |_, stays| {
             // Its relay says so by itself.
             if stays != Stays::Ended {
                 count(&mut stored.stay, stays.to_string(), 1);
@@ -225,19 +228,27 @@ fn take_up_one(posts: &[Post], kept: OwnedFd, to: &mut TakenUp) -> Result<(), St
         return Err(format!("their records have format {format} and this program reads {FORMAT}"));
     }
     while let Some(portion) = withdrawal.take().map_err(text)? {
-        let post = Post::least(posts).ok_or("there is no worker")?;
+        let worker = Post::least(posts, |_| 0).ok_or("there is no worker")?;
         let tunnels = portion.tunnels.into_iter().map(|tunnel| (tunnel.record, tunnel.sockets));
         let (records, sockets): (Vec<_>, Vec<_>) = tunnels.unzip();
-        let mut landed = post.land(records.iter().map(|record| &record[..]).zip(sockets));
-        for (_, refusal) in landed.refused.drain(..) {
+        let mut arriving = Vec::with_capacity(records.len());
+        for (at, (record, sockets)) in records.iter().zip(sockets).enumerate() {
+            match Arriving::decode(record) {
+                Ok(tunnel) => arriving.push((at, tunnel, sockets)),
+                Err(error) => count(&mut to.ended, error.to_string(), 1),
+            }
+        }
+        let mut landing = Landing::new(posts);
+        landing.bind(worker, arriving);
+        for (_, refusal) in landing.refused.drain(..) {
             count(&mut to.ended, refusal.text, 1);
         }
         if portion.lost > 0 {
             let why = "this process may not open as many descriptors";
             count(&mut to.ended, why, portion.lost as u64);
         }
-        to.taken += landed.len() as u64;
-        landed.go_on();
+        to.taken += landing.len() as u64;
+        let _ = landing.go_on(|post, tickets| post.errands.send(Errand::Settle(tickets)));
     }
     Ok(())
 }

@@ -1,16 +1,21 @@
 //! The side that takes tunnels over.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::{io, thread};
 
-use wssgate_handover::{Batch, Item, TakeError, Taker, Verdict};
+use wssgate_handover::{Batch, Item, Refusal, TakeError, Taker, Verdict};
+use wssgate_relay::moving::{Arriving, Record};
 use wssgate_sys::privileges;
 use wssgate_sys::process::NoCoreDumps;
 use wssgate_sys::rights;
 
-use super::{Post, WAIT};
+use super::land::{Bound, Landing, refusal};
+use super::note::{Announced, Note};
+use super::{NOT_HERE, NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
+use crate::worker::Errand;
 
 /// What has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +43,15 @@ impl Taking {
         notifier: Notifier,
     ) -> io::Result<Self> {
         let (told, taken) = mpsc::channel();
-        let mut work = Work { posts, taker: Taker::new(channel, WAIT), taken: 0, refused: 0 };
+        let mut work = Work {
+            expected: Expectations::new(&posts),
+            posts,
+            taker: Taker::new(channel, WAIT),
+            resuming: Vec::new(),
+            carried: Vec::new(),
+            taken: 0,
+            refused: 0,
+        };
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
             let tell = |taken| {
                 // Whoever is not there any more need not know.
@@ -60,21 +73,27 @@ impl Taking {
                             break Some(error);
                         }
                     }
-                    // The end of a pass.
-                    Ok(Some(Item::Note(_))) => {
-                        no_dumps = None;
-                        let (taken, refused) = work.count();
-                        if taken + refused > 0 {
-                            tell(Taken::Pass { taken, refused });
+                    Ok(Some(Item::Note(note))) => match Note::decode(&note) {
+                        Some(Note::Announced(tunnels)) => {
+                            work.expected.add(&work.posts, &tunnels);
                         }
-                    }
+                        Some(Note::EndOfPass) => {
+                            no_dumps = None;
+                            let (taken, refused) = work.end_pass();
+                            if taken + refused > 0 {
+                                tell(Taken::Pass { taken, refused });
+                            }
+                        }
+                        // A later release may have something to say that need not be known.
+                        None => {}
+                    },
                     Ok(None) => break None,
                     // That it has ended is told anyway.
                     Err(TakeError::Gone) => break None,
                     Err(error) => break Some(error.to_string()),
                 }
             };
-            let (taken, refused) = work.count();
+            let (taken, refused) = work.end_pass();
             if taken + refused > 0 {
                 tell(Taken::Pass { taken, refused });
             }
@@ -92,37 +111,135 @@ impl Taking {
 struct Work {
     posts: Vec<Post>,
     taker: Taker,
+    expected: Expectations,
+    /// Who tells that those of the last batch are carried.
+    resuming: Vec<mpsc::Receiver<()>>,
+    /// Those that the relays carry in this pass, whose workers were not told yet.
+    carried: Vec<(Post, Vec<u64>)>,
     taken: u64,
     refused: u64,
 }
 
 impl Work {
-    fn count(&mut self) -> (u64, u64) {
+    /// Does what need not be done while tunnels stand still, and says how many were taken and refused.
+    fn end_pass(&mut self) -> (u64, u64) {
+        for (post, tickets) in self.carried.drain(..) {
+            post.errands.send(Errand::Settle(tickets));
+        }
+        self.expected.clear(&self.posts);
         (std::mem::take(&mut self.taken), std::mem::take(&mut self.refused))
     }
 
-    /// Takes a batch over, as far as that can be; all of one batch come to the worker that has the fewest tunnels.
+    /// Takes a batch over, as far as that can be; all of one batch that were not expected come to the worker that has the
+    /// fewest tunnels.
     fn take(&mut self, mut batch: Batch) -> Result<(), String> {
         let count = batch.tunnels();
-        let Some(post) = Post::least(&self.posts) else {
-            return Err("there is no worker".to_owned());
-        };
-        let mut landed = post.land(batch.arrivals().map(|it| (it.record, it.sockets)));
+        let mut landing = Landing::new(&self.posts);
+        let mut unexpected = Vec::new();
+        for (at, arrival) in batch.arrivals().enumerate() {
+            match Record::decode(arrival.record) {
+                Ok(Record::AsAnnounced(number)) => match self.expected.take(number) {
+                    Ok((worker, bound)) => landing.connect(at, worker, bound, arrival.sockets),
+                    Err(refusal) => landing.refused.push((at, refusal)),
+                },
+                Ok(Record::Whole(tunnel)) => {
+                    if let Some(number) = tunnel.instead_of() {
+                        self.expected.forget(&self.posts, number);
+                    }
+                    unexpected.push((at, tunnel, arrival.sockets));
+                }
+                Err(error) => landing.refused.push((at, refusal(NOT_HERE, &error))),
+            }
+        }
+        if !unexpected.is_empty() {
+            let expecting = |worker| self.expected.by_worker[worker];
+            let Some(worker) = Post::least(&self.posts, expecting) else {
+                landing.forget();
+                return Err("there is no worker".to_owned());
+            };
+            landing.bind(worker, unexpected);
+        }
         let mut verdicts = vec![Verdict::Taken; count];
-        for (at, refusal) in landed.refused.drain(..) {
+        for (at, refusal) in landing.refused.drain(..) {
             verdicts[at] = Verdict::Refused(refusal);
+        }
+        let taken = landing.len();
+        // No further tunnels stand still for long before those of the last batch are carried.
+        for carried in self.resuming.drain(..) {
+            let _ = carried.recv();
         }
         match self.taker.answer(&verdicts) {
             Ok(()) => {
-                self.taken += landed.len() as u64;
-                self.refused += (count - landed.len()) as u64;
-                landed.go_on();
+                self.taken += taken as u64;
+                self.refused += (count - taken) as u64;
+                let carried = |post: &Post, tickets| self.carried.push((post.clone(), tickets));
+                self.resuming = landing.go_on(carried);
                 Ok(())
             }
             Err(error) => {
-                landed.forget();
+                landing.forget();
                 Err(error.to_string())
             }
         }
+    }
+}
+
+/// Tunnels that were announced, bound to our workers. They are still the other process's.
+struct Expectations {
+    /// With the number of the worker, or why they cannot come.
+    tunnels: HashMap<u64, Result<(usize, Bound), Refusal>>,
+    /// How many each worker is to get.
+    by_worker: Vec<usize>,
+}
+
+impl Expectations {
+    fn new(posts: &[Post]) -> Self {
+        Self { tunnels: HashMap::new(), by_worker: vec![0; posts.len()] }
+    }
+
+    /// All of one note come to one worker.
+    fn add(&mut self, posts: &[Post], announced: &[Announced<'_>]) {
+        let Some(worker) = Post::least(posts, |worker| self.by_worker[worker]) else { return };
+        let (mut numbers, mut arriving) = (Vec::new(), Vec::new());
+        for Announced { number, record } in announced {
+            match Arriving::decode(record) {
+                Ok(tunnel) => {
+                    numbers.push(*number);
+                    arriving.push(tunnel);
+                }
+                Err(error) => {
+                    self.tunnels.insert(*number, Err(refusal(NOT_HERE, &error)));
+                }
+            }
+        }
+        for (number, bound) in numbers.into_iter().zip(posts[worker].bind(arriving)) {
+            self.by_worker[worker] += usize::from(bound.is_ok());
+            self.tunnels.insert(number, bound.map(|bound| (worker, bound)));
+        }
+    }
+
+    /// One of them has come.
+    fn take(&mut self, number: u64) -> Result<(usize, Bound), Refusal> {
+        let unknown = || Err(refusal(NOT_NOW, &"it was not announced"));
+        let (worker, bound) = self.tunnels.remove(&number).unwrap_or_else(unknown)?;
+        self.by_worker[worker] -= 1;
+        Ok((worker, bound))
+    }
+
+    /// It does not come as it was announced.
+    fn forget(&mut self, posts: &[Post], number: u64) {
+        if let Ok((worker, (ticket, _))) = self.take(number) {
+            posts[worker].forget(vec![ticket]);
+        }
+    }
+
+    /// Nobody comes any more.
+    fn clear(&mut self, posts: &[Post]) {
+        let mut tickets: Vec<_> = posts.iter().map(|_| Vec::new()).collect();
+        for (worker, (ticket, _)) in self.tunnels.drain().filter_map(|(_, bound)| bound.ok()) {
+            tickets[worker].push(ticket);
+        }
+        posts.iter().zip(tickets).for_each(|(post, tickets)| post.forget(tickets));
+        self.by_worker.fill(0);
     }
 }
