@@ -321,12 +321,15 @@ impl Server<'_> {
         while let Some(taken) = self.taking.as_ref().and_then(Taking::next) {
             let pid = self.predecessor.as_ref().map_or(0, |old| old.pid());
             match taken {
-                Taken::Pass { taken, refused } => {
-                    let took = counted(taken, "tunnel", "tunnels");
-                    let text = match refused {
-                        0 => format!("{took} taken over from old process {pid}"),
-                        _ => format!("{took} taken over from old process {pid}, {refused} refused"),
-                    };
+                Taken::Pass { taken, refused, took } => {
+                    let tunnels = counted(taken, "tunnel", "tunnels");
+                    let mut text = format!("{tunnels} taken over from old process {pid}");
+                    if let Some(took) = took {
+                        text += &format!(" in {} ms", ms(took));
+                    }
+                    if refused > 0 {
+                        text += &format!(", {refused} refused");
+                    }
                     self.proxy.log(LogLevel::Notice, text);
                 }
                 Taken::End(error) => {

@@ -31,17 +31,18 @@ pub(super) struct Moved {
     pub(super) still_ms: Option<f64>,
 }
 
-/// Reads the last line of a log that tells of tunnels that have moved:
-/// `9000 tunnels have moved to new process 902 in 33 ms, none was out of work for more than 4 ms`.
+/// Reads the last lines of a log in which the old process and the new one tell of tunnels that have moved:
+/// `9000 tunnels have moved to new binary process 902 in 31 ms, none was out of work for more than 4 ms` and
+/// `9000 tunnels taken over from old process 811 in 33 ms`.
 pub(super) fn moved(log: &str) -> Option<Moved> {
-    let line = log.lines().rfind(|line| line.contains(" moved to ") && line.contains(" tunnel"))?;
-    let before = |word: &str| line.split_once(word)?.0.rsplit(' ').next();
-    let (tunnels, ms) = (before(" tunnel")?, before(" ms")?);
-    let still_ms = line.split_once("for more than ").and_then(|(_, rest)| rest.split(' ').next());
+    let line = |words: &str| log.lines().rfind(|line| line.contains(words));
+    let before = |line: &str, word| line.split_once(word)?.0.rsplit(' ').next()?.parse().ok();
+    let (left, came) = (line(" moved to "), line(" taken over from old process ")?);
+    let still = left.and_then(|line| line.split_once("for more than "));
     Some(Moved {
-        tunnels: tunnels.parse().ok()?,
-        ms: ms.parse().ok()?,
-        still_ms: still_ms.and_then(|ms| ms.parse().ok()),
+        tunnels: before(came, " tunnel")? as usize,
+        ms: before(came, " ms")?,
+        still_ms: still.and_then(|(_, rest)| before(rest, " ms")),
     })
 }
 
@@ -143,12 +144,13 @@ mod tests {
 
     #[test]
     fn the_log_tells_what_has_moved() {
-        let log = "2026/12/01 08:21:15 [notice] 7#7: start new binary process 902\n\
-                   2026/12/01 08:21:15 [notice] 7#7: 9000 tunnels have moved to new process 902 in 33 ms, none was out of work for more than 4.5 ms\n\
-                   2026/12/01 08:21:15 [notice] 7#7: exit\n";
+        let log = "[notice] 7#7: start new binary process 902\n\
+                   [notice] 7#7: 9000 tunnels have moved to new binary process 902 in 31 ms, none was out of work for more than 4.5 ms\n\
+                   [notice] 9#9: 9000 tunnels taken over from old process 7 in 33.1 ms\n\
+                   [notice] 7#7: exit\n";
         let still_ms = Some(4.5);
-        assert_eq!(moved(log), Some(Moved { tunnels: 9000, ms: 33.0, still_ms }));
-        let one = "[notice] 1 tunnel has moved to new process 902 in 0.4 ms";
+        assert_eq!(moved(log), Some(Moved { tunnels: 9000, ms: 33.1, still_ms }));
+        let one = "[notice] 1 tunnel taken over from old process 902 in 0.4 ms";
         assert_eq!(moved(one), Some(Moved { tunnels: 1, ms: 0.4, still_ms: None }));
         assert_eq!(moved("[notice] 7#7: start new binary process 902"), None);
     }

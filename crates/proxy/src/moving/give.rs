@@ -13,7 +13,7 @@ use wssgate_handover::{
 use wssgate_relay::moving::{Announcement, Fate, Frozen};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::privileges;
-use wssgate_sys::process::NoCoreDumps;
+use wssgate_sys::process::{NoCoreDumps, monotonic_micros};
 
 use super::note::{Announced, Note};
 use super::{NOT_NOW, Post, Reasons, WAIT, count, parcels};
@@ -192,7 +192,7 @@ impl Work {
                     continue;
                 }
                 let since = Instant::now();
-                began.get_or_insert(since);
+                began.get_or_insert_with(|| (since, monotonic_micros()));
                 let fates = vec![Fate::Back; page.frozen.len()];
                 pages.push_back(Page {
                     worker,
@@ -206,16 +206,17 @@ impl Work {
             }
         }
         while self.hear(&mut pages, &mut pass) {}
-        if let Some(began) = began {
+        let since_us = began.map(|(began, since_us)| {
             pass.took = began.elapsed();
-        }
+            since_us
+        });
+        self.announced.iter_mut().for_each(HashMap::clear);
+        let note = Note::EndOfPass { since_us }.encode();
+        let noted = self.giver.note(&note).err().map(|error| error.to_string());
+        pass.error = pass.error.take().or(noted);
         for page in std::mem::take(&mut self.done) {
             self.end(page);
         }
-        self.announced.iter_mut().for_each(HashMap::clear);
-        let note = Note::EndOfPass.encode();
-        let noted = self.giver.note(&note).err().map(|error| error.to_string());
-        pass.error = pass.error.take().or(noted);
         self.is_first = false;
         self.wait_for_fronts();
         pass

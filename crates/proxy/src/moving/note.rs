@@ -10,7 +10,12 @@ use wssgate_sys::memory::Secret;
 pub(super) enum Note<'n> {
     /// All workers were looked at; no announcement holds any more.
     #[n(0)]
-    EndOfPass,
+    EndOfPass {
+        /// When the first tunnel stood still, if one did, by the clock that all processes of a machine share
+        /// (`CLOCK_MONOTONIC`), in microseconds.
+        #[n(0)]
+        since_us: Option<u64>,
+    },
     /// These tunnels come soon.
     #[n(1)]
     Announced(#[b(0)] Vec<Announced<'n>>),
@@ -50,7 +55,8 @@ mod tests {
     fn a_note_is_read_as_it_was_written_and_an_unknown_one_is_none() {
         let announced = |number, record: &'static [u8]| Announced { number, record: record.into() };
         for note in [
-            Note::EndOfPass,
+            Note::EndOfPass { since_us: None },
+            Note::EndOfPass { since_us: Some(7) },
             Note::Announced(vec![]),
             Note::Announced(vec![announced(0, b"one"), announced(u64::MAX, b"")]),
         ] {

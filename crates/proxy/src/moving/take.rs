@@ -1,14 +1,15 @@
 //! The side that takes tunnels over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
+use std::time::Duration;
 use std::{io, thread};
 
 use wssgate_handover::{Batch, Item, Refusal, TakeError, Taker, Verdict};
 use wssgate_relay::moving::{Arriving, Record};
 use wssgate_sys::privileges;
-use wssgate_sys::process::NoCoreDumps;
+use wssgate_sys::process::{NoCoreDumps, monotonic_micros};
 use wssgate_sys::rights;
 
 use super::land::{Bound, Landing, refusal};
@@ -17,15 +18,21 @@ use super::{NOT_HERE, NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
 use crate::worker::Errand;
 
+/// How many batches the relays may have before them: no more tunnels are taken that would only stand still here.
+const MAX_RESUMING: usize = 4;
+
 /// What has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// So many more tunnels are ours, and so many were refused, since the last time.
+    /// What has come since the last time.
     Pass {
         /// Those that are ours.
         taken: u64,
         /// Those that are not.
         refused: u64,
+        /// From the first one that stood still in the other process until our relays carried the last one, if that process
+        /// tells.
+        took: Option<Duration>,
     },
     /// Nothing more comes, because of this if it is no good end.
     End(Option<String>),
@@ -47,7 +54,7 @@ impl Taking {
             expected: Expectations::new(&posts),
             posts,
             taker: Taker::new(channel, WAIT),
-            resuming: Vec::new(),
+            resuming: VecDeque::new(),
             carried: Vec::new(),
             taken: 0,
             refused: 0,
@@ -77,12 +84,9 @@ impl Taking {
                         Some(Note::Announced(tunnels)) => {
                             work.expected.add(&work.posts, &tunnels);
                         }
-                        Some(Note::EndOfPass) => {
+                        Some(Note::EndOfPass { since_us }) => {
                             no_dumps = None;
-                            let (taken, refused) = work.end_pass();
-                            if taken + refused > 0 {
-                                tell(Taken::Pass { taken, refused });
-                            }
+                            work.end_pass(since_us).into_iter().for_each(&tell);
                         }
                         // A later release may have something to say that need not be known.
                         None => {}
@@ -93,10 +97,7 @@ impl Taking {
                     Err(error) => break Some(error.to_string()),
                 }
             };
-            let (taken, refused) = work.end_pass();
-            if taken + refused > 0 {
-                tell(Taken::Pass { taken, refused });
-            }
+            work.end_pass(None).into_iter().for_each(&tell);
             tell(Taken::End(error));
         })?;
         Ok(Self(taken))
@@ -112,8 +113,8 @@ struct Work {
     posts: Vec<Post>,
     taker: Taker,
     expected: Expectations,
-    /// Who tells that those of the last batch are carried.
-    resuming: Vec<mpsc::Receiver<()>>,
+    /// Who tells that those of the last batches are carried.
+    resuming: VecDeque<Vec<mpsc::Receiver<()>>>,
     /// Those that the relays carry in this pass, whose workers were not told yet.
     carried: Vec<(Post, Vec<u64>)>,
     taken: u64,
@@ -121,13 +122,17 @@ struct Work {
 }
 
 impl Work {
-    /// Does what need not be done while tunnels stand still, and says how many were taken and refused.
-    fn end_pass(&mut self) -> (u64, u64) {
+    /// Does what need not be done while tunnels stand still, and tells of those that have come.
+    fn end_pass(&mut self, since_us: Option<u64>) -> Option<Taken> {
+        wait_for(self.resuming.drain(..).flatten());
+        let took = |since_us| Duration::from_micros(monotonic_micros().saturating_sub(since_us));
+        let took = since_us.map(took);
         for (post, tickets) in self.carried.drain(..) {
             post.errands.send(Errand::Settle(tickets));
         }
         self.expected.clear(&self.posts);
-        (std::mem::take(&mut self.taken), std::mem::take(&mut self.refused))
+        let (taken, refused) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.refused));
+        (taken + refused > 0).then_some(Taken::Pass { taken, refused, took })
     }
 
     /// Takes a batch over, as far as that can be; all of one batch that were not expected come to the worker that has the
@@ -164,16 +169,15 @@ impl Work {
             verdicts[at] = Verdict::Refused(refusal);
         }
         let taken = landing.len();
-        // No further tunnels stand still for long before those of the last batch are carried.
-        for carried in self.resuming.drain(..) {
-            let _ = carried.recv();
+        while self.resuming.len() >= MAX_RESUMING {
+            wait_for(self.resuming.pop_front().into_iter().flatten());
         }
         match self.taker.answer(&verdicts) {
             Ok(()) => {
                 self.taken += taken as u64;
                 self.refused += (count - taken) as u64;
                 let carried = |post: &Post, tickets| self.carried.push((post.clone(), tickets));
-                self.resuming = landing.go_on(carried);
+                self.resuming.push_back(landing.go_on(carried));
                 Ok(())
             }
             Err(error) => {
@@ -181,6 +185,14 @@ impl Work {
                 Err(error.to_string())
             }
         }
+    }
+}
+
+/// Until the relays that tell here carry what they were given.
+fn wait_for(resuming: impl Iterator<Item = mpsc::Receiver<()>>) {
+    for carried in resuming {
+        // One that has stopped carries nothing more.
+        let _ = carried.recv();
     }
 }
 
