@@ -53,6 +53,11 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    #[track_caller]
+    pub(super) fn status(&self) -> Value {
+        serde_json::from_str(&self.ctl(&["status", "--json"])).unwrap()
+    }
+
     /// The tunnels of whoever has the admin socket.
     #[track_caller]
     pub(super) fn listed(&self) -> Vec<Value> {
@@ -314,11 +319,13 @@ fn a_process_that_is_short_of_descriptors_takes_nothing_that_it_cannot_carry() {
     server.instance.wait_for_log("60 tunnels stay in this process: too many open files");
     tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "still"));
     assert!(server.listed().is_empty());
+    // All were announced before; what was bound for them is gone.
+    assert_eq!(server.status()["tunnels"], 0);
     // The limit of a process that is not root's cannot rise again; but there is room for a few.
     tunnels.truncate(8);
     server.instance.wait_for_log(&format!("8 tunnels have moved to new binary process {new}"));
     tunnels.iter_mut().for_each(|tunnel| echo(tunnel, "and on"));
-    assert_eq!(server.listed().len(), 8);
+    assert_eq!((server.listed().len(), &server.status()["tunnels"]), (8, &Value::from(8)));
     wait_until("the end of the old process", || !exists(old));
     let log = server.instance.error_log();
     assert_eq!(log.matches("60 tunnels stay").count(), 1, "{log}");
@@ -489,8 +496,7 @@ fn many_move_to_other_numbers_of_workers_while_they_talk() {
         let old = server.pid().unwrap();
         server.replace();
         wait_until("the end of the old process", || !exists(old));
-        let status: Value = serde_json::from_str(&server.ctl(&["status", "--json"])).unwrap();
-        assert_eq!(status["tunnels"], all);
+        assert_eq!(server.status()["tunnels"], all);
         let round = rounds.load(Ordering::Relaxed);
         wait_until("some rounds", || rounds.load(Ordering::Relaxed) > round + 2 * TALKERS);
     }

@@ -15,10 +15,12 @@ mod take;
 
 pub use give::{Giving, Pass};
 pub use store::{Stored, TakenUp, announced};
+pub(crate) use take::Home;
 pub use take::{Taken, Taking};
 pub use wssgate_relay::moving::FORMAT;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -60,13 +62,13 @@ fn count(reasons: &mut Reasons, why: impl Into<String>, tunnels: u64) {
 }
 
 impl Post {
-    /// Adds to `records` what another process needs to go on with tunnels of this worker. `announced` has the numbers of
-    /// announcements by tickets: those that still hold say all. `stays` is told why some have no record. `None` if the
-    /// worker has ended.
+    /// Adds to `records` what another process needs to go on with tunnels of this worker. It has heard of those that
+    /// are `announced`, and for which that still holds. `stays` is told why some have no record. `None` if the worker has
+    /// ended.
     fn pack(
         &self,
         frozen: &Frozen,
-        announced: &HashMap<u64, u64>,
+        announced: &HashSet<NonZeroU32>,
         records: &mut Secret,
         mut stays: impl FnMut(usize, Stays),
     ) -> Option<Places> {
@@ -78,26 +80,23 @@ impl Post {
         };
         let (mut changed, mut tickets) = (Vec::new(), Vec::new());
         for (at, ticket) in frozen.tickets().into_iter().enumerate() {
-            let number = announced.get(&ticket).copied();
-            match number.filter(|_| frozen.is_as_announced(at)) {
+            match frozen.as_announced(at).filter(|number| announced.contains(number)) {
                 Some(number) => {
                     add(at, &mut |records| Frozen::record_as_announced(number, records));
                 }
                 None => {
-                    changed.push((at, number));
+                    changed.push(at);
                     tickets.push(ticket);
                 }
             }
         }
         if changed.is_empty() {
-            return Some(places);
+            return (!self.errands.is_closed()).then_some(places);
         }
         let packed = self.errands.ask(|answer| Errand::Pack { tickets, answer })?;
-        for ((at, number), packed) in changed.into_iter().zip(packed) {
+        for (at, packed) in changed.into_iter().zip(packed) {
             match packed {
-                Ok(packed) => {
-                    add(at, &mut |records| frozen.record(at, &packed, number, records));
-                }
+                Ok(packed) => add(at, &mut |records| frozen.record(at, &packed, records)),
                 Err(why) => stays(at, why),
             }
         }

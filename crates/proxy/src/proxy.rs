@@ -28,7 +28,7 @@ use crate::generation::{Environment, Generation, Life};
 use crate::listen::{self, LeftSocket, ListenError, Listener, Listeners, PassedSockets};
 use crate::log::ErrorLog;
 use crate::metrics::Metrics;
-use crate::moving::{Giving, Post, Stored, TakenUp, Taking, store};
+use crate::moving::{Giving, Home, Post, Stored, TakenUp, Taking, store};
 use crate::site::Phase;
 use crate::tls::server::Acceptor;
 use crate::worker::{WorkerContext, WorkerThread};
@@ -516,7 +516,8 @@ impl Proxy {
     /// # Errors
     /// When there cannot be a thread for it.
     pub fn take_tunnels(&self, channel: OwnedFd) -> io::Result<Taking> {
-        Taking::begin(self.posts(), channel, self.environment.files.notifier().clone())
+        let home = Home { phase: self.phase.subscribe(), newest: self.newest.subscribe() };
+        Taking::begin(self.posts(), home, channel, self.environment.files.notifier().clone())
     }
 
     fn posts(&self) -> Vec<Post> {

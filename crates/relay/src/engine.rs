@@ -284,7 +284,12 @@ impl Engine {
                         self.give_back(page.tunnels, now_ms);
                     }
                 }
-                Ok(Command::LetGo { moved, unknown }) => self.let_go(moved, unknown, now_ms),
+                Ok(Command::LetGo { moved, unknown }) => {
+                    self.let_go(moved, unknown, now_ms);
+                    // There may be many of these, and those that stay have turns in between.
+                    self.shared.wakeup.ring();
+                    return;
+                }
                 Ok(Command::GiveBack(tunnels)) => self.give_back(tunnels, now_ms),
                 Ok(Command::Resume { tunnels, answer }) => {
                     self.resume(tunnels, now_ms);
@@ -335,7 +340,8 @@ impl Engine {
         let end = self.tunnels.capacity().min(from.saturating_add(MAX_ANNOUNCED));
         let state = |key| {
             let tunnel = self.tunnels.get_mut(key)?;
-            Some((tunnel.ticket, tunnel.announce(now_ms)?))
+            let (number, state) = tunnel.announce(now_ms)?;
+            Some((tunnel.ticket, number, state))
         };
         let tunnels = (from..end).filter_map(state).collect();
         let next = Some(end).filter(|&end| end < self.tunnels.capacity());

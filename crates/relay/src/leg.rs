@@ -28,6 +28,8 @@ pub(crate) struct Leg {
     failed: bool,
     /// The socket was read to its end.
     pub(crate) ended: bool,
+    /// It has come from another process.
+    pub(crate) has_moved: bool,
     /// A Unix socket tells of room whenever its peer reads, TCP only after a write fell short.
     pub(crate) unix: bool,
     /// Whether epoll is asked for EPOLLOUT.
@@ -107,6 +109,7 @@ impl Leg {
             looked_for_end: false,
             failed: false,
             ended: false,
+            has_moved: false,
             unsent: Unsent::default(),
             progress_ms: 0,
             blocked_since_ms: 0,
@@ -415,9 +418,9 @@ impl Leg {
     }
 
     /// Ends our direction before the socket is closed; the peer's may go on. Where it has ended, closing says
-    /// it.
+    /// it, unless the process that it has come from has not closed it yet.
     pub(crate) fn end(&self) {
-        if !self.ended {
+        if !self.ended || self.has_moved {
             self.shutdown_write();
         }
     }

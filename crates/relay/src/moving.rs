@@ -17,6 +17,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use minicbor::bytes::ByteSlice;
@@ -76,8 +77,8 @@ pub(crate) struct FrozenPage {
 
 /// The states of the tunnels at some places of a relay.
 pub(crate) struct States {
-    /// Behind the tickets.
-    pub(crate) tunnels: Vec<(u64, TunnelState)>,
+    /// Behind the tickets and the numbers of announcements.
+    pub(crate) tunnels: Vec<(u64, NonZeroU32, TunnelState)>,
     pub(crate) next: Option<usize>,
     pub(crate) at_ms: u64,
 }
@@ -86,6 +87,8 @@ pub(crate) struct States {
 pub struct Announcement {
     /// Its ticket.
     pub ticket: u64,
+    /// No other announcement of this process has the same.
+    pub number: NonZeroU32,
     state: TunnelState,
     at_us: u64,
 }
@@ -142,27 +145,27 @@ impl Frozen {
     }
 
     /// Adds to `records` what another process needs to go on with one of them, besides its sockets: secrets. `extra` is
-    /// what the front adds. If there was an announcement of it, that of this number is `instead_of` which this holds.
-    pub fn record(
-        &self,
-        number: usize,
-        extra: &[u8],
-        instead_of: Option<u64>,
-        records: &mut Secret,
-    ) {
-        let state = self.tunnels[number].state(self.at_ms);
-        let (extra, at_us) = (extra.into(), Some(self.at_us));
-        write(&Arriving { state, extra, at_us, instead_of }, records);
+    /// what the front adds. What was announced of it holds no more.
+    pub fn record(&self, number: usize, extra: &[u8], records: &mut Secret) {
+        let tunnel = &self.tunnels[number];
+        let arriving = Arriving {
+            state: tunnel.state(self.at_ms),
+            extra: extra.into(),
+            at_us: Some(self.at_us),
+            instead_of: tunnel.announcement(),
+        };
+        write(&arriving, records);
     }
 
-    /// Whether the last announcement of one of them still says all; then its number is a record of it, too
-    /// ([`Self::record_as_announced`]).
-    pub fn is_as_announced(&self, number: usize) -> bool {
-        self.tunnels[number].is_as_announced()
+    /// The number of the last announcement of one of them, if that still says all of it. Then this is a record of it, too
+    /// ([`Self::record_as_announced`]), for a process that has heard of it.
+    pub fn as_announced(&self, number: usize) -> Option<NonZeroU32> {
+        let tunnel = &self.tunnels[number];
+        tunnel.announcement().filter(|_| tunnel.is_as_announced())
     }
 
     /// Adds to `records` what says that this announcement holds.
-    pub fn record_as_announced(announcement: u64, records: &mut Secret) {
+    pub fn record_as_announced(announcement: NonZeroU32, records: &mut Secret) {
         write(&announcement, records);
     }
 
@@ -184,8 +187,10 @@ impl Frozen {
                 }
             }
         }
-        // A relay that has stopped tells no ends either.
-        let _ = self.relay.let_go(moved, unknown);
+        if !moved.is_empty() || !unknown.is_empty() {
+            // A relay that has stopped tells no ends either.
+            let _ = self.relay.let_go(moved, unknown);
+        }
     }
 }
 
@@ -233,7 +238,7 @@ pub enum Record<'r> {
     /// All that is said of it.
     Whole(Arriving<'r>),
     /// It is as the announcement of this number says.
-    AsAnnounced(u64),
+    AsAnnounced(NonZeroU32),
 }
 
 impl<'r> Record<'r> {
@@ -263,7 +268,7 @@ pub struct Arriving<'r> {
     at_us: Option<u64>,
     /// The number of an announcement of this tunnel, which holds no more.
     #[n(3)]
-    instead_of: Option<u64>,
+    instead_of: Option<NonZeroU32>,
 }
 
 /// A tunnel that a relay can go on with as soon as its sockets are there.
@@ -314,7 +319,7 @@ impl<'r> Arriving<'r> {
     }
 
     /// The announcement that this stands for, if there was one.
-    pub fn instead_of(&self) -> Option<u64> {
+    pub fn instead_of(&self) -> Option<NonZeroU32> {
         self.instead_of
     }
 
@@ -386,8 +391,10 @@ impl RelayHandle {
 pub(crate) fn announcements(states: States) -> Announcements {
     let States { tunnels, next, at_ms } = states;
     let at_us = micros_of(at_ms);
+    let tunnels = tunnels.into_iter();
     let tunnels =
-        tunnels.into_iter().map(|(ticket, state)| Announcement { ticket, state, at_us }).collect();
+        tunnels.map(|(ticket, number, state)| Announcement { ticket, number, state, at_us });
+    let tunnels = tunnels.collect();
     Announcements { tunnels, next }
 }
 

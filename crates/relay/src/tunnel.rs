@@ -7,6 +7,7 @@ mod ending;
 pub(crate) mod state;
 
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,10 @@ pub(crate) struct Tunnel {
     rearm: bool,
     /// It cannot move to another process.
     pub(crate) stays: bool,
-    /// Another process was told of it, and it is still so.
-    announced: bool,
+    /// The number by which another process was told of it, if it was.
+    announcement: Option<NonZeroU32>,
+    /// It is still as that said.
+    is_as_announced: bool,
     /// It stands in the queue of those who want a turn.
     pub(crate) queued: bool,
     /// It is in the list of those with expanded keys.
@@ -197,7 +200,8 @@ impl Tunnel {
             cause: None,
             rearm: false,
             stays: false,
-            announced: false,
+            announcement: None,
+            is_as_announced: false,
             queued: false,
             expanded: false,
             drains: Memberships::default(),
@@ -346,7 +350,7 @@ impl Tunnel {
 
     /// It may be another than was told of it.
     pub(crate) fn touch(&mut self) {
-        self.announced = false;
+        self.is_as_announced = false;
     }
 
     fn pump(

@@ -1,6 +1,7 @@
 //! The side that has tunnels and gives them away.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -69,8 +70,7 @@ impl Giving {
         let (goes_on, orders) = mpsc::channel();
         let mut work = Work {
             giver: Giver::new(channel, WAIT),
-            announced: posts.iter().map(|_| HashMap::new()).collect(),
-            announcements: 0,
+            announced: HashSet::new(),
             records: Secret::default(),
             done: Vec::new(),
             moved: Vec::new(),
@@ -144,10 +144,8 @@ fn waits_and_goes_on(orders: &mpsc::Receiver<bool>, pause: Duration) -> bool {
 struct Work {
     posts: Vec<Post>,
     giver: Giver,
-    /// The numbers of announcements by the tickets of each worker.
-    announced: Vec<HashMap<u64, u64>>,
-    /// How many there were.
-    announcements: u64,
+    /// The numbers of the announcements of this pass.
+    announced: HashSet<NonZeroU32>,
     /// The records of the last page.
     records: Secret,
     /// Pages of which all tunnels have moved.
@@ -210,7 +208,8 @@ impl Work {
             pass.took = began.elapsed();
             since_us
         });
-        self.announced.iter_mut().for_each(HashMap::clear);
+        self.announced.clear();
+        self.records.clear();
         let note = Note::EndOfPass { since_us }.encode();
         let noted = self.giver.note(&note).err().map(|error| error.to_string());
         pass.error = pass.error.take().or(noted);
@@ -252,20 +251,18 @@ impl Work {
         for (tunnel, packed) in tunnels.into_iter().zip(packed) {
             // Why one stays is told when it is its turn.
             let Ok(packed) = packed else { continue };
-            let (ticket, start) = (tunnel.ticket, self.records.len());
+            let (number, start) = (tunnel.number, self.records.len());
             tunnel.record(&packed, &mut self.records);
-            places.push((ticket, self.announcements, start..self.records.len()));
-            self.announcements += 1;
+            places.push((number, start..self.records.len()));
         }
-        let announced = |(_, number, place): &(u64, u64, Range<usize>)| Announced {
+        let announced = |(number, place): &(NonZeroU32, Range<usize>)| Announced {
             number: *number,
             record: self.records[place.clone()].into(),
         };
         let note = Note::Announced(places.iter().map(announced).collect()).encode();
         match self.giver.note(&note) {
             Ok(()) => {
-                let numbers = places.into_iter().map(|(ticket, number, _)| (ticket, number));
-                self.announced[worker].extend(numbers);
+                self.announced.extend(places.into_iter().map(|(number, _)| number));
                 Ok(())
             }
             // They come whole when it is their turn.
@@ -294,14 +291,14 @@ impl Work {
     fn offer(&mut self, pages: &mut VecDeque<Page>, pass: &mut Pass) {
         let Some(Page { worker, frozen, fates, .. }) = pages.back_mut() else { return };
         self.records.clear();
-        let (post, announced) = (&self.posts[*worker], &self.announced[*worker]);
-        let places = post.pack(frozen, announced, &mut self.records, |at, stays| {
-            fates[at] = Fate::Stays;
-            // Its relay says so by itself.
-            if stays != Stays::Ended {
-                count(&mut pass.stay, stays.to_string(), 1);
-            }
-        });
+        let places =
+            self.posts[*worker].pack(frozen, &self.announced, &mut self.records, |at, stays| {
+                fates[at] = Fate::Stays;
+                // Its relay says so by itself.
+                if stays != Stays::Ended {
+                    count(&mut pass.stay, stays.to_string(), 1);
+                }
+            });
         // Of a worker that has ended nothing moves.
         let places = places.unwrap_or_default();
         let mut rest = &places[..];

@@ -1,5 +1,7 @@
 //! What one process says to the other of several tunnels together.
 
+use std::num::NonZeroU32;
+
 use minicbor::bytes::ByteSlice;
 use minicbor::{Decode, Encode};
 use wssgate_relay::moving;
@@ -27,7 +29,7 @@ pub(super) enum Note<'n> {
 pub(super) struct Announced<'n> {
     /// The number by which a record says that the tunnel is as it says here.
     #[n(0)]
-    pub(super) number: u64,
+    pub(super) number: NonZeroU32,
     /// As when it comes: secrets.
     #[b(1)]
     pub(super) record: &'n ByteSlice,
@@ -54,11 +56,12 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written_and_an_unknown_one_is_none() {
         let announced = |number, record: &'static [u8]| Announced { number, record: record.into() };
+        let [first, last] = [NonZeroU32::MIN, NonZeroU32::MAX];
         for note in [
             Note::EndOfPass { since_us: None },
             Note::EndOfPass { since_us: Some(7) },
             Note::Announced(vec![]),
-            Note::Announced(vec![announced(0, b"one"), announced(u64::MAX, b"")]),
+            Note::Announced(vec![announced(first, b"one"), announced(last, b"")]),
         ] {
             assert_eq!(Note::decode(&note.encode()), Some(note));
         }

@@ -1,6 +1,6 @@
 //! Tunnels that a service manager keeps from one process to the next: at a restart the two do not live at the same time.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ impl Work {
     fn deposit(&mut self, post: &Post, frozen: &Frozen, stored: &mut Stored) -> Vec<Option<usize>> {
         let mut places = vec![None; frozen.len()];
         let mut bytes = Secret::default();
-        let packed = post.pack(frozen, &HashMap::new(), &mut bytes, |_, stays| {
+        let packed = post.pack(frozen, &HashSet::new(), &mut bytes, |_, stays| {
             // Its relay says so by itself.
             if stays != Stays::Ended {
                 count(&mut stored.stay, stays.to_string(), 1);

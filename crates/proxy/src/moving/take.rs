@@ -1,11 +1,13 @@
 //! The side that takes tunnels over.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::Duration;
 use std::{io, thread};
 
+use tokio::sync::watch;
 use wssgate_handover::{Batch, Item, Refusal, TakeError, Taker, Verdict};
 use wssgate_relay::moving::{Arriving, Record};
 use wssgate_sys::privileges;
@@ -16,6 +18,8 @@ use super::land::{Bound, Landing, refusal};
 use super::note::{Announced, Note};
 use super::{NOT_HERE, NOT_NOW, Post, WAIT};
 use crate::log::Notifier;
+use crate::site::Phase;
+use crate::tunnel::portable;
 use crate::worker::Errand;
 
 /// How many batches the relays may have before them: no more tunnels are taken that would only stand still here.
@@ -46,12 +50,13 @@ impl Taking {
     /// Begins; `notifier` is rung whenever something has come.
     pub(crate) fn begin(
         posts: Vec<Post>,
+        home: Home,
         channel: OwnedFd,
         notifier: Notifier,
     ) -> io::Result<Self> {
         let (told, taken) = mpsc::channel();
         let mut work = Work {
-            expected: Expectations::new(&posts),
+            expected: Expectations::new(&posts, home),
             posts,
             taker: Taker::new(channel, WAIT),
             resuming: VecDeque::new(),
@@ -72,7 +77,12 @@ impl Taking {
             let mut no_dumps = None;
             let error = loop {
                 // Before there are keys in our memory; whatever is wrong with the channel shows when it is read.
-                let _ = rights::wait_readable(work.taker.as_fd(), None);
+                let limit = work.is_in_pass().then_some(WAIT);
+                if let Ok(false) = rights::wait_readable(work.taker.as_fd(), limit) {
+                    // The other process stands still: what was bound for its tunnels is not held for ever.
+                    work.end_pass(None).into_iter().for_each(&tell);
+                    continue;
+                }
                 no_dumps = no_dumps.or_else(|| NoCoreDumps::begin().ok());
                 match work.taker.receive() {
                     Ok(Some(Item::Batch(batch))) => {
@@ -122,6 +132,11 @@ struct Work {
 }
 
 impl Work {
+    /// Whether something waits for the end of the pass.
+    fn is_in_pass(&self) -> bool {
+        !self.carried.is_empty() || !self.expected.tunnels.is_empty()
+    }
+
     /// Does what need not be done while tunnels stand still, and tells of those that have come.
     fn end_pass(&mut self, since_us: Option<u64>) -> Option<Taken> {
         wait_for(self.resuming.drain(..).flatten());
@@ -143,7 +158,7 @@ impl Work {
         let mut unexpected = Vec::new();
         for (at, arrival) in batch.arrivals().enumerate() {
             match Record::decode(arrival.record) {
-                Ok(Record::AsAnnounced(number)) => match self.expected.take(number) {
+                Ok(Record::AsAnnounced(number)) => match self.expected.take(&self.posts, number) {
                     Ok((worker, bound)) => landing.connect(at, worker, bound, arrival.sockets),
                     Err(refusal) => landing.refused.push((at, refusal)),
                 },
@@ -196,24 +211,43 @@ fn wait_for(resuming: impl Iterator<Item = mpsc::Receiver<()>>) {
     }
 }
 
+/// Where tunnels come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// How far this process has come.
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// The number of its newest generation.
+    pub(crate) newest: watch::Receiver<u64>,
+}
+
 /// Tunnels that were announced, bound to our workers. They are still the other process's.
 struct Expectations {
-    /// With the number of the worker, or why they cannot come.
-    tunnels: HashMap<u64, Result<(usize, Bound), Refusal>>,
+    home: Home,
+    /// Or why they cannot come.
+    tunnels: HashMap<NonZeroU32, Result<Expectation, Refusal>>,
     /// How many each worker is to get.
     by_worker: Vec<usize>,
 }
 
+struct Expectation {
+    worker: usize,
+    bound: Bound,
+    /// The newest generation then.
+    generation: u64,
+}
+
 impl Expectations {
-    fn new(posts: &[Post]) -> Self {
-        Self { tunnels: HashMap::new(), by_worker: vec![0; posts.len()] }
+    fn new(posts: &[Post], home: Home) -> Self {
+        Self { home, tunnels: HashMap::new(), by_worker: vec![0; posts.len()] }
     }
 
     /// All of one note come to one worker.
     fn add(&mut self, posts: &[Post], announced: &[Announced<'_>]) {
         let Some(worker) = Post::least(posts, |worker| self.by_worker[worker]) else { return };
+        let generation = *self.home.newest.borrow();
         let (mut numbers, mut arriving) = (Vec::new(), Vec::new());
         for Announced { number, record } in announced {
+            self.forget(posts, *number);
             match Arriving::decode(record) {
                 Ok(tunnel) => {
                     numbers.push(*number);
@@ -226,30 +260,42 @@ impl Expectations {
         }
         for (number, bound) in numbers.into_iter().zip(posts[worker].bind(arriving)) {
             self.by_worker[worker] += usize::from(bound.is_ok());
-            self.tunnels.insert(number, bound.map(|bound| (worker, bound)));
+            let expectation = bound.map(|bound| Expectation { worker, bound, generation });
+            self.tunnels.insert(number, expectation);
         }
     }
 
     /// One of them has come.
-    fn take(&mut self, number: u64) -> Result<(usize, Bound), Refusal> {
+    fn take(&mut self, posts: &[Post], number: NonZeroU32) -> Result<(usize, Bound), Refusal> {
         let unknown = || Err(refusal(NOT_NOW, &"it was not announced"));
-        let (worker, bound) = self.tunnels.remove(&number).unwrap_or_else(unknown)?;
+        let expectation = self.tunnels.remove(&number).unwrap_or_else(unknown)?;
+        let Expectation { worker, bound, generation } = expectation;
         self.by_worker[worker] -= 1;
-        Ok((worker, bound))
+        let why = if *self.home.phase.borrow() >= Phase::Draining {
+            portable::Refusal::Ending.to_string()
+        } else if *self.home.newest.borrow() != generation {
+            // It has to be bound anew.
+            "the configuration has changed meanwhile".to_owned()
+        } else {
+            return Ok((worker, bound));
+        };
+        posts[worker].forget(vec![bound.0]);
+        Err(refusal(NOT_NOW, &why))
     }
 
     /// It does not come as it was announced.
-    fn forget(&mut self, posts: &[Post], number: u64) {
-        if let Ok((worker, (ticket, _))) = self.take(number) {
-            posts[worker].forget(vec![ticket]);
+    fn forget(&mut self, posts: &[Post], number: NonZeroU32) {
+        if let Some(Ok(Expectation { worker, bound, .. })) = self.tunnels.remove(&number) {
+            self.by_worker[worker] -= 1;
+            posts[worker].forget(vec![bound.0]);
         }
     }
 
     /// Nobody comes any more.
     fn clear(&mut self, posts: &[Post]) {
         let mut tickets: Vec<_> = posts.iter().map(|_| Vec::new()).collect();
-        for (worker, (ticket, _)) in self.tunnels.drain().filter_map(|(_, bound)| bound.ok()) {
-            tickets[worker].push(ticket);
+        for expectation in self.tunnels.drain().filter_map(|(_, expectation)| expectation.ok()) {
+            tickets[expectation.worker].push(expectation.bound.0);
         }
         posts.iter().zip(tickets).for_each(|(post, tickets)| post.forget(tickets));
         self.by_worker.fill(0);

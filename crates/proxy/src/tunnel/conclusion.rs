@@ -94,11 +94,10 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.generation.tunnels.decrement();
-        if self.leaves && self.expected.get() {
+        if self.expected.get() {
             // It has stayed where it was.
             return;
         }
-        self.arrive();
         let server = self.server();
         if self.leaves { &server.left } else { &server.ended }.increment();
     }

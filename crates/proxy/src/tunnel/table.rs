@@ -238,6 +238,8 @@ impl Tunnels {
         // Taken out first: who hears of an end may begin something new.
         let ended = self.remove(key);
         if let Some(tunnel) = ended {
+            // Nobody may have said before that it has come.
+            tunnel.arrive();
             tunnel.end(end);
         }
     }

@@ -351,6 +351,6 @@ fn an_idle_tunnel_is_small() {
     // Of a plain one nothing is on the heap; TLS adds the records of a leg, and expanded keys while
     // bytes move.
     let (tunnel, records) = (size_of::<Tunnel>(), size_of::<Records>());
-    assert!(tunnel <= 888, "{tunnel}");
-    assert!(tunnel + 2 * records <= 1856, "{records}");
+    assert!(tunnel <= 896, "{tunnel}");
+    assert!(tunnel + 2 * records <= 1864, "{records}");
 }

@@ -78,7 +78,7 @@ fn binding(ticket: u64) -> Binding {
 
 fn record(frozen: &Frozen, number: usize, extra: &[u8]) -> Secret {
     let mut record = Secret::default();
-    frozen.record(number, extra, None, &mut record);
+    frozen.record(number, extra, &mut record);
     record
 }
 
@@ -456,7 +456,7 @@ fn who_is_quiet_behind_its_announcement_goes_on_by_its_sockets_alone() {
         let expected: Vec<_> = announced.into_iter().map(|it| other.expect_arrival(it)).collect();
         let page = rig.freeze();
         assert_eq!((page.frozen.len(), expected.len()), (1, 1));
-        assert!(page.frozen.is_as_announced(0));
+        assert!(page.frozen.as_announced(0).is_some());
         client.send(b"while nobody reads");
         let resumed = expected.into_iter().map(|it| it.connect(passed(&page.frozen, 0)));
         other.handle.resume(resumed.collect()).unwrap();
@@ -485,30 +485,51 @@ fn whoever_is_touched_behind_its_announcement_is_told_anew() {
     server.end();
     (0..3).for_each(|_| rig.step());
     let page = rig.freeze();
-    let known = [0, 1, 2, 3].map(|number| page.frozen.is_as_announced(number));
+    let known = [0, 1, 2, 3].map(|number| page.frozen.as_announced(number).is_some());
     assert_eq!((page.frozen.tickets(), known), (tickets, [false, false, true, true]));
     // They are as they were told of when they come back; but what comes afterwards is new.
     page.frozen.settle(|_| Fate::Back);
     rig.pass(Duration::from_millis(10));
     let page = rig.freeze();
-    assert!(!page.frozen.is_as_announced(0) && !page.frozen.is_as_announced(3));
+    assert_eq!([0, 3].map(|number| page.frozen.as_announced(number)), [None; 2]);
 }
 
 #[test]
 fn a_record_says_which_announcement_it_stands_for() {
     let mut rig = Rig::new();
-    let _peers = rig.tunnel();
+    let (mut client, mut upstream) = rig.tunnel();
+    let announced = rig.announce().remove(0).number;
+    client.send(b"touched");
+    rig.expect(&mut upstream, b"touched");
     let page = rig.freeze();
-    let mut record = Secret::default();
-    page.frozen.record(0, b"", Some(300), &mut record);
-    let Ok(Record::Whole(arriving)) = Record::decode(&record) else { panic!("it is whole") };
-    assert_eq!(arriving.instead_of(), Some(300));
-    record.clear();
-    Frozen::record_as_announced(300, &mut record);
-    assert!(matches!(Record::decode(&record), Ok(Record::AsAnnounced(300))));
-    for unknown in [&b""[..], b"\x40", b"\xf6", &record[..1]] {
+    let mut bytes = record(&page.frozen, 0, b"");
+    let Ok(Record::Whole(arriving)) = Record::decode(&bytes) else { panic!("it is whole") };
+    assert_eq!(arriving.instead_of(), Some(announced));
+    bytes.clear();
+    let number = std::num::NonZeroU32::new(300).unwrap();
+    Frozen::record_as_announced(number, &mut bytes);
+    assert!(matches!(Record::decode(&bytes), Ok(Record::AsAnnounced(it)) if it == number));
+    for unknown in [&b""[..], b"\x40", b"\xf6", b"\0", &bytes[..1]] {
         assert_eq!(Record::decode(unknown).unwrap_err(), Refused::Unknown);
     }
+}
+
+/// A ticket may be another tunnel's by then, and an announcement one of long ago.
+#[test]
+fn no_announcement_is_taken_for_another() {
+    let mut rig = Rig::new();
+    let (first, server) = rig.tunnel();
+    let announced = rig.announce().remove(0);
+    drop((first, server));
+    rig.end();
+    // It has the same ticket and the same place.
+    rig.next_ticket = announced.ticket;
+    let _second = rig.tunnel();
+    let again = rig.announce().remove(0);
+    assert_eq!(again.ticket, announced.ticket);
+    let page = rig.freeze();
+    assert_eq!(page.frozen.as_announced(0), Some(again.number));
+    assert_ne!(again.number, announced.number);
 }
 
 #[test]

@@ -7,8 +7,10 @@
 //! something else. Unknown fields are skipped, a missing one has the value that most tunnels have; what cannot be
 //! understood without is an error, and the tunnel stays where it is.
 
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use minicbor::{Decode, Encode};
 use wssgate_records::{MAX_RECORD, Records, RecordsState};
@@ -225,30 +227,39 @@ impl Tunnel {
     }
 
     /// Its state, for another process to expect it, while it goes on here. One for which bytes are kept is soon another.
-    pub(crate) fn announce(&mut self, now_ms: u64) -> Option<TunnelState> {
+    pub(crate) fn announce(&mut self, now_ms: u64) -> Option<(NonZeroU32, TunnelState)> {
         let is_clear = |leg: &Leg| leg.unsent_len() == 0 && leg.unopened_len() == 0;
         if !self.may_move() || !is_clear(&self.client) || !is_clear(&self.upstream) {
             return None;
         }
-        self.announced = true;
+        // A ticket may be another tunnel's soon, and who has announced a tunnel may have given up long ago.
+        static NUMBERS: AtomicU32 = AtomicU32::new(1);
+        let number = NonZeroU32::new(NUMBERS.fetch_add(1, Ordering::Relaxed))?;
+        self.announcement = Some(number);
+        self.is_as_announced = true;
         #[cfg(debug_assertions)]
         {
             let announced = Announced::of(self, now_ms);
             self.rare.get_or_insert_default().announced = Some(announced);
         }
-        Some(self.state(now_ms))
+        Some((number, self.state(now_ms)))
+    }
+
+    /// The number of its last announcement, if there was one.
+    pub(crate) fn announcement(&self) -> Option<NonZeroU32> {
+        self.announcement
     }
 
     /// Whether nothing but time has passed since then.
     pub(crate) fn is_as_announced(&self) -> bool {
         #[cfg(debug_assertions)]
-        if self.announced
+        if self.is_as_announced
             && let Some(announced) = self.rare.as_ref().and_then(|rare| rare.announced.as_ref())
         {
             let digest = Announced::of(self, announced.at_ms).digest;
             assert_eq!(digest, announced.digest, "a tunnel was changed in silence");
         }
-        self.announced
+        self.is_as_announced
     }
 
     /// Goes on where another process was, as soon as the sockets are there.
@@ -307,7 +318,8 @@ impl Tunnel {
             // Its conversation may have something to say, under another policy than before.
             rearm: true,
             stays: false,
-            announced: false,
+            announcement: None,
+            is_as_announced: false,
             queued: false,
             expanded: false,
             drains: Memberships::default(),
@@ -362,6 +374,7 @@ impl Leg {
             leg.unopened = state.unopened;
             leg.unsent = Unsent { bytes: state.unsent, start: 0 };
             leg.ended = state.ended;
+            leg.has_moved = true;
             leg.progress_ms = now_ms.saturating_sub(state.progress_ago_ms);
             leg.blocked_since_ms = now_ms.saturating_sub(state.blocked_ago_ms);
             leg.blocked_ms = state.blocked_ms;
