@@ -791,7 +791,7 @@ pub(crate) fn joint_calls() -> io::Result<Batch> {
 /// the key; and one for the upstream.
 fn token(key: usize, ticket: u64, side: Side) -> u64 {
     let ticket = (ticket << 32) & !LINGERS;
-    ticket | 2 * key as u64 + u64::from(side == Side::Upstream)
+    ticket | (2 * key as u64) | u64::from(side == Side::Upstream)
 }
 
 /// What tests look at.

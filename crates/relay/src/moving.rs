@@ -236,7 +236,7 @@ impl Write for Memory<'_> {
 #[derive(Debug)]
 pub enum Record<'r> {
     /// All that is said of it.
-    Whole(Arriving<'r>),
+    Whole(Box<Arriving<'r>>),
     /// It is as the announcement of this number says.
     AsAnnounced(NonZeroU32),
 }
@@ -248,7 +248,7 @@ impl<'r> Record<'r> {
     /// [`Refused::Unknown`], also for bytes that are no record at all.
     pub fn decode(record: &'r [u8]) -> Result<Self, Refused> {
         match Decoder::new(record).datatype() {
-            Ok(Type::Map) => Arriving::decode(record).map(Self::Whole),
+            Ok(Type::Map) => Arriving::decode(record).map(|tunnel| Self::Whole(Box::new(tunnel))),
             _ => minicbor::decode(record).map(Self::AsAnnounced).map_err(|_| Refused::Unknown),
         }
     }

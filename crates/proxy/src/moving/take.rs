@@ -166,7 +166,7 @@ impl Work {
                     if let Some(number) = tunnel.instead_of() {
                         self.expected.forget(&self.posts, number);
                     }
-                    unexpected.push((at, tunnel, arrival.sockets));
+                    unexpected.push((at, *tunnel, arrival.sockets));
                 }
                 Err(error) => landing.refused.push((at, refusal(NOT_HERE, &error))),
             }
