@@ -548,6 +548,22 @@ fn only_those_are_announced_that_can_move_and_hold_nothing_back() {
     assert_eq!(tickets, [3]);
 }
 
+/// The old process closes its copies later.
+#[test]
+fn who_has_moved_is_told_the_end_before_the_old_process_closes_its_sockets() {
+    let (mut rig, mut other) = (Rig::new(), Rig::elsewhere());
+    let (mut client, mut upstream) = rig.tunnel();
+    let page = rig.freeze();
+    other.go_on(&page.frozen, |_| {});
+    client.end();
+    other.expect_end(&mut upstream);
+    upstream.end();
+    other.expect_end(&mut client);
+    assert_eq!(other.end().cause, EndCause::Ended(Side::Client));
+    page.frozen.settle(|_| Fate::Moved);
+    rig.step();
+}
+
 /// Its sockets are watched until it has moved, and its place may be another one's before.
 #[test]
 fn what_comes_for_a_tunnel_on_its_way_does_not_wake_the_one_in_its_place() {
