@@ -301,3 +301,117 @@ impl Expectations {
         self.by_worker.fill(0);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use wssgate_relay::listing::Label;
+    use wssgate_relay::{Origin, Relay, Settings, Timers};
+
+    use super::*;
+    use crate::worker::Errands;
+
+    /// Of the tests of `relay`.
+    const RECORD: &[u8] = include_bytes!("../../../relay/src/tests/data/tunnel-1.cbor");
+
+    /// A worker that binds whatever comes; its tickets count from 0.
+    struct Worker {
+        post: Post,
+        _relay: Relay,
+        forgotten: mpsc::Receiver<u64>,
+    }
+
+    impl Worker {
+        fn start() -> Self {
+            let settings = Settings::default();
+            let relay = wssgate_relay::start("test", settings, Arc::default(), |_, _| {}, |_| {});
+            let relay = relay.unwrap();
+            let (errands, mut received) = Errands::new();
+            let (forgets, forgotten) = mpsc::channel();
+            thread::spawn(move || {
+                let mut tickets = 0..;
+                while let Some(errand) = received.blocking_recv() {
+                    match errand {
+                        Errand::Bind { packed, answer } => {
+                            let bound =
+                                packed.iter().zip(&mut tickets).map(|(_, it)| Ok(bound(it)));
+                            answer.send(bound.collect()).unwrap();
+                        }
+                        Errand::Forget(tickets) => {
+                            tickets.into_iter().for_each(|ticket| forgets.send(ticket).unwrap());
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            });
+            Self { post: Post { relay: relay.handle(), errands }, _relay: relay, forgotten }
+        }
+
+        fn next_forgotten(&self) -> u64 {
+            self.forgotten.recv_timeout(WAIT).unwrap()
+        }
+    }
+
+    fn bound(ticket: u64) -> portable::Bound {
+        portable::Bound {
+            ticket,
+            origin: Origin::default(),
+            label: Label::new(ticket),
+            timers: Timers::default(),
+            buffer_size: 4096,
+            policy: None,
+            meters: None,
+        }
+    }
+
+    fn numbers(numbers: impl IntoIterator<Item = u32>) -> Vec<NonZeroU32> {
+        numbers.into_iter().map(|number| NonZeroU32::new(number).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_was_announced_comes_only_as_it_was_bound_and_leaves_nothing_else() {
+        let worker = Worker::start();
+        let posts = [worker.post.clone()];
+        let (phase, of_phase) = watch::channel(Phase::Serving);
+        let (newest, of_newest) = watch::channel(1);
+        let home = Home { phase: of_phase, newest: of_newest };
+        let mut expected = Expectations::new(&posts, home);
+        let all = numbers(1..=6);
+        let announced = |number: &NonZeroU32| Announced { number: *number, record: RECORD.into() };
+        expected.add(&posts, &all.iter().map(announced).collect::<Vec<_>>());
+        let unread = Announced { number: NonZeroU32::new(7).unwrap(), record: b"?"[..].into() };
+        expected.add(&posts, &[unread]);
+        assert_eq!(expected.by_worker, [6]);
+        let take = |expected: &mut Expectations, number| match expected.take(&posts, number) {
+            Ok((0, (ticket, _))) => Ok(ticket),
+            Ok((worker, _)) => panic!("there is no worker {worker}"),
+            Err(refusal) => Err((refusal.code, refusal.text)),
+        };
+        assert_eq!(take(&mut expected, all[0]), Ok(0));
+        let unknown = Err((NOT_NOW, "it was not announced".to_owned()));
+        assert_eq!(take(&mut expected, all[0]), unknown);
+        let unread = take(&mut expected, numbers([7])[0]).unwrap_err();
+        assert_eq!(unread.0, NOT_HERE);
+        // One that is told of again is another one.
+        expected.add(&posts, &[announced(&all[1])]);
+        assert_eq!((worker.next_forgotten(), expected.by_worker[0]), (1, 5));
+        assert_eq!(take(&mut expected, all[1]), Ok(6));
+        expected.forget(&posts, all[2]);
+        assert_eq!(worker.next_forgotten(), 2);
+        newest.send(2).unwrap();
+        let changed = Err((NOT_NOW, "the configuration has changed meanwhile".to_owned()));
+        assert_eq!(take(&mut expected, all[3]), changed);
+        assert_eq!(worker.next_forgotten(), 3);
+        newest.send(1).unwrap();
+        phase.send(Phase::Draining).unwrap();
+        let ending = Err((NOT_NOW, "the other process is about to end".to_owned()));
+        assert_eq!(take(&mut expected, all[4]), ending);
+        assert_eq!((worker.next_forgotten(), expected.by_worker[0]), (4, 1));
+        expected.clear(&posts);
+        assert_eq!((worker.next_forgotten(), expected.by_worker[0]), (5, 0));
+        phase.send(Phase::Serving).unwrap();
+        assert_eq!(take(&mut expected, all[5]), unknown);
+    }
+}
