@@ -32,6 +32,7 @@ mod model;
 pub mod moving;
 mod protection;
 pub mod reclaim;
+mod secret;
 pub mod tap;
 #[cfg(test)]
 mod tests;

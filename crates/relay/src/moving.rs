@@ -15,14 +15,12 @@
 //! and all that can be made of it is made ([`Expected`]). Most tunnels are quiet in the meantime; then their sockets are all
 //! that is missing, and their record is just the number of the announcement. The others are told anew.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use minicbor::bytes::ByteSlice;
 use minicbor::data::Type;
-use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode};
 use wssgate_sys::memory::Secret;
 use wssgate_sys::process::monotonic_micros;
@@ -33,6 +31,7 @@ use crate::tunnel::state::{TunnelState, Unconnected};
 use crate::{RelayHandle, Side, Stopped};
 
 pub use crate::model::{Binding, Refused};
+pub use crate::secret::write;
 
 /// The version of the format of [`Frozen::record`]. It rises only with a change that a reader of this one would
 /// misunderstand.
@@ -211,24 +210,6 @@ impl Drop for Frozen {
 impl fmt::Debug for Frozen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Frozen").field("len", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Adds something, encoded, to what is wiped.
-pub fn write(what: &impl Encode<()>, records: &mut Secret) {
-    let Ok(()) = minicbor::encode(what, Memory(records))
-        .map_err(|error| unreachable!("memory takes it: {error}"));
-}
-
-/// Where records are written.
-struct Memory<'m>(&'m mut Secret);
-
-impl Write for Memory<'_> {
-    type Error = Infallible;
-
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
     }
 }
 

@@ -182,7 +182,7 @@ impl Announced {
     fn of(tunnel: &Tunnel, at_ms: u64) -> Self {
         use std::hash::{DefaultHasher, Hasher};
         let mut bytes = wssgate_sys::memory::Secret::default();
-        crate::moving::write(&tunnel.state(at_ms), &mut bytes);
+        crate::secret::write(&tunnel.state(at_ms), &mut bytes);
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
         Self { at_ms, digest: hasher.finish() }
