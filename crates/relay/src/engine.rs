@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -337,28 +338,27 @@ impl Engine {
 
     /// How those are at some places that can move, which go on.
     fn announce(&mut self, from: usize, now_ms: u64) -> States {
-        let end = self.tunnels.capacity().min(from.saturating_add(MAX_ANNOUNCED));
+        let (places, next) = self.places(from, MAX_ANNOUNCED);
         let state = |key| {
             let tunnel = self.tunnels.get_mut(key)?;
             let (number, state) = tunnel.announce(now_ms)?;
             Some((tunnel.ticket, number, state))
         };
-        let tunnels = (from..end).filter_map(state).collect();
-        let next = Some(end).filter(|&end| end < self.tunnels.capacity());
+        let tunnels = places.filter_map(state).collect();
         States { tunnels, next, at_ms: now_ms }
     }
 
     /// Takes those out that can move of some places: nobody reads their sockets any more. They are still watched: to end
     /// that takes as long as all the rest, and can wait until nobody stands still.
     fn freeze(&mut self, from: usize, afresh: bool, now_ms: u64) -> FrozenPage {
-        let end = self.tunnels.capacity().min(from.saturating_add(MAX_FROZEN));
+        let (places, next) = self.places(from, MAX_FROZEN);
         let mut page = FrozenPage {
             tunnels: Vec::with_capacity(self.tunnels.len().min(MAX_FROZEN)),
             stays: 0,
-            next: Some(end).filter(|&end| end < self.tunnels.capacity()),
+            next,
             at_ms: now_ms,
         };
-        for key in from..end {
+        for key in places {
             let Some(tunnel) = self.tunnels.get_mut(key) else { continue };
             tunnel.stays &= !afresh;
             if !tunnel.may_move() {
@@ -694,14 +694,18 @@ impl Engine {
         }
     }
 
+    /// So many places from this one on, and the one behind them; `None` behind the last one.
+    fn places(&self, from: usize, most: usize) -> (Range<usize>, Option<usize>) {
+        let capacity = self.tunnels.capacity();
+        let end = capacity.min(from.saturating_add(most));
+        (from..end, Some(end).filter(|&end| end < capacity))
+    }
+
     /// What there is at the places from this one on.
     fn page(&self, from: usize, now_ms: u64) -> Page {
-        let end = self.tunnels.capacity().min(from.saturating_add(PAGE));
-        let live = (from..end).filter_map(|key| self.tunnels.get(key)?.live(key, now_ms));
-        Page {
-            tunnels: live.collect(),
-            next: Some(end).filter(|&end| end < self.tunnels.capacity()),
-        }
+        let (places, next) = self.places(from, PAGE);
+        let live = places.filter_map(|key| self.tunnels.get(key)?.live(key, now_ms));
+        Page { tunnels: live.collect(), next }
     }
 
     /// Ends those of these tunnels that are still there; says how many we had not begun to close before.

@@ -268,9 +268,8 @@ impl Expectations {
     /// One of them has come.
     fn take(&mut self, posts: &[Post], number: NonZeroU32) -> Result<(usize, Bound), Refusal> {
         let unknown = || Err(refusal(NOT_NOW, &"it was not announced"));
-        let expectation = self.tunnels.remove(&number).unwrap_or_else(unknown)?;
-        let Expectation { worker, bound, generation } = expectation;
-        self.by_worker[worker] -= 1;
+        let Expectation { worker, bound, generation } =
+            self.remove(number).unwrap_or_else(unknown)?;
         let why = if *self.home.phase.borrow() >= Phase::Draining {
             portable::Refusal::Ending.to_string()
         } else if *self.home.newest.borrow() != generation {
@@ -285,10 +284,17 @@ impl Expectations {
 
     /// It does not come as it was announced.
     fn forget(&mut self, posts: &[Post], number: NonZeroU32) {
-        if let Some(Ok(Expectation { worker, bound, .. })) = self.tunnels.remove(&number) {
-            self.by_worker[worker] -= 1;
+        if let Some(Ok(Expectation { worker, bound, .. })) = self.remove(number) {
             posts[worker].forget(vec![bound.0]);
         }
+    }
+
+    fn remove(&mut self, number: NonZeroU32) -> Option<Result<Expectation, Refusal>> {
+        let expectation = self.tunnels.remove(&number)?;
+        if let Ok(Expectation { worker, .. }) = expectation {
+            self.by_worker[worker] -= 1;
+        }
+        Some(expectation)
     }
 
     /// Nobody comes any more.
