@@ -19,8 +19,10 @@ pub(super) const TUNNELS_VARIABLE: &str = "WSSGATE_TUNNELS";
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     pid: u32,
-    /// None if it is another program, such as nginx.
+    /// None if it is another program, such as nginx, or has ended.
     channel: Option<Channel>,
+    /// Its channel was closed.
+    is_gone: bool,
     hello: Hello,
     /// By which its tunnels come, until that is taken.
     tunnels: Option<OwnedFd>,
@@ -52,7 +54,8 @@ impl Predecessor {
             _ => Hello::default(),
         };
         let (pid, sockets) = (parent_id(), left.sockets);
-        let this = Self { pid, channel, hello, tunnels, sockets, has_given_way: false };
+        let this =
+            Self { pid, channel, hello, tunnels, sockets, is_gone: false, has_given_way: false };
         this.tell(&Message::Hello(Hello::ours()));
         Some(this)
     }
@@ -101,8 +104,8 @@ impl Predecessor {
 
     /// Whether it is still there.
     pub(crate) fn is_alive(&self) -> bool {
-        // Whoever speaks tells; of another program the kernel gives us a new parent.
-        self.channel.is_some() || parent_id() == self.pid
+        // Whoever speaks tells; of another program the kernel gives us a new parent, but only behind its last thread.
+        !self.is_gone && (self.channel.is_some() || parent_id() == self.pid)
     }
 
     /// Whether another process may replace us: it could not take over again then.
@@ -137,6 +140,7 @@ impl Predecessor {
                 Received::Nothing => return None,
                 Received::End => {
                     self.channel = None;
+                    self.is_gone = true;
                     return Some(News::Gone);
                 }
             }
